@@ -1,0 +1,1 @@
+"""What to collect, how to credit it, and which terms to minimise."""

@@ -1,0 +1,62 @@
+"""What an algorithm gives to the loop: token batches, and loss terms on them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.objectives import Aggregation, TokenTerms
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.records.trajectory import Group
+
+Objective = Callable[[TokenTerms], Float[Tensor, "B T"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossTerm:
+    """`scale * aggregate(objective)` over a batch, to be minimised.
+
+    Example:
+        LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN)
+    """
+
+    batch: TokenBatch
+    objective: Objective
+    aggregation: Aggregation
+    scale: float = 1.0
+
+    constant_length: int | None = None
+    """Denominator of the aggregation `constant`."""
+
+    proportional_to_advantage: bool = False
+    """The term is zero, and so is its gradient, on rows whose advantages are zero."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """What was collected for one step of the loop: one optimiser step per mini-batch."""
+
+    mini_batches: tuple[TokenBatch, ...]
+
+    groups: tuple[Group, ...] = ()
+    """The episodes behind it, for the record."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Algorithm(Protocol):
+    """Collects experience and says what is to be minimised on it."""
+
+    samples_from_engine: bool
+    """Whether `collect` uses the engine, so that the engine needs new weights after each step."""
+
+    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+        """The experience of step `step`: a function of the step and the engine's weights alone."""
+        ...
+
+    def loss_terms(self, mini_batch: TokenBatch) -> tuple[LossTerm, ...]:
+        """The terms whose sum one optimiser step minimises."""
+        ...

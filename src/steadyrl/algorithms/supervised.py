@@ -1,0 +1,55 @@
+"""Supervised cold start: maximum likelihood on a teacher's demonstrations."""
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.protocol import Experience, LossTerm
+from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.environments.protocol import Environment, Split, Teacher
+from steadyrl.objectives import Aggregation, nll
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.rollout.batching import demonstration_batch
+from steadyrl.rollout.seeds import derive_seed
+
+
+class Supervised:
+    """Learns to write what a teacher writes on training tasks."""
+
+    samples_from_engine = False
+
+    def __init__(
+        self,
+        *,
+        teacher: Teacher,
+        environment: Environment,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._teacher = teacher
+        self._environment = environment
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+        """Demonstrations on fresh training tasks, each closed by the end token."""
+        generator = np.random.default_rng(derive_seed(self._seed, step))
+        first = step * self._batch_size
+        tasks = [self._environment.task(Split.TRAIN, first + i) for i in range(self._batch_size)]
+        texts = [self._teacher.demonstrate(task, generator) for task in tasks]
+        responses = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        end = self._tokenizer.eos_token_id
+        pad = self._tokenizer.pad_token_id
+        batch = demonstration_batch(
+            encode_prompts(self._tokenizer, [task.prompt for task in tasks]),
+            [torch.tensor([*response, end]) for response in responses],
+            pad_token_id=end if pad is None else pad,
+        )
+        return Experience(mini_batches=(batch,))
+
+    def loss_terms(self, mini_batch: TokenBatch) -> tuple[LossTerm, ...]:
+        """Mean negative log-likelihood of the demonstrated tokens."""
+        return (LossTerm(batch=mini_batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)

@@ -1,0 +1,66 @@
+"""`steadyrl evaluate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from steadyrl.environments.protocol import Split
+from steadyrl.evaluation.accuracy import measure_accuracy
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.config import from_yaml
+from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure a run's last checkpoint on held-out tasks."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+
+    split: Split = Split.TEST
+    """Which tasks."""
+
+    tasks: int = 256
+    """How many of them."""
+
+    samples: int = 4
+    """Episodes for each task."""
+
+    seed: int = 0
+    """Of the sampling."""
+
+
+def evaluate_command(arguments: list[str], console: Console) -> None:
+    """Prints avg@k and pass@k."""
+    options = tyro.cli(EvaluateOptions, args=arguments, prog="steadyrl evaluate")
+    folder = RunFolder(options.run)
+    if not folder.config.exists():
+        raise UserError(f"{options.run} holds no run. Give a folder that 'steadyrl train' wrote.")
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is None:
+        raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")
+    config = from_yaml(folder.config)
+    assembly = Assembly.of(config)
+    load_checkpoint(checkpoint, assembly.learner)
+    assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
+    settings = config.evaluation.model_copy(
+        update={"split": options.split, "tasks": options.tasks, "samples": options.samples}
+    )
+    accuracy = measure_accuracy(
+        settings,
+        environment=assembly.environment,
+        engine=assembly.engine,
+        tokenizer=assembly.learner.policy.tokenizer,
+        sampling=config.sampling,
+        seed=options.seed,
+    )
+    console.print(
+        f"{checkpoint.name}, {options.tasks} {options.split.value} tasks: "
+        f"avg@{options.samples} {accuracy.score:.3f}, "
+        f"pass@{options.samples} {accuracy.pass_at(options.samples):.3f}"
+    )

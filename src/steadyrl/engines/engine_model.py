@@ -1,0 +1,97 @@
+"""The engine's copy of the policy, in the engine's arithmetic."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.policies.loading import model_from_config
+from steadyrl.policies.numerics import LowPrecision, Numerics, WeightScaling
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.routing import RoutingHook
+from steadyrl.records.errors import UserError
+from steadyrl.records.routing import Routing, fed_tokens_checksum
+
+DTYPES = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
+
+
+class EngineModel:
+    """A second model of the policy's architecture, whose weights are loaded and then lowered.
+
+    Args:
+        policy: Gives architecture, type, device and end tokens. Its weights are loaded once.
+        record_routing: Hook the routers. Needs a Mixture-of-Experts model.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        numerics: Numerics,
+        weight_scaling: WeightScaling,
+        record_routing: bool,
+    ) -> None:
+        dtype = DTYPES.get(numerics, policy.model.dtype)
+        self.model = model_from_config(policy.model, dtype).to(policy.device)
+        self.hook = RoutingHook(self.model) if record_routing else None
+        self.end_token_ids = policy.end_token_ids
+        self.policy_version = -1
+        lowered = numerics in (Numerics.FP8, Numerics.INT8)
+        self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
+        self.load_weights(policy.model.state_dict(), version=0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the engine computes."""
+        return self.model.device
+
+    @property
+    def max_positions(self) -> int | None:
+        """Tokens that a prompt and its answer may have together."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    @torch.no_grad()
+    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """Takes over `weights` and rounds them as the numerics say."""
+        own = self.model.state_dict()
+        if own.keys() != weights.keys():
+            differing = sorted(own.keys() ^ weights.keys())
+            raise RuntimeError(f"Weight names differ from the engine's: {differing[:5]} ...")
+        for name, target in own.items():
+            if target.shape != weights[name].shape:
+                raise RuntimeError(
+                    f"Weight {name} has shape {tuple(weights[name].shape)}, the engine's model "
+                    f"expects {tuple(target.shape)}."
+                )
+            target.copy_(weights[name])
+        if self._low is not None:
+            self._low.round_weights()
+        self.policy_version = version
+
+    def check(self, requests: Sequence[Request], sampling: Sampling) -> None:
+        """Refuses requests that the model cannot hold."""
+        positions = self.max_positions
+        for request in requests:
+            needed = len(request.prompt_ids) + sampling.max_new_tokens
+            if len(request.prompt_ids) == 0:
+                raise UserError("A prompt has no tokens. Check the chat template.")
+            if positions is not None and needed > positions:
+                raise UserError(
+                    f"A prompt of {len(request.prompt_ids)} tokens with max_new_tokens "
+                    f"{sampling.max_new_tokens} needs {needed} positions, but the model has "
+                    f"{positions}. Lower max_new_tokens or shorten the prompts."
+                )
+
+
+def recorded_routing(fed: Tensor, experts: Tensor) -> Routing:
+    """The routing of one sequence whose every fed token was recorded.
+
+    Args:
+        fed: Tokens as they were fed to the model, shape (S,).
+        experts: Experts chosen for them, shape (S, L, K).
+    """
+    known = torch.ones(1, len(fed), dtype=torch.bool)
+    return Routing(
+        experts=experts[None], known=known, fed_tokens=fed_tokens_checksum(fed[None], known)
+    )

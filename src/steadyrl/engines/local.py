@@ -1,0 +1,247 @@
+"""Continuous batching over a Hugging Face model with a key-value cache.
+
+One `step` of the engine:
+
+    admit   waiting sequences take free slots; each distinct prompt is prefilled once
+    decode  one forward pass writes one token to every running sequence
+    retire  finished sequences leave, and the last running ones close the gaps
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from steadyrl.engines.engine_model import EngineModel, recorded_routing
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.sampler import sample
+from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
+from steadyrl.engines.slot_cache import SlotCache
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.errors import UserError
+
+
+class LocalEngine:
+    """A rollout engine in this process.
+
+    Args:
+        model: The engine's copy of the policy.
+        max_running: Sequences written at the same time.
+
+    Raises:
+        UserError: the model keeps a state that is not keys and values.
+    """
+
+    def __init__(self, model: EngineModel, *, max_running: int) -> None:
+        self._model = model
+        self._max_running = max_running
+        self._masks = AttentionMasks(model)
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights loaded last."""
+        return self._model.policy_version
+
+    @property
+    def max_positions(self) -> int | None:
+        """Tokens that a prompt and its answer may have together."""
+        return self._model.max_positions
+
+    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """Takes over the trainer's weights. No keys or values outlive a `generate`."""
+        self._model.load_weights(weights, version)
+
+    @torch.no_grad()
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each request, in order."""
+        self._model.check(requests, sampling)
+        waiting = WaitingLine(requests, sampling)
+        if not len(waiting):
+            return [[] for _ in requests]
+        batch = _Batch(self._model, self._masks, requests, sampling, self._slots(len(waiting)))
+        while len(waiting) or batch.slots.running:
+            batch.admit(waiting)
+            batch.decode()
+        return batch.completions()
+
+    def _slots(self, sequences: int) -> int:
+        return min(self._max_running, sequences)
+
+
+class _Batch:
+    """The sequences of one `generate`."""
+
+    def __init__(
+        self,
+        model: EngineModel,
+        masks: "AttentionMasks",
+        requests: Sequence[Request],
+        sampling: Sampling,
+        slots: int,
+    ) -> None:
+        capacity = max(len(r.prompt_ids) for r in requests) + sampling.max_new_tokens
+        self._model = model
+        self._masks = masks
+        self._requests = requests
+        self._sampling = sampling
+        self._max_running = slots
+        self._cache = SlotCache(slots, capacity)
+        self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
+        self._done: dict[Ticket, Completion] = {}
+        self.slots = Slots(slots, capacity, sampling.max_new_tokens, model.device)
+
+    def completions(self) -> list[list[Completion]]:
+        """What was written, by request."""
+        return [
+            [self._done[Ticket(request=n, sample=i)] for i in range(request.num_completions)]
+            for n, request in enumerate(self._requests)
+        ]
+
+    def admit(self, waiting: WaitingLine) -> None:
+        """Fills free slots, prefills the new prompts and draws their first tokens."""
+        first = self.slots.running
+        tickets = waiting.take(self._max_running - first)
+        if not tickets:
+            return
+        numbers = sorted({ticket.request for ticket in tickets})
+        source = torch.tensor([numbers.index(ticket.request) for ticket in tickets])
+        for ticket, uniform in zip(tickets, waiting.uniforms(tickets), strict=True):
+            self.slots.admit(ticket, self._requests[ticket.request].prompt_ids, uniform)
+        rows = slice(first, self.slots.running)
+        self._sample(rows, self._prefill(numbers, source.to(self._model.device), rows))
+
+    def decode(self) -> None:
+        """Feeds the last token of every running sequence and draws the next."""
+        slots = self.slots
+        if not slots.running:
+            return
+        rows = slice(0, slots.running)
+        positions = slots.lengths[rows] - 1
+        visible = int(positions.max()) + 1
+        fed = slots.tokens[rows].gather(1, positions[:, None])
+        self._cache.begin_step(positions, visible)
+        logits, experts = self._forward(
+            input_ids=fed,
+            position_ids=positions[:, None],
+            attention_mask=self._masks.decode(positions, visible),
+            past_key_values=self._cache,
+        )
+        if experts is not None:
+            slots.record(rows, positions, fed[:, 0], experts[:, 0])
+        self._sample(rows, logits[:, 0])
+
+    def _prefill(
+        self, numbers: list[int], source: Int[Tensor, " N"], rows: slice
+    ) -> Float[Tensor, "N V"]:
+        """Computes each distinct prompt once; returns the logits after it for every new row."""
+        prompts = [self._requests[number].prompt_ids for number in numbers]
+        tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(self._model.device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=tokens.device)
+        cache = DynamicCache()
+        # Padding is on the right: causality alone keeps it from every real token.
+        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        logits, experts = self._forward(
+            input_ids=tokens,
+            position_ids=positions,
+            past_key_values=cache,
+            logits_to_keep=(lengths - 1).unique(),
+        )
+        self._cache.admit(cache, source, rows.start)
+        if experts is not None:
+            self.slots.record(rows, slice(0, tokens.shape[1]), tokens[source], experts[source])
+        kept = torch.searchsorted((lengths - 1).unique(), lengths - 1)
+        last = logits[torch.arange(len(prompts), device=tokens.device), kept]
+        return last[source]
+
+    def _forward(self, **inputs: object) -> tuple[Tensor, Tensor | None]:
+        """Logits and, when recorded, the experts that every fed token chose."""
+        model, hook = self._model.model, self._model.hook
+        if hook is None:
+            return model(**inputs, use_cache=True).logits, None
+        shape = tuple(inputs["input_ids"].shape)  # type: ignore[attr-defined]
+        with hook.watch(shape) as watch:
+            logits = model(**inputs, use_cache=True).logits
+        return logits, watch.experts().to(hook.dtype)
+
+    def _sample(self, rows: slice, logits: Float[Tensor, "N V"]) -> None:
+        """Draws one token for each of `rows`, then retires the sequences that it ends."""
+        slots = self.slots
+        written = slots.lengths[rows] - slots.prompt_lengths[rows]
+        uniform = slots.uniforms[rows].gather(1, written[:, None]).squeeze(1)
+        tokens, logprobs = sample(logits, uniform, self._sampling)
+        slots.append(rows, tokens, logprobs)
+        stopped = torch.isin(tokens, self._ends)
+        finished = stopped | (written + 1 == self._sampling.max_new_tokens)
+        if bool(finished.any()):
+            self._retire(rows.start, finished, stopped)
+
+    def _retire(
+        self, first: int, finished: Int[Tensor, " N"], stopped: Int[Tensor, " N"]
+    ) -> None:
+        slots = self.slots
+        indices = finished.nonzero().flatten()
+        rows = (indices + first).tolist()
+        for row, stop in zip(rows, stopped[indices].tolist(), strict=True):
+            reason = FinishReason.STOP if stop else FinishReason.LENGTH
+            self._done[slots.tickets[row]] = self._completion(row, reason)
+        movers, holes = slots.release(rows)
+        if holes:
+            self._cache.move(torch.tensor(movers), torch.tensor(holes))
+
+    def _completion(self, row: int, reason: FinishReason) -> Completion:
+        slots = self.slots
+        prompt = self._requests[slots.tickets[row].request].prompt_ids
+        length = int(slots.lengths[row])
+        routing = None
+        if slots.experts is not None:
+            fed, experts = slots.fed[row, : length - 1], slots.experts[row, : length - 1]
+            routing = recorded_routing(fed.cpu(), experts.cpu().clone())
+        return Completion(
+            prompt_ids=prompt,
+            token_ids=slots.tokens[row, len(prompt) : length].cpu().clone(),
+            logprobs=slots.logprobs[row, : length - len(prompt)].cpu().clone(),
+            finish_reason=reason,
+            policy_version=self._model.policy_version,
+            routing=routing,
+        )
+
+
+class AttentionMasks:
+    """Additive masks for sequences of different lengths, in the form the model's family takes.
+
+    Raises:
+        UserError: the family has layers that keep no keys and values.
+    """
+
+    def __init__(self, model: EngineModel) -> None:
+        config = model.model.config.get_text_config()
+        self._dtype = model.model.dtype
+        self._window: int | None = getattr(config, "sliding_window", None)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        unknown = kinds - {"full_attention", "sliding_attention"}
+        if unknown:
+            raise UserError(
+                f"{type(model.model).__name__} has layers of type {sorted(unknown)}, which keep no "
+                "keys and values per position. Use the engine 'reference' for it."
+            )
+        self._by_kind = "sliding_attention" in kinds
+
+    def decode(
+        self, positions: Int[Tensor, " N"], visible: int
+    ) -> Tensor | dict[str, Tensor]:
+        """What a token at each of `positions` may see of the first `visible` columns."""
+        columns = torch.arange(visible, device=positions.device)
+        hidden = columns[None] > positions[:, None]
+        full = self._additive(hidden)
+        if self._window is None:
+            return full
+        sliding = self._additive(hidden | (columns[None] <= positions[:, None] - self._window))
+        if self._by_kind:
+            return {"full_attention": full, "sliding_attention": sliding}
+        return sliding
+
+    def _additive(self, hidden: Tensor) -> Tensor:
+        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=hidden.device)
+        return mask.masked_fill_(hidden, torch.finfo(self._dtype).min)[:, None, None]

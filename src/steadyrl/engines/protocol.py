@@ -1,0 +1,66 @@
+"""What a rollout engine is: prompts in; tokens, log-probabilities and routing out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Int
+from pydantic import Field
+from torch import Tensor
+
+from steadyrl.records.completion import Completion
+from steadyrl.records.settings import Settings
+
+
+class Sampling(Settings):
+    """How tokens are drawn."""
+
+    temperature: float = Field(1.0, ge=0.0)
+    """Logits are divided by it. 0 takes the most probable token."""
+
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Draw from the smallest set of tokens that holds this probability."""
+
+    max_new_tokens: int = Field(1024, ge=1)
+    """Token budget of one turn of the model, its end token included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt and how many answers to it.
+
+    The same request gives the same answers in every engine whose numerics agree, whatever else is
+    in the batch: answer `i` draws its token `t` with the uniform number `(i, t)` of `seed`.
+    """
+
+    prompt_ids: Int[Tensor, " P"]
+    num_completions: int
+    seed: int
+
+
+class RolloutEngine(Protocol):
+    """Samples from its own copy of the policy, in its own arithmetic."""
+
+    policy_version: int
+    """Version of the weights loaded last."""
+
+    max_positions: int | None
+    """Tokens that a prompt and its answer may have together; None: no limit."""
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> list[list[Completion]]:
+        """The completions of each request, in order.
+
+        Raises:
+            UserError: a prompt is empty, or with its budget exceeds the model's positions.
+        """
+        ...
+
+    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """Takes over the trainer's weights.
+
+        Raises:
+            RuntimeError: names or shapes are not those of this engine's model.
+        """
+        ...

@@ -1,0 +1,77 @@
+"""The oracle: one sequence at a time, the whole sequence recomputed for every token.
+
+Slow and plain, so that it can be read against the definition of sampling. Fast engines are tested
+against it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from steadyrl.engines.engine_model import EngineModel, recorded_routing
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.sampler import sample, uniforms
+from steadyrl.records.completion import Completion, FinishReason
+
+
+class ReferenceEngine:
+    """A rollout engine without cache and without batches."""
+
+    def __init__(self, model: EngineModel) -> None:
+        self._model = model
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights loaded last."""
+        return self._model.policy_version
+
+    @property
+    def max_positions(self) -> int | None:
+        """Tokens that a prompt and its answer may have together."""
+        return self._model.max_positions
+
+    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """Takes over the trainer's weights."""
+        self._model.load_weights(weights, version)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each request, in order."""
+        self._model.check(requests, sampling)
+        return [
+            [self._complete(request, row, sampling) for row in uniforms(request, sampling)]
+            for request in requests
+        ]
+
+    @torch.no_grad()
+    def _complete(self, request: Request, uniform: Tensor, sampling: Sampling) -> Completion:
+        device = self._model.device
+        tokens = request.prompt_ids.to(device)
+        logprobs = []
+        finish_reason = FinishReason.LENGTH
+        for number in uniform.to(device):
+            logits, experts = self._forward(tokens)
+            token, logprob = sample(logits, number[None], sampling)
+            fed, tokens = tokens, torch.cat([tokens, token])
+            logprobs.append(logprob)
+            if int(token) in self._model.end_token_ids:
+                finish_reason = FinishReason.STOP
+                break
+        routing = None if experts is None else recorded_routing(fed.cpu(), experts.cpu())
+        return Completion(
+            prompt_ids=request.prompt_ids,
+            token_ids=tokens[len(request.prompt_ids) :].cpu(),
+            logprobs=torch.cat(logprobs).cpu(),
+            finish_reason=finish_reason,
+            policy_version=self.policy_version,
+            routing=routing,
+        )
+
+    def _forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits after the last of `tokens`, and the experts every token chose."""
+        model, hook = self._model.model, self._model.hook
+        if hook is None:
+            return model(input_ids=tokens[None], use_cache=False).logits[:, -1], None
+        with hook.watch((1, len(tokens))) as watch:
+            logits = model(input_ids=tokens[None], use_cache=False).logits[:, -1]
+        return logits, watch.experts()[0].to(hook.dtype)

@@ -1,0 +1,41 @@
+"""Tasks: text in; text, reward and feedback out. No tensors.
+
+Write your own by the two methods of `Environment`; `docs/environments.md` has a complete example.
+"""
+
+from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
+from steadyrl.environments.arithmetic_styles import Style
+from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
+from steadyrl.environments.math_answers import answers_agree
+from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task, Teacher
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
+from steadyrl.environments.registry import (
+    EnvironmentSettings,
+    TeacherSettings,
+    make_environment,
+    make_teacher,
+)
+from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
+
+__all__ = [
+    "Arithmetic",
+    "ArithmeticSettings",
+    "ArithmeticTeacher",
+    "ArithmeticTeacherSettings",
+    "Environment",
+    "EnvironmentSettings",
+    "Episode",
+    "Outcome",
+    "ReasoningGym",
+    "ReasoningGymSettings",
+    "Split",
+    "Style",
+    "Task",
+    "Teacher",
+    "TeacherSettings",
+    "VerifiableMath",
+    "VerifiableMathSettings",
+    "answers_agree",
+    "make_environment",
+    "make_teacher",
+]

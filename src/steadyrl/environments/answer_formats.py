@@ -1,0 +1,59 @@
+"""Which part of a response is its answer."""
+
+import re
+from enum import StrEnum
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+class AnswerFormat(StrEnum):
+    """How the answer is cut out of a response."""
+
+    WHOLE = "whole"
+    """The whole response without surrounding whitespace."""
+
+    BOXED = "boxed"
+    r"""What the last \boxed{...} holds."""
+
+    TAG = "tag"
+    """What the last <answer>...</answer> holds."""
+
+
+def cut_answer(response: str, answer_format: AnswerFormat) -> str | None:
+    """The answer in `response`, stripped; None when the format is not followed."""
+    match answer_format:
+        case AnswerFormat.WHOLE:
+            return response.strip()
+        case AnswerFormat.BOXED:
+            return _last_boxed(response)
+        case AnswerFormat.TAG:
+            return _last_tagged(response)
+
+
+def answer_request(answer_format: AnswerFormat) -> str:
+    """The sentence that asks a model for the format; empty for the whole response."""
+    match answer_format:
+        case AnswerFormat.WHOLE:
+            return ""
+        case AnswerFormat.BOXED:
+            return r"Put your final answer in \boxed{}."
+        case AnswerFormat.TAG:
+            return "Put your final answer between <answer> and </answer>."
+
+
+def _last_boxed(response: str) -> str | None:
+    _, found, rest = response.rpartition(r"\boxed{")
+    if not found:
+        return None
+    depth = 1
+    for brace in _BRACE.finditer(rest):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+        if depth == 0:
+            return rest[: brace.start()].strip()
+    return None
+
+
+def _last_tagged(response: str) -> str | None:
+    before, closed, _ = response.rpartition("</answer>")
+    _, opened, answer = before.rpartition("<answer>")
+    return answer.strip() if opened and closed else None

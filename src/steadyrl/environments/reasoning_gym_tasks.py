@@ -1,0 +1,222 @@
+"""The generated tasks of reasoning-gym, with a binary reward and splits that share no question."""
+
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, Literal
+
+from pydantic import Field
+
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+from steadyrl.environments.extras import require_extra
+from steadyrl.environments.isolation import Isolated, IsolationError
+from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.splits import split_of
+from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
+from steadyrl.records.settings import Settings
+
+_DRAWS = 256
+_SEEDS = 2**31
+_PLACES = {split: place for place, split in enumerate(Split)}
+_ORDERED_BY_HASH = frozenset(
+    {
+        "codeio",
+        "isomorphic_strings",
+        "knight_swap",
+        "polynomial_multiplication",
+        "ransom_note",
+        "word_ladder",
+    }
+)
+
+
+class ReasoningGymSettings(Settings):
+    """Which dataset of reasoning-gym, and how an answer is written."""
+
+    name: Literal["reasoning_gym"] = "reasoning_gym"
+
+    dataset: str
+    """Name of the dataset, such as "chain_sum"."""
+
+    knobs: dict[str, Any] = Field(default_factory=dict)
+    """Its own options, such as {"max_terms": 3}."""
+
+    size: int = Field(1000, ge=1)
+    """Tasks in each split; a split starts over after them."""
+
+    seed: int = Field(0, ge=0)
+    """Other seeds give other tasks."""
+
+    answer_format: AnswerFormat = AnswerFormat.WHOLE
+    """Where the answer stands in a response."""
+
+    instruction: str | None = None
+    """Said after each question. None: what the answer format asks for."""
+
+    timeout: float = Field(5.0, gt=0.0)
+    """Seconds after which scoring is given up and the answer counts as wrong."""
+
+
+class ReasoningGym:
+    """Reward 1 when the dataset's scorer gives its full mark, else 0: no partial credit. One turn.
+
+    The text of a question decides its split; a draw that another split owns is drawn again.
+    Scorers run in a worker process, for some of them evaluate the answer as Python or algebra.
+
+    Raises:
+        UserError: the dataset or a knob is unknown or refused, or reasoning-gym is not installed.
+    """
+
+    def __init__(self, settings: ReasoningGymSettings) -> None:
+        require_extra("reasoning_gym", "tasks")
+        _check_names(settings.dataset, settings.knobs)
+        self.settings = settings
+        self._datasets: dict[int, Any] = {}
+        self._dataset(0)
+        recipe = partial(make_scorer, settings.dataset, settings.knobs, settings.size)
+        self._score = Isolated(recipe, timeout=settings.timeout)
+        instruction = settings.instruction
+        self._instruction = (
+            answer_request(settings.answer_format) if instruction is None else instruction
+        )
+
+    def task(self, split: Split, index: int) -> Task:
+        """Question number `index` of `split`.
+
+        Raises:
+            UserError: none of many draws belongs to the split; the dataset has too few questions.
+        """
+        index %= self.settings.size
+        entry = self._entry(split, index)
+        content = f"{entry['question']}\n\n{self._instruction}".strip()
+        prompt = Message(role="user", content=content)
+        name = f"{self.settings.dataset}/{split}/{index}"
+        return Task(id=name, prompt=(prompt,), payload=entry)
+
+    def start(self, task: Task) -> Episode:
+        """A fresh attempt at the question of `task`."""
+        return _OneAnswer(self, task.payload)
+
+    def judge(self, entry: dict[str, Any], response: str) -> Outcome:
+        """The outcome of `response`. Its feedback does not tell the right answer."""
+        answer = cut_answer(response, self.settings.answer_format)
+        if not answer:
+            feedback = f"no answer was found in the {self.settings.answer_format} format"
+            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+        try:
+            score, reason = self._score(answer, entry)
+        except IsolationError as error:
+            score, reason = 0.0, f"scoring {error}"
+        right = score == 1.0
+        feedback = "the answer is right" if right else f"the answer is wrong: {reason}"
+        return Outcome(reward=float(right), terminated=True, feedback=feedback)
+
+    def _entry(self, split: Split, index: int) -> dict[str, Any]:
+        """The first draw for `index` that `split` owns.
+
+        Item i of a dataset is made from its seed + i, so that draws `size` seeds apart are new.
+        """
+        for draw in range(_DRAWS):
+            block = draw * len(Split) + _PLACES[split]
+            block += self.settings.seed * _DRAWS * len(Split)
+            seed = block * self.settings.size % _SEEDS
+            dataset = self._dataset(seed)
+            with _seeded_random(seed + index):
+                entry: dict[str, Any] = dataset[index]
+            if split_of(entry["question"]) == split:
+                return entry
+        raise UserError(
+            f"reasoning-gym's {self.settings.dataset!r} has too few questions with these knobs "
+            f"for a {split} split: none of {_DRAWS} draws belongs to it. Widen the knobs."
+        )
+
+    def _dataset(self, seed: int) -> Any:
+        if seed not in self._datasets:
+            try:
+                with _seeded_random(seed):
+                    self._datasets[seed] = make_dataset(
+                        self.settings.dataset, self.settings.knobs, self.settings.size, seed
+                    )
+            except (AssertionError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"reasoning-gym refuses the knobs {self.settings.knobs} of "
+                    f"{self.settings.dataset!r}: {error}. Change them."
+                ) from error
+        return self._datasets[seed]
+
+
+class _OneAnswer:
+    def __init__(self, environment: ReasoningGym, entry: dict[str, Any]) -> None:
+        self._environment = environment
+        self._entry = entry
+
+    def respond(self, text: str) -> Outcome:
+        return self._environment.judge(self._entry, text)
+
+
+def make_dataset(name: str, knobs: Mapping[str, Any], size: int, seed: int) -> Any:
+    """The dataset `name` of `size` questions."""
+    from reasoning_gym import create_dataset
+
+    return create_dataset(name, **knobs, size=size, seed=seed)
+
+
+def make_scorer(
+    name: str, knobs: Mapping[str, Any], size: int
+) -> Callable[[str, dict[str, Any]], tuple[float, str]]:
+    """The function (answer, entry) -> score and what spoke against it. For the worker process."""
+    dataset = make_dataset(name, knobs, size, seed=0)
+
+    def score(answer: str, entry: dict[str, Any]) -> tuple[float, str]:
+        try:
+            mark = float(dataset.score_answer(answer, entry))
+        except Exception as error:  # scorers parse the answer, and fail on it in every way
+            return 0.0, f"it cannot be read ({type(error).__name__})"
+        return mark, "" if mark == 1.0 else f"it earned {mark:.2f} of 1"
+
+    return score
+
+
+@contextmanager
+def _seeded_random(seed: int) -> Iterator[None]:
+    """Some generators draw from Python's global generator: seeded within, restored after."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _check_names(name: str, knobs: Mapping[str, Any]) -> None:
+    """Raises UserError for what reasoning-gym does not know or cannot repeat."""
+    from reasoning_gym.factory import DATASETS
+
+    if name not in DATASETS:
+        raise UserError(
+            f"reasoning-gym has no dataset {name!r}. {_nearest(name, DATASETS, 'its datasets')}"
+        )
+    known = {field.name for field in fields(DATASETS[name][1])} - {"seed", "size"}
+    for knob in knobs:
+        if knob not in known:
+            raise UserError(
+                f"reasoning-gym's {name!r} has no knob {knob!r}. {_nearest(knob, known, 'it has')}"
+            )
+    if name in _ORDERED_BY_HASH and sys.flags.hash_randomization:
+        raise UserError(
+            f"reasoning-gym's {name!r} follows the order of Python sets, which changes with each "
+            "process: its tasks would not be the same after a restart. "
+            "Set the environment variable PYTHONHASHSEED=0."
+        )
+
+
+def _nearest(name: str, known: Mapping[str, Any] | set[str], others: str) -> str:
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(map(repr, near))}?"
+    return f"Choose one; {others}: {', '.join(sorted(known))}."

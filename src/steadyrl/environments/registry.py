@@ -1,0 +1,50 @@
+"""Environments and teachers by their settings."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
+from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
+from steadyrl.environments.protocol import Environment, Teacher
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
+from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
+from steadyrl.records.errors import UserError
+
+EnvironmentSettings = Annotated[
+    ArithmeticSettings | ReasoningGymSettings | VerifiableMathSettings,
+    Field(discriminator="name"),
+]
+"""Settings of any environment; the field `name` says which."""
+
+TeacherSettings = ArithmeticTeacherSettings
+"""Settings of any teacher. There is one today."""
+
+
+def make_environment(settings: EnvironmentSettings) -> Environment:
+    """The environment that `settings` describe.
+
+    Raises:
+        UserError: it cannot be built as described; the message says why.
+    """
+    match settings:
+        case ArithmeticSettings():
+            return Arithmetic(settings)
+        case ReasoningGymSettings():
+            return ReasoningGym(settings)
+        case VerifiableMathSettings():
+            return VerifiableMath(settings)
+
+
+def make_teacher(settings: TeacherSettings, environment: Environment) -> Teacher:
+    """The teacher that `settings` describe, for the tasks of `environment`.
+
+    Raises:
+        UserError: it does not know this environment.
+    """
+    if not isinstance(environment, Arithmetic):
+        raise UserError(
+            f"The {settings.name} teacher cannot demonstrate on {type(environment).__name__}. "
+            "Use it with the arithmetic environment."
+        )
+    return ArithmeticTeacher(settings, environment)

@@ -1,0 +1,182 @@
+"""Maths problems from a file, with answers that a program can check."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+from steadyrl.environments.isolation import IsolationError
+from steadyrl.environments.math_answers import isolated_agreement
+from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.splits import split_of
+from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
+from steadyrl.records.settings import Settings
+
+
+class VerifiableMathSettings(Settings):
+    """Which problems, and how an answer is written."""
+
+    name: Literal["math"] = "math"
+
+    path: Path
+    """A JSON Lines file, or a JSON file with a list, of objects with the fields "problem" and
+    "answer", and "id" if you like. Other fields are ignored."""
+
+    answer_format: AnswerFormat = AnswerFormat.BOXED
+    """Where the answer stands in a response."""
+
+    instruction: str | None = None
+    """Said after each problem. None: what the answer format asks for."""
+
+    timeout: float = Field(5.0, gt=0.0)
+    """Seconds after which a comparison is given up and the answer counts as wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One row of the file.
+
+    Example:
+        Problem(id="1", problem="What is 1/4 + 1/4?", answer="1/2")
+    """
+
+    id: str
+    problem: str
+    answer: str
+
+
+class VerifiableMath:
+    """Reward 1 when the answer agrees with the file's, else 0. One turn.
+
+    The text of a problem decides its split. A split starts over after its last problem.
+
+    Raises:
+        UserError: the file cannot be used, or math-verify is not installed.
+    """
+
+    def __init__(self, settings: VerifiableMathSettings) -> None:
+        self.settings = settings
+        self._agree = isolated_agreement(timeout=settings.timeout)
+        self._problems: dict[Split, list[Problem]] = {split: [] for split in Split}
+        for problem in read_problems(settings.path):
+            self._problems[split_of(problem.problem)].append(problem)
+        instruction = settings.instruction
+        self._instruction = (
+            answer_request(settings.answer_format) if instruction is None else instruction
+        )
+
+    def task(self, split: Split, index: int) -> Task:
+        """Problem number `index` of `split`.
+
+        Raises:
+            UserError: the file has no problem in this split.
+        """
+        problems = self._problems[split]
+        if not problems:
+            raise UserError(
+                f"No problem of {self.settings.path} falls into the {split} split. "
+                "Give a file with more problems: about one in ten goes to validation and to test."
+            )
+        problem = problems[index % len(problems)]
+        content = f"{problem.problem}\n\n{self._instruction}".strip()
+        prompt = Message(role="user", content=content)
+        return Task(id=f"math/{problem.id}", prompt=(prompt,), payload=problem.answer)
+
+    def start(self, task: Task) -> Episode:
+        """A fresh attempt at the problem of `task`."""
+        return _OneAnswer(self, task.payload)
+
+    def judge(self, gold: str, response: str) -> Outcome:
+        """The outcome of `response`. Its feedback does not tell the right answer."""
+        answer = cut_answer(response, self.settings.answer_format)
+        if not answer:
+            feedback = f"no answer was found in the {self.settings.answer_format} format"
+            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+        try:
+            right = self._agree(gold, answer)
+        except IsolationError as error:
+            feedback = f"the answer could not be checked: it {error}"
+            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+        feedback = "the answer is right" if right else "the answer is wrong"
+        return Outcome(reward=float(right), terminated=True, feedback=feedback)
+
+
+class _OneAnswer:
+    def __init__(self, environment: VerifiableMath, gold: str) -> None:
+        self._environment = environment
+        self._gold = gold
+
+    def respond(self, text: str) -> Outcome:
+        return self._environment.judge(self._gold, text)
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """The problems in a JSON or JSON Lines file.
+
+    Raises:
+        UserError: the file is missing, not JSON, or a row lacks a field; names the row and field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"Cannot read the problems in {path} ({error}). Give the path of a UTF-8 JSON file."
+        ) from error
+    is_list = text.lstrip().startswith("[")
+    rows = _list_rows(path, text) if is_list else _line_rows(path, text)
+    problems = [
+        _problem(row, where, default_id=str(number))
+        for number, (where, row) in enumerate(rows, start=1)
+    ]
+    if not problems:
+        raise UserError(f"There are no problems in {path}. Give a file with at least one.")
+    return problems
+
+
+def _list_rows(path: Path, text: str) -> list[tuple[str, Any]]:
+    rows = _parse(text, str(path))
+    return [(f"entry {number} of {path}", row) for number, row in enumerate(rows, start=1)]
+
+
+def _line_rows(path: Path, text: str) -> list[tuple[str, Any]]:
+    lines = [(f"line {number} of {path}", line) for number, line in enumerate(text.split("\n"), 1)]
+    return [(where, _parse(line, where)) for where, line in lines if line.strip()]
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON ({error}). Correct or remove it.") from error
+
+
+def _problem(row: Any, where: str, default_id: str) -> Problem:
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is not an object, got {row!r}. Write {{...}} with the fields.")
+    return Problem(
+        id=_field(row, "id", where) if "id" in row else default_id,
+        problem=_field(row, "problem", where),
+        answer=_field(row, "answer", where),
+    )
+
+
+def _field(row: dict[str, Any], field: str, where: str) -> str:
+    """The text of a field; numbers are taken as they are written."""
+    if field not in row:
+        raise UserError(
+            f"{where} has no field {field!r}, got the fields {sorted(row)}. Add it to that row."
+        )
+    value = row[field]
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, str | int | float)
+        or not str(value).strip()
+    ):
+        raise UserError(
+            f"{where}: the field {field!r} must be a text or a number, got {value!r}. Correct it."
+        )
+    return str(value)

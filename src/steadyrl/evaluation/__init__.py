@@ -1,0 +1,1 @@
+"""Measuring a policy on tasks it was not trained on."""

@@ -1,0 +1,79 @@
+"""avg@k and pass@k on held-out tasks."""
+
+from dataclasses import dataclass
+from math import comb
+
+from pydantic import Field
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.environments.protocol import Environment, Split
+from steadyrl.records.settings import Settings
+from steadyrl.records.trajectory import Group
+from steadyrl.rollout.episodes import play_groups
+
+
+class EvaluationSettings(Settings):
+    """What a policy is measured on."""
+
+    split: Split = Split.TEST
+
+    tasks: int = Field(256, ge=1)
+    """Held-out tasks: numbers 0 to `tasks - 1` of the split."""
+
+    samples: int = Field(4, ge=1)
+    """Episodes for each task: the k of avg@k."""
+
+    max_turns: int = Field(32, ge=1)
+    """Turns after which an episode is cut short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """How a policy did on held-out tasks, with the episodes it is counted from."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def score(self) -> float:
+        """avg@k: the mean reward over all tasks and samples."""
+        rewards = [t.reward for group in self.groups for t in group.trajectories]
+        return sum(rewards) / len(rewards)
+
+    def pass_at(self, k: int) -> float:
+        """pass@k: the chance that one of `k` samples earns the full reward of 1.
+
+        The unbiased estimator 1 - C(n - c, k) / C(n, k) of arXiv:2107.03374 for n samples of a
+        task, c of them right.
+        """
+        return sum(_pass_at(group, k) for group in self.groups) / len(self.groups)
+
+
+def measure_accuracy(
+    settings: EvaluationSettings,
+    *,
+    environment: Environment,
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: Sampling,
+    seed: int,
+) -> Accuracy:
+    """Episodes of the engine's policy on the held-out tasks of `settings`."""
+    tasks = [environment.task(settings.split, number) for number in range(settings.tasks)]
+    groups = play_groups(
+        environment,
+        engine,
+        tokenizer,
+        tasks,
+        group_size=settings.samples,
+        sampling=sampling,
+        seed=seed,
+        max_turns=settings.max_turns,
+    )
+    return Accuracy(groups=tuple(groups))
+
+
+def _pass_at(group: Group, k: int) -> float:
+    n = len(group.trajectories)
+    right = sum(trajectory.reward >= 1 for trajectory in group.trajectories)
+    return 1 - comb(n - right, k) / comb(n, k)

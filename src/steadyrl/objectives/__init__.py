@@ -1,0 +1,46 @@
+"""Objectives: what is maximised, token by token, and how far it can be trusted.
+
+A loss is made of three choices: `advantages`, an objective, and an `aggregation`.
+Nothing here knows of models or environments.
+"""
+
+from steadyrl.objectives.advantages import group_mean, group_mean_std, leave_one_out
+from steadyrl.objectives.aggregation import Aggregation, aggregate, token_weights
+from steadyrl.objectives.cispo import cispo
+from steadyrl.objectives.diagnostics import (
+    RoutingDisagreement,
+    clip_diagnostics,
+    mismatch_diagnostics,
+    routing_disagreement,
+    staleness_diagnostics,
+    weight_diagnostics,
+)
+from steadyrl.objectives.grpo import grpo
+from steadyrl.objectives.kl import k1, k3
+from steadyrl.objectives.minirl import minirl
+from steadyrl.objectives.nll import nll
+from steadyrl.objectives.reinforce import reinforce
+from steadyrl.objectives.terms import TokenTerms
+
+__all__ = [
+    "Aggregation",
+    "RoutingDisagreement",
+    "TokenTerms",
+    "aggregate",
+    "cispo",
+    "clip_diagnostics",
+    "group_mean",
+    "group_mean_std",
+    "grpo",
+    "k1",
+    "k3",
+    "leave_one_out",
+    "minirl",
+    "mismatch_diagnostics",
+    "nll",
+    "reinforce",
+    "routing_disagreement",
+    "staleness_diagnostics",
+    "token_weights",
+    "weight_diagnostics",
+]

@@ -1,0 +1,97 @@
+"""How per-token objectives become one loss.
+
+The weights of all tokens are computed once, over a whole mini-batch. A loss summed over
+micro-batches, or with rows left out whose objective is 0, is then the same loss.
+"""
+
+from enum import StrEnum
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from steadyrl.objectives.grouping import Grouping
+from steadyrl.records.errors import UserError
+
+
+class Aggregation(StrEnum):
+    """The weight of a token of row `i`: one of `B` rows, of `P` groups, with |y_i| loss tokens."""
+
+    TOKEN_SUM = "token_sum"
+    """1 / B: sum over tokens, mean over responses (MiniRL, arXiv:2512.01374, equation 7)."""
+
+    LENGTH_NORM = "length_norm"
+    """1 / (B |y_i|): mean over a response's tokens (GRPO, arXiv:2402.03300, equation 3)."""
+
+    TOKEN_MEAN = "token_mean"
+    """1 / sum_i |y_i|: mean over all tokens of the batch."""
+
+    GROUP_TOKEN_MEAN = "group_token_mean"
+    """1 / (P sum_{j in group of i} |y_j|): mean over a group's tokens, then over groups
+    (DAPO, arXiv:2503.14476, equation 8; CISPO, arXiv:2506.13585, equation 4)."""
+
+    CONSTANT = "constant"
+    """1 / (B constant_length): the same for every token, whatever was sampled
+    (Dr. GRPO, arXiv:2503.20783)."""
+
+
+def token_weights(
+    loss_mask: Bool[Tensor, "B T"],
+    group_ids: Int[Tensor, " B"],
+    aggregation: Aggregation,
+    *,
+    constant_length: int | None = None,
+) -> Float[Tensor, "B T"]:
+    """The weight of each token such that loss = -(weights * objective).sum().
+
+    0 outside the loss mask. A row without loss tokens counts in `B`, its group in `P`.
+
+    Args:
+        loss_mask: of all rows of the mini-batch.
+        group_ids: rows of equal ids were sampled for one prompt.
+        aggregation: which of the definitions above.
+        constant_length: tokens; for `CONSTANT` and no other. The longest response allowed.
+
+    Raises:
+        UserError: `constant_length` is missing, not positive, or given in vain.
+    """
+    _check_constant_length(aggregation, constant_length)
+    lengths = loss_mask.sum(dim=1).to(torch.get_default_dtype())
+    groups = Grouping.by(group_ids)
+    rows = torch.full_like(lengths, len(lengths))
+    match aggregation:
+        case Aggregation.TOKEN_SUM:
+            divisors = rows
+        case Aggregation.LENGTH_NORM:
+            divisors = rows * lengths
+        case Aggregation.TOKEN_MEAN:
+            divisors = lengths.sum().expand_as(lengths)
+        case Aggregation.GROUP_TOKEN_MEAN:
+            divisors = len(groups.ids) * groups.total(lengths)
+        case Aggregation.CONSTANT:
+            assert constant_length is not None
+            divisors = rows * constant_length
+    # A divisor of 0 means that its rows have no loss token, so any other value will do.
+    return loss_mask / divisors.clamp(min=1).unsqueeze(1)
+
+
+def aggregate(objective: Float[Tensor, "B T"], weights: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """The loss to be minimised: the one place where an objective changes its sign.
+
+    loss = -sum_{i,t} weights_it J_it
+    """
+    return -(weights * objective).sum()
+
+
+def _check_constant_length(aggregation: Aggregation, constant_length: int | None) -> None:
+    if (aggregation is Aggregation.CONSTANT) != (constant_length is not None):
+        raise UserError(
+            f"constant_length belongs to aggregation '{Aggregation.CONSTANT}' and to no other, got "
+            f"constant_length={constant_length} with aggregation '{aggregation}'. "
+            f"Set constant_length with '{Aggregation.CONSTANT}', and leave it out otherwise."
+        )
+    if constant_length is not None and constant_length < 1:
+        raise UserError(
+            f"constant_length must be at least 1 token, got {constant_length}. "
+            "Set it to the longest response allowed."
+        )

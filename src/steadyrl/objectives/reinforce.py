@@ -1,0 +1,23 @@
+"""REINFORCE (Williams, 1992): the policy gradient without any correction."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from steadyrl.objectives.terms import TokenTerms
+
+
+def reinforce(terms: TokenTerms) -> Float[Tensor, "B T"]:
+    """The REINFORCE objective of each token, to be maximised.
+
+        J_t = A_t log pi_theta(y_t | x, y_<t)
+
+    where
+        A_t   advantage, a constant.
+
+    Its gradient is that of the expected reward when the token was sampled from pi_theta itself.
+
+    Source: R. J. Williams, "Simple statistical gradient-following algorithms for connectionist
+    reinforcement learning", Machine Learning 8, 1992; arXiv:2512.01374, equation 2, with all
+    policies equal.
+    """
+    return terms.weighted_logprobs(terms.advantages)

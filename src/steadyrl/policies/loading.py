@@ -1,0 +1,151 @@
+"""Models and tokenizers from presets and from Hugging Face checkpoints."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+
+from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.errors import UserError
+from steadyrl.records.settings import Settings
+
+
+class SmallTransformer(Settings):
+    """Sizes that the small presets share."""
+
+    layers: int = Field(3, ge=1)
+
+    width: int = Field(64, ge=8)
+
+    heads: int = Field(4, ge=1)
+
+    kv_heads: int = Field(2, ge=1)
+
+    head_dim: int = Field(16, ge=2)
+
+    max_positions: int = Field(4096, ge=16)
+
+
+class SmallMoE(SmallTransformer):
+    """A small Qwen3-MoE with random weights and a character tokenizer."""
+
+    name: Literal["small_moe"] = "small_moe"
+
+    experts: int = Field(8, ge=2)
+
+    experts_per_token: int = Field(2, ge=1)
+
+    expert_width: int = Field(64, ge=8)
+    """Inner width of each expert."""
+
+
+class SmallDense(SmallTransformer):
+    """The dense twin: a small Qwen3 with random weights and a character tokenizer."""
+
+    name: Literal["small_dense"] = "small_dense"
+
+    mlp_width: int = Field(128, ge=8)
+    """Inner width of the feed-forward blocks."""
+
+
+class Pretrained(Settings):
+    """A Hugging Face checkpoint of any causal language model."""
+
+    name: Literal["pretrained"] = "pretrained"
+
+    path: str
+    """A folder, or a repository name on the hub."""
+
+
+ModelSettings = Annotated[SmallMoE | SmallDense | Pretrained, Field(discriminator="name")]
+
+
+def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
+    """The tokenizer that belongs to a model."""
+    if isinstance(settings, Pretrained):
+        return _from_pretrained(AutoTokenizer, settings.path)  # type: ignore[no-any-return]
+    return character_tokenizer()
+
+
+def load_model(
+    settings: ModelSettings,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> PreTrainedModel:
+    """The model in `dtype`, on the CPU, in evaluation mode (no dropout).
+
+    Raises:
+        UserError: the checkpoint is missing or cannot be read.
+    """
+    if isinstance(settings, Pretrained):
+        model = _from_pretrained(AutoModelForCausalLM, settings.path, dtype=dtype)
+        return model.eval()  # type: ignore[no-any-return]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _small_model(settings, tokenizer)
+    return model.to(dtype).eval()  # type: ignore[no-any-return]
+
+
+def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of the same architecture as `model`, whose weights are still to be loaded."""
+    with torch.random.fork_rng(devices=[]):
+        twin = type(model)(model.config)
+    return twin.to(dtype).eval()
+
+
+def _small_model(
+    settings: SmallMoE | SmallDense, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel:
+    shared = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": settings.width,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads,
+        "head_dim": settings.head_dim,
+        "max_position_embeddings": settings.max_positions,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+        "tie_word_embeddings": False,
+    }
+    if isinstance(settings, SmallDense):
+        return Qwen3ForCausalLM(Qwen3Config(intermediate_size=settings.mlp_width, **shared))
+    return Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            num_experts=settings.experts,
+            num_experts_per_tok=settings.experts_per_token,
+            moe_intermediate_size=settings.expert_width,
+            intermediate_size=settings.expert_width,
+            norm_topk_prob=True,
+            **shared,
+        )
+    )
+
+
+def _from_pretrained(loader: type, path: str, **options: object) -> object:
+    """`loader.from_pretrained`, with what went wrong in one sentence."""
+    looks_local = path.startswith((".", "/", "~"))
+    if looks_local and not Path(path).expanduser().is_dir():
+        raise UserError(f"No checkpoint folder at {path!r}. Give an existing folder or a hub name.")
+    try:
+        return loader.from_pretrained(str(Path(path).expanduser()) if looks_local else path, **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"The checkpoint {path!r} cannot be loaded: {reason} "
+            "Give a folder written by save_pretrained, or a name on the hub that can be reached."
+        ) from error

@@ -1,0 +1,146 @@
+"""Arithmetic of a rollout engine, chosen apart from the trainer's.
+
+`fp8` and `int8` round what enters every matrix product of the trunk: weights once per weight sync,
+activations at every call, each token under its own scale. The products themselves run in the model's
+own type. On a CPU this equals the scaled FP8 matrix product with a float32 result exactly, because
+that product is defined as the product of the dequantised operands.
+
+As in FP8 inference servers, the output head, the routers, the embeddings and the norms are not
+rounded.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from steadyrl.records.errors import UserError
+
+E4M3_MAX = 448.0
+INT8_MAX = 127.0
+BLOCK = 128
+ROUTER_NAMES = frozenset({"gate", "router", "shared_expert_gate"})
+
+Rounding = Callable[[Tensor, int], Tensor]
+
+
+class Numerics(StrEnum):
+    """What a rollout engine computes in."""
+
+    FLOAT32 = "float32"
+
+    BFLOAT16 = "bfloat16"
+
+    FP8 = "fp8"
+    """e4m3 rounding of weights and activations, on top of the trainer's type."""
+
+    INT8 = "int8"
+    """Symmetric 8-bit rounding of weights and activations, on top of the trainer's type."""
+
+
+class WeightScaling(StrEnum):
+    """Which weights share one scale."""
+
+    CHANNEL = "channel"
+    """Those of one output channel."""
+
+    BLOCK = "block"
+    """Those of one 128 x 128 tile."""
+
+
+def round_to_fp8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
+    """`values` rounded to e4m3 under one scale along `dim`, in their own type.
+
+    The scale takes the largest magnitude to 448, the largest finite e4m3 value. Casting saturates
+    on some devices and gives NaN on others, hence the clamp.
+    """
+    scale = values.abs().amax(dim=dim, keepdim=True).float().clamp(min=1e-12) / E4M3_MAX
+    scaled = (values / scale).clamp(-E4M3_MAX, E4M3_MAX)
+    return (scaled.to(torch.float8_e4m3fn).to(torch.float32) * scale).to(values.dtype)
+
+
+def round_to_int8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
+    """`values` rounded to 255 symmetric levels under one scale along `dim`, in their own type."""
+    scale = values.abs().amax(dim=dim, keepdim=True).float().clamp(min=1e-12) / INT8_MAX
+    return ((values / scale).round().clamp(-INT8_MAX, INT8_MAX) * scale).to(values.dtype)
+
+
+ROUNDINGS: dict[Numerics, Rounding] = {
+    Numerics.FP8: round_to_fp8,
+    Numerics.INT8: round_to_int8,
+}
+
+
+def round_in_blocks(
+    weight: Float[Tensor, "... O I"], rounding: Rounding
+) -> Float[Tensor, "... O I"]:
+    """`weight` rounded under one scale per 128 x 128 tile; tiles at the edges may be smaller."""
+    *lead, rows, columns = weight.shape
+    pad = (0, -columns % BLOCK, 0, -rows % BLOCK)
+    padded = nn.functional.pad(weight, pad)
+    grid = padded.unflatten(-1, (-1, BLOCK)).unflatten(-3, (-1, BLOCK)).transpose(-3, -2)
+    rounded = rounding(grid.flatten(-2), -1).view_as(grid).transpose(-3, -2)
+    return rounded.reshape(padded.shape)[..., :rows, :columns]
+
+
+class LowPrecision:
+    """The rounded weights and activations of one model.
+
+    Args:
+        model: Its modules are changed: their inputs are rounded from now on.
+        numerics: FP8 or INT8.
+        weight_scaling: Which weights share one scale.
+
+    Raises:
+        UserError: the model has experts whose inner activation cannot be reached.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, numerics: Numerics, weight_scaling: WeightScaling
+    ) -> None:
+        self._round = ROUNDINGS[numerics]
+        self._weight_scaling = weight_scaling
+        self._weights: list[tuple[nn.Parameter, int]] = []
+        for name, module in model.base_model.named_modules():
+            if isinstance(module, nn.Linear) and name.rpartition(".")[2] not in ROUTER_NAMES:
+                self._lower_linear(module)
+            elif hasattr(module, "gate_up_proj") and isinstance(module.gate_up_proj, nn.Parameter):
+                self._lower_experts(module, model)
+
+    def round_weights(self) -> None:
+        """Rounds the weights in place. Call it after each sync, never twice on the same weights."""
+        with torch.no_grad():
+            for weight, input_dim in self._weights:
+                weight.copy_(self._rounded(weight, input_dim))
+
+    def _rounded(self, weight: Tensor, input_dim: int) -> Tensor:
+        if self._weight_scaling is WeightScaling.BLOCK:
+            return round_in_blocks(weight, self._round)
+        return self._round(weight, input_dim)
+
+    def _round_input(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (self._round(args[0], -1), *args[1:])
+
+    def _lower_linear(self, linear: nn.Linear) -> None:
+        self._weights.append((linear.weight, -1))
+        linear.register_forward_pre_hook(self._round_input)
+
+    def _lower_experts(self, experts: nn.Module, model: PreTrainedModel) -> None:
+        if not getattr(experts, "has_gate", False):
+            raise UserError(
+                f"{type(model).__name__} has experts without the gated interface of Transformers, so "
+                "their inner activation cannot be rounded. Use engine numerics float32 or bfloat16."
+            )
+        model.set_experts_implementation("grouped_mm")  # the one that calls _apply_gate
+        input_dim = -2 if experts.is_transposed else -1
+        self._weights.append((experts.gate_up_proj, input_dim))
+        self._weights.append((experts.down_proj, input_dim))
+        experts.register_forward_pre_hook(self._round_input)
+        experts._apply_gate = partial(self._rounded_gate, experts._apply_gate)
+
+    def _rounded_gate(self, apply_gate: Callable[[Tensor], Tensor], gate_up: Tensor) -> Tensor:
+        return self._round(apply_gate(gate_up), -1)

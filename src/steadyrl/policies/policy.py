@@ -1,0 +1,208 @@
+"""A causal language model as a policy: log-probabilities, entropy and routing of given tokens.
+
+This is the only place where the time axis is shifted: the model's output at `t - 1` predicts
+`tokens[:, t]`, and everything returned here is aligned with `tokens`.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from steadyrl.policies.routing import RoutingHook, is_moe
+from steadyrl.policies.tokenizers import end_token_ids
+from steadyrl.records.routing import Routing, fed_tokens_checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """What a policy says about given tokens. 0 where nothing was asked."""
+
+    logprobs: Float[Tensor, "B T"]
+
+    entropy: Float[Tensor, "B T"]
+    """Of the distribution over the full vocabulary, in nats. Carries no gradient."""
+
+    routing: Routing | None
+    """Experts the forward pass used; None unless it was to be recorded."""
+
+
+class Policy:
+    """A model, its tokenizer, and the hook on its routers when it has experts.
+
+    Args:
+        hook_routing: False leaves the routers of a Mixture-of-Experts model alone.
+        logits_chunk: Positions whose logits exist at the same time.
+
+    Raises:
+        UserError: the model has experts, and its family's routers cannot be hooked.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        hook_routing: bool = True,
+        logits_chunk: int = 8192,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.logits_chunk = logits_chunk
+        self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
+        self._head_is_plain = _head_is_plain(model)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def end_token_ids(self) -> set[int]:
+        """Tokens that end a turn."""
+        return end_token_ids(self.tokenizer, self.model.generation_config.eos_token_id)
+
+    def enable_activation_checkpointing(self) -> None:
+        """Recomputes each layer in the backward pass, with the routing of its forward pass."""
+        options: dict[str, object] = {"use_reentrant": False}
+        if self.hook is not None:
+            options["context_fn"] = self.hook.checkpoint_contexts
+        # The second name is what Transformers 5.17 knows it by.
+        enable = getattr(self.model, "activation_checkpointing_enable", None)
+        enable = enable or self.model.gradient_checkpointing_enable
+        enable(options)
+        self.model.train()  # Transformers checkpoints in training mode only
+
+    def score(
+        self,
+        tokens: Int[Tensor, "B T"],
+        attention_mask: Bool[Tensor, "B T"],
+        asked: Bool[Tensor, "B T"],
+        *,
+        temperature: float = 1.0,
+        replay: Routing | None = None,
+        record_routing: bool = False,
+    ) -> TokenScores:
+        """Log-probability and entropy of each token in `asked`, given what precedes it.
+
+        Padding may stand on either side. Entry 0 of a row has nothing before it and is never
+        answered. Logits exist only at the positions asked for, `logits_chunk` at a time.
+
+        Args:
+            temperature: Logits are divided by it, as in the engine that sampled the tokens.
+            replay: Expert choices to use instead of the model's own.
+            record_routing: Whether to return the expert choices used.
+
+        Raises:
+            RuntimeError: `replay` was recorded on other tokens, or misses a row that is needed.
+        """
+        wanted = asked[:, 1:] & attention_mask[:, :-1]
+        if replay is not None:
+            _check_replay(replay, tokens, attention_mask)
+        features, experts = self._features(tokens, attention_mask, replay, record_routing)
+        targets = tokens[:, 1:][wanted]
+        logprobs, entropy = self._token_scores(features[:, :-1][wanted], targets, temperature)
+        routing = None
+        if experts is not None:
+            routing = Routing(
+                experts=experts,
+                known=attention_mask,
+                fed_tokens=fed_tokens_checksum(tokens, attention_mask),
+            )
+        return TokenScores(
+            logprobs=_spread(logprobs, wanted), entropy=_spread(entropy, wanted), routing=routing
+        )
+
+    def _features(
+        self, tokens: Tensor, attention_mask: Tensor, replay: Routing | None, record: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """The trunk's last hidden states (or logits, if the head is not plain) and experts used."""
+        inputs: dict[str, Tensor | bool | None] = {"input_ids": tokens, "use_cache": False}
+        if bool(attention_mask[:, 0].all()):
+            # Padding on the right: causality alone keeps it from every real token.
+            inputs["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        else:
+            inputs["attention_mask"] = attention_mask.long()
+            inputs["position_ids"] = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        run = self._hidden_states if self._head_is_plain else self._logits
+        if self.hook is None or (replay is None and not record):
+            return run(inputs), None
+        batch, length = tokens.shape
+        with self.hook.watch((batch, length), replay=replay) as watch:
+            features = run(inputs)
+        return features, watch.experts().to(self.hook.dtype) if record else None
+
+    def _hidden_states(self, inputs: dict[str, Tensor | bool | None]) -> Tensor:
+        return self.model.base_model(**inputs).last_hidden_state  # type: ignore[no-any-return]
+
+    def _logits(self, inputs: dict[str, Tensor | bool | None]) -> Tensor:
+        return self.model(**inputs).logits  # type: ignore[no-any-return]
+
+    def _token_scores(
+        self, features: Float[Tensor, "N D"], targets: Int[Tensor, " N"], temperature: float
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        head = self.model.get_output_embeddings() if self._head_is_plain else nn.Identity()
+        score = partial(_score_chunk, head, temperature)
+        chunks = zip(
+            features.split(self.logits_chunk), targets.split(self.logits_chunk), strict=True
+        )
+        if torch.is_grad_enabled() and len(features) > self.logits_chunk:
+            score = partial(checkpoint, score, use_reentrant=False)
+        logprobs, entropy = zip(*(score(*chunk) for chunk in chunks), strict=True)
+        return torch.cat(logprobs), torch.cat(entropy)
+
+
+def _score_chunk(
+    head: nn.Module, temperature: float, features: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    logits = head(features).float() / temperature
+    log_normalizer = logits.logsumexp(dim=-1)
+    logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - log_normalizer
+    with torch.no_grad():
+        entropy = torch.special.entr((logits - log_normalizer[:, None]).exp()).sum(dim=-1)
+    return logprobs, entropy
+
+
+def _spread(values: Float[Tensor, " N"], wanted: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:
+    """`values` at their positions, zeros elsewhere and in the first column."""
+    spread = values.new_zeros(wanted.shape).masked_scatter(wanted, values)
+    return nn.functional.pad(spread, (1, 0))
+
+
+def _check_replay(replay: Routing, tokens: Tensor, attention_mask: Tensor) -> None:
+    """Proves that the routing was recorded on these very tokens and misses none that matters."""
+    if replay.known.shape != tokens.shape:
+        raise RuntimeError(
+            f"Routing of shape {tuple(replay.known.shape)} for tokens {tuple(tokens.shape)}."
+        )
+    fed = fed_tokens_checksum(tokens, replay.known)
+    wrong = (fed != replay.fed_tokens.to(fed.device)).nonzero().flatten().tolist()
+    if wrong:
+        raise RuntimeError(
+            f"Routing was recorded on other tokens than it is replayed on, in rows {wrong}. "
+            "A shift by one position or an exchange of rows does this."
+        )
+    is_last = attention_mask & (attention_mask.long().flip(1).cumsum(1).flip(1) == 1)
+    missing = attention_mask & ~is_last & ~replay.known
+    if bool(missing.any()):
+        row, position = missing.nonzero()[0].tolist()
+        raise RuntimeError(
+            f"Routing to replay misses {int(missing.sum())} rows that feed a prediction, the first "
+            f"at sequence {row}, position {position}. Routes are never made up: record them all."
+        )
+
+
+def _head_is_plain(model: PreTrainedModel) -> bool:
+    """Whether logits are the output embedding of the last hidden state, with nothing after it."""
+    head = model.get_output_embeddings()
+    if head is None or model.base_model is model:
+        return False
+    tokens = torch.arange(2, device=model.device)[None]
+    with torch.no_grad():
+        logits = model(input_ids=tokens, use_cache=False).logits
+        hidden = getattr(model.base_model(input_ids=tokens, use_cache=False), "last_hidden_state", None)
+        return hidden is not None and torch.equal(head(hidden), logits)

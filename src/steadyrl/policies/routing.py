@@ -1,0 +1,244 @@
+"""Recording and replaying the expert choices of any Mixture-of-Experts model of Transformers.
+
+    with hook.watch((B, T), replay=routing) as watch:
+        model(...)                       # experts are those of `routing`
+    experts = watch.experts()            # Int[Tensor, "B T L K"]: what each layer used
+
+Only the *choice* of experts is replayed: inside the router's own forward pass, the one `topk` over
+its experts is answered with the replayed indices and the live scores gathered there. So every
+family keeps its own rule from scores to gate weights, and the router keeps its gradient
+(arXiv:2510.11370, method section).
+
+A `Watch` belongs to one forward pass. Under activation checkpointing, `checkpoint_contexts` carries
+it to the recomputation, so several micro-batches may be in flight. A recomputation that has lost its
+watch is refused, never routed live.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Integer
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.routing import Routing, expert_dtype
+
+RouterOutput = tuple[Tensor, Tensor, Tensor]
+Router = Callable[..., RouterOutput]
+
+
+class _AnswerTopK(TorchFunctionMode):
+    """Answers the `topk` over a router's experts with given indices."""
+
+    def __init__(
+        self, num_experts: int, experts: Integer[Tensor, "N K"], known: Bool[Tensor, " N"] | None
+    ) -> None:
+        super().__init__()
+        self._shape = (experts.shape[0], num_experts)
+        self._experts = experts
+        self._known = known
+        self.answers = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func not in (torch.topk, Tensor.topk) or args[0].shape != self._shape:
+            return result
+        if result.indices.shape != self._experts.shape:
+            return result
+        self.answers += 1
+        experts = self._experts
+        if self._known is not None:
+            experts = torch.where(self._known[:, None], experts, result.indices)
+        return torch.return_types.topk((args[0].gather(-1, experts), experts))
+
+
+class Watch:
+    """What the routers did, and are told to do, in one forward pass over `B` x `T` tokens."""
+
+    def __init__(self, shape: tuple[int, int], num_layers: int, replay: Routing | None) -> None:
+        self.shape = shape
+        self.replay = replay
+        self.used: list[Tensor | None] = [None] * num_layers
+        self._rows: list[Tensor] = []
+        self._known: Tensor | None = None
+        if replay is not None:
+            by_layer = replay.experts.flatten(0, 1).unbind(dim=1)
+            self._rows = [rows.long() for rows in by_layer]
+            self._known = None if bool(replay.known.all()) else replay.known.flatten()
+
+    def route(self, layer: int, num_experts: int, router: Router, args: Any, kwargs: Any) -> Any:
+        """What `router` returns, with the replayed choice if there is one."""
+        if self.replay is None:
+            output = router(*args, **kwargs)
+        else:
+            with _AnswerTopK(num_experts, self._rows[layer], self._known) as answer:
+                output = router(*args, **kwargs)
+            if answer.answers != 1:
+                raise RuntimeError(
+                    f"Routing replay answered {answer.answers} top-k calls in MoE layer {layer}, "
+                    "expected 1. The router saw another number of tokens than the routing holds "
+                    f"({self._rows[layer].shape[0]}), or its forward pass changed."
+                )
+        self.used[layer] = output[2].detach()
+        return output
+
+    def experts(self) -> Integer[Tensor, "B T L K"]:
+        """The experts each layer used."""
+        used = [rows for rows in self.used if rows is not None]
+        return torch.stack(used, dim=1).unflatten(0, self.shape)
+
+    def verify(self) -> None:
+        """Proves that every layer was routed, once for each token, and as the replay demands."""
+        tokens = self.shape[0] * self.shape[1]
+        for layer, rows in enumerate(self.used):
+            if rows is None:
+                raise RuntimeError(
+                    f"MoE layer {layer} was never routed in this forward pass. A fused kernel may "
+                    "have replaced its router: load the model without hub kernels."
+                )
+            if rows.shape[0] != tokens:
+                raise RuntimeError(
+                    f"MoE layer {layer} routed {rows.shape[0]} tokens, expected {tokens}."
+                )
+        if self.replay is not None:
+            agrees = (self.experts() == self.replay.experts).all(dim=-1).all(dim=-1)
+            if not bool((agrees | ~self.replay.known).all()):
+                raise RuntimeError("Experts used differ from the experts replayed.")
+
+
+class RoutingHook:
+    """Records and replays the routing of `model`, whose routers it wraps.
+
+    Raises:
+        UserError: the family's routers do not keep the contract (logits, weights, indices), or are
+            wrapped already.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.routers = find_routers(model)
+        first = self.routers[0]
+        self.num_experts = int(first.num_experts)
+        self.experts_per_token = int(first.top_k)
+        self.dtype = expert_dtype(self.num_experts)
+        self._current = threading.local()
+        family = type(model).__name__
+        for layer, router in enumerate(self.routers):
+            if "forward" in vars(router):
+                raise UserError(f"{family} is hooked already. Make one Policy of each model.")
+            forward = router.forward
+            router.forward = partial(self._route, layer, forward)
+        _check_contract(self, family)
+
+    @property
+    def num_layers(self) -> int:
+        """MoE layers. Layers without experts do not count."""
+        return len(self.routers)
+
+    @contextmanager
+    def watch(self, shape: tuple[int, int], replay: Routing | None = None) -> Iterator[Watch]:
+        """Watches one forward pass over `B` x `T` tokens and replays `replay` in it.
+
+        Raises:
+            UserError: `replay` is of another shape than the forward pass.
+            RuntimeError: a layer was not routed as it should have been.
+        """
+        if replay is not None:
+            expected = (*shape, self.num_layers, self.experts_per_token)
+            if tuple(replay.experts.shape) != expected:
+                raise UserError(
+                    f"Routing to replay has shape {tuple(replay.experts.shape)}, expected (B, T, L, K) "
+                    f"= {expected}. Record it with a model of the same architecture."
+                )
+        watch = Watch(shape, self.num_layers, replay)
+        with self._watching(watch):
+            yield watch
+        watch.verify()
+
+    def checkpoint_contexts(self) -> tuple[Any, Any]:
+        """`context_fn` of `torch.utils.checkpoint`: the recomputation sees its forward's watch."""
+        watch = self._watch
+        return self._watching(watch), self._watching(watch)
+
+    @property
+    def _watch(self) -> Watch | None:
+        return getattr(self._current, "watch", None)
+
+    @contextmanager
+    def _watching(self, watch: Watch | None) -> Iterator[None]:
+        previous, self._current.watch = self._watch, watch
+        try:
+            yield
+        finally:
+            self._current.watch = previous
+
+    def _route(self, layer: int, router: Router, *args: Any, **kwargs: Any) -> RouterOutput:
+        watch = self._watch
+        if watch is not None:
+            return watch.route(layer, self.num_experts, router, args, kwargs)  # type: ignore[no-any-return]
+        if torch._C._current_graph_task_id() != -1:
+            raise RuntimeError(
+                "A router was recomputed in the backward pass without its routing. Enable activation "
+                "checkpointing with Policy.enable_activation_checkpointing(), which carries it along."
+            )
+        return router(*args, **kwargs)
+
+
+def find_routers(model: PreTrainedModel) -> list[nn.Module]:
+    """The routers of `model` in layer order.
+
+    Raises:
+        UserError: the family does not name its routers to Transformers.
+    """
+    recorder = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
+    recorders = recorder if isinstance(recorder, list) else [recorder]
+    classes = tuple(getattr(item, "target_class", None) or item for item in recorders if item)
+    routers = [module for module in model.modules() if classes and isinstance(module, classes)]
+    if not routers or not all(hasattr(r, "top_k") and hasattr(r, "num_experts") for r in routers):
+        raise UserError(
+            f"{type(model).__name__} has no router that routing replay knows: it needs a "
+            "'router_logits' recorder whose modules have top_k and num_experts. Use "
+            "routing_replay none, or a newer version of transformers."
+        )
+    return routers
+
+
+def is_moe(model: PreTrainedModel) -> bool:
+    """Whether the model routes tokens to experts, whatever its family."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    config = model.config.get_text_config()
+    return any((getattr(config, name, None) or 0) > 0 for name in names)
+
+
+def _check_contract(hook: RoutingHook, family: str) -> None:
+    """Replays made-up choices through the first router and sees whether they come out."""
+    router = hook.routers[0]
+    weight = next(router.parameters())
+    hidden = torch.linspace(-1, 1, 2 * weight.shape[-1]).view(2, -1).to(weight)
+    choice = torch.arange(hook.experts_per_token, device=weight.device).flip(0).expand(2, -1)
+    row = choice[None, :, None].expand(1, 2, hook.num_layers, -1)
+    known = torch.ones(1, 2, dtype=torch.bool, device=weight.device)
+    replay = Routing(experts=row, known=known, fed_tokens=torch.zeros(1, dtype=torch.long))
+    watch = Watch((1, 2), hook.num_layers, replay)
+    try:
+        with torch.no_grad(), hook._watching(watch):
+            output = router(hidden)
+        kept = isinstance(output, tuple) and len(output) == 3 and torch.equal(output[2], choice)
+    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        raise _unsupported(family) from error
+    if not kept:
+        raise _unsupported(family)
+
+
+def _unsupported(family: str) -> UserError:
+    return UserError(
+        f"{family} routes in a way that routing replay does not know: its router must return (logits, "
+        "weights, indices) and choose by one top-k over all experts. Use routing_replay none."
+    )

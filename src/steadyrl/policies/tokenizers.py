@@ -1,0 +1,81 @@
+"""Character tokenizers for the small presets, and prompts as tokens for every tokenizer."""
+
+import string
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
+
+PAD, END = "<|pad|>", "<|end|>"
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
+PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n\t"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def character_tokenizer(alphabet: str = PRINTABLE) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token per character of `alphabet`, roles, padding and an end token.
+
+    It is an ordinary Transformers tokenizer with a chat template, so checkpoints that hold it load
+    with `AutoTokenizer`.
+    """
+    tokens = [PAD, END, *ROLES, *sorted(set(alphabet))]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=PAD))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=list(ROLES),
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]
+) -> list[Int[Tensor, " P"]]:
+    """For each conversation, the tokens after which the model's next turn begins.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"The tokenizer {tokenizer.name_or_path!r} has no chat template, so prompts cannot be "
+            "written for it. Use an instruction-tuned checkpoint, or set tokenizer.chat_template."
+        )
+    if not conversations:
+        return []
+    messages = [[{"role": m.role, "content": m.content} for m in c] for c in conversations]
+    texts = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [torch.tensor(row, dtype=torch.long) for row in ids]
+
+
+def end_token_ids(tokenizer: PreTrainedTokenizerBase, model_eos: int | list[int] | None) -> set[int]:
+    """Every token that ends a turn: the tokenizer's and those of the model's generation config.
+
+    Raises:
+        UserError: there is none.
+    """
+    configured = model_eos if isinstance(model_eos, list) else [model_eos]
+    ends = {token for token in [tokenizer.eos_token_id, *configured] if token is not None}
+    if not ends:
+        raise UserError("Neither tokenizer nor model has an end token. Set tokenizer.eos_token.")
+    return ends

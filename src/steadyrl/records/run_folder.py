@@ -1,0 +1,102 @@
+"""A run is a folder: where each thing lies, and how it is written so that a kill loses nothing.
+
+    config.yaml                     the resolved configuration
+    run.json                        versions, commit, machine, command line
+    metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
+    completions/rl-000003.jsonl     one object per episode of that step
+    tensorboard/                    the same metrics as events
+    checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
+    report.html                     written by `steadyrl report`
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from steadyrl.records.errors import UserError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes `text` so that a reader, or a run resumed after a kill, sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write(draft)` on an empty folder, then gives it the name `path`, replacing what was there."""
+    draft = path.with_name(f".{path.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    write(draft)
+    shutil.rmtree(path, ignore_errors=True)
+    draft.replace(path)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file. A last line cut off by a kill is left out.
+
+    Raises:
+        UserError: an inner line is not JSON.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    *complete, _cut_off = text.split("\n")
+    rows = []
+    for number, line in enumerate(complete, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"Line {number} of {path} is not JSON ({error.msg}). "
+                "Remove that line, or resume the run from its last checkpoint, which rewrites it."
+            ) from error
+    return rows
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.manifest = path / "run.json"
+        self.metrics = path / "metrics.jsonl"
+        self.completions = path / "completions"
+        self.tensorboard = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+        self.report = path / "report.html"
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The metrics of every finished step, oldest first."""
+        return read_json_lines(self.metrics)
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Adds one step's metrics."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def keep_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replaces the metrics by `rows`: what a resumed run still holds to be true."""
+        write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def remove_events(self) -> None:
+        """Removes the TensorBoard events, to be written anew from the metrics."""
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+
+    def completions_file(self, stage: str, step: int) -> Path:
+        """The file of the episodes of one step."""
+        return self.completions / f"{stage}-{step:06d}.jsonl"
+
+    def write_completions(self, stage: str, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the episodes of one step."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self.completions_file(stage, step), text)

@@ -1,0 +1,54 @@
+"""Episodes, and groups of episodes that can be compared."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steadyrl.records.completion import Completion
+from steadyrl.records.message import Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """One episode: everything said, what the model sampled, and what it earned."""
+
+    task_id: str
+
+    messages: tuple[Message, ...]
+    """The whole conversation, the model's turns included."""
+
+    completions: tuple[Completion, ...]
+    """The model's turns as tokens, in order. At least one."""
+
+    reward: float
+
+    feedback: str = ""
+    """What the environment had to say in words."""
+
+    terminated: bool
+    """The environment reached its end."""
+
+    truncated: bool
+    """The episode was cut short; `truncation_reason` says by what."""
+
+    truncation_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Episodes of one task under one policy: their rewards can be compared."""
+
+    task_id: str
+    trajectories: tuple[Trajectory, ...]
+
+    @property
+    def rewards(self) -> Float[Tensor, " G"]:
+        """The reward of each episode."""
+        return torch.tensor([trajectory.reward for trajectory in self.trajectories])
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether the rewards differ, so that a group baseline leaves an advantage."""
+        return len({trajectory.reward for trajectory in self.trajectories}) > 1

@@ -1,0 +1,274 @@
+"""What each metric means, in words. `docs/metrics.md` gives the same metrics with equations."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MetricGroup(StrEnum):
+    """Under which heading a metric is shown, in this order."""
+
+    OUTCOME = "Does it learn?"
+    POLICY = "What does it write?"
+    MISMATCH = "Do engine and trainer agree?"
+    CORRECTION = "How much is stale, corrected and clipped?"
+    OPTIMISATION = "Is the optimisation calm?"
+    SPEED = "Where does the time go?"
+    OTHER = "Other metrics"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricText:
+    """A metric for a reader who sees its curve.
+
+    Example:
+        MetricText(title="Training reward", meaning="Mean reward of the episodes of a step. ...",
+                   log_scale=False, group=MetricGroup.OUTCOME)
+    """
+
+    title: str
+
+    meaning: str
+    """What it measures, what healthy looks like, what trouble looks like."""
+
+    log_scale: bool
+    """Whether its healthy and its troubled values lie orders of magnitude apart."""
+
+    group: MetricGroup
+
+
+def text_for(name: str) -> MetricText:
+    """The text of metric `name`; one that says so for a metric this package does not define."""
+    unknown = MetricText(
+        title=name,
+        meaning="Recorded by the run; it is not among the metrics that this package defines.",
+        log_scale=False,
+        group=MetricGroup.OTHER,
+    )
+    return METRIC_TEXTS.get(name, unknown)
+
+
+METRIC_TEXTS = {
+    "score": MetricText(
+        title="Held-out score",
+        meaning=(
+            "Mean accuracy on tasks never trained on, over several answers a task (avg@k). "
+            "Healthy: it rises with the training reward. Trouble: it falls while the reward still "
+            "rises."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "reward": MetricText(
+        title="Training reward",
+        meaning=(
+            "Mean reward of the episodes sampled in a step. Healthy: a noisy, steady rise. "
+            "Trouble: a sudden fall that does not recover, which is how a collapse looks."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "no_signal_fraction": MetricText(
+        title="Groups without signal",
+        meaning=(
+            "Share of groups whose rewards are all equal, so that every advantage is 0 and nothing "
+            "is learnt from them. Healthy: well below 1. Near 1 the tasks are too easy or too hard."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "entropy": MetricText(
+        title="Entropy",
+        meaning=(
+            "Mean entropy of the next-token distribution over the whole vocabulary, in nats. "
+            "Healthy: a slow decline or a plateau. Trouble: a fast fall towards 0, after which "
+            "nothing new is tried, or a climb without end."
+        ),
+        log_scale=False,
+        group=MetricGroup.POLICY,
+    ),
+    "response_length": MetricText(
+        title="Response length",
+        meaning=(
+            "Mean number of tokens the policy sampled in an episode. Healthy: slow drift. "
+            "Trouble: a jump up to the token budget, where answers are cut off, or a fall to "
+            "almost nothing."
+        ),
+        log_scale=False,
+        group=MetricGroup.POLICY,
+    ),
+    "mismatch_kl_k3": MetricText(
+        title="Mismatch KL (k3)",
+        meaning=(
+            "How far the trainer's probabilities lie from the rollout engine's under the same "
+            "weights; never negative and low in noise. Healthy: low and flat. Trouble: it climbs "
+            "by orders of magnitude, as it does in runs that collapse."
+        ),
+        log_scale=True,
+        group=MetricGroup.MISMATCH,
+    ),
+    "mismatch_kl_k1": MetricText(
+        title="Mismatch KL (k1)",
+        meaning=(
+            "The same divergence as the mean log-ratio of engine to trainer, which is noisier and "
+            "may be negative in a step; not to be compared with k3 in numbers. Healthy: near 0."
+        ),
+        log_scale=False,
+        group=MetricGroup.MISMATCH,
+    ),
+    "extreme_token_fraction": MetricText(
+        title="Extreme tokens",
+        meaning=(
+            "Share of tokens to which engine and trainer give probabilities that differ by more "
+            "than a factor of 2. Healthy: below 1 in 1,000. Trouble: 1 in 10, seen in runs that "
+            "collapse."
+        ),
+        log_scale=True,
+        group=MetricGroup.MISMATCH,
+    ),
+    "routing_disagreement": MetricText(
+        title="Routing disagreement",
+        meaning=(
+            "Share of (token, layer) positions at which engine and trainer choose different sets "
+            "of experts. Some 0.1 is common when their numerics differ; a steady climb is trouble."
+        ),
+        log_scale=False,
+        group=MetricGroup.MISMATCH,
+    ),
+    "routing_disagreement_any_layer": MetricText(
+        title="Tokens routed differently",
+        meaning=(
+            "Share of tokens whose set of experts differs in at least one layer. It grows with "
+            "depth: in a deep model a value near 1 is common, and 0 means identical routing."
+        ),
+        log_scale=False,
+        group=MetricGroup.MISMATCH,
+    ),
+    "routing_disagreement_per_layer": MetricText(
+        title="Routing disagreement by layer",
+        meaning=(
+            "The routing disagreement of each Mixture-of-Experts layer, the first at the bottom. "
+            "Healthy: faint and even. A strong band is a layer in which the two often differ."
+        ),
+        log_scale=False,
+        group=MetricGroup.MISMATCH,
+    ),
+    "staleness": MetricText(
+        title="Staleness",
+        meaning=(
+            "By how many weight versions the trainer is ahead of the engine that wrote the tokens. "
+            "0 when rollout and training take turns; otherwise it should keep within the set bound."
+        ),
+        log_scale=False,
+        group=MetricGroup.CORRECTION,
+    ),
+    "staleness_kl_k3": MetricText(
+        title="Staleness KL (k3)",
+        meaning=(
+            "How far the policy has moved from the weights it started the step with. 0 with one "
+            "gradient step per rollout. Healthy: small and flat. A climb asks for fewer gradient "
+            "steps per rollout or a lower learning rate."
+        ),
+        log_scale=True,
+        group=MetricGroup.CORRECTION,
+    ),
+    "ess": MetricText(
+        title="Effective sample size",
+        meaning=(
+            "Share of the tokens that effectively count once importance weights are applied. "
+            "Healthy: near 1. Trouble: below 0.5, where a few tokens speak for all."
+        ),
+        log_scale=False,
+        group=MetricGroup.CORRECTION,
+    ),
+    "truncated_weight_fraction": MetricText(
+        title="Truncated weights",
+        meaning=(
+            "Share of tokens whose importance weight was cut at the cap. Healthy: close to 0. "
+            "Trouble: a rise, which says that the correction no longer holds for those tokens."
+        ),
+        log_scale=False,
+        group=MetricGroup.CORRECTION,
+    ),
+    "clip_fraction_low": MetricText(
+        title="Clipped below",
+        meaning=(
+            "Share of tokens with a negative advantage that were already made unlikely enough and "
+            "pass no gradient. Healthy: a few per cent at most. A rise says the updates are large."
+        ),
+        log_scale=False,
+        group=MetricGroup.CORRECTION,
+    ),
+    "clip_fraction_high": MetricText(
+        title="Clipped above",
+        meaning=(
+            "Share of tokens with a positive advantage that were already made likely enough and "
+            "pass no gradient. Healthy: a few per cent at most. A rise says the updates are large."
+        ),
+        log_scale=False,
+        group=MetricGroup.CORRECTION,
+    ),
+    "loss": MetricText(
+        title="Loss",
+        meaning=(
+            "What the optimiser minimised. In a cold start it is the negative log-likelihood of "
+            "the demonstrations and should fall and level off. In reinforcement learning its size "
+            "says little: read the reward instead."
+        ),
+        log_scale=False,
+        group=MetricGroup.OPTIMISATION,
+    ),
+    "gradient_norm": MetricText(
+        title="Gradient norm",
+        meaning=(
+            "Length of the gradient of all parameters before it is clipped. Healthy: within one "
+            "order of magnitude. Trouble: spikes that come more often or grow."
+        ),
+        log_scale=True,
+        group=MetricGroup.OPTIMISATION,
+    ),
+    "learning_rate": MetricText(
+        title="Learning rate",
+        meaning=(
+            "The optimiser's step size, as scheduled. It should look like the schedule that was "
+            "asked for."
+        ),
+        log_scale=False,
+        group=MetricGroup.OPTIMISATION,
+    ),
+    "rollout_tokens_per_second": MetricText(
+        title="Rollout speed",
+        meaning=(
+            "Tokens the engine sampled per second. It moves with response length and batch size. A "
+            "fall at equal length says that the engine is starved or shares its device."
+        ),
+        log_scale=False,
+        group=MetricGroup.SPEED,
+    ),
+    "scoring_tokens_per_second": MetricText(
+        title="Scoring speed",
+        meaning=(
+            "Tokens per second whose probability the trainer recomputed under the old weights. It "
+            "should be flat; it falls when rows are padded more."
+        ),
+        log_scale=False,
+        group=MetricGroup.SPEED,
+    ),
+    "update_tokens_per_second": MetricText(
+        title="Update speed",
+        meaning=(
+            "Tokens per second that went forward and backward through the trainer. It should be "
+            "flat; it falls when rows are padded more or micro-batches are small."
+        ),
+        log_scale=False,
+        group=MetricGroup.SPEED,
+    ),
+    "seconds": MetricText(
+        title="Time a step",
+        meaning=(
+            "Wall time of the step in seconds. It should follow the response length; look "
+            "for evaluations, checkpoints or other work on the machine under a spike."
+        ),
+        log_scale=False,
+        group=MetricGroup.SPEED,
+    ),
+}

@@ -1,0 +1,85 @@
+"""Held-out answers as the part of the page that shows them side by side."""
+
+import html
+
+from steadyrl.report.run_data import Stage
+from steadyrl.report.samples import Comparison, Pair, Sample
+from steadyrl.report.wording import count, short_number
+
+TASKS_SHOWN = 8
+CHARACTERS_SHOWN = 4000
+"""Of one text; of a longer one the middle is left out."""
+
+
+def samples_section(stage: Stage, comparison: Comparison | None) -> str:
+    """The HTML of the answers to held-out tasks before and after `stage`."""
+    if comparison is None:
+        content = '<p class="lead">This run kept no answers to held-out tasks.</p>'
+    else:
+        tasks = "".join(_task(pair, comparison) for pair in comparison.shown(TASKS_SHOWN))
+        content = f'<p class="lead">{html.escape(_selection(comparison))}</p>{tasks}'
+    return f"<section><h2>Answers before and after</h2>{content}</section>"
+
+
+def _selection(comparison: Comparison) -> str:
+    """Which answers are shown, and what became of all of them."""
+    shown = count(len(comparison.shown(TASKS_SHOWN)), "task")
+    if comparison.after_step is None:
+        return (
+            f"Answers to {shown} at step {comparison.before_step}. The held-out tasks have been "
+            "answered once so far."
+        )
+    changes = [pair.change for pair in comparison.pairs]
+    better, worse = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
+    return (
+        f"Of {count(len(changes), 'held-out answer')}, from step {comparison.before_step} to step "
+        f"{comparison.after_step}, {better} became better, {worse} worse and "
+        f"{len(changes) - better - worse} earned the same. Shown: {shown}, those whose reward "
+        "changed first."
+    )
+
+
+def _task(pair: Pair, comparison: Comparison) -> str:
+    before, after = pair.before, pair.after
+    answers = _answer(before, f"Before, step {comparison.before_step}")
+    if after is not None:
+        answers += _answer(after, f"After, step {comparison.after_step}")
+    return (
+        f'<article class="task"><h3>{html.escape(before.task_id)}</h3>'
+        f'<pre class="prompt">{_shortened(before.prompt)}</pre>'
+        f'<div class="answers">{answers}</div></article>'
+    )
+
+
+def _answer(sample: Sample, when: str) -> str:
+    kind, mark = _mark(sample.reward)
+    facts = [f"reward {short_number(sample.reward)}"]
+    if sample.response_tokens is not None:
+        facts.append(count(sample.response_tokens, "token"))
+    if sample.finish_reason:
+        facts.append(f"finish: {sample.finish_reason}")
+    if sample.truncation_reason:
+        facts.append(f"cut short: {sample.truncation_reason}")
+    feedback = f'<p class="note">{_shortened(sample.feedback)}</p>' if sample.feedback else ""
+    return (
+        f'<div class="answer {kind}"><header><b>{html.escape(when)}</b> '
+        f'<b class="mark">{mark}</b><br>{html.escape(" · ".join(facts))}</header>'
+        f"<pre>{_shortened(sample.response)}</pre>{feedback}</div>"
+    )
+
+
+def _mark(reward: float) -> tuple[str, str]:
+    """The style and the words for a reward: 1 is right, 0 is wrong, in between is partly right."""
+    if reward >= 1:
+        return "right", "✓ right"
+    return ("partly", "◐ partly right") if reward > 0 else ("wrong", "✗ wrong")
+
+
+def _shortened(text: str) -> str:
+    """`text` escaped, its middle left out where it is long."""
+    left_out = len(text) - CHARACTERS_SHOWN
+    if left_out <= 0:
+        return html.escape(text)
+    half = CHARACTERS_SHOWN // 2
+    gap = f"\n\n[… {left_out:,} characters left out …]\n\n"
+    return html.escape(text[:half] + gap + text[-half:])

@@ -1,0 +1,1 @@
+"""Episodes become groups, groups become token batches."""

@@ -1,0 +1,159 @@
+"""Trajectories as padded token rows, with log-probabilities and routing on their own tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from steadyrl.records.completion import Completion
+from steadyrl.records.routing import Routing, fed_tokens_checksum
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.records.trajectory import Group, Trajectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One sequence of `T` tokens. The last token's routing row is unknown, and so left out."""
+
+    tokens: Int[Tensor, " T"]
+    loss_mask: Bool[Tensor, " T"]
+    rollout_logprobs: Float[Tensor, " T"]
+    experts: Integer[Tensor, "S L K"] | None
+
+
+def token_batch(
+    groups: Sequence[Group], advantages: Sequence[Float[Tensor, " G"]], *, pad_token_id: int
+) -> TokenBatch:
+    """The rows of all trajectories, each token of a trajectory under its advantage.
+
+    A trajectory is one row as long as each turn's prompt continues the tokens before it; otherwise
+    a new row begins there. What the environment said carries no loss.
+
+    Args:
+        advantages: Of each trajectory, by group.
+    """
+    rows: list[_Row] = []
+    row_advantages: list[float] = []
+    group_ids: list[int] = []
+    for number, (group, credits) in enumerate(zip(groups, advantages, strict=True)):
+        for trajectory, credit in zip(group.trajectories, credits.tolist(), strict=True):
+            for row in _rows(trajectory):
+                rows.append(row)
+                row_advantages.append(credit)
+                group_ids.append(number)
+    return _padded(rows, row_advantages, group_ids, pad_token_id)
+
+
+def demonstration_batch(
+    prompts: Sequence[Int[Tensor, " P"]],
+    responses: Sequence[Int[Tensor, " R"]],
+    *,
+    pad_token_id: int,
+) -> TokenBatch:
+    """Rows of prompts and given responses; the responses carry loss, under advantage 1."""
+    rows = [
+        _Row(
+            tokens=torch.cat([prompt, response]),
+            loss_mask=_mask(len(prompt), len(response)),
+            rollout_logprobs=torch.zeros(len(prompt) + len(response)),
+            experts=None,
+        )
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    batch = _padded(rows, [1.0] * len(rows), list(range(len(rows))), pad_token_id)
+    return replace(batch, rollout_logprobs=None)  # no engine sampled them
+
+
+def _rows(trajectory: Trajectory) -> list[_Row]:
+    rows: list[_Row] = []
+    for completion in trajectory.completions:
+        _check_routing(completion)
+        if rows and _continues(rows[-1].tokens, completion.prompt_ids):
+            rows[-1] = _extended(rows[-1], completion)
+        else:
+            rows.append(_row(completion))
+    return rows
+
+
+def _row(completion: Completion) -> _Row:
+    prompt, response = completion.prompt_ids, completion.token_ids
+    return _Row(
+        tokens=torch.cat([prompt, response]),
+        loss_mask=_mask(len(prompt), len(response)),
+        rollout_logprobs=torch.cat([torch.zeros(len(prompt)), completion.logprobs]),
+        experts=None if completion.routing is None else completion.routing.experts[0],
+    )
+
+
+def _extended(row: _Row, completion: Completion) -> _Row:
+    """`row` with a further turn. Tokens keep the routes they were written under."""
+    turn = _row(completion)
+    before = len(row.tokens)
+    experts = None
+    if row.experts is not None and turn.experts is not None:
+        experts = torch.cat([row.experts, turn.experts[before - 1 :]])
+    return _Row(
+        tokens=turn.tokens,
+        loss_mask=torch.cat([row.loss_mask, turn.loss_mask[before:]]),
+        rollout_logprobs=torch.cat([row.rollout_logprobs, turn.rollout_logprobs[before:]]),
+        experts=experts,
+    )
+
+
+def _continues(tokens: Tensor, prompt: Tensor) -> bool:
+    return len(prompt) >= len(tokens) and torch.equal(prompt[: len(tokens)], tokens)
+
+
+def _mask(prompt_length: int, response_length: int) -> Bool[Tensor, " T"]:
+    return torch.arange(prompt_length + response_length) >= prompt_length
+
+
+def _check_routing(completion: Completion) -> None:
+    """Proves that an engine's routes were recorded on the tokens it returned."""
+    routing = completion.routing
+    if routing is None:
+        return
+    fed = torch.cat([completion.prompt_ids, completion.token_ids])[:-1]
+    if routing.known.shape != (1, len(fed)) or not bool(routing.known.all()):
+        raise RuntimeError(
+            f"The engine recorded routing of shape {tuple(routing.known.shape)} for {len(fed)} fed "
+            "tokens. Every token but the last must have its row."
+        )
+    if int(fed_tokens_checksum(fed[None], routing.known)) != int(routing.fed_tokens):
+        raise RuntimeError("The engine recorded routing on other tokens than it returned.")
+
+
+def _padded(
+    rows: Sequence[_Row],
+    advantages: Sequence[float],
+    group_ids: Sequence[int],
+    pad_token_id: int,
+) -> TokenBatch:
+    tokens = pad_sequence([r.tokens for r in rows], batch_first=True, padding_value=pad_token_id)
+    loss_mask = pad_sequence([row.loss_mask for row in rows], batch_first=True)
+    lengths = torch.tensor([len(row.tokens) for row in rows])
+    return TokenBatch(
+        tokens=tokens,
+        attention_mask=torch.arange(tokens.shape[1]) < lengths[:, None],
+        loss_mask=loss_mask,
+        group_ids=torch.tensor(group_ids),
+        advantages=torch.tensor(advantages)[:, None] * loss_mask,
+        rollout_logprobs=pad_sequence([row.rollout_logprobs for row in rows], batch_first=True),
+        rollout_routing=_routing(rows, tokens),
+    )
+
+
+def _routing(rows: Sequence[_Row], tokens: Int[Tensor, "B T"]) -> Routing | None:
+    recorded = [row.experts for row in rows if row.experts is not None]
+    if len(recorded) < len(rows):
+        return None
+    _, layers, chosen = recorded[0].shape
+    experts = recorded[0].new_zeros(*tokens.shape, layers, chosen)
+    for number, rows_experts in enumerate(recorded):
+        experts[number, : len(rows_experts)] = rows_experts
+    counts = torch.tensor([len(rows_experts) for rows_experts in recorded])
+    known = torch.arange(tokens.shape[1]) < counts[:, None]
+    return Routing(experts=experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known))

@@ -1,0 +1,153 @@
+"""Playing episodes: every running episode takes one turn per call of the engine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.environments.protocol import Environment, Episode, Task
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.message import Message
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.seeds import derive_seed
+
+
+@dataclass(slots=True, kw_only=True)
+class _Play:
+    """An episode under way."""
+
+    task: Task
+    episode: Episode
+    messages: list[Message]
+    completions: list[Completion] = field(default_factory=list)
+    reward: float = 0.0
+    feedback: list[str] = field(default_factory=list)
+    terminated: bool = False
+    truncation_reason: str = ""
+
+    @property
+    def running(self) -> bool:
+        return not (self.terminated or self.truncation_reason)
+
+    def trajectory(self) -> Trajectory:
+        return Trajectory(
+            task_id=self.task.id,
+            messages=tuple(self.messages),
+            completions=tuple(self.completions),
+            reward=self.reward,
+            feedback="\n".join(line for line in self.feedback if line),
+            terminated=self.terminated,
+            truncated=bool(self.truncation_reason),
+            truncation_reason=self.truncation_reason,
+        )
+
+
+def play_groups(
+    environment: Environment,
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[Task],
+    *,
+    group_size: int,
+    sampling: Sampling,
+    seed: int,
+    max_turns: int = 32,
+) -> list[Group]:
+    """`group_size` episodes of each of `tasks`, in order.
+
+    Turns that stay over budget and exceptions of the environment end an episode as truncated, with
+    the reason: they are data. Every turn's tokens are drawn from `seed` and the turn's place alone.
+    """
+    plays = [
+        [
+            _Play(task=task, episode=environment.start(task), messages=list(task.prompt))
+            for _ in range(group_size)
+        ]
+        for task in tasks
+    ]
+    _first_turn(plays, engine, tokenizer, sampling, seed)
+    everyone = [play for group in plays for play in group]
+    for turn in range(1, max_turns):
+        if not any(play.running for play in everyone):
+            break
+        _next_turn(everyone, engine, tokenizer, sampling, seed, turn)
+    for play in everyone:
+        if play.running:
+            play.truncation_reason = f"not over after {max_turns} turns"
+    return [
+        Group(task_id=task.id, trajectories=tuple(play.trajectory() for play in group))
+        for task, group in zip(tasks, plays, strict=True)
+    ]
+
+
+def _first_turn(
+    plays: list[list[_Play]],
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: Sampling,
+    seed: int,
+) -> None:
+    """The turn in which a whole group answers the same prompt."""
+    prompts = encode_prompts(tokenizer, [group[0].messages for group in plays])
+    requests = [
+        Request(
+            prompt_ids=prompt, num_completions=len(group), seed=derive_seed(seed, 0, number)
+        )
+        for number, (group, prompt) in enumerate(zip(plays, prompts, strict=True))
+    ]
+    for group, completions in zip(plays, engine.generate(requests, sampling), strict=True):
+        for play, completion in zip(group, completions, strict=True):
+            _take_turn(play, completion, tokenizer)
+
+
+def _next_turn(
+    everyone: list[_Play],
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: Sampling,
+    seed: int,
+    turn: int,
+) -> None:
+    """A turn in which every running episode answers its own conversation."""
+    requests: list[Request] = []
+    asked: list[_Play] = []
+    running = [(number, play) for number, play in enumerate(everyone) if play.running]
+    prompts = encode_prompts(tokenizer, [play.messages for _, play in running])
+    for (number, play), prompt in zip(running, prompts, strict=True):
+        if engine.max_positions and len(prompt) + sampling.max_new_tokens > engine.max_positions:
+            play.truncation_reason = f"conversation of {len(prompt)} tokens leaves no room to answer"
+            continue
+        asked.append(play)
+        key = derive_seed(seed, turn, number)
+        requests.append(Request(prompt_ids=prompt, num_completions=1, seed=key))
+    for play, (completion,) in zip(asked, engine.generate(requests, sampling), strict=True):
+        _take_turn(play, completion, tokenizer)
+
+
+def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Gives the model's turn to the environment and notes its answer."""
+    play.completions.append(completion)
+    text = response_text(completion, tokenizer)
+    play.messages.append(Message(role="assistant", content=text))
+    if completion.finish_reason is FinishReason.LENGTH:
+        play.truncation_reason = "token budget spent"
+        return
+    try:
+        outcome = play.episode.respond(text)
+    except Exception as error:  # an environment is foreign code: its failure is data
+        play.truncation_reason = f"environment failed: {type(error).__name__}: {error}"
+        return
+    play.reward += outcome.reward
+    play.feedback.append(outcome.feedback)
+    play.messages.extend(outcome.observation)
+    play.terminated = outcome.terminated
+
+
+def response_text(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the model wrote, without its end token. Other special tokens stay visible."""
+    ids = completion.token_ids
+    if completion.finish_reason is FinishReason.STOP:
+        ids = ids[:-1]
+    return tokenizer.decode(ids, skip_special_tokens=False)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""A run: its configuration, and the only place that wires classes together."""

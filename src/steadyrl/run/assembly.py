@@ -1,0 +1,170 @@
+"""From a configuration to the objects it describes."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.policy_gradient import MiniRL, PolicyGradient, PolicyGradientSettings
+from steadyrl.algorithms.policy_gradient import Reinforce as ReinforceSettings
+from steadyrl.algorithms.supervised import Supervised
+from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.reference import ReferenceEngine
+from steadyrl.environments.protocol import Environment
+from steadyrl.environments.registry import make_environment, make_teacher
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.routing import is_moe
+from steadyrl.records.errors import UserError
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.rollout.seeds import derive_seed
+from steadyrl.run.config import RunConfig
+from steadyrl.training.evaluator import Evaluator
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.measurements import Bounds
+from steadyrl.training.stage import Stage
+
+WEIGHTS, COLD_START, ROLLOUT, EVALUATION = range(4)
+"""What random numbers are for: the first step of their path from the run's seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """The parts of a run."""
+
+    stages: list[Stage]
+    learner: LocalLearner
+    engine: RolloutEngine
+    evaluator: Evaluator
+    environment: Environment
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Assembly":
+        """The parts that `config` describes.
+
+        Raises:
+            UserError: parts do not fit together, or are not there.
+        """
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        tokenizer = load_tokenizer(config.model)
+        policy = load_policy(config, tokenizer)
+        environment = make_environment(config.environment)
+        stages = [_reinforcement(config, environment, tokenizer)]
+        if config.cold_start is not None:
+            stages.insert(0, _cold_start(config, environment, tokenizer))
+        evaluator = Evaluator(
+            config.evaluation,
+            environment=environment,
+            tokenizer=tokenizer,
+            sampling=config.sampling,
+            seed=derive_seed(config.seed, EVALUATION),
+        )
+        learner = LocalLearner(policy, config.learner, replay=config.routing_replay)
+        return cls(
+            stages=stages,
+            learner=learner,
+            engine=make_engine(config, policy),
+            evaluator=evaluator,
+            environment=environment,
+        )
+
+
+def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
+    """The policy to be trained, on its device.
+
+    Raises:
+        UserError: CUDA is asked for and missing, or routing replay is asked of a dense model.
+    """
+    wanted = config.learner.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("learner.device is 'cuda', but PyTorch finds none. Use 'auto' or 'cpu'.")
+    device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    model = load_model(
+        config.model,
+        tokenizer=tokenizer,
+        seed=derive_seed(config.seed, WEIGHTS),
+        dtype=getattr(torch, config.learner.dtype),
+    )
+    replays = config.routing_replay is not RoutingReplay.NONE
+    if replays and not is_moe(model):
+        raise UserError(
+            f"routing_replay is {config.routing_replay.value!r}, but {type(model).__name__} is dense "
+            "and has no routing. Set routing_replay to 'none'."
+        )
+    model = model.to(device)
+    try:
+        return Policy(model, tokenizer, logits_chunk=config.learner.logits_chunk)
+    except UserError as error:
+        if replays:
+            raise
+        warnings.warn(f"No routing metrics in this run. {error}", stacklevel=2)
+        chunk = config.learner.logits_chunk
+        return Policy(model, tokenizer, hook_routing=False, logits_chunk=chunk)
+
+
+def make_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
+    """The rollout engine, holding the policy's weights."""
+    settings = config.engine
+    model = EngineModel(
+        policy,
+        numerics=settings.numerics,
+        weight_scaling=settings.weight_scaling,
+        record_routing=policy.hook is not None,
+    )
+    if settings.name == "reference":
+        return ReferenceEngine(model)
+    return LocalEngine(model, max_running=settings.max_running)
+
+
+def _cold_start(
+    config: RunConfig, environment: Environment, tokenizer: PreTrainedTokenizerBase
+) -> Stage:
+    settings = config.cold_start
+    assert settings is not None
+    algorithm = Supervised(
+        teacher=make_teacher(settings.teacher, environment),
+        environment=environment,
+        tokenizer=tokenizer,
+        batch_size=settings.batch_size,
+        seed=derive_seed(config.seed, COLD_START),
+    )
+    return Stage(
+        name="cold_start",
+        algorithm=algorithm,
+        steps=settings.steps,
+        optimizer=settings.optimizer,
+        temperature=1.0,
+    )
+
+
+def _reinforcement(
+    config: RunConfig, environment: Environment, tokenizer: PreTrainedTokenizerBase
+) -> Stage:
+    algorithm = PolicyGradient(
+        config.policy_gradient,
+        environment=environment,
+        tokenizer=tokenizer,
+        sampling=config.sampling,
+        seed=derive_seed(config.seed, ROLLOUT),
+    )
+    return Stage(
+        name="rl",
+        algorithm=algorithm,
+        steps=config.steps,
+        optimizer=config.optimizer,
+        temperature=config.sampling.temperature,
+        bounds=_bounds(config.policy_gradient),
+        evaluate_every=config.evaluate_every,
+    )
+
+
+def _bounds(settings: PolicyGradientSettings) -> Bounds:
+    objective = settings.objective
+    if isinstance(objective, ReinforceSettings):
+        return Bounds()
+    cap = objective.weight_cap if isinstance(objective, MiniRL) else None
+    return Bounds(clip_low=objective.clip_low, clip_high=objective.clip_high, weight_cap=cap)

@@ -1,0 +1,157 @@
+"""The configuration of a run."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.registry import EnvironmentSettings, TeacherSettings
+from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.policies.loading import ModelSettings, SmallDense, SmallMoE
+from steadyrl.policies.numerics import Numerics, WeightScaling
+from steadyrl.records.errors import UserError
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.records.settings import Settings
+from steadyrl.training.journal import JournalSettings
+from steadyrl.training.learner import LearnerSettings
+from steadyrl.training.optimizer import OptimizerSettings
+
+
+class EngineSettings(Settings):
+    """The rollout engine, whose arithmetic is chosen apart from the trainer's."""
+
+    name: Literal["local", "reference"] = "local"
+    """local: continuous batching with a key-value cache. reference: the slow oracle."""
+
+    numerics: Numerics = Numerics.BFLOAT16
+    """What it computes in. fp8 and int8 round on top of the trainer's type."""
+
+    weight_scaling: WeightScaling = WeightScaling.CHANNEL
+    """Which weights share one scale under fp8 and int8."""
+
+    max_running: int = Field(512, ge=1)
+    """Sequences written at the same time."""
+
+
+class ColdStart(Settings):
+    """Supervised learning from a procedural teacher, before reinforcement begins."""
+
+    teacher: TeacherSettings
+
+    steps: int = Field(1000, ge=1)
+
+    batch_size: int = Field(128, ge=1)
+    """Demonstrations in each step."""
+
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, schedule="cosine")
+
+
+class RunConfig(Settings):
+    """Everything a run depends on."""
+
+    seed: int = Field(0, ge=0)
+    """Every random number of the run derives from it."""
+
+    threads: int | None = Field(None, ge=1)
+    """Threads of each matrix product on the CPU; None leaves PyTorch's choice. Small models want 1."""
+
+    model: ModelSettings = SmallMoE()
+
+    environment: EnvironmentSettings
+
+    cold_start: ColdStart | None = None
+
+    policy_gradient: PolicyGradientSettings = PolicyGradientSettings()
+
+    routing_replay: RoutingReplay = RoutingReplay.NONE
+    """Whose expert choices the trainer uses: its own, its own under the old weights (r2), or the
+    engine's (r3)."""
+
+    steps: int = Field(100, ge=1)
+    """Rollouts, each followed by one optimiser step for each of its mini-batches."""
+
+    sampling: Sampling = Sampling()
+
+    engine: EngineSettings = EngineSettings()
+
+    learner: LearnerSettings = LearnerSettings()
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    evaluate_every: int = Field(50, ge=1)
+    """Steps between evaluations. Before the first step and after the last there is always one."""
+
+    journal: JournalSettings = JournalSettings()
+
+    @model_validator(mode="after")
+    def _combination_does_something(self) -> "RunConfig":
+        replay, mini_batches = self.routing_replay, self.policy_gradient.mini_batches
+        if isinstance(self.model, SmallDense) and replay is not RoutingReplay.NONE:
+            raise ValueError(
+                f"routing_replay is {replay.value!r}, but the model {self.model.name!r} is dense and "
+                "has no routing. Set routing_replay to 'none', or choose a Mixture-of-Experts model."
+            )
+        if replay is RoutingReplay.R2 and mini_batches == 1:
+            raise ValueError(
+                "routing_replay is 'r2' with mini_batches 1: the only update of each step runs at the "
+                "old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or set "
+                "policy_gradient.mini_batches to 2 or more."
+            )
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "sampling.temperature is 0: every answer to a prompt would be the same, so no group "
+                "has signal. Set a temperature above 0."
+            )
+        if isinstance(self.model, SmallMoE) and self.model.experts_per_token > self.model.experts:
+            raise ValueError(
+                f"experts_per_token is {self.model.experts_per_token}, but the model has "
+                f"{self.model.experts} experts. Lower experts_per_token."
+            )
+        return self
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The configuration as YAML, every field written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def from_yaml(path: Path) -> RunConfig:
+    """The configuration in a YAML file.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or describes no valid run.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no configuration at {path}. Give a YAML file, or a recipe's name.")
+    try:
+        return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}. Correct it, or write it anew.") from error
+
+
+def parse(values: Any, where: str) -> RunConfig:
+    """The configuration that `values` describe.
+
+    Raises:
+        UserError: it describes none; the message names every field that is wrong.
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"The configuration of {where} is not valid: {describe(error)}") from error
+
+
+def describe(error: ValidationError) -> str:
+    """What is wrong with each field, in one line."""
+    complaints = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        got = "" if item["type"] in ("value_error", "missing") else f", got {item['input']!r}"
+        complaints.append(f"{place}: {message}{got}" if place else message)
+    return "; ".join(complaints)

@@ -1,0 +1,77 @@
+"""Starting a run, and going on with one that was interrupted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.config import RunConfig, from_yaml, to_yaml
+from steadyrl.run.manifest import as_json, manifest
+from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
+from steadyrl.training.journal import Journal, Watcher
+from steadyrl.training.loop import train
+from steadyrl.training.stage import Place
+
+
+def start_run(
+    config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()
+) -> RunFolder:
+    """Runs `config` in a new folder `path`, to its end.
+
+    Raises:
+        UserError: the folder holds a run already or cannot be written; parts do not fit together.
+    """
+    folder = RunFolder(path)
+    if folder.config.exists():
+        raise UserError(
+            f"{path} already holds a run. Continue it with --resume {path}, or choose another --out."
+        )
+    assembly = Assembly.of(config)
+    try:
+        write_atomically(folder.manifest, as_json(manifest(config.seed)))
+        write_atomically(folder.config, to_yaml(config))
+    except OSError as error:
+        raise UserError(
+            f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
+        ) from error
+    _run(assembly, config, folder, Place(), watchers)
+    return folder
+
+
+def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
+    """Goes on with the run in `path` from its last checkpoint, or from its beginning if it has none.
+
+    Raises:
+        UserError: there is no run, or its last checkpoint is damaged.
+    """
+    folder = RunFolder(path)
+    if not folder.config.exists():
+        raise UserError(f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote.")
+    config = from_yaml(folder.config)
+    checkpoint = latest_checkpoint(folder)
+    assembly = Assembly.of(config)
+    place = Place() if checkpoint is None else load_checkpoint(checkpoint, assembly.learner)
+    _run(assembly, config, folder, place, watchers)
+    return folder
+
+
+def _run(
+    assembly: Assembly,
+    config: RunConfig,
+    folder: RunFolder,
+    place: Place,
+    watchers: Sequence[Watcher],
+) -> None:
+    journal = Journal(folder, config.journal, assembly.stages, place, watchers)
+    try:
+        train(
+            assembly.stages,
+            assembly.learner,
+            assembly.engine,
+            assembly.evaluator,
+            journal,
+            place,
+        )
+    finally:
+        journal.close()

@@ -1,0 +1,65 @@
+"""Where the numbers of a run come from: versions, commit and machine."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "transformers", "numpy", "safetensors")
+
+
+def manifest(seed: int) -> dict[str, Any]:
+    """What `run.json` holds."""
+    return {
+        "version": version("steadyrl"),
+        "commit": _commit(),
+        "command": ["steadyrl", *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seed": seed,
+        "machine": _machine(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def as_json(content: dict[str, Any]) -> str:
+    """The manifest as text."""
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _machine() -> str:
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}{gpu}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the source this runs from, with a mark when it was changed; None if unknown."""
+    source = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(source), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if git("ls-files", str(Path(__file__))) == "":
+            return None
+        changed = git("status", "--porcelain", "--", str(source))
+        return git("rev-parse", "HEAD") + ("-changed" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

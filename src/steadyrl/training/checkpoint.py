@@ -1,0 +1,123 @@
+"""Checkpoints: a Hugging Face model folder with the trainer's state beside it.
+
+    model.safetensors, config.json, tokenizer.json, ...   what `from_pretrained` reads
+    trainer_state.safetensors                             optimiser moments, float32 masters
+    place.json                                            stage, step, version, checksum of each file
+
+A checkpoint appears under its name only when it is whole. `place.json` holds a SHA-256 of every
+other file, so damage is noticed before training goes on with it.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder, write_folder_atomically
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.stage import Place
+
+TRAINER_STATE = "trainer_state.safetensors"
+PLACE = "place.json"
+
+
+def save_checkpoint(path: Path, learner: LocalLearner, place: Place) -> None:
+    """Writes the learner's whole state to `path`, all or nothing."""
+
+    def write(draft: Path) -> None:
+        learner.policy.model.save_pretrained(draft)
+        learner.policy.tokenizer.save_pretrained(draft)
+        state = {name: value.contiguous() for name, value in learner.optimizer.state().items()}
+        save_file(state, draft / TRAINER_STATE)
+        checksums = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
+        content = {
+            "stage": place.stage,
+            "step": place.step,
+            "policy_version": learner.policy_version,
+            "sha256": checksums,
+        }
+        (draft / PLACE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+    write_folder_atomically(path, write)
+
+
+def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
+    """Gives the learner the state of `path`; returns the place where it was saved.
+
+    Raises:
+        UserError: the checkpoint is damaged or belongs to another model.
+    """
+    content = _verified_content(path)
+    saved = AutoModelForCausalLM.from_pretrained(path, dtype=learner.policy.model.dtype)
+    own = learner.policy.model.state_dict()
+    loaded = saved.state_dict()
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in loaded.items()}:
+        raise UserError(
+            f"The checkpoint {path} holds another model than the run's configuration describes. "
+            "Resume a run with the configuration it began with."
+        )
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(loaded[name])
+    learner.optimizer.load_state(load_file(path / TRAINER_STATE))
+    learner.policy_version = content["policy_version"]
+    return Place(stage=content["stage"], step=content["step"])
+
+
+def latest_checkpoint(folder: RunFolder) -> Path | None:
+    """The checkpoint a run has come furthest with; None when there is none."""
+    places = {path: read_place(path) for path in folder.checkpoints.glob("*") if _is_whole(path)}
+    return max(places, key=lambda path: places[path], default=None)
+
+
+def read_place(path: Path) -> tuple[int, int]:
+    """(stage, step) of a checkpoint.
+
+    Raises:
+        UserError: its place.json cannot be read.
+    """
+    try:
+        content = json.loads((path / PLACE).read_text(encoding="utf-8"))
+        return int(content["stage"]), int(content["step"])
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path, f"{PLACE} cannot be read") from error
+
+
+def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
+    """Removes all but the `keep` newest checkpoints."""
+    whole = sorted((p for p in folder.checkpoints.glob("*") if _is_whole(p)), key=read_place)
+    for path in whole[:-keep]:
+        shutil.rmtree(path)
+
+
+def _is_whole(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _verified_content(path: Path) -> dict[str, int]:
+    read_place(path)
+    content = json.loads((path / PLACE).read_text(encoding="utf-8"))
+    for name, checksum in content["sha256"].items():
+        file = path / name
+        if not file.is_file():
+            raise _damaged(path, f"{name} is missing")
+        if _sha256(file) != checksum:
+            raise _damaged(path, f"{name} has changed since it was written")
+    return content  # type: ignore[no-any-return]
+
+
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"The checkpoint {path} is damaged: {reason}. Remove that folder; the run then resumes from "
+        "the checkpoint before it, or from the beginning."
+    )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

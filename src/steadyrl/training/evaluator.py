@@ -1,0 +1,41 @@
+"""Evaluation at the places of a run where it is due."""
+
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.environments.protocol import Environment
+from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
+from steadyrl.training.stage import Stage
+
+
+class Evaluator:
+    """Measures the engine's policy on the same held-out tasks with the same random numbers."""
+
+    def __init__(
+        self,
+        settings: EvaluationSettings,
+        *,
+        environment: Environment,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling,
+        seed: int,
+    ) -> None:
+        self.settings = settings
+        self._environment = environment
+        self._tokenizer = tokenizer
+        self._sampling = sampling
+        self._seed = seed
+
+    def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Accuracy | None:
+        """The accuracy after `step` steps of `stage`, or None where none is due."""
+        every = stage.evaluate_every
+        if every is None or (step % every and step != stage.steps):
+            return None
+        return measure_accuracy(
+            self.settings,
+            environment=self._environment,
+            engine=engine,
+            tokenizer=self._tokenizer,
+            sampling=self._sampling,
+            seed=self._seed,
+        )

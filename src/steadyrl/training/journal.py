@@ -1,0 +1,156 @@
+"""What a run leaves behind: metrics, episodes, checkpoints, and a word to whoever watches."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic import Field
+from torch.utils.tensorboard import SummaryWriter
+
+from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.records.settings import Settings
+from steadyrl.records.trajectory import Group
+from steadyrl.training.checkpoint import drop_old_checkpoints, save_checkpoint
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.stage import Place, Stage
+
+
+class JournalSettings(Settings):
+    """What is kept, and how often."""
+
+    checkpoint_every: int = Field(50, ge=1)
+    """Steps between checkpoints. The last step of a stage always has one."""
+
+    keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints that are kept."""
+
+    completions_every: int = Field(1, ge=1)
+    """Steps between those whose training episodes are written out."""
+
+    tensorboard: bool = True
+    """Write the metrics as TensorBoard events too."""
+
+
+class Watcher(Protocol):
+    """Is told how a run goes on."""
+
+    def on_step(self, stage: Stage, step: int, row: Mapping[str, Any]) -> None:
+        """`step` steps of `stage` are done; `row` is what was measured in the last one."""
+        ...
+
+
+class Journal:
+    """Writes a run's folder.
+
+    Args:
+        stages: All stages of the run.
+        start: Where the run goes on. What is on record behind that place is dropped: it will be
+            recorded again, with the same values.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: JournalSettings,
+        stages: Sequence[Stage],
+        start: Place,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._watchers = watchers
+        kept = [row for row in folder.read_metrics() if _is_done(row, stages, start)]
+        folder.keep_metrics(kept)
+        self._events = self._open_events(kept) if settings.tensorboard else None
+
+    def record(
+        self,
+        stage: Stage,
+        step: int,
+        metrics: Mapping[str, Any],
+        groups: Sequence[Group],
+        accuracy: Accuracy | None,
+    ) -> None:
+        """Notes what the step that ended with `step` steps done measured, and its episodes."""
+        row = {"stage": stage.name, "step": step, **metrics}
+        if accuracy is not None:
+            row |= {"score": accuracy.score, "score_pass_at_k": accuracy.pass_at(_samples(accuracy))}
+            name = f"evaluation_{stage.name}"
+            self._write_completions(name, step, "test", accuracy.groups, stage)
+        if groups and step % self._settings.completions_every == 0:
+            self._write_completions(stage.name, step, "train", groups, stage)
+        self._folder.append_metrics(row)
+        if self._events is not None:
+            _add_events(self._events, row)
+            self._events.flush()
+        for watcher in self._watchers:
+            watcher.on_step(stage, step, row)
+
+    def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
+        """Saves the learner where it is due."""
+        if place.step % self._settings.checkpoint_every and place.step != stage.steps:
+            return
+        path = self._folder.checkpoints / f"{stage.name}-{place.step:06d}"
+        save_checkpoint(path, learner, place)
+        drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
+
+    def close(self) -> None:
+        """Closes the event file."""
+        if self._events is not None:
+            self._events.close()
+
+    def _write_completions(
+        self, name: str, step: int, split: str, groups: Sequence[Group], stage: Stage
+    ) -> None:
+        rows = ({"stage": stage.name, "step": step, **r} for r in completion_rows(groups, split))
+        self._folder.write_completions(name, step, rows)
+
+    def _open_events(self, kept: Iterable[Mapping[str, Any]]) -> SummaryWriter:
+        self._folder.remove_events()
+        writer = SummaryWriter(str(self._folder.tensorboard))
+        for row in kept:
+            _add_events(writer, row)
+        return writer
+
+
+def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, Any]]:
+    """One flat object per episode, as pandas and duckdb read them."""
+    for group in groups:
+        for sample, episode in enumerate(group.trajectories):
+            turns = [m.content for m in episode.messages if m.role == "assistant"]
+            asked = [m.content for m in episode.messages if m.role != "assistant"]
+            yield {
+                "split": split,
+                "task_id": group.task_id,
+                "sample": sample,
+                "prompt": asked[0],
+                "response": "\n".join(turns),
+                "reward": episode.reward,
+                "finish_reason": episode.completions[-1].finish_reason.value,
+                "response_tokens": sum(len(c.token_ids) for c in episode.completions),
+                "feedback": episode.feedback,
+                "truncation_reason": episode.truncation_reason,
+                "conversation": [{"role": m.role, "content": m.content} for m in episode.messages],
+            }
+
+
+def _samples(accuracy: Accuracy) -> int:
+    return min(len(group.trajectories) for group in accuracy.groups)
+
+
+def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: Place) -> bool:
+    """Whether the step of `row` lies before `start`, so that it will not be taken again."""
+    names = [stage.name for stage in stages]
+    number = names.index(row["stage"])
+    begun = start.step > 0 or start.stage > number
+    return (number, row["step"]) <= (start.stage, start.step) and begun
+
+
+def _add_events(writer: SummaryWriter, row: Mapping[str, Any]) -> None:
+    for name, value in row.items():
+        tag = f"{row['stage']}/{name}"
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                writer.add_scalar(f"{tag}/{number}", item, row["step"])
+        elif name not in ("stage", "step"):
+            writer.add_scalar(tag, value, row["step"])

@@ -1,0 +1,289 @@
+"""The trainer's side of the policy: scores token batches and takes optimiser steps on loss terms."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from steadyrl.algorithms.protocol import LossTerm
+from steadyrl.objectives import TokenTerms, aggregate, token_weights
+from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.records.routing import Routing, RoutingReplay
+from steadyrl.records.settings import Settings
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.training.measurements import TokenMeasurements
+from steadyrl.training.micro_batches import plan_micro_batches
+from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient is not finite. The weights are those before the step."""
+
+
+class LearnerSettings(Settings):
+    """How the trainer computes."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the forward and backward pass. Master weights are float32 in any case."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA when there is one."""
+
+    micro_batch_tokens: int = Field(16384, ge=1)
+    """Positions in one forward and backward pass, padding included."""
+
+    logits_chunk: int = Field(8192, ge=1)
+    """Positions whose logits exist at the same time."""
+
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory, more time."""
+
+    skip_no_signal: bool = True
+    """Leave rows with zero advantage out of forward and backward passes. The gradient is the same."""
+
+    measure_skipped: bool = True
+    """Score the rows left out, without gradient, so that metrics speak of every token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What one optimiser step did."""
+
+    loss: float
+    gradient_norm: float
+    """Before clipping."""
+
+    learning_rate: float
+    measurements: TokenMeasurements
+
+
+class Learner(Protocol):
+    """What the loop needs of a trainer."""
+
+    policy_version: int
+    """Optimiser steps taken since the weights were made."""
+
+    def begin_stage(
+        self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool
+    ) -> None:
+        """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
+        ...
+
+    def score(self, batch: TokenBatch) -> TokenBatch:
+        """`batch` with what the present weights say: `old_logprobs`, and `old_routing` for R2."""
+        ...
+
+    def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
+        """One optimiser step on the sum of `terms`; `step` of `steps` sets the learning rate.
+
+        Raises:
+            NonFiniteError: before the weights change.
+        """
+        ...
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights, for an engine to load."""
+        ...
+
+
+class LocalLearner:
+    """A learner in this process.
+
+    Args:
+        policy: Its model is trained in place.
+        replay: Whose routing the forward passes use.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: LearnerSettings,
+        *,
+        replay: RoutingReplay,
+    ) -> None:
+        self.policy = policy
+        self.policy_version = 0
+        self.optimizer = MasterOptimizer(policy.model.named_parameters())
+        self._settings = settings
+        self._optimizer_settings = OptimizerSettings()
+        self._temperature = 1.0
+        self._replay = replay
+        if settings.activation_checkpointing:
+            policy.enable_activation_checkpointing()
+
+    def begin_stage(
+        self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool
+    ) -> None:
+        """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
+        if fresh:
+            self.optimizer.reset()
+        self._optimizer_settings = optimizer
+        self._temperature = temperature
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights, for an engine to load."""
+        return self.policy.model.state_dict()
+
+    @torch.no_grad()
+    def score(self, batch: TokenBatch) -> TokenBatch:
+        """`batch` with `old_logprobs`, and with `old_routing` when R2 will replay it."""
+        record = self._replay is RoutingReplay.R2
+        logprobs = torch.zeros(batch.tokens.shape)
+        routings: list[tuple[Int[Tensor, " b"], Routing]] = []
+        for index in plan_micro_batches(batch.lengths, self._settings.micro_batch_tokens):
+            micro = batch.rows(index)
+            scores = self._score(micro, record_routing=record)
+            logprobs[index, : micro.tokens.shape[1]] = scores.logprobs.cpu()
+            if scores.routing is not None:
+                routings.append((index, scores.routing.to(torch.device("cpu"))))
+        old_routing = _assembled(routings, batch) if record else None
+        return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
+
+    def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
+        """One optimiser step on the sum of `terms`."""
+        self.optimizer.zero_gradients()
+        losses: list[float] = []
+        measured: list[TokenMeasurements] = []
+        for term in terms:
+            for loss, tokens in self._accumulate(term, step):
+                losses.append(loss)
+                measured.append(tokens)
+        norm = self._clip_gradients(step)
+        rate = learning_rate(self._optimizer_settings, step, steps)
+        self.optimizer.step(self._optimizer_settings, rate)
+        self.policy_version += 1
+        return Update(
+            loss=sum(losses),
+            gradient_norm=norm,
+            learning_rate=rate,
+            measurements=TokenMeasurements.join(measured),
+        )
+
+    def _accumulate(self, term: LossTerm, step: int) -> Iterator[tuple[float, TokenMeasurements]]:
+        """Adds the gradient of one term, micro-batch by micro-batch."""
+        batch, settings = term.batch, self._settings
+        weights = term.scale * token_weights(
+            batch.loss_mask,
+            batch.group_ids,
+            term.aggregation,
+            constant_length=term.constant_length,
+        )
+        learned = torch.ones(len(batch), dtype=torch.bool)
+        if term.proportional_to_advantage and settings.skip_no_signal:
+            learned = batch.has_signal
+        for rows in _plan(batch, learned, settings.micro_batch_tokens):
+            micro = batch.rows(rows)
+            token_terms, tokens = self._token_terms(micro)
+            objective = term.objective(token_terms)
+            micro_weights = weights[rows, : micro.tokens.shape[1]].to(objective.device)
+            loss = aggregate(objective, micro_weights)
+            if not bool(torch.isfinite(loss)):
+                raise _non_finite("the loss", step, self._worst_token(token_terms))
+            loss.backward()
+            self.optimizer.gather_gradients()
+            yield loss.item(), tokens
+        if settings.measure_skipped:
+            with torch.no_grad():
+                for rows in _plan(batch, ~learned, settings.micro_batch_tokens):
+                    yield 0.0, self._token_terms(batch.rows(rows))[1]
+
+    def _token_terms(self, micro: TokenBatch) -> tuple[TokenTerms, TokenMeasurements]:
+        """The objective's input for a micro-batch, and what was measured on the way."""
+        record = micro.rollout_routing is not None
+        scores = self._score(micro, record_routing=record)
+        device = scores.logprobs.device
+        now = scores.logprobs.detach()
+        old = now if micro.old_logprobs is None else micro.old_logprobs.to(device)
+        rollout = now if micro.rollout_logprobs is None else micro.rollout_logprobs.to(device)
+        terms = TokenTerms(
+            logprobs=scores.logprobs,
+            old_logprobs=old,
+            rollout_logprobs=rollout,
+            advantages=micro.advantages.to(device),
+            loss_mask=micro.loss_mask.to(device),
+        )
+        return terms, _measured(micro, terms, scores)
+
+    def _score(self, micro: TokenBatch, *, record_routing: bool) -> TokenScores:
+        device = self.policy.device
+        replay = {
+            RoutingReplay.NONE: None,
+            RoutingReplay.R2: micro.old_routing,
+            RoutingReplay.R3: micro.rollout_routing,
+        }[self._replay]
+        return self.policy.score(
+            micro.tokens.to(device),
+            micro.attention_mask.to(device),
+            micro.loss_mask.to(device),
+            temperature=self._temperature,
+            replay=None if replay is None else replay.to(device),
+            record_routing=record_routing,
+        )
+
+    def _clip_gradients(self, step: int) -> float:
+        gradients = self.optimizer.gradients()
+        if not gradients:  # no row had signal
+            return 0.0
+        norm = torch.nn.utils.get_total_norm(gradients.values())
+        if not bool(torch.isfinite(norm)):
+            names = [n for n, g in gradients.items() if not bool(torch.isfinite(g).all())]
+            raise _non_finite(f"the gradient of {names[0] if names else 'all weights'}", step, "")
+        masters = [self.optimizer.masters[name] for name in gradients]
+        limit = self._optimizer_settings.gradient_clip
+        torch.nn.utils.clip_grads_with_norm_(masters, limit, norm)
+        return norm.item()
+
+    def _worst_token(self, terms: TokenTerms) -> str:
+        bad = terms.loss_mask & ~torch.isfinite(terms.logprobs)
+        return f" {int(bad.sum())} of {int(terms.loss_mask.sum())} log-probabilities are not finite."
+
+
+def _plan(batch: TokenBatch, chosen: Bool[Tensor, " B"], budget: int) -> list[Tensor]:
+    rows = chosen.nonzero().flatten()
+    return [rows[index] for index in plan_micro_batches(batch.lengths[rows], budget)]
+
+
+def _measured(micro: TokenBatch, terms: TokenTerms, scores: TokenScores) -> TokenMeasurements:
+    mask = terms.loss_mask
+
+    def chosen(values: Float[Tensor, "B T"]) -> Float[Tensor, " N"]:
+        return values.detach()[mask].cpu()
+
+    def feeding(routing: Routing | None) -> Tensor | None:
+        """Experts of the token before each loss token."""
+        return None if routing is None else routing.experts[:, :-1].cpu()[micro.loss_mask[:, 1:]]
+
+    return TokenMeasurements(
+        logprobs=chosen(terms.logprobs),
+        old_logprobs=chosen(terms.old_logprobs),
+        rollout_logprobs=None if micro.rollout_logprobs is None else chosen(terms.rollout_logprobs),
+        entropy=chosen(scores.entropy),
+        advantages=chosen(terms.advantages),
+        engine_routing=feeding(micro.rollout_routing),
+        trainer_routing=feeding(scores.routing),
+    )
+
+
+def _assembled(parts: Sequence[tuple[Tensor, Routing]], batch: TokenBatch) -> Routing:
+    """The routings of the rows of `batch`, from those of its micro-batches."""
+    _, first = parts[0]
+    experts = first.experts.new_zeros(*batch.tokens.shape, *first.experts.shape[2:])
+    known = torch.zeros(batch.tokens.shape, dtype=torch.bool)
+    fed_tokens = torch.zeros(len(batch), dtype=torch.long)
+    for index, part in parts:
+        length = part.known.shape[1]
+        experts[index, :length] = part.experts
+        known[index, :length] = part.known
+        fed_tokens[index] = part.fed_tokens
+    return Routing(experts=experts, known=known, fed_tokens=fed_tokens)
+
+
+def _non_finite(what: str, step: int, detail: str) -> NonFiniteError:
+    return NonFiniteError(
+        f"At step {step}, {what} is not finite.{detail} The optimiser step was not taken. Resume from "
+        "the last checkpoint with a lower learning_rate, a lower gradient_clip, or dtype float32."
+    )

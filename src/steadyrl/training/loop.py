@@ -1,0 +1,78 @@
+"""The loop.
+
+    collect -> score -> update (once per mini-batch) -> weights to the engine -> evaluate -> record
+
+Everything random is a function of the seed and the place, so a run that continues from a checkpoint
+takes the same steps as one that was never interrupted.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from steadyrl.algorithms.protocol import Experience
+from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.training.evaluator import Evaluator
+from steadyrl.training.journal import Journal
+from steadyrl.training.learner import LocalLearner, Update
+from steadyrl.training.measurements import TokenMeasurements, policy_metrics
+from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stopwatch import Stopwatch
+
+
+def train(
+    stages: Sequence[Stage],
+    learner: LocalLearner,
+    engine: RolloutEngine,
+    evaluator: Evaluator,
+    journal: Journal,
+    start: Place,
+) -> None:
+    """Takes every step of `stages` from `start` on."""
+    for number, stage in enumerate(stages[start.stage :], start=start.stage):
+        first = start.step if number == start.stage else 0
+        learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
+        engine.load_weights(learner.weights(), learner.policy_version)
+        if first == 0 and stage.evaluate_every is not None:
+            journal.record(stage, 0, {}, (), evaluator.evaluate(stage, 0, engine))
+        for step in range(first, stage.steps):
+            metrics, experience = train_step(stage, step, learner, engine)
+            accuracy = evaluator.evaluate(stage, step + 1, engine)
+            journal.record(stage, step + 1, metrics, experience.groups, accuracy)
+            journal.checkpoint(stage, Place(stage=number, step=step + 1), learner)
+
+
+def train_step(
+    stage: Stage, step: int, learner: LocalLearner, engine: RolloutEngine
+) -> tuple[dict[str, Any], Experience]:
+    """One step: N mini-batches of fresh experience, each learned from once, in order."""
+    watch = Stopwatch()
+    staleness = learner.policy_version - engine.policy_version
+    with watch.measure("rollout"):
+        experience = stage.algorithm.collect(step, engine)
+    first, *later = experience.mini_batches
+    with watch.measure("scoring"):
+        # The first update's own forward pass is at the old weights: nothing to score for it.
+        scored = [learner.score(mini_batch) for mini_batch in later]
+    with watch.measure("update"):
+        updates = [
+            learner.update(stage.algorithm.loss_terms(mini_batch), step=step, steps=stage.steps)
+            for mini_batch in (first, *scored)
+        ]
+    if stage.algorithm.samples_from_engine:
+        engine.load_weights(learner.weights(), learner.policy_version)
+    metrics = {**experience.metrics, "staleness": staleness, **_update_metrics(stage, updates)}
+    sampled = experience.mini_batches if experience.groups else ()
+    metrics |= watch.metrics(sampled=sampled, scored=scored, updated=experience.mini_batches)
+    return metrics, experience
+
+
+def _update_metrics(stage: Stage, updates: Sequence[Update]) -> dict[str, Any]:
+    """Means over the step's updates, and what its tokens say of the three policies."""
+    tokens = TokenMeasurements.join([update.measurements for update in updates])
+    return {
+        "loss": sum(update.loss for update in updates) / len(updates),
+        "gradient_norm": sum(update.gradient_norm for update in updates) / len(updates),
+        "learning_rate": updates[-1].learning_rate,
+        "gradient_steps": len(updates),
+        **policy_metrics(tokens, stage.bounds),
+    }

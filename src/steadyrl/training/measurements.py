@@ -1,0 +1,82 @@
+"""What one step of the loop measures on its tokens."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from steadyrl.objectives import (
+    clip_diagnostics,
+    mismatch_diagnostics,
+    routing_disagreement,
+    staleness_diagnostics,
+    weight_diagnostics,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenMeasurements:
+    """What was computed about `N` loss tokens, on the CPU."""
+
+    logprobs: Float[Tensor, " N"]
+    old_logprobs: Float[Tensor, " N"]
+    entropy: Float[Tensor, " N"]
+    advantages: Float[Tensor, " N"]
+
+    rollout_logprobs: Float[Tensor, " N"] | None
+    """None for tokens that no engine sampled."""
+
+    engine_routing: Integer[Tensor, "N L K"] | None
+    """Experts the engine chose for the token before each one: what its prediction was made of."""
+
+    trainer_routing: Integer[Tensor, "N L K"] | None
+    """Experts the trainer used there."""
+
+    @classmethod
+    def join(cls, parts: "list[TokenMeasurements]") -> "TokenMeasurements":
+        """All tokens of `parts`. Routing is kept where every part has it."""
+        joined: dict[str, Any] = {}
+        for field in fields(cls):
+            values = [getattr(part, field.name) for part in parts]
+            joined[field.name] = None if any(v is None for v in values) else torch.cat(values)
+        return cls(**joined)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The bounds an objective clips and truncates at; None where it does not."""
+
+    clip_low: float | None = None
+    clip_high: float | None = None
+    weight_cap: float | None = None
+
+
+def policy_metrics(tokens: TokenMeasurements, bounds: Bounds) -> dict[str, Any]:
+    """The metrics of docs/metrics.md that speak of the three policies. Empty without tokens."""
+    if len(tokens.logprobs) == 0:
+        return {}
+    metrics: dict[str, Any] = {"entropy": tokens.entropy.double().mean().item()}
+    if tokens.rollout_logprobs is None:
+        return metrics
+    metrics |= mismatch_diagnostics(tokens.rollout_logprobs, tokens.old_logprobs)
+    metrics |= staleness_diagnostics(tokens.old_logprobs, tokens.logprobs)
+    cap = torch.inf if bounds.weight_cap is None else bounds.weight_cap
+    metrics |= weight_diagnostics(tokens.logprobs, tokens.rollout_logprobs, cap)
+    if bounds.clip_low is not None and bounds.clip_high is not None:
+        metrics |= clip_diagnostics(
+            tokens.old_logprobs,
+            tokens.logprobs,
+            tokens.advantages,
+            bounds.clip_low,
+            bounds.clip_high,
+        )
+    if tokens.engine_routing is not None and tokens.trainer_routing is not None:
+        disagreement = routing_disagreement(tokens.engine_routing, tokens.trainer_routing)
+        metrics |= {
+            "routing_disagreement": disagreement.mean,
+            "routing_disagreement_any_layer": disagreement.any_layer,
+            "routing_disagreement_per_layer": disagreement.per_layer.tolist(),
+        }
+    return metrics

@@ -1,0 +1,120 @@
+"""AdamW over float32 master weights, whatever type the model computes in."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from steadyrl.records.settings import Settings
+
+
+class OptimizerSettings(Settings):
+    """AdamW, and how its learning rate changes."""
+
+    learning_rate: float = Field(1e-6, gt=0)
+
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: constant, or down to a tenth at the last step."""
+
+    warmup_steps: int = Field(0, ge=0)
+    """Steps in which the learning rate rises linearly from zero."""
+
+    betas: tuple[float, float] = (0.9, 0.95)
+
+    eps: float = Field(1e-8, gt=0)
+
+    weight_decay: float = Field(0.0, ge=0)
+
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest norm of the whole gradient."""
+
+
+def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
+    """The learning rate of step `step` of `steps`."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
+    if settings.schedule == "linear":
+        share = 1 - progress
+    else:
+        share = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * progress)).item())
+    return settings.learning_rate * (0.1 + 0.9 * share)
+
+
+class MasterOptimizer:
+    """AdamW on float32 copies of the weights.
+
+    A model in float32 is its own copy. For any other type the copies take the gradients summed over
+    micro-batches in float32, and are rounded into the model after each step.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        self._weights = {name: weight for name, weight in parameters if weight.requires_grad}
+        self.masters = {name: _master(weight) for name, weight in self._weights.items()}
+        self._adamw = torch.optim.AdamW(list(self.masters.values()), fused=True)
+
+    def zero_gradients(self) -> None:
+        """Forgets the gradients."""
+        for weight in (*self._weights.values(), *self.masters.values()):
+            weight.grad = None
+
+    def gather_gradients(self) -> None:
+        """Adds the model's gradients of one micro-batch to those of the masters."""
+        for name, weight in self._weights.items():
+            master = self.masters[name]
+            if master is weight or weight.grad is None:
+                continue
+            gradient = weight.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            weight.grad = None
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradient of each weight that has one."""
+        return {name: w.grad for name, w in self.masters.items() if w.grad is not None}
+
+    def step(self, settings: OptimizerSettings, rate: float) -> None:
+        """One step of AdamW with learning rate `rate`."""
+        group = self._adamw.param_groups[0]
+        group.update(
+            lr=rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
+        )
+        self._adamw.step()
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                if self.masters[name] is not weight:
+                    weight.copy_(self.masters[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Moments and separate master weights, by name: what a resumed run needs."""
+        state = {}
+        for name, master in self.masters.items():
+            for key, value in self._adamw.state[master].items():
+                state[f"{key}/{name}"] = value
+            if master is not self._weights[name]:
+                state[f"master/{name}"] = master.detach()
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes over what `state` returned."""
+        for key_and_name, value in state.items():
+            key, _, name = key_and_name.partition("/")
+            master = self.masters[name]
+            if key == "master":
+                with torch.no_grad():
+                    master.copy_(value)
+            else:
+                self._adamw.state[master][key] = value.clone()
+
+    def reset(self) -> None:
+        """Forgets the moments: a new stage begins."""
+        self._adamw.state.clear()
+
+
+def _master(weight: nn.Parameter) -> nn.Parameter:
+    if weight.dtype == torch.float32:
+        return weight
+    return nn.Parameter(weight.detach().float().clone())

@@ -1,0 +1,45 @@
+"""Where the time of a step goes."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from steadyrl.records.token_batch import TokenBatch
+
+
+class Stopwatch:
+    """Seconds spent in each named part of a step."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Adds the time inside the block to `part`."""
+        started = time.perf_counter()
+        yield
+        self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - started
+
+    def metrics(
+        self,
+        *,
+        sampled: Sequence[TokenBatch],
+        scored: Sequence[TokenBatch],
+        updated: Sequence[TokenBatch],
+    ) -> dict[str, float]:
+        """Seconds of the step, and tokens per second of each part that had any.
+
+        Rollout counts the tokens that were sampled; scoring and update count all tokens of their
+        rows, prompts included, those of rows that an exact shortcut left out too.
+        """
+        counts = {
+            "rollout": sum(int(batch.loss_mask.sum()) for batch in sampled),
+            "scoring": sum(int(batch.attention_mask.sum()) for batch in scored),
+            "update": sum(int(batch.attention_mask.sum()) for batch in updated),
+        }
+        metrics = {"seconds": time.perf_counter() - self._started}
+        for part, tokens in counts.items():
+            if tokens:
+                metrics[f"{part}_tokens_per_second"] = tokens / self._seconds[part]
+        return metrics

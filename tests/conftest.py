@@ -1,0 +1,31 @@
+"""One thread, no network, and the small models that many tests share."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+from steadyrl.policies.loading import SmallDense, SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.policy import Policy
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def moe_policy() -> Policy:
+    """A Mixture-of-Experts policy of two layers with random weights."""
+    settings = SmallMoE(layers=2, width=32, heads=2, kv_heads=1, expert_width=16)
+    tokenizer = load_tokenizer(settings)
+    return Policy(load_model(settings, tokenizer=tokenizer, seed=1), tokenizer)
+
+
+@pytest.fixture
+def dense_policy() -> Policy:
+    """Its dense twin."""
+    settings = SmallDense(layers=2, width=32, heads=2, kv_heads=1, mlp_width=32)
+    tokenizer = load_tokenizer(settings)
+    return Policy(load_model(settings, tokenizer=tokenizer, seed=1), tokenizer)

@@ -1,0 +1,136 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from steadyrl.objectives import (
+    TokenTerms,
+    clip_diagnostics,
+    minirl,
+    mismatch_diagnostics,
+    routing_disagreement,
+    staleness_diagnostics,
+    weight_diagnostics,
+)
+from steadyrl.records.errors import UserError
+
+NEVER = -math.inf
+
+
+def logs(*probabilities: float) -> Tensor:
+    return torch.tensor(probabilities).log()
+
+
+def test_mismatch_of_a_worked_example() -> None:
+    # u = pi_old / mu_old = 1/2, 5/2, 1. Only 5/2 exceeds tau = 2: 1/u = 2 does not.
+    got = mismatch_diagnostics(logs(0.5, 0.2, 0.4), logs(0.25, 0.5, 0.4))
+    assert got == pytest.approx(
+        {
+            "mismatch_kl_k1": (math.log(2) - math.log(2.5)) / 3,
+            "mismatch_kl_k3": ((math.log(2) - 0.5) + (1.5 - math.log(2.5))) / 3,
+            "extreme_token_fraction": 1 / 3,
+        }
+    )
+
+
+def test_extreme_tokens_are_counted_in_both_directions() -> None:
+    got = mismatch_diagnostics(logs(0.5, 0.1, 0.4, 0.4), logs(0.1, 0.5, 0.4, 0.3), tau=1.2)
+    assert got["extreme_token_fraction"] == 3 / 4
+
+
+def test_staleness_is_the_kl_of_the_old_policy_to_the_current_one() -> None:
+    # u = pi_theta / pi_old = 2 and 1.
+    got = staleness_diagnostics(old_logprobs=logs(0.25, 0.5), logprobs=logs(0.5, 0.5))
+    assert got == pytest.approx({"staleness_kl_k3": (1 - math.log(2)) / 2})
+
+
+def test_weights_of_a_worked_example() -> None:
+    # w = 4 and 1: ess = 5**2 / (2 * 17).
+    got = weight_diagnostics(logs(0.4, 0.1), logs(0.1, 0.1), weight_cap=3.0)
+    assert got == pytest.approx({"ess": 25 / 34, "truncated_weight_fraction": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("log_weights", "ess"),
+    [
+        ([-30.0, -30.0, -30.0, -30.0], 1.0),
+        ([35.0, -35.0, -35.0, -35.0], 1 / 4),
+        ([0.0, 0.0, NEVER, NEVER], 1 / 2),
+        ([NEVER, NEVER, NEVER, NEVER], 0.0),
+    ],
+)
+def test_effective_sample_size_of_extreme_weights(log_weights: list[float], ess: float) -> None:
+    rollout_logprobs = torch.full((4,), -36.0)
+    logprobs = rollout_logprobs + torch.tensor(log_weights)
+    got = weight_diagnostics(logprobs, rollout_logprobs, weight_cap=math.inf)
+    assert got["ess"] == pytest.approx(ess)
+    assert got["truncated_weight_fraction"] == 0
+
+
+def test_clip_fractions_count_the_gradients_that_minirl_removes(
+    scattered_terms: TokenTerms,
+) -> None:
+    terms = scattered_terms
+    (gradient,) = torch.autograd.grad(minirl(terms).sum(), terms.logprobs)
+    removed = (gradient == 0)[terms.loss_mask]
+    advantages = terms.advantages[terms.loss_mask]
+    got = clip_diagnostics(
+        terms.old_logprobs[terms.loss_mask],
+        terms.logprobs[terms.loss_mask],
+        advantages,
+        clip_low=0.2,
+        clip_high=0.27,
+    )
+    count = len(advantages)
+    assert got["clip_fraction_low"] == (removed & (advantages < 0)).sum().item() / count > 0
+    assert got["clip_fraction_high"] == (removed & (advantages > 0)).sum().item() / count > 0
+
+
+def test_diagnostics_of_impossible_tokens_are_not_nan() -> None:
+    every_pair = torch.tensor([[NEVER, NEVER, -1.0, -1.0], [NEVER, -1.0, NEVER, -1.0]])
+    mismatch = mismatch_diagnostics(*every_pair)
+    assert mismatch["mismatch_kl_k1"] == math.inf
+    assert mismatch["extreme_token_fraction"] == 1 / 2
+    everything = (
+        mismatch
+        | staleness_diagnostics(*every_pair)
+        | weight_diagnostics(*every_pair, weight_cap=5.0)
+        | clip_diagnostics(*every_pair, torch.ones(4), clip_low=0.2, clip_high=0.27)
+    )
+    assert not [name for name, value in everything.items() if math.isnan(value)]
+
+
+def test_routing_disagrees_where_the_sets_of_experts_differ() -> None:
+    # Tokens by layers. The order within a token's experts does not count.
+    engine = torch.tensor([[[0, 1], [2, 3]], [[4, 5], [0, 1]], [[6, 7], [2, 5]], [[0, 7], [1, 3]]])
+    trainer = torch.tensor([[[1, 0], [2, 3]], [[4, 6], [2, 1]], [[7, 6], [5, 3]], [[7, 0], [3, 1]]])
+    got = routing_disagreement(engine.to(torch.uint8), trainer)
+    assert got.per_layer.tolist() == [1 / 4, 2 / 4]
+    assert got.any_layer == 2 / 4
+    assert got.mean == 3 / 8
+
+
+NONE = torch.zeros(0)
+
+
+@pytest.mark.parametrize(
+    "diagnose",
+    [
+        lambda: mismatch_diagnostics(NONE, NONE),
+        lambda: staleness_diagnostics(NONE, NONE),
+        lambda: weight_diagnostics(NONE, NONE, weight_cap=5.0),
+        lambda: clip_diagnostics(NONE, NONE, NONE, clip_low=0.2, clip_high=0.27),
+    ],
+    ids=["mismatch", "staleness", "weight", "clip"],
+)
+def test_diagnostics_of_no_token_are_refused(diagnose) -> None:
+    with pytest.raises(UserError, match=r"need a token that carries loss, got none\. Leave"):
+        diagnose()
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 4), (3, 0, 4)])
+def test_routing_disagreement_of_nothing_is_refused(shape: tuple[int, ...]) -> None:
+    nothing = torch.zeros(shape, dtype=torch.long)
+    with pytest.raises(UserError, match="needs a token and an MoE layer, got shape"):
+        routing_disagreement(nothing, nothing)

@@ -1,0 +1,283 @@
+"""Recording and replaying routes, on every family that is supported."""
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, SwitchTransformersConfig
+from transformers import SwitchTransformersForConditionalGeneration
+
+from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.routing import RoutingHook, find_routers, is_moe
+from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.errors import UserError
+from steadyrl.records.routing import Routing, fed_tokens_checksum
+from tests.policies.families import FAMILIES, VOCABULARY, family_model
+
+BATCH, LENGTH = 3, 7
+
+
+def policy_of(family: str) -> Policy:
+    return Policy(family_model(family), character_tokenizer())
+
+
+def some_tokens(length: int = LENGTH) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    tokens = torch.randint(2, VOCABULARY, (BATCH, length), generator=generator)
+    return tokens, torch.ones(BATCH, length, dtype=torch.bool)
+
+
+def other_routing(routing: Routing, num_experts: int) -> Routing:
+    """Other experts, still distinct within each token."""
+    return Routing(
+        experts=(routing.experts + 1) % num_experts,
+        known=routing.known,
+        fed_tokens=routing.fed_tokens,
+    )
+
+
+def score(policy: Policy, replay: Routing | None = None, record: bool = True) -> TokenScores:
+    tokens, mask = some_tokens()
+    return policy.score(tokens, mask, mask, replay=replay, record_routing=record)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_replaying_own_routes_reproduces_logprobs_exactly(family: str) -> None:
+    policy = policy_of(family)
+    live = score(policy)
+    assert live.routing is not None
+    replayed = score(policy, replay=live.routing)
+    assert torch.equal(replayed.logprobs, live.logprobs)
+    assert torch.equal(replayed.entropy, live.entropy)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recording_does_not_change_logprobs(family: str) -> None:
+    policy = policy_of(family)
+    assert torch.equal(score(policy).logprobs, score(policy, record=False).logprobs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_replaying_other_routes_changes_every_row_and_is_what_was_used(family: str) -> None:
+    policy = policy_of(family)
+    assert policy.hook is not None
+    live = score(policy)
+    assert live.routing is not None
+    other = other_routing(live.routing, policy.hook.num_experts)
+    replayed = score(policy, replay=other)
+    assert replayed.routing is not None
+    assert torch.equal(replayed.routing.experts, other.experts)
+    differs = (replayed.logprobs - live.logprobs).abs().amax(dim=1)
+    assert (differs > 1e-4).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_route_changed_at_one_token_changes_that_token_and_later_ones_only(family: str) -> None:
+    policy = policy_of(family)
+    assert policy.hook is not None
+    live = score(policy)
+    assert live.routing is not None
+    experts = live.routing.experts.clone()
+    experts[1, 3] = (experts[1, 3] + 1) % policy.hook.num_experts
+    changed = Routing(experts=experts, known=live.routing.known, fed_tokens=live.routing.fed_tokens)
+    difference = (score(policy, replay=changed).logprobs - live.logprobs).abs()
+    assert (difference[1, 4:] > 0).any()
+    difference[1, 4:] = 0
+    assert difference.max() < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_recorded_experts_are_the_top_of_the_router(family: str) -> None:
+    """Against an independent reading: a hook on the experts' own input."""
+    policy = policy_of(family)
+    assert policy.hook is not None
+    seen: list[Tensor] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _m, args: seen.append(args[1]))
+        for module in policy.model.modules()
+        if hasattr(module, "gate_up_proj") and module.gate_up_proj.__class__.__name__ == "Parameter"
+    ]
+    routing = score(policy).routing
+    assert routing is not None
+    assert len(handles) == len(seen) == policy.hook.num_layers
+    expected = torch.stack([rows.view(BATCH, LENGTH, -1) for rows in seen], dim=2)
+    assert torch.equal(routing.experts.long(), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_router_keeps_its_gradient_under_replay(family: str) -> None:
+    policy = policy_of(family)
+    assert policy.hook is not None
+    live = score(policy)
+    assert live.routing is not None
+    other = other_routing(live.routing, policy.hook.num_experts)
+    score(policy, replay=other).logprobs.sum().backward()
+    for router in policy.hook.routers:
+        gradient = next(p for n, p in router.named_parameters() if n.endswith("weight")).grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointed_gradients_equal_plain_ones_with_micro_batches_in_flight(family: str) -> None:
+    tokens, mask = some_tokens()
+
+    def gradients(checkpointed: bool) -> list[Tensor]:
+        policy = policy_of(family)
+        assert policy.hook is not None
+        live = score(policy).routing
+        assert live is not None
+        replay = other_routing(live, policy.hook.num_experts)
+        if checkpointed:
+            policy.enable_activation_checkpointing()
+        losses = []
+        for row in range(BATCH):  # all forward passes before any backward pass
+            index = torch.tensor([row])
+            micro = replay.rows(index, LENGTH)
+            losses.append(
+                policy.score(tokens[index], mask[index], mask[index], replay=micro).logprobs.sum()
+            )
+        for loss in reversed(losses):
+            loss.backward()
+        return [p.grad.clone() for p in policy.model.parameters() if p.grad is not None]
+
+    plain, checkpointed = gradients(False), gradients(True)
+    assert len(plain) == len(checkpointed) > 0
+    for one, other in zip(plain, checkpointed, strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_recomputation_without_its_routing_is_refused() -> None:
+    policy = policy_of("qwen3_moe")
+    policy.model.activation_checkpointing_enable({"use_reentrant": False})
+    policy.model.train()
+    loss = score(policy, record=False).logprobs.sum()
+    with pytest.raises(RuntimeError, match="enable_activation_checkpointing"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_neither_logprobs_nor_replay(family: str, side: str) -> None:
+    policy = policy_of(family)
+    tokens, mask = some_tokens()
+    alone = policy.score(tokens, mask, mask, record_routing=True)
+    assert alone.routing is not None
+    pad = (3, 0) if side == "left" else (0, 3)
+
+    def padded(values: Tensor) -> Tensor:
+        width = (0, 0, 0, 0, *pad) if values.dim() == 4 else pad
+        return torch.nn.functional.pad(values, width)
+
+    longer, longer_mask = padded(tokens), padded(mask)
+    scores = policy.score(longer, longer_mask, longer_mask, record_routing=True)
+    assert scores.routing is not None
+    inside = longer_mask.clone()
+    inside[:, : pad[0] + 1] = False  # the first token of a row has nothing before it
+    expected = alone.logprobs[:, 1:].flatten()
+    assert torch.allclose(scores.logprobs[inside], expected, atol=2e-5)
+    replay = Routing(
+        experts=padded(alone.routing.experts),
+        known=padded(alone.routing.known),
+        fed_tokens=alone.routing.fed_tokens,
+    )
+    replayed = policy.score(longer, longer_mask, longer_mask, replay=replay)
+    assert torch.allclose(replayed.logprobs[inside], expected, atol=2e-5)
+
+
+def test_missing_row_that_feeds_a_prediction_fails_closed() -> None:
+    policy = policy_of("qwen3_moe")
+    tokens, _ = some_tokens()
+    routing = score(policy).routing
+    assert routing is not None
+    known = routing.known.clone()
+    known[2, 4] = False
+    holed = Routing(
+        experts=routing.experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known)
+    )
+    with pytest.raises(RuntimeError, match=r"sequence 2, position 4"):
+        score(policy, replay=holed)
+
+
+def test_missing_row_of_the_last_token_is_allowed_and_routed_live() -> None:
+    policy = policy_of("qwen3_moe")
+    tokens, _ = some_tokens()
+    live = score(policy)
+    assert live.routing is not None
+    known = live.routing.known.clone()
+    known[:, -1] = False
+    experts = live.routing.experts.clone()
+    experts[:, -1] = 0
+    partial = Routing(experts=experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known))
+    replayed = score(policy, replay=partial)
+    assert replayed.routing is not None
+    assert torch.equal(replayed.routing.experts, live.routing.experts)
+    assert torch.equal(replayed.logprobs, live.logprobs)
+
+
+@pytest.mark.parametrize("fault", ["shifted", "exchanged"])
+def test_routes_of_other_tokens_are_refused(fault: str) -> None:
+    policy = policy_of("qwen3_moe")
+    tokens, mask = some_tokens()
+    routing = score(policy).routing
+    assert routing is not None
+    if fault == "shifted":
+        tokens = tokens.roll(1, dims=1)
+    else:
+        routing = routing.rows(torch.tensor([1, 0, 2]), LENGTH)
+    with pytest.raises(RuntimeError, match="recorded on other tokens"):
+        policy.score(tokens, mask, mask, replay=routing)
+
+
+def test_routing_of_another_shape_is_refused() -> None:
+    policy = policy_of("qwen3_moe")
+    routing = score(policy).routing
+    assert routing is not None
+    fewer = Routing(
+        experts=routing.experts[:, :, :2], known=routing.known, fed_tokens=routing.fed_tokens
+    )
+    with pytest.raises(UserError, match=r"\(3, 7, 2, 2\), expected .* \(3, 7, 3, 2\)"):
+        score(policy, replay=fewer)
+
+
+def test_a_layer_that_was_never_routed_is_noticed() -> None:
+    policy = policy_of("qwen3_moe")
+    assert policy.hook is not None
+    with pytest.raises(RuntimeError, match="layer 0 was never routed"), policy.hook.watch((1, 2)):
+        pass
+
+
+def test_dense_models_are_told_apart() -> None:
+    config = LlamaConfig(
+        vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    assert not is_moe(LlamaForCausalLM(config))
+    assert is_moe(family_model("mixtral"))
+
+
+def test_family_without_known_routers_is_refused_by_name() -> None:
+    config = SwitchTransformersConfig(
+        vocab_size=16, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2, num_experts=2
+    )
+    model = SwitchTransformersForConditionalGeneration(config)
+    with pytest.raises(UserError, match="SwitchTransformersForConditionalGeneration"):
+        RoutingHook(model)
+
+
+def test_router_that_breaks_the_contract_is_refused_by_name() -> None:
+    model = family_model("qwen3_moe")
+    router = find_routers(model)[0]
+    original = type(router).forward
+
+    class TwoTuple(type(router)):  # type: ignore[misc]
+        def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+            return original(self, hidden)[:2]
+
+    router.__class__ = TwoTuple
+    with pytest.raises(UserError, match="Qwen3MoeForCausalLM routes in a way"):
+        RoutingHook(model)
+
+
+def test_a_model_is_hooked_once() -> None:
+    policy = policy_of("qwen3_moe")
+    with pytest.raises(UserError, match="hooked already"):
+        RoutingHook(policy.model)

@@ -1,0 +1,147 @@
+import re
+
+import numpy as np
+import pytest
+
+from steadyrl.report.curves import (
+    SMALL,
+    curve_notes,
+    curve_svg,
+    layers_svg,
+    smoothed,
+    smoothing_window,
+)
+from steadyrl.report.run_data import LayerSeries, Series
+
+
+def series(values: list[float], first_step: int = 1) -> Series:
+    steps = np.arange(first_step, first_step + len(values))
+    return Series(name="reward", steps=steps, values=np.array(values))
+
+
+def draw(curve: Series, log_scale: bool = False, key: str = "k", baseline: bool = False) -> str:
+    return curve_svg(
+        curve, title="Reward", log_scale=log_scale, size=SMALL, key=key, baseline=baseline
+    )
+
+
+def lines(svg: str) -> list[str]:
+    """The paths drawn in the colour of the curve."""
+    return re.findall(r'<path d="([^"]*)"[^>]*stroke: var\(--line\)[^>]*stroke-width: [01]', svg)
+
+
+def test_smoothing_is_the_mean_of_the_neighbours() -> None:
+    # The window is cut at the ends: (3 + 6) / 2, (3 + 6 + 0) / 3, (6 + 0) / 2.
+    np.testing.assert_allclose(smoothed(np.array([3.0, 6.0, 0.0]), 3), [4.5, 3.0, 3.0])
+
+
+def test_smoothing_keeps_gaps_and_leaves_them_out_of_the_mean() -> None:
+    values = np.array([1.0, np.nan, 3.0, np.inf, 5.0])
+
+    np.testing.assert_allclose(smoothed(values, 3), [1.0, np.nan, 3.0, np.nan, 5.0])
+
+
+@pytest.mark.parametrize(("points", "window"), [(1, 1), (40, 1), (41, 5), (400, 21), (5000, 251)])
+def test_only_long_curves_are_smoothed(points: int, window: int) -> None:
+    assert smoothing_window(points) == window
+
+
+def test_a_long_curve_is_a_faint_line_and_a_smoothed_one() -> None:
+    noisy = np.random.default_rng(0).normal(size=200).tolist()
+    raw, smooth = lines(draw(series(noisy)))
+
+    def roughness(path: str) -> float:
+        heights = [float(pair.split()[1]) for pair in re.findall(r"[ML] (\S+ \S+)", path)]
+        return float(np.abs(np.diff(heights)).mean())
+
+    assert roughness(smooth) < roughness(raw) / 5
+
+
+def test_a_value_that_is_not_finite_breaks_the_line_and_is_marked_at_its_step() -> None:
+    whole, broken = (draw(series([1.0, 2.0, last, 4.0, 5.0])) for last in (3.0, np.nan))
+
+    assert [line.count("M") for line in lines(whole)] == [1]
+    assert [line.count("M") for line in lines(broken)] == [2]
+    assert "var(--warning)" not in whole
+    assert "var(--warning)" in broken
+
+
+def test_a_curve_without_any_finite_value_is_still_drawn_and_says_so() -> None:
+    svg = draw(series([np.nan, np.inf]))
+
+    assert 'aria-label="Reward: no finite value"' in svg
+    assert svg.count("<use") == 2
+
+
+def test_notes_tell_what_was_left_blank() -> None:
+    curve = series([1.0, np.nan, np.inf, 0.0], first_step=10)
+
+    assert curve_notes(curve, log_scale=False) == [
+        "2 values not finite, first at step 11: left blank."
+    ]
+    assert curve_notes(curve, log_scale=True)[1] == "1 value of 0 or below, not on the log axis."
+
+
+def test_a_log_axis_spaces_decades_evenly() -> None:
+    (line,) = lines(draw(series([0.001, 0.01, 0.1]), log_scale=True))
+    low, middle, high = (float(pair.split()[1]) for pair in re.findall(r"[ML] (\S+ \S+)", line))
+
+    assert low - middle == pytest.approx(middle - high, abs=0.2)
+
+
+def test_a_log_curve_of_zeros_falls_on_a_linear_axis() -> None:
+    curve = series([0.0, 0.0, 0.0])
+
+    assert lines(draw(curve, log_scale=True)) == lines(draw(curve, log_scale=False))
+    assert curve_notes(curve, log_scale=True) == []
+
+
+def test_the_baseline_lies_at_the_height_of_the_first_point() -> None:
+    svg = draw(series([0.25, 0.75], first_step=0), baseline=True)
+    dashes = re.search(r'<path d="M \S+ (\S+)[^>]*stroke-dasharray', svg)
+    first = re.match(r"M \S+ (\S+)", lines(svg)[0])
+
+    assert dashes is not None
+    assert first is not None
+    assert dashes[1] == first[1]
+
+
+def test_two_figures_share_no_ids_and_one_figure_is_always_the_same() -> None:
+    curve = series([1.0, np.nan, 2.0])
+    ids = [set(re.findall(r' id="([^"]*)"', draw(curve, key=key))) for key in ("a", "b")]
+
+    assert ids[0]
+    assert ids[1]
+    assert not ids[0] & ids[1]
+    assert draw(curve, key="a") == draw(curve, key="a")
+
+
+def test_every_colour_comes_from_the_page() -> None:
+    svg = draw(series([*np.linspace(0, 1, 60).tolist(), np.nan]), baseline=True)
+
+    assert re.findall(r"#[0-9a-f]{6}\b(?=[;\"])", svg) == []
+    assert {"var(--line)", "var(--text)", "var(--grid)", "var(--warning)"} <= set(
+        re.findall(r"var\(--\w+\)", svg)
+    )
+
+
+def test_a_figure_keeps_nothing_that_a_page_does_not_need() -> None:
+    svg = draw(series([1.0, 2.0]))
+
+    assert svg.startswith("<svg role=")
+    assert svg.endswith("</svg>")
+    for ballast in ("http", "<!--", "<metadata", "<style", "font-family", "<?xml"):
+        assert ballast not in svg
+
+
+def test_layers_are_drawn_as_a_picture_inside_the_page() -> None:
+    table = np.array([[0.0, 0.5], [0.25, np.nan]])
+    layers = LayerSeries(name="per_layer", steps=np.array([1, 3]), values=table)
+    svg = layers_svg(layers, title="By layer", size=SMALL, key="k")
+
+    assert 'xlink:href="data:image/png;base64,' in svg
+    assert 'aria-label="By layer of 2 layers, up to 0.5"' in svg
+    assert curve_notes(layers, log_scale=False) == [
+        "1 value not finite, first at step 3: left blank.",
+        "Strongest colour: 0.5. Layer 0 is at the bottom.",
+    ]

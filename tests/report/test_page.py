@@ -1,0 +1,226 @@
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.report import write_report
+from steadyrl.report.metric_texts import METRIC_TEXTS
+
+MakeRun = Callable[..., RunFolder]
+ReadPage = Callable[[Path], Any]
+
+ONE_STEP = {"stage": "rl", "step": 1, "reward": 0.5}
+
+
+def rows(steps: int) -> list[dict[str, Any]]:
+    """A run with every metric, in two stages."""
+    generator = np.random.default_rng(0)
+    names = [name for name in METRIC_TEXTS if name not in ("score", "seconds")]
+    result: list[dict[str, Any]] = [{"stage": "rl", "step": 0, "score": 0.125}]
+    for step in range(1, steps + 1):
+        row = {name: float(generator.uniform(0.4, 0.6)) for name in names}
+        row |= {"ess": 0.99, "extreme_token_fraction": 0.001}
+        row["routing_disagreement_per_layer"] = generator.uniform(0, 1, size=4).tolist()
+        result.append({"stage": "rl", "step": step, "seconds": 36.0, **row})
+    result[-1]["score"] = 0.5
+    return [{"stage": "cold_start", "step": 1, "loss": 2.25}, *result]
+
+
+def answer(task: str, reward: float, response: str, **more: Any) -> dict[str, Any]:
+    row = {"task_id": task, "sample": 0, "prompt": "What is 3+4?", "reward": reward}
+    return row | {"response": response, "finish_reason": "stop", "response_tokens": 5} | more
+
+
+def test_the_verdict_states_score_steps_and_time(make_run: MakeRun, read_page: ReadPage) -> None:
+    page = read_page(write_report(make_run(rows(100))))
+
+    assert "rose from 0.125 before training (step 0) to 0.5 at step 100." in page.text
+    assert (
+        "1 step of cold start and 100 steps of reinforcement learning, in 1 h 0 min." in page.text
+    )
+    assert "Every recorded value is finite." in page.text
+
+
+def test_every_metric_has_its_figure_and_its_meaning(
+    make_run: MakeRun, read_page: ReadPage
+) -> None:
+    page = read_page(write_report(make_run(rows(3))))
+    labels = page.values_of("aria-label")
+
+    for text in METRIC_TEXTS.values():
+        assert text.meaning in page.text
+        assert any(label.startswith(text.title) for label in labels), text.title
+
+
+def test_the_panels_of_the_paper_come_first(make_run: MakeRun, read_page: ReadPage) -> None:
+    page = read_page(write_report(make_run(rows(3))))
+    titles = [label.split(" over ")[0] for label in page.values_of("aria-label")]
+
+    assert titles[:4] == ["Held-out score", "Mismatch KL (k3)", "Training reward", "Entropy"]
+
+
+def test_cold_start_curves_stand_in_their_own_section(
+    make_run: MakeRun, read_page: ReadPage
+) -> None:
+    text = read_page(write_report(make_run(rows(3)))).text
+    learning, cold_start = text.split("Cold start Supervised learning from demonstrations")
+
+    assert "2.25" in cold_start
+    assert "2.25" not in learning
+
+
+def test_a_metric_that_no_one_described_is_shown(make_run: MakeRun, read_page: ReadPage) -> None:
+    row = {"stage": "rl", "step": 1, "a<b": 0.375}
+    page = read_page(write_report(make_run([row])))
+
+    assert "a<b last 0.375" in page.text
+    assert "Other metrics" in page.text
+
+
+def test_values_that_are_not_finite_are_stated(make_run: MakeRun, read_page: ReadPage) -> None:
+    run = rows(20)
+    run[7]["gradient_norm"] = math.nan
+    text = read_page(write_report(make_run(run))).text
+
+    assert "Gradient norm: not finite at 1 of 20 steps, the first being step 6." in text
+    assert "1 value not finite, first at step 6: left blank." in text
+    assert "Every recorded value is finite" not in text
+
+
+def test_answers_stand_side_by_side_with_mark_and_symbol(
+    make_run: MakeRun, read_page: ReadPage
+) -> None:
+    folder = make_run([ONE_STEP])
+    wrong = answer("sum/1", 0.0, "It is 8.", feedback="Expected 7.", truncation_reason="budget")
+    folder.write_completions("evaluation_rl", 0, [wrong, answer("sum/2", 0.5, "Half.")])
+    right = [answer("sum/1", 1.0, "It is 7."), answer("sum/2", 0.5, "Half.")]
+    folder.write_completions("evaluation_rl", 3, right)
+    page = read_page(write_report(folder))
+
+    assert "from step 0 to step 3, 1 became better, 0 worse and 1 earned the same." in page.text
+    assert (
+        "sum/1 What is 3+4? Before, step 0 ✗ wrong reward 0 · 5 tokens · finish: stop · "
+        "cut short: budget It is 8. Expected 7. After, step 3 ✓ right" in page.text
+    )
+    assert "◐ partly right reward 0.5" in page.text
+    classes = [name for name in page.values_of("class") if name.startswith("answer ")]
+    assert classes == ["answer wrong", "answer right", "answer partly", "answer partly"]
+
+
+def test_what_a_model_wrote_is_shown_and_never_run(make_run: MakeRun, read_page: ReadPage) -> None:
+    attack = '</pre><script>alert("1")</script><img src="http://example.org/x.png" onerror="x()">'
+    folder = make_run([ONE_STEP], name="<b>bold & brave")
+    folder.config.write_text(f"note: {attack}\n", encoding="utf-8")
+    folder.manifest.write_text(json.dumps({"machine": attack, attack: attack}), encoding="utf-8")
+    row = answer(attack, 0.0, attack, prompt=attack, feedback=attack, truncation_reason=attack)
+    folder.write_completions("evaluation_rl", 0, [row | {"finish_reason": attack}])
+    page = read_page(write_report(folder))
+
+    assert not {tag for tag, _ in page.tags} & {"script", "img", "link", "iframe"}
+    # Machine under the title; task, prompt, response, finish, truncation, feedback; configuration;
+    # machine, a key and its value in the manifest.
+    assert page.text.count('<script>alert("1")</script>') == 1 + 6 + 1 + 3
+    assert "<b>bold & brave" in page.text
+
+
+def test_the_page_needs_nothing_from_elsewhere(make_run: MakeRun, read_page: ReadPage) -> None:
+    path = write_report(make_run(rows(60)))
+    links = read_page(path).values_of("src", "href", "xlink:href", "srcset", "action")
+
+    assert links
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert "url(http" not in path.read_text(encoding="utf-8")
+    assert "@import" not in path.read_text(encoding="utf-8")
+
+
+def test_no_id_is_used_twice_and_no_reference_is_lost(
+    make_run: MakeRun, read_page: ReadPage
+) -> None:
+    path = write_report(make_run(rows(60)))
+    page = read_page(path)
+    ids = page.values_of("id")
+    clips = [value[5:-1] for value in page.values_of("clip-path")]
+    uses = [link[1:] for link in page.values_of("xlink:href") if link.startswith("#")]
+
+    assert len(set(ids)) == len(ids) > 0
+    assert set(clips) | set(uses) <= set(ids)
+    assert clips
+    assert uses
+
+
+def test_configuration_and_manifest_are_shown(make_run: MakeRun, read_page: ReadPage) -> None:
+    folder = make_run([ONE_STEP])
+    manifest = {
+        "commit": "4f2c9d1",
+        "command": ["steadyrl", "train"],
+        "seed": 0,
+        "packages": {"torch": "2.11.0"},
+    }
+    folder.manifest.write_text(json.dumps(manifest), encoding="utf-8")
+    text = read_page(write_report(folder)).text
+
+    assert "algorithm: clip_high: 0.27" in text
+    assert "commit 4f2c9d1 command steadyrl train seed 0 packages torch 2.11.0" in text
+
+
+def test_a_run_killed_in_its_cold_start_is_reported(make_run: MakeRun, read_page: ReadPage) -> None:
+    folder = make_run([{"stage": "cold_start", "step": 1, "loss": 2.25}])
+    with folder.metrics.open("a", encoding="utf-8") as file:
+        file.write('{"stage": "cold_start", "st')
+    text = read_page(write_report(folder)).text
+
+    assert "The run has finished 1 step of cold start." in text
+    assert "The run left no run.json." in text
+    assert "What each curve means" not in text
+
+
+def test_a_panel_that_was_not_recorded_says_so(make_run: MakeRun, read_page: ReadPage) -> None:
+    text = read_page(write_report(make_run([ONE_STEP]))).text
+
+    assert text.count("not recorded in this run") == 3
+    assert "This run kept no answers to held-out tasks." in text
+
+
+def test_a_long_answer_loses_its_middle_and_says_how_much(
+    make_run: MakeRun, read_page: ReadPage
+) -> None:
+    folder = make_run([ONE_STEP])
+    response = "beginning " + "x" * 10_000 + " end"
+    folder.write_completions("evaluation_rl", 0, [answer("a", 0.0, response)])
+    text = read_page(write_report(folder)).text
+
+    assert "[… 6,014 characters left out …]" in text
+    assert "beginning xx" in text
+    assert "xx end" in text
+
+
+def test_the_same_run_gives_the_same_page(make_run: MakeRun) -> None:
+    layers = {"routing_disagreement_per_layer": [0.25, 0.5]}
+    folder = make_run([ONE_STEP | layers | {"step": step} for step in range(60)])
+    first = write_report(folder).read_bytes()
+
+    assert write_report(folder).read_bytes() == first
+
+
+def test_no_page_is_left_of_a_folder_that_cannot_be_reported(make_run: MakeRun) -> None:
+    folder = make_run([])
+
+    with pytest.raises(UserError, match="no metrics yet"):
+        write_report(folder)
+    assert not folder.report.exists()
+
+
+def test_a_long_run_is_reported_in_seconds_and_megabytes(make_run: MakeRun) -> None:
+    folder = make_run(rows(500))
+    began = time.process_time()
+    path = write_report(folder)
+
+    assert time.process_time() - began < 10
+    assert path.stat().st_size < 3_000_000
