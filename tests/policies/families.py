@@ -106,10 +106,10 @@ FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {
 }
 
 
-def family_model(name: str) -> PreTrainedModel:
-    """A model of the family, with weights large enough that experts differ."""
+def scaled_up(build: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    """A model with weights large enough that its outputs differ from token to token."""
     torch.manual_seed(0)
-    model = FAMILIES[name]().eval()
+    model = build().eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
@@ -117,3 +117,8 @@ def family_model(name: str) -> PreTrainedModel:
             else:
                 weight.add_(0.1 * torch.randn_like(weight))
     return model
+
+
+def family_model(name: str) -> PreTrainedModel:
+    """A model of the family, with weights large enough that experts differ."""
+    return scaled_up(FAMILIES[name])

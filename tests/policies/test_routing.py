@@ -3,8 +3,12 @@
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, SwitchTransformersConfig
-from transformers import SwitchTransformersForConditionalGeneration
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    SwitchTransformersConfig,
+    SwitchTransformersForConditionalGeneration,
+)
 
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.routing import RoutingHook, find_routers, is_moe
@@ -155,6 +159,20 @@ def test_recomputation_without_its_routing_is_refused() -> None:
         loss.backward()
 
 
+def test_checkpointed_gradients_of_an_unwatched_forward_equal_plain_ones() -> None:
+    def gradient(checkpointed: bool) -> Tensor:
+        policy = policy_of("qwen3_moe")
+        assert policy.hook is not None
+        if checkpointed:
+            policy.enable_activation_checkpointing()
+        score(policy, record=False).logprobs.sum().backward()
+        gradient = policy.hook.routers[0].weight.grad
+        assert isinstance(gradient, Tensor)
+        return gradient
+
+    assert torch.allclose(gradient(False), gradient(True), rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_neither_logprobs_nor_replay(family: str, side: str) -> None:
@@ -248,7 +266,11 @@ def test_a_layer_that_was_never_routed_is_noticed() -> None:
 
 def test_dense_models_are_told_apart() -> None:
     config = LlamaConfig(
-        vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+        vocab_size=16,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
     )
     assert not is_moe(LlamaForCausalLM(config))
     assert is_moe(family_model("mixtral"))

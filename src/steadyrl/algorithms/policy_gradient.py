@@ -1,10 +1,12 @@
 """Policy gradient on groups of episodes: MiniRL, GRPO, CISPO and REINFORCE by their settings."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, LossTerm, Objective
@@ -70,8 +72,13 @@ class Reinforce(Settings):
 
 ObjectiveSettings = Annotated[MiniRL | GRPO | CISPO | Reinforce, Field(discriminator="name")]
 
-OBJECTIVES = {"minirl": minirl, "grpo": grpo, "cispo": cispo, "reinforce": reinforce}
-ADVANTAGES = {
+OBJECTIVES: dict[str, Callable[..., Tensor]] = {
+    "minirl": minirl,
+    "grpo": grpo,
+    "cispo": cispo,
+    "reinforce": reinforce,
+}
+ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "group_mean": group_mean,
     "group_mean_std": group_mean_std,
     "leave_one_out": leave_one_out,
@@ -114,7 +121,7 @@ class PolicyGradientSettings(Settings):
         if (self.constant_length is None) == (self.aggregation is Aggregation.CONSTANT):
             raise ValueError(
                 f"aggregation is {self.aggregation.value!r} and constant_length is "
-                f"{self.constant_length}. Set both aggregation 'constant' and its length, or neither."
+                f"{self.constant_length}. Set aggregation 'constant' and its length, or neither."
             )
         return self
 

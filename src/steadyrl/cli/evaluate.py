@@ -6,8 +6,9 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from steadyrl.cli.options import read_options
 from steadyrl.environments.protocol import Split
-from steadyrl.evaluation.accuracy import measure_accuracy
+from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
@@ -37,7 +38,9 @@ class EvaluateOptions:
 
 def evaluate_command(arguments: list[str], console: Console) -> None:
     """Prints avg@k and pass@k."""
-    options = tyro.cli(EvaluateOptions, args=arguments, prog="steadyrl evaluate")
+    options = read_options(EvaluateOptions, arguments, program="steadyrl evaluate")
+    if options.seed < 0:
+        raise UserError(f"--seed is {options.seed}. Give a number that is not negative.")
     folder = RunFolder(options.run)
     if not folder.config.exists():
         raise UserError(f"{options.run} holds no run. Give a folder that 'steadyrl train' wrote.")
@@ -45,12 +48,15 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
     if checkpoint is None:
         raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")
     config = from_yaml(folder.config)
+    settings = EvaluationSettings(
+        split=options.split,
+        tasks=options.tasks,
+        samples=options.samples,
+        max_turns=config.evaluation.max_turns,
+    )
     assembly = Assembly.of(config)
     load_checkpoint(checkpoint, assembly.learner)
     assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
-    settings = config.evaluation.model_copy(
-        update={"split": options.split, "tasks": options.tasks, "samples": options.samples}
-    )
     accuracy = measure_accuracy(
         settings,
         environment=assembly.environment,

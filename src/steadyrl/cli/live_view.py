@@ -5,8 +5,15 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
-from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from steadyrl.training.stage import Stage
 
@@ -63,9 +70,7 @@ class LiveView:
             for name, label, form in SHOWN
             if name in self._latest and not (name == "loss" and "reward" in self._latest)
         ]
-        self._progress.update(
-            self._tasks[stage.name], completed=step, metrics="  ".join(labels)
-        )
+        self._progress.update(self._tasks[stage.name], completed=step, metrics="  ".join(labels))
 
 
 class LineView:

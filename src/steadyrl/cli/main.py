@@ -23,7 +23,7 @@ Every command takes --help."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0, or 2 for input that cannot be used."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not arguments or arguments[0] in ("-h", "--help"):
         console.print(USAGE, markup=False)
         return 0
@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from steadyrl.run.config import describe
 
         text = describe(error) if isinstance(error, ValidationError) else str(error)
-        Console(stderr=True, highlight=False).print(f"steadyrl: {text}", markup=False)
+        errors = Console(stderr=True, highlight=False, emoji=False)
+        errors.print(f"steadyrl: {text}", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         Console(stderr=True).print("steadyrl: stopped. Go on with: steadyrl train --resume RUN")

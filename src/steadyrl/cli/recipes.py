@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from steadyrl.cli.options import read_options
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
@@ -24,7 +25,7 @@ class RecipesOptions:
 
 def recipes_command(arguments: list[str], console: Console) -> None:
     """Lists the recipes, or prints one as YAML."""
-    options = tyro.cli(RecipesOptions, args=arguments, prog="steadyrl recipes")
+    options = read_options(RecipesOptions, arguments, program="steadyrl recipes")
     if options.name is not None:
         console.print(to_yaml(find_recipe(options.name)), markup=False, end="", soft_wrap=True)
         return

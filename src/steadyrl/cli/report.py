@@ -6,8 +6,9 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from steadyrl.cli.options import read_options
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.report import write_report
+from steadyrl.report import write_figure, write_report
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,15 @@ class ReportOptions:
     run: tyro.conf.Positional[Path]
     """The run folder."""
 
+    figure: Path | None = None
+    """Also draw the four main curves into this .png or .svg file."""
+
 
 def report_command(arguments: list[str], console: Console) -> None:
     """Writes the report and says where."""
-    options = tyro.cli(ReportOptions, args=arguments, prog="steadyrl report")
-    console.print(f"report: {write_report(RunFolder(options.run))}", markup=False, soft_wrap=True)
+    options = read_options(ReportOptions, arguments, program="steadyrl report")
+    folder = RunFolder(options.run)
+    console.print(f"report: {write_report(folder)}", markup=False, soft_wrap=True)
+    if options.figure is not None:
+        path = write_figure(folder, options.figure)
+        console.print(f"figure: {path}", markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
 from steadyrl.cli.live_view import LiveView, scores, view_for
+from steadyrl.cli.options import read_known_options, read_options
 from steadyrl.cli.recipes import find_recipe
 from steadyrl.policies.loading import Pretrained
 from steadyrl.records.errors import UserError
@@ -17,22 +18,35 @@ from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.run.config import RunConfig, parse
 from steadyrl.run.execution import resume_run, start_run
+from steadyrl.training.journal import Watcher
+
+HELP = """\
+usage: steadyrl train RECIPE [options]
+       steadyrl train --resume RUN
+
+RECIPE is a recipe's name ('steadyrl recipes' lists them) or a YAML file.
+Every setting is an option: 'steadyrl train RECIPE --help' shows them all."""
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """Run a recipe. Every setting of the recipe is an option."""
-
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-
-    out: Path | None = None
-    """The run folder to write; runs/RECIPE if not given."""
+@dataclass(frozen=True, kw_only=True)
+class Shortcuts:
+    """What changes several settings of a recipe at once. Options of single settings come on top."""
 
     algorithm: PublishedName | None = None
     """Objective, advantage and aggregation as published under this name."""
 
     checkpoint: str | None = None
     """Train this Hugging Face checkpoint instead of the recipe's model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Shortcuts):
+    """Run a recipe. Every setting of the recipe is an option."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+    out: Path | None = None
+    """The run folder to write; runs/RECIPE if not given."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +59,11 @@ class ResumeOptions:
 
 def train_command(arguments: list[str], console: Console) -> None:
     """Trains, and closes with the score before and after and the report's path."""
-    if "--resume" in arguments:
-        path = tyro.cli(ResumeOptions, args=arguments, prog="steadyrl train").resume
+    if arguments and arguments[0] in ("-h", "--help"):
+        console.print(HELP, markup=False)
+        return
+    if any(argument.partition("=")[0] == "--resume" for argument in arguments):
+        path = read_options(ResumeOptions, arguments, program="steadyrl train").resume
         with ExitStack() as stack:
             folder = resume_run(path, [_view(stack, console)])
     else:
@@ -57,30 +74,35 @@ def train_command(arguments: list[str], console: Console) -> None:
 
 
 def _described(arguments: list[str]) -> tuple[RunConfig, Path]:
+    """The configuration and the run folder that the command line describes."""
     if not arguments or arguments[0].startswith("-"):
         raise UserError(
             "'steadyrl train' needs a recipe's name or a YAML file first. 'steadyrl recipes' lists "
             "them; --resume RUN goes on with a run."
         )
     name, *rest = arguments
-    options = tyro.cli(
-        TrainOptions,
-        default=TrainOptions(config=find_recipe(name)),
-        args=rest,
-        prog=f"steadyrl train {name}",
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff),
-    )
-    changes = options.config.model_dump()
-    if options.algorithm is not None:
-        changes["policy_gradient"] |= PUBLISHED[options.algorithm].model_dump(
+    program = f"steadyrl train {name}"
+    recipe = find_recipe(name)
+    shortcuts = read_known_options(Shortcuts, rest, program=program)
+    start = TrainOptions(config=_taking(shortcuts, recipe, name))
+    options = read_options(TrainOptions, rest, program=program, default=start)
+    config = parse(options.config.model_dump(), name)
+    return config, options.out or Path("runs") / Path(name).stem
+
+
+def _taking(shortcuts: Shortcuts, recipe: RunConfig, name: str) -> RunConfig:
+    """`recipe` with the changes that the shortcuts stand for."""
+    changes = recipe.model_dump()
+    if shortcuts.algorithm is not None:
+        changes["policy_gradient"] |= PUBLISHED[shortcuts.algorithm].model_dump(
             include={"objective", "advantage", "aggregation", "constant_length"}
         )
-    if options.checkpoint is not None:
-        changes["model"] = Pretrained(path=options.checkpoint).model_dump()
-    return parse(changes, name), options.out or Path("runs") / Path(name).stem
+    if shortcuts.checkpoint is not None:
+        changes["model"] = Pretrained(path=shortcuts.checkpoint).model_dump()
+    return parse(changes, name)
 
 
-def _view(stack: ExitStack, console: Console) -> object:
+def _view(stack: ExitStack, console: Console) -> Watcher:
     view = view_for(console)
     return stack.enter_context(view) if isinstance(view, LiveView) else view
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Int, Integer
 from torch import Tensor
 
 from steadyrl.engines.protocol import Request, Sampling
@@ -84,14 +85,22 @@ class EngineModel:
                 )
 
 
-def recorded_routing(fed: Tensor, experts: Tensor) -> Routing:
-    """The routing of one sequence whose every fed token was recorded.
+def recorded_routings(
+    fed: Int[Tensor, "B S"], experts: Integer[Tensor, "B S L K"], lengths: Int[Tensor, " B"]
+) -> list[Routing]:
+    """The routing of each of `B` sequences, of which the first `lengths` tokens were recorded.
 
     Args:
-        fed: Tokens as they were fed to the model, shape (S,).
-        experts: Experts chosen for them, shape (S, L, K).
+        fed: Tokens as they were fed to the model.
+        experts: Experts chosen for them.
     """
-    known = torch.ones(1, len(fed), dtype=torch.bool)
-    return Routing(
-        experts=experts[None], known=known, fed_tokens=fed_tokens_checksum(fed[None], known)
-    )
+    known = torch.arange(fed.shape[1]) < lengths[:, None]
+    checksums = fed_tokens_checksum(fed, known).split(1)
+    sizes = lengths.tolist()
+    all_known = torch.ones(1, fed.shape[1], dtype=torch.bool)
+    known_of_size = {size: all_known[:, :size] for size in set(sizes)}
+    rows = experts[known][None].split(sizes, dim=1)
+    return [
+        Routing(experts=row, known=known_of_size[size], fed_tokens=checksum)
+        for row, size, checksum in zip(rows, sizes, checksums, strict=True)
+    ]

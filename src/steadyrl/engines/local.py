@@ -8,19 +8,21 @@ One `step` of the engine:
 """
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from steadyrl.engines.engine_model import EngineModel, recorded_routing
+from steadyrl.engines.engine_model import EngineModel, recorded_routings
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample
 from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
 from steadyrl.engines.slot_cache import SlotCache
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
+from steadyrl.records.routing import Routing
 
 
 class LocalEngine:
@@ -31,7 +33,7 @@ class LocalEngine:
         max_running: Sequences written at the same time.
 
     Raises:
-        UserError: the model keeps a state that is not keys and values.
+        UserError: the model keeps a state that is not keys and values, or takes no positions.
     """
 
     def __init__(self, model: EngineModel, *, max_running: int) -> None:
@@ -178,47 +180,48 @@ class _Batch:
             self._retire(rows.start, finished, stopped)
 
     def _retire(
-        self, first: int, finished: Int[Tensor, " N"], stopped: Int[Tensor, " N"]
+        self, first: int, finished: Bool[Tensor, " N"], stopped: Bool[Tensor, " N"]
     ) -> None:
         slots = self.slots
         indices = finished.nonzero().flatten()
         rows = (indices + first).tolist()
-        for row, stop in zip(rows, stopped[indices].tolist(), strict=True):
-            reason = FinishReason.STOP if stop else FinishReason.LENGTH
-            self._done[slots.tickets[row]] = self._completion(row, reason)
+        self._complete(rows, stopped[indices].tolist())
         movers, holes = slots.release(rows)
         if holes:
             self._cache.move(torch.tensor(movers), torch.tensor(holes))
 
-    def _completion(self, row: int, reason: FinishReason) -> Completion:
+    def _complete(self, rows: list[int], stopped: list[bool]) -> None:
+        """Notes what the sequences in `rows` have written."""
         slots = self.slots
-        prompt = self._requests[slots.tickets[row].request].prompt_ids
-        length = int(slots.lengths[row])
-        routing = None
+        lengths = slots.lengths[rows].cpu()
+        tokens, logprobs = slots.tokens[rows].cpu(), slots.logprobs[rows].cpu()
+        routings: list[Routing | None] = [None] * len(rows)
         if slots.experts is not None:
-            fed, experts = slots.fed[row, : length - 1], slots.experts[row, : length - 1]
-            routing = recorded_routing(fed.cpu(), experts.cpu().clone())
-        return Completion(
-            prompt_ids=prompt,
-            token_ids=slots.tokens[row, len(prompt) : length].cpu().clone(),
-            logprobs=slots.logprobs[row, : length - len(prompt)].cpu().clone(),
-            finish_reason=reason,
-            policy_version=self._model.policy_version,
-            routing=routing,
-        )
+            fed, experts = slots.fed[rows].cpu(), slots.experts[rows].cpu()
+            routings = [*recorded_routings(fed, experts, lengths - 1)]
+        for number, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
+            ticket = slots.tickets[row]
+            prompt = self._requests[ticket.request].prompt_ids
+            self._done[ticket] = Completion(
+                prompt_ids=prompt,
+                token_ids=tokens[number, len(prompt) : length],
+                logprobs=logprobs[number, : length - len(prompt)],
+                finish_reason=FinishReason.STOP if stopped[number] else FinishReason.LENGTH,
+                policy_version=self._model.policy_version,
+                routing=routings[number],
+            )
 
 
 class AttentionMasks:
     """Additive masks for sequences of different lengths, in the form the model's family takes.
 
     Raises:
-        UserError: the family has layers that keep no keys and values.
+        UserError: the family has layers that keep no keys and values, or takes no positions.
     """
 
     def __init__(self, model: EngineModel) -> None:
         config = model.model.config.get_text_config()
         self._dtype = model.model.dtype
-        self._window: int | None = getattr(config, "sliding_window", None)
         kinds = set(getattr(config, "layer_types", None) or ())
         unknown = kinds - {"full_attention", "sliding_attention"}
         if unknown:
@@ -226,11 +229,17 @@ class AttentionMasks:
                 f"{type(model.model).__name__} has layers of type {sorted(unknown)}, which keep no "
                 "keys and values per position. Use the engine 'reference' for it."
             )
+        if "position_ids" not in signature(model.model.forward).parameters:
+            raise UserError(
+                f"{type(model.model).__name__} takes no position_ids, so sequences of different "
+                "lengths cannot share a batch. Use the engine 'reference' for it."
+            )
         self._by_kind = "sliding_attention" in kinds
+        # Families that name the kinds of their layers may hold a window that no layer uses.
+        windowed = self._by_kind or not kinds
+        self._window: int | None = getattr(config, "sliding_window", None) if windowed else None
 
-    def decode(
-        self, positions: Int[Tensor, " N"], visible: int
-    ) -> Tensor | dict[str, Tensor]:
+    def decode(self, positions: Int[Tensor, " N"], visible: int) -> Tensor | dict[str, Tensor]:
         """What a token at each of `positions` may see of the first `visible` columns."""
         columns = torch.arange(visible, device=positions.device)
         hidden = columns[None] > positions[:, None]

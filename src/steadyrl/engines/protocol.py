@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Int
 from pydantic import Field
@@ -38,18 +38,21 @@ class Request:
     seed: int
 
 
+@runtime_checkable
 class RolloutEngine(Protocol):
     """Samples from its own copy of the policy, in its own arithmetic."""
 
-    policy_version: int
-    """Version of the weights loaded last."""
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights loaded last."""
+        ...
 
-    max_positions: int | None
-    """Tokens that a prompt and its answer may have together; None: no limit."""
+    @property
+    def max_positions(self) -> int | None:
+        """Tokens that a prompt and its answer may have together; None: no limit."""
+        ...
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling
-    ) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """The completions of each request, in order.
 
         Raises:

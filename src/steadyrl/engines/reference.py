@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steadyrl.engines.engine_model import EngineModel, recorded_routing
+from steadyrl.engines.engine_model import EngineModel, recorded_routings
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample, uniforms
 from steadyrl.records.completion import Completion, FinishReason
@@ -57,7 +57,10 @@ class ReferenceEngine:
             if int(token) in self._model.end_token_ids:
                 finish_reason = FinishReason.STOP
                 break
-        routing = None if experts is None else recorded_routing(fed.cpu(), experts.cpu())
+        routing = None
+        if experts is not None:
+            lengths = torch.tensor([len(fed)])
+            (routing,) = recorded_routings(fed[None].cpu(), experts[None].cpu(), lengths)
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tokens[len(request.prompt_ids) :].cpu(),

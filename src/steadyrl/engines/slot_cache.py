@@ -53,6 +53,7 @@ class SlotCache(Cache):
             length = filled.keys.shape[2]
             self._keys[layer][slots, :, :length] = filled.keys[source]
             self._values[layer][slots, :, :length] = filled.values[source]
+            self.visible = max(self.visible, length)
 
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
         """Copies slots `source` over slots `target`."""

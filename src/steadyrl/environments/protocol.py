@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Task:
     """One problem instance.
 
     Example:
-        Task(id="arithmetic/train/0", prompt=(Message(role="user", content="3+4-2="),), payload=None)
+        Task(id="sums/train/0", prompt=(Message(role="user", content="3+4="),), payload=7)
     """
 
     id: str
@@ -45,9 +45,10 @@ class Outcome:
     """What the model reads before its next turn. Empty when the episode is over."""
 
     feedback: str = ""
-    """What happened, in words, for a reader or a reflection. The model's next turn does not see it."""
+    """What happened, in words, for a reader or a reflection. The next turn does not see it."""
 
 
+@runtime_checkable
 class Episode(Protocol):
     """One attempt at a task. It begins with `task.prompt`."""
 
@@ -56,6 +57,7 @@ class Episode(Protocol):
         ...
 
 
+@runtime_checkable
 class Environment(Protocol):
     """A family of tasks."""
 
@@ -68,6 +70,7 @@ class Environment(Protocol):
         ...
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """Writes demonstrations to learn from before reinforcement begins."""
 

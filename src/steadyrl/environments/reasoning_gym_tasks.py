@@ -23,7 +23,8 @@ from steadyrl.records.settings import Settings
 _DRAWS = 256
 _SEEDS = 2**31
 _PLACES = {split: place for place, split in enumerate(Split)}
-_ORDERED_BY_HASH = frozenset(
+
+ORDERED_BY_HASH = frozenset(
     {
         "codeio",
         "isomorphic_strings",
@@ -33,6 +34,7 @@ _ORDERED_BY_HASH = frozenset(
         "word_ladder",
     }
 )
+"""Datasets whose questions follow the order of Python sets of texts."""
 
 
 class ReasoningGymSettings(Settings):
@@ -126,7 +128,7 @@ class ReasoningGym:
             block += self.settings.seed * _DRAWS * len(Split)
             seed = block * self.settings.size % _SEEDS
             dataset = self._dataset(seed)
-            with _seeded_random(seed + index):
+            with seeded_random(seed + index):
                 entry: dict[str, Any] = dataset[index]
             if split_of(entry["question"]) == split:
                 return entry
@@ -138,7 +140,7 @@ class ReasoningGym:
     def _dataset(self, seed: int) -> Any:
         if seed not in self._datasets:
             try:
-                with _seeded_random(seed):
+                with seeded_random(seed):
                     self._datasets[seed] = make_dataset(
                         self.settings.dataset, self.settings.knobs, self.settings.size, seed
                     )
@@ -183,7 +185,7 @@ def make_scorer(
 
 
 @contextmanager
-def _seeded_random(seed: int) -> Iterator[None]:
+def seeded_random(seed: int) -> Iterator[None]:
     """Some generators draw from Python's global generator: seeded within, restored after."""
     state = random.getstate()
     random.seed(seed)
@@ -207,7 +209,7 @@ def _check_names(name: str, knobs: Mapping[str, Any]) -> None:
             raise UserError(
                 f"reasoning-gym's {name!r} has no knob {knob!r}. {_nearest(knob, known, 'it has')}"
             )
-    if name in _ORDERED_BY_HASH and sys.flags.hash_randomization:
+    if name in ORDERED_BY_HASH and sys.flags.hash_randomization:
         raise UserError(
             f"reasoning-gym's {name!r} follows the order of Python sets, which changes with each "
             "process: its tasks would not be the same after a restart. "

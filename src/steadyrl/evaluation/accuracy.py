@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
+from steadyrl.records.errors import UserError
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.episodes import play_groups
@@ -45,6 +46,9 @@ class Accuracy:
 
         The unbiased estimator 1 - C(n - c, k) / C(n, k) of arXiv:2107.03374 for n samples of a
         task, c of them right.
+
+        Raises:
+            UserError: a task has fewer than `k` samples.
         """
         return sum(_pass_at(group, k) for group in self.groups) / len(self.groups)
 
@@ -75,5 +79,10 @@ def measure_accuracy(
 
 def _pass_at(group: Group, k: int) -> float:
     n = len(group.trajectories)
+    if not 1 <= k <= n:
+        raise UserError(
+            f"pass@{k} cannot be estimated from {n} samples of task {group.task_id!r}. Ask for k "
+            f"from 1 to {n}, or draw more samples."
+        )
     right = sum(trajectory.reward >= 1 for trajectory in group.trajectories)
     return 1 - comb(n - right, k) / comb(n, k)

@@ -1,10 +1,11 @@
 """Models and tokenizers from presets and from Hugging Face checkpoints."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -35,6 +36,20 @@ class SmallTransformer(Settings):
     head_dim: int = Field(16, ge=2)
 
     max_positions: int = Field(4096, ge=16)
+
+    @model_validator(mode="after")
+    def _heads_fit_together(self) -> "SmallTransformer":
+        if self.heads % self.kv_heads:
+            raise ValueError(
+                f"heads is {self.heads} and kv_heads is {self.kv_heads}. Set heads to a multiple of "
+                "kv_heads, so that each of these serves as many heads."
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"head_dim is {self.head_dim}. Set it to an even number: positions turn its "
+                "components in pairs."
+            )
+        return self
 
 
 class SmallMoE(SmallTransformer):
@@ -72,10 +87,20 @@ ModelSettings = Annotated[SmallMoE | SmallDense | Pretrained, Field(discriminato
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
-    """The tokenizer that belongs to a model."""
-    if isinstance(settings, Pretrained):
-        return _from_pretrained(AutoTokenizer, settings.path)  # type: ignore[no-any-return]
-    return character_tokenizer()
+    """The tokenizer that belongs to a model.
+
+    Raises:
+        UserError: the checkpoint has none, or it cannot be read.
+    """
+    if not isinstance(settings, Pretrained):
+        return character_tokenizer()
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, settings.path)
+    if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):
+        raise UserError(
+            f"The checkpoint {settings.path!r} has no tokenizer, only special tokens. Save the "
+            "tokenizer into the same folder as the model."
+        )
+    return tokenizer
 
 
 def load_model(
@@ -92,18 +117,28 @@ def load_model(
     """
     if isinstance(settings, Pretrained):
         model = _from_pretrained(AutoModelForCausalLM, settings.path, dtype=dtype)
-        return model.eval()  # type: ignore[no-any-return]
+        return model.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _small_model(settings, tokenizer)
-    return model.to(dtype).eval()  # type: ignore[no-any-return]
+    return _with_weights_in(model, dtype).eval()
 
 
 def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """A model of the same architecture as `model`, whose weights are still to be loaded."""
     with torch.random.fork_rng(devices=[]):
         twin = type(model)(model.config)
-    return twin.to(dtype).eval()
+    return _with_weights_in(twin, dtype).eval()
+
+
+def _with_weights_in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """`model` with weights in `dtype`. Its buffers, such as rotary frequencies, keep their type.
+
+    So does `from_pretrained`; rounded frequencies would turn far positions by whole radians.
+    """
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
+    return model
 
 
 def _small_model(
@@ -136,14 +171,16 @@ def _small_model(
     )
 
 
-def _from_pretrained(loader: type, path: str, **options: object) -> object:
+def _from_pretrained(loader: Any, path: str, **options: Any) -> Any:
     """`loader.from_pretrained`, with what went wrong in one sentence."""
     looks_local = path.startswith((".", "/", "~"))
     if looks_local and not Path(path).expanduser().is_dir():
         raise UserError(f"No checkpoint folder at {path!r}. Give an existing folder or a hub name.")
     try:
-        return loader.from_pretrained(str(Path(path).expanduser()) if looks_local else path, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        return loader.from_pretrained(
+            str(Path(path).expanduser()) if looks_local else path, **options
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The checkpoint {path!r} cannot be loaded: {reason} "

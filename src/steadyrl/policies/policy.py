@@ -137,10 +137,10 @@ class Policy:
         return features, watch.experts().to(self.hook.dtype) if record else None
 
     def _hidden_states(self, inputs: dict[str, Tensor | bool | None]) -> Tensor:
-        return self.model.base_model(**inputs).last_hidden_state  # type: ignore[no-any-return]
+        return self.model.base_model(**inputs).last_hidden_state
 
     def _logits(self, inputs: dict[str, Tensor | bool | None]) -> Tensor:
-        return self.model(**inputs).logits  # type: ignore[no-any-return]
+        return self.model(**inputs).logits
 
     def _token_scores(
         self, features: Float[Tensor, "N D"], targets: Int[Tensor, " N"], temperature: float
@@ -204,5 +204,7 @@ def _head_is_plain(model: PreTrainedModel) -> bool:
     tokens = torch.arange(2, device=model.device)[None]
     with torch.no_grad():
         logits = model(input_ids=tokens, use_cache=False).logits
-        hidden = getattr(model.base_model(input_ids=tokens, use_cache=False), "last_hidden_state", None)
+        hidden = getattr(
+            model.base_model(input_ids=tokens, use_cache=False), "last_hidden_state", None
+        )
         return hidden is not None and torch.equal(head(hidden), logits)

@@ -5,20 +5,20 @@
     experts = watch.experts()            # Int[Tensor, "B T L K"]: what each layer used
 
 Only the *choice* of experts is replayed: inside the router's own forward pass, the one `topk` over
-its experts is answered with the replayed indices and the live scores gathered there. So every
-family keeps its own rule from scores to gate weights, and the router keeps its gradient
+its experts is answered with the replayed indices and the live scores gathered there. So
+every family keeps its own rule from scores to gate weights, and the router keeps its gradient
 (arXiv:2510.11370, method section).
 
-A `Watch` belongs to one forward pass. Under activation checkpointing, `checkpoint_contexts` carries
-it to the recomputation, so several micro-batches may be in flight. A recomputation that has lost its
-watch is refused, never routed live.
+A `Watch` belongs to one forward pass. Under activation checkpointing, `checkpoint_contexts`
+carries it to the recomputation, so several micro-batches may be in flight. A recomputation that
+has lost its watch is refused, never routed live.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Integer
@@ -125,8 +125,8 @@ class RoutingHook:
     def __init__(self, model: PreTrainedModel) -> None:
         self.routers = find_routers(model)
         first = self.routers[0]
-        self.num_experts = int(first.num_experts)
-        self.experts_per_token = int(first.top_k)
+        self.num_experts: int = cast(int, first.num_experts)
+        self.experts_per_token: int = cast(int, first.top_k)
         self.dtype = expert_dtype(self.num_experts)
         self._current = threading.local()
         family = type(model).__name__
@@ -135,7 +135,12 @@ class RoutingHook:
                 raise UserError(f"{family} is hooked already. Make one Policy of each model.")
             forward = router.forward
             router.forward = partial(self._route, layer, forward)
-        _check_contract(self, family)
+        try:
+            _check_contract(self, family)
+        except UserError:
+            for router in self.routers:
+                del router.forward  # what remains is the family's own
+            raise
 
     @property
     def num_layers(self) -> int:
@@ -154,8 +159,8 @@ class RoutingHook:
             expected = (*shape, self.num_layers, self.experts_per_token)
             if tuple(replay.experts.shape) != expected:
                 raise UserError(
-                    f"Routing to replay has shape {tuple(replay.experts.shape)}, expected (B, T, L, K) "
-                    f"= {expected}. Record it with a model of the same architecture."
+                    f"Routing to replay has shape {tuple(replay.experts.shape)}, expected "
+                    f"(B, T, L, K) = {expected}. Record it with a model of the same architecture."
                 )
         watch = Watch(shape, self.num_layers, replay)
         with self._watching(watch):
@@ -163,8 +168,11 @@ class RoutingHook:
         watch.verify()
 
     def checkpoint_contexts(self) -> tuple[Any, Any]:
-        """`context_fn` of `torch.utils.checkpoint`: the recomputation sees its forward's watch."""
-        watch = self._watch
+        """`context_fn` of `torch.utils.checkpoint`: the recomputation sees its forward's watch.
+
+        A forward pass that nobody watches is routed live, then and when it is recomputed.
+        """
+        watch = self._watch or Watch((0, 0), self.num_layers, None)
         return self._watching(watch), self._watching(watch)
 
     @property
@@ -182,11 +190,11 @@ class RoutingHook:
     def _route(self, layer: int, router: Router, *args: Any, **kwargs: Any) -> RouterOutput:
         watch = self._watch
         if watch is not None:
-            return watch.route(layer, self.num_experts, router, args, kwargs)  # type: ignore[no-any-return]
+            return watch.route(layer, self.num_experts, router, args, kwargs)
         if torch._C._current_graph_task_id() != -1:
             raise RuntimeError(
-                "A router was recomputed in the backward pass without its routing. Enable activation "
-                "checkpointing with Policy.enable_activation_checkpointing(), which carries it along."
+                "A router was recomputed in the backward pass without its routing. Enable it with "
+                "Policy.enable_activation_checkpointing(), which carries the routing along."
             )
         return router(*args, **kwargs)
 
@@ -239,6 +247,7 @@ def _check_contract(hook: RoutingHook, family: str) -> None:
 
 def _unsupported(family: str) -> UserError:
     return UserError(
-        f"{family} routes in a way that routing replay does not know: its router must return (logits, "
-        "weights, indices) and choose by one top-k over all experts. Use routing_replay none."
+        f"{family} routes in a way that routing replay does not know: its router must return "
+        "(logits, weights, indices) and choose by one top-k over all experts. Use routing_replay "
+        "none."
     )

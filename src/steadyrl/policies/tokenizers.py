@@ -49,7 +49,7 @@ def character_tokenizer(alphabet: str = PRINTABLE) -> PreTrainedTokenizerFast:
 
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]
-) -> list[Int[Tensor, " P"]]:
+) -> list[Int[Tensor, " _P"]]:
     """For each conversation, the tokens after which the model's next turn begins.
 
     Raises:
@@ -68,7 +68,9 @@ def encode_prompts(
     return [torch.tensor(row, dtype=torch.long) for row in ids]
 
 
-def end_token_ids(tokenizer: PreTrainedTokenizerBase, model_eos: int | list[int] | None) -> set[int]:
+def end_token_ids(
+    tokenizer: PreTrainedTokenizerBase, model_eos: int | list[int] | None
+) -> set[int]:
     """Every token that ends a turn: the tokenizer's and those of the model's generation config.
 
     Raises:

@@ -35,7 +35,7 @@ class Completion:
     """The end token included, when there is one."""
 
     logprobs: Float[Tensor, " R"]
-    """Of each token under the distribution that it was sampled from: temperature and top-p applied."""
+    """Of each token under the distribution it was sampled from: temperature and top-p applied."""
 
     finish_reason: FinishReason
 

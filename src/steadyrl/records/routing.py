@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class RoutingReplay(StrEnum):
-    """Whose expert choices the trainer uses (arXiv:2512.01374, sections 1.6 and 1.7 of its method)."""
+    """Whose expert choices the trainer uses (arXiv:2512.01374, "Routing Replay")."""
 
     NONE = "none"
     """The trainer's own, live."""

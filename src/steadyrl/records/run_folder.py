@@ -1,12 +1,12 @@
 """A run is a folder: where each thing lies, and how it is written so that a kill loses nothing.
 
-    config.yaml                     the resolved configuration
-    run.json                        versions, commit, machine, command line
-    metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
-    completions/rl-000003.jsonl     one object per episode of that step
-    tensorboard/                    the same metrics as events
-    checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
-    report.html                     written by `steadyrl report`
+config.yaml                     the resolved configuration
+run.json                        versions, commit, machine, command line
+metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
+completions/rl-000003.jsonl     one object per episode of that step
+tensorboard/                    the same metrics as events
+checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
+report.html                     written by `steadyrl report`
 """
 
 import json
@@ -31,13 +31,22 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write(draft)` on an empty folder, then gives it the name `path`, replacing what was there."""
+    """Calls `write` on an empty folder, then gives it the name `path`, replacing what was there."""
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     write(draft)
-    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        remove_folder(path)
     draft.replace(path)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder so that a kill leaves all of it under its name, or nothing."""
+    doomed = path.with_name(f".{path.name}.doomed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.replace(doomed)
+    shutil.rmtree(doomed)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

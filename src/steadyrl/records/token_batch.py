@@ -37,7 +37,7 @@ class TokenBatch:
     """Experts the rollout engine chose."""
 
     old_logprobs: Float[Tensor, "B T"] | None = None
-    """log pi_old, of the trainer before the update. None: those of the update's own forward pass."""
+    """log pi_old, of the trainer before the update. None: those of the update's forward pass."""
 
     old_routing: Routing | None = None
     """Experts the trainer chose under the old weights."""

@@ -15,6 +15,7 @@ from steadyrl.report.curves import (
     layers_svg,
     smoothing_window,
 )
+from steadyrl.report.figure import PANELS
 from steadyrl.report.metric_texts import METRIC_TEXTS, MetricGroup, text_for
 from steadyrl.report.run_data import LayerSeries, RunData, Series, Stage, read_run
 from steadyrl.report.samples import read_comparison
@@ -22,9 +23,6 @@ from steadyrl.report.samples_section import samples_section
 from steadyrl.report.style import STYLE
 from steadyrl.report.verdict import Verdict, verdict
 from steadyrl.report.wording import inside_sentence, short_number
-
-PANELS = ("score", "mismatch_kl_k3", "reward", "entropy")
-"""The four curves by which the paper judges a run (arXiv:2512.01374, figures 1 to 4)."""
 
 
 def write_report(folder: RunFolder) -> Path:

@@ -25,7 +25,7 @@ class _Row:
 
 
 def token_batch(
-    groups: Sequence[Group], advantages: Sequence[Float[Tensor, " G"]], *, pad_token_id: int
+    groups: Sequence[Group], advantages: Sequence[Float[Tensor, " _G"]], *, pad_token_id: int
 ) -> TokenBatch:
     """The rows of all trajectories, each token of a trajectory under its advantage.
 
@@ -35,6 +35,8 @@ def token_batch(
     Args:
         advantages: Of each trajectory, by group.
     """
+    episodes = [trajectory for group in groups for trajectory in group.trajectories]
+    _check_routing([c for episode in episodes for c in episode.completions])
     rows: list[_Row] = []
     row_advantages: list[float] = []
     group_ids: list[int] = []
@@ -48,8 +50,8 @@ def token_batch(
 
 
 def demonstration_batch(
-    prompts: Sequence[Int[Tensor, " P"]],
-    responses: Sequence[Int[Tensor, " R"]],
+    prompts: Sequence[Int[Tensor, " _P"]],
+    responses: Sequence[Int[Tensor, " _R"]],
     *,
     pad_token_id: int,
 ) -> TokenBatch:
@@ -70,7 +72,6 @@ def demonstration_batch(
 def _rows(trajectory: Trajectory) -> list[_Row]:
     rows: list[_Row] = []
     for completion in trajectory.completions:
-        _check_routing(completion)
         if rows and _continues(rows[-1].tokens, completion.prompt_ids):
             rows[-1] = _extended(rows[-1], completion)
         else:
@@ -111,18 +112,21 @@ def _mask(prompt_length: int, response_length: int) -> Bool[Tensor, " T"]:
     return torch.arange(prompt_length + response_length) >= prompt_length
 
 
-def _check_routing(completion: Completion) -> None:
+def _check_routing(completions: Sequence[Completion]) -> None:
     """Proves that an engine's routes were recorded on the tokens it returned."""
-    routing = completion.routing
-    if routing is None:
+    recorded = [(c, c.routing) for c in completions if c.routing is not None]
+    if not recorded:
         return
-    fed = torch.cat([completion.prompt_ids, completion.token_ids])[:-1]
-    if routing.known.shape != (1, len(fed)) or not bool(routing.known.all()):
-        raise RuntimeError(
-            f"The engine recorded routing of shape {tuple(routing.known.shape)} for {len(fed)} fed "
-            "tokens. Every token but the last must have its row."
-        )
-    if int(fed_tokens_checksum(fed[None], routing.known)) != int(routing.fed_tokens):
+    fed = [torch.cat([c.prompt_ids, c.token_ids])[:-1] for c, _ in recorded]
+    for tokens, (_, routing) in zip(fed, recorded, strict=True):
+        if routing.known.shape != (1, len(tokens)) or not bool(routing.known.all()):
+            raise RuntimeError(
+                f"The engine recorded routing of shape {tuple(routing.known.shape)} for "
+                f"{len(tokens)} fed tokens. Every token but the last must have its row."
+            )
+    known = pad_sequence([routing.known[0] for _, routing in recorded], batch_first=True)
+    checksums = fed_tokens_checksum(pad_sequence(fed, batch_first=True), known)
+    if not torch.equal(checksums, torch.cat([routing.fed_tokens for _, routing in recorded])):
         raise RuntimeError("The engine recorded routing on other tokens than it returned.")
 
 

@@ -92,9 +92,7 @@ def _first_turn(
     """The turn in which a whole group answers the same prompt."""
     prompts = encode_prompts(tokenizer, [group[0].messages for group in plays])
     requests = [
-        Request(
-            prompt_ids=prompt, num_completions=len(group), seed=derive_seed(seed, 0, number)
-        )
+        Request(prompt_ids=prompt, num_completions=len(group), seed=derive_seed(seed, 0, number))
         for number, (group, prompt) in enumerate(zip(plays, prompts, strict=True))
     ]
     for group, completions in zip(plays, engine.generate(requests, sampling), strict=True):
@@ -117,7 +115,9 @@ def _next_turn(
     prompts = encode_prompts(tokenizer, [play.messages for _, play in running])
     for (number, play), prompt in zip(running, prompts, strict=True):
         if engine.max_positions and len(prompt) + sampling.max_new_tokens > engine.max_positions:
-            play.truncation_reason = f"conversation of {len(prompt)} tokens leaves no room to answer"
+            play.truncation_reason = (
+                f"conversation of {len(prompt)} tokens leaves no room to answer"
+            )
             continue
         asked.append(play)
         key = derive_seed(seed, turn, number)
@@ -150,4 +150,4 @@ def response_text(completion: Completion, tokenizer: PreTrainedTokenizerBase) ->
     ids = completion.token_ids
     if completion.finish_reason is FinishReason.STOP:
         ids = ids[:-1]
-    return tokenizer.decode(ids, skip_special_tokens=False)  # type: ignore[no-any-return]
+    return tokenizer.decode(ids, skip_special_tokens=False)

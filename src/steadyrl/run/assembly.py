@@ -92,8 +92,8 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
     replays = config.routing_replay is not RoutingReplay.NONE
     if replays and not is_moe(model):
         raise UserError(
-            f"routing_replay is {config.routing_replay.value!r}, but {type(model).__name__} is dense "
-            "and has no routing. Set routing_replay to 'none'."
+            f"routing_replay is {config.routing_replay.value!r}, but {type(model).__name__} is "
+            "dense and has no routing. Set routing_replay to 'none'."
         )
     model = model.to(device)
     try:

@@ -56,7 +56,7 @@ class RunConfig(Settings):
     """Every random number of the run derives from it."""
 
     threads: int | None = Field(None, ge=1)
-    """Threads of each matrix product on the CPU; None leaves PyTorch's choice. Small models want 1."""
+    """Threads of each matrix product on the CPU; None is PyTorch's choice. Small models want 1."""
 
     model: ModelSettings = SmallMoE()
 
@@ -93,19 +93,20 @@ class RunConfig(Settings):
         replay, mini_batches = self.routing_replay, self.policy_gradient.mini_batches
         if isinstance(self.model, SmallDense) and replay is not RoutingReplay.NONE:
             raise ValueError(
-                f"routing_replay is {replay.value!r}, but the model {self.model.name!r} is dense and "
-                "has no routing. Set routing_replay to 'none', or choose a Mixture-of-Experts model."
+                f"routing_replay is {replay.value!r}, but the model {self.model.name!r} is dense "
+                "and has no routing. Set routing_replay to 'none', or choose a Mixture-of-Experts "
+                "model."
             )
         if replay is RoutingReplay.R2 and mini_batches == 1:
             raise ValueError(
-                "routing_replay is 'r2' with mini_batches 1: the only update of each step runs at the "
-                "old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or set "
-                "policy_gradient.mini_batches to 2 or more."
+                "routing_replay is 'r2' with mini_batches 1: the only update of each step runs at "
+                "the old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or "
+                "set policy_gradient.mini_batches to 2 or more."
             )
         if self.sampling.temperature == 0:
             raise ValueError(
-                "sampling.temperature is 0: every answer to a prompt would be the same, so no group "
-                "has signal. Set a temperature above 0."
+                "sampling.temperature is 0: every answer to a prompt would be the same, so no "
+                "group has signal. Set a temperature above 0."
             )
         if isinstance(self.model, SmallMoE) and self.model.experts_per_token > self.model.experts:
             raise ValueError(
@@ -127,11 +128,14 @@ def from_yaml(path: Path) -> RunConfig:
         UserError: the file is missing, is not YAML, or describes no valid run.
     """
     if not path.is_file():
-        raise UserError(f"There is no configuration at {path}. Give a YAML file, or a recipe's name.")
+        raise UserError(
+            f"There is no configuration at {path}. Give a YAML file, or a recipe's name."
+        )
     try:
         return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {error}. Correct it, or write it anew.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not YAML: {reason}. Correct it, or write it anew.") from error
 
 
 def parse(values: Any, where: str) -> RunConfig:
@@ -153,5 +157,5 @@ def describe(error: ValidationError) -> str:
         place = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         got = "" if item["type"] in ("value_error", "missing") else f", got {item['input']!r}"
-        complaints.append(f"{place}: {message}{got}" if place else message)
+        complaints.append(f"{place}: {message}{got}" if place else f"{message}{got}")
     return "; ".join(complaints)

@@ -14,9 +14,7 @@ from steadyrl.training.loop import train
 from steadyrl.training.stage import Place
 
 
-def start_run(
-    config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()
-) -> RunFolder:
+def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
     """Runs `config` in a new folder `path`, to its end.
 
     Raises:
@@ -25,7 +23,8 @@ def start_run(
     folder = RunFolder(path)
     if folder.config.exists():
         raise UserError(
-            f"{path} already holds a run. Continue it with --resume {path}, or choose another --out."
+            f"{path} already holds a run. Continue it with --resume {path}, or choose another "
+            "--out."
         )
     assembly = Assembly.of(config)
     try:
@@ -40,14 +39,16 @@ def start_run(
 
 
 def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
-    """Goes on with the run in `path` from its last checkpoint, or from its beginning if it has none.
+    """Goes on with the run in `path` from its last checkpoint, or from the start without one.
 
     Raises:
         UserError: there is no run, or its last checkpoint is damaged.
     """
     folder = RunFolder(path)
     if not folder.config.exists():
-        raise UserError(f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote.")
+        raise UserError(
+            f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
+        )
     config = from_yaml(folder.config)
     checkpoint = latest_checkpoint(folder)
     assembly = Assembly.of(config)

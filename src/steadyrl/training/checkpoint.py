@@ -2,23 +2,27 @@
 
     model.safetensors, config.json, tokenizer.json, ...   what `from_pretrained` reads
     trainer_state.safetensors                             optimiser moments, float32 masters
-    place.json                                            stage, step, version, checksum of each file
+    place.json                                            stage, step, version, checksums
 
 A checkpoint appears under its name only when it is whole. `place.json` holds a SHA-256 of every
-other file, so damage is noticed before training goes on with it.
+other file and of its own numbers, so damage is noticed before training goes on with it.
 """
 
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from steadyrl.records.errors import UserError
-from steadyrl.records.run_folder import RunFolder, write_folder_atomically
+from steadyrl.records.run_folder import RunFolder, remove_folder, write_folder_atomically
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.stage import Place
 
@@ -30,17 +34,19 @@ def save_checkpoint(path: Path, learner: LocalLearner, place: Place) -> None:
     """Writes the learner's whole state to `path`, all or nothing."""
 
     def write(draft: Path) -> None:
-        learner.policy.model.save_pretrained(draft)
+        with _no_progress_bars():
+            learner.policy.model.save_pretrained(draft)
         learner.policy.tokenizer.save_pretrained(draft)
         state = {name: value.contiguous() for name, value in learner.optimizer.state().items()}
         save_file(state, draft / TRAINER_STATE)
-        checksums = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
-        content = {
+        numbers = {
             "stage": place.stage,
             "step": place.step,
             "policy_version": learner.policy_version,
-            "sha256": checksums,
         }
+        checksums = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
+        checksums[PLACE] = _sha256_of_numbers(numbers)
+        content = {**numbers, "sha256": checksums}
         (draft / PLACE).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     write_folder_atomically(path, write)
@@ -53,7 +59,8 @@ def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
         UserError: the checkpoint is damaged or belongs to another model.
     """
     content = _verified_content(path)
-    saved = AutoModelForCausalLM.from_pretrained(path, dtype=learner.policy.model.dtype)
+    with _no_progress_bars():
+        saved = AutoModelForCausalLM.from_pretrained(path, dtype=learner.policy.model.dtype)
     own = learner.policy.model.state_dict()
     loaded = saved.state_dict()
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in loaded.items()}:
@@ -79,19 +86,18 @@ def read_place(path: Path) -> tuple[int, int]:
     """(stage, step) of a checkpoint.
 
     Raises:
-        UserError: its place.json cannot be read.
+        UserError: its place.json is damaged.
     """
-    try:
-        content = json.loads((path / PLACE).read_text(encoding="utf-8"))
-        return int(content["stage"]), int(content["step"])
-    except (OSError, ValueError, KeyError) as error:
-        raise _damaged(path, f"{PLACE} cannot be read") from error
+    content = _content(path)
+    return content["stage"], content["step"]
 
 
 def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
-    """Removes all but the `keep` newest checkpoints."""
+    """Removes all but the `keep` newest checkpoints, and what a kill left of others."""
     whole = sorted((p for p in folder.checkpoints.glob("*") if _is_whole(p)), key=read_place)
     for path in whole[:-keep]:
+        remove_folder(path)
+    for path in folder.checkpoints.glob(".*"):
         shutil.rmtree(path)
 
 
@@ -99,25 +105,54 @@ def _is_whole(path: Path) -> bool:
     return path.is_dir() and not path.name.startswith(".")
 
 
-def _verified_content(path: Path) -> dict[str, int]:
-    read_place(path)
-    content = json.loads((path / PLACE).read_text(encoding="utf-8"))
+def _content(path: Path) -> dict[str, Any]:
+    """What place.json holds, whose own numbers are proven to be those that were written."""
+    try:
+        content = json.loads((path / PLACE).read_text(encoding="utf-8"))
+        whole = content["sha256"][PLACE] == _sha256_of_numbers(content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, f"{PLACE} cannot be read") from error
+    if not whole:
+        raise _damaged(path, f"{PLACE} has changed since it was written")
+    return content
+
+
+def _verified_content(path: Path) -> dict[str, Any]:
+    """What place.json holds, and proof that every file is as it was written."""
+    content = _content(path)
     for name, checksum in content["sha256"].items():
         file = path / name
         if not file.is_file():
             raise _damaged(path, f"{name} is missing")
-        if _sha256(file) != checksum:
+        if name != PLACE and _sha256(file) != checksum:
             raise _damaged(path, f"{name} has changed since it was written")
-    return content  # type: ignore[no-any-return]
+    return content
 
 
 def _damaged(path: Path, reason: str) -> UserError:
     return UserError(
-        f"The checkpoint {path} is damaged: {reason}. Remove that folder; the run then resumes from "
-        "the checkpoint before it, or from the beginning."
+        f"The checkpoint {path} is damaged: {reason}. Remove that folder; the run then resumes "
+        "from the checkpoint before it, or from the beginning."
     )
 
 
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sha256_of_numbers(content: Mapping[str, Any]) -> str:
+    numbers = [int(content[name]) for name in ("stage", "step", "policy_version")]
+    return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Transformers draws a bar for each folder it writes or reads, across our own view."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

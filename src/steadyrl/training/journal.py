@@ -1,7 +1,7 @@
 """What a run leaves behind: metrics, episodes, checkpoints, and a word to whoever watches."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 from torch.utils.tensorboard import SummaryWriter
@@ -31,6 +31,7 @@ class JournalSettings(Settings):
     """Write the metrics as TensorBoard events too."""
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """Is told how a run goes on."""
 
@@ -74,7 +75,10 @@ class Journal:
         """Notes what the step that ended with `step` steps done measured, and its episodes."""
         row = {"stage": stage.name, "step": step, **metrics}
         if accuracy is not None:
-            row |= {"score": accuracy.score, "score_pass_at_k": accuracy.pass_at(_samples(accuracy))}
+            row |= {
+                "score": accuracy.score,
+                "score_pass_at_k": accuracy.pass_at(_samples(accuracy)),
+            }
             name = f"evaluation_{stage.name}"
             self._write_completions(name, step, "test", accuracy.groups, stage)
         if groups and step % self._settings.completions_every == 0:

@@ -1,8 +1,8 @@
-"""The trainer's side of the policy: scores token batches and takes optimiser steps on loss terms."""
+"""The trainer's side of the policy: scoring of token batches, optimiser steps on loss terms."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 from steadyrl.algorithms.protocol import LossTerm
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.settings import Settings
 from steadyrl.records.token_batch import TokenBatch
@@ -20,7 +21,7 @@ from steadyrl.training.micro_batches import plan_micro_batches
 from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(UserError):
     """A loss or a gradient is not finite. The weights are those before the step."""
 
 
@@ -43,7 +44,7 @@ class LearnerSettings(Settings):
     """Recompute each layer in the backward pass: less memory, more time."""
 
     skip_no_signal: bool = True
-    """Leave rows with zero advantage out of forward and backward passes. The gradient is the same."""
+    """Leave rows with zero advantage out of the passes. The gradient is the same."""
 
     measure_skipped: bool = True
     """Score the rows left out, without gradient, so that metrics speak of every token."""
@@ -61,15 +62,14 @@ class Update:
     measurements: TokenMeasurements
 
 
+@runtime_checkable
 class Learner(Protocol):
     """What the loop needs of a trainer."""
 
     policy_version: int
     """Optimiser steps taken since the weights were made."""
 
-    def begin_stage(
-        self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool
-    ) -> None:
+    def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
         ...
 
@@ -115,9 +115,7 @@ class LocalLearner:
         if settings.activation_checkpointing:
             policy.enable_activation_checkpointing()
 
-    def begin_stage(
-        self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool
-    ) -> None:
+    def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
         if fresh:
             self.optimizer.reset()
@@ -157,7 +155,7 @@ class LocalLearner:
         self.optimizer.step(self._optimizer_settings, rate)
         self.policy_version += 1
         return Update(
-            loss=sum(losses),
+            loss=sum(losses, 0.0),
             gradient_norm=norm,
             learning_rate=rate,
             measurements=TokenMeasurements.join(measured),
@@ -226,7 +224,8 @@ class LocalLearner:
 
     def _clip_gradients(self, step: int) -> float:
         gradients = self.optimizer.gradients()
-        if not gradients:  # no row had signal
+        if not gradients:  # no row had signal: a gradient of zero, on which momentum still acts
+            self.optimizer.set_zero_gradients()
             return 0.0
         norm = torch.nn.utils.get_total_norm(gradients.values())
         if not bool(torch.isfinite(norm)):
@@ -239,7 +238,9 @@ class LocalLearner:
 
     def _worst_token(self, terms: TokenTerms) -> str:
         bad = terms.loss_mask & ~torch.isfinite(terms.logprobs)
-        return f" {int(bad.sum())} of {int(terms.loss_mask.sum())} log-probabilities are not finite."
+        return (
+            f" {int(bad.sum())} of {int(terms.loss_mask.sum())} log-probabilities are not finite."
+        )
 
 
 def _plan(batch: TokenBatch, chosen: Bool[Tensor, " B"], budget: int) -> list[Tensor]:
@@ -284,6 +285,7 @@ def _assembled(parts: Sequence[tuple[Tensor, Routing]], batch: TokenBatch) -> Ro
 
 def _non_finite(what: str, step: int, detail: str) -> NonFiniteError:
     return NonFiniteError(
-        f"At step {step}, {what} is not finite.{detail} The optimiser step was not taken. Resume from "
-        "the last checkpoint with a lower learning_rate, a lower gradient_clip, or dtype float32."
+        f"At step {step}, {what} is not finite.{detail} The optimiser step was not taken. Set a "
+        "lower learning_rate or gradient_clip, or dtype float32, in the run's config.yaml and "
+        "resume it."
     )

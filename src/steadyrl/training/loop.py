@@ -11,6 +11,7 @@ from typing import Any
 
 from steadyrl.algorithms.protocol import Experience
 from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner, Update
@@ -46,7 +47,8 @@ def train_step(
 ) -> tuple[dict[str, Any], Experience]:
     """One step: N mini-batches of fresh experience, each learned from once, in order."""
     watch = Stopwatch()
-    staleness = learner.policy_version - engine.policy_version
+    updates: list[Update] = []
+    staleness: list[int] = []
     with watch.measure("rollout"):
         experience = stage.algorithm.collect(step, engine)
     first, *later = experience.mini_batches
@@ -54,14 +56,16 @@ def train_step(
         # The first update's own forward pass is at the old weights: nothing to score for it.
         scored = [learner.score(mini_batch) for mini_batch in later]
     with watch.measure("update"):
-        updates = [
-            learner.update(stage.algorithm.loss_terms(mini_batch), step=step, steps=stage.steps)
-            for mini_batch in (first, *scored)
-        ]
+        for mini_batch in (first, *scored):
+            staleness.append(learner.policy_version - engine.policy_version)
+            terms = stage.algorithm.loss_terms(mini_batch)
+            updates.append(learner.update(terms, step=step, steps=stage.steps))
+    metrics = {**experience.metrics, **_update_metrics(stage, updates)}
+    sampled: tuple[TokenBatch, ...] = ()
     if stage.algorithm.samples_from_engine:
         engine.load_weights(learner.weights(), learner.policy_version)
-    metrics = {**experience.metrics, "staleness": staleness, **_update_metrics(stage, updates)}
-    sampled = experience.mini_batches if experience.groups else ()
+        metrics["staleness"] = sum(staleness) / len(staleness)
+        sampled = experience.mini_batches
     metrics |= watch.metrics(sampled=sampled, scored=scored, updated=experience.mini_batches)
     return metrics, experience
 

@@ -37,6 +37,17 @@ class TokenMeasurements:
     @classmethod
     def join(cls, parts: "list[TokenMeasurements]") -> "TokenMeasurements":
         """All tokens of `parts`. Routing is kept where every part has it."""
+        if not parts:
+            none = torch.zeros(0)
+            return cls(
+                logprobs=none,
+                old_logprobs=none,
+                entropy=none,
+                advantages=none,
+                rollout_logprobs=None,
+                engine_routing=None,
+                trainer_routing=None,
+            )
         joined: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(part, field.name) for part in parts]

@@ -1,13 +1,10 @@
 """Cutting a batch into micro-batches of rows of like length."""
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 
-def plan_micro_batches(
-    lengths: Int[Tensor, " B"], token_budget: int
-) -> list[Int[Tensor, " b"]]:
+def plan_micro_batches(lengths: Int[Tensor, " B"], token_budget: int) -> list[Int[Tensor, " _"]]:
     """Row indices of each micro-batch, longest rows first.
 
     A micro-batch holds at most `token_budget` positions, padding included, and one row at least.

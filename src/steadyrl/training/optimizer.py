@@ -1,13 +1,15 @@
 """AdamW over float32 master weights, whatever type the model computes in."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from steadyrl.records.settings import Settings
+
+MomentDecay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerSettings(Settings):
@@ -16,12 +18,12 @@ class OptimizerSettings(Settings):
     learning_rate: float = Field(1e-6, gt=0)
 
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up: constant, or down to a tenth at the last step."""
+    """After the warm-up: constant, or falling to a tenth by the end of the stage."""
 
     warmup_steps: int = Field(0, ge=0)
     """Steps in which the learning rate rises linearly from zero."""
 
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.95)
 
     eps: float = Field(1e-8, gt=0)
 
@@ -62,6 +64,11 @@ class MasterOptimizer:
         for weight in (*self._weights.values(), *self.masters.values()):
             weight.grad = None
 
+    def set_zero_gradients(self) -> None:
+        """Gives every weight a gradient of zero."""
+        for master in self.masters.values():
+            master.grad = torch.zeros_like(master)
+
     def gather_gradients(self) -> None:
         """Adds the model's gradients of one micro-batch to those of the masters."""
         for name, weight in self._weights.items():
@@ -99,7 +106,13 @@ class MasterOptimizer:
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` returned."""
+        """Takes over what `state` returned.
+
+        Masters that it does not hold, because the model was in float32 then, are the weights.
+        """
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                self.masters[name].copy_(weight)
         for key_and_name, value in state.items():
             key, _, name = key_and_name.partition("/")
             master = self.masters[name]
@@ -107,7 +120,7 @@ class MasterOptimizer:
                 with torch.no_grad():
                     master.copy_(value)
             else:
-                self._adamw.state[master][key] = value.clone()
+                self._adamw.state[master][key] = value.to(master.device, copy=True)
 
     def reset(self) -> None:
         """Forgets the moments: a new stage begins."""

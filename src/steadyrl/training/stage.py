@@ -1,6 +1,6 @@
 """A stage of a run: an algorithm, for a number of steps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.training.measurements import Bounds
@@ -18,7 +18,7 @@ class Stage:
     steps: int
     optimizer: OptimizerSettings
     temperature: float
-    bounds: Bounds = Bounds()
+    bounds: Bounds = field(default_factory=Bounds)
 
     evaluate_every: int | None = None
     """Steps between evaluations; the state before the first step and the last are included."""

@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+export OMP_NUM_THREADS = 1
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
+	$(BIN)/steadyrl train demo --out $(RUN)
+
+test: $(VENV)/dev.stamp          ## install, run all tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal \
+		--cov=steadyrl --cov-report=term:skip-covered
+
+check: $(VENV)/dev.stamp         ## format, lint, types, layers
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp        ## rewrite the sources as `check` wants them
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+clean:                           ## remove what the targets above installed
+	rm -rf $(VENV)
+
+# torch comes first and pinned, so that no other package brings in another build of it.
+$(VENV)/torch.stamp: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	touch $@
+
+$(VENV)/run.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[math,tasks,dev]"
+	touch $@

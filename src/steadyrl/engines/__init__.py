@@ -1,0 +1,1 @@
+"""Rollout engines behind one protocol: prompts in; tokens, log-probabilities and routing out."""

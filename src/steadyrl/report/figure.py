@@ -1,0 +1,67 @@
+"""The four curves by which a run is judged, as one picture for a page or a paper."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.report.curves import smoothed, smoothing_window, uses_log_axis
+from steadyrl.report.metric_texts import text_for
+from steadyrl.report.run_data import Series, Stage, read_run
+
+PANELS = ("score", "mismatch_kl_k3", "reward", "entropy")
+"""As in arXiv:2512.01374, figures 1 to 4."""
+
+COLOURS = ("#2d6ca8", "#c0502e", "#2d6ca8", "#2f8f6b")
+
+
+def write_figure(folder: RunFolder, path: Path) -> Path:
+    """The path of a picture of the run's reinforcement stage; its ending says PNG, SVG or PDF.
+
+    Raises:
+        UserError: the run has no such stage yet, or matplotlib does not know the ending.
+    """
+    stages = [stage for stage in read_run(folder).stages if stage.name != "cold_start"]
+    if not stages:
+        raise UserError(
+            f"{folder.path} has no reinforcement step yet. Let it run to its first one."
+        )
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    for axes, name, colour in zip(figure.subplots(2, 2).flat, PANELS, COLOURS, strict=True):
+        _draw(axes, stages[-1], name, colour)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150, metadata=None)
+    except ValueError as error:
+        raise UserError(
+            f"No picture can be written to {path}: {error}. Use .png or .svg."
+        ) from error
+    return path
+
+
+def _draw(axes: Axes, stage: Stage, name: str, colour: str) -> None:
+    text, series = text_for(name), stage.series(name)
+    axes.set_title(text.title, loc="left", fontsize=11)
+    axes.set_xlabel("step", fontsize=9)
+    axes.tick_params(labelsize=9, length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="y", color="#d8d8d8", linewidth=0.7)
+    if series is None:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center")
+        return
+    if uses_log_axis(series, text.log_scale):
+        axes.set_yscale("log")
+    _draw_curve(axes, series, colour)
+
+
+def _draw_curve(axes: Axes, series: Series, colour: str) -> None:
+    window = smoothing_window(len(series.steps))
+    if window == 1:
+        axes.plot(series.steps, series.values, color=colour, marker="o", markersize=4)
+        return
+    values = np.where(series.finite, series.values, np.nan)
+    axes.plot(series.steps, values, color=colour, linewidth=0.8, alpha=0.3)
+    axes.plot(series.steps, smoothed(series.values, window), color=colour, linewidth=1.8)

@@ -1,0 +1,252 @@
+"""What policy gradient collects, how it credits, and what it minimises."""
+
+from collections.abc import Callable
+from statistics import mean, stdev
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from tests.engines.builders import local_engine
+from tests.rollout.fakes import TOKENIZER, ScriptedEngine
+
+from steadyrl.algorithms.policy_gradient import (
+    CISPO,
+    GRPO,
+    MiniRL,
+    ObjectiveSettings,
+    PolicyGradient,
+    PolicyGradientSettings,
+    Reinforce,
+    make_objective,
+)
+from steadyrl.algorithms.protocol import Experience
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
+from steadyrl.environments.arithmetic_chain import partial_results
+from steadyrl.environments.protocol import Split
+from steadyrl.objectives import Aggregation, TokenTerms, cispo, grpo, minirl, reinforce
+from steadyrl.policies.policy import Policy
+
+ENVIRONMENT = Arithmetic(ArithmeticSettings(operands=3))
+PROMPTS, GROUP_SIZE, MINI_BATCHES = 2, 3, 2
+
+
+def algorithm(seed: int = 5, **options: object) -> PolicyGradient:
+    settings = PolicyGradientSettings(
+        **{
+            "prompts": PROMPTS,
+            "group_size": GROUP_SIZE,
+            "mini_batches": MINI_BATCHES,
+            **options,
+        }
+    )
+    return PolicyGradient(
+        settings,
+        environment=ENVIRONMENT,
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=seed,
+    )
+
+
+def asked(step: int) -> list[str]:
+    """The questions that step `step` is due: the next training tasks."""
+    count = PROMPTS * MINI_BATCHES
+    tasks = [ENVIRONMENT.task(Split.TRAIN, step * count + i) for i in range(count)]
+    return [task.prompt[0].content for task in tasks]
+
+
+ANSWERS = {
+    ENVIRONMENT.task(Split.TRAIN, index).prompt[0].content: ",".join(
+        str(result) for result in partial_results(ENVIRONMENT.task(Split.TRAIN, index).payload)
+    )
+    for index in range(40)
+}
+
+
+def solver(right_counts: list[int]) -> ScriptedEngine:
+    """Of the answers to prompt `n`, the first `right_counts[n]` are right."""
+    prompts: list[str] = []
+
+    def answer(prompt: str, number: int, _call: int) -> str:
+        question = prompt.removeprefix("<|user|>").removesuffix("<|assistant|>")
+        if question not in prompts:
+            prompts.append(question)
+        right = number < right_counts[prompts.index(question)]
+        return ANSWERS[question] if right else "oops"
+
+    return ScriptedEngine(answer)
+
+
+def questions(experience: Experience) -> list[str]:
+    return [group.trajectories[0].messages[0].content for group in experience.groups]
+
+
+def test_every_step_asks_fresh_training_tasks() -> None:
+    seen = [questions(algorithm().collect(step, solver([0] * 4))) for step in range(3)]
+    assert seen == [asked(0), asked(1), asked(2)]
+    assert len({question for step in seen for question in step}) > 9  # chains may repeat
+
+
+def test_collecting_is_a_function_of_step_and_seed(dense_policy: Policy) -> None:
+    def collected(step: int, seed: int = 5) -> list[list[int]]:
+        experience = algorithm(seed).collect(step, local_engine(dense_policy))
+        return [batch.tokens.tolist() for batch in experience.mini_batches]
+
+    assert collected(1) == collected(1)
+    assert collected(1) != collected(2)
+    assert collected(1) != collected(1, seed=6)
+
+
+def test_mini_batches_are_the_groups_split_by_prompt_in_order() -> None:
+    experience = algorithm().collect(0, solver([1, 0, 2, 3]))
+    assert len(experience.mini_batches) == MINI_BATCHES
+    rows = [
+        TOKENIZER.decode(batch.tokens[row][batch.attention_mask[row]]).split("<|assistant|>")[0]
+        for batch in experience.mini_batches
+        for row in range(len(batch))
+    ]
+    expected = [f"<|user|>{question}" for question in asked(0) for _ in range(GROUP_SIZE)]
+    assert rows == expected
+    ids = [batch.group_ids.tolist() for batch in experience.mini_batches]
+    assert ids == [[0, 0, 0, 1, 1, 1]] * 2
+
+
+# Of 3 answers to a prompt the first `right` are right: rewards are 1 for these and 0 for the rest.
+EXPECTED: dict[str, Callable[[list[float], int], float]] = {
+    "group_mean": lambda rewards, i: rewards[i] - mean(rewards),
+    "group_mean_std": lambda rewards, i: (
+        (rewards[i] - mean(rewards)) / stdev(rewards) if len(set(rewards)) > 1 else 0.0
+    ),
+    "leave_one_out": lambda rewards, i: rewards[i] - mean(rewards[:i] + rewards[i + 1 :]),
+}
+
+
+@pytest.mark.parametrize("advantage", EXPECTED)
+def test_each_episode_is_credited_against_its_own_group(advantage: str) -> None:
+    right_counts = [1, 0, 2, 3]
+    experience = algorithm(advantage=advantage).collect(0, solver(right_counts))
+    credits = []
+    for batch in experience.mini_batches:
+        for row in range(len(batch)):
+            (credit,) = batch.advantages[row][batch.loss_mask[row]].unique().tolist()
+            credits.append(credit)
+    expected = []
+    for right in right_counts:
+        rewards = [1.0] * right + [0.0] * (GROUP_SIZE - right)
+        expected += [EXPECTED[advantage](rewards, i) for i in range(GROUP_SIZE)]
+    assert credits == pytest.approx(expected, abs=1e-5)
+
+
+def test_metrics_speak_of_every_episode() -> None:
+    right_counts = [1, 0, 2, 3]
+    experience = algorithm().collect(0, solver(right_counts))
+    lengths = [
+        len(completion.token_ids)
+        for group in experience.groups
+        for trajectory in group.trajectories
+        for completion in trajectory.completions
+    ]
+    assert len(lengths) == 12
+    assert experience.metrics == {
+        "reward": pytest.approx(6 / 12),
+        "response_length": pytest.approx(sum(lengths) / 12),
+        "truncated_fraction": 0,
+        "no_signal_fraction": 2 / 4,  # none right, all right
+    }
+
+
+def test_spent_budgets_are_counted() -> None:
+    engine = ScriptedEngine(lambda _prompt, number, _call: "1..." if number else "2")
+    assert algorithm().collect(0, engine).metrics["truncated_fraction"] == pytest.approx(2 / 3)
+
+
+def test_the_one_loss_term_is_the_objective_of_the_settings() -> None:
+    subject = algorithm(
+        objective=GRPO(clip_high=0.5), aggregation=Aggregation.CONSTANT, constant_length=9
+    )
+    batch = subject.collect(0, solver([1] * 4)).mini_batches[0]
+    (term,) = subject.loss_terms(batch)
+    assert term.batch is batch
+    assert term.scale == 1
+    assert (term.aggregation, term.constant_length) == (Aggregation.CONSTANT, 9)
+    assert term.proportional_to_advantage
+    terms = far_apart()
+    assert torch.equal(term.objective(terms), grpo(terms, clip_low=0.2, clip_high=0.5))
+
+
+def far_apart() -> TokenTerms:
+    """Tokens on every side of the clip bounds and of the cap."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise() -> torch.Tensor:
+        return torch.randn(4, 9, generator=generator, dtype=torch.float64)
+
+    old = -noise().abs() - 1
+    return TokenTerms(
+        logprobs=old + 0.5 * noise(),
+        old_logprobs=old,
+        rollout_logprobs=old + noise(),
+        advantages=noise(),
+        loss_mask=noise() > -0.5,
+    )
+
+
+def test_objective_settings_reach_their_functions() -> None:
+    terms = far_apart()
+    bounds = {"clip_low": 0.1, "clip_high": 0.4}
+    ablation = MiniRL(**bounds, weight_cap=2.0, correct_mismatch=False)
+    pairs = [
+        (MiniRL(), minirl(terms)),
+        (MiniRL(**bounds, weight_cap=2.0), minirl(terms, **bounds, weight_cap=2.0)),
+        (ablation, minirl(terms, **bounds, weight_cap=2.0, correct_mismatch=False)),
+        (GRPO(**bounds), grpo(terms, **bounds)),
+        (CISPO(**bounds), cispo(terms, **bounds)),
+        (Reinforce(), reinforce(terms)),
+    ]
+    values = [make_objective(settings)(terms) for settings, _ in pairs]
+    for value, (_, expected) in zip(values, pairs, strict=True):
+        assert torch.equal(value, expected)
+    assert len({tuple(value.flatten().tolist()) for value in values}) == len(pairs)
+
+
+def test_bounds_are_switched_off_by_infinity() -> None:
+    read = TypeAdapter(ObjectiveSettings).validate_python
+    off = float("inf")
+    settings = read({"name": "minirl", "clip_low": off, "clip_high": off, "weight_cap": off})
+    terms = far_apart()
+    weight = (terms.logprobs - terms.rollout_logprobs).exp()
+    plain = torch.where(terms.loss_mask, weight * terms.advantages * terms.logprobs, 0)
+    torch.testing.assert_close(make_objective(settings)(terms) * terms.loss_mask, plain)
+
+
+def test_groups_of_one_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"group_size is 1, .* Set group_size to 2 or more"):
+        PolicyGradientSettings(group_size=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"aggregation": Aggregation.CONSTANT}, {"constant_length": 100}],
+    ids=["no length", "no use for a length"],
+)
+def test_constant_aggregation_and_its_length_go_together(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=r"Set both aggregation 'constant' and its length"):
+        PolicyGradientSettings(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompts": 0},
+        {"mini_batches": 0},
+        {"max_turns": 0},
+        {"advantage": "none"},
+        {"objective": {"name": "ppo"}},
+        {"objective": {"name": "minirl", "clip_low": 0}},
+        {"objective": {"name": "reinforce", "clip_low": 0.2}},
+    ],
+)
+def test_impossible_settings_are_refused_by_name(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        PolicyGradientSettings(**options)

@@ -1,0 +1,84 @@
+"""The supervised cold start."""
+
+import pytest
+import torch
+from tests.rollout.fakes import TOKENIZER, ScriptedEngine
+
+from steadyrl.algorithms.supervised import Supervised
+from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
+from steadyrl.environments.arithmetic_chain import partial_results
+from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
+from steadyrl.environments.protocol import Split
+from steadyrl.objectives import TokenTerms, aggregate, token_weights
+from steadyrl.policies.policy import Policy
+from steadyrl.records.token_batch import TokenBatch
+
+ENVIRONMENT = Arithmetic(ArithmeticSettings(operands=3))
+
+
+def refusing_engine() -> ScriptedEngine:
+    def answer(_prompt: str, _number: int, _call: int) -> str:
+        raise AssertionError("nothing is to be sampled")
+
+    return ScriptedEngine(answer)
+
+
+def algorithm(error_rate: float = 0.0, seed: int = 3) -> Supervised:
+    teacher = ArithmeticTeacher(ArithmeticTeacherSettings(error_rate=error_rate), ENVIRONMENT)
+    return Supervised(
+        teacher=teacher, environment=ENVIRONMENT, tokenizer=TOKENIZER, batch_size=4, seed=seed
+    )
+
+
+def collect(subject: Supervised, step: int) -> TokenBatch:
+    (batch,) = subject.collect(step, refusing_engine()).mini_batches
+    return batch
+
+
+def test_rows_are_fresh_tasks_and_their_demonstrations_closed_by_the_end_token() -> None:
+    assert not Supervised.samples_from_engine
+    for step in (0, 1, 5):
+        batch = collect(algorithm(), step)
+        for row in range(4):
+            task = ENVIRONMENT.task(Split.TRAIN, 4 * step + row)
+            answer = ",".join(str(result) for result in partial_results(task.payload))
+            question = f"<|user|>{task.prompt[0].content}<|assistant|>"
+            text = TOKENIZER.decode(batch.tokens[row][batch.attention_mask[row]])
+            assert text == f"{question}{answer}<|end|>"
+            learned = TOKENIZER.decode(batch.tokens[row][batch.loss_mask[row]])
+            assert learned == f"{answer}<|end|>"
+
+
+def test_mistakes_of_the_teacher_are_a_function_of_step_and_seed() -> None:
+    def tokens(step: int, seed: int = 3) -> list[list[int]]:
+        return collect(algorithm(error_rate=0.9, seed=seed), step).tokens.tolist()
+
+    assert tokens(2) == tokens(2)
+    assert tokens(2) != tokens(2, seed=4)
+    assert tokens(2) != collect(algorithm(), 2).tokens.tolist()
+
+
+def test_the_loss_is_the_mean_negative_log_likelihood_of_demonstrated_tokens(
+    dense_policy: Policy,
+) -> None:
+    subject = algorithm()
+    batch = collect(subject, 0)
+    (term,) = subject.loss_terms(batch)
+    assert term.batch is batch
+    scores = dense_policy.score(batch.tokens, batch.attention_mask, batch.loss_mask)
+    value = term.objective(
+        TokenTerms(
+            logprobs=scores.logprobs,
+            old_logprobs=scores.logprobs.detach(),
+            rollout_logprobs=scores.logprobs.detach(),
+            advantages=batch.advantages,
+            loss_mask=batch.loss_mask,
+        )
+    )
+    weights = token_weights(batch.loss_mask, batch.group_ids, term.aggregation)
+    loss = term.scale * aggregate(value, weights)
+    with torch.no_grad():
+        logits = dense_policy.model(input_ids=batch.tokens).logits[:, :-1]
+    targets = batch.tokens[:, 1:].masked_fill(~batch.loss_mask[:, 1:], -100)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)

@@ -1,0 +1,156 @@
+"""Policies, engines and requests that the tests of engines share."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MixtralConfig,
+    MixtralForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.protocol import Request
+from steadyrl.engines.reference import ReferenceEngine
+from steadyrl.policies.numerics import Numerics, WeightScaling
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.completion import Completion
+from tests.policies.families import SHARED, VOCABULARY, family_model, scaled_up
+
+WINDOW = 4
+ENDS = [1, 2, 3, 4, 5]
+
+
+def qwen3() -> PreTrainedModel:
+    return Qwen3ForCausalLM(Qwen3Config(**SHARED, head_dim=16, intermediate_size=16))
+
+
+def qwen3_with_window() -> PreTrainedModel:
+    """Full and sliding attention by layer."""
+    config = Qwen3Config(
+        **SHARED,
+        head_dim=16,
+        intermediate_size=16,
+        use_sliding_window=True,
+        sliding_window=WINDOW,
+        max_window_layers=1,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def mixtral_with_window() -> PreTrainedModel:
+    """One window for every layer, with no list of layer types."""
+    config = MixtralConfig(
+        **SHARED,
+        head_dim=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        intermediate_size=16,
+        sliding_window=WINDOW,
+    )
+    return MixtralForCausalLM(config)
+
+
+def gemma2() -> PreTrainedModel:
+    """Logits go through a soft cap after the head."""
+    config = Gemma2Config(
+        **SHARED,
+        head_dim=16,
+        intermediate_size=16,
+        sliding_window=WINDOW,
+        final_logit_softcapping=3.0,
+    )
+    return Gemma2ForCausalLM(config)
+
+
+def gpt2() -> PreTrainedModel:
+    """Learned positions."""
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=1
+    )
+    return GPT2LMHeadModel(config)
+
+
+OTHER_MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "qwen3": qwen3,
+    "qwen3_with_window": qwen3_with_window,
+    "mixtral_with_window": mixtral_with_window,
+    "gemma2": gemma2,
+    "gpt2": gpt2,
+}
+"""Dense models, and a Mixture-of-Experts model whose routing is not recorded."""
+
+
+def policy_of(name: str) -> Policy:
+    """A policy far from uniform, whose answers end early about as often as they spend 8 tokens."""
+    known = name not in OTHER_MODELS
+    model = family_model(name) if known else scaled_up(OTHER_MODELS[name])
+    model.generation_config.eos_token_id = ENDS
+    return Policy(model, character_tokenizer(), hook_routing=known)
+
+
+def engine_model(
+    policy: Policy,
+    numerics: Numerics = Numerics.FLOAT32,
+    weight_scaling: WeightScaling = WeightScaling.CHANNEL,
+) -> EngineModel:
+    return EngineModel(
+        policy,
+        numerics=numerics,
+        weight_scaling=weight_scaling,
+        record_routing=policy.hook is not None,
+    )
+
+
+def local_engine(
+    policy: Policy, *, numerics: Numerics = Numerics.FLOAT32, max_running: int = 64
+) -> LocalEngine:
+    return LocalEngine(engine_model(policy, numerics), max_running=max_running)
+
+
+def reference_engine(policy: Policy, *, numerics: Numerics = Numerics.FLOAT32) -> ReferenceEngine:
+    return ReferenceEngine(engine_model(policy, numerics))
+
+
+def some_requests(lengths: Sequence[int] = (2, 9, 1), *, num_completions: int = 3) -> list[Request]:
+    """Prompts of these lengths, without end tokens, each under its own seed."""
+    generator = torch.Generator().manual_seed(11)
+    return [
+        Request(
+            prompt_ids=torch.randint(6, VOCABULARY, (length,), generator=generator),
+            num_completions=num_completions,
+            seed=number,
+        )
+        for number, length in enumerate(lengths)
+    ]
+
+
+def flat(completions: Sequence[Sequence[Completion]]) -> list[Completion]:
+    return [completion for group in completions for completion in group]
+
+
+def assert_same_answers(
+    ours: Sequence[Sequence[Completion]], theirs: Sequence[Sequence[Completion]]
+) -> None:
+    """The same tokens, reasons and expert sets; log-probabilities within 1e-5."""
+    assert [len(group) for group in ours] == [len(group) for group in theirs]
+    for one, other in zip(flat(ours), flat(theirs), strict=True):
+        assert one.prompt_ids.tolist() == other.prompt_ids.tolist()
+        assert one.token_ids.tolist() == other.token_ids.tolist()
+        assert one.finish_reason == other.finish_reason
+        assert one.policy_version == other.policy_version
+        torch.testing.assert_close(one.logprobs, other.logprobs, rtol=0, atol=1e-5)
+        assert (one.routing is None) == (other.routing is None)
+        if one.routing is not None and other.routing is not None:
+            sets = [routing.experts.sort(dim=-1).values for routing in (one.routing, other.routing)]
+            assert torch.equal(*sets)
+            assert torch.equal(one.routing.known, other.routing.known)
+            assert torch.equal(one.routing.fed_tokens, other.routing.fed_tokens)

@@ -1,0 +1,310 @@
+"""The engine with continuous batching, against the one without."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
+
+from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.errors import UserError
+from tests.engines.builders import (
+    OTHER_MODELS,
+    assert_same_answers,
+    engine_model,
+    flat,
+    local_engine,
+    policy_of,
+    reference_engine,
+    some_requests,
+)
+from tests.policies.families import FAMILIES, VOCABULARY
+
+EIGHT = Sampling(max_new_tokens=8)
+MakeEngine = Callable[[Policy], RolloutEngine]
+BOTH_ENGINES = pytest.mark.parametrize("make_engine", [local_engine, reference_engine])
+
+
+@pytest.mark.parametrize("model", [*FAMILIES, *OTHER_MODELS])
+def test_local_engine_matches_reference_engine(model: str) -> None:
+    # Groups of 3 in 4 slots: they are split over admissions.
+    policy, requests = policy_of(model), some_requests()
+    expected = reference_engine(policy).generate(requests, EIGHT)
+    assert_same_answers(local_engine(policy, max_running=4).generate(requests, EIGHT), expected)
+    # What makes the comparison worth something: short and long answers.
+    assert {answer.finish_reason for answer in flat(expected)} == set(FinishReason)
+    assert len({tuple(answer.token_ids.tolist()) for answer in flat(expected)}) > 4
+
+
+@pytest.mark.parametrize("max_running", [1, 3, 64])
+@pytest.mark.parametrize("model", ["mixtral", "gpt_oss"])
+def test_slots_change_no_answer(model: str, max_running: int) -> None:
+    policy = policy_of(model)
+    requests = some_requests((3, 8, 1, 8))
+    expected = local_engine(policy, max_running=5).generate(requests, EIGHT)
+    answers = local_engine(policy, max_running=max_running).generate(requests, EIGHT)
+    assert_same_answers(answers, expected)
+
+
+@pytest.mark.parametrize("model", ["qwen3_moe", "qwen3"])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.7, max_new_tokens=8),
+        Sampling(top_p=0.8, max_new_tokens=8),
+        Sampling(temperature=0, max_new_tokens=8),
+        Sampling(max_new_tokens=1),
+    ],
+    ids=["temperature", "nucleus", "greedy", "one token"],
+)
+def test_local_engine_matches_reference_engine_however_tokens_are_drawn(
+    model: str, sampling: Sampling
+) -> None:
+    policy, requests = policy_of(model), some_requests()
+    expected = reference_engine(policy).generate(requests, sampling)
+    assert_same_answers(local_engine(policy, max_running=5).generate(requests, sampling), expected)
+
+
+def test_answers_that_end_at_once_leave_their_neighbours_alone() -> None:
+    # With these seeds answers end at their first token while the prompts were just admitted, so
+    # slots move before the first decode step.
+    policy = policy_of("mixtral")
+    requests = [
+        Request(prompt_ids=torch.tensor([6 + seed]), num_completions=3, seed=seed)
+        for seed in range(6)
+    ]
+    expected = reference_engine(policy).generate(requests, EIGHT)
+    lengths = [len(answer.token_ids) for answer in flat(expected)]
+    assert lengths[:-1].count(1) >= 2
+    assert_same_answers(local_engine(policy).generate(requests, EIGHT), expected)
+
+
+def test_answers_come_in_the_order_of_their_requests() -> None:
+    policy, requests = policy_of("qwen3"), some_requests()
+    engine = local_engine(policy, max_running=2)
+    forwards = engine.generate(requests, EIGHT)
+    assert_same_answers(engine.generate(requests[::-1], EIGHT)[::-1], forwards)
+
+
+def test_seed_alone_tells_equal_prompts_apart() -> None:
+    engine = local_engine(policy_of("qwen3"))
+    prompt = torch.tensor([7, 8, 9])
+    requests = [Request(prompt_ids=prompt, num_completions=4, seed=seed) for seed in (1, 2, 1)]
+    first, second, third = engine.generate(requests, EIGHT)
+    assert_same_answers([first], [third])
+    pairs = zip(first, second, strict=True)
+    assert all(one.token_ids.tolist() != other.token_ids.tolist() for one, other in pairs)
+    assert len({tuple(answer.token_ids.tolist()) for answer in first}) == 4
+
+
+@BOTH_ENGINES
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_are_those_of_the_policy_that_was_sampled(
+    make_engine: MakeEngine, temperature: float
+) -> None:
+    policy = policy_of("qwen3_moe")
+    sampling = Sampling(temperature=temperature, max_new_tokens=8)
+    for answer in flat(make_engine(policy).generate(some_requests(), sampling)):
+        scored = policy_logprobs(policy, answer, temperature)
+        torch.testing.assert_close(answer.logprobs, scored, rtol=0, atol=1e-5)
+
+
+def test_nucleus_logprobs_are_renormalised_over_the_nucleus() -> None:
+    policy = policy_of("qwen3")
+    sampling = Sampling(temperature=0.7, top_p=0.8, max_new_tokens=8)
+    outside = 0
+    for answer in flat(local_engine(policy).generate(some_requests(), sampling)):
+        tokens = torch.cat([answer.prompt_ids, answer.token_ids])
+        with torch.no_grad():
+            logits = policy.model(input_ids=tokens[None]).logits[0].double() / 0.7
+        for place, token in enumerate(answer.token_ids.tolist()):
+            row = logits[len(answer.prompt_ids) + place - 1].softmax(dim=-1).tolist()
+            ranked = sorted(range(len(row)), key=lambda index: -row[index])
+            nucleus: list[int] = []
+            while sum(row[index] for index in nucleus) < 0.8:
+                nucleus.append(ranked[len(nucleus)])
+            outside += len(row) - len(nucleus)
+            assert token in nucleus
+            share = row[token] / sum(row[index] for index in nucleus)
+            assert answer.logprobs[place].exp().item() == pytest.approx(share, abs=1e-5)
+    assert outside > 0
+
+
+@BOTH_ENGINES
+def test_an_answer_ends_with_its_first_end_token_or_with_its_budget(
+    make_engine: MakeEngine,
+) -> None:
+    policy = policy_of("qwen3")
+    answers = flat(make_engine(policy).generate(some_requests(num_completions=5), EIGHT))
+    assert {answer.finish_reason for answer in answers} == set(FinishReason)
+    for answer in answers:
+        *before, last = answer.token_ids.tolist()
+        assert not policy.end_token_ids.intersection(before)
+        stopped = answer.finish_reason is FinishReason.STOP
+        assert stopped == (last in policy.end_token_ids)
+        assert stopped or len(answer.token_ids) == 8
+
+
+def test_every_end_token_of_the_model_ends_an_answer() -> None:
+    policy = policy_of("qwen3")
+    policy.model.generation_config.eos_token_id = [8, 9, 10, 11]
+    requests = some_requests((3,), num_completions=60)
+    answers = flat(local_engine(policy).generate(requests, EIGHT))
+    stopped = [answer for answer in answers if answer.finish_reason is FinishReason.STOP]
+    # 1 is the tokenizer's own.
+    assert {int(answer.token_ids[-1]) for answer in stopped} == {1, 8, 9, 10, 11}
+
+
+def test_every_prompt_is_prefilled_once_and_finished_answers_are_fed_no_more() -> None:
+    policy, requests = policy_of("mixtral"), some_requests((4, 7), num_completions=6)
+    model = engine_model(policy)
+    fed = shapes_fed(model)
+    answers = flat(LocalEngine(model, max_running=64).generate(requests, EIGHT))
+    written = [len(answer.token_ids) for answer in answers]
+    assert len(set(written)) > 2
+    assert fed[0] == (2, 7)  # two prompts, however many answers
+    # At step k the answers of more than k tokens are fed their token k.
+    running = [sum(length > step for length in written) for step in range(1, max(written))]
+    assert fed[1:] == [(count, 1) for count in running]
+
+
+def test_a_group_split_over_admissions_feeds_each_token_of_an_answer_once() -> None:
+    policy, requests = policy_of("mixtral"), some_requests((6,), num_completions=9)
+    model = engine_model(policy)
+    fed = shapes_fed(model)
+    answers = flat(LocalEngine(model, max_running=2).generate(requests, EIGHT))
+    decoded = [rows for rows, columns in fed if columns == 1]
+    assert max(decoded) == 2
+    assert sum(decoded) == sum(len(answer.token_ids) - 1 for answer in answers)
+    assert {rows for rows, columns in fed if columns == 6} == {1}
+
+
+@BOTH_ENGINES
+def test_nothing_asked_nothing_answered(make_engine: MakeEngine) -> None:
+    engine = make_engine(policy_of("qwen3"))
+    nobody = Request(prompt_ids=torch.tensor([3]), num_completions=0, seed=1)
+    assert engine.generate([], EIGHT) == []
+    assert engine.generate([nobody, nobody], EIGHT) == [[], []]
+
+
+@BOTH_ENGINES
+def test_empty_prompt_is_refused(make_engine: MakeEngine) -> None:
+    nothing = Request(prompt_ids=torch.empty(0, dtype=torch.long), num_completions=1, seed=1)
+    with pytest.raises(UserError, match=r"A prompt has no tokens. Check the chat template"):
+        make_engine(policy_of("qwen3")).generate([nothing], EIGHT)
+
+
+@BOTH_ENGINES
+def test_prompts_fill_the_positions_of_the_model_and_no_more(make_engine: MakeEngine) -> None:
+    engine = make_engine(policy_of("qwen3"))
+    assert engine.max_positions == 128
+    sampling = Sampling(max_new_tokens=8)
+    ((answer,),) = engine.generate(some_requests((120,), num_completions=1), sampling)
+    assert len(answer.token_ids) <= 8
+    with pytest.raises(
+        UserError, match=r"121 tokens with max_new_tokens 8 needs 129 .* has 128. Lower max_new"
+    ):
+        engine.generate(some_requests((121,), num_completions=1), sampling)
+
+
+@BOTH_ENGINES
+def test_new_weights_are_what_is_sampled_from_next(make_engine: MakeEngine) -> None:
+    policy, other, requests = policy_of("qwen3_moe"), policy_of("qwen3_moe"), some_requests()
+    with torch.no_grad():
+        for weight in other.model.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    engine = make_engine(policy)
+    before = engine.generate(requests, EIGHT)
+    assert {answer.policy_version for answer in flat(before)} == {0}
+    engine.load_weights(other.model.state_dict(), 3)
+    assert engine.policy_version == 3
+    after = engine.generate(requests, EIGHT)
+    assert {answer.policy_version for answer in flat(after)} == {3}
+    fresh = make_engine(other)
+    fresh.load_weights(other.model.state_dict(), 3)
+    assert_same_answers(after, fresh.generate(requests, EIGHT))
+    pairs = zip(flat(before), flat(after), strict=True)
+    assert any(one.token_ids.tolist() != two.token_ids.tolist() for one, two in pairs)
+
+
+def test_engine_keeps_its_weights_while_the_trainer_learns() -> None:
+    policy, requests = policy_of("qwen3"), some_requests()
+    engine = local_engine(policy)
+    before = engine.generate(requests, EIGHT)
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.zero_()
+    assert_same_answers(engine.generate(requests, EIGHT), before)
+
+
+@pytest.mark.parametrize("numerics", [Numerics.FP8, Numerics.INT8, Numerics.BFLOAT16])
+def test_lowered_weights_are_lowered_anew_at_each_load(numerics: Numerics) -> None:
+    policy = policy_of("qwen3_moe")
+    once, twice = engine_model(policy, numerics), engine_model(policy, numerics)
+    twice.load_weights(policy.model.state_dict(), 1)
+    for one, other in zip(once.model.parameters(), twice.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_weights_of_another_model_are_refused_by_name_and_by_shape() -> None:
+    engine = local_engine(policy_of("qwen3"))
+    weights = dict(policy_of("qwen3").model.state_dict())
+    extra = {**weights, "model.extra.weight": torch.zeros(1)}
+    with pytest.raises(RuntimeError, match=r"Weight names differ .*model.extra.weight"):
+        engine.load_weights(extra, 1)
+    weights["model.norm.weight"] = torch.zeros(31)
+    with pytest.raises(RuntimeError, match=r"model.norm.weight has shape \(31,\), .* \(32,\)"):
+        engine.load_weights(weights, 1)
+    assert engine.policy_version == 0
+
+
+def test_model_without_keys_and_values_is_refused_by_the_local_engine_only() -> None:
+    config = MambaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=1,
+        state_size=4,
+        eos_token_id=1,
+        pad_token_id=0,
+    )
+    policy = Policy(MambaForCausalLM(config).eval(), character_tokenizer())
+    with pytest.raises(
+        UserError, match=r"MambaForCausalLM has layers of type .* Use the engine 'reference'"
+    ):
+        local_engine(policy)
+    answers = flat(reference_engine(policy).generate(some_requests((3,)), EIGHT))
+    assert len(answers) == 3
+
+
+def test_model_without_positions_is_refused_by_the_local_engine_only() -> None:
+    config = BloomConfig(
+        vocab_size=VOCABULARY, hidden_size=16, n_layer=1, n_head=2, eos_token_id=1, pad_token_id=0
+    )
+    policy = Policy(BloomForCausalLM(config).eval(), character_tokenizer())
+    with pytest.raises(UserError, match=r"BloomForCausalLM takes no position_ids.* 'reference'"):
+        local_engine(policy)
+
+
+def policy_logprobs(policy: Policy, answer: Completion, temperature: float) -> Tensor:
+    """The policy's own log-probabilities of the tokens of `answer`."""
+    tokens = torch.cat([answer.prompt_ids, answer.token_ids])[None]
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    with torch.no_grad():
+        scores = policy.score(tokens, everything, everything, temperature=temperature)
+    return scores.logprobs[0, len(answer.prompt_ids) :]
+
+
+def shapes_fed(model: EngineModel) -> list[tuple[int, ...]]:
+    """The shape of every tensor of tokens that will be fed to the model."""
+    shapes: list[tuple[int, ...]] = []
+    model.model.get_input_embeddings().register_forward_pre_hook(
+        lambda _module, args: shapes.append(tuple(args[0].shape))
+    )
+    return shapes

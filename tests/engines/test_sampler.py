@@ -1,0 +1,141 @@
+"""Drawing tokens from logits."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.sampler import sample, uniforms
+
+LAST_BELOW_ONE = 1 - 2**-53
+PROBABILITIES = [0.4, 0.0, 0.3, 0.2, 0.0, 0.1, 0.0]
+LOGITS = torch.tensor(PROBABILITIES).log()
+
+
+def draw(logits: torch.Tensor, numbers: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    return sample(logits.expand(len(numbers), -1), numbers, sampling)[0]
+
+
+def frequencies(logits: torch.Tensor, sampling: Sampling) -> list[float]:
+    """How often each token is drawn by 10,000 numbers spread evenly over [0, 1)."""
+    numbers = (torch.arange(10_000).double() + 0.5) / 10_000
+    counts = draw(logits, numbers, sampling).bincount(minlength=len(logits))
+    return (counts / 10_000).tolist()
+
+
+def test_tokens_are_drawn_as_often_as_they_are_probable() -> None:
+    assert frequencies(LOGITS, Sampling()) == pytest.approx(PROBABILITIES, abs=2e-4)
+
+
+def test_temperature_raises_probabilities_to_its_inverse_power() -> None:
+    # At 0.5 probabilities are squared: 0.16, 0.09, 0.04, 0.01, of 0.30 together.
+    expected = [16 / 30, 0, 9 / 30, 4 / 30, 0, 1 / 30, 0]
+    assert frequencies(LOGITS, Sampling(temperature=0.5)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_nucleus_is_renormalised_and_the_rest_is_never_drawn() -> None:
+    # 0.4 + 0.3 does not hold 0.75; with 0.2 it is 0.9, and the rest is left out.
+    expected = [4 / 9, 0, 3 / 9, 2 / 9, 0, 0, 0]
+    assert frequencies(LOGITS, Sampling(top_p=0.75)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_temperature_comes_before_the_nucleus() -> None:
+    # Squared and renormalised 16/30 > 0.5, so one token holds the nucleus; at temperature 1 two do.
+    assert frequencies(LOGITS, Sampling(temperature=0.5, top_p=0.5))[0] == 1
+    assert frequencies(LOGITS, Sampling(top_p=0.5))[0] == pytest.approx(4 / 7, abs=2e-4)
+
+
+@pytest.mark.parametrize("number", [0.0, LAST_BELOW_ONE])
+@pytest.mark.parametrize("first", [0, 1])
+def test_tokens_of_probability_zero_are_never_drawn(number: float, first: int) -> None:
+    # The extreme random numbers, with zeros at either end of the vocabulary.
+    logits = LOGITS.roll(first)
+    uniform = torch.tensor([number], dtype=torch.float64)
+    for sampling in (Sampling(), Sampling(top_p=0.75), Sampling(temperature=0.01)):
+        (token,) = draw(logits, uniform, sampling).tolist()
+        assert logits[token] > -torch.inf
+
+
+def test_underflowing_probabilities_at_the_end_are_never_drawn() -> None:
+    logits = torch.tensor([3.0, 3.0, -2000.0])
+    number = torch.tensor([LAST_BELOW_ONE], dtype=torch.float64)
+    (token,) = draw(logits, number, Sampling()).tolist()
+    assert token == 1
+
+
+def test_greedy_takes_the_most_probable_token_with_certainty() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]])
+    numbers = torch.tensor([0.999, 0.999], dtype=torch.float64)
+    tokens, logprobs = sample(logits, numbers, Sampling(temperature=0))
+    assert tokens.tolist() == [1, 0]
+    assert logprobs.tolist() == [0.0, 0.0]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    logits=st.lists(st.floats(-4, 4), min_size=2, max_size=12),
+    number=st.floats(0, LAST_BELOW_ONE),
+    temperature=st.floats(0.3, 2),
+    top_p=st.floats(0.05, 1),
+)
+def test_logprob_is_that_of_a_smallest_set_that_holds_top_p(
+    logits: list[float], number: float, temperature: float, top_p: float
+) -> None:
+    sampling = Sampling(temperature=temperature, top_p=top_p)
+    rows = torch.tensor([logits])
+    uniform = torch.tensor([number], dtype=torch.float64)
+    (token,), (logprob,) = (part.tolist() for part in sample(rows, uniform, sampling))
+    weights = [math.exp(float(value) / temperature) for value in rows[0]]
+    shares = sorted((weight / sum(weights) for weight in weights), reverse=True)
+    share = weights[token] / sum(weights)
+    sizes = []
+    for size in range(1, len(shares) + 1):
+        held, without_last = sum(shares[:size]), sum(shares[: size - 1])
+        if held >= top_p - 1e-5 and without_last <= top_p + 1e-5:
+            sizes.append(size)  # more than one size only if a sum is within 1e-5 of top_p
+    assert any(
+        share >= shares[size - 1] - 1e-6
+        and math.exp(logprob) == pytest.approx(share / sum(shares[:size]), abs=1e-5)
+        for size in sizes
+    )
+
+
+def test_equal_logits_and_numbers_give_equal_tokens_in_any_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(9, 50, generator=generator)
+    numbers = torch.rand(9, generator=generator, dtype=torch.float64)
+    together, logprobs = sample(logits, numbers, Sampling(top_p=0.9))
+    for row in range(9):
+        alone, logprob = sample(logits[row : row + 1], numbers[row : row + 1], Sampling(top_p=0.9))
+        assert alone.item() == together[row].item()
+        assert logprob.item() == logprobs[row].item()
+
+
+def test_random_numbers_are_uniform() -> None:
+    request = Request(prompt_ids=torch.tensor([1]), num_completions=100, seed=3)
+    numbers = uniforms(request, Sampling(max_new_tokens=1000)).flatten()
+    assert numbers.dtype == torch.float64
+    # 100,000 draws over 20 cells: chi-square has mean 19 and standard deviation sqrt(38) = 6.2.
+    counts = (numbers * 20).long().bincount(minlength=20)
+    assert ((counts - 5000).square() / 5000).sum().item() < 19 + 5 * 6.2
+
+
+def test_random_numbers_belong_to_seed_answer_and_place() -> None:
+    def numbers(seed: int, count: int) -> list[list[float]]:
+        request = Request(prompt_ids=torch.tensor([1]), num_completions=count, seed=seed)
+        return uniforms(request, Sampling(max_new_tokens=4)).tolist()
+
+    assert numbers(5, 2) == numbers(5, 3)[:2]
+    assert len({number for row in numbers(5, 3) for number in row}) == 12
+    assert numbers(5, 2) != numbers(6, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"max_new_tokens": 0}]
+)
+def test_impossible_sampling_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Sampling(**wrong)

@@ -1,0 +1,33 @@
+import pytest
+
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "response", "answer"),
+    [
+        (AnswerFormat.WHOLE, " 12\n", "12"),
+        (AnswerFormat.BOXED, r"so \boxed{ 12 }.", "12"),
+        (AnswerFormat.BOXED, r"\boxed{11}, no, \boxed{12}", "12"),
+        (AnswerFormat.BOXED, r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (AnswerFormat.BOXED, r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (AnswerFormat.BOXED, r"\boxed{\boxed{12}}", "12"),
+        (AnswerFormat.BOXED, r"\boxed{12", None),
+        (AnswerFormat.BOXED, "12", None),
+        (AnswerFormat.TAG, "<answer>11</answer> or <answer> 12 </answer>!", "12"),
+        (AnswerFormat.TAG, "<answer>11<answer>12</answer>", "12"),
+        (AnswerFormat.TAG, "<answer>1\n2</answer>", "1\n2"),
+        (AnswerFormat.TAG, "<answer>12", None),
+        (AnswerFormat.TAG, "12</answer>", None),
+        (AnswerFormat.TAG, "12", None),
+    ],
+)
+def test_the_last_answer_is_cut_out(answer_format: AnswerFormat, response: str, answer: str | None):
+    assert cut_answer(response, answer_format) == answer
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "named"), [(AnswerFormat.BOXED, r"\boxed{}"), (AnswerFormat.TAG, "</answer>")]
+)
+def test_the_request_names_the_format(answer_format: AnswerFormat, named: str):
+    assert named in answer_request(answer_format)

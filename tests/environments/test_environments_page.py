@@ -1,0 +1,51 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steadyrl.environments import Split
+from steadyrl.environments.reasoning_gym_tasks import ORDERED_BY_HASH
+
+PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def example() -> dict[str, Any]:
+    """What the page's example defines."""
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names
+
+
+def test_the_example_is_a_working_environment(example: dict[str, Any]):
+    environment = example["Reverse"]()
+    for split in Split:
+        task = environment.task(split, 3)
+        assert task == environment.task(split, 3)
+        word = task.prompt[0].content.removeprefix("reverse ")
+        assert environment.start(task).respond(word[::-1]).reward == 1.0
+        assert environment.start(task).respond(word[::-1] + "0").reward == 0.0
+
+
+def test_the_splits_of_the_example_are_disjoint(example: dict[str, Any]):
+    environment = example["Reverse"]()
+    asked = {split: {environment.task(split, i).id for i in range(200)} for split in Split}
+    assert asked[Split.TRAIN].isdisjoint(asked[Split.VALIDATION] | asked[Split.TEST])
+    assert asked[Split.VALIDATION].isdisjoint(asked[Split.TEST])
+
+
+def test_the_page_lists_the_datasets_that_need_a_hash_seed():
+    assert all(f"`{dataset}`" in PAGE for dataset in ORDERED_BY_HASH)
+
+
+def test_environments_load_neither_torch_nor_optional_packages():
+    code = (
+        "import sys, steadyrl.environments as _; "
+        "print([m for m in ('torch', 'sympy', 'math_verify', 'reasoning_gym') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from steadyrl.environments import (
+    Arithmetic,
+    ArithmeticTeacher,
+    ArithmeticTeacherSettings,
+    EnvironmentSettings,
+    ReasoningGym,
+    VerifiableMath,
+    make_environment,
+    make_teacher,
+)
+from steadyrl.records.errors import UserError
+
+adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(EnvironmentSettings)
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> str:
+    path = tmp_path / "problems.jsonl"
+    path.write_text('{"problem": "1+1?", "answer": "2"}')
+    return str(path)
+
+
+def test_the_name_chooses_the_environment(problems: str):
+    for config, kind in (
+        ({"name": "arithmetic", "operands": 3}, Arithmetic),
+        ({"name": "reasoning_gym", "dataset": "gcd"}, ReasoningGym),
+        ({"name": "math", "path": problems}, VerifiableMath),
+    ):
+        settings = adapter.validate_python(config)
+        environment = make_environment(settings)
+        assert isinstance(environment, kind)
+        assert adapter.validate_json(adapter.dump_json(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"name": "chess"}, "'arithmetic', 'reasoning_gym', 'math'"),
+        ({"name": "arithmetic", "operand": 3}, "operand"),
+        ({"name": "arithmetic", "operands": 1}, "greater than or equal to 2"),
+    ],
+)
+def test_unknown_names_and_bad_values_are_refused(config: dict[str, object], message: str):
+    with pytest.raises(ValidationError, match=message):
+        adapter.validate_python(config)
+
+
+def test_the_arithmetic_teacher_teaches_arithmetic_only():
+    arithmetic = make_environment(adapter.validate_python({"name": "arithmetic"}))
+    teacher = make_teacher(ArithmeticTeacherSettings(), arithmetic)
+    assert isinstance(teacher, ArithmeticTeacher)
+    gcd = make_environment(adapter.validate_python({"name": "reasoning_gym", "dataset": "gcd"}))
+    with pytest.raises(UserError, match=r"cannot demonstrate on ReasoningGym. Use it with"):
+        make_teacher(ArithmeticTeacherSettings(), gcd)

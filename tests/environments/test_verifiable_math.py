@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.splits import split_of
+from steadyrl.environments.verifiable_math import (
+    Problem,
+    VerifiableMath,
+    VerifiableMathSettings,
+    read_problems,
+)
+from steadyrl.records.errors import UserError
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    """Sixty sums."""
+    path = tmp_path / "problems.jsonl"
+    rows = [{"problem": f"What is {n}/2?", "answer": f"{n}/2", "level": 1} for n in range(1, 61)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_an_equal_value_in_the_asked_format_earns_one(problems: Path):
+    environment = VerifiableMath(VerifiableMathSettings(path=problems, timeout=20.0))
+    task = environment.task(Split.TRAIN, 0)
+    half = int(task.payload.split("/")[0]) / 2
+
+    def respond(text: str) -> tuple[float, str]:
+        outcome = environment.start(task).respond(text)
+        assert outcome.terminated
+        return outcome.reward, outcome.feedback
+
+    assert respond(rf"It is \boxed{{{half}}}.") == (1.0, "the answer is right")
+    assert respond(rf"\boxed{{{half + 1}}}") == (0.0, "the answer is wrong")
+    assert respond(f"It is {half}.") == (0.0, "no answer was found in the boxed format")
+    assert respond(r"\boxed{}") == (0.0, "no answer was found in the boxed format")
+
+
+def test_a_comparison_without_end_is_a_wrong_answer_with_a_reason(problems: Path):
+    environment = VerifiableMath(VerifiableMathSettings(path=problems, timeout=1.0))
+    episode = environment.start(environment.task(Split.TRAIN, 0))
+    outcome = episode.respond(r"\boxed{10^{10^{10}}}")
+    assert outcome.reward == 0.0
+    assert outcome.feedback == "the answer could not be checked: it took longer than 1 s"
+
+
+def test_every_problem_is_in_one_split_and_a_split_starts_over(problems: Path):
+    environment = VerifiableMath(VerifiableMathSettings(path=problems))
+    ids = {split: {environment.task(split, i).id for i in range(60)} for split in Split}
+    assert sum(len(owned) for owned in ids.values()) == 60
+    assert set().union(*ids.values()) == {f"math/{number}" for number in range(1, 61)}
+    size = len(ids[Split.TEST])
+    assert environment.task(Split.TEST, size) == environment.task(Split.TEST, 0)
+
+
+def test_a_problem_keeps_its_split_when_the_file_is_reordered(problems: Path):
+    before = VerifiableMath(VerifiableMathSettings(path=problems))
+    reordered = problems.with_name("reordered.jsonl")
+    reordered.write_text("\n".join(reversed(problems.read_text().splitlines())))
+    after = VerifiableMath(VerifiableMathSettings(path=reordered))
+    for split in Split:
+        asked_before = {before.task(split, index).prompt for index in range(60)}
+        assert asked_before == {after.task(split, index).prompt for index in range(60)}
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "instruction", "ending"),
+    [
+        (AnswerFormat.BOXED, None, "?\n\nPut your final answer in \\boxed{}."),
+        (AnswerFormat.WHOLE, None, "?"),
+        (AnswerFormat.WHOLE, "Be brief.", "?\n\nBe brief."),
+        (AnswerFormat.BOXED, "", "?"),
+    ],
+)
+def test_the_instruction_follows_the_problem(
+    problems: Path, answer_format: AnswerFormat, instruction: str | None, ending: str
+):
+    settings = VerifiableMathSettings(
+        path=problems, answer_format=answer_format, instruction=instruction
+    )
+    (message,) = VerifiableMath(settings).task(Split.TRAIN, 0).prompt
+    assert message.content.partition("?")[1:] == ("?", ending[1:])
+
+
+def test_json_lists_ids_and_numbers_are_read(tmp_path: Path):
+    path = tmp_path / "problems.json"
+    rows = [{"id": 7, "problem": "1+1?", "answer": 2}, {"problem": "1/2?", "answer": "1/2"}]
+    path.write_text(json.dumps(rows, indent=1))
+    assert read_problems(path) == [
+        Problem(id="7", problem="1+1?", answer="2"),
+        Problem(id="2", problem="1/2?", answer="1/2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"problem": "1+1?", "answer": "2"}\n{"problem": "2+2?"}', r"line 2 .* no field 'answer'"),
+        ('\n{"answer": "2"}', r"line 2 .* no field 'problem', got the fields \['answer'\]"),
+        ('{"problem": "1+1?", "answer": ["2"]}', r"line 1 .*'answer' must be .*, got \['2'\]"),
+        ('{"problem": "1+1?", "answer": true}', r"line 1 .*'answer' must be .*, got True"),
+        ('{"problem": " ", "answer": "2"}', r"line 1 .*'problem' must be"),
+        ('{"problem": "1+1?", "answer": "2"', r"line 1 .* is not JSON"),
+        ('["1+1?"]', r"entry 1 .* is not an object, got '1\+1\?'"),
+        ('[{"problem": "1+1?", "answer": "2"}, {}]', r"entry 2 .* no field 'problem'"),
+        ("[1, ", r"is not JSON"),
+        ("", r"no problems in"),
+    ],
+)
+def test_a_malformed_file_is_refused_by_row_and_field(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "problems.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_problems(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match=r"Cannot read the problems in .*absent.jsonl"):
+        read_problems(tmp_path / "absent.jsonl")
+
+
+def test_an_empty_split_is_refused_when_it_is_asked(tmp_path: Path):
+    path = tmp_path / "problems.jsonl"
+    path.write_text('{"problem": "1+1?", "answer": "2"}')
+    environment = VerifiableMath(VerifiableMathSettings(path=path))
+    without_problems = next(split for split in Split if split != split_of("1+1?"))
+    with pytest.raises(UserError, match=rf"No problem .* falls into the {without_problems} split"):
+        environment.task(without_problems, 0)

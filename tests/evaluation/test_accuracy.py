@@ -1,0 +1,117 @@
+"""avg@k and pass@k."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
+
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.protocol import Split
+from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.errors import UserError
+from steadyrl.records.trajectory import Group, Trajectory
+
+REWARDS = st.lists(
+    st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=5, max_size=5), min_size=1, max_size=4
+)
+
+
+def accuracy_of(rewards: list[list[float]]) -> Accuracy:
+    completion = Completion(
+        prompt_ids=torch.tensor([1]),
+        token_ids=torch.tensor([2]),
+        logprobs=torch.tensor([0.0]),
+        finish_reason=FinishReason.STOP,
+        policy_version=0,
+    )
+    groups = tuple(
+        Group(
+            task_id=f"task {number}",
+            trajectories=tuple(
+                Trajectory(
+                    task_id=f"task {number}",
+                    messages=(),
+                    completions=(completion,),
+                    reward=reward,
+                    terminated=True,
+                    truncated=False,
+                )
+                for reward in task
+            ),
+        )
+        for number, task in enumerate(rewards)
+    )
+    return Accuracy(groups=groups)
+
+
+@settings(deadline=None, max_examples=60)
+@given(rewards=REWARDS, k=st.integers(1, 5))
+def test_pass_at_k_is_the_share_of_draws_with_a_right_answer(
+    rewards: list[list[float]], k: int
+) -> None:
+    """By drawing every set of k samples. Half a reward is not a right answer."""
+    shares = []
+    for task in rewards:
+        draws = [max(draw) == 1.0 for draw in combinations(task, k)]
+        shares.append(sum(draws) / len(draws))
+    expected = sum(shares) / len(shares)
+    assert accuracy_of(rewards).pass_at(k) == pytest.approx(expected, abs=1e-12)
+
+
+def test_score_is_the_mean_reward() -> None:
+    # Two tasks with rewards 1, 0 and 0.5, 0: 1.5 of 4.
+    assert accuracy_of([[1.0, 0.0], [0.5, 0.0]]).score == 0.375
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_pass_at_k_needs_k_samples(k: int) -> None:
+    accuracy = accuracy_of([[1.0, 0.0]])
+    with pytest.raises(
+        UserError, match=rf"pass@{k} cannot be estimated from 2 samples of task 'task 0'. Ask for k"
+    ):
+        accuracy.pass_at(k)
+
+
+def test_measuring_asks_the_tasks_of_the_split_as_often_as_wanted() -> None:
+    engine = ScriptedEngine(
+        lambda prompt, number, _call: "right" if f"q{number}" in prompt else "x"
+    )
+    accuracy = measure_accuracy(
+        EvaluationSettings(split=Split.VALIDATION, tasks=3, samples=2),
+        environment=Quiz(),
+        engine=engine,
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=4),
+        seed=1,
+    )
+    # Sample n is right on task n: tasks 0 and 1 have one right answer of two, task 2 none.
+    assert [group.task_id for group in accuracy.groups] == [
+        f"quiz/validation/{number}" for number in range(3)
+    ]
+    assert accuracy.score == pytest.approx(2 / 6)
+    assert accuracy.pass_at(1) == pytest.approx(2 / 6)
+    assert accuracy.pass_at(2) == pytest.approx(2 / 3)
+
+
+def test_turns_of_an_evaluation_are_limited() -> None:
+    accuracy = measure_accuracy(
+        EvaluationSettings(tasks=1, samples=1, max_turns=2),
+        environment=Quiz(turns=5),
+        engine=ScriptedEngine(lambda *_: "right"),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=4),
+        seed=1,
+    )
+    assert accuracy.groups[0].trajectories[0].truncation_reason == "not over after 2 turns"
+    assert accuracy.groups[0].task_id == "quiz/test/0"
+
+
+@pytest.mark.parametrize("wrong", [{"tasks": 0}, {"samples": 0}, {"split": "dev"}])
+def test_impossible_evaluations_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        EvaluationSettings(**wrong)

@@ -1,0 +1,156 @@
+"""Models and tokenizers from presets and folders."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from transformers import PreTrainedModel
+
+from steadyrl.policies.loading import (
+    ModelSettings,
+    Pretrained,
+    SmallDense,
+    SmallMoE,
+    load_model,
+    load_tokenizer,
+    model_from_config,
+)
+from steadyrl.policies.routing import is_moe
+from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.errors import UserError
+
+TINY = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "head_dim": 8}
+TINY_MOE = SmallMoE(**TINY, expert_width=8)
+TINY_DENSE = SmallDense(**TINY, mlp_width=8)
+
+
+def load(settings: ModelSettings, *, seed: int = 1, dtype: torch.dtype = torch.float32):
+    return load_model(settings, tokenizer=load_tokenizer(settings), seed=seed, dtype=dtype)
+
+
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=torch.arange(6)[None]).logits
+
+
+def test_presets_are_what_their_sizes_say() -> None:
+    moe, dense = load(SmallMoE(experts=16, experts_per_token=3)), load(SmallDense())
+    assert is_moe(moe)
+    assert not is_moe(dense)
+    experts = moe.model.layers[2].mlp.experts
+    assert experts.gate_up_proj.shape == (16, 128, 64)  # gate and up, 64 wide each
+    assert moe.model.layers[2].mlp.gate.top_k == 3
+    for model in (moe, dense):
+        assert len(model.model.layers) == 3
+        assert model.model.layers[0].self_attn.k_proj.weight.shape == (2 * 16, 64)
+        assert model.lm_head.weight.shape == (len(character_tokenizer()), 64)
+        assert model.lm_head.weight is not model.model.embed_tokens.weight
+        assert model.config.max_position_embeddings == 4096
+        assert not model.training
+
+
+def test_experts_are_computed_as_grouped_products() -> None:
+    assert load(TINY_MOE).config._experts_implementation == "grouped_mm"
+
+
+def test_weights_are_a_function_of_the_seed_alone() -> None:
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    one, same, other = (load(TINY_MOE, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(logits(one), logits(same))
+    assert not torch.allclose(logits(one), logits(other), atol=1e-4)
+
+
+def test_a_twin_differs_in_weights_until_they_are_loaded() -> None:
+    model = load(TINY_MOE)
+    state = torch.random.get_rng_state()
+    twin = model_from_config(model, torch.float32)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.allclose(logits(twin), logits(model), atol=1e-4)
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(logits(twin), logits(model))
+    assert not twin.training
+
+
+def test_bfloat16_is_of_the_weights_and_not_of_the_rotary_frequencies(tmp_path: Path) -> None:
+    model = load(TINY_MOE, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    load_tokenizer(TINY_MOE).save_pretrained(tmp_path)
+    reloaded = load(Pretrained(path=str(tmp_path)), dtype=torch.bfloat16)
+    twin = model_from_config(load(TINY_MOE), torch.bfloat16)
+    # Frequency i of a head of width 8 is 10000^(-i/4).
+    expected = 10_000.0 ** -(torch.arange(4) / 4)
+    for which in (model, reloaded, twin):
+        assert {weight.dtype for weight in which.parameters()} == {torch.bfloat16}
+        torch.testing.assert_close(which.model.rotary_emb.inv_freq, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("settings", [TINY_MOE, TINY_DENSE], ids=["moe", "dense"])
+def test_a_saved_model_comes_back_the_same(settings: SmallMoE, tmp_path: Path) -> None:
+    model, tokenizer = load(settings), load_tokenizer(settings)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    saved = Pretrained(path=str(tmp_path))
+    back, back_tokenizer = load(saved), load_tokenizer(saved)
+    assert type(back) is type(model)
+    assert not back.training
+    assert torch.equal(logits(back), logits(model))
+    text = "<|user|>1+2=\tx y"
+    assert back_tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert back_tokenizer.chat_template == tokenizer.chat_template
+    assert back_tokenizer.eos_token_id == tokenizer.eos_token_id
+    assert back_tokenizer.pad_token_id == tokenizer.pad_token_id
+
+
+def test_missing_folder_is_named() -> None:
+    for load_part in (load, load_tokenizer):
+        with pytest.raises(
+            UserError, match=r"No checkpoint folder at './nowhere/at-all'. Give an existing folder"
+        ):
+            load_part(Pretrained(path="./nowhere/at-all"))
+
+
+def test_damaged_weights_are_reported_in_one_sentence(tmp_path: Path) -> None:
+    load(TINY_DENSE).save_pretrained(tmp_path)
+    load_tokenizer(TINY_DENSE).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(
+        UserError, match=r"checkpoint .* cannot be loaded: .+ Give a folder"
+    ) as caught:
+        load(Pretrained(path=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_configuration_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    load(TINY_DENSE).save_pretrained(tmp_path)
+    load_tokenizer(TINY_DENSE).save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"checkpoint .* cannot be loaded: .+ Give a folder"):
+        load(Pretrained(path=str(tmp_path)))
+
+
+def test_folder_without_tokenizer_is_reported(tmp_path: Path) -> None:
+    load(TINY_DENSE).save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match=r"has no tokenizer, only special tokens. Save the tokenizer"
+    ):
+        load_tokenizer(Pretrained(path=str(tmp_path)))
+
+
+def test_name_that_is_not_on_the_hub_is_reported() -> None:
+    with pytest.raises(UserError, match=r"'nobody/no-such-model' cannot be loaded: .+ on the hub"):
+        load(Pretrained(path="nobody/no-such-model"))
+
+
+def test_settings_are_told_apart_by_name_and_refuse_what_they_do_not_know() -> None:
+    read = TypeAdapter(ModelSettings).validate_python
+    assert read({"name": "small_dense", "layers": 2}) == SmallDense(layers=2)
+    with pytest.raises(ValidationError, match="small_moe"):
+        read({"name": "large_moe"})
+    with pytest.raises(ValidationError, match="mlp_width"):
+        read({"name": "small_moe", "mlp_width": 8})
+    with pytest.raises(ValidationError, match="layers"):
+        SmallMoE(layers=0)

@@ -1,0 +1,201 @@
+"""Scoring of given tokens, against the definition over full logits."""
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+    PreTrainedModel,
+)
+
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.tokenizers import character_tokenizer
+from tests.engines.builders import OTHER_MODELS, gemma2
+from tests.policies.families import SHARED, VOCABULARY, scaled_up
+
+BATCH, LENGTH = 3, 7
+
+
+def granite() -> PreTrainedModel:
+    """Logits are divided after the head."""
+    return GraniteForCausalLM(GraniteConfig(**SHARED, intermediate_size=16, logits_scaling=4.0))
+
+
+def cohere() -> PreTrainedModel:
+    """Logits are multiplied after the head."""
+    return CohereForCausalLM(CohereConfig(**SHARED, intermediate_size=16, logit_scale=0.25))
+
+
+NOT_PLAIN = {"gemma2": gemma2, "granite": granite, "cohere": cohere}
+MODELS = {"qwen3": OTHER_MODELS["qwen3"], **NOT_PLAIN}
+
+
+def policy_of(name: str, *, logits_chunk: int = 8192) -> Policy:
+    return Policy(scaled_up(MODELS[name]), character_tokenizer(), logits_chunk=logits_chunk)
+
+
+def some_tokens() -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randint(2, VOCABULARY, (BATCH, LENGTH), generator=generator)
+
+
+def definition(policy: Policy, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """log pi(token t | tokens before t) and the entropy of pi(. | tokens before t), for t >= 1."""
+    logits = policy.model(input_ids=tokens, use_cache=False).logits.double() / temperature
+    distribution = logits[:, :-1].log_softmax(dim=-1)
+    logprobs = distribution.gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    entropy = -(distribution.exp() * distribution).sum(dim=-1)
+    return logprobs, entropy
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_scores_are_the_log_softmax_of_full_logits(name: str, temperature: float) -> None:
+    policy, tokens = policy_of(name), some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    with torch.no_grad():
+        scores = policy.score(tokens, everything, everything, temperature=temperature)
+        logprobs, entropy = definition(policy, tokens, temperature)
+    torch.testing.assert_close(scores.logprobs[:, 1:].double(), logprobs, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores.entropy[:, 1:].double(), entropy, rtol=0, atol=1e-5)
+    assert not scores.logprobs[:, 0].any()
+    assert not scores.entropy[:, 0].any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_gradient_is_that_of_full_logits(name: str) -> None:
+    tokens = some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    credit = torch.linspace(-1, 2, BATCH * LENGTH).view(BATCH, LENGTH)
+    ours, theirs = policy_of(name), policy_of(name)
+    (ours.score(tokens, everything, everything).logprobs * credit).sum().backward()
+    (definition(theirs, tokens, 1.0)[0] * credit[:, 1:]).sum().backward()
+    pairs = zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True)
+    for (name_of_weight, one), other in pairs:
+        assert one.grad is not None, name_of_weight
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma2"])
+@pytest.mark.parametrize("logits_chunk", [1, 4, 18])
+def test_chunks_change_neither_scores_nor_gradients(name: str, logits_chunk: int) -> None:
+    tokens = some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    results = []
+    for chunk in (8192, logits_chunk):
+        policy = policy_of(name, logits_chunk=chunk)
+        scores = policy.score(tokens, everything, everything)
+        scores.logprobs.square().sum().backward()
+        gradients = [weight.grad.clone() for weight in policy.model.parameters()]
+        results.append([scores.logprobs.detach(), scores.entropy, *gradients])
+    for whole, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=2e-5)
+
+
+def test_logits_exist_at_the_positions_asked_for_only_and_chunk_by_chunk() -> None:
+    policy, tokens = policy_of("qwen3", logits_chunk=4), some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    asked = torch.zeros_like(everything)
+    asked[0, 2:6] = asked[2, 5:] = True
+    rows: list[int] = []
+    policy.model.lm_head.register_forward_hook(
+        lambda _module, _args, logits: rows.append(logits[..., 0].numel())
+    )
+    policy.score(tokens, everything, asked)
+    assert rows == [4, 2]
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gemma2"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_on_either_side_changes_no_score(name: str, side: str) -> None:
+    policy, tokens = policy_of(name), some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    alone = policy.score(tokens, everything, everything).logprobs
+    # Rows of lengths 7, 5 and 3, cut at the end or at the start.
+    lengths = torch.tensor([7, 5, 3])
+    mask = torch.arange(LENGTH) < lengths[:, None]
+    padded = torch.where(mask, tokens, 0)
+    if side == "left":
+        shift = (torch.arange(LENGTH) + lengths[:, None]) % LENGTH
+        padded, mask = padded.gather(1, shift), mask.gather(1, shift)
+    scores = policy.score(padded, mask, mask).logprobs
+    for row, length in enumerate(lengths.tolist()):
+        answered = scores[row][mask[row]]
+        torch.testing.assert_close(answered[1:], alone[row, 1:length], rtol=0, atol=1e-5)
+        assert answered[0].item() == 0
+    assert not scores[~mask].any()
+
+
+def test_only_what_is_asked_is_answered() -> None:
+    policy, tokens = policy_of("qwen3"), some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    asked = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(1)) < 0.4
+    asked[:, 0] = True  # has nothing before it
+    full = policy.score(tokens, everything, everything)
+    part = policy.score(tokens, everything, asked)
+    answered = asked & (torch.arange(LENGTH) > 0)
+    for ours, theirs in ((part.logprobs, full.logprobs), (part.entropy, full.entropy)):
+        torch.testing.assert_close(ours, torch.where(answered, theirs, 0), rtol=0, atol=1e-6)
+    assert part.routing is None
+
+
+def test_nothing_asked_is_answered_with_zeros_that_carry_gradient() -> None:
+    policy, tokens = policy_of("qwen3"), some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    scores = policy.score(tokens, everything, ~everything)
+    assert not scores.logprobs.any()
+    scores.logprobs.sum().backward()
+    gradients = [w.grad for w in policy.model.parameters() if w.grad is not None]
+    assert all(not gradient.any() for gradient in gradients)
+
+
+def test_entropy_carries_no_gradient() -> None:
+    policy, tokens = policy_of("qwen3"), some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    scores = policy.score(tokens, everything, everything)
+    assert scores.logprobs.requires_grad
+    assert not scores.entropy.requires_grad
+
+
+def test_uniform_logits_score_minus_log_of_the_vocabulary() -> None:
+    # A head of zeros: every token has probability 1 / 48 at any temperature, entropy log 48.
+    policy, tokens = policy_of("qwen3"), some_tokens()
+    with torch.no_grad():
+        policy.model.lm_head.weight.zero_()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    scores = policy.score(tokens, everything, everything, temperature=0.3)
+    expected = torch.full((BATCH, LENGTH - 1), float(VOCABULARY)).log()
+    torch.testing.assert_close(scores.logprobs[:, 1:], -expected)
+    torch.testing.assert_close(scores.entropy[:, 1:], expected)
+
+
+def test_activation_checkpointing_changes_no_gradient_of_a_dense_model() -> None:
+    tokens = some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    results = []
+    for checkpointed in (False, True):
+        policy = policy_of("qwen3")
+        if checkpointed:
+            policy.enable_activation_checkpointing()
+        policy.score(tokens, everything, everything).logprobs.square().sum().backward()
+        results.append([weight.grad for weight in policy.model.parameters()])
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain)
+
+
+def test_routing_of_another_length_is_refused(moe_policy: Policy) -> None:
+    tokens = some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    routing = moe_policy.score(tokens, everything, everything, record_routing=True).routing
+    assert routing is not None
+    shorter = routing.rows(torch.arange(BATCH), LENGTH - 1)
+    with pytest.raises(RuntimeError, match=r"Routing of shape \(3, 6\) for tokens \(3, 7\)"):
+        moe_policy.score(tokens, everything, everything, replay=shorter)
+
+
+def test_end_tokens_are_those_of_tokenizer_and_model(dense_policy: Policy) -> None:
+    dense_policy.model.generation_config.eos_token_id = [9, 12]
+    assert dense_policy.end_token_ids == {dense_policy.tokenizer.eos_token_id, 9, 12}

@@ -1,0 +1,174 @@
+"""Episodes with an engine that follows a script."""
+
+import torch
+
+from steadyrl.engines.protocol import Sampling
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.episodes import play_groups, response_text
+from tests.rollout.fakes import TOKENIZER, Answer, Quiz, ScriptedEngine, ids_of, some_tasks
+
+SAMPLING = Sampling(max_new_tokens=8)
+
+
+def play(
+    engine: ScriptedEngine,
+    *,
+    turns: int = 1,
+    tasks: int = 1,
+    group_size: int = 1,
+    seed: int = 3,
+    max_turns: int = 32,
+) -> list[Group]:
+    environment = Quiz(turns=turns)
+    return play_groups(
+        environment,
+        engine,
+        TOKENIZER,
+        some_tasks(environment, tasks),
+        group_size=group_size,
+        sampling=SAMPLING,
+        seed=seed,
+        max_turns=max_turns,
+    )
+
+
+def episode(answer: Answer, *, turns: int = 1, max_turns: int = 32) -> Trajectory:
+    (group,) = play(ScriptedEngine(answer), turns=turns, max_turns=max_turns)
+    return group.trajectories[0]
+
+
+def said(trajectory: Trajectory) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in trajectory.messages]
+
+
+def test_an_episode_is_its_conversation_and_the_sum_of_its_rewards() -> None:
+    words = ["right", "wrong", "right"]
+    trajectory = episode(lambda _prompt, _number, call: words[call], turns=3)
+    assert said(trajectory) == [
+        ("user", "q0"),
+        ("assistant", "right"),
+        ("user", "next"),
+        ("assistant", "wrong"),
+        ("user", "next"),
+        ("assistant", "right"),
+    ]
+    assert trajectory.task_id == "quiz/train/0"
+    assert trajectory.reward == 2
+    assert trajectory.feedback == "you wrote right\nyou wrote wrong\nyou wrote right"
+    assert (trajectory.terminated, trajectory.truncated) == (True, False)
+    assert trajectory.truncation_reason == ""
+    assert len(trajectory.completions) == 3
+
+
+def test_each_turn_answers_the_whole_conversation_so_far() -> None:
+    engine = ScriptedEngine(lambda _prompt, _number, call: "ab"[call])
+    play(engine, turns=2)
+    prompts = [TOKENIZER.decode(call[0].prompt_ids) for call in engine.calls]
+    assert prompts == [
+        "<|user|>q0<|assistant|>",
+        "<|user|>q0<|assistant|>a<|end|><|user|>next<|assistant|>",
+    ]
+
+
+def test_a_group_is_one_request_and_then_every_episode_goes_its_own_way() -> None:
+    def answer(prompt: str, number: int, call: int) -> str:
+        if call == 0:
+            return ["bad", "right", "crash"][number]
+        return "right" if "q1" in prompt else "bad"
+
+    engine = ScriptedEngine(answer)
+    groups = play(engine, turns=2, tasks=2, group_size=3)
+    assert [[r.num_completions for r in call] for call in engine.calls] == [[3, 3], [1, 1]]
+    assert [group.task_id for group in groups] == ["quiz/train/0", "quiz/train/1"]
+    assert [group.rewards.tolist() for group in groups] == [[0, 1, 0], [0, 2, 0]]
+    assert [[len(t.completions) for t in group.trajectories] for group in groups] == [[1, 2, 1]] * 2
+
+
+def test_failure_of_the_environment_is_a_truncated_episode_with_its_reason() -> None:
+    words = ["right", "crash"]
+    trajectory = episode(lambda _prompt, _number, call: words[call], turns=3)
+    assert (trajectory.terminated, trajectory.truncated) == (False, True)
+    assert trajectory.truncation_reason == "environment failed: KeyError: 'no such word'"
+    assert trajectory.reward == 1  # of the turn before
+    assert said(trajectory)[-1] == ("assistant", "crash")
+
+
+def test_spent_budget_is_a_truncated_episode_that_the_environment_does_not_see() -> None:
+    trajectory = episode(lambda *_: "right...", turns=2)
+    assert (trajectory.terminated, trajectory.truncated) == (False, True)
+    assert trajectory.truncation_reason == "token budget spent"
+    assert trajectory.reward == 0
+    assert said(trajectory)[-1] == ("assistant", "right")
+
+
+def test_too_many_turns_are_a_truncated_episode() -> None:
+    trajectory = episode(lambda *_: "right", turns=5, max_turns=2)
+    assert (trajectory.terminated, trajectory.truncated) == (False, True)
+    assert trajectory.truncation_reason == "not over after 2 turns"
+    assert len(trajectory.completions) == 2
+    assert trajectory.reward == 2
+
+
+def test_an_episode_that_ends_with_its_last_turn_is_not_truncated() -> None:
+    trajectory = episode(lambda *_: "right", turns=2, max_turns=2)
+    assert (trajectory.terminated, trajectory.truncated) == (True, False)
+
+
+def test_a_conversation_without_room_to_answer_is_truncated_and_the_others_go_on() -> None:
+    # Two episodes answer with 5 and 6 letters, so the second's next prompt is one token longer.
+    def answer(_prompt: str, number: int, call: int) -> str:
+        return ("x" * (5 + number)) if call == 0 else "right"
+
+    def reasons(max_positions: int) -> list[str]:
+        engine = ScriptedEngine(answer, max_positions=max_positions)
+        (group,) = play(engine, turns=2, group_size=2)
+        return [trajectory.truncation_reason for trajectory in group.trajectories]
+
+    second = ids_of("<|user|>q0<|assistant|>xxxxx<|end|><|user|>next<|assistant|>")
+    fits = len(second) + SAMPLING.max_new_tokens
+    told = f"conversation of {len(second) + 1} tokens leaves no room to answer"
+    assert reasons(fits + 1) == ["", ""]
+    assert reasons(fits) == ["", told]
+    assert reasons(fits - 1) == [told.replace(str(len(second) + 1), str(len(second))), told]
+
+
+def test_seeds_are_of_the_run_the_turn_and_the_place() -> None:
+    def seeds(seed: int) -> list[int]:
+        engine = ScriptedEngine(lambda *_: "right")
+        play(engine, turns=2, tasks=2, group_size=2, seed=seed)
+        return [request.seed for call in engine.calls for request in call]
+
+    assert seeds(3) == seeds(3)
+    assert len(set(seeds(3) + seeds(4))) == 2 * (2 + 4)
+
+
+def test_the_place_of_an_episode_keeps_its_seed_when_others_have_ended() -> None:
+    def second_turn_seeds(quitter: int | None) -> dict[str, int]:
+        def answer(_prompt: str, number: int, call: int) -> str:
+            return "bad" if number == quitter and call == 0 else f"w{number}"
+
+        engine = ScriptedEngine(answer)
+        play(engine, turns=2, group_size=3)
+        return {TOKENIZER.decode(r.prompt_ids): r.seed for r in engine.calls[1]}
+
+    everyone, without_first = second_turn_seeds(None), second_turn_seeds(0)
+    assert len(without_first) == 2
+    assert without_first.items() <= everyone.items()
+
+
+def test_response_is_the_text_without_its_end_token_only() -> None:
+    def completion(text: str, reason: FinishReason) -> Completion:
+        tokens = ids_of(text)
+        return Completion(
+            prompt_ids=torch.tensor([2]),
+            token_ids=tokens,
+            logprobs=torch.zeros(len(tokens)),
+            finish_reason=reason,
+            policy_version=0,
+        )
+
+    stopped = completion("a <|tool|>b<|end|>", FinishReason.STOP)
+    assert response_text(stopped, TOKENIZER) == "a <|tool|>b"
+    assert response_text(completion("<|end|>", FinishReason.STOP), TOKENIZER) == ""
+    assert response_text(completion("a b", FinishReason.LENGTH), TOKENIZER) == "a b"

@@ -1,0 +1,178 @@
+"""From a configuration to parts that fit together, or a sentence that says why they do not."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steadyrl.algorithms.policy_gradient import (
+    CISPO,
+    GRPO,
+    MiniRL,
+    PolicyGradientSettings,
+    Reinforce,
+)
+from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.reference import ReferenceEngine
+from steadyrl.environments.verifiable_math import VerifiableMathSettings
+from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.numerics import Numerics
+from steadyrl.records.errors import UserError
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.config import EngineSettings
+from steadyrl.training.learner import LearnerSettings
+from steadyrl.training.loop import train_step
+from steadyrl.training.measurements import Bounds
+from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
+from tests.run.tiny import tiny_run
+
+
+def pretrained(path: Path) -> Any:
+    return Pretrained(path=str(path))
+
+
+def test_stages_are_cold_start_and_then_reinforcement() -> None:
+    cold, rl = Assembly.of(tiny_run()).stages
+
+    assert (cold.name, cold.steps, cold.evaluate_every) == ("cold_start", 6, None)
+    assert (rl.name, rl.steps, rl.evaluate_every) == ("rl", 6, 3)
+    assert cold.optimizer.learning_rate == 0.1
+    assert rl.optimizer.learning_rate == 0.01
+    assert [stage.name for stage in Assembly.of(tiny_run(cold_start=None)).stages] == ["rl"]
+
+
+def test_trainer_scores_at_the_temperature_that_the_engine_samples_at() -> None:
+    cold, rl = Assembly.of(tiny_run(sampling=Sampling(temperature=0.7))).stages
+
+    assert (cold.temperature, rl.temperature) == (1.0, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("objective", "bounds"),
+    [
+        (MiniRL(weight_cap=3.0), Bounds(clip_low=0.2, clip_high=0.27, weight_cap=3.0)),
+        (GRPO(clip_low=0.1), Bounds(clip_low=0.1, clip_high=0.27)),
+        (CISPO(clip_high=0.5), Bounds(clip_low=0.2, clip_high=0.5)),
+        (Reinforce(), Bounds()),
+    ],
+)
+def test_metrics_know_the_bounds_of_the_objective(objective: Any, bounds: Bounds) -> None:
+    settings = PolicyGradientSettings(objective=objective, prompts=4, group_size=4)
+
+    assert Assembly.of(tiny_run(policy_gradient=settings)).stages[-1].bounds == bounds
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        model = Assembly.of(tiny_run(seed=seed)).learner.policy.model
+        return torch.cat([weight.flatten() for weight in model.parameters()]).detach()
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_threads_are_those_asked_for() -> None:
+    threads = torch.get_num_threads()
+    try:
+        Assembly.of(tiny_run(threads=2))
+        assert torch.get_num_threads() == 2
+        Assembly.of(tiny_run(threads=None))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_engine_is_the_one_asked_for_and_holds_the_weights() -> None:
+    prompt = Request(prompt_ids=torch.tensor([6, 7, 8]), num_completions=2, seed=1)
+    answers = {}
+    for name, kind in (("local", LocalEngine), ("reference", ReferenceEngine)):
+        settings = EngineSettings(name=name, numerics=Numerics.FLOAT32)
+        assembly = Assembly.of(tiny_run(engine=settings))
+        assert isinstance(assembly.engine, kind)
+        ((one, two),) = assembly.engine.generate([prompt], Sampling(max_new_tokens=6))
+        answers[name] = (one.token_ids.tolist(), two.token_ids.tolist())
+        tokens = torch.cat([one.prompt_ids, one.token_ids])[None]
+        mask = torch.ones_like(tokens, dtype=torch.bool)
+        own = assembly.learner.policy.score(tokens, mask, mask).logprobs[0, 3:].detach()
+        torch.testing.assert_close(one.logprobs, own)
+        assert one.routing is not None
+    assert answers["local"] == answers["reference"]
+
+
+def test_replay_of_a_dense_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "dense")
+    config = tiny_run(model=pretrained(path))
+
+    with pytest.raises(
+        UserError,
+        match=r"routing_replay is 'r3', but Qwen3ForCausalLM is dense and has no routing\. "
+        r"Set routing_replay to 'none'\.",
+    ):
+        Assembly.of(config)
+
+
+def test_a_dense_checkpoint_trains_without_replay(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "dense")
+    assembly = Assembly.of(tiny_run(model=pretrained(path), routing_replay=RoutingReplay.NONE))
+
+    metrics = first_step(assembly)
+    assert metrics["loss"] > 0
+    assert assembly.learner.policy.hook is None
+
+
+def first_step(assembly: Assembly) -> dict[str, Any]:
+    """The metrics of the first step of each stage, joined."""
+    metrics: dict[str, Any] = {}
+    for stage in assembly.stages:
+        assembly.learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
+        metrics = train_step(stage, 0, assembly.learner, assembly.engine)[0] | metrics
+    return metrics
+
+
+def test_unknown_routers_are_warned_of_and_train_without_routing_metrics(tmp_path: Path) -> None:
+    path = write_unhookable_moe(tmp_path / "jetmoe")
+    engine = EngineSettings(numerics=Numerics.BFLOAT16)
+    config = tiny_run(model=pretrained(path), routing_replay=RoutingReplay.NONE, engine=engine)
+    with pytest.warns(UserWarning, match=r"No routing metrics in this run\. JetMoeForCausalLM has"):
+        assembly = Assembly.of(config)
+    before = {k: w.clone() for k, w in assembly.learner.weights().items()}
+    metrics = first_step(assembly)
+
+    assert any(not torch.equal(w, before[k]) for k, w in assembly.learner.weights().items())
+    assert metrics["mismatch_kl_k3"] > 0
+    assert not any(name.startswith("routing") for name in metrics)
+
+
+def test_replay_of_unknown_routers_is_refused(tmp_path: Path) -> None:
+    path = write_unhookable_moe(tmp_path / "jetmoe")
+
+    with warnings.catch_warnings(), pytest.raises(UserError, match="Use routing_replay none"):
+        Assembly.of(tiny_run(model=pretrained(path)))
+
+
+def test_a_missing_checkpoint_folder_is_refused() -> None:
+    with pytest.raises(UserError, match=r"No checkpoint folder at './nowhere'\. Give an existing"):
+        Assembly.of(tiny_run(model=Pretrained(path="./nowhere")))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
+def test_cuda_that_is_missing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"learner.device is 'cuda', but .* Use 'auto' or 'cpu'\."):
+        Assembly.of(tiny_run(learner=LearnerSettings(device="cuda")))
+    assert (
+        Assembly.of(tiny_run(learner=LearnerSettings(device="cpu"))).learner.policy.device.type
+        == "cpu"
+    )
+
+
+def test_a_teacher_for_another_environment_is_refused(tmp_path: Path) -> None:
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(f'{{"problem": "{n}+0", "answer": "{n}"}}\n' for n in range(300)))
+    config = tiny_run(environment=VerifiableMathSettings(path=str(problems)))
+
+    with pytest.raises(UserError, match="arithmetic teacher cannot demonstrate on VerifiableMath"):
+        Assembly.of(config)

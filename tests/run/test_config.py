@@ -1,0 +1,219 @@
+"""A configuration is complete, survives YAML, and refuses what cannot work in a sentence."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from steadyrl.algorithms.policy_gradient import (
+    CISPO,
+    GRPO,
+    MiniRL,
+    PolicyGradientSettings,
+    Reinforce,
+)
+from steadyrl.algorithms.published import PUBLISHED
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.objectives import Aggregation
+from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
+from steadyrl.recipes import RECIPES
+from steadyrl.records.errors import UserError
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
+from tests.run.tiny import tiny_run
+
+
+def reread(config: RunConfig) -> RunConfig:
+    return parse(yaml.safe_load(to_yaml(config)), "test")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_survives_yaml(recipe: str, tmp_path: Path) -> None:
+    config = RECIPES[recipe]()
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+
+    assert from_yaml(file) == config
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_algorithm_survives_yaml(name: str) -> None:
+    config = tiny_run(policy_gradient=PUBLISHED[name])
+
+    assert reread(config) == config
+
+
+BOUND = st.floats(1e-6, 100) | st.just(math.inf)
+
+
+@given(
+    objective=st.builds(MiniRL, clip_low=BOUND, clip_high=BOUND, weight_cap=BOUND)
+    | st.builds(GRPO, clip_low=BOUND, clip_high=BOUND)
+    | st.builds(CISPO, clip_low=BOUND, clip_high=BOUND)
+    | st.just(Reinforce()),
+    model=st.sampled_from(
+        [SmallMoE(), SmallDense(width=32), Pretrained(path="somewhere/übung: #1")]
+    ),
+    constant_length=st.none() | st.integers(1, 100),
+    seed=st.integers(0, 2**63),
+)
+def test_yaml_keeps_every_value_infinity_included(
+    objective: Any, model: Any, constant_length: int | None, seed: int
+) -> None:
+    settings = PolicyGradientSettings(
+        objective=objective,
+        constant_length=constant_length,
+        aggregation=Aggregation.TOKEN_SUM if constant_length is None else Aggregation.CONSTANT,
+    )
+    changes = {"policy_gradient": settings, "model": model, "seed": seed}
+    config = tiny_run(routing_replay=RoutingReplay.NONE, **changes)
+
+    assert reread(config) == config
+
+
+def test_yaml_writes_every_field_out() -> None:
+    config = tiny_run()
+    written = yaml.safe_load(to_yaml(config))
+
+    assert set(written) == set(RunConfig.model_fields)
+    for part in ("model", "cold_start", "engine", "learner", "optimizer", "sampling", "journal"):
+        assert set(written[part]) == set(type(getattr(config, part)).model_fields), part
+    assert written["policy_gradient"]["objective"] == {
+        "name": "minirl",
+        "clip_low": 0.2,
+        "clip_high": 0.27,
+        "weight_cap": 5.0,
+        "correct_mismatch": True,
+    }
+
+
+# Refusals.
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The tiny run as plain values, with one of them changed."""
+    values = tiny_run().model_dump(mode="json")
+    *parents, name = path.split(".")
+    place = values
+    for parent in parents:
+        place = place[parent]
+    place[name] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("steps", 0, "steps: Input should be greater than or equal to 1, got 0"),
+        ("seed", -1, "seed: Input should be greater than or equal to 0, got -1"),
+        ("threads", 0, "threads: Input should be greater than or equal to 1, got 0"),
+        ("evaluate_every", 0, "evaluate_every: Input should be greater"),
+        ("engine.numerics", "fp7", "'float32', 'bfloat16', 'fp8' or 'int8', got 'fp7'"),
+        ("engine.name", "vast", "engine.name: Input should be 'local' or 'reference', got 'vast'"),
+        ("engine.max_running", 0, "engine.max_running: .* greater than or equal to 1, got 0"),
+        ("learner.dtype", "float16", "learner.dtype: .* 'float32' or 'bfloat16', got 'float16'"),
+        ("learner.micro_batch_tokens", 0, "learner.micro_batch_tokens: .* got 0"),
+        ("journal.keep_checkpoints", 0, "journal.keep_checkpoints: .* got 0"),
+        ("sampling.top_p", 0.0, "sampling.top_p: .* got 0"),
+        ("optimizer.learning_rate", "fast", "optimizer.learning_rate: .* number, .* got 'fast'"),
+        ("cold_start.batch_size", 0, "cold_start.batch_size: .* got 0"),
+        ("model.name", "large_moe", "model: .*'large_moe'.* expected tags: 'small_moe'"),
+        ("routing_replay", "r4", "routing_replay: .*'none', 'r2' or 'r3', got 'r4'"),
+        ("stepz", 3, "stepz: Extra inputs are not permitted, got 3"),
+        ("engine.numeric", "fp8", "engine.numeric: Extra inputs are not permitted, got 'fp8'"),
+        (
+            "policy_gradient.group_size",
+            1,
+            "policy_gradient: group_size is 1, .* Set group_size to 2 or more",
+        ),
+        (
+            "policy_gradient.aggregation",
+            "constant",
+            "aggregation is 'constant' and constant_length is None. Set",
+        ),
+        (
+            "sampling.temperature",
+            0.0,
+            "temperature is 0: every answer .* the same, .* Set a temperature above 0",
+        ),
+        (
+            "model.experts_per_token",
+            5,
+            "experts_per_token is 5, but the model has 4 experts. Lower experts_per_token",
+        ),
+        ("model.kv_heads", 3, r"heads is 2 and kv_heads is 3. .* multiple of kv_heads"),
+        ("model.head_dim", 7, r"head_dim is 7. .* even"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_what_was_got_and_what_to_do(
+    path: str, value: Any, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as refusal:
+        parse(changed(path, value), "my.yaml")
+    assert str(refusal.value).startswith("The configuration of my.yaml is not valid: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_replay_of_a_small_dense_model_is_refused() -> None:
+    for replay in ("r2", "r3"):
+        with pytest.raises(
+            ValidationError, match=f"routing_replay is '{replay}', but the model 'small_dense' is"
+        ):
+            tiny_run(model=SmallDense(), routing_replay=RoutingReplay(replay))
+
+
+def test_r2_with_one_mini_batch_is_refused() -> None:
+    settings = PolicyGradientSettings(prompts=4, group_size=4, mini_batches=1)
+    with pytest.raises(ValidationError, match=r"'r2' with mini_batches 1: .* Use 'none' or 'r3'"):
+        tiny_run(routing_replay=RoutingReplay.R2, policy_gradient=settings)
+    assert tiny_run(routing_replay=RoutingReplay.R3, policy_gradient=settings)
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    values = changed("engine.numerics", "fp7") | {"steps": 0}
+
+    with pytest.raises(UserError, match=r"steps: .*; engine\.numerics: "):
+        parse(values, "my.yaml")
+
+
+def test_a_missing_environment_is_named() -> None:
+    values = tiny_run().model_dump(mode="json")
+    del values["environment"]
+
+    with pytest.raises(UserError, match="environment: Field required"):
+        parse(values, "my.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"steps: [1", r"my\.yaml is not YAML: while parsing .* Correct it, or write it anew"),
+        (b"\xff\xfe\x00", r"my\.yaml is not YAML: .*decode.* Correct it, or write it anew"),
+        (b"", r"my\.yaml is not valid: Input should be a valid dictionary .*got None"),
+        (b"- 1", r"my\.yaml is not valid: Input should be a valid dictionary .*got \[1\]"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_in_one_line(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "my.yaml").write_bytes(content)
+
+    with pytest.raises(UserError, match=message) as refusal:
+        from_yaml(tmp_path / "my.yaml")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no configuration at .*none\.yaml\. Give a YAML file"):
+        from_yaml(tmp_path / "none.yaml")
+
+
+def test_other_environments_are_settings_of_the_same_field() -> None:
+    config = tiny_run(environment=ReasoningGymSettings(dataset="basic_arithmetic"), cold_start=None)
+
+    assert reread(config) == config

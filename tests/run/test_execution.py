@@ -1,0 +1,184 @@
+"""Starting a run, going on with one, and what stands in the way of either."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.config import from_yaml, to_yaml
+from steadyrl.run.execution import resume_run, start_run
+from steadyrl.training.checkpoint import load_checkpoint
+from steadyrl.training.learner import LearnerSettings, NonFiniteError
+from steadyrl.training.optimizer import OptimizerSettings
+from steadyrl.training.stage import Stage
+from tests.run.tiny import tiny_run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has ended."""
+    path = tmp_path_factory.mktemp("runs") / "finished"
+    start_run(tiny_run(), path)
+    return path
+
+
+class StopAfter:
+    """A watcher that interrupts a run."""
+
+    def __init__(self, stage: str, step: int) -> None:
+        self.place = (stage, step)
+
+    def on_step(self, stage: Stage, step: int, row: Any) -> None:
+        if (stage.name, step) == self.place:
+            raise KeyboardInterrupt
+
+
+def timeless(path: Path) -> list[dict[str, Any]]:
+    rows = RunFolder(path).read_metrics()
+    timed = ("seconds", "_per_second")
+    return [{k: v for k, v in row.items() if not k.endswith(timed)} for row in rows]
+
+
+def weights(path: Path) -> bytes:
+    return (path / "checkpoints" / "rl-000006" / "model.safetensors").read_bytes()
+
+
+def test_a_run_folder_is_complete(finished: Path) -> None:
+    manifest = json.loads((finished / "run.json").read_text())
+
+    assert from_yaml(finished / "config.yaml") == tiny_run()
+    assert manifest["seed"] == 0
+    assert manifest["packages"]["torch"] == torch.__version__
+    assert [(row["stage"], row["step"]) for row in timeless(finished)] == [
+        *(("cold_start", n) for n in range(1, 7)),
+        *(("rl", n) for n in range(7)),
+    ]
+    assert [row["step"] for row in timeless(finished) if "score" in row] == [0, 3, 6]
+    assert len(list((finished / "completions").glob("rl-*.jsonl"))) == 6
+    assert list((finished / "tensorboard").iterdir())
+
+
+def test_equal_configurations_make_equal_runs(finished: Path, tmp_path: Path) -> None:
+    start_run(tiny_run(), tmp_path / "again")
+    start_run(tiny_run(seed=1), tmp_path / "other")
+
+    assert timeless(tmp_path / "again") == timeless(finished)
+    assert weights(tmp_path / "again") == weights(finished)
+    assert timeless(tmp_path / "other") != timeless(finished)
+
+
+@pytest.mark.parametrize(
+    ("stage", "step"), [("cold_start", 1), ("cold_start", 6), ("rl", 0), ("rl", 3), ("rl", 6)]
+)
+def test_an_interrupted_run_is_resumed_to_the_same_end(
+    finished: Path, tmp_path: Path, stage: str, step: int
+) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        start_run(tiny_run(), path, [StopAfter(stage, step)])
+    resume_run(path)
+
+    assert timeless(path) == timeless(finished)
+    assert weights(path) == weights(finished)
+
+
+def test_a_bfloat16_run_is_resumed_to_the_same_end(tmp_path: Path) -> None:
+    config = tiny_run(learner=LearnerSettings(dtype="bfloat16", activation_checkpointing=True))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start_run(config, whole)
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, cut, [StopAfter("rl", 3)])
+    resume_run(cut)
+
+    assert timeless(cut) == timeless(whole)
+    assert weights(cut) == weights(whole)
+
+
+def test_a_finished_run_is_resumed_to_what_it_is(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    resume_run(path)
+
+    assert timeless(path) == timeless(finished)
+    assert weights(path) == weights(finished)
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_once_it_is_removed(
+    finished: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    newest = path / "checkpoints" / "rl-000006"
+    (newest / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"rl-000006 is damaged: .* Remove that folder"):
+        resume_run(path)
+    shutil.rmtree(newest)
+    resume_run(path)
+
+    assert timeless(path) == timeless(finished)
+    assert weights(path) == weights(finished)
+
+
+def test_a_changed_model_in_the_configuration_is_refused(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    wider = tiny_run(model=tiny_run().model.model_copy(update={"expert_width": 16}))
+    (path / "config.yaml").write_text(to_yaml(wider))
+
+    with pytest.raises(UserError, match="holds another model than the run's configuration"):
+        resume_run(path)
+
+
+def test_a_checkpoint_of_a_run_gives_its_learner_back(finished: Path) -> None:
+    learner = Assembly.of(tiny_run()).learner
+    load_checkpoint(finished / "checkpoints" / "rl-000004", learner)
+
+    # Six steps of cold start, then four of two mini-batches each.
+    assert learner.policy_version == 6 + 4 * 2
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(finished: Path) -> None:
+    before = timeless(finished)
+    with pytest.raises(
+        UserError,
+        match=rf"{finished} already holds a run\. Continue it with --resume {finished}, or",
+    ):
+        start_run(tiny_run(), finished)
+    assert timeless(finished) == before
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "run"
+
+    with pytest.raises(
+        UserError, match=rf"run folder {path} cannot be written: Not a directory\. Choose another"
+    ):
+        start_run(tiny_run(), path)
+
+
+@pytest.mark.parametrize("content", [[], ["run.json"]])
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, content: list[str]) -> None:
+    for name in content:
+        (tmp_path / name).write_text("{}")
+
+    with pytest.raises(UserError, match=rf"{tmp_path} holds no run to resume\. Give a folder that"):
+        resume_run(tmp_path)
+
+
+def test_a_run_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path: Path) -> None:
+    exploding = OptimizerSettings(learning_rate=1e38)
+    with pytest.raises(NonFiniteError, match=r"At step \d, .* is not finite.* resume it"):
+        start_run(tiny_run(optimizer=exploding), tmp_path / "run")
+    learner = Assembly.of(tiny_run()).learner
+    newest = max((tmp_path / "run" / "checkpoints").glob("*"), key=lambda path: path.name)
+    load_checkpoint(newest, learner)
+
+    assert newest.name == "cold_start-000006"
+    assert all(bool(w.isfinite().all()) for w in learner.weights().values())

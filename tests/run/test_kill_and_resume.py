@@ -1,0 +1,99 @@
+"""A run that is killed again and again ends with the same bits as one that is not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steadyrl.records.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """The folder of all runs, and what each kill left."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.run.kill_and_resume", str(folder), str(KILLS), "0"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)["kills"]
+
+
+def killed(folder: Path) -> list[Path]:
+    return sorted(folder.glob("killed-*"))
+
+
+def without_times(folder: Path) -> list[dict[str, Any]]:
+    rows = RunFolder(folder).read_metrics()
+    timed = ("seconds", "_per_second")
+    return [{k: v for k, v in row.items() if not k.endswith(timed)} for row in rows]
+
+
+def test_kills_hit_runs_in_their_course_and_while_a_checkpoint_is_written(
+    runs: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    _, kills = runs
+
+    assert len(kills) == KILLS + 2
+    assert len({kill["rows"] for kill in kills}) > 3
+    assert all(any("draft" in name for name in kill["checkpoints"]) for kill in kills[-2:])
+
+
+def test_killed_runs_end_with_the_weights_and_optimiser_state_of_the_undisturbed(
+    runs: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    folder, _ = runs
+    for name in ("model.safetensors", "trainer_state.safetensors"):
+        place = Path("checkpoints") / "rl-000006" / name
+        expected = (folder / "undisturbed" / place).read_bytes()
+        for run in killed(folder):
+            assert (run / place).read_bytes() == expected
+
+
+def test_killed_runs_record_the_metrics_of_the_undisturbed_once_each(
+    runs: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    folder, _ = runs
+    expected = without_times(folder / "undisturbed")
+
+    assert len(expected) == 6 + 1 + 6
+    assert any(row.get("gradient_norm", 0) > 0 for row in expected[7:])
+    for run in killed(folder):
+        assert without_times(run) == expected
+
+
+def test_killed_runs_record_the_episodes_of_the_undisturbed(
+    runs: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    folder, _ = runs
+
+    def episodes(run: Path) -> dict[str, str]:
+        return {path.name: path.read_text() for path in (run / "completions").glob("*.jsonl")}
+
+    expected = episodes(folder / "undisturbed")
+    assert "rl-000006.jsonl" in expected
+    for run in killed(folder):
+        assert episodes(run) == expected
+
+
+def test_a_finished_run_holds_its_newest_checkpoints_and_nothing_half_written(
+    runs: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    folder, _ = runs
+    for run in (folder / "undisturbed", *killed(folder)):
+        left = {path.name for path in (run / "checkpoints").iterdir()}
+        # A kill may come after the last checkpoint was written and before old ones were dropped.
+        assert left >= {"rl-000004", "rl-000006"}
+        assert not [name for name in left if name.endswith(".draft")]

@@ -1,0 +1,43 @@
+"""Where the numbers of a run come from."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from steadyrl.run.manifest import as_json, manifest
+
+
+def test_manifest_names_versions_seed_machine_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/steadyrl", "train", "demo"])
+    content = json.loads(as_json(manifest(seed=17)))
+
+    assert content["seed"] == 17
+    assert content["command"] == ["steadyrl", "train", "demo"]
+    assert content["version"] == version("steadyrl")
+    assert content["python"] == platform.python_version()
+    assert content["packages"]["transformers"] == version("transformers")
+    assert f"{os.cpu_count()} cores" in content["machine"]
+
+
+def test_commit_is_that_of_the_source_not_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Path(__file__).parents[2]
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True, check=False)
+    if head.returncode:
+        pytest.skip("not a git checkout")
+    monkeypatch.chdir(tmp_path)
+
+    assert manifest(0)["commit"].removesuffix("-changed") == head.stdout.strip()
+
+
+def test_commit_is_unknown_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+
+    assert manifest(0)["commit"] is None

@@ -1,0 +1,153 @@
+"""Small policies, and token batches for them, made up or sampled by an engine."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from steadyrl.algorithms.protocol import LossTerm, Objective
+from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.objectives import Aggregation, minirl
+from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.numerics import Numerics, WeightScaling
+from steadyrl.policies.policy import Policy
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.batching import token_batch
+from steadyrl.training.learner import LearnerSettings, LocalLearner
+from steadyrl.training.optimizer import OptimizerSettings
+
+TINY_MOE = SmallMoE(
+    layers=2, width=16, heads=2, kv_heads=1, head_dim=8, experts=4, expert_width=8, max_positions=64
+)
+
+
+def tiny_policy(dtype: torch.dtype = torch.float32) -> Policy:
+    """A Mixture-of-Experts policy whose routers have an opinion."""
+    tokenizer = load_tokenizer(TINY_MOE)
+    model = load_model(TINY_MOE, tokenizer=tokenizer, seed=1, dtype=dtype)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(8)
+    return Policy(model, tokenizer)
+
+
+def tiny_learner(
+    *,
+    replay: RoutingReplay = RoutingReplay.NONE,
+    dtype: torch.dtype = torch.float32,
+    optimizer: OptimizerSettings | None = None,
+    temperature: float = 1.0,
+    **settings: object,
+) -> LocalLearner:
+    """A learner on `tiny_policy`, always from the same weights."""
+    learner = LocalLearner(tiny_policy(dtype), LearnerSettings(**settings), replay=replay)
+    learner.begin_stage(optimizer or UNCLIPPED, temperature, fresh=True)
+    return learner
+
+
+UNCLIPPED = OptimizerSettings(learning_rate=1e-3, gradient_clip=torch.inf)
+
+
+def made_up_batch(
+    advantages: Sequence[float] = (1.0, -0.5, 0.0, 0.25, -1.0), seed: int = 0
+) -> TokenBatch:
+    """One row of random tokens for each advantage, of different lengths, which no engine routed."""
+    generator = torch.Generator().manual_seed(seed)
+    rows, length = len(advantages), 12
+    lengths = torch.randint(5, length + 1, (rows,), generator=generator)
+    lengths[0] = length
+    places = torch.arange(length)
+    attention_mask = places < lengths[:, None]
+    loss_mask = attention_mask & (places >= 3)
+    tokens = torch.randint(6, 90, (rows, length), generator=generator)
+    return TokenBatch(
+        tokens=torch.where(attention_mask, tokens, 0),
+        attention_mask=attention_mask,
+        loss_mask=loss_mask,
+        group_ids=torch.arange(rows) // 2,
+        advantages=torch.tensor(advantages)[:, None] * loss_mask,
+        rollout_logprobs=-5 * torch.rand(rows, length, generator=generator) * loss_mask,
+    )
+
+
+def sampled_batch(
+    policy: Policy, *, seed: int = 0, numerics: Numerics = Numerics.FP8
+) -> TokenBatch:
+    """Rows that an engine sampled and routed, in two groups of three."""
+    model = EngineModel(
+        policy, numerics=numerics, weight_scaling=WeightScaling.CHANNEL, record_routing=True
+    )
+    engine = LocalEngine(model, max_running=8)
+    generator = torch.Generator().manual_seed(seed)
+    requests = [
+        Request(
+            prompt_ids=torch.randint(6, 90, (4,), generator=generator),
+            num_completions=3,
+            seed=100 * seed + number,
+        )
+        for number in range(2)
+    ]
+    answers = engine.generate(requests, Sampling(max_new_tokens=16))
+    groups = [group_of([[completion] for completion in completions]) for completions in answers]
+    advantages = [torch.tensor([1.0, -0.5, -0.5]), torch.tensor([0.5, -1.0, 0.5])]
+    return token_batch(groups, advantages, pad_token_id=0)
+
+
+def group_of(episodes: Sequence[Sequence[object]], rewards: Sequence[float] | None = None) -> Group:
+    """Episodes of one task that hold the given completions."""
+    rewards = rewards or [float(number % 2) for number in range(len(episodes))]
+    trajectories = tuple(
+        Trajectory(
+            task_id="task",
+            messages=(),
+            completions=tuple(completions),
+            reward=reward,
+            terminated=True,
+            truncated=False,
+        )
+        for completions, reward in zip(episodes, rewards, strict=True)
+    )
+    return Group(task_id="task", trajectories=trajectories)
+
+
+def term_on(
+    batch: TokenBatch,
+    objective: Objective = minirl,
+    aggregation: Aggregation = Aggregation.TOKEN_SUM,
+    scale: float = 1.0,
+) -> LossTerm:
+    """A policy-gradient term."""
+    return LossTerm(
+        batch=batch,
+        objective=objective,
+        aggregation=aggregation,
+        scale=scale,
+        proportional_to_advantage=True,
+    )
+
+
+def step(learner: LocalLearner, batch: TokenBatch, **term: object) -> dict[str, torch.Tensor]:
+    """Takes one optimiser step on `batch`; returns the gradient of each weight."""
+    learner.update([term_on(batch, **term)], step=0, steps=1)
+    return {name: g.clone() for name, g in learner.optimizer.gradients().items()}
+
+
+def weights_of(learner: LocalLearner) -> dict[str, torch.Tensor]:
+    """A copy of the weights."""
+    return {name: weight.clone() for name, weight in learner.weights().items()}
+
+
+def without_signal(batch: TokenBatch) -> TokenBatch:
+    """`batch` with zero advantages."""
+    return replace(batch, advantages=torch.zeros_like(batch.advantages))
+
+
+def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """The largest element-wise difference, after proof that the names agree."""
+    assert a.keys() == b.keys()
+    return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)

@@ -1,0 +1,56 @@
+"""When a run is evaluated."""
+
+import pytest
+
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
+from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.training.evaluator import Evaluator
+from steadyrl.training.stage import Stage
+from tests.training.test_loop import Scripted, Silent, stage_of
+
+
+class Asked(Exception):
+    """The evaluator has gone to work."""
+
+
+class Interrupting(Silent):
+    """An engine that only says how it was asked."""
+
+    def generate(self, requests: list[Request], sampling: Sampling) -> list:
+        raise Asked([(r.prompt_ids.tolist(), r.num_completions, r.seed) for r in requests])
+
+
+def asked(stage: Stage, step: int) -> object:
+    """What the engine is asked in the evaluation after `step` steps; None where none is due."""
+    evaluator = Evaluator(
+        EvaluationSettings(tasks=3, samples=2),
+        environment=Arithmetic(ArithmeticSettings()),
+        tokenizer=character_tokenizer(),
+        sampling=Sampling(),
+        seed=4,
+    )
+    try:
+        return evaluator.evaluate(stage, step, Interrupting())
+    except Asked as question:
+        return question.args
+
+
+@pytest.mark.parametrize(
+    ("every", "due"),
+    [(None, []), (3, [0, 3, 6, 7]), (7, [0, 7]), (50, [0, 7]), (1, list(range(8)))],
+)
+def test_first_every_nth_and_last_state_are_evaluated(every: int | None, due: list[int]) -> None:
+    stage = stage_of(Scripted([]), steps=7, evaluate_every=every)
+
+    assert [step for step in range(8) if asked(stage, step) is not None] == due
+
+
+def test_every_evaluation_asks_the_same_tasks_with_the_same_random_numbers() -> None:
+    stage = stage_of(Scripted([]), steps=7, evaluate_every=1)
+    (questions,) = asked(stage, 0)
+
+    assert asked(stage, 3) == (questions,)
+    assert [count for _, count, _ in questions] == [2, 2, 2]
+    assert len({seed for *_, seed in questions}) == 3

@@ -1,0 +1,267 @@
+"""What a run leaves behind, and what of it holds when the run goes on from a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.message import Message
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.training.journal import Journal, JournalSettings
+from steadyrl.training.optimizer import OptimizerSettings
+from steadyrl.training.stage import Place, Stage
+from tests.training.small import tiny_learner
+
+
+class Idle:
+    """An algorithm that is never asked."""
+
+    samples_from_engine = False
+
+    def collect(self, step: int, engine: object) -> Any:
+        raise AssertionError
+
+    def loss_terms(self, mini_batch: object) -> Any:
+        raise AssertionError
+
+
+def stage(name: str, steps: int) -> Stage:
+    return Stage(
+        name=name, algorithm=Idle(), steps=steps, optimizer=OptimizerSettings(), temperature=1.0
+    )
+
+
+STAGES = [stage("cold_start", 2), stage("rl", 5)]
+
+
+def completion(tokens: int, reason: FinishReason = FinishReason.STOP) -> Completion:
+    return Completion(
+        prompt_ids=torch.tensor([3]),
+        token_ids=torch.arange(tokens),
+        logprobs=torch.zeros(tokens),
+        finish_reason=reason,
+        policy_version=0,
+    )
+
+
+def episode(answer: str, reward: float, **changes: Any) -> Trajectory:
+    messages = (Message(role="user", content="3+4="), Message(role="assistant", content=answer))
+    values = {
+        "task_id": "arithmetic/train/0",
+        "messages": messages,
+        "completions": (completion(2),),
+        "reward": reward,
+        "terminated": True,
+        "truncated": False,
+    }
+    return Trajectory(**{**values, **changes})
+
+
+GROUP = Group(
+    task_id="arithmetic/train/0",
+    trajectories=(
+        episode("7", 1.0, feedback="every step is right"),
+        episode(
+            '8 "and"\nmore',
+            0.25,
+            completions=(completion(4, FinishReason.LENGTH),),
+            terminated=False,
+            truncated=True,
+            truncation_reason="token budget spent",
+        ),
+    ),
+)
+
+
+BEGINNING = Place()
+
+
+def journal_in(path: Path, start: Place = BEGINNING, **settings: Any) -> Journal:
+    return Journal(RunFolder(path), JournalSettings(**settings), STAGES, start)
+
+
+def write_steps(journal: Journal) -> None:
+    """Cold start 1 and 2; reinforcement 0 to 5, evaluated at 0."""
+    for number in (1, 2):
+        journal.record(STAGES[0], number, {"loss": 1.0 / number}, (), None)
+    journal.record(STAGES[1], 0, {}, (), Accuracy(groups=(GROUP,)))
+    for number in range(1, 6):
+        metrics = {"reward": number / 8, "routing_disagreement_per_layer": [0.5, number / 4]}
+        journal.record(STAGES[1], number, metrics, (GROUP,), None)
+    journal.close()
+
+
+def places(path: Path) -> list[tuple[str, int]]:
+    return [(row["stage"], row["step"]) for row in RunFolder(path).read_metrics()]
+
+
+ALL = [("cold_start", 1), ("cold_start", 2), *(("rl", number) for number in range(6))]
+
+
+def test_metrics_are_one_row_a_step_with_scores_where_evaluated(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path))
+    rows = RunFolder(tmp_path).read_metrics()
+
+    assert places(tmp_path) == ALL
+    assert rows[1] == {"stage": "cold_start", "step": 2, "loss": 0.5}
+    # Mean reward (1 + 0.25) / 2. One of two samples is right: with k = 2, 1 - C(1,2)/C(2,2) = 1.
+    assert rows[2] == {"stage": "rl", "step": 0, "score": 0.625, "score_pass_at_k": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("start", "kept"),
+    [
+        (Place(), 0),
+        (Place(stage=0, step=1), 1),
+        (Place(stage=0, step=2), 2),
+        (Place(stage=1, step=2), 5),
+        (Place(stage=1, step=5), 8),
+    ],
+)
+def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path, start: Place, kept: int) -> None:
+    write_steps(journal_in(tmp_path))
+    journal_in(tmp_path, start).close()
+
+    assert places(tmp_path) == ALL[:kept]
+    assert set(scalars(tmp_path)) == {
+        (f"{stage}/{name}", step)
+        for stage, step, name in (
+            (row["stage"], row["step"], name)
+            for row in RunFolder(tmp_path).read_metrics()
+            for name in tags(row)
+        )
+    }
+
+
+def test_a_row_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path))
+    metrics = RunFolder(tmp_path).metrics
+    metrics.write_text(metrics.read_text()[:-9])
+    journal = journal_in(tmp_path, Place(stage=1, step=4))
+    journal.record(STAGES[1], 5, {"reward": 0.75}, (), None)
+    journal.close()
+
+    assert places(tmp_path) == ALL
+    assert RunFolder(tmp_path).read_metrics()[-1]["reward"] == 0.75
+
+
+def tags(row: dict[str, Any]) -> list[str]:
+    """Names under which TensorBoard holds the values of a row."""
+    names = []
+    for name, value in row.items():
+        if isinstance(value, list):
+            names += [f"{name}/{number}" for number in range(len(value))]
+        elif name not in ("stage", "step"):
+            names.append(name)
+    return names
+
+
+def scalars(path: Path) -> dict[tuple[str, int], float]:
+    """What TensorBoard reads from the folder: values by tag and step."""
+    events = EventAccumulator(str(path / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    found: dict[tuple[str, int], float] = {}
+    for tag in events.Tags()["scalars"]:
+        for event in events.Scalars(tag):
+            assert (tag, event.step) not in found
+            found[tag, event.step] = event.value
+    return found
+
+
+def test_tensorboard_holds_the_values_of_the_metrics_once_after_a_resume_too(
+    tmp_path: Path,
+) -> None:
+    write_steps(journal_in(tmp_path))
+    journal = journal_in(tmp_path, Place(stage=1, step=4))
+    journal.record(STAGES[1], 5, {"reward": 0.75}, (), None)
+    journal.close()
+    expected = {}
+    for row in RunFolder(tmp_path).read_metrics():
+        for name, value in row.items():
+            values = {name: value}
+            if isinstance(value, list):
+                values = {f"{name}/{number}": item for number, item in enumerate(value)}
+            if name not in ("stage", "step"):
+                expected |= {(f"{row['stage']}/{k}", row["step"]): v for k, v in values.items()}
+
+    assert scalars(tmp_path) == pytest.approx(expected)
+
+
+def test_tensorboard_can_be_switched_off(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path, tensorboard=False))
+
+    assert places(tmp_path) == ALL
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_completions_are_read_by_duckdb(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path))
+    files = tmp_path / "completions" / "rl-*.jsonl"
+    (row,) = duckdb.sql(
+        f"select avg(reward), count(*), max(response_tokens), count(distinct step) "
+        f"from read_json_auto('{files}')"
+    ).fetchall()
+    (cut,) = duckdb.sql(
+        f"select split, task_id, sample, prompt, response, finish_reason, truncation_reason, "
+        f"conversation[1].role from read_json_auto('{files}') where sample = 1 and step = 3"
+    ).fetchall()
+
+    assert row == (0.625, 10, 4, 5)
+    assert cut == (
+        "train",
+        "arithmetic/train/0",
+        1,
+        "3+4=",
+        '8 "and"\nmore',
+        "length",
+        "token budget spent",
+        "user",
+    )
+
+
+def test_episodes_of_evaluations_are_kept_apart(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path))
+    file = tmp_path / "completions" / "evaluation_rl-000000.jsonl"
+    rows = duckdb.sql(f"select distinct split, stage, step from read_json_auto('{file}')")
+
+    assert rows.fetchall() == [("test", "rl", 0)]
+
+
+def test_completions_are_written_as_often_as_asked(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path, completions_every=2))
+    names = {path.name for path in (tmp_path / "completions").glob("rl-*")}
+
+    assert names == {"rl-000002.jsonl", "rl-000004.jsonl"}
+
+
+def test_checkpoints_are_kept_as_often_and_as_many_as_asked(tmp_path: Path) -> None:
+    journal = journal_in(tmp_path, checkpoint_every=2, keep_checkpoints=2)
+    learner = tiny_learner()
+    seen = []
+    for number in range(1, 6):
+        journal.checkpoint(STAGES[1], Place(stage=1, step=number), learner)
+        kept = (tmp_path / "checkpoints").glob("*")
+        seen.append(sorted(int(path.name.removeprefix("rl-")) for path in kept))
+    journal.close()
+
+    assert seen == [[], [2], [2], [2, 4], [4, 5]]  # the last step of the stage has one
+
+
+def test_watchers_are_told_each_row(tmp_path: Path) -> None:
+    told: list[tuple[str, int, dict[str, Any]]] = []
+
+    class Listener:
+        def on_step(self, stage: Stage, step: int, row: Any) -> None:
+            told.append((stage.name, step, dict(row)))
+
+    journal = Journal(RunFolder(tmp_path), JournalSettings(), STAGES, Place(), [Listener()])
+    write_steps(journal)
+
+    assert [row for *_, row in told] == RunFolder(tmp_path).read_metrics()
+    assert [(name, step) for name, step, _ in told] == ALL

@@ -1,0 +1,254 @@
+"""The loop: which weights score, which sample, and in what order things are recorded."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from steadyrl.algorithms.protocol import Experience, LossTerm
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.records.completion import Completion
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.training.evaluator import Evaluator
+from steadyrl.training.journal import Journal
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.loop import train, train_step
+from steadyrl.training.measurements import Bounds
+from steadyrl.training.optimizer import OptimizerSettings
+from steadyrl.training.stage import Place, Stage
+from tests.training.small import group_of, made_up_batch, term_on, tiny_learner, tiny_policy
+
+
+class Silent:
+    """An engine that writes nothing and notes which weights it was given."""
+
+    def __init__(self) -> None:
+        self.policy_version = 0
+        self.max_positions: int | None = None
+        self.loaded: list[tuple[int, float]] = []
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        raise AssertionError("this engine is never asked")
+
+    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+        self.policy_version = version
+        self.loaded.append((version, float(sum(w.double().sum() for w in weights.values()))))
+
+
+class Scripted:
+    """An algorithm that gives the same mini-batches in every step and notes what it gets back."""
+
+    def __init__(self, mini_batches: Sequence[TokenBatch], samples: bool = True) -> None:
+        self.samples_from_engine = samples
+        self.mini_batches = tuple(mini_batches)
+        self.scored: list[TokenBatch] = []
+        self.asked: list[tuple[int, int]] = []
+
+    def collect(self, step: int, engine: Any) -> Experience:
+        self.asked.append((step, engine.policy_version))
+        groups = (group_of([[]]),) if self.samples_from_engine else ()
+        return Experience(
+            mini_batches=self.mini_batches, groups=groups, metrics={"reward": float(step)}
+        )
+
+    def loss_terms(self, mini_batch: TokenBatch) -> tuple[LossTerm, ...]:
+        self.scored.append(mini_batch)
+        return (term_on(mini_batch),)
+
+
+def stage_of(algorithm: Scripted, *, steps: int = 2, **changes: Any) -> Stage:
+    values = {
+        "name": "rl",
+        "optimizer": OptimizerSettings(learning_rate=1e-3),
+        "temperature": 1.0,
+        "bounds": Bounds(clip_low=0.2, clip_high=0.27, weight_cap=5.0),
+    }
+    return Stage(algorithm=algorithm, steps=steps, **{**values, **changes})
+
+
+THREE = [made_up_batch(seed=seed) for seed in (1, 2, 3)]
+
+
+def begun(stage: Stage) -> tuple[LocalLearner, Silent]:
+    learner, engine = tiny_learner(), Silent()
+    learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
+    return learner, engine
+
+
+def passes(learner: LocalLearner) -> list[bool]:
+    """Whether each pass through the trunk carries a gradient, from now on."""
+    seen: list[bool] = []
+    learner.policy.model.base_model.register_forward_pre_hook(
+        lambda *_: seen.append(torch.is_grad_enabled())
+    )
+    return seen
+
+
+def test_first_mini_batch_is_not_scored_and_later_ones_at_the_old_weights() -> None:
+    algorithm = Scripted(THREE)
+    stage = stage_of(algorithm)
+    learner, engine = begun(stage)
+    seen = passes(learner)
+    frozen = tiny_policy()
+    train_step(stage, 0, learner, engine)
+
+    assert algorithm.scored[0] is THREE[0]
+    for batch, scored in zip(THREE[1:], algorithm.scored[1:], strict=True):
+        old = frozen.score(batch.tokens, batch.attention_mask, batch.loss_mask).logprobs.detach()
+        torch.testing.assert_close(scored.old_logprobs, old)
+    # Two scoring passes; then each update learns four rows and measures the one without signal.
+    assert seen == [False, False, *[True, False] * 3]
+
+
+def test_one_mini_batch_is_learned_from_without_any_scoring() -> None:
+    algorithm = Scripted(THREE[:1])
+    stage = stage_of(algorithm)
+    learner, engine = begun(stage)
+    seen = passes(learner)
+    metrics, _ = train_step(stage, 0, learner, engine)
+
+    assert seen == [True, False]
+    assert metrics["staleness_kl_k3"] == 0
+    assert metrics["clip_fraction_low"] == metrics["clip_fraction_high"] == 0
+    assert metrics["gradient_steps"] == 1
+    assert "scoring_tokens_per_second" not in metrics
+
+
+def test_metrics_of_a_step_are_those_of_its_updates_and_its_experience() -> None:
+    stage = stage_of(Scripted(THREE), steps=4, optimizer=OptimizerSettings(warmup_steps=4))
+    learner, engine = begun(stage)
+    metrics, experience = train_step(stage, 2, learner, engine)
+
+    assert metrics["reward"] == 2.0
+    assert metrics["gradient_steps"] == 3
+    assert metrics["learning_rate"] == pytest.approx(0.75e-6)
+    assert metrics["staleness"] == (0 + 1 + 2) / 3  # updates since the engine's weights, each time
+    assert metrics["mismatch_kl_k3"] > 0
+    assert experience.mini_batches == tuple(THREE)
+
+
+def test_loss_and_gradient_norm_are_means_over_the_updates() -> None:
+    stage = stage_of(Scripted(THREE))
+    learner, engine = begun(stage)
+    metrics, _ = train_step(stage, 0, learner, engine)
+    twin, _ = begun(stage)
+    scored = [THREE[0], *(twin.score(batch) for batch in THREE[1:])]
+    updates = [twin.update([term_on(batch)], step=0, steps=2) for batch in scored]
+
+    assert metrics["loss"] == pytest.approx(sum(u.loss for u in updates) / 3)
+    assert metrics["gradient_norm"] == pytest.approx(sum(u.gradient_norm for u in updates) / 3)
+    assert metrics["staleness_kl_k3"] > 0
+
+
+def test_engine_gets_new_weights_after_each_step_that_samples() -> None:
+    stage = stage_of(Scripted(THREE[:2]), steps=3)
+    learner, engine = begun(stage)
+    for number in range(3):
+        metrics, _ = train_step(stage, number, learner, engine)
+        assert metrics["staleness"] == (0 + 1) / 2
+
+    assert [version for version, _ in engine.loaded] == [2, 4, 6]
+    assert stage.algorithm.asked == [(0, 0), (1, 2), (2, 4)]
+    assert len({weights for _, weights in engine.loaded}) == 3
+
+
+def test_engine_is_left_alone_by_a_stage_that_does_not_sample() -> None:
+    stage = stage_of(Scripted(THREE[:1], samples=False))
+    learner, engine = begun(stage)
+    metrics, _ = train_step(stage, 0, learner, engine)
+
+    assert engine.loaded == []
+    assert "rollout_tokens_per_second" not in metrics
+    assert "staleness" not in metrics
+    assert "update_tokens_per_second" in metrics
+
+
+class NotingJournal(Journal):
+    """Notes what it is told instead of writing it."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, ...]] = []
+
+    def record(self, stage: Stage, step: int, metrics: Any, groups: Any, accuracy: Any) -> None:
+        self.seen.append(("record", stage.name, step, accuracy))
+
+    def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
+        self.seen.append(("checkpoint", stage.name, place, learner.policy_version))
+
+
+class NotingEvaluator(Evaluator):
+    """Notes in `journal` what it is asked, and measures nothing."""
+
+    def __init__(self, journal: NotingJournal) -> None:
+        self.seen = journal.seen
+
+    def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Any:
+        self.seen.append(("evaluate", stage.name, step, engine.policy_version))
+
+
+def two_stages() -> list[Stage]:
+    return [
+        stage_of(Scripted(THREE[:1], samples=False), name="cold_start", steps=2),
+        stage_of(Scripted(THREE[:2]), steps=2, evaluate_every=1),
+    ]
+
+
+COLD = [
+    ("evaluate", "cold_start", 1, 0),
+    ("record", "cold_start", 1, None),
+    ("checkpoint", "cold_start", Place(stage=0, step=1), 1),
+    ("evaluate", "cold_start", 2, 0),
+    ("record", "cold_start", 2, None),
+    ("checkpoint", "cold_start", Place(stage=0, step=2), 2),
+]
+BEGIN = [("evaluate", "rl", 0, 2), ("record", "rl", 0, None)]
+FIRST = [
+    ("evaluate", "rl", 1, 4),
+    ("record", "rl", 1, None),
+    ("checkpoint", "rl", Place(stage=1, step=1), 4),
+]
+SECOND = [
+    ("evaluate", "rl", 2, 6),
+    ("record", "rl", 2, None),
+    ("checkpoint", "rl", Place(stage=1, step=2), 6),
+]
+
+
+@pytest.mark.parametrize(
+    ("start", "version", "expected"),
+    [
+        (Place(), 0, [*COLD, *BEGIN, *FIRST, *SECOND]),
+        (Place(stage=0, step=2), 2, [*BEGIN, *FIRST, *SECOND]),
+        (Place(stage=1, step=1), 4, SECOND),
+        (Place(stage=1, step=2), 6, []),
+    ],
+)
+def test_the_loop_takes_every_step_from_its_start(
+    start: Place, version: int, expected: list[tuple[object, ...]]
+) -> None:
+    learner, journal = tiny_learner(), NotingJournal()
+    learner.policy_version = version
+    train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start)
+
+    assert journal.seen == expected
+
+
+def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:
+    moments: list[bool] = []
+
+    class Watching(LocalLearner):
+        def begin_stage(self, *arguments: Any, **options: Any) -> None:
+            super().begin_stage(*arguments, **options)
+            moments.append(bool(self.optimizer.state()))
+
+    for start in (Place(stage=0, step=1), Place(stage=1, step=1)):
+        learner = tiny_learner()
+        learner.update([term_on(THREE[0])], step=0, steps=2)
+        learner.__class__ = Watching
+        journal = NotingJournal()
+        train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start)
+
+    # Goes on in stage 0 with its moments, begins stage 1 without; goes on in stage 1 with them.
+    assert moments == [True, False, True]

@@ -1,0 +1,92 @@
+"""What a step's tokens say of the three policies."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from steadyrl.training.measurements import Bounds, TokenMeasurements, policy_metrics
+
+
+def measured(**changes: Tensor | None) -> TokenMeasurements:
+    """Four tokens, the last of which moved most."""
+    values = {
+        "rollout_logprobs": torch.tensor([0.5, 0.5, 0.5, 0.5]).log(),
+        "old_logprobs": torch.tensor([0.5, 0.5, 0.5, 0.125]).log(),
+        "logprobs": torch.tensor([0.5, 0.75, 0.25, 0.125]).log(),
+        "entropy": torch.tensor([0.1, 0.2, 0.3, 0.6]),
+        "advantages": torch.tensor([1.0, 1.0, -1.0, 1.0]),
+        "engine_routing": torch.tensor([[[0, 1], [2, 3]]] * 4),
+        # Token 0 in another order; token 1 elsewhere in layer 1; tokens 2 and 3 as the engine.
+        "trainer_routing": torch.tensor(
+            [[[1, 0], [3, 2]], [[0, 1], [2, 0]], [[0, 1], [2, 3]], [[0, 1], [2, 3]]]
+        ),
+    }
+    return TokenMeasurements(**{**values, **changes})
+
+
+def test_metrics_of_four_tokens() -> None:
+    metrics = policy_metrics(measured(), Bounds(clip_low=0.2, clip_high=0.27, weight_cap=1.2))
+
+    assert metrics.pop("routing_disagreement_per_layer") == [0, 1 / 4]
+    # mismatch u = pi_old / mu_old: 1, 1, 1, 1/4; k1 = -log u, k3 = u - 1 - log u.
+    # ratio r = pi / pi_old: 1, 3/2, 1/2, 1; k3 = r - 1 - log r.
+    # weight w = pi / mu_old: 1, 3/2, 1/2, 1/4; ess = (13/4)^2 / (4 * (1 + 9/4 + 1/4 + 1/16)).
+    assert metrics == pytest.approx(
+        {
+            "entropy": 0.3,
+            "mismatch_kl_k1": math.log(4) / 4,
+            "mismatch_kl_k3": (0.25 - 1 + math.log(4)) / 4,
+            "extreme_token_fraction": 0.25,  # u = 1/4 alone is beyond a factor of 2
+            "staleness_kl_k3": (1.5 - 1 - math.log(1.5) + 0.5 - 1 + math.log(2)) / 4,
+            "ess": (13 / 4) ** 2 / (4 * 57 / 16),
+            "truncated_weight_fraction": 0.25,  # w = 3/2
+            "clip_fraction_low": 0.25,  # A < 0 and r = 1/2
+            "clip_fraction_high": 0.25,  # A > 0 and r = 3/2
+            "routing_disagreement": 1 / 8,
+            "routing_disagreement_any_layer": 1 / 4,
+        },
+        abs=1e-6,
+    )
+
+
+def test_tokens_that_no_engine_sampled_have_an_entropy_only() -> None:
+    tokens = measured(rollout_logprobs=None, engine_routing=None, trainer_routing=None)
+
+    assert policy_metrics(tokens, Bounds()) == pytest.approx({"entropy": 0.3})
+
+
+def test_clipping_and_truncation_are_measured_where_the_objective_has_bounds() -> None:
+    metrics = policy_metrics(measured(), Bounds())
+
+    assert "clip_fraction_low" not in metrics
+    assert "clip_fraction_high" not in metrics
+    assert metrics["truncated_weight_fraction"] == 0
+
+
+def test_routing_is_compared_where_both_sides_have_it() -> None:
+    names = policy_metrics(measured(engine_routing=None), Bounds())
+
+    assert not any(name.startswith("routing") for name in names)
+    assert "mismatch_kl_k3" in names
+
+
+def test_measurements_of_several_updates_are_joined_in_order() -> None:
+    one, other = measured(), measured(logprobs=torch.tensor([-1.0, -2.0, -3.0, -4.0]))
+    joined = TokenMeasurements.join([one, other])
+
+    assert torch.equal(joined.logprobs, torch.cat([one.logprobs, other.logprobs]))
+    assert joined.engine_routing is not None
+    assert len(joined.engine_routing) == 8
+
+
+def test_what_one_part_lacks_the_whole_lacks() -> None:
+    joined = TokenMeasurements.join([measured(), measured(engine_routing=None)])
+
+    assert joined.engine_routing is None
+    assert joined.rollout_logprobs is not None
+
+
+def test_no_tokens_give_no_metrics() -> None:
+    assert policy_metrics(TokenMeasurements.join([]), Bounds(clip_low=0.2, clip_high=0.2)) == {}
