@@ -9,16 +9,15 @@ from pydantic import TypeAdapter, ValidationError
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
-from steadyrl.algorithms.policy_gradient import (
+from steadyrl.algorithms.objective_settings import (
     CISPO,
     GRPO,
     MiniRL,
     ObjectiveSettings,
-    PolicyGradient,
-    PolicyGradientSettings,
     Reinforce,
     make_objective,
 )
+from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Experience
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
@@ -96,6 +95,14 @@ def test_collecting_is_a_function_of_step_and_seed(dense_policy: Policy) -> None
     assert collected(1) == collected(1)
     assert collected(1) != collected(2)
     assert collected(1) != collected(1, seed=6)
+
+
+def test_every_step_draws_with_its_own_random_numbers() -> None:
+    engine, subject = solver([0] * 12), algorithm()
+    for step in range(3):
+        subject.collect(step, engine)
+    seeds = [request.seed for call in engine.calls for request in call]
+    assert len(set(seeds)) == len(seeds) == 3 * PROMPTS * MINI_BATCHES
 
 
 def test_mini_batches_are_the_groups_split_by_prompt_in_order() -> None:
@@ -231,7 +238,7 @@ def test_groups_of_one_are_refused() -> None:
     ids=["no length", "no use for a length"],
 )
 def test_constant_aggregation_and_its_length_go_together(options: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=r"Set both aggregation 'constant' and its length"):
+    with pytest.raises(ValidationError, match=r"Set aggregation 'constant' and its length, or"):
         PolicyGradientSettings(**options)
 
 

@@ -10,7 +10,7 @@ from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCau
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
-from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.numerics import Numerics, round_to_fp8, round_to_int8
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
@@ -244,13 +244,27 @@ def test_engine_keeps_its_weights_while_the_trainer_learns() -> None:
     assert_same_answers(engine.generate(requests, EIGHT), before)
 
 
-@pytest.mark.parametrize("numerics", [Numerics.FP8, Numerics.INT8, Numerics.BFLOAT16])
-def test_lowered_weights_are_lowered_anew_at_each_load(numerics: Numerics) -> None:
+@pytest.mark.parametrize(
+    ("numerics", "lowered"),
+    [
+        (Numerics.FP8, round_to_fp8),
+        (Numerics.INT8, round_to_int8),
+        (Numerics.BFLOAT16, Tensor.bfloat16),
+    ],
+)
+def test_weights_are_lowered_at_every_load(
+    numerics: Numerics, lowered: Callable[[Tensor], Tensor]
+) -> None:
     policy = policy_of("qwen3_moe")
-    once, twice = engine_model(policy, numerics), engine_model(policy, numerics)
-    twice.load_weights(policy.model.state_dict(), 1)
-    for one, other in zip(once.model.parameters(), twice.model.parameters(), strict=True):
-        assert torch.equal(one, other)
+    model = engine_model(policy, numerics)
+    layer, trained = model.model.model.layers[1], policy.model.model.layers[1]
+    with torch.no_grad():
+        for version in (1, 2):
+            for weight in policy.model.parameters():
+                weight.add_(0.01 * torch.randn_like(weight))
+            model.load_weights(policy.model.state_dict(), version)
+            for name in ("self_attn.v_proj.weight", "mlp.experts.down_proj"):
+                assert torch.equal(layer.get_parameter(name), lowered(trained.get_parameter(name)))
 
 
 def test_weights_of_another_model_are_refused_by_name_and_by_shape() -> None:

@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyrl.objectives import TokenTerms, cispo, grpo, minirl, nll, reinforce
+from steadyrl.objectives import (
+    Divergence,
+    TokenTerms,
+    cispo,
+    dppo,
+    dual_clip,
+    grpo,
+    gspo,
+    gspo_token,
+    minirl,
+    nll,
+    reinforce,
+)
 
 Objective = Callable[[TokenTerms], Tensor]
 POLICY_GRADIENTS = {
@@ -18,8 +30,15 @@ POLICY_GRADIENTS = {
     "minirl": minirl,
     "grpo": grpo,
     "cispo": partial(cispo, clip_low=0.2, clip_high=0.27),
+    "dual_clip": dual_clip,
+    "dppo_tv": dppo,
+    "dppo_kl": partial(dppo, divergence=Divergence.KL, threshold=0.05),
 }
-OBJECTIVES = POLICY_GRADIENTS | {"nll": nll}
+OF_RESPONSES = {
+    "gspo": partial(gspo, clip_low=0.2, clip_high=0.27),
+    "gspo_token": partial(gspo_token, clip_low=0.2, clip_high=0.27),
+}
+OBJECTIVES = POLICY_GRADIENTS | OF_RESPONSES | {"nll": nll}
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
 NEVER = -math.inf
 
@@ -40,6 +59,21 @@ def test_on_policy_gradient_is_reinforce(
     terms = make_terms(logprobs, advantages=advantages, mask=mask)
     expected = gradient(reinforce(terms), terms)
     for objective in POLICY_GRADIENTS.values():
+        torch.testing.assert_close(gradient(objective(terms), terms), expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    logprobs=st.lists(st.floats(-20, -1e-3), min_size=6, max_size=6),
+    advantage=st.floats(-3, 3),
+    mask=st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_on_policy_gradient_of_a_response_is_reinforce(
+    make_terms, logprobs: list[float], advantage: float, mask: list[bool]
+) -> None:
+    terms = make_terms(logprobs, advantages=advantage, mask=mask)
+    expected = gradient(reinforce(terms), terms)
+    for objective in OF_RESPONSES.values():
         torch.testing.assert_close(gradient(objective(terms), terms), expected)
 
 
@@ -72,7 +106,8 @@ def test_fully_masked_row_is_exactly_zero(make_terms, objective: Objective) -> N
 @every_objective
 def test_nan_inside_the_loss_mask_is_not_hidden(make_terms, objective: Objective) -> None:
     terms = make_terms([math.nan, -1.0])
-    assert objective(terms).isnan().tolist() == [[True, False]]
+    spoils_its_response = objective in OF_RESPONSES.values()
+    assert objective(terms).isnan().tolist() == [[True, spoils_its_response]]
 
 
 @every_objective
@@ -94,6 +129,8 @@ def test_impossible_token_has_no_value_where_its_weight_vanishes(make_terms) -> 
     terms = make_terms([NEVER], old=[-1.0])
     assert minirl(terms).item() == 0
     assert grpo(terms).item() == 0
+    assert dppo(terms).item() == 0
+    assert gspo(terms).item() == 0
     assert reinforce(terms).item() == NEVER
 
 

@@ -154,3 +154,12 @@ def test_settings_are_told_apart_by_name_and_refuse_what_they_do_not_know() -> N
         read({"name": "small_moe", "mlp_width": 8})
     with pytest.raises(ValidationError, match="layers"):
         SmallMoE(layers=0)
+
+
+def test_sizes_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"heads is 4 and kv_heads is 3. Set heads to a mult"):
+        SmallMoE(heads=4, kv_heads=3)
+    with pytest.raises(ValidationError, match=r"head_dim is 7. Set it to an even number"):
+        SmallDense(head_dim=7)
+    with pytest.raises(ValidationError, match=r"experts_per_token is 3, but there are 2 experts"):
+        SmallMoE(experts=2, experts_per_token=3)

@@ -152,7 +152,8 @@ def test_checkpointed_gradients_equal_plain_ones_with_micro_batches_in_flight(fa
 
 def test_recomputation_without_its_routing_is_refused() -> None:
     policy = policy_of("qwen3_moe")
-    policy.model.activation_checkpointing_enable({"use_reentrant": False})
+    enable = getattr(policy.model, "activation_checkpointing_enable", None)
+    (enable or policy.model.gradient_checkpointing_enable)({"use_reentrant": False})
     policy.model.train()
     loss = score(policy, record=False).logprobs.sum()
     with pytest.raises(RuntimeError, match="enable_activation_checkpointing"):

@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from steadyrl.algorithms.policy_gradient import (
-    CISPO,
-    GRPO,
-    MiniRL,
-    PolicyGradientSettings,
-    Reinforce,
-)
+from steadyrl.algorithms.objective_settings import CISPO, GRPO, MiniRL, Reinforce
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine

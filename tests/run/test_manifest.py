@@ -37,6 +37,26 @@ def test_commit_is_that_of_the_source_not_of_the_working_directory(
     assert manifest(0)["commit"].removesuffix("-changed") == head.stdout.strip()
 
 
+def test_a_change_anywhere_in_the_package_marks_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, other = tmp_path / "package" / "run" / "manifest.py", tmp_path / "package" / "loss.py"
+    source.parent.mkdir(parents=True)
+    for file in (source, other):
+        file.write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr("steadyrl.run.manifest.__file__", str(source))
+    clean = manifest(0)["commit"]
+    other.write_text("2")
+
+    assert len(clean) == 40
+    assert manifest(0)["commit"] == f"{clean}-changed"
+    monkeypatch.setattr("steadyrl.run.manifest.__file__", str(source.with_name("untracked.py")))
+    assert manifest(0)["commit"] is None
+
+
 def test_commit_is_unknown_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 

@@ -452,6 +452,19 @@ def test_log_probabilities_that_are_not_finite_are_counted_in_the_message() -> N
         step(learner, batch)
 
 
+def test_log_probabilities_of_skipped_rows_must_be_numbers_too() -> None:
+    learner, batch = tiny_learner(), without_signal(made_up_batch((1.0,)))
+    with torch.no_grad():
+        learner.policy.model.get_output_embeddings().weight[5] = torch.nan
+    tokens = int(batch.loss_mask.sum())
+
+    with pytest.raises(
+        NonFiniteError, match=rf"a log-probability is not finite\. {tokens} of {tokens} log-prob"
+    ):
+        step(learner, batch)
+    assert learner.policy_version == 0
+
+
 def test_a_gradient_that_is_not_finite_stops_before_the_step_and_is_named() -> None:
     learner = tiny_learner()
     before = weights_of(learner)

@@ -1,27 +1,25 @@
-"""Policy gradient on groups of episodes: MiniRL, GRPO, CISPO and REINFORCE by their settings."""
+"""Policy gradient on groups of episodes: which of the published ones, its settings say."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.protocol import Experience, LossTerm, Objective
+from steadyrl.algorithms.objective_settings import (
+    CorrectionSettings,
+    MiniRL,
+    NoCorrection,
+    ObjectiveSettings,
+    corrects_mismatch,
+    make_objective,
+)
+from steadyrl.algorithms.protocol import Experience, LossTerm
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
-from steadyrl.objectives import (
-    Aggregation,
-    cispo,
-    group_mean,
-    group_mean_std,
-    grpo,
-    leave_one_out,
-    minirl,
-    reinforce,
-)
+from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
 from steadyrl.records.settings import Settings
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
@@ -29,55 +27,6 @@ from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
 
-
-class MiniRL(Settings):
-    """arXiv:2512.01374, equation 7."""
-
-    name: Literal["minirl"] = "minirl"
-
-    clip_low: float = Field(0.2, gt=0)
-    """Tokens with A < 0 stop at a ratio below 1 - clip_low. `.inf` switches it off."""
-
-    clip_high: float = Field(0.27, gt=0)
-    """Tokens with A > 0 stop at a ratio above 1 + clip_high. `.inf` switches it off."""
-
-    weight_cap: float = Field(5.0, gt=0)
-    """Upper bound of the weight pi_theta / mu_old. `.inf` switches it off."""
-
-    correct_mismatch: bool = True
-    """False: the ablation without train-inference importance sampling."""
-
-
-class GRPO(Settings):
-    """arXiv:2402.03300, as written in arXiv:2512.01374, appendix A."""
-
-    name: Literal["grpo"] = "grpo"
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.27, gt=0)
-
-
-class CISPO(Settings):
-    """arXiv:2506.13585, as written in arXiv:2512.01374, appendix A."""
-
-    name: Literal["cispo"] = "cispo"
-    clip_low: float = Field(0.2, gt=0)
-    clip_high: float = Field(0.27, gt=0)
-
-
-class Reinforce(Settings):
-    """A log pi, without any correction."""
-
-    name: Literal["reinforce"] = "reinforce"
-
-
-ObjectiveSettings = Annotated[MiniRL | GRPO | CISPO | Reinforce, Field(discriminator="name")]
-
-OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    "minirl": minirl,
-    "grpo": grpo,
-    "cispo": cispo,
-    "reinforce": reinforce,
-}
 ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "group_mean": group_mean,
     "group_mean_std": group_mean_std,
@@ -89,6 +38,9 @@ class PolicyGradientSettings(Settings):
     """What to sample for each optimiser step, and how to credit and sum it."""
 
     objective: ObjectiveSettings = MiniRL()
+
+    correction: CorrectionSettings = NoCorrection()
+    """Weights of the training-inference discrepancy, for objectives that do not read it."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean"
     """Baseline of each episode's reward within its group."""
@@ -112,7 +64,7 @@ class PolicyGradientSettings(Settings):
     """Turns after which an episode is cut short."""
 
     @model_validator(mode="after")
-    def _groups_can_be_compared(self) -> "PolicyGradientSettings":
+    def _combination_means_something(self) -> "PolicyGradientSettings":
         if self.group_size == 1:
             raise ValueError(
                 f"group_size is 1, but the advantage {self.advantage!r} compares the episodes of a "
@@ -123,13 +75,14 @@ class PolicyGradientSettings(Settings):
                 f"aggregation is {self.aggregation.value!r} and constant_length is "
                 f"{self.constant_length}. Set aggregation 'constant' and its length, or neither."
             )
+        if corrects_mismatch(self.objective) and not isinstance(self.correction, NoCorrection):
+            raise ValueError(
+                f"correction is {self.correction.name!r}, but the objective "
+                f"{self.objective.name!r} weighs tokens by pi_theta / mu_old already, so the "
+                "discrepancy would count twice. Set correction 'none', or choose an objective "
+                "that reads pi_theta / pi_old alone, such as 'grpo'."
+            )
         return self
-
-
-def make_objective(settings: ObjectiveSettings) -> Objective:
-    """The objective as a function of token terms alone."""
-    options = settings.model_dump(exclude={"name"})
-    return partial(OBJECTIVES[settings.name], **options)
 
 
 class PolicyGradient:
@@ -147,7 +100,7 @@ class PolicyGradient:
         seed: int,
     ) -> None:
         self._settings = settings
-        self._objective = make_objective(settings.objective)
+        self._objective = make_objective(settings.objective, settings.correction)
         self._environment = environment
         self._tokenizer = tokenizer
         self._sampling = sampling

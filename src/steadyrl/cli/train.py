@@ -33,7 +33,7 @@ class Shortcuts:
     """What changes several settings of a recipe at once. Options of single settings come on top."""
 
     algorithm: PublishedName | None = None
-    """Objective, advantage and aggregation as published under this name."""
+    """Objective, correction, advantage and aggregation as published under this name."""
 
     checkpoint: str | None = None
     """Train this Hugging Face checkpoint instead of the recipe's model."""
@@ -67,14 +67,18 @@ def train_command(arguments: list[str], console: Console) -> None:
         with ExitStack() as stack:
             folder = resume_run(path, [_view(stack, console)])
     else:
-        config, path = _described(arguments)
+        config, path = described(arguments)
         with ExitStack() as stack:
             folder = start_run(config, path, [_view(stack, console)])
     _close(folder, console)
 
 
-def _described(arguments: list[str]) -> tuple[RunConfig, Path]:
-    """The configuration and the run folder that the command line describes."""
+def described(arguments: list[str]) -> tuple[RunConfig, Path]:
+    """The configuration and the run folder that a command line describes.
+
+    Raises:
+        UserError: it names no recipe, or one whose settings are not valid.
+    """
     if not arguments or arguments[0].startswith("-"):
         raise UserError(
             "'steadyrl train' needs a recipe's name or a YAML file first. 'steadyrl recipes' lists "
@@ -95,7 +99,7 @@ def _taking(shortcuts: Shortcuts, recipe: RunConfig, name: str) -> RunConfig:
     changes = recipe.model_dump()
     if shortcuts.algorithm is not None:
         changes["policy_gradient"] |= PUBLISHED[shortcuts.algorithm].model_dump(
-            include={"objective", "advantage", "aggregation", "constant_length"}
+            include={"objective", "correction", "advantage", "aggregation", "constant_length"}
         )
     if shortcuts.checkpoint is not None:
         changes["model"] = Pretrained(path=shortcuts.checkpoint).model_dump()

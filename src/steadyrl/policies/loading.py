@@ -41,8 +41,8 @@ class SmallTransformer(Settings):
     def _heads_fit_together(self) -> "SmallTransformer":
         if self.heads % self.kv_heads:
             raise ValueError(
-                f"heads is {self.heads} and kv_heads is {self.kv_heads}. Set heads to a multiple of "
-                "kv_heads, so that each of these serves as many heads."
+                f"heads is {self.heads} and kv_heads is {self.kv_heads}. Set heads to a multiple "
+                "of kv_heads, so that each of these serves as many heads."
             )
         if self.head_dim % 2:
             raise ValueError(
@@ -63,6 +63,15 @@ class SmallMoE(SmallTransformer):
 
     expert_width: int = Field(64, ge=8)
     """Inner width of each expert."""
+
+    @model_validator(mode="after")
+    def _experts_suffice(self) -> "SmallMoE":
+        if self.experts_per_token > self.experts:
+            raise ValueError(
+                f"experts_per_token is {self.experts_per_token}, but there are {self.experts} "
+                "experts. Raise experts or lower experts_per_token."
+            )
+        return self
 
 
 class SmallDense(SmallTransformer):

@@ -9,6 +9,7 @@ answer and often samples a wrong one. MiniRL sharpens it, with FP8 rounding in t
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
+from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import SmallMoE
@@ -25,17 +26,17 @@ def arithmetic_demo() -> RunConfig:
         model=SmallMoE(),
         environment=ArithmeticSettings(operands=4),
         cold_start=ColdStart(
-            teacher=ArithmeticTeacherSettings(style="results", error_rate=0.25),
-            steps=1400,
+            teacher=ArithmeticTeacherSettings(style=Style.RESULTS, error_rate=0.25),
+            steps=800,
             batch_size=128,
-            optimizer=OptimizerSettings(learning_rate=2e-3, schedule="cosine", warmup_steps=20),
+            optimizer=OptimizerSettings(learning_rate=3e-3, schedule="cosine", warmup_steps=20),
         ),
         policy_gradient=PolicyGradientSettings(prompts=64, group_size=8),
-        steps=400,
+        steps=150,
         sampling=Sampling(max_new_tokens=16),
         engine=EngineSettings(numerics=Numerics.FP8),
-        optimizer=OptimizerSettings(learning_rate=2e-4),
+        optimizer=OptimizerSettings(learning_rate=6e-4, schedule="linear", warmup_steps=10),
         evaluation=EvaluationSettings(tasks=256, samples=4),
-        evaluate_every=50,
+        evaluate_every=25,
         journal=JournalSettings(checkpoint_every=100),
     )

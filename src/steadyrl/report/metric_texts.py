@@ -58,6 +58,15 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OUTCOME,
     ),
+    "score_pass_at_k": MetricText(
+        title="Held-out pass@k",
+        meaning=(
+            "Share of held-out tasks that at least one of k answers solves. Healthy: it keeps up "
+            "with the score. Trouble: it falls while the score rises, as variety is lost."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
     "reward": MetricText(
         title="Training reward",
         meaning=(
@@ -93,6 +102,12 @@ METRIC_TEXTS = {
             "Trouble: a jump up to the token budget, where answers are cut off, or a fall to "
             "almost nothing."
         ),
+        log_scale=False,
+        group=MetricGroup.POLICY,
+    ),
+    "truncated_fraction": MetricText(
+        title="Cut short",
+        meaning="Share of episodes cut short, mostly by the token budget. Healthy: a few per cent.",
         log_scale=False,
         group=MetricGroup.POLICY,
     ),
@@ -156,7 +171,7 @@ METRIC_TEXTS = {
         title="Staleness",
         meaning=(
             "By how many weight versions the trainer is ahead of the engine that wrote the tokens. "
-            "0 when rollout and training take turns; otherwise it should keep within the set bound."
+            "0 with one gradient step per rollout, (N - 1) / 2 with N; it should not change."
         ),
         log_scale=False,
         group=MetricGroup.CORRECTION,
@@ -235,6 +250,12 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OPTIMISATION,
     ),
+    "gradient_steps": MetricText(
+        title="Gradient steps",
+        meaning="Optimiser steps taken on the step's rollout: one for each of its mini-batches.",
+        log_scale=False,
+        group=MetricGroup.OPTIMISATION,
+    ),
     "rollout_tokens_per_second": MetricText(
         title="Rollout speed",
         meaning=(
@@ -265,8 +286,8 @@ METRIC_TEXTS = {
     "seconds": MetricText(
         title="Time a step",
         meaning=(
-            "Wall time of the step in seconds. It should follow the response length; look "
-            "for evaluations, checkpoints or other work on the machine under a spike."
+            "Wall time of rollout, scoring and updates in seconds; evaluations are not in it. It "
+            "should follow the response length; look for other work on the machine under a spike."
         ),
         log_scale=False,
         group=MetricGroup.SPEED,

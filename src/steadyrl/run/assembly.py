@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.policy_gradient import MiniRL, PolicyGradient, PolicyGradientSettings
-from steadyrl.algorithms.policy_gradient import Reinforce as ReinforceSettings
+from steadyrl.algorithms.objective_settings import CISPO, DPPO, GRPO, DualClip, MiniRL
+from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -163,8 +163,18 @@ def _reinforcement(
 
 
 def _bounds(settings: PolicyGradientSettings) -> Bounds:
+    """The bounds that the objective puts on single tokens; GSPO's are on whole responses."""
     objective = settings.objective
-    if isinstance(objective, ReinforceSettings):
-        return Bounds()
-    cap = objective.weight_cap if isinstance(objective, MiniRL) else None
-    return Bounds(clip_low=objective.clip_low, clip_high=objective.clip_high, weight_cap=cap)
+    match objective:
+        case MiniRL():
+            return Bounds(
+                clip_low=objective.clip_low,
+                clip_high=objective.clip_high,
+                weight_cap=objective.weight_cap,
+            )
+        case GRPO() | CISPO() | DualClip():
+            return Bounds(clip_low=objective.clip_low, clip_high=objective.clip_high)
+        case DPPO():
+            return Bounds(weight_cap=objective.weight_cap)
+        case _:
+            return Bounds()

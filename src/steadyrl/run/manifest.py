@@ -50,7 +50,7 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The commit of the source this runs from, with a mark when it was changed; None if unknown."""
-    source = Path(__file__).parent
+    source = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(source), *arguments]

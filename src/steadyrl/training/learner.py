@@ -187,7 +187,11 @@ class LocalLearner:
         if settings.measure_skipped:
             with torch.no_grad():
                 for rows in _plan(batch, ~learned, settings.micro_batch_tokens):
-                    yield 0.0, self._token_terms(batch.rows(rows))[1]
+                    token_terms, tokens = self._token_terms(batch.rows(rows))
+                    if bool(tokens.logprobs.isnan().any()):
+                        detail = self._worst_token(token_terms)
+                        raise _non_finite("a log-probability", step, detail)
+                    yield 0.0, tokens
 
     def _token_terms(self, micro: TokenBatch) -> tuple[TokenTerms, TokenMeasurements]:
         """The objective's input for a micro-batch, and what was measured on the way."""

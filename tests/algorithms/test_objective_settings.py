@@ -1,0 +1,132 @@
+"""Settings of objectives and corrections, and the functions that they become."""
+
+import math
+import pickle
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from steadyrl.algorithms.objective_settings import (
+    CORRECTIONS,
+    DPPO,
+    GRPO,
+    GSPO,
+    OBJECTIVES,
+    CorrectionSettings,
+    DualClip,
+    GSPOToken,
+    Masking,
+    MiniRL,
+    NoCorrection,
+    ObjectiveSettings,
+    Truncation,
+    make_objective,
+)
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.objectives import (
+    Divergence,
+    MismatchLevel,
+    TokenTerms,
+    dppo,
+    dual_clip,
+    grpo,
+    gspo,
+    gspo_token,
+    masked_mismatch,
+    truncated_mismatch,
+)
+
+
+@pytest.fixture
+def terms() -> TokenTerms:
+    """Tokens on every side of all bounds."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise() -> torch.Tensor:
+        return torch.randn(4, 9, generator=generator, dtype=torch.float64)
+
+    old = -noise().abs() - 1
+    return TokenTerms(
+        logprobs=old + 0.5 * noise(),
+        old_logprobs=old,
+        rollout_logprobs=old + noise(),
+        advantages=noise(),
+        loss_mask=noise() > -0.5,
+    )
+
+
+BOUNDS = {"clip_low": 0.1, "clip_high": 0.4}
+
+
+def test_objective_settings_reach_their_functions(terms: TokenTerms) -> None:
+    region = {"threshold": 0.02, "weight_cap": 2.0}
+    pairs = [
+        (GSPO(), gspo(terms)),
+        (GSPO(**BOUNDS), gspo(terms, **BOUNDS)),
+        (GSPOToken(clip_low=0.3, clip_high=0.3), gspo_token(terms, clip_low=0.3, clip_high=0.3)),
+        (DualClip(), dual_clip(terms)),
+        (DualClip(**BOUNDS, ratio_cap=1.5), dual_clip(terms, **BOUNDS, ratio_cap=1.5)),
+        (DPPO(), dppo(terms)),
+        (DPPO(divergence=Divergence.KL, **region), dppo(terms, divergence=Divergence.KL, **region)),
+    ]
+    values = [make_objective(settings)(terms) for settings, _ in pairs]
+    for value, (_, expected) in zip(values, pairs, strict=True):
+        assert torch.equal(value, expected)
+    assert len({tuple(value.flatten().tolist()) for value in values}) == len(pairs)
+
+
+def test_every_name_has_a_function_and_every_function_a_name() -> None:
+    def names(settings: object) -> set[str]:
+        return set(TypeAdapter(settings).json_schema()["discriminator"]["mapping"])
+
+    assert names(ObjectiveSettings) == set(OBJECTIVES)
+    assert names(CorrectionSettings) == set(CORRECTIONS) | {"none"}
+
+
+@pytest.mark.parametrize("level", MismatchLevel)
+def test_corrections_multiply_the_objective(terms: TokenTerms, level: MismatchLevel) -> None:
+    plain = grpo(terms, **BOUNDS)
+    truncation, masking = Truncation(level=level, cap=1.3), Masking(level=level, low=0.7, high=1.4)
+    expected = plain * truncated_mismatch(terms, level=level, cap=1.3)
+    assert torch.equal(make_objective(GRPO(**BOUNDS), truncation)(terms), expected)
+    expected = plain * masked_mismatch(terms, level=level, low=0.7, high=1.4)
+    assert torch.equal(make_objective(GRPO(**BOUNDS), masking)(terms), expected)
+    assert torch.equal(make_objective(GRPO(**BOUNDS), NoCorrection())(terms), plain)
+
+
+def test_a_corrected_objective_travels_between_processes(terms: TokenTerms) -> None:
+    objective = make_objective(GRPO(), Truncation())
+    assert torch.equal(pickle.loads(pickle.dumps(objective))(terms), objective(terms))
+
+
+@pytest.mark.parametrize("objective", [MiniRL(), DPPO()])
+def test_a_mismatch_is_not_corrected_twice(objective: MiniRL | DPPO) -> None:
+    message = (
+        rf"correction is 'truncation', but the objective '{objective.name}' weighs tokens by .* "
+        "Set correction 'none', or choose an objective .* 'grpo'"
+    )
+    with pytest.raises(ValidationError, match=message):
+        PolicyGradientSettings(objective=objective, correction=Truncation())
+
+
+def test_the_ablation_of_minirl_may_be_corrected() -> None:
+    objective = MiniRL(correct_mismatch=False)
+    settings = PolicyGradientSettings(objective=objective, correction=Masking())
+    assert settings.correction == Masking(low=0.5, high=5.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2.0, 2.0), (3.0, 1.0)])
+def test_a_mask_that_leaves_nothing_is_refused(low: float, high: float) -> None:
+    message = rf"low is {low} and high is {high}, so every token would be masked. Set low below"
+    with pytest.raises(ValidationError, match=message):
+        Masking(low=low, high=high)
+
+
+def test_bounds_are_switched_off_by_infinity(terms: TokenTerms) -> None:
+    off = {"clip_low": math.inf, "clip_high": math.inf}
+    ratio = grpo(terms, **off)
+    assert torch.equal(make_objective(DualClip(**off, ratio_cap=math.inf))(terms), ratio)
+    mismatch = truncated_mismatch(terms, cap=math.inf)
+    masking = Masking(low=0.0, high=math.inf)
+    assert torch.equal(make_objective(GRPO(**off), masking)(terms), ratio * mismatch)

@@ -1,0 +1,154 @@
+"""Our losses against verl's, on the tokens and answers that benchmarks/objective_vectors.py wrote.
+
+verl 0.9.1 and this package were written apart; where they differ, the test says in what.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from steadyrl.objectives import (
+    Aggregation,
+    Divergence,
+    MismatchLevel,
+    TokenTerms,
+    aggregate,
+    cispo,
+    dppo,
+    dual_clip,
+    group_mean,
+    group_mean_std,
+    grpo,
+    gspo,
+    gspo_token,
+    leave_one_out,
+    masked_mismatch,
+    token_weights,
+    truncated_mismatch,
+)
+
+RECORD: dict[str, Any] = json.loads(
+    (Path(__file__).parent / "vectors" / "verl.json").read_text(encoding="utf-8")
+)
+# verl's mean over all tokens is our TOKEN_MEAN, and its horizon of 6 positions our constant length.
+AGGREGATIONS = {
+    "token-mean": Aggregation.TOKEN_MEAN,
+    "seq-mean-token-mean": Aggregation.LENGTH_NORM,
+    "seq-mean-token-sum": Aggregation.TOKEN_SUM,
+    "seq-mean-token-sum-norm": Aggregation.CONSTANT,
+}
+OBJECTIVES: dict[str, Callable[..., Tensor]] = {
+    "grpo": grpo,
+    "dapo": grpo,
+    "dr_grpo": grpo,
+    "dual_clip": dual_clip,
+    "gspo": gspo,
+    "cispo": cispo,
+    "dppo_tv": partial(dppo, divergence=Divergence.TOTAL_VARIATION),
+    "dppo_kl": partial(dppo, divergence=Divergence.KL),
+}
+
+
+def recorded(name: str) -> Tensor:
+    return torch.tensor(RECORD["inputs"][name])
+
+
+@pytest.fixture
+def terms() -> TokenTerms:
+    return TokenTerms(
+        logprobs=recorded("logprobs").requires_grad_(),
+        old_logprobs=recorded("old_logprobs"),
+        rollout_logprobs=recorded("rollout_logprobs"),
+        advantages=recorded("advantages"),
+        loss_mask=recorded("loss_mask"),
+    )
+
+
+def options(name: str) -> dict[str, float]:
+    """Our names of what verl was asked with."""
+    given = RECORD["losses"][name]["options"]
+    low, high = given["clip_ratio_low"], given["clip_ratio_high"]
+    match name:
+        case "dppo_tv" | "dppo_kl":
+            return {"threshold": high, "weight_cap": given["clip_ratio_c"]}
+        case "dual_clip":
+            return {"clip_low": low, "clip_high": high, "ratio_cap": given["clip_ratio_c"]}
+        case _:
+            return {"clip_low": low, "clip_high": high}
+
+
+def loss_and_gradient(terms: TokenTerms, name: str, objective: Tensor) -> tuple[float, Tensor]:
+    aggregation = AGGREGATIONS[RECORD["losses"][name]["aggregation"]]
+    length = terms.loss_mask.shape[1] if aggregation is Aggregation.CONSTANT else None
+    weights = token_weights(
+        terms.loss_mask, recorded("group_ids"), aggregation, constant_length=length
+    )
+    loss = aggregate(objective, weights)
+    (gradient,) = torch.autograd.grad(loss, terms.logprobs)
+    return loss.item(), gradient
+
+
+def test_every_recorded_loss_is_compared() -> None:
+    assert set(OBJECTIVES) == set(RECORD["losses"])
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_loss_and_gradient_are_those_of_verl(terms: TokenTerms, name: str) -> None:
+    loss, gradient = loss_and_gradient(terms, name, OBJECTIVES[name](terms, **options(name)))
+    answer = RECORD["losses"][name]
+    assert loss == pytest.approx(answer["loss"], abs=1e-6)
+    torch.testing.assert_close(gradient, torch.tensor(answer["gradient"]), rtol=0, atol=1e-6)
+    # Clipping is on in some rows and off in others, or the comparison would say little.
+    stopped = (gradient == 0) & terms.loss_mask
+    assert name == "cispo" or 0 < stopped.sum() < terms.loss_mask.sum()
+
+
+def test_gspo_of_verl_is_the_token_variant(terms: TokenTerms) -> None:
+    objective = gspo_token(terms, **options("gspo"))
+    _, gradient = loss_and_gradient(terms, "gspo", objective)
+    recorded_gradient = torch.tensor(RECORD["losses"]["gspo"]["gradient"])
+    torch.testing.assert_close(gradient, recorded_gradient, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "weigh"),
+    [
+        ("token_truncated", partial(truncated_mismatch, cap=1.2)),
+        ("token_masked", partial(masked_mismatch, low=0.8, high=1.3)),
+        (
+            "sequence_truncated",
+            partial(truncated_mismatch, level=MismatchLevel.SEQUENCE_PRODUCT, cap=1.2),
+        ),
+        (
+            "sequence_masked",
+            partial(masked_mismatch, level=MismatchLevel.SEQUENCE_PRODUCT, low=0.4, high=2.5),
+        ),
+    ],
+)
+def test_weights_of_the_mismatch_are_those_of_verl(
+    terms: TokenTerms, name: str, weigh: Callable[[TokenTerms], Tensor]
+) -> None:
+    expected = torch.tensor(RECORD["weights"][name])
+    torch.testing.assert_close(weigh(terms), expected, rtol=0, atol=1e-6)
+
+
+def test_masked_geometric_means_are_the_responses_that_verl_rejects(terms: TokenTerms) -> None:
+    # verl takes rejected responses out of the loss's denominators as well; we leave them in.
+    level = MismatchLevel.SEQUENCE_GEOMETRIC_MEAN
+    weights = masked_mismatch(terms, level=level, low=0.9, high=1.1)
+    kept = (weights != 0).tolist()
+    assert kept == torch.tensor(RECORD["weights"]["geometric_mean_kept"]).bool().tolist()
+
+
+@pytest.mark.parametrize("estimator", [group_mean, group_mean_std, leave_one_out])
+def test_advantages_are_those_of_verl(estimator: Callable[..., Tensor]) -> None:
+    # verl accumulates in float32.
+    got = estimator(recorded("rewards"), recorded("group_ids"))
+    expected = torch.tensor(RECORD["advantages"][estimator.__name__])
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
