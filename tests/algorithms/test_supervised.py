@@ -1,5 +1,6 @@
 """The supervised cold start."""
 
+import numpy as np
 import pytest
 import torch
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
@@ -8,7 +9,7 @@ from steadyrl.algorithms.supervised import Supervised
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
-from steadyrl.environments.protocol import Split
+from steadyrl.environments.protocol import Split, Task
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy
 from steadyrl.records.token_batch import TokenBatch
@@ -56,6 +57,24 @@ def test_mistakes_of_the_teacher_are_a_function_of_step_and_seed() -> None:
     assert tokens(2) == tokens(2)
     assert tokens(2) != tokens(2, seed=4)
     assert tokens(2) != collect(algorithm(), 2).tokens.tolist()
+
+
+class Dice:
+    """A teacher who writes down what was thrown."""
+
+    def demonstrate(self, task: Task, generator: np.random.Generator) -> str:
+        return str(generator.integers(10**9))
+
+
+def test_every_demonstration_draws_its_own_random_numbers() -> None:
+    subject = Supervised(
+        teacher=Dice(), environment=ENVIRONMENT, tokenizer=TOKENIZER, batch_size=4, seed=3
+    )
+    thrown = []
+    for step in range(3):
+        batch = collect(subject, step)
+        thrown += [TOKENIZER.decode(batch.tokens[row][batch.loss_mask[row]]) for row in range(4)]
+    assert len(set(thrown)) == 12
 
 
 def test_the_loss_is_the_mean_negative_log_likelihood_of_demonstrated_tokens(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steadyrl.algorithms.objective_settings import GRPO
+from steadyrl.algorithms.objective_settings import GRPO, Masking
 from steadyrl.cli.main import main
 from steadyrl.cli.train import described
 from steadyrl.policies.loading import Pretrained, SmallMoE
@@ -122,6 +122,15 @@ def test_an_algorithm_is_what_was_published_under_its_name_with_single_options_o
     assert settings.group_size == recipe.policy_gradient.group_size
     assert config.model_copy(update={"policy_gradient": recipe.policy_gradient}) == recipe
     assert path == Path("runs/demo")
+
+
+def test_an_algorithm_brings_its_correction() -> None:
+    config, _ = described(["demo", "--algorithm", "icepop"])
+    assert config.policy_gradient.correction == Masking(low=0.5, high=5.0)
+
+    changes = ["--policy-gradient.correction.high", "4.0"]
+    config, _ = described(["demo", "--algorithm", "icepop", *changes])
+    assert config.policy_gradient.correction == Masking(low=0.5, high=4.0)
 
 
 def test_a_checkpoint_takes_the_place_of_the_model() -> None:

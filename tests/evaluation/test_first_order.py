@@ -12,7 +12,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from steadyrl.evaluation.first_order import (
     Estimator,
-    FirstOrderError,
     all_responses,
     exact_errors,
     policy_terms,
@@ -20,9 +19,11 @@ from steadyrl.evaluation.first_order import (
     sequence_level,
     token_level,
 )
+from steadyrl.evaluation.gradient_error import FirstOrderError
 from steadyrl.objectives import Aggregation, TokenTerms, grpo, reinforce
 from steadyrl.policies.loading import SmallDense, load_tokenizer
 from steadyrl.policies.policy import Policy
+from steadyrl.records.errors import UserError
 from steadyrl.records.token_batch import TokenBatch
 
 VOCABULARY, LENGTH = 3, 4
@@ -230,3 +231,86 @@ def test_sampled_errors_agree_with_the_exact_ones_within_their_intervals() -> No
     token = sampled["token"].relative_error
     assert token.low > 0  # tells the error from 0
     assert token.high - token.low < 0.5 * token.value
+
+
+def test_a_sample_without_discrepancy_has_no_error_and_no_width() -> None:
+    policy = small_policy(0)
+    sample = drawn(enumerated(policy, 2), 300, seed=1)
+    error = sampled_errors(policy, sample, {"token": ESTIMATORS["token"]}, blocks=6)["token"]
+    assert error.relative_error.high < 1e-4
+    assert error.cosine.low > 1 - 1e-4
+
+
+def test_intervals_widen_with_confidence_and_narrow_with_the_sample() -> None:
+    policy = small_policy(0)
+    batch = enumerated(perturbed(policy, 0.15), 2)
+
+    def width(count: int, confidence: float) -> float:
+        errors = sampled_errors(
+            policy,
+            drawn(batch, count, seed=3),
+            {"token": ESTIMATORS["token"]},
+            blocks=16,
+            confidence=confidence,
+        )
+        return errors["token"].norm_ratio.high - errors["token"].norm_ratio.low
+
+    assert width(1000, 0.99) > width(1000, 0.9) > 0
+    # Of the standard normal distribution: 2.576 and 1.645 standard deviations.
+    assert width(1000, 0.99) / width(1000, 0.9) == pytest.approx(2.576 / 1.645, rel=0.02)
+    assert width(4000, 0.9) < 0.75 * width(1000, 0.9)
+
+
+def test_a_group_is_never_split_between_blocks() -> None:
+    # Each response stands twice in its group, once with 30 more than its reward and once with 30
+    # less: that cancels where both are in one block, and drowns the rewards where they are not.
+    policy = small_policy(0)
+    half = drawn(enumerated(perturbed(policy, 0.1), 2), 200, seed=5)
+    both = half.rows(torch.arange(200).repeat(2))
+    shift = torch.tensor([30.0] * 200 + [-30.0] * 200, dtype=torch.float64).unsqueeze(1)
+    shifted = replace(both, advantages=both.advantages + shift * both.loss_mask)
+    token = {"token": ESTIMATORS["token"]}
+    plain = sampled_errors(policy, half, token, blocks=8)["token"]
+    assert torch.equal(shifted.group_ids[:200], shifted.group_ids[200:])
+    grouped = sampled_errors(policy, shifted, token, blocks=8)["token"]
+    assert grouped.norm_ratio.low == pytest.approx(plain.norm_ratio.low, rel=1e-3)
+    assert grouped.norm_ratio.high == pytest.approx(plain.norm_ratio.high, rel=1e-3)
+    with pytest.raises(UserError, match=r"'(J_seq|token)' cannot be told from 0, .* Sample more"):
+        sampled_errors(policy, replace(shifted, group_ids=torch.arange(400)), token, blocks=8)
+
+
+@pytest.mark.parametrize("blocks", [2, 9])
+def test_blocks_that_give_no_interval_are_refused(blocks: int) -> None:
+    policy = small_policy(0)
+    sample = drawn(enumerated(policy, 2), 8, seed=1)
+    with pytest.raises(UserError, match=rf"blocks is {blocks}, for 8 groups .* Set it from 3 to"):
+        sampled_errors(policy, sample, ESTIMATORS, blocks=blocks)
+
+
+def test_an_estimator_without_gradient_is_refused_by_name() -> None:
+    terms, logits = tabular_terms(0.1)
+    nothing = {"nothing": Estimator(objective=lambda given: 0.0 * given.logprobs)}
+    with pytest.raises(UserError, match=r"The gradient of 'nothing' cannot be told from 0"):
+        exact_errors(terms, [logits], nothing)
+
+
+def test_a_batch_that_no_engine_sampled_is_refused() -> None:
+    batch = all_responses(PROMPT, range(VOCABULARY), 2)
+    with pytest.raises(UserError, match=r"has no rollout_logprobs. Give a batch that an engine"):
+        policy_terms(small_policy(0), batch)
+
+
+def test_aggregations_that_are_a_constant_times_another_are_refused() -> None:
+    with pytest.raises(UserError, match=r"got 'token_mean'.* 'token_sum' times a constant"):
+        Estimator(objective=token_level, aggregation=Aggregation.TOKEN_MEAN)
+
+
+def test_old_log_probabilities_are_those_of_the_policy_unless_the_batch_has_its_own() -> None:
+    policy = small_policy(0)
+    batch = enumerated(policy, 2)
+    terms = policy_terms(policy, batch)
+    assert torch.equal(terms.old_logprobs, terms.logprobs.detach())
+    other = torch.full(batch.tokens.shape, -0.5)
+    stale = policy_terms(policy, replace(batch, old_logprobs=other))
+    assert torch.equal(stale.old_logprobs, other)
+    assert torch.equal(stale.logprobs.detach(), terms.logprobs.detach())

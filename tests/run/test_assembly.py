@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from steadyrl.algorithms.objective_settings import CISPO, GRPO, MiniRL, Reinforce
+from steadyrl.algorithms.objective_settings import (
+    CISPO,
+    DPPO,
+    GRPO,
+    GSPO,
+    DualClip,
+    MiniRL,
+    Reinforce,
+)
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
@@ -52,6 +60,9 @@ def test_trainer_scores_at_the_temperature_that_the_engine_samples_at() -> None:
         (MiniRL(weight_cap=3.0), Bounds(clip_low=0.2, clip_high=0.27, weight_cap=3.0)),
         (GRPO(clip_low=0.1), Bounds(clip_low=0.1, clip_high=0.27)),
         (CISPO(clip_high=0.5), Bounds(clip_low=0.2, clip_high=0.5)),
+        (DualClip(clip_high=0.5), Bounds(clip_low=0.2, clip_high=0.5)),
+        (DPPO(weight_cap=7.0), Bounds(weight_cap=7.0)),
+        (GSPO(), Bounds()),  # of whole responses: not the bounds of a token
         (Reinforce(), Bounds()),
     ],
 )

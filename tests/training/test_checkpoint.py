@@ -227,13 +227,15 @@ def test_the_latest_checkpoint_is_the_furthest_place_not_the_last_name(
 
 
 def test_old_checkpoints_are_dropped_and_what_a_kill_left(saved: Path, tmp_path: Path) -> None:
-    folder = folder_with(tmp_path, ["cold_start-000009", "rl-000002", "rl-000004"])
+    names = ["cold_start-000008", "cold_start-000009", "rl-000001", "rl-000002", "rl-000004"]
+    folder = folder_with(tmp_path, names)
     for leftover in (".rl-000006.draft", ".cold_start-000003.doomed"):
         (folder.checkpoints / leftover).mkdir()
         (folder.checkpoints / leftover / "model.safetensors").write_text("half")
     drop_old_checkpoints(folder, keep=2)
 
-    assert {path.name for path in folder.checkpoints.iterdir()} == {"rl-000002", "rl-000004"}
+    kept = {path.name for path in folder.checkpoints.iterdir()}
+    assert kept == {"cold_start-000009", "rl-000002", "rl-000004"}
 
 
 def test_a_draft_is_no_checkpoint_and_is_overwritten(saved: Path, tmp_path: Path) -> None:

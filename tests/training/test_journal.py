@@ -139,6 +139,16 @@ def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path, start: Place, ke
     }
 
 
+def test_a_run_that_begins_anew_forgets_its_first_evaluation(tmp_path: Path) -> None:
+    stages = [stage("rl", 5)]
+    for _ in range(2):  # the second time after a kill before the first checkpoint
+        journal = Journal(RunFolder(tmp_path), JournalSettings(), stages, BEGINNING)
+        journal.record(stages[0], 0, {}, (), Accuracy(groups=(GROUP,)))
+        journal.close()
+
+    assert places(tmp_path) == [("rl", 0)]
+
+
 def test_a_row_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
     write_steps(journal_in(tmp_path))
     metrics = RunFolder(tmp_path).metrics

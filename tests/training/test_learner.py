@@ -280,6 +280,13 @@ def test_r3_uses_the_routing_of_the_engine_in_scoring_and_update(budget: int) ->
     assert policy_metrics(measured, Bounds())["routing_disagreement_any_layer"] == 0
 
 
+def test_r3_on_sampled_tokens_without_routing_is_refused() -> None:
+    learner = tiny_learner(replay=RoutingReplay.R3)
+    batch = replace(sampled_batch(learner.policy), rollout_routing=None)
+    with pytest.raises(RuntimeError, match="the engine recorded none"):
+        learner.update([term_on(batch)], step=0, steps=1)
+
+
 def test_without_replay_trainer_and_engine_route_some_tokens_differently() -> None:
     learner = tiny_learner()
     batch = sampled_batch(learner.policy)
@@ -328,8 +335,8 @@ def test_r2_changes_nothing_at_unchanged_weights() -> None:
 
 
 @pytest.mark.parametrize("replay", RoutingReplay)
-def test_rows_that_were_never_routed_run_under_every_replay(replay: RoutingReplay) -> None:
-    batch = made_up_batch()
+def test_rows_that_no_engine_sampled_run_under_every_replay(replay: RoutingReplay) -> None:
+    batch = replace(made_up_batch(), rollout_logprobs=None)
 
     assert (
         largest_difference(step(tiny_learner(replay=replay), batch), step(tiny_learner(), batch))

@@ -57,6 +57,17 @@ def test_tokens_that_no_engine_sampled_have_an_entropy_only() -> None:
     assert policy_metrics(tokens, Bounds()) == pytest.approx({"entropy": 0.3})
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "clipped"), [(0.2, 0.6, (0.25, 0)), (0.6, 0.27, (0, 0.25)), (0.6, 0.6, (0, 0))]
+)
+def test_each_side_is_clipped_at_its_own_bound(
+    low: float, high: float, clipped: tuple[float, float]
+) -> None:
+    metrics = policy_metrics(measured(), Bounds(clip_low=low, clip_high=high))
+
+    assert (metrics["clip_fraction_low"], metrics["clip_fraction_high"]) == clipped
+
+
 def test_clipping_and_truncation_are_measured_where_the_objective_has_bounds() -> None:
     metrics = policy_metrics(measured(), Bounds())
 

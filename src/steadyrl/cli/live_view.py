@@ -85,7 +85,8 @@ class LineView:
         if step % self._every and step != stage.steps and "score" not in row:
             return
         labels = [f"{label} {form.format(row[name])}" for name, label, form in SHOWN if name in row]
-        self._console.print(f"{stage.name} {step}/{stage.steps}  " + "  ".join(labels))
+        line = f"{stage.name} {step}/{stage.steps}  " + "  ".join(labels)
+        self._console.print(line, markup=False, soft_wrap=True)
 
 
 def view_for(console: Console) -> LiveView | LineView:

@@ -65,6 +65,7 @@ class EngineModel:
                     f"Weight {name} has shape {tuple(weights[name].shape)}, the engine's model "
                     f"expects {tuple(target.shape)}."
                 )
+        for name, target in own.items():
             target.copy_(weights[name])
         if self._low is not None:
             self._low.round_weights()

@@ -16,12 +16,12 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steadyrl.evaluation.gradient_error import FirstOrderError, exact_error, jackknife_error
 from steadyrl.objectives import Aggregation, TokenTerms, minirl, token_weights
 from steadyrl.objectives.sequences import log_product
 from steadyrl.policies.policy import Policy
@@ -50,29 +50,6 @@ class Estimator:
                 f"{self.aggregation.value!r}. The others are 'token_sum' times a constant of the "
                 "batch or of the prompt: use that."
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A number and an interval around it, which is of no width where the number is exact."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstOrderError:
-    """A gradient g against the reference g* = grad J_seq."""
-
-    cosine: Estimate
-    """g . g* / (|g| |g*|)."""
-
-    norm_ratio: Estimate
-    """|g| / |g*|."""
-
-    relative_error: Estimate
-    """|g - g*| / |g*|."""
 
 
 def sequence_level(terms: TokenTerms) -> Float[Tensor, "B T"]:
@@ -159,10 +136,7 @@ def exact_errors(
     chances = kept.sum(dim=1, keepdim=True).exp()
     gradients = _gradients(terms, estimators, chances * len(chances), parameters)
     products = gradients @ gradients.T
-    return {
-        name: _error({kind: (x, x, x) for kind, x in _squares(products, i, name).items()})
-        for i, name in enumerate(estimators, start=1)
-    }
+    return {name: exact_error(products, i, name) for i, name in enumerate(estimators, start=1)}
 
 
 def sampled_errors(
@@ -205,9 +179,8 @@ def sampled_errors(
         uniform = torch.ones_like(terms.logprobs[:, :1])
         gradients.append(_gradients(terms, estimators, uniform, parameters))
     products = torch.einsum("ken,lfn->kelf", torch.stack(gradients), torch.stack(gradients))
-    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
     return {
-        name: _error(_jackknife(products, i, name, quantile))
+        name: jackknife_error(products, i, name, confidence=confidence)
         for i, name in enumerate(estimators, start=1)
     }
 
@@ -249,68 +222,3 @@ def _gradient(
         value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
     )
     return torch.cat([gradient.flatten().double() for gradient in gradients])
-
-
-def _squares(products: Float[Tensor, "E E"], i: int, name: str) -> dict[str, float]:
-    """The cosine, and the squares of the other two, from inner products of `_gradients`."""
-    reference, difference = products[0, 0].item(), products[i, i].item()
-    both = reference + products[0, i].item()
-    own = difference + 2 * both - reference
-    if min(reference, own) <= 0:
-        what = name if own <= 0 else "J_seq"
-        raise UserError(
-            f"The gradient of {what!r} cannot be told from 0, so that it has no direction. Sample "
-            "more responses, or check that rewards differ and bounds do not stop every token."
-        )
-    return {
-        "cosine": both / math.sqrt(own * reference),
-        "norm_ratio": own / reference,
-        "relative_error": difference / reference,
-    }
-
-
-def _jackknife(
-    products: Float[Tensor, "K E K E"], i: int, name: str, quantile: float
-) -> dict[str, tuple[float, float, float]]:
-    """Of each number of `_squares`: its estimate and the ends of its interval."""
-    blocks = len(products)
-    center = _squares(_between_blocks(products), i, name)
-    left_out: list[dict[str, float]] = []
-    for block in range(blocks):
-        kept = torch.arange(blocks) != block
-        left_out.append(_squares(_between_blocks(products[kept][:, :, kept]), i, name))
-    intervals = {}
-    for kind, value in center.items():
-        values = [squares[kind] for squares in left_out]
-        mean = math.fsum(values) / blocks
-        variance = math.fsum((v - mean) ** 2 for v in values) * (blocks - 1) / blocks
-        width = quantile * math.sqrt(variance)
-        intervals[kind] = (value, value - width, value + width)
-    return intervals
-
-
-def _between_blocks(products: Float[Tensor, "K E K E"]) -> Float[Tensor, "E E"]:
-    """The mean over pairs of different blocks."""
-    blocks = len(products)
-    within = products.diagonal(dim1=0, dim2=2).sum(dim=-1)
-    return (products.sum(dim=(0, 2)) - within) / (blocks * (blocks - 1))
-
-
-def _error(found: Mapping[str, tuple[float, float, float]]) -> FirstOrderError:
-    """The numbers of `_squares`, or ends of their intervals, as they are reported."""
-
-    def root(square: float) -> float:
-        return math.sqrt(max(square, 0.0))
-
-    def cosine(value: float) -> float:
-        return min(max(value, -1.0), 1.0)
-
-    def estimate(kind: str, reported: Callable[[float], float]) -> Estimate:
-        value, low, high = (reported(number) for number in found[kind])
-        return Estimate(value=value, low=low, high=high)
-
-    return FirstOrderError(
-        cosine=estimate("cosine", cosine),
-        norm_ratio=estimate("norm_ratio", root),
-        relative_error=estimate("relative_error", root),
-    )

@@ -38,5 +38,5 @@ def arithmetic_demo() -> RunConfig:
         optimizer=OptimizerSettings(learning_rate=6e-4, schedule="linear", warmup_steps=10),
         evaluation=EvaluationSettings(tasks=256, samples=4),
         evaluate_every=25,
-        journal=JournalSettings(checkpoint_every=100),
+        journal=JournalSettings(checkpoint_every=50),
     )

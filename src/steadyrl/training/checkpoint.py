@@ -93,10 +93,15 @@ def read_place(path: Path) -> tuple[int, int]:
 
 
 def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
-    """Removes all but the `keep` newest checkpoints, and what a kill left of others."""
+    """Removes old checkpoints, and what a kill left of others.
+
+    The `keep` newest stay, and of each stage its last: what the next stage began with.
+    """
     whole = sorted((p for p in folder.checkpoints.glob("*") if _is_whole(p)), key=read_place)
+    last_of_stage = {read_place(path)[0]: path for path in whole}
     for path in whole[:-keep]:
-        remove_folder(path)
+        if path not in last_of_stage.values():
+            remove_folder(path)
     for path in folder.checkpoints.glob(".*"):
         shutil.rmtree(path)
 

@@ -22,7 +22,7 @@ class JournalSettings(Settings):
     """Steps between checkpoints. The last step of a stage always has one."""
 
     keep_checkpoints: int = Field(2, ge=1)
-    """Newest checkpoints that are kept."""
+    """Newest checkpoints that are kept. The last one of each stage is kept besides."""
 
     completions_every: int = Field(1, ge=1)
     """Steps between those whose training episodes are written out."""

@@ -189,8 +189,7 @@ class LocalLearner:
                 for rows in _plan(batch, ~learned, settings.micro_batch_tokens):
                     token_terms, tokens = self._token_terms(batch.rows(rows))
                     if bool(tokens.logprobs.isnan().any()):
-                        detail = self._worst_token(token_terms)
-                        raise _non_finite("a log-probability", step, detail)
+                        raise _non_finite("a log-probability", step, self._worst_token(token_terms))
                     yield 0.0, tokens
 
     def _token_terms(self, micro: TokenBatch) -> tuple[TokenTerms, TokenMeasurements]:
@@ -212,6 +211,12 @@ class LocalLearner:
 
     def _score(self, micro: TokenBatch, *, record_routing: bool) -> TokenScores:
         device = self.policy.device
+        sampled = micro.rollout_logprobs is not None
+        if self._replay is RoutingReplay.R3 and sampled and micro.rollout_routing is None:
+            raise RuntimeError(
+                "R3 replays the engine's routing, but the engine recorded none for these tokens. "
+                "Let the engine record routing, or set routing_replay to 'none' or 'r2'."
+            )
         replay = {
             RoutingReplay.NONE: None,
             RoutingReplay.R2: micro.old_routing,
