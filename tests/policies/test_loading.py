@@ -74,6 +74,15 @@ def test_a_twin_differs_in_weights_until_they_are_loaded() -> None:
     assert not twin.training
 
 
+def test_a_twin_changes_its_own_settings_only() -> None:
+    model = load(TINY_MOE)
+    before = model.config._experts_implementation
+    model_from_config(model, torch.float32).set_experts_implementation("eager")
+
+    assert before != "eager"
+    assert model.config._experts_implementation == before
+
+
 def test_bfloat16_is_of_the_weights_and_not_of_the_rotary_frequencies(tmp_path: Path) -> None:
     model = load(TINY_MOE, dtype=torch.bfloat16)
     model.save_pretrained(tmp_path)

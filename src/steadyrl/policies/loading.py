@@ -1,5 +1,6 @@
 """Models and tokenizers from presets and from Hugging Face checkpoints."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -136,7 +137,7 @@ def load_model(
 def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """A model of the same architecture as `model`, whose weights are still to be loaded."""
     with torch.random.fork_rng(devices=[]):
-        twin = type(model)(model.config)
+        twin = type(model)(deepcopy(model.config))  # the twin may change its own settings
     return _with_weights_in(twin, dtype).eval()
 
 
