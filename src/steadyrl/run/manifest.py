@@ -20,7 +20,7 @@ def manifest(seed: int) -> dict[str, Any]:
     return {
         "version": version("steadyrl"),
         "commit": _commit(),
-        "command": ["steadyrl", *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seed": seed,
         "machine": _machine(),
