@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from tests.algorithms.terms import far_apart
 
 from steadyrl.algorithms.objective_settings import (
     CORRECTIONS,
@@ -40,20 +41,7 @@ from steadyrl.objectives import (
 
 @pytest.fixture
 def terms() -> TokenTerms:
-    """Tokens on every side of all bounds."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise() -> torch.Tensor:
-        return torch.randn(4, 9, generator=generator, dtype=torch.float64)
-
-    old = -noise().abs() - 1
-    return TokenTerms(
-        logprobs=old + 0.5 * noise(),
-        old_logprobs=old,
-        rollout_logprobs=old + noise(),
-        advantages=noise(),
-        loss_mask=noise() > -0.5,
-    )
+    return far_apart()
 
 
 BOUNDS = {"clip_low": 0.1, "clip_high": 0.4}

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
@@ -23,7 +24,7 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.protocol import Split
-from steadyrl.objectives import Aggregation, TokenTerms, cispo, grpo, minirl, reinforce
+from steadyrl.objectives import Aggregation, cispo, grpo, minirl, reinforce
 from steadyrl.policies.policy import Policy
 
 ENVIRONMENT = Arithmetic(ArithmeticSettings(operands=3))
@@ -180,23 +181,6 @@ def test_the_one_loss_term_is_the_objective_of_the_settings() -> None:
     assert term.proportional_to_advantage
     terms = far_apart()
     assert torch.equal(term.objective(terms), grpo(terms, clip_low=0.2, clip_high=0.5))
-
-
-def far_apart() -> TokenTerms:
-    """Tokens on every side of the clip bounds and of the cap."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise() -> torch.Tensor:
-        return torch.randn(4, 9, generator=generator, dtype=torch.float64)
-
-    old = -noise().abs() - 1
-    return TokenTerms(
-        logprobs=old + 0.5 * noise(),
-        old_logprobs=old,
-        rollout_logprobs=old + noise(),
-        advantages=noise(),
-        loss_mask=noise() > -0.5,
-    )
 
 
 def test_objective_settings_reach_their_functions() -> None:
