@@ -140,7 +140,8 @@ class _Batch:
         """Computes each distinct prompt once; returns the logits after it for every new row."""
         prompts = [self._requests[number].prompt_ids for number in numbers]
         tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(self._model.device)
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=tokens.device)
+        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=tokens.device)
+        kept, place = ends.unique(return_inverse=True)
         cache = DynamicCache()
         # Padding is on the right: causality alone keeps it from every real token.
         positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
@@ -148,14 +149,12 @@ class _Batch:
             input_ids=tokens,
             position_ids=positions,
             past_key_values=cache,
-            logits_to_keep=(lengths - 1).unique(),
+            logits_to_keep=kept,
         )
         self._cache.admit(cache, source, rows.start)
         if experts is not None:
             self.slots.record(rows, slice(0, tokens.shape[1]), tokens[source], experts[source])
-        kept = torch.searchsorted((lengths - 1).unique(), lengths - 1)
-        last = logits[torch.arange(len(prompts), device=tokens.device), kept]
-        return last[source]
+        return logits[torch.arange(len(prompts), device=tokens.device), place][source]
 
     def _forward(self, **inputs: object) -> tuple[Tensor, Tensor | None]:
         """Logits and, when recorded, the experts that every fed token chose."""

@@ -180,7 +180,7 @@ class LocalLearner:
             micro_weights = weights[rows, : micro.tokens.shape[1]].to(objective.device)
             loss = aggregate(objective, micro_weights)
             if not bool(torch.isfinite(loss)):
-                raise _non_finite("the loss", step, self._worst_token(token_terms))
+                raise _non_finite("the loss", step, _not_finite_count(token_terms))
             loss.backward()
             self.optimizer.gather_gradients()
             yield loss.item(), tokens
@@ -189,7 +189,7 @@ class LocalLearner:
                 for rows in _plan(batch, ~learned, settings.micro_batch_tokens):
                     token_terms, tokens = self._token_terms(batch.rows(rows))
                     if bool(tokens.logprobs.isnan().any()):
-                        raise _non_finite("a log-probability", step, self._worst_token(token_terms))
+                        raise _non_finite("a log-probability", step, _not_finite_count(token_terms))
                     yield 0.0, tokens
 
     def _token_terms(self, micro: TokenBatch) -> tuple[TokenTerms, TokenMeasurements]:
@@ -245,12 +245,6 @@ class LocalLearner:
         torch.nn.utils.clip_grads_with_norm_(masters, limit, norm)
         return norm.item()
 
-    def _worst_token(self, terms: TokenTerms) -> str:
-        bad = terms.loss_mask & ~torch.isfinite(terms.logprobs)
-        return (
-            f" {int(bad.sum())} of {int(terms.loss_mask.sum())} log-probabilities are not finite."
-        )
-
 
 def _plan(batch: TokenBatch, chosen: Bool[Tensor, " B"], budget: int) -> list[Tensor]:
     rows = chosen.nonzero().flatten()
@@ -290,6 +284,11 @@ def _assembled(parts: Sequence[tuple[Tensor, Routing]], batch: TokenBatch) -> Ro
         known[index, :length] = part.known
         fed_tokens[index] = part.fed_tokens
     return Routing(experts=experts, known=known, fed_tokens=fed_tokens)
+
+
+def _not_finite_count(terms: TokenTerms) -> str:
+    bad = terms.loss_mask & ~torch.isfinite(terms.logprobs)
+    return f" {int(bad.sum())} of {int(terms.loss_mask.sum())} log-probabilities are not finite."
 
 
 def _non_finite(what: str, step: int, detail: str) -> NonFiniteError:
