@@ -242,7 +242,7 @@ def test_help_of_a_recipe_shows_every_setting_with_meaning_and_value(steadyrl: S
     assert (
         "Optimiser steps for each rollout: 1 is on-policy, N > 1 off-policy. (default: 1)" in text
     )
-    assert "--engine.numerics {float32,bfloat16,fp8,int8}" in text
+    assert "--engine.numerics {float32,bfloat16,fp8,int8,int4}" in text
     assert "A small Qwen3-MoE with random weights and a character tokenizer." in text
     assert "--cold-start.teacher.error-rate FLOAT Probability that" in text
     documented = set(re.findall(r"--([a-z.-]+)", out))

@@ -20,6 +20,7 @@ from steadyrl.policies.numerics import (
     WeightScaling,
     round_in_blocks,
     round_to_fp8,
+    round_to_int4,
     round_to_int8,
 )
 from steadyrl.records.errors import UserError
@@ -33,7 +34,7 @@ from tests.engines.builders import (
 )
 from tests.policies.families import FAMILIES, family_model, scaled_up
 
-ROUNDINGS = pytest.mark.parametrize("rounding", [round_to_fp8, round_to_int8])
+ROUNDINGS = pytest.mark.parametrize("rounding", [round_to_fp8, round_to_int8, round_to_int4])
 
 
 def e4m3(code: int) -> float:
@@ -99,14 +100,17 @@ def test_fp8_errs_by_a_sixteenth_at_most_and_keeps_the_largest(
 
 @settings(deadline=None, max_examples=60)
 @given(values=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=20))
-def test_int8_errs_by_half_a_level_at_most_on_255_levels(values: list[float]) -> None:
+@pytest.mark.parametrize(("rounding", "largest"), [(round_to_int8, 127), (round_to_int4, 7)])
+def test_integers_err_by_half_a_level_at_most(
+    rounding: Rounding, largest: int, values: list[float]
+) -> None:
     row = torch.tensor(values, dtype=torch.float64)
-    scale = max(row.abs().max().item(), 1e-12) / 127
-    rounded = round_to_int8(row)
+    scale = max(row.abs().max().item(), 1e-12) / largest
+    rounded = rounding(row, -1)
     assert ((rounded - row).abs() <= scale / 2 * (1 + 1e-5)).all()
     levels = rounded / scale
     assert (levels - levels.round()).abs().max().item() < 1e-4
-    assert levels.abs().max().item() <= 127 * (1 + 1e-6)
+    assert levels.abs().max().item() <= largest * (1 + 1e-6)
 
 
 @ROUNDINGS
@@ -280,11 +284,21 @@ def test_linear_layers_round_input_and_weight_and_the_head_does_not(numerics: Nu
         assert torch.equal(twin.lm_head(inputs), model.lm_head(inputs))
 
 
+def test_int4_rounds_the_weights_alone() -> None:
+    model = scaled_up(OTHER_MODELS["qwen3"])
+    twin = lowered(model, Numerics.INT4)
+    inputs = torch.randn(5, 32, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        weight = model.model.layers[0].self_attn.q_proj.weight
+        projected = twin.model.layers[0].self_attn.q_proj(inputs)
+        assert torch.equal(projected, inputs @ round_to_int4(weight, -1).T)
+
+
 @pytest.mark.parametrize("model", ["qwen3_moe", "qwen3"])
-def test_mismatch_grows_from_float32_over_bfloat16_to_fp8(model: str) -> None:
+def test_mismatch_grows_from_float32_over_bfloat16_and_fp8_to_int4(model: str) -> None:
     policy = policy_of(model)
     k3 = {}
-    for numerics in (Numerics.FLOAT32, Numerics.BFLOAT16, Numerics.FP8, Numerics.INT8):
+    for numerics in Numerics:
         terms = []
         engine = local_engine(policy, numerics=numerics)
         for answer in flat(engine.generate(some_requests((4, 6)), Sampling(max_new_tokens=8))):
@@ -298,7 +312,7 @@ def test_mismatch_grows_from_float32_over_bfloat16_to_fp8(model: str) -> None:
     assert k3[Numerics.FLOAT32] < 1e-9
     assert k3[Numerics.BFLOAT16] > 100 * k3[Numerics.FLOAT32]
     assert k3[Numerics.FP8] > 3 * k3[Numerics.BFLOAT16]
-    assert k3[Numerics.FP8] > k3[Numerics.INT8] > k3[Numerics.FLOAT32]
+    assert k3[Numerics.INT4] > k3[Numerics.FP8] > k3[Numerics.INT8] > k3[Numerics.FLOAT32]
 
 
 def test_fp8_engines_with_and_without_cache_round_the_same_values() -> None:

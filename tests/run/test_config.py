@@ -105,11 +105,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("steps", 0, "steps: Input should be greater than or equal to 1, got 0"),
+        ("steps", -1, "steps: Input should be greater than or equal to 0, got -1"),
         ("seed", -1, "seed: Input should be greater than or equal to 0, got -1"),
         ("threads", 0, "threads: Input should be greater than or equal to 1, got 0"),
         ("evaluate_every", 0, "evaluate_every: Input should be greater"),
-        ("engine.numerics", "fp7", "'float32', 'bfloat16', 'fp8' or 'int8', got 'fp7'"),
+        ("engine.numerics", "fp7", "'float32', 'bfloat16', 'fp8', 'int8' or 'int4', got 'fp7'"),
         ("engine.name", "vast", "engine.name: Input should be 'local' or 'reference', got 'vast'"),
         ("engine.max_running", 0, "engine.max_running: .* greater than or equal to 1, got 0"),
         ("learner.dtype", "float16", "learner.dtype: .* 'float32' or 'bfloat16', got 'float16'"),

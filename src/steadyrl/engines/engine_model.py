@@ -8,7 +8,12 @@ from torch import Tensor
 
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.policies.loading import model_from_config
-from steadyrl.policies.numerics import LowPrecision, Numerics, WeightScaling
+from steadyrl.policies.numerics import (
+    WEIGHT_ROUNDINGS,
+    LowPrecision,
+    Numerics,
+    WeightScaling,
+)
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.records.errors import UserError
@@ -38,7 +43,7 @@ class EngineModel:
         self.hook = RoutingHook(self.model) if record_routing else None
         self.end_token_ids = policy.end_token_ids
         self.policy_version = -1
-        lowered = numerics in (Numerics.FP8, Numerics.INT8)
+        lowered = numerics in WEIGHT_ROUNDINGS
         self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
         self.load_weights(policy.model.state_dict(), version=0)
 

@@ -1,4 +1,4 @@
-"""A teacher who writes chains of arithmetic in one style and errs at a known rate."""
+"""A teacher who writes chains of arithmetic and errs at a known rate."""
 
 from typing import Literal
 
@@ -18,8 +18,9 @@ class ArithmeticTeacherSettings(Settings):
 
     name: Literal["arithmetic"] = "arithmetic"
 
-    style: Style = Style.RESULTS
-    """How the steps are written."""
+    style: Style | Literal["mixed"] = Style.RESULTS
+    """How the steps are written. mixed: every response in a style drawn at random, so that answers
+    to one prompt differ in length."""
 
     error_rate: float = Field(0.25, ge=0.0, lt=1.0)
     """Probability that a step's stated result is wrong. Whole chains are right at the rate
@@ -59,7 +60,11 @@ class ArithmeticTeacher:
             if generator.random() < self.settings.error_rate:
                 value = self._wrong(value, generator)
             results.append(value)
-        return write(self.settings.style, chain, tuple(results))
+        return write(self._style(generator), chain, tuple(results))
+
+    def _style(self, generator: np.random.Generator) -> Style:
+        style = self.settings.style
+        return tuple(Style)[generator.integers(len(Style))] if style == "mixed" else style
 
     def _wrong(self, value: int, generator: np.random.Generator) -> int:
         """Another value in [0, max_result], at most `max_offset` away."""

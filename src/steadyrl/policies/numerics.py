@@ -1,8 +1,9 @@
 """Arithmetic of a rollout engine, chosen apart from the trainer's.
 
 `fp8` and `int8` round what enters every matrix product of the trunk: weights once per weight
-sync, activations at every call, each token under its own scale. The products themselves run in the
-model's own type: the scaled FP8 matrix product is the product of the dequantised operands.
+sync, activations at every call, each token under its own scale. `int4` rounds the weights alone.
+The products themselves run in the model's own type: the scaled FP8 matrix product is the product of
+the dequantised operands.
 
 As in FP8 inference servers, the output head, the routers, the embeddings and the norms are not
 rounded.
@@ -21,7 +22,8 @@ from transformers import PreTrainedModel
 from steadyrl.records.errors import UserError
 
 E4M3_MAX = 448.0
-INT8_MAX = 127.0
+INT8_MAX = 127
+INT4_MAX = 7
 BLOCK = 128
 ROUTER_NAMES = frozenset({"gate", "router", "shared_expert_gate"})
 
@@ -40,6 +42,9 @@ class Numerics(StrEnum):
 
     INT8 = "int8"
     """Symmetric 8-bit rounding of weights and activations, on top of the trainer's type."""
+
+    INT4 = "int4"
+    """Symmetric 4-bit rounding of weights, on top of the trainer's type; activations keep it."""
 
 
 class WeightScaling(StrEnum):
@@ -75,13 +80,33 @@ def _float32_of_e4m3(values: Tensor) -> Tensor:
 
 def round_to_int8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
     """`values` rounded to 255 symmetric levels under one scale along `dim`, in their own type."""
-    scale = values.abs().amax(dim=dim, keepdim=True).float().clamp(min=1e-12) / INT8_MAX
-    return ((values / scale).round().clamp(-INT8_MAX, INT8_MAX) * scale).to(values.dtype)
+    return _round_to_integers(values, dim, INT8_MAX)
 
 
-ROUNDINGS: dict[Numerics, Rounding] = {
+def round_to_int4(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
+    """`values` rounded to 15 symmetric levels under one scale along `dim`, in their own type."""
+    return _round_to_integers(values, dim, INT4_MAX)
+
+
+def _round_to_integers(values: Tensor, dim: int, largest: int) -> Tensor:
+    scale = values.abs().amax(dim=dim, keepdim=True).float().clamp(min=1e-12) / largest
+    return ((values / scale).round().clamp(-largest, largest) * scale).to(values.dtype)
+
+
+def as_it_is(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
+    """`values`."""
+    return values
+
+
+WEIGHT_ROUNDINGS: dict[Numerics, Rounding] = {
     Numerics.FP8: round_to_fp8,
     Numerics.INT8: round_to_int8,
+    Numerics.INT4: round_to_int4,
+}
+ACTIVATION_ROUNDINGS: dict[Numerics, Rounding] = {
+    Numerics.FP8: round_to_fp8,
+    Numerics.INT8: round_to_int8,
+    Numerics.INT4: as_it_is,
 }
 
 
@@ -102,7 +127,7 @@ class LowPrecision:
 
     Args:
         model: Its modules are changed: their inputs are rounded from now on.
-        numerics: FP8 or INT8.
+        numerics: FP8, INT8 or INT4.
         weight_scaling: Which weights share one scale.
 
     Raises:
@@ -113,7 +138,8 @@ class LowPrecision:
     def __init__(
         self, model: PreTrainedModel, numerics: Numerics, weight_scaling: WeightScaling
     ) -> None:
-        self._round = ROUNDINGS[numerics]
+        self._round_weight = WEIGHT_ROUNDINGS[numerics]
+        self._round = ACTIVATION_ROUNDINGS[numerics]
         self._weight_scaling = weight_scaling
         self._weights: list[tuple[Tensor, int]] = []
         for name, module in model.base_model.named_modules():
@@ -137,8 +163,8 @@ class LowPrecision:
 
     def _rounded(self, weight: Tensor, input_dim: int) -> Tensor:
         if self._weight_scaling is WeightScaling.BLOCK:
-            return round_in_blocks(weight, self._round)
-        return self._round(weight, input_dim)
+            return round_in_blocks(weight, self._round_weight)
+        return self._round_weight(weight, input_dim)
 
     def _round_input(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (self._round(args[0], -1), *args[1:])

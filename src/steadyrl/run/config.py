@@ -27,10 +27,10 @@ class EngineSettings(Settings):
     """local: continuous batching with a key-value cache. reference: the slow oracle."""
 
     numerics: Numerics = Numerics.BFLOAT16
-    """What it computes in. fp8 and int8 round on top of the trainer's type."""
+    """What it computes in. fp8, int8 and int4 round on top of the trainer's type."""
 
     weight_scaling: WeightScaling = WeightScaling.CHANNEL
-    """Which weights share one scale under fp8 and int8."""
+    """Which weights share one scale under fp8, int8 and int4."""
 
     max_running: int = Field(512, ge=1)
     """Sequences written at the same time."""
@@ -70,8 +70,9 @@ class RunConfig(Settings):
     """Whose expert choices the trainer uses: its own, its own under the old weights (r2), or the
     engine's (r3)."""
 
-    steps: int = Field(100, ge=1)
-    """Rollouts, each followed by one optimiser step for each of its mini-batches."""
+    steps: int = Field(100, ge=0)
+    """Rollouts, each followed by one optimiser step for each of its mini-batches. 0 ends with the
+    cold start."""
 
     sampling: Sampling = Sampling()
 

@@ -1,0 +1,27 @@
+"""The papers' figures as runnable experiments: a study names its runs, its seeds and its claims."""
+
+from collections.abc import Callable
+
+from steadyrl.policies.numerics import Numerics
+from steadyrl.studies.baselines import baselines
+from steadyrl.studies.cold_starts import figure5
+from steadyrl.studies.dense_twin import dense_twin
+from steadyrl.studies.learning_rate import learning_rate_choice
+from steadyrl.studies.off_policy import figure2, figure3, figure4
+from steadyrl.studies.on_policy import figure1
+from steadyrl.studies.peaks import peaks
+from steadyrl.studies.study import Study
+
+STUDIES: dict[str, Callable[[Numerics], Study]] = {
+    "learning-rate": learning_rate_choice,
+    "figure1": figure1,
+    "figure2": figure2,
+    "figure3": figure3,
+    "figure4": figure4,
+    "figure5": figure5,
+    "peaks": peaks,
+    "baselines": baselines,
+    "dense-twin": dense_twin,
+}
+"""Every study by the name that the command line knows it by, as a function of the engine's
+numerics."""

@@ -1,0 +1,148 @@
+"""Claims, and the test that decides each one, stated before anything is run.
+
+A claim is one or more comparisons of a measure between conditions. Runs of equal seed share their
+cold start and their tasks, so a comparison looks at the differences within each seed: Student's
+95% interval of their mean decides.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import t as student
+
+
+class Verdict(StrEnum):
+    """What the runs say about a claim."""
+
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A mean with its 95% interval; unbounded for a single value."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, " S"]) -> "Interval":
+        """Student's interval of the mean of `values`."""
+        count, mean = len(values), float(values.mean())
+        if count < 2:
+            return cls(mean=mean, low=-np.inf, high=np.inf, count=count)
+        half = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
+        return cls(mean=mean, low=mean - half, high=mean + half, count=count)
+
+
+class Relation(StrEnum):
+    """What a comparison says about the difference of two conditions, or the level of one."""
+
+    GREATER = "greater"
+    """Above 0. Fails when it is proven to be smaller than the margin."""
+
+    NOT_GREATER = "not_greater"
+    """Smaller than the margin. Fails when it is proven to be above 0."""
+
+    SIMILAR = "similar"
+    """Within the margin of 0 on both sides. Fails when it is proven to be outside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One testable part of a claim: `measure` of `first` minus that of `second`.
+
+    Example:
+        Comparison(measure="best_score", first="MiniRL", relation=Relation.GREATER,
+                   second="MiniRL + length-norm", margin=0.02)
+    """
+
+    measure: str
+    first: str
+    relation: Relation
+
+    second: str | float
+    """Another condition, or a level."""
+
+    margin: float
+    """The smallest difference that matters, in the measure's unit."""
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions it speaks of."""
+        return (self.first, self.second) if isinstance(self.second, str) else (self.first,)
+
+    def verdict(self, difference: Interval) -> Verdict:
+        """What an interval of the difference says."""
+        positive, small = difference.low > 0, difference.high < self.margin
+        match self.relation:
+            case Relation.GREATER:
+                holds, fails = positive, small
+            case Relation.NOT_GREATER:
+                holds, fails = small, positive
+            case Relation.SIMILAR:
+                holds = small and difference.low > -self.margin
+                fails = difference.low > self.margin or difference.high < -self.margin
+        return Verdict.HOLDS if holds else Verdict.FAILS if fails else Verdict.UNDECIDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A statement about a study, and the comparisons that it stands or falls with."""
+
+    text: str
+
+    source: str
+    """Where it is made."""
+
+    comparisons: tuple[Comparison, ...]
+
+    def verdict(self, parts: tuple[Verdict, ...]) -> Verdict:
+        """Holds with all of its parts, fails with any of them."""
+        if Verdict.FAILS in parts:
+            return Verdict.FAILS
+        return Verdict.UNDECIDED if Verdict.UNDECIDED in parts else Verdict.HOLDS
+
+
+def greater(measure: str, first: str, second: str | float) -> Comparison:
+    """`first` has more of `measure` than `second`."""
+    return _comparison(measure, first, Relation.GREATER, second)
+
+
+def not_greater(measure: str, first: str, second: str | float) -> Comparison:
+    """`first` has no more of `measure` than `second`, or too little more to matter."""
+    return _comparison(measure, first, Relation.NOT_GREATER, second)
+
+
+def similar(measure: str, first: str, second: str | float) -> Comparison:
+    """`first` and `second` have as good as the same of `measure`."""
+    return _comparison(measure, first, Relation.SIMILAR, second)
+
+
+def _comparison(measure: str, first: str, relation: Relation, second: str | float) -> Comparison:
+    return Comparison(
+        measure=measure,
+        first=first,
+        relation=relation,
+        second=second,
+        margin=SMALLEST_DIFFERENCE[measure],
+    )
+
+
+SMALLEST_DIFFERENCE = {
+    "best_score": 0.02,
+    "final_score": 0.02,
+    "first_score": 0.02,
+    "best_reward": 0.02,
+    "final_reward": 0.02,
+    "kept": 0.05,
+    "final_entropy": 0.02,
+    "log10_mismatch": 0.1,
+}
+"""The smallest difference of each measure that matters: 2 points of accuracy, a twentieth of the
+peak, 0.02 nats, a quarter more or less mismatch."""

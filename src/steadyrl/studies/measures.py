@@ -1,0 +1,80 @@
+"""What a run came to, in single numbers that claims speak of."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+from steadyrl.studies.records import BIN, RunRecord
+
+
+def tenth(record: RunRecord) -> int:
+    """Bins in a tenth of the run."""
+    return max(1, _bins(record) // 10)
+
+
+def rewards(record: RunRecord) -> Float[np.ndarray, " S"]:
+    """Training reward of every bin; 0 where the run had failed by then."""
+    taken = record.curve("reward")
+    return np.pad(taken, (0, max(0, _bins(record) - len(taken))))
+
+
+def best_reward(record: RunRecord) -> float:
+    """The best mean reward over a tenth of the run."""
+    size = tenth(record)
+    return float(np.convolve(rewards(record), np.full(size, 1 / size), mode="valid").max())
+
+
+def final_reward(record: RunRecord) -> float:
+    """The mean reward over the last tenth of the run."""
+    return float(rewards(record)[-tenth(record) :].mean())
+
+
+def kept(record: RunRecord) -> float:
+    """The share of its best reward that the run ends with: 1 is stable, 0 a full collapse."""
+    best = best_reward(record)
+    return final_reward(record) / best if best > 0 else 0.0
+
+
+def first_score(record: RunRecord) -> float:
+    """The held-out score before the first step."""
+    return record.scores[0][1]
+
+
+def best_score(record: RunRecord) -> float:
+    """The best held-out score."""
+    return max(score for _, score in record.scores)
+
+
+def final_score(record: RunRecord) -> float:
+    """The last held-out score; 0 for a run that failed before it."""
+    return record.scores[-1][1] if record.failure is None else 0.0
+
+
+def final_entropy(record: RunRecord) -> float:
+    """The mean entropy over the last tenth of the run."""
+    return float(record.curve("entropy")[-tenth(record) :].mean())
+
+
+def log10_mismatch(record: RunRecord) -> float:
+    """The mean over the run of the decimal logarithm of the mismatch k3."""
+    return float(np.log10(np.maximum(record.curve("mismatch_kl_k3"), 1e-12)).mean())
+
+
+def _bins(record: RunRecord) -> int:
+    return -(-record.gradient_steps // BIN)
+
+
+MEASURES: dict[str, Callable[[RunRecord], float]] = {
+    measure.__name__: measure
+    for measure in (
+        best_score,
+        final_score,
+        first_score,
+        best_reward,
+        final_reward,
+        kept,
+        final_entropy,
+        log10_mismatch,
+    )
+}

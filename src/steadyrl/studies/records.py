@@ -1,0 +1,148 @@
+"""What is kept of a finished run: its curves, and where they come from.
+
+results/runs/<digest>.json holds one run, whichever studies it belongs to. The digest is of the
+configuration alone, so a run that two figures share is run once.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from steadyrl.environments.arithmetic import ArithmeticSettings
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.run.config import RunConfig
+
+CURVES = (
+    "reward",
+    "mismatch_kl_k3",
+    "extreme_token_fraction",
+    "routing_disagreement",
+    "staleness_kl_k3",
+    "ess",
+    "entropy",
+    "gradient_norm",
+    "response_length",
+    "no_signal_fraction",
+)
+"""Metrics whose course is kept, as means over bins of gradient steps."""
+
+BIN = 8
+"""Gradient steps in a bin: a multiple of every number of mini-batches that is studied."""
+
+DIGITS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One finished run."""
+
+    digest: str
+    seed: int
+    commit: str | None
+    machine: str
+    seconds: float
+    """Time of its steps, without evaluations."""
+
+    gradient_steps: int
+    """As many as it was to take."""
+
+    failure: str | None
+    """Why it stopped before its last step: the loss or the gradient was not finite."""
+
+    scores: list[tuple[int, float]]
+    """(gradient steps taken, held-out score)."""
+
+    curves: dict[str, list[float]]
+    """One value a bin. A run that failed has fewer bins."""
+
+    def curve(self, name: str) -> Float[np.ndarray, " S"]:
+        """The course of a metric; empty where it was not recorded."""
+        return np.array(self.curves.get(name, []), dtype=np.float64)
+
+    def bin_centres(self, count: int) -> Float[np.ndarray, " S"]:
+        """Gradient steps at the middle of each of the first `count` bins."""
+        return (np.arange(count) + 0.5) * min(BIN, self.gradient_steps)
+
+
+def digest_of(config: RunConfig) -> str:
+    """A name for the run that `config` describes.
+
+    It depends on what differs from the defaults, so a setting that is added later, with a default
+    that changes nothing, leaves the names of finished runs as they are.
+    """
+    default = _flat(RunConfig(environment=ArithmeticSettings()).model_dump(mode="json"))
+    own = _flat(config.model_dump(mode="json"))
+    differing = sorted((k, v) for k, v in own.items() if k not in default or default[k] != v)
+    return hashlib.sha256(json.dumps(differing).encode()).hexdigest()[:16]
+
+
+def record_of(
+    folder: RunFolder, config: RunConfig, digest: str, failure: str | None = None
+) -> RunRecord:
+    """What `folder` says about the run that `config` describes."""
+    rows = [row for row in folder.read_metrics() if row["stage"] == "rl"]
+    mini_batches = config.policy_gradient.mini_batches
+    steps = [row for row in rows if "reward" in row]
+    manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
+    return RunRecord(
+        digest=digest,
+        seed=config.seed,
+        commit=manifest["commit"],
+        machine=manifest["machine"],
+        seconds=round(sum(row["seconds"] for row in steps), 1),
+        gradient_steps=config.steps * mini_batches,
+        failure=failure,
+        scores=[
+            (row["step"] * mini_batches, round(row["score"], DIGITS))
+            for row in rows
+            if "score" in row
+        ],
+        curves={
+            name: _binned([row[name] for row in steps], BIN // mini_batches)
+            for name in CURVES
+            if all(name in row for row in steps)
+        },
+    )
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Writes `record`, all or nothing."""
+    write_atomically(path, json.dumps(asdict(record)) + "\n")
+
+
+def read_record(path: Path) -> RunRecord:
+    """The run in `path`.
+
+    Raises:
+        UserError: the file is no record of a run.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["scores"] = [tuple(score) for score in values["scores"]]
+        return RunRecord(**values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no record of a run: {error}. Remove it, and it will be run again."
+        ) from error
+
+
+def _binned(values: list[float], size: int) -> list[float]:
+    """Means of `size` values in a row; the last may be of fewer."""
+    starts = range(0, len(values), max(1, size))
+    return [float(f"{np.mean(values[i : i + max(1, size)]):.{DIGITS}g}") for i in starts]
+
+
+def _flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{place}{name}.")
+        else:
+            flat[place + name] = str(value)
+    return flat

@@ -1,0 +1,196 @@
+"""Running what studies still lack: one run a process, one thread a process.
+
+A run that was finished once is never run again; one that was interrupted goes on from its last
+checkpoint. Runs of equal seed that begin with the same cold start share it.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from steadyrl.policies.loading import Pretrained
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.run.config import RunConfig
+from steadyrl.run.execution import resume_run, start_run
+from steadyrl.studies.records import RunRecord, digest_of, read_record, record_of, write_record
+from steadyrl.studies.study import Study, changed
+from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.learner import NonFiniteError
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at how far the runs have come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """Where runs are worked on, and where their records are kept."""
+
+    records: Path
+    folders: Path
+
+    def record(self, config: RunConfig) -> Path:
+        """The record of the run that `config` describes."""
+        return self.records / f"{digest_of(config)}.json"
+
+    def folder(self, config: RunConfig) -> RunFolder:
+        """Its run folder."""
+        return RunFolder(self.folders / digest_of(config))
+
+    def records_of(self, study: Study) -> dict[str, dict[int, RunRecord]]:
+        """The finished runs of `study`, by condition and seed."""
+        return {
+            condition.name: {
+                seed: read_record(path)
+                for seed in study.seeds
+                if (path := self.record(condition.run(seed))).is_file()
+            }
+            for condition in study.conditions
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far this call has come."""
+
+    finished: int
+    """Runs, those of earlier calls included."""
+
+    runs: int
+    steps: int
+    """Steps of cold starts and of reinforcement on record."""
+
+    all_steps: int
+    seconds_left: float | None
+    """At the mean speed of this call; None before its first step."""
+
+
+def run_studies(
+    studies: Sequence[Study],
+    workplace: Workplace,
+    *,
+    processes: int,
+    watch: Callable[[Progress], None],
+) -> None:
+    """Runs what `studies` lack, all conditions of a seed before the next seed.
+
+    Raises:
+        UserError: a run cannot be started or resumed.
+    """
+    wanted = {
+        digest_of(config): config
+        for study in studies
+        for seed in study.seeds
+        for config in (condition.run(seed) for condition in study.conditions)
+    }
+    missing = [run for run in wanted.values() if not workplace.record(run).is_file()]
+    cold_starts = {digest_of(cold_start(run)): cold_start(run) for run in missing}
+    look = _Look(workplace, list(wanted.values()), missing, list(cold_starts.values()))
+    context = multiprocessing.get_context("spawn")
+    with _cancelling(ProcessPoolExecutor(processes, context, max_tasks_per_child=1)) as pool:
+        for function, runs in (
+            (finish_cold_start, list(cold_starts.values())),
+            (finish_run, missing),
+        ):
+            waiting = {pool.submit(function, run, workplace) for run in runs}
+            while waiting:
+                done, waiting = wait(waiting, LOOK_EVERY, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                watch(look.progress())
+
+
+def cold_start(run: RunConfig) -> RunConfig:
+    """The run that makes the cold start of `run` and goes no further."""
+    return RunConfig(
+        seed=run.seed,
+        threads=run.threads,
+        model=run.model,
+        environment=run.environment,
+        cold_start=run.cold_start,
+        steps=0,
+        sampling=run.sampling,
+        journal=run.journal,
+    )
+
+
+def finish_cold_start(config: RunConfig, workplace: Workplace) -> None:
+    """Starts the cold start that `config` describes, or goes on with it."""
+    _finish(config, config, workplace)
+
+
+def finish_run(config: RunConfig, workplace: Workplace) -> None:
+    """Starts the run that `config` describes, or goes on with it, and writes its record.
+
+    A run whose loss or gradient is no longer finite ends there: that is a result, and is kept.
+    """
+    checkpoint = latest_checkpoint(workplace.folder(cold_start(config)))
+    assert checkpoint is not None
+    warm = changed(config, model=Pretrained(path=str(checkpoint)).model_dump(), cold_start=None)
+    failure = None
+    try:
+        _finish(config, warm, workplace)
+    except NonFiniteError as error:
+        failure = str(error)
+    record = record_of(workplace.folder(config), config, digest_of(config), failure)
+    write_record(record, workplace.record(config))
+
+
+def _finish(name: RunConfig, config: RunConfig, workplace: Workplace) -> None:
+    """Runs `config` to its end, in the folder that belongs to `name`."""
+    folder = workplace.folder(name)
+    if folder.config.exists():
+        resume_run(folder.path)
+    else:
+        start_run(config, folder.path)
+
+
+class _Look:
+    """Sees in the run folders how far everything has come."""
+
+    def __init__(
+        self,
+        workplace: Workplace,
+        wanted: list[RunConfig],
+        missing: list[RunConfig],
+        cold_starts: list[RunConfig],
+    ) -> None:
+        self._workplace = workplace
+        self._wanted = wanted
+        self._work = [*cold_starts, *missing]
+        self._all_steps = sum(run.cold_start.steps for run in cold_starts if run.cold_start)
+        self._all_steps += sum(run.steps for run in missing)
+        self._began = time.monotonic()
+        self._steps_before = self._steps()
+
+    def progress(self) -> Progress:
+        steps = self._steps()
+        taken = steps - self._steps_before
+        seconds = time.monotonic() - self._began
+        return Progress(
+            finished=sum(self._workplace.record(run).is_file() for run in self._wanted),
+            runs=len(self._wanted),
+            steps=steps,
+            all_steps=self._all_steps,
+            seconds_left=seconds / taken * (self._all_steps - steps) if taken else None,
+        )
+
+    def _steps(self) -> int:
+        folders = (self._workplace.folder(run) for run in self._work)
+        return sum(_lines(folder.metrics) for folder in folders)
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+@contextmanager
+def _cancelling(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """Gives up what has not begun when something goes wrong."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,71 @@
+"""What a study is: runs under names, seeds, and claims about them."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from steadyrl.run.config import RunConfig, parse
+from steadyrl.studies.claims import Claim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One way to train.
+
+    Example:
+        Condition(name="MiniRL + R3", config=world(routing_replay="r3"))
+    """
+
+    name: str
+    """As in the figure's legend."""
+
+    config: RunConfig
+    """Its seed is that of each run in turn."""
+
+    def run(self, seed: int) -> RunConfig:
+        """The configuration of the run with `seed`."""
+        return changed(self.config, seed=seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A figure: what is run, and what is claimed about it before it is run."""
+
+    name: str
+    """Of the folder that its results go to."""
+
+    title: str
+    conditions: tuple[Condition, ...]
+    claims: tuple[Claim, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        names = {condition.name for condition in self.conditions}
+        named = {name for claim in self.claims for c in claim.comparisons for name in c.conditions}
+        assert named <= names, f"{self.name} claims something about {named - names}"
+
+    def with_seeds(self, count: int) -> "Study":
+        """The study on its first `count` seeds, of which there are as many as one likes."""
+        first = self.seeds[0]
+        return replace(self, seeds=tuple(range(first, first + count)))
+
+    def quick(self) -> "Study":
+        """A small form, to see it work: two seeds, a quarter of the gradient steps."""
+        conditions = tuple(
+            replace(condition, config=_quick(condition.config)) for condition in self.conditions
+        )
+        return replace(
+            self.with_seeds(2),
+            name=f"{self.name}-quick",
+            title=f"{self.title} (quick form)",
+            conditions=conditions,
+        )
+
+
+def changed(config: RunConfig, **changes: Any) -> RunConfig:
+    """`config` with other values for some of its fields, validated anew."""
+    return parse(config.model_dump() | changes, "study")
+
+
+def _quick(config: RunConfig) -> RunConfig:
+    steps = max(1, config.steps // 4)
+    return changed(config, steps=steps, evaluate_every=max(1, steps // 4))
