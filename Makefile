@@ -40,5 +40,5 @@ $(VENV)/run.stamp: $(VENV)/torch.stamp pyproject.toml
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[math,tasks,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[math,tasks,qa,dev]"
 	touch $@

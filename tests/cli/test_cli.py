@@ -221,11 +221,18 @@ def test_usage_names_every_command(steadyrl: Steady, arguments: list[str]) -> No
     code, out, _ = steadyrl(*arguments)
 
     assert code == 0
-    for command in ("recipes [NAME]", "train RECIPE", "train --resume", "evaluate", "report"):
+    for command in (
+        "recipes [NAME]",
+        "train RECIPE",
+        "train --resume",
+        "evaluate",
+        "report",
+        "study",
+    ):
         assert f"steadyrl {command}" in out
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "report", "recipes"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "report", "recipes", "mismatch", "study"])
 def test_every_command_takes_help(steadyrl: Steady, command: str) -> None:
     code, out, err = steadyrl(command, "--help")
 
@@ -238,7 +245,9 @@ def test_help_of_a_recipe_shows_every_setting_with_meaning_and_value(steadyrl: S
     text = " ".join(out.replace("│", " ").split())
 
     assert code == 0
-    assert "--routing-replay {none,r2,r3} Whose expert choices the trainer uses: its own, " in text
+    assert (
+        "--routing-replay {none,r2,r3,auto} Whose expert choices the trainer uses: its own " in text
+    )
     assert (
         "Optimiser steps for each rollout: 1 is on-policy, N > 1 off-policy. (default: 1)" in text
     )
@@ -273,7 +282,10 @@ def refusal(result: tuple[int, str, str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("trian demo", "There is no command 'trian'. The commands are train, evaluate, report and"),
+        (
+            "trian demo",
+            "There is no command 'trian'. The commands are train, evaluate, report, recipes, ",
+        ),
         ("train", "needs a recipe's name or a YAML file first. 'steadyrl recipes' lists them"),
         ("train --steps 3", "needs a recipe's name or a YAML file first."),
         ("train demmo", "no recipe 'demmo'. Did you mean 'demo'? 'steadyrl recipes' lists them"),

@@ -33,6 +33,15 @@ def test_lines_are_printed_now_and_then_at_evaluations_and_at_the_end() -> None:
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notes_are_printed(terminal: bool) -> None:
+    screen, file = console(terminal=terminal)
+    view = view_for(screen)
+    view.on_note(RL, 2, "Routing replay: r3, because it is.")
+
+    assert "rl from step 2 on  Routing replay: r3, because it is." in file.getvalue()
+
+
 def last_lines(view: LiveView, file: io.StringIO) -> list[str]:
     """What the terminal shows at the end: text without control sequences."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())

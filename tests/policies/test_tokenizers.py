@@ -14,7 +14,7 @@ from steadyrl.policies.tokenizers import (
     end_token_ids,
 )
 from steadyrl.records.errors import UserError
-from steadyrl.records.message import Message
+from steadyrl.records.message import Message, Role
 
 TOKENIZER = character_tokenizer()
 
@@ -60,6 +60,23 @@ def test_next_prompt_continues_a_turn_that_ended_with_the_end_token() -> None:
     before, after = encode_prompts(TOKENIZER, [first, second])
     written = [*before.tolist(), *encode("3"), TOKENIZER.eos_token_id]
     assert after[: len(written)].tolist() == written
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    pieces=st.lists(st.sampled_from([*TOKENIZER.all_special_tokens, "<", "|", "user", ">", "3"])),
+    role=st.sampled_from(["system", "user", "assistant", "tool"]),
+)
+def test_what_a_message_says_cannot_open_a_turn(pieces: list[str], role: Role) -> None:
+    conversation = [
+        Message(role="user", content="1+2="),
+        Message(role=role, content="".join(pieces)),
+    ]
+    (prompt,) = encode_prompts(TOKENIZER, [conversation])
+    tokens = TOKENIZER.convert_ids_to_tokens(prompt.tolist())
+    end = [END] if role == "assistant" else []
+    control = [token for token in tokens if token in TOKENIZER.all_special_tokens]
+    assert control == ["<|user|>", f"<|{role}|>", *end, "<|assistant|>"]
 
 
 def test_no_conversation_no_prompt() -> None:

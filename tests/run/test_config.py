@@ -171,7 +171,7 @@ def test_r2_with_one_mini_batch_is_refused() -> None:
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
-    values = changed("engine.numerics", "fp7") | {"steps": 0}
+    values = changed("engine.numerics", "fp7") | {"steps": -1}
 
     with pytest.raises(UserError, match=r"steps: .*; engine\.numerics: "):
         parse(values, "my.yaml")

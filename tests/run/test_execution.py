@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.numerics import Numerics
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
-from steadyrl.run.config import from_yaml, to_yaml
+from steadyrl.run.config import EngineSettings, from_yaml, to_yaml
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
 from steadyrl.training.learner import LearnerSettings, NonFiniteError
@@ -37,6 +39,9 @@ class StopAfter:
     def on_step(self, stage: Stage, step: int, row: Any) -> None:
         if (stage.name, step) == self.place:
             raise KeyboardInterrupt
+
+    def on_note(self, stage: Stage, step: int, text: str) -> None:
+        pass
 
 
 def timeless(path: Path) -> list[dict[str, Any]]:
@@ -94,6 +99,60 @@ def test_a_bfloat16_run_is_resumed_to_the_same_end(tmp_path: Path) -> None:
 
     assert timeless(cut) == timeless(whole)
     assert weights(cut) == weights(whole)
+
+
+def test_a_run_that_chooses_its_replay_says_why_and_is_resumed_to_the_same_end(
+    tmp_path: Path,
+) -> None:
+    settings = tiny_run().policy_gradient.model_copy(update={"mini_batches": 4})
+    engine = EngineSettings(numerics=Numerics.INT4)
+    model = SmallMoE(layers=3, width=32, experts=16, expert_width=16, max_positions=64)
+    config = tiny_run(
+        routing_replay="auto", model=model, policy_gradient=settings, engine=engine
+    )
+    whole = tmp_path / "whole"
+    start_run(config, whole)
+
+    notes = RunFolder(whole).read_notes()
+    rows = [row for row in timeless(whole) if row["stage"] == "rl" and row["step"] > 0]
+    seen = next(row for row in rows if row["routing_disagreement"] > 0)
+    assert seen["step"] < 5
+    assert [(note["step"], note["note"][:18]) for note in notes] == [
+        (1, "Routing replay: r2"),
+        (seen["step"] + 1, "Routing replay: r3"),
+    ]
+    assert f"{seen['routing_disagreement']:.1%} of router decisions" in notes[1]["note"]
+    assert {row["routing_disagreement"] for row in rows[seen["step"] :]} == {0.0}
+
+    for step in (1, seen["step"] + 1):
+        cut = tmp_path / f"cut{step}"
+        with pytest.raises(KeyboardInterrupt):
+            start_run(config, cut, [StopAfter("rl", step)])
+        resume_run(cut)
+        assert timeless(cut) == timeless(whole)
+        assert weights(cut) == weights(whole)
+        assert RunFolder(cut).read_notes() == notes
+
+
+def test_one_mini_batch_chooses_no_replay(tmp_path: Path) -> None:
+    settings = tiny_run().policy_gradient.model_copy(update={"mini_batches": 1})
+    path = tmp_path / "run"
+    start_run(tiny_run(routing_replay="auto", policy_gradient=settings, steps=3), path)
+
+    notes = RunFolder(path).read_notes()
+    assert [note["note"][:20] for note in notes] == ["Routing replay: none"]
+    explicit = tmp_path / "explicit"
+    start_run(tiny_run(routing_replay="none", policy_gradient=settings, steps=3), explicit)
+    assert timeless(explicit) == timeless(path)
+    assert RunFolder(explicit).read_notes() == []
+
+
+def test_no_steps_end_with_the_cold_start(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    start_run(tiny_run(steps=0), path)
+
+    assert [(r["stage"], r["step"]) for r in timeless(path)][-2:] == [("cold_start", 6), ("rl", 0)]
+    assert max(p.name for p in (path / "checkpoints").iterdir()) == "cold_start-000006"
 
 
 def test_a_finished_run_is_resumed_to_what_it_is(finished: Path, tmp_path: Path) -> None:

@@ -265,13 +265,20 @@ def test_checkpoints_are_kept_as_often_and_as_many_as_asked(tmp_path: Path) -> N
 
 def test_watchers_are_told_each_row(tmp_path: Path) -> None:
     told: list[tuple[str, int, dict[str, Any]]] = []
+    notes: list[tuple[str, int, str]] = []
 
     class Listener:
         def on_step(self, stage: Stage, step: int, row: Any) -> None:
             told.append((stage.name, step, dict(row)))
+
+        def on_note(self, stage: Stage, step: int, text: str) -> None:
+            notes.append((stage.name, step, text))
 
     journal = Journal(RunFolder(tmp_path), JournalSettings(), STAGES, Place(), [Listener()])
     write_steps(journal)
 
     assert [row for *_, row in told] == RunFolder(tmp_path).read_metrics()
     assert [(name, step) for name, step, _ in told] == ALL
+    journal.note(STAGES[1], 3, "Why.")
+    assert notes == [("rl", 3, "Why.")]
+    assert RunFolder(tmp_path).read_notes() == [{"stage": "rl", "step": 3, "note": "Why."}]

@@ -72,6 +72,10 @@ class LiveView:
         ]
         self._progress.update(self._tasks[stage.name], completed=step, metrics="  ".join(labels))
 
+    def on_note(self, stage: Stage, step: int, text: str) -> None:
+        """Prints the note above the bars."""
+        self._progress.console.print(_noted(stage, step, text), markup=False, soft_wrap=True)
+
 
 class LineView:
     """The same as plain lines, for logs and terminals that cannot redraw."""
@@ -87,6 +91,14 @@ class LineView:
         labels = [f"{label} {form.format(row[name])}" for name, label, form in SHOWN if name in row]
         line = f"{stage.name} {step}/{stage.steps}  " + "  ".join(labels)
         self._console.print(line, markup=False, soft_wrap=True)
+
+    def on_note(self, stage: Stage, step: int, text: str) -> None:
+        """Prints the note."""
+        self._console.print(_noted(stage, step, text), markup=False, soft_wrap=True)
+
+
+def _noted(stage: Stage, step: int, text: str) -> str:
+    return f"{stage.name} from step {step} on  {text}"
 
 
 def view_for(console: Console) -> LiveView | LineView:

@@ -1,4 +1,4 @@
-"""`steadyrl`: train, evaluate, report, recipes."""
+"""`steadyrl` and its commands."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +16,8 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl train --resume RUN          go on with a run that was interrupted
   steadyrl evaluate RUN [options]      measure a run's last checkpoint on held-out tasks
   steadyrl report RUN                  write RUN/report.html
+  steadyrl mismatch RUN [options]      show where log(pi_theta / mu_old) comes from
+  steadyrl study [NAME] [options]      the papers' figures: runs, verdicts, pictures
 
 Every command takes --help."""
 
@@ -61,8 +63,17 @@ def _command(name: str) -> Callable[[list[str], Console], None]:
         from steadyrl.cli.recipes import recipes_command
 
         return recipes_command
+    if name == "mismatch":
+        from steadyrl.cli.mismatch import mismatch_command
+
+        return mismatch_command
+    if name == "study":
+        from steadyrl.cli.study import study_command
+
+        return study_command
     raise UserError(
-        f"There is no command {name!r}. The commands are train, evaluate, report and recipes."
+        f"There is no command {name!r}. The commands are train, evaluate, report, recipes, "
+        "mismatch and study."
     )
 
 

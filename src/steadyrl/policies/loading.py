@@ -1,5 +1,7 @@
 """Models and tokenizers from presets and from Hugging Face checkpoints."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +19,7 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
+from transformers.utils import logging
 
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
@@ -196,3 +199,15 @@ def _from_pretrained(loader: Any, path: str, **options: Any) -> Any:
             f"The checkpoint {path!r} cannot be loaded: {reason} "
             "Give a folder written by save_pretrained, or a name on the hub that can be reached."
         ) from error
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Transformers draws a bar for each folder it writes or reads, across what a caller draws."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -48,9 +49,17 @@ def character_tokenizer(alphabet: str = PRINTABLE) -> PreTrainedTokenizerFast:
 
 
 def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Sequence[Message]]
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    tools: Sequence[Sequence[dict[str, Any]]] | None = None,
 ) -> list[Int[Tensor, " _P"]]:
     """For each conversation, the tokens after which the model's next turn begins.
+
+    What a message says cannot open or close a turn: a space parts the first character of a control
+    token from its rest.
+
+    Args:
+        tools: Schemas of each conversation's tools, for the template to show; None for none.
 
     Raises:
         UserError: the tokenizer has no chat template.
@@ -62,10 +71,32 @@ def encode_prompts(
         )
     if not conversations:
         return []
-    messages = [[{"role": m.role, "content": m.content} for m in c] for c in conversations]
-    texts = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    control = control_tokens(tokenizer)
+    texts = [
+        tokenizer.apply_chat_template(
+            [{"role": m.role, "content": _without(control, m.content)} for m in conversation],
+            tools=list(schemas) or None,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for conversation, schemas in zip(
+            conversations, tools or [()] * len(conversations), strict=True
+        )
+    ]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [torch.tensor(row, dtype=torch.long) for row in ids]
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The texts that this tokenizer reads as special tokens, in the order of their ids."""
+    added = tokenizer.added_tokens_decoder
+    return [added[number].content for number in sorted(added) if added[number].special]
+
+
+def _without(control: Sequence[str], text: str) -> str:
+    for token in control:
+        text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def end_token_ids(

@@ -3,16 +3,18 @@
 config.yaml                     the resolved configuration
 run.json                        versions, commit, machine, command line
 metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
+notes.jsonl                     what the run decided by itself, and why
 completions/rl-000003.jsonl     one object per episode of that step
 tensorboard/                    the same metrics as events
 checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
 report.html                     written by `steadyrl report`
+mismatch.json                   written by `steadyrl mismatch`
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.manifest = path / "run.json"
         self.metrics = path / "metrics.jsonl"
+        self.notes = path / "notes.jsonl"
         self.completions = path / "completions"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
@@ -96,6 +99,20 @@ class RunFolder:
     def keep_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replaces the metrics by `rows`: what a resumed run still holds to be true."""
         write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def read_notes(self) -> list[dict[str, Any]]:
+        """What the run decided by itself, oldest first."""
+        return read_json_lines(self.notes)
+
+    def append_note(self, note: Mapping[str, Any]) -> None:
+        """Adds one decision."""
+        with self.notes.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(note) + "\n")
+
+    def keep_notes(self, notes: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces the notes by `notes`."""
+        if notes or self.notes.exists():
+            write_atomically(self.notes, "".join(json.dumps(note) + "\n" for note in notes))
 
     def remove_events(self) -> None:
         """Removes the TensorBoard events, to be written anew from the metrics."""

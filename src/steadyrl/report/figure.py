@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,12 +30,36 @@ def write_figure(folder: RunFolder, path: Path) -> Path:
         raise UserError(
             f"{folder.path} has no reinforcement step yet. Let it run to its first one."
         )
-    figure = Figure(figsize=(10, 5.2), layout="constrained")
-    for axes, name, colour in zip(figure.subplots(2, 2).flat, PANELS, COLOURS, strict=True):
+    figure, panels = four_panels("step")
+    for (name, axes), colour in zip(panels.items(), COLOURS, strict=True):
         _draw(axes, stages[-1], name, colour)
+    return save(figure, path)
+
+
+def four_panels(x_label: str, height: float = 5.2) -> tuple[Figure, dict[str, Axes]]:
+    """An empty figure and its axes, by the metric that each is for."""
+    figure = Figure(figsize=(10, height), layout="constrained")
+    panels = dict(zip(PANELS, figure.subplots(2, 2).flat, strict=True))
+    for name, axes in panels.items():
+        axes.set_title(text_for(name).title, loc="left", fontsize=11)
+        axes.set_xlabel(x_label, fontsize=9)
+        axes.tick_params(labelsize=9, length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.grid(axis="y", color="#d8d8d8", linewidth=0.7)
+    return figure, panels
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """`path`, where the figure now is; its ending says PNG, SVG or PDF.
+
+    Raises:
+        UserError: matplotlib does not know the ending.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150, metadata=None)
+        with rc_context({"svg.hashsalt": "steadyrl"}):  # equal figures make equal files
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(path, dpi=150, metadata=metadata)
     except ValueError as error:
         raise UserError(
             f"No picture can be written to {path}: {error}. Use .png or .svg."
@@ -44,11 +69,6 @@ def write_figure(folder: RunFolder, path: Path) -> Path:
 
 def _draw(axes: Axes, stage: Stage, name: str, colour: str) -> None:
     text, series = text_for(name), stage.series(name)
-    axes.set_title(text.title, loc="left", fontsize=11)
-    axes.set_xlabel("step", fontsize=9)
-    axes.tick_params(labelsize=9, length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(axis="y", color="#d8d8d8", linewidth=0.7)
     if series is None:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center")
         return

@@ -59,10 +59,12 @@ def _page(run: RunData, folder: RunFolder) -> str:
 def _header(run: RunData, judged: Verdict) -> str:
     known = {key: run.manifest[key] for key in ("started", "machine") if run.manifest.get(key)}
     origin = " · ".join(_as_text(value) for value in known.values())
+    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in run.notes)
     return (
         f'<header><div class="kind">Run report</div><h1>{html.escape(run.name)}</h1>'
         f'<p class="origin">{html.escape(origin)}</p>'
-        f'<p class="verdict">{html.escape(" ".join(judged.facts))}</p>{_findings(judged)}</header>'
+        f'<p class="verdict">{html.escape(" ".join(judged.facts))}</p>'
+        f"{_findings(judged)}{notes}</header>"
     )
 
 

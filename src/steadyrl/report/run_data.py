@@ -91,6 +91,9 @@ class RunData:
     stages: tuple[Stage, ...]
     """In the order in which they ran."""
 
+    notes: tuple[str, ...] = ()
+    """What the run decided by itself, and why."""
+
 
 def read_run(folder: RunFolder) -> RunData:
     """What `folder` holds so far.
@@ -114,6 +117,7 @@ def read_run(folder: RunFolder) -> RunData:
         config=folder.config.read_text(encoding="utf-8"),
         manifest=_read_manifest(folder),
         stages=_stages(folder, rows),
+        notes=tuple(f"From step {note['step']} on. {note['note']}" for note in folder.read_notes()),
     )
 
 

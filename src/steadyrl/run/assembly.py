@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +18,7 @@ from steadyrl.environments.protocol import Environment
 from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
+from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routing import is_moe
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
@@ -53,7 +55,8 @@ class Assembly:
         tokenizer = load_tokenizer(config.model)
         policy = load_policy(config, tokenizer)
         environment = make_environment(config.environment)
-        stages = [_reinforcement(config, environment, tokenizer)]
+        chooses = config.routing_replay == "auto" and policy.hook is not None
+        stages = [_reinforcement(config, environment, tokenizer, chooses_replay=chooses)]
         if config.cold_start is not None:
             stages.insert(0, _cold_start(config, environment, tokenizer))
         evaluator = Evaluator(
@@ -63,7 +66,7 @@ class Assembly:
             sampling=config.sampling,
             seed=derive_seed(config.seed, EVALUATION),
         )
-        learner = LocalLearner(policy, config.learner, replay=config.routing_replay)
+        learner = LocalLearner(policy, config.learner, replay=config.replay_to_begin_with)
         return cls(
             stages=stages,
             learner=learner,
@@ -89,10 +92,10 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
         seed=derive_seed(config.seed, WEIGHTS),
         dtype=getattr(torch, config.learner.dtype),
     )
-    replays = config.routing_replay is not RoutingReplay.NONE
+    replays = config.replay_to_begin_with is not RoutingReplay.NONE
     if replays and not is_moe(model):
         raise UserError(
-            f"routing_replay is {config.routing_replay.value!r}, but {type(model).__name__} is "
+            f"routing_replay is {str(config.routing_replay)!r}, but {type(model).__name__} is "
             "dense and has no routing. Set routing_replay to 'none'."
         )
     model = model.to(device)
@@ -142,7 +145,11 @@ def _cold_start(
 
 
 def _reinforcement(
-    config: RunConfig, environment: Environment, tokenizer: PreTrainedTokenizerBase
+    config: RunConfig,
+    environment: Environment,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    chooses_replay: bool,
 ) -> Stage:
     algorithm = PolicyGradient(
         config.policy_gradient,
@@ -158,6 +165,9 @@ def _reinforcement(
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
         bounds=_bounds(config.policy_gradient),
+        replay=partial(choose_replay, config.policy_gradient.mini_batches)
+        if chooses_replay
+        else None,
         evaluate_every=config.evaluate_every,
     )
 

@@ -66,9 +66,9 @@ class RunConfig(Settings):
 
     policy_gradient: PolicyGradientSettings = PolicyGradientSettings()
 
-    routing_replay: RoutingReplay = RoutingReplay.NONE
-    """Whose expert choices the trainer uses: its own, its own under the old weights (r2), or the
-    engine's (r3)."""
+    routing_replay: RoutingReplay | Literal["auto"] = "auto"
+    """Whose expert choices the trainer uses: its own (none), its own under the old weights (r2), or
+    the engine's (r3). auto: by the number of mini-batches and what the run measures."""
 
     steps: int = Field(100, ge=0)
     """Rollouts, each followed by one optimiser step for each of its mini-batches. 0 ends with the
@@ -92,9 +92,9 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _combination_does_something(self) -> "RunConfig":
         replay, mini_batches = self.routing_replay, self.policy_gradient.mini_batches
-        if isinstance(self.model, SmallDense) and replay is not RoutingReplay.NONE:
+        if isinstance(self.model, SmallDense) and replay in (RoutingReplay.R2, RoutingReplay.R3):
             raise ValueError(
-                f"routing_replay is {replay.value!r}, but the model {self.model.name!r} is dense "
+                f"routing_replay is {str(replay)!r}, but the model {self.model.name!r} is dense "
                 "and has no routing. Set routing_replay to 'none', or choose a Mixture-of-Experts "
                 "model."
             )
@@ -115,6 +115,12 @@ class RunConfig(Settings):
                 f"{self.model.experts} experts. Lower experts_per_token."
             )
         return self
+
+    @property
+    def replay_to_begin_with(self) -> RoutingReplay:
+        """The routing replay before the run has chosen one."""
+        replay = self.routing_replay
+        return RoutingReplay.NONE if replay == "auto" else RoutingReplay(replay)
 
 
 def to_yaml(config: RunConfig) -> str:

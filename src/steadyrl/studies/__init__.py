@@ -1,6 +1,7 @@
 """The papers' figures as runnable experiments: a study names its runs, its seeds and its claims."""
 
 from collections.abc import Callable
+from functools import partial
 
 from steadyrl.policies.numerics import Numerics
 from steadyrl.studies.baselines import baselines
@@ -20,7 +21,10 @@ STUDIES: dict[str, Callable[[Numerics], Study]] = {
     "figure4": figure4,
     "figure5": figure5,
     "peaks": peaks,
-    "baselines": baselines,
+    "baselines-n1": partial(baselines, mini_batches=1),
+    "baselines-n2": partial(baselines, mini_batches=2),
+    "baselines-n4": partial(baselines, mini_batches=4),
+    "baselines-n8": partial(baselines, mini_batches=8),
     "dense-twin": dense_twin,
 }
 """Every study by the name that the command line knows it by, as a function of the engine's

@@ -23,7 +23,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A mean with its 95% interval; unbounded for a single value."""
+    """A mean with its 95% interval; unbounded below two values."""
 
     mean: float
     low: float
@@ -33,9 +33,12 @@ class Interval:
     @classmethod
     def of(cls, values: Float[np.ndarray, " S"]) -> "Interval":
         """Student's interval of the mean of `values`."""
-        count, mean = len(values), float(values.mean())
-        if count < 2:
-            return cls(mean=mean, low=-np.inf, high=np.inf, count=count)
+        count = len(values)
+        if count == 0:
+            return cls(mean=np.nan, low=-np.inf, high=np.inf, count=0)
+        mean = float(values.mean())
+        if count == 1:
+            return cls(mean=mean, low=-np.inf, high=np.inf, count=1)
         half = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
         return cls(mean=mean, low=mean - half, high=mean + half, count=count)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.loading import Pretrained, no_progress_bars
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
@@ -142,10 +142,11 @@ def finish_run(config: RunConfig, workplace: Workplace) -> None:
 def _finish(name: RunConfig, config: RunConfig, workplace: Workplace) -> None:
     """Runs `config` to its end, in the folder that belongs to `name`."""
     folder = workplace.folder(name)
-    if folder.config.exists():
-        resume_run(folder.path)
-    else:
-        start_run(config, folder.path)
+    with no_progress_bars():
+        if folder.config.exists():
+            resume_run(folder.path)
+        else:
+            start_run(config, folder.path)
 
 
 class _Look:
@@ -175,7 +176,7 @@ class _Look:
             runs=len(self._wanted),
             steps=steps,
             all_steps=self._all_steps,
-            seconds_left=seconds / taken * (self._all_steps - steps) if taken else None,
+            seconds_left=seconds / taken * max(0, self._all_steps - steps) if taken else None,
         )
 
     def _steps(self) -> int:

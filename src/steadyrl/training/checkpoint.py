@@ -11,16 +11,15 @@ other file and of its own numbers, so damage is noticed before training goes on 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
-from transformers.utils import logging
 
+from steadyrl.policies.loading import no_progress_bars
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, remove_folder, write_folder_atomically
 from steadyrl.training.learner import LocalLearner
@@ -34,7 +33,7 @@ def save_checkpoint(path: Path, learner: LocalLearner, place: Place) -> None:
     """Writes the learner's whole state to `path`, all or nothing."""
 
     def write(draft: Path) -> None:
-        with _no_progress_bars():
+        with no_progress_bars():
             learner.policy.model.save_pretrained(draft)
         learner.policy.tokenizer.save_pretrained(draft)
         state = {name: value.contiguous() for name, value in learner.optimizer.state().items()}
@@ -59,7 +58,7 @@ def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
         UserError: the checkpoint is damaged or belongs to another model.
     """
     content = _verified_content(path)
-    with _no_progress_bars():
+    with no_progress_bars():
         saved = AutoModelForCausalLM.from_pretrained(path, dtype=learner.policy.model.dtype)
     own = learner.policy.model.state_dict()
     loaded = saved.state_dict()
@@ -149,15 +148,3 @@ def _sha256(file: Path) -> str:
 def _sha256_of_numbers(content: Mapping[str, Any]) -> str:
     numbers = [int(content[name]) for name in ("stage", "step", "policy_version")]
     return hashlib.sha256(json.dumps(numbers).encode()).hexdigest()
-
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Transformers draws a bar for each folder it writes or reads, across our own view."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

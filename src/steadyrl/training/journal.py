@@ -39,6 +39,10 @@ class Watcher(Protocol):
         """`step` steps of `stage` are done; `row` is what was measured in the last one."""
         ...
 
+    def on_note(self, stage: Stage, step: int, text: str) -> None:
+        """From `step` of `stage` on, `text` holds."""
+        ...
+
 
 class Journal:
     """Writes a run's folder.
@@ -62,6 +66,8 @@ class Journal:
         self._watchers = watchers
         kept = [row for row in folder.read_metrics() if _is_done(row, stages, start)]
         folder.keep_metrics(kept)
+        folder.keep_notes([n for n in folder.read_notes() if _is_done(n, stages, start)])
+        self._rows = kept
         self._events = self._open_events(kept) if settings.tensorboard else None
 
     def record(
@@ -84,11 +90,22 @@ class Journal:
         if groups and step % self._settings.completions_every == 0:
             self._write_completions(stage.name, step, "train", groups, stage)
         self._folder.append_metrics(row)
+        self._rows.append(row)
         if self._events is not None:
             _add_events(self._events, row)
             self._events.flush()
         for watcher in self._watchers:
             watcher.on_step(stage, step, row)
+
+    def history(self, stage: Stage) -> list[Mapping[str, Any]]:
+        """What is on record of `stage`, oldest first."""
+        return [row for row in self._rows if row["stage"] == stage.name]
+
+    def note(self, stage: Stage, step: int, text: str) -> None:
+        """Keeps a sentence about what the run does from `step` on, and why."""
+        self._folder.append_note({"stage": stage.name, "step": step, "note": text})
+        for watcher in self._watchers:
+            watcher.on_note(stage, step, text)
 
     def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
         """Saves the learner where it is due."""

@@ -19,6 +19,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.measurements import TokenMeasurements
 from steadyrl.training.micro_batches import plan_micro_batches
 from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+from steadyrl.training.replay import assembled, records_routing, routing_to_replay
 
 
 class NonFiniteError(UserError):
@@ -74,7 +75,8 @@ class Learner(Protocol):
         ...
 
     def score(self, batch: TokenBatch) -> TokenBatch:
-        """`batch` with what the present weights say: `old_logprobs`, and `old_routing` for R2."""
+        """`batch` with what the present weights say: `old_logprobs`, and `old_routing` if replay
+        will want it."""
         ...
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
@@ -95,7 +97,7 @@ class LocalLearner:
 
     Args:
         policy: Its model is trained in place.
-        replay: Whose routing the forward passes use.
+        replay: Whose routing the forward passes use. It may be changed between steps.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class LocalLearner:
         self._settings = settings
         self._optimizer_settings = OptimizerSettings()
         self._temperature = 1.0
-        self._replay = replay
+        self.replay = replay
         if settings.activation_checkpointing:
             policy.enable_activation_checkpointing()
 
@@ -128,8 +130,8 @@ class LocalLearner:
 
     @torch.no_grad()
     def score(self, batch: TokenBatch) -> TokenBatch:
-        """`batch` with `old_logprobs`, and with `old_routing` when R2 will replay it."""
-        record = self._replay is RoutingReplay.R2
+        """`batch` with `old_logprobs`, and with `old_routing` if replay will want it."""
+        record = records_routing(self.replay, batch)
         logprobs = torch.zeros(batch.tokens.shape)
         routings: list[tuple[Int[Tensor, " b"], Routing]] = []
         for index in plan_micro_batches(batch.lengths, self._settings.micro_batch_tokens):
@@ -138,7 +140,7 @@ class LocalLearner:
             logprobs[index, : micro.tokens.shape[1]] = scores.logprobs.cpu()
             if scores.routing is not None:
                 routings.append((index, scores.routing.to(torch.device("cpu"))))
-        old_routing = _assembled(routings, batch) if record else None
+        old_routing = assembled(routings, batch) if record else None
         return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
@@ -211,22 +213,13 @@ class LocalLearner:
 
     def _score(self, micro: TokenBatch, *, record_routing: bool) -> TokenScores:
         device = self.policy.device
-        sampled = micro.rollout_logprobs is not None
-        if self._replay is RoutingReplay.R3 and sampled and micro.rollout_routing is None:
-            raise RuntimeError(
-                "R3 replays the engine's routing, but the engine recorded none for these tokens. "
-                "Let the engine record routing, or set routing_replay to 'none' or 'r2'."
-            )
-        replay = {
-            RoutingReplay.NONE: None,
-            RoutingReplay.R2: micro.old_routing,
-            RoutingReplay.R3: micro.rollout_routing,
-        }[self._replay]
+        replay = routing_to_replay(self.replay, micro)
+        temperature = self._temperature if micro.temperature is None else micro.temperature
         return self.policy.score(
             micro.tokens.to(device),
             micro.attention_mask.to(device),
             micro.loss_mask.to(device),
-            temperature=self._temperature,
+            temperature=temperature,
             replay=None if replay is None else replay.to(device),
             record_routing=record_routing,
         )
@@ -270,20 +263,6 @@ def _measured(micro: TokenBatch, terms: TokenTerms, scores: TokenScores) -> Toke
         engine_routing=feeding(micro.rollout_routing),
         trainer_routing=feeding(scores.routing),
     )
-
-
-def _assembled(parts: Sequence[tuple[Tensor, Routing]], batch: TokenBatch) -> Routing:
-    """The routings of the rows of `batch`, from those of its micro-batches."""
-    _, first = parts[0]
-    experts = first.experts.new_zeros(*batch.tokens.shape, *first.experts.shape[2:])
-    known = torch.zeros(batch.tokens.shape, dtype=torch.bool)
-    fed_tokens = torch.zeros(len(batch), dtype=torch.long)
-    for index, part in parts:
-        length = part.known.shape[1]
-        experts[index, :length] = part.experts
-        known[index, :length] = part.known
-        fed_tokens[index] = part.fed_tokens
-    return Routing(experts=experts, known=known, fed_tokens=fed_tokens)
 
 
 def _not_finite_count(terms: TokenTerms) -> str:

@@ -36,6 +36,7 @@ def train(
         if first == 0 and stage.evaluate_every is not None:
             journal.record(stage, 0, {}, (), evaluator.evaluate(stage, 0, engine))
         for step in range(first, stage.steps):
+            choose_routing_replay(stage, step, learner, journal)
             metrics, experience = train_step(stage, step, learner, engine)
             accuracy = evaluator.evaluate(stage, step + 1, engine)
             journal.record(stage, step + 1, metrics, experience.groups, accuracy)
@@ -68,6 +69,18 @@ def train_step(
         sampled = experience.mini_batches
     metrics |= watch.metrics(sampled=sampled, scored=scored, updated=experience.mini_batches)
     return metrics, experience
+
+
+def choose_routing_replay(stage: Stage, step: int, learner: LocalLearner, journal: Journal) -> None:
+    """Sets the learner's routing replay by the stage's rule, and notes each change of it."""
+    if stage.replay is None:
+        return
+    history = journal.history(stage)
+    choice = stage.replay(history)
+    learner.replay = choice.mode
+    before = stage.replay([row for row in history if row["step"] < step])
+    if step == 0 or before.mode is not choice.mode:
+        journal.note(stage, step + 1, f"Routing replay: {choice.mode}, because {choice.reason}.")
 
 
 def _update_metrics(stage: Stage, updates: Sequence[Update]) -> dict[str, Any]:

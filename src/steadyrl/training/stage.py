@@ -1,10 +1,16 @@
 """A stage of a run: an algorithm, for a number of steps."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from steadyrl.algorithms.protocol import Algorithm
+from steadyrl.policies.replay_choice import ReplayChoice
 from steadyrl.training.measurements import Bounds
 from steadyrl.training.optimizer import OptimizerSettings
+
+ReplayRule = Callable[[Sequence[Mapping[str, Any]]], ReplayChoice]
+"""From the metrics of the stage's steps so far to the routing replay of the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +25,9 @@ class Stage:
     optimizer: OptimizerSettings
     temperature: float
     bounds: Bounds = field(default_factory=Bounds)
+
+    replay: ReplayRule | None = None
+    """Chooses the routing replay before each step; None leaves it as the learner has it."""
 
     evaluate_every: int | None = None
     """Steps between evaluations; the state before the first step and the last are included."""

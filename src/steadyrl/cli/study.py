@@ -1,0 +1,160 @@
+"""`steadyrl study`."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from steadyrl.cli.options import read_options
+from steadyrl.policies.numerics import Numerics
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import write_atomically
+from steadyrl.report.wording import duration
+from steadyrl.studies import STUDIES
+from steadyrl.studies.results import Judgement, as_json, write_results
+from steadyrl.studies.running import Progress as RunsProgress
+from steadyrl.studies.running import Workplace, run_studies
+from steadyrl.studies.study import Study
+from steadyrl.studies.tables import study_page, update_page
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Run studies: what is missing of their runs, then data, figure and verdicts.
+
+    Without a name, lists them.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Studies to run."""
+
+    all: bool = False
+    """Run every study."""
+
+    quick: bool = False
+    """The small form: two seeds, a quarter of the gradient steps. Its verdicts say little."""
+
+    numerics: Numerics = Numerics.FP8
+    """What the rollout engine computes in. int4 is the harsher level."""
+
+    seeds: int | None = None
+    """How many seeds; 3 if not given, 2 in the small form."""
+
+    processes: int = 2
+    """Runs at the same time, each on one thread."""
+
+    out: Path = Path("results")
+    """Where results go."""
+
+    work: Path = Path("runs/studies")
+    """Where run folders go. Interrupted runs go on from there."""
+
+    page: Path | None = None
+    """A Markdown page with marks, whose table of claims is written anew from all results."""
+
+
+def study_command(arguments: list[str], console: Console) -> None:
+    """Runs studies and prints their verdicts."""
+    options = read_options(StudyOptions, arguments, program="steadyrl study")
+    if not options.names and not options.all:
+        for name, make in STUDIES.items():
+            console.print(f"{name:<16}{make(options.numerics).title}", markup=False)
+        return
+    studies = _chosen(options)
+    workplace = Workplace(records=options.out / "runs", folders=options.work)
+    with _Bar(console) as bar:
+        run_studies(studies, workplace, processes=options.processes, watch=bar.show)
+    for study in studies:
+        runs = workplace.records_of(study)
+        folder = options.out / study.name
+        judgements = write_results(study, runs, folder)
+        page = study_page(as_json(study, runs, judgements))
+        write_atomically(folder / "README.md", page)
+        console.print(_table(study, judgements))
+        console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
+    if options.page is not None:
+        update_page(options.page, options.out)
+
+
+def _chosen(options: StudyOptions) -> list[Study]:
+    """The studies that the options describe.
+
+    Raises:
+        UserError: there is none of that name, or a number makes no sense.
+    """
+    for name, value in (("seeds", options.seeds), ("processes", options.processes)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}. Give 1 or more.")
+    studies = [_find(name)(options.numerics) for name in options.names or STUDIES]
+    if options.quick:
+        studies = [study.quick() for study in studies]
+    if options.seeds is not None:
+        studies = [study.with_seeds(options.seeds) for study in studies]
+    return studies
+
+
+def _find(name: str) -> Callable[[Numerics], Study]:
+    if name in STUDIES:
+        return STUDIES[name]
+    close = get_close_matches(name, STUDIES, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UserError(f"There is no study {name!r}.{hint} 'steadyrl study' lists them.")
+
+
+def _table(study: Study, judgements: list[Judgement]) -> Table:
+    table = Table(title=study.title, title_justify="left", title_style="bold")
+    for heading in ("claim", "verdict", "measure", "difference", "95% interval"):
+        table.add_column(heading)
+    for judgement in judgements:
+        claim, verdict = judgement.claim.text, judgement.verdict.value
+        for finding in judgement.findings:
+            comparison, interval = finding.comparison, finding.difference
+            table.add_row(
+                claim,
+                verdict,
+                f"{comparison.measure}: {comparison.first}, {comparison.second}",
+                f"{interval.mean:+.3f}",
+                f"{interval.low:+.3f} to {interval.high:+.3f}",
+            )
+            claim = verdict = ""
+    return table
+
+
+class _Bar(AbstractContextManager["_Bar"]):
+    """Runs finished, share of steps taken, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+        )
+        self._task = self._bar.add_task("starting", total=None, left="")
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: RunsProgress) -> None:
+        """Draws how far the runs have come."""
+        left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
+        self._bar.update(
+            self._task,
+            description=f"{progress.finished} of {progress.runs} runs",
+            completed=progress.steps,
+            total=progress.all_steps,
+            left=left,
+        )

@@ -1,0 +1,124 @@
+"""What a study came to: its measures, a verdict for each claim, the figure, in one folder.
+
+results/runs/<digest>.json        one finished run (see `records`)
+results/<study>/results.json      measures of each run, comparisons, verdicts
+results/<study>/figure.svg, .png
+results/<study>/README.md         the same as tables
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steadyrl.records.run_folder import write_atomically
+from steadyrl.studies.claims import Claim, Comparison, Interval, Verdict
+from steadyrl.studies.drawing import draw
+from steadyrl.studies.measures import MEASURES
+from steadyrl.studies.records import RunRecord
+from steadyrl.studies.study import Study
+
+Runs = Mapping[str, Mapping[int, RunRecord]]
+"""Finished runs by condition and seed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A comparison, what was measured, and what that says."""
+
+    comparison: Comparison
+    difference: Interval
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A claim, its findings, and its verdict."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+
+
+def judge(study: Study, runs: Runs) -> list[Judgement]:
+    """A judgement on each claim of `study`."""
+    judgements = []
+    for claim in study.claims:
+        findings = tuple(_finding(comparison, runs) for comparison in claim.comparisons)
+        verdict = claim.verdict(tuple(finding.verdict for finding in findings))
+        judgements.append(Judgement(claim=claim, findings=findings, verdict=verdict))
+    return judgements
+
+
+def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgement]:
+    """Writes data, figure and tables into `folder`; returns the judgements."""
+    judgements = judge(study, runs)
+    content = as_json(study, runs, judgements)
+    write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    for ending in ("svg", "png"):
+        draw(study, runs, folder / f"figure.{ending}")
+    return judgements
+
+
+def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, Any]:
+    """What results.json holds."""
+    records = [record for by_seed in runs.values() for record in by_seed.values()]
+    return {
+        "study": study.name,
+        "title": study.title,
+        "commits": sorted({str(record.commit) for record in records}),
+        "machines": sorted({record.machine for record in records}),
+        "conditions": {
+            name: [
+                {
+                    "seed": seed,
+                    "run": record.digest,
+                    "failure": record.failure,
+                    **{name: round(of(record), 4) for name, of in MEASURES.items()},
+                }
+                for seed, record in by_seed.items()
+            ]
+            for name, by_seed in runs.items()
+        },
+        "claims": [
+            {
+                "claim": judgement.claim.text,
+                "source": judgement.claim.source,
+                "verdict": judgement.verdict,
+                "comparisons": [_comparison_as_json(f) for f in judgement.findings],
+            }
+            for judgement in judgements
+        ],
+    }
+
+
+def _finding(comparison: Comparison, runs: Runs) -> Finding:
+    measure = MEASURES[comparison.measure]
+    first = runs[comparison.first]
+    if isinstance(comparison.second, str):
+        second = runs[comparison.second]
+        seeds = sorted(first.keys() & second.keys())
+        differences = [measure(first[seed]) - measure(second[seed]) for seed in seeds]
+    else:
+        differences = [measure(record) - comparison.second for record in first.values()]
+    interval = Interval.of(np.array(differences, dtype=np.float64))
+    return Finding(comparison=comparison, difference=interval, verdict=comparison.verdict(interval))
+
+
+def _comparison_as_json(finding: Finding) -> dict[str, Any]:
+    comparison, difference = finding.comparison, finding.difference
+    bounded = np.isfinite(difference.low)
+    return {
+        "measure": comparison.measure,
+        "first": comparison.first,
+        "relation": comparison.relation,
+        "second": comparison.second,
+        "margin": comparison.margin,
+        "seeds": difference.count,
+        "difference": round(difference.mean, 4) if difference.count else None,
+        "interval": [round(difference.low, 4), round(difference.high, 4)] if bounded else None,
+        "verdict": finding.verdict,
+    }

@@ -1,0 +1,108 @@
+"""Results as tables, for people."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import write_atomically
+
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+SHOWN = ("best_score", "final_score", "kept", "log10_mismatch", "final_entropy")
+"""Measures that the table of conditions has a column for."""
+
+RELATIONS = {"greater": ">", "not_greater": "not >", "similar": "≈"}
+
+
+def study_page(content: dict[str, Any]) -> str:
+    """The page of one study, from its results.json."""
+    lines = [
+        f"# {content['title']}",
+        "",
+        f"![Score, mismatch, reward and entropy]({'figure.svg'})",
+        "",
+        *conditions_table(content),
+        "",
+        "Mean over seeds, and the standard deviation. `kept` is the last tenth's reward over the "
+        "best tenth's.",
+        "",
+        *claims_table([content]),
+        "",
+        f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def conditions_table(content: dict[str, Any]) -> list[str]:
+    """Each condition's measures."""
+    head = ["condition", "seeds", *(f"`{name}`" for name in SHOWN)]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for name, runs in content["conditions"].items():
+        cells = [_mean_and_spread([run[measure] for run in runs]) for measure in SHOWN]
+        lines.append(_row([name, str(len(runs)), *cells]))
+    return lines
+
+
+def claims_table(contents: Iterable[dict[str, Any]]) -> list[str]:
+    """Each claim's verdict, and the differences that it rests on."""
+    head = ["study", "claim", "made in", "verdict", "differences with 95% interval"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for content in contents:
+        for claim in content["claims"]:
+            differences = "<br>".join(_difference(c) for c in claim["comparisons"])
+            verdict = f"**{claim['verdict']}**"
+            cells = [content["study"], claim["claim"], claim["source"], verdict, differences]
+            lines.append(_row(cells))
+    return lines
+
+
+def read_results(results: Path) -> list[dict[str, Any]]:
+    """Every study's results.json in the folder `results`, by name; quick forms are left out."""
+    paths = sorted(path for path in results.glob("*/results.json"))
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [content for content in contents if not content["study"].endswith("-quick")]
+
+
+def update_page(page: Path, results: Path) -> None:
+    """Replaces the table between the marks of `page` by that of all `results`.
+
+    Raises:
+        UserError: the page is missing or has no marks.
+    """
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(
+            f"{page} has no lines {BEGIN} and {END} to write the table between. Add them."
+        )
+    table = "\n".join(claims_table(read_results(results)))
+    write_atomically(page, f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+def _difference(comparison: dict[str, Any]) -> str:
+    relation = RELATIONS[comparison["relation"]]
+    what = f"`{comparison['measure']}`: {comparison['first']} {relation} {comparison['second']}"
+    if comparison["difference"] is None:
+        return f"{what}: not run"
+    interval = "one seed"
+    if comparison["interval"] is not None:
+        low, high = comparison["interval"]
+        interval = f"{low:+.3f} to {high:+.3f}, {comparison['seeds']} seeds"
+    return f"{what}: {comparison['difference']:+.3f} ({interval})"
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    if not values:
+        return "not run"
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

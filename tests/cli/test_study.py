@@ -1,0 +1,64 @@
+"""`steadyrl study` as a user types it."""
+
+from pathlib import Path
+
+import pytest
+
+from steadyrl.cli import study as command
+from steadyrl.cli.main import main
+from steadyrl.policies.numerics import Numerics
+from steadyrl.studies import STUDIES
+from steadyrl.studies.claims import Claim, greater
+from steadyrl.studies.study import Study
+from tests.studies.made_up import study_of
+
+CLAIM = Claim(text="A beats B", source="here", comparisons=(greater("best_score", "A", "B"),))
+
+
+def tiny_study(numerics: Numerics) -> Study:
+    return study_of([CLAIM]).with_seeds(1)
+
+
+def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(STUDIES)
+    assert "figure4         Off-policy, N = 8, rollouts in fp8" in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figure9"], "There is no study 'figure9'. Did you mean 'figure"),
+        (["figure1", "--seeds", "0"], "--seeds is 0. Give 1 or more."),
+        (["figure1", "--processes", "0"], "--processes is 0. Give 1 or more."),
+    ],
+)
+def test_what_cannot_be_used_is_said(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["study", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_study_runs_and_leaves_verdicts_figure_and_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(command.STUDIES, "tiny", tiny_study)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- claims:begin -->\n<!-- claims:end -->\n")
+    out, work = tmp_path / "results", tmp_path / "work"
+    options = ["--out", str(out), "--work", str(work), "--page", str(page)]
+    assert main(["study", "tiny", *options]) == 0
+
+    text = capsys.readouterr().out
+    assert "A beats B" in text
+    assert "undecided" in text  # of one seed
+    folder = out / "made-up"
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "figure.png",
+        "figure.svg",
+        "results.json",
+    }
+    assert "| made-up | A beats B |" in page.read_text()

@@ -1,0 +1,55 @@
+"""Records of runs that never were."""
+
+from collections.abc import Sequence
+
+from steadyrl.studies.claims import Claim
+from steadyrl.studies.records import RunRecord
+from steadyrl.studies.study import Condition, Study
+from tests.run.tiny import tiny_run
+
+
+def record(
+    reward: Sequence[float],
+    *,
+    seed: int = 0,
+    scores: Sequence[tuple[int, float]] = ((0, 0.1), (160, 0.5)),
+    gradient_steps: int = 160,
+    failure: str | None = None,
+    entropy: float = 0.5,
+    mismatch: float = 1e-3,
+) -> RunRecord:
+    """A run with one reward for each bin of eight gradient steps."""
+    return RunRecord(
+        digest=f"{seed:016x}",
+        seed=seed,
+        commit="abc",
+        machine="a machine",
+        seconds=1.0,
+        gradient_steps=gradient_steps,
+        failure=failure,
+        scores=list(scores),
+        curves={
+            "reward": list(reward),
+            "entropy": [entropy] * len(reward),
+            "mismatch_kl_k3": [mismatch] * len(reward),
+        },
+    )
+
+
+def study_of(claims: Sequence[Claim], names: Sequence[str] = ("A", "B")) -> Study:
+    """A study of two conditions that differ in nothing but their learning rate."""
+    config = tiny_run()
+    conditions = tuple(
+        Condition(
+            name=name,
+            config=config.model_copy(
+                update={
+                    "optimizer": config.optimizer.model_copy(
+                        update={"learning_rate": 1e-3 * (number + 1)}
+                    )
+                }
+            ),
+        )
+        for number, name in enumerate(names)
+    )
+    return Study(name="made-up", title="Made up", conditions=conditions, claims=tuple(claims))

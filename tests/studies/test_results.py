@@ -1,0 +1,106 @@
+"""From finished runs to verdicts, figures and tables."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from steadyrl.records.errors import UserError
+from steadyrl.studies.claims import Claim, Verdict, greater, similar
+from steadyrl.studies.records import RunRecord
+from steadyrl.studies.results import as_json, judge, write_results
+from steadyrl.studies.tables import BEGIN, END, study_page, update_page
+from tests.studies.made_up import record, study_of
+
+BETTER = Claim(text="A beats B", source="here", comparisons=(greater("best_score", "A", "B"),))
+ALIKE = Claim(text="A is B", source="there", comparisons=(similar("best_score", "A", "B"),))
+SOLID = Claim(text="A is solid", source="here", comparisons=(greater("kept", "A", 0.9),))
+STUDY = study_of([BETTER, ALIKE, SOLID])
+
+
+def runs(first: list[float], second: list[float]) -> dict[str, dict[int, RunRecord]]:
+    """Runs with these best scores, one a seed."""
+    return {
+        name: {
+            seed: record([0.5] * 20, seed=seed, scores=[(0, 0.1), (160, score)])
+            for seed, score in enumerate(scores)
+        }
+        for name, scores in (("A", first), ("B", second))
+    }
+
+
+CLEAR = runs([0.5, 0.7, 0.9], [0.4, 0.6, 0.79])
+"""Differences .10, .10, .11: mean .1033, s .00577, half 4.3027 * .00577 / √3 = .0143."""
+
+
+def test_seeds_are_compared_with_themselves() -> None:
+    better, alike, solid = judge(STUDY, CLEAR)
+    assert better.findings[0].difference.mean == pytest.approx(0.10333, abs=1e-5)
+    assert better.findings[0].difference.low == pytest.approx(0.10333 - 0.01434, abs=1e-4)
+    assert better.verdict is Verdict.HOLDS
+    assert alike.verdict is Verdict.FAILS
+    # Constant reward keeps all of its peak: 1.0 in each seed, an interval of no width above 0.9.
+    assert solid.verdict is Verdict.HOLDS
+
+
+def test_only_seeds_that_both_have_are_compared() -> None:
+    fewer = {"A": CLEAR["A"], "B": {1: CLEAR["B"][1]}}
+    difference = judge(STUDY, fewer)[0].findings[0].difference
+    assert difference.count == 1
+    assert difference.mean == pytest.approx(0.1)
+
+
+def test_results_hold_every_number_behind_a_verdict(tmp_path: Path) -> None:
+    write_results(STUDY, CLEAR, tmp_path)
+    content = json.loads((tmp_path / "results.json").read_text())
+
+    assert content["claims"][0]["verdict"] == "holds"
+    assert content["claims"][0]["comparisons"][0]["interval"] == [0.089, 0.1177]
+    assert [run["best_score"] for run in content["conditions"]["B"]] == [0.4, 0.6, 0.79]
+    assert content["commits"] == ["abc"]
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    drawing = (tmp_path / "figure.svg").read_text()
+    assert "<!-- A -->" in drawing
+    write_results(STUDY, CLEAR, tmp_path)
+    assert (tmp_path / "figure.svg").read_text() == drawing
+
+
+def test_a_study_without_runs_says_so(tmp_path: Path) -> None:
+    nothing: dict[str, dict[int, RunRecord]] = {"A": {}, "B": {}}
+    judgements = write_results(STUDY, nothing, tmp_path)
+    assert {judgement.verdict for judgement in judgements} == {Verdict.UNDECIDED}
+    page = study_page(as_json(STUDY, nothing, judgements))
+    assert "| A | 0 | not run | not run |" in page
+    assert "`best_score`: A > B: not run" in page
+
+
+def test_the_page_of_a_study_shows_means_and_verdicts() -> None:
+    page = study_page(as_json(STUDY, CLEAR, judge(STUDY, CLEAR)))
+    assert "| A | 3 | 0.700 ± 0.200 |" in page
+    line = "| made-up | A beats B | here | **holds** | `best_score`: A > B: +0.103 (+0.089 to "
+    assert line in page
+
+
+def test_the_page_of_all_claims_is_written_between_its_marks(tmp_path: Path) -> None:
+    for name, scores in (("one", CLEAR), ("two-quick", CLEAR)):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True)
+        content = as_json(STUDY, scores, judge(STUDY, scores)) | {"study": name}
+        (folder / "results.json").write_text(json.dumps(content))
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nwhat was there\n{END}\nafter\n")
+    update_page(page, tmp_path / "results")
+
+    text = page.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n| study |")
+    assert text.endswith(f"|\n{END}\nafter\n")
+    assert "| one | A beats B |" in text
+    assert "quick" not in text
+    assert "what was there" not in text
+
+
+def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("nothing")
+    for name in ("page.md", "missing.md"):
+        with pytest.raises(UserError, match=f"{name} has no lines {BEGIN}"):
+            update_page(tmp_path / name, tmp_path)

@@ -1,0 +1,109 @@
+"""Every study: what it runs is valid, and what it claims can be measured."""
+
+from collections.abc import Callable
+
+import pytest
+
+from steadyrl.algorithms.objective_settings import MiniRL
+from steadyrl.objectives import Aggregation
+from steadyrl.policies.numerics import Numerics
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.studies import STUDIES
+from steadyrl.studies.claims import Claim, greater
+from steadyrl.studies.measures import MEASURES
+from steadyrl.studies.records import BIN, digest_of
+from steadyrl.studies.study import Study
+from steadyrl.studies.world import GRADIENT_STEPS
+from tests.studies.made_up import study_of
+
+EVERY_STUDY = pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
+
+
+@EVERY_STUDY
+def test_claims_speak_of_measures_that_exist(make: Callable[[Numerics], Study]) -> None:
+    study = make(Numerics.FP8)
+    assert study.claims
+    assert {c.measure for claim in study.claims for c in claim.comparisons} <= MEASURES.keys()
+
+
+@EVERY_STUDY
+def test_conditions_differ_and_take_equally_many_gradient_steps(
+    make: Callable[[Numerics], Study],
+) -> None:
+    study = make(Numerics.INT4)
+    runs = [condition.run(seed) for condition in study.conditions for seed in study.seeds]
+    assert len({digest_of(run) for run in runs}) == len(runs)
+    assert len({run.steps * run.policy_gradient.mini_batches for run in runs}) == 1
+    assert all(run.engine.numerics is Numerics.INT4 for run in runs)
+    assert all(BIN % run.policy_gradient.mini_batches == 0 for run in runs)
+    assert all(run.routing_replay != "auto" for run in runs)
+
+
+@EVERY_STUDY
+def test_the_small_form_is_a_quarter(make: Callable[[Numerics], Study]) -> None:
+    study = make(Numerics.FP8)
+    quick = study.quick()
+    assert len(quick.seeds) == 2
+    assert quick.name == f"{study.name}-quick"
+    for small, whole in zip(quick.conditions, study.conditions, strict=True):
+        assert small.config.steps == whole.config.steps // 4
+        assert small.config.cold_start == whole.config.cold_start
+
+
+def test_the_paper_s_figures_have_its_conditions() -> None:
+    def cells(name: str) -> set[tuple[object, ...]]:
+        found = set()
+        for condition in STUDIES[name](Numerics.FP8).conditions:
+            settings = condition.config.policy_gradient
+            objective = settings.objective
+            assert isinstance(objective, MiniRL)
+            found.add(
+                (
+                    settings.mini_batches,
+                    condition.config.routing_replay,
+                    objective.clip_high == float("inf"),
+                    objective.correct_mismatch,
+                    settings.aggregation,
+                )
+            )
+        return found
+
+    none, r2, r3 = RoutingReplay.NONE, RoutingReplay.R2, RoutingReplay.R3
+    plain, normed = Aggregation.TOKEN_SUM, Aggregation.LENGTH_NORM
+    assert cells("figure1") == {
+        (1, replay, False, *rest)
+        for replay in (none, r3)
+        for rest in ((True, plain), (True, normed), (False, plain))
+    }
+    for name, mini_batches in (("figure2", 2), ("figure3", 4), ("figure4", 8)):
+        assert cells(name) == {
+            (mini_batches, replay, unclipped, True, plain)
+            for replay in (none, r2, r3)
+            for unclipped in (False, True)
+        }
+
+
+def test_figures_share_the_runs_they_have_in_common() -> None:
+    def runs(name: str) -> set[str]:
+        study = STUDIES[name](Numerics.FP8)
+        return {digest_of(c.run(seed)) for c in study.conditions for seed in study.seeds}
+
+    figures = runs("figure1") | runs("figure2") | runs("figure3") | runs("figure4")
+    assert runs("peaks") <= figures
+    assert len(runs("baselines-n1") & figures) == 3
+
+
+def test_figure5_goes_on_for_twice_as_long() -> None:
+    runs = [condition.config for condition in STUDIES["figure5"](Numerics.FP8).conditions]
+    assert {run.steps * 2 for run in runs} == {2 * GRADIENT_STEPS}
+
+
+def test_more_seeds_are_the_next_ones() -> None:
+    assert study_of([]).with_seeds(5).seeds == (0, 1, 2, 3, 4)
+    assert STUDIES["learning-rate"](Numerics.FP8).with_seeds(4).seeds == (100, 101, 102, 103)
+
+
+def test_a_claim_about_nobody_is_refused() -> None:
+    claim = Claim(text="", source="", comparisons=(greater("kept", "A", "C"),))
+    with pytest.raises(AssertionError, match=r"claims something about \{'C'\}"):
+        study_of([claim])
