@@ -291,7 +291,7 @@ def refusal(result: tuple[int, str, str]) -> str:
         ("train demmo", "no recipe 'demmo'. Did you mean 'demo'? 'steadyrl recipes' lists them"),
         ("train xyz", "There is no recipe 'xyz'. 'steadyrl recipes' lists them; a YAML file works"),
         ("train none.yaml", "There is no configuration at none.yaml. Give a YAML file, or a"),
-        ("train demo --steps 0", "demo is not valid: steps: Input should be greater than or equal"),
+        ("train demo --steps=-1", "demo is not valid: steps: Input should be greater than or equal"),
         ("train demo --policy-gradient.group-size 1", "group_size is 1, .* Set group_size to 2 or"),
         ("train demo --routing-replay r2", "routing_replay is 'r2' with mini_batches 1: .* Use"),
         ("train demo --checkpoint ./nowhere", "No checkpoint folder at './nowhere'. Give an exist"),

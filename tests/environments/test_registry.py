@@ -8,7 +8,10 @@ from steadyrl.environments import (
     ArithmeticTeacher,
     ArithmeticTeacherSettings,
     EnvironmentSettings,
+    FrozenLake,
+    HotpotQA,
     ReasoningGym,
+    Sokoban,
     VerifiableMath,
     make_environment,
     make_teacher,
@@ -30,6 +33,9 @@ def test_the_name_chooses_the_environment(problems: str):
         ({"name": "arithmetic", "operands": 3}, Arithmetic),
         ({"name": "reasoning_gym", "dataset": "gcd"}, ReasoningGym),
         ({"name": "math", "path": problems}, VerifiableMath),
+        ({"name": "frozen_lake"}, FrozenLake),
+        ({"name": "sokoban"}, Sokoban),
+        ({"name": "hotpot_qa", "questions": {"name": "synthetic"}}, HotpotQA),
     ):
         settings = adapter.validate_python(config)
         environment = make_environment(settings)

@@ -6,6 +6,8 @@ Write your own by the two methods of `Environment`; `docs/environments.md` has a
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
+from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
+from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.math_answers import answers_agree
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task, Teacher
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
@@ -15,6 +17,7 @@ from steadyrl.environments.registry import (
     make_environment,
     make_teacher,
 )
+from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
 
 __all__ = [
@@ -25,9 +28,15 @@ __all__ = [
     "Environment",
     "EnvironmentSettings",
     "Episode",
+    "FrozenLake",
+    "FrozenLakeSettings",
+    "HotpotQA",
+    "HotpotQASettings",
     "Outcome",
     "ReasoningGym",
     "ReasoningGymSettings",
+    "Sokoban",
+    "SokobanSettings",
     "Split",
     "Style",
     "Task",

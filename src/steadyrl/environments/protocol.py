@@ -31,6 +31,9 @@ class Task:
     payload: Any
     """What the environment needs to judge it. Only the environment that made it reads it."""
 
+    tools: tuple[dict[str, Any], ...] = ()
+    """Schemas of the tools that the tokenizer's chat template shows with the prompt."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -6,13 +6,21 @@ from pydantic import Field
 
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
+from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
+from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Environment, Teacher
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
+from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
 from steadyrl.records.errors import UserError
 
 EnvironmentSettings = Annotated[
-    ArithmeticSettings | ReasoningGymSettings | VerifiableMathSettings,
+    ArithmeticSettings
+    | ReasoningGymSettings
+    | VerifiableMathSettings
+    | FrozenLakeSettings
+    | SokobanSettings
+    | HotpotQASettings,
     Field(discriminator="name"),
 ]
 """Settings of any environment; the field `name` says which."""
@@ -34,6 +42,12 @@ def make_environment(settings: EnvironmentSettings) -> Environment:
             return ReasoningGym(settings)
         case VerifiableMathSettings():
             return VerifiableMath(settings)
+        case FrozenLakeSettings():
+            return FrozenLake(settings)
+        case SokobanSettings():
+            return Sokoban(settings)
+        case HotpotQASettings():
+            return HotpotQA(settings)
 
 
 def make_teacher(settings: TeacherSettings, environment: Environment) -> Teacher:

@@ -1,0 +1,95 @@
+"""FrozenLake with hidden rules, as in appendix B.1 of the ERL paper (arXiv:2602.13949)."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from steadyrl.environments.frozen_lake_board import (
+    FROZEN_LAKE,
+    SLIPPERY_LAKE,
+    LakeBoard,
+    all_lakes,
+    draw_lake,
+)
+from steadyrl.environments.grid_draws import Draws
+from steadyrl.environments.grid_environment import (
+    GridEnvironment,
+    GridSettings,
+    require_every_split,
+    split_of_game,
+)
+from steadyrl.environments.protocol import Split
+
+
+class FrozenLakeSettings(GridSettings):
+    """Which lakes are drawn, and how they are shown."""
+
+    name: Literal["frozen_lake"] = "frozen_lake"
+
+    min_size: int = Field(2, ge=2, le=9)
+    """Rows and columns are drawn from this ..."""
+
+    max_size: int = Field(9, ge=2, le=9)
+    """... to this."""
+
+    min_frozen: float = Field(0.6, ge=0.1, le=0.9)
+    """The probability that a cell is no hole is drawn from this ..."""
+
+    max_frozen: float = Field(0.85, ge=0.1, le=0.9)
+    """... to this."""
+
+    max_path: int = Field(6, ge=1)
+    """The shortest way to the goal has at most this many moves."""
+
+    slippery: bool = False
+    """Two actions of three lead to one side or the other. The slips belong to the task: every
+    attempt at it slips alike."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "FrozenLakeSettings":
+        if self.min_size > self.max_size:
+            raise ValueError(
+                f"min_size is {self.min_size} and max_size {self.max_size}: no size lies between. "
+                "Raise max_size or lower min_size."
+            )
+        if self.min_frozen > self.max_frozen:
+            raise ValueError(
+                f"min_frozen is {self.min_frozen} and max_frozen {self.max_frozen}: no probability "
+                "lies between. Raise max_frozen or lower min_frozen."
+            )
+        if self.max_path > self.moves:
+            raise ValueError(
+                f"max_path is {self.max_path}, but an episode has {self.moves} moves: some lakes "
+                "could not be won. Raise moves or lower max_path."
+            )
+        return self
+
+
+class FrozenLake(GridEnvironment):
+    """Lakes of random size, with random start, goal and holes.
+
+    Raises:
+        UserError: there are too few lakes of some size for each split to have one, or there is no
+            meaning with the number that `settings` give.
+    """
+
+    def __init__(self, settings: FrozenLakeSettings) -> None:
+        legend = SLIPPERY_LAKE if settings.slippery else FROZEN_LAKE
+        super().__init__(settings, name=settings.name, legend=legend, slippery=settings.slippery)
+        self.settings = settings
+        for size in range(settings.min_size, settings.max_size + 1):
+            require_every_split(
+                all_lakes(size=size, max_path=settings.max_path),
+                f"lakes of size {size} with ways of at most {settings.max_path} moves",
+                "Raise min_size or max_path.",
+            )
+
+    def game(self, split: Split, index: int, draws: Draws) -> LakeBoard:
+        """The first lake of the drawn size that `split` owns."""
+        settings = self.settings
+        size = settings.min_size + draws.below(settings.max_size - settings.min_size + 1)
+        frozen = draws.between(settings.min_frozen, settings.max_frozen)
+        while True:
+            lake = draw_lake(draws, size=size, frozen=frozen, max_path=settings.max_path)
+            if split_of_game(lake) == split:
+                return lake

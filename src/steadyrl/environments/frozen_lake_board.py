@@ -1,0 +1,130 @@
+"""The frozen lake: walk to the goal, and not into a hole.
+
+Glyphs: @ the player, F frozen, H hole, G goal, as in gymnasium's FrozenLake-v1.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import permutations, product
+
+from steadyrl.environments.grid_draws import Draws
+from steadyrl.environments.grid_game import Contact, Legend, Role, Verdict
+from steadyrl.environments.grid_moves import STEPS, Cell, Move, distance
+
+FROZEN_LAKE = Legend(
+    roles=(
+        Role(glyph="@", letter="A", noun="you"),
+        Role(glyph="G", letter="B", noun="the goal"),
+        Role(glyph="H", letter="C", noun="a hole"),
+        Role(glyph="F", letter="D", noun="frozen ground, which is safe"),
+    ),
+    effects="Every action moves you by one cell; at the edge of the board nothing moves.",
+    end="Stepping on {B} wins; stepping on {C} loses.",
+    strategy="Find {A} and {B}, and plan the shortest way between them that avoids every {C}.",
+    tip="Before each step, check that the cell you are about to enter is no {C}.",
+)
+
+SLIPPERY_LAKE = replace(
+    FROZEN_LAKE,
+    effects="Every action moves you by one cell, in its own direction or in one of the two at "
+    "right angles to it, each a third of the time; at the edge of the board nothing moves.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LakeBoard:
+    """A position on the lake.
+
+    Example:
+        LakeBoard(ground=("FFH", "FFG"), agent=(0, 0))
+    """
+
+    ground: tuple[str, ...]
+    """The rows without the player: F, H and one G. The cell under the player at the start is F."""
+
+    agent: Cell
+
+    @property
+    def goal(self) -> Cell:
+        """Where the goal is."""
+        return next((row, line.index("G")) for row, line in enumerate(self.ground) if "G" in line)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The board with the player on it."""
+        row, column = self.agent
+        line = self.ground[row]
+        shown = f"{line[:column]}@{line[column + 1 :]}"
+        return (*self.ground[:row], shown, *self.ground[row + 1 :])
+
+    @property
+    def verdict(self) -> Verdict:
+        """Won on the goal, lost in a hole."""
+        row, column = self.agent
+        return {"G": Verdict.WON, "H": Verdict.LOST, "F": Verdict.OPEN}[self.ground[row][column]]
+
+    @property
+    def moves_needed(self) -> int:
+        """The moves to the goal if there were no holes."""
+        return distance(self.agent, self.goal)
+
+    def move(self, move: Move) -> tuple["LakeBoard", Contact]:
+        """The position one cell further; the same one at the edge."""
+        row, column = cell = move.step(self.agent)
+        if not (0 <= row < len(self.ground) and 0 <= column < len(self.ground[row])):
+            return self, Contact(met=None, moved=False)
+        met = Contact(met=self.ground[row][column], moved=True)
+        return LakeBoard(ground=self.ground, agent=cell), met
+
+
+def draw_lake(draws: Draws, *, size: int, frozen: float, max_path: int) -> LakeBoard:
+    """A random lake with a way of at most `max_path` moves.
+
+    Start and goal are distinct cells, and every other cell is frozen with probability `frozen`.
+    All of it is drawn anew until there is such a way.
+    """
+    while True:
+        agent, goal = (divmod(cell, size) for cell in draws.distinct(2, size * size))
+        if distance(agent, goal) > max_path:
+            continue
+        others = ["F" if safe else "H" for safe in draws.chances(frozen, size * size - 2)]
+        lake = _lake(size, agent, goal, others)
+        if has_way(lake, max_path):
+            return lake
+
+
+def all_lakes(*, size: int, max_path: int) -> Iterator[LakeBoard]:
+    """Every lake that `draw_lake` may give."""
+    cells = [divmod(cell, size) for cell in range(size * size)]
+    for agent, goal in permutations(cells, 2):
+        for others in product("FH", repeat=size * size - 2):
+            lake = _lake(size, agent, goal, others)
+            if has_way(lake, max_path):
+                yield lake
+
+
+def has_way(lake: LakeBoard, moves: int) -> bool:
+    """Whether the goal can be reached in at most `moves` moves."""
+    ground = {
+        (row, column): glyph
+        for row, line in enumerate(lake.ground)
+        for column, glyph in enumerate(line)
+        if glyph != "H"
+    }
+    reached = {lake.agent}
+    for _ in range(moves):
+        near = {(r + down, c + right) for r, c in reached for down, right in STEPS.values()}
+        reached |= near & ground.keys()
+        if "G" in [ground[cell] for cell in reached]:
+            return True
+    return False
+
+
+def _lake(size: int, agent: Cell, goal: Cell, others: Iterable[str]) -> LakeBoard:
+    """The lake whose cells besides start and goal are `others`, row by row."""
+    rest = iter(others)
+    known = {agent: "F", goal: "G"}
+    cells = [divmod(cell, size) for cell in range(size * size)]
+    glyphs = "".join([known[cell] if cell in known else next(rest) for cell in cells])
+    rows = [glyphs[start : start + size] for start in range(0, size * size, size)]
+    return LakeBoard(ground=tuple(rows), agent=agent)

@@ -1,0 +1,105 @@
+"""Grid games for small character-level models: one reply, and a few characters for everything.
+
+    prompt      ADDC        the board; before it, as a system message, a rulebook if one is given
+                DDCB
+    reply       ddrr        a plan: the first letters of the action words, played until it is over
+    feedback    @A vdFD vd! >rFD >rHC lost
+    rulebook    @A GB HC FD <l vd >r ^u
+
+Rulebook and feedback are made of the same pairs. `HC`: the letter C is a hole (H). `vd`: the action
+d leads down. In the feedback an action is followed by what it met, and by `!` where nothing moved;
+a pushed box by what it was pushed onto. The last word says why the attempt ended: won, lost,
+moves (all were used) or plan (no more were written).
+"""
+
+import re
+
+from steadyrl.environments.grid_attempt import Attempt, Puzzle, Step
+from steadyrl.environments.grid_game import Legend, Verdict
+from steadyrl.environments.grid_meaning import Meaning
+from steadyrl.environments.grid_moves import Move
+from steadyrl.environments.protocol import Episode, Outcome
+from steadyrl.records.message import Message
+
+_KEYS = {move.key: move for move in Move}
+_EXCERPT = 20
+_UNREADABLE = "unreadable plan"
+
+
+class CompactRendering:
+    """Writes and reads as the module says."""
+
+    def prompt(self, puzzle: Puzzle, rulebook: str | None) -> tuple[Message, ...]:
+        """The board, after the rulebook if there is one."""
+        board = Message(role="user", content="\n".join(puzzle.board))
+        return (board,) if rulebook is None else (Message(role="system", content=rulebook), board)
+
+    def rulebook(self, puzzle: Puzzle) -> str:
+        """The pairs of all upper-case letters and of the four actions."""
+        meaning = puzzle.meaning
+        symbols = [glyph + meaning.letter(glyph) for glyph in _glyphs(meaning.legend)]
+        actions = [move.arrow + meaning.word(move).key for move in Move]
+        return " ".join(symbols + actions)
+
+    def replies(self, puzzle: Puzzle, moves: tuple[Move, ...]) -> tuple[str, ...]:
+        """The one plan."""
+        return ("".join([puzzle.meaning.word(move).key for move in moves]),)
+
+    def start(self, puzzle: Puzzle) -> Episode:
+        """A fresh attempt of one turn."""
+        return _OnePlan(puzzle)
+
+
+def revealed_rulebook(legend: Legend, feedback: str) -> str:
+    """The rulebook as far as a compact `feedback` shows it, with `?` for the rest.
+
+    Where actions slip, the feedback shows where they led and not what they mean.
+    """
+    trace, _, _ending = feedback.rpartition(" ")
+    seen = "" if feedback.startswith(_UNREADABLE) else trace
+    symbols = [(glyph, rf"{re.escape(glyph)}([A-Z])") for glyph in _glyphs(legend)]
+    actions = [(move.arrow, rf"{re.escape(move.arrow)}([ldru])") for move in Move]
+    found = [(sign, re.search(pattern, seen)) for sign, pattern in symbols + actions]
+    return " ".join([sign + (pair.group(1) if pair else "?") for sign, pair in found])
+
+
+class _OnePlan:
+    def __init__(self, puzzle: Puzzle) -> None:
+        self._attempt = Attempt(puzzle)
+
+    def respond(self, text: str) -> Outcome:
+        attempt, plan = self._attempt, text.strip()
+        if not plan or not set(plan) <= set(_KEYS):
+            shown = plan if len(plan) <= _EXCERPT else plan[:_EXCERPT] + "..."
+            feedback = f"{_UNREADABLE} {shown!a}: write letters of ldru only"
+            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+        row, column = attempt.game.agent
+        meaning = attempt.puzzle.meaning
+        trace = [_pair(attempt.game.rows[row][column], meaning)]
+        for key in plan:
+            if attempt.over:
+                break
+            trace.append(_entry(attempt.act(_KEYS[key]), meaning))
+        feedback = " ".join([*trace, _ending(attempt)])
+        return Outcome(reward=attempt.reward, terminated=True, feedback=feedback)
+
+
+def _glyphs(legend: Legend) -> list[str]:
+    return [role.glyph for role in legend.roles if role.letter.isupper()]
+
+
+def _pair(glyph: str, meaning: Meaning) -> str:
+    return glyph + meaning.letter(glyph)
+
+
+def _entry(step: Step, meaning: Meaning) -> str:
+    contact = step.contact
+    met = "" if contact.met is None else _pair(contact.met, meaning)
+    onto = "" if contact.pushed_onto is None else _pair(contact.pushed_onto, meaning)
+    return f"{step.move.arrow}{step.word.key}{met}{onto}{'' if contact.moved else '!'}"
+
+
+def _ending(attempt: Attempt) -> str:
+    if attempt.verdict is not Verdict.OPEN:
+        return attempt.verdict.value
+    return "moves" if attempt.over else "plan"

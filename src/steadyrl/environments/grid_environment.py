@@ -1,0 +1,132 @@
+"""What FrozenLake and Sokoban share: the settings, and tasks whose rules are hidden."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+from pydantic import Field
+
+from steadyrl.environments.grid_attempt import Puzzle, Rendering
+from steadyrl.environments.grid_compact import CompactRendering
+from steadyrl.environments.grid_draws import Draws
+from steadyrl.environments.grid_game import Game, Legend
+from steadyrl.environments.grid_meaning import Choice, allowed_meanings
+from steadyrl.environments.grid_paper import PaperRendering
+from steadyrl.environments.grid_search import shortest_solution
+from steadyrl.environments.protocol import Episode, Split, Task
+from steadyrl.environments.splits import split_of
+from steadyrl.records.errors import UserError
+from steadyrl.records.settings import Settings
+
+_SEED = 20_260_213
+_PLACES = {split: place for place, split in enumerate(Split)}
+_FOR_GAME, _FOR_MEANING, _FOR_SLIPS = range(3)
+_RENDERINGS: dict[str, Rendering] = {"paper": PaperRendering(), "compact": CompactRendering()}
+
+
+class GridSettings(Settings):
+    """How a grid game is shown, and what its symbols and actions mean."""
+
+    rendering: Literal["paper", "compact"] = "paper"
+    """One action a turn with the paper's prompts, or one plan in a few characters."""
+
+    symbols: Choice = Choice.PAPER
+    """Roles of the letters on the board."""
+
+    actions: Choice = Choice.PAPER
+    """Directions of the action words."""
+
+    meaning: int = Field(0, ge=0)
+    """Number of the fixed meaning, or of the one that no permuted task has. 0 is the paper's."""
+
+    show_rulebook: bool = False
+    """Begin the prompt with what symbols and actions mean."""
+
+    moves: int = Field(8, ge=1)
+    """Actions after which an episode is over."""
+
+
+class GridEnvironment(ABC):
+    """Reward 1 for a won game, else 0. The prompt tells no rules; the feedback reveals them.
+
+    Raises:
+        UserError: there is no meaning with the number that `settings` give.
+    """
+
+    def __init__(
+        self, settings: GridSettings, *, name: str, legend: Legend, slippery: bool = False
+    ) -> None:
+        self._name = name
+        self._moves = settings.moves
+        self._slippery = slippery
+        self._show_rulebook = settings.show_rulebook
+        self._rendering = _RENDERINGS[settings.rendering]
+        self._meanings = allowed_meanings(
+            legend, settings.symbols, settings.actions, settings.meaning
+        )
+
+    @abstractmethod
+    def game(self, split: Split, index: int, draws: Draws) -> Game:
+        """The position at the start of task number `index`; `draws` are this place's own."""
+
+    def task(self, split: Split, index: int) -> Task:
+        """Task number `index` of `split`. Boards may repeat within a split, never across."""
+        place = _SEED, _PLACES[split], index
+        choice = Draws(*place, _FOR_MEANING).below(len(self._meanings))
+        slips = Draws(*place, _FOR_SLIPS)
+        puzzle = Puzzle(
+            game=self.game(split, index, Draws(*place, _FOR_GAME)),
+            meaning=self._meanings[choice],
+            moves=self._moves,
+            slips=tuple([slips.below(3) - 1 for _ in range(self._moves * self._slippery)]),
+        )
+        rulebook = self._rendering.rulebook(puzzle) if self._show_rulebook else None
+        prompt = self._rendering.prompt(puzzle, rulebook)
+        return Task(id=f"{self._name}/{split}/{index}", prompt=prompt, payload=puzzle)
+
+    def start(self, task: Task) -> Episode:
+        """A fresh attempt at `task`."""
+        return self._rendering.start(task.payload)
+
+    def rulebook(self, task: Task) -> str:
+        """What the symbols and actions of `task` mean."""
+        return self._rendering.rulebook(task.payload)
+
+    def guided(self, task: Task, rulebook: str) -> Task:
+        """`task` asked with `rulebook`, right or wrong, in the place of the instructions."""
+        return replace(task, prompt=self._rendering.prompt(task.payload, rulebook))
+
+    def solution(self, task: Task) -> tuple[str, ...]:
+        """The replies that win `task` in the fewest moves if nothing slips.
+
+        Raises:
+            UserError: it cannot be won within the moves of an episode.
+        """
+        moves = shortest_solution(task.payload.game, limit=self._moves)
+        if moves is None:
+            raise UserError(
+                f"{task.id} cannot be won in {self._moves} moves. Raise moves, or leave it out."
+            )
+        return self._rendering.replies(task.payload, moves)
+
+
+def require_every_split(games: Iterable[Game], worlds: str, remedy: str) -> None:
+    """Returns when each split owns one of `games`, which need not be gone through to the end.
+
+    Raises:
+        UserError: a split owns none of them.
+    """
+    missing = set(Split)
+    for game in games:
+        missing.discard(split_of_game(game))
+        if not missing:
+            return
+    raise UserError(
+        f"There are too few {worlds}: none is left for {', '.join(sorted(missing))}. {remedy}"
+    )
+
+
+def split_of_game(game: Game) -> Split:
+    """The split that owns the board of `game`, whatever its letters mean."""
+    return split_of("\n".join(game.rows))

@@ -1,0 +1,41 @@
+"""The shortest solution of a grid game, by exhaustive search."""
+
+from collections import deque
+
+from steadyrl.environments.grid_game import Game, Verdict
+from steadyrl.environments.grid_moves import Move
+from steadyrl.records.errors import UserError
+
+
+def shortest_solution(
+    game: Game, *, limit: int, max_positions: int = 1_000_000
+) -> tuple[Move, ...] | None:
+    """A shortest way to win `game` in at most `limit` moves; None when there is none.
+
+    Breadth first, with moves tried in the order left, down, right, up. Positions that are too far
+    from a win by their `moves_needed` are left out.
+
+    Raises:
+        UserError: more than `max_positions` positions came up.
+    """
+    if game.verdict is Verdict.WON:
+        return ()
+    reached = {game}
+    waiting: deque[tuple[Game, tuple[Move, ...]]] = deque([(game, ())])
+    while waiting:
+        position, path = waiting.popleft()
+        for move in Move:
+            after, _ = position.move(move)
+            if after.verdict is Verdict.WON:
+                return (*path, move) if len(path) < limit else None
+            too_far = len(path) + 1 + after.moves_needed > limit
+            if after in reached or too_far or after.verdict is Verdict.LOST:
+                continue
+            reached.add(after)
+            waiting.append((after, (*path, move)))
+        if len(reached) > max_positions:
+            raise UserError(
+                f"No solution of at most {limit} moves was found among {max_positions} positions, "
+                "and the search gave up. Lower the limit, or raise max_positions."
+            )
+    return None

@@ -1,0 +1,187 @@
+r"""What is said in an episode of HotpotQA: the prompt, the calls of the tool and its replies.
+
+    chat      user:       ... <tools>...</tools> ... Question: Where ...?
+              assistant:  <tool_call>
+                          {"name": "local_search", "arguments": {"query": "..."}}
+                          </tool_call>
+              tool:       [Document 1] Title ...
+              assistant:  \boxed{...}
+
+    compact   user:       Where ...?
+              assistant:  search(...)
+              tool:       Boka is from Oslo. ...
+              assistant:  \boxed{...}
+
+The calls of the chat style are those that Qwen's chat templates ask for.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request
+from steadyrl.environments.retrieval import Passage, quoted
+from steadyrl.records.message import Message
+
+TOOL = "local_search"
+MOST_PASSAGES = 50
+
+_TAGGED_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_SHORT_CALL = re.compile(r"search\(([^()]*)\)")
+
+
+class DialogueStyle(StrEnum):
+    """How episodes are written."""
+
+    CHAT = "chat"
+    """For instruction-tuned models: a tool schema, calls as JSON in <tool_call> tags."""
+
+    COMPACT = "compact"
+    """For small models that read characters: the question alone, calls as search(...)."""
+
+
+class CallError(ValueError):
+    """A call of a tool that cannot be carried out; says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchCall:
+    """One call of the search tool."""
+
+    query: str
+
+    passages: int | None = None
+    """How many are asked for; None leaves it to the tool."""
+
+
+def tool_schema(passages: int) -> dict[str, Any]:
+    """The search tool in the form in which chat templates take tools."""
+    properties = {
+        "query": {"type": "string", "description": "What to look for."},
+        "top_k": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MOST_PASSAGES,
+            "description": f"How many passages to return, {passages} if not given.",
+        },
+    }
+    return {
+        "type": "function",
+        "function": {
+            "name": TOOL,
+            "description": "Finds the passages of the library that match a query best.",
+            "parameters": {"type": "object", "properties": properties, "required": ["query"]},
+        },
+    }
+
+
+def opening(
+    question: str,
+    style: DialogueStyle,
+    *,
+    instruction: str | None,
+    tool: dict[str, Any] | None,
+) -> tuple[Message, ...]:
+    """The prompt: what to do as the system message, then tool and question as the user's.
+
+    Args:
+        instruction: The system message; empty for none, None for the style's own.
+        tool: The schema that the chat style shows; None leaves it to the chat template.
+    """
+    if style is DialogueStyle.COMPACT:
+        instruction, asked = instruction or "", quoted(question)
+    else:
+        if instruction is None:
+            instruction = "You are a helpful assistant who answers directly. " + answer_request(
+                AnswerFormat.BOXED
+            )
+        asked = f"Question: {quoted(question)}"
+        if tool is not None:
+            asked = f"{_tool_text(tool)}\n\n{asked}"
+    system = (Message(role="system", content=instruction),) if instruction else ()
+    return (*system, Message(role="user", content=asked))
+
+
+def _tool_text(tool: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            "A tool is at hand:",
+            "<tools>",
+            json.dumps(tool),
+            "</tools>",
+            "To use it, write a JSON object with its name and arguments, and wait for the reply:",
+            call_text("...", DialogueStyle.CHAT),
+        ]
+    )
+
+
+def call_text(query: str, style: DialogueStyle) -> str:
+    """The turn in which a model searches for `query`."""
+    if style is DialogueStyle.COMPACT:
+        return f"search({re.sub('[()]', ' ', query)})"
+    call = {"name": TOOL, "arguments": {"query": query}}
+    return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
+
+
+def calls_in(text: str, style: DialogueStyle) -> tuple[SearchCall, ...]:
+    """The calls that a turn makes, in order; none when it makes no attempt at one.
+
+    Raises:
+        CallError: one of them is malformed, or calls another tool.
+    """
+    if style is DialogueStyle.COMPACT:
+        return _short_calls(text)
+    calls = _TAGGED_CALL.findall(text)
+    if "<tool_call>" in _TAGGED_CALL.sub("", text):
+        raise CallError("a <tool_call> is not closed")
+    return tuple(_tagged_call(call) for call in calls)
+
+
+def _short_calls(text: str) -> tuple[SearchCall, ...]:
+    calls = _SHORT_CALL.findall(text)
+    if "search(" in _SHORT_CALL.sub("", text):
+        raise CallError("a search(...) is not closed")
+    return tuple(SearchCall(query=_query(call)) for call in calls)
+
+
+def _tagged_call(text: str) -> SearchCall:
+    try:
+        call = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CallError("a <tool_call> does not hold JSON") from error
+    match call:
+        case {"name": str(name), "arguments": dict(arguments), **others} if not others:
+            pass
+        case _:
+            raise CallError('a <tool_call> must hold {"name": ..., "arguments": {...}}')
+    if name != TOOL:
+        raise CallError(f"there is no tool {name[:40]!r}, only {TOOL!r}")
+    unknown = sorted(arguments.keys() - {"query", "top_k"})
+    if unknown:
+        raise CallError(f"{TOOL} has no argument {unknown[0][:40]!r}, only 'query' and 'top_k'")
+    passages = arguments.get("top_k")
+    if passages is not None and (type(passages) is not int or not 1 <= passages <= MOST_PASSAGES):
+        raise CallError(f"top_k must be a whole number from 1 to {MOST_PASSAGES}")
+    return SearchCall(query=_query(arguments.get("query")), passages=passages)
+
+
+def _query(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise CallError("the query must be a text that is not empty")
+    return value.strip().encode("utf-8", "replace").decode("utf-8")
+
+
+def tool_reply(passages: Sequence[Passage], style: DialogueStyle, *, longest: int) -> Message:
+    """What the model reads after a call, each text cut after `longest` characters."""
+    cut = [Passage(title=quoted(p.title), text=quoted(p.text[:longest])) for p in passages]
+    if not cut:
+        content = "Nothing was found."
+    elif style is DialogueStyle.COMPACT:
+        content = "\n".join(passage.text for passage in cut)
+    else:
+        documents = [f"[Document {n}] {p.title}\n{p.text}" for n, p in enumerate(cut, start=1)]
+        content = "\n\n".join(documents)
+    return Message(role="tool", content=content)

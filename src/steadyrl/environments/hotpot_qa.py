@@ -1,0 +1,216 @@
+"""HotpotQA: questions whose answers need two passages, and a tool that finds passages."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
+from steadyrl.environments.hotpot_dialogue import (
+    CallError,
+    DialogueStyle,
+    SearchCall,
+    call_text,
+    calls_in,
+    opening,
+    tool_reply,
+    tool_schema,
+)
+from steadyrl.environments.hotpot_questions import (
+    HubQuestions,
+    Question,
+    QuestionSettings,
+    load_questions,
+)
+from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.question_answering import answer_reward
+from steadyrl.environments.retrieval import Passage, Retriever, quoted
+from steadyrl.environments.retriever_bm25 import BM25, BM25Settings
+from steadyrl.environments.retriever_http import HTTPRetriever, HTTPRetrieverSettings
+from steadyrl.records.errors import UserError
+from steadyrl.records.settings import Settings
+
+RetrieverSettings = Annotated[BM25Settings | HTTPRetrieverSettings, Field(discriminator="name")]
+"""Settings of any retriever; the field `name` says which."""
+
+
+class HotpotQASettings(Settings):
+    """Which questions are asked, what finds passages, and how an episode goes."""
+
+    name: Literal["hotpot_qa"] = "hotpot_qa"
+
+    questions: QuestionSettings = HubQuestions()
+    """Where questions and paragraphs come from."""
+
+    retriever: RetrieverSettings = BM25Settings()
+    """bm25: the paragraphs of all questions, in memory. http: a retrieval server."""
+
+    style: DialogueStyle = DialogueStyle.CHAT
+    """How prompts, calls and passages are written."""
+
+    tool_text: Literal["message", "template"] = "template"
+    """Who shows the tool's schema under the chat style: the prompt itself, for templates that know
+    no tools, or the tokenizer's chat template."""
+
+    instruction: str | None = None
+    """The system message. None: what the style says; empty: none."""
+
+    turns: int = Field(5, ge=1)
+    """Turns of the model after which an episode without an answer is over."""
+
+    passages: int = Field(5, ge=1, le=50)
+    """Passages that a search returns if the model does not say how many."""
+
+    passage_length: int = Field(2000, ge=1)
+    """Characters of each passage that are shown."""
+
+    calls_per_turn: int = Field(4, ge=1)
+    """Searches that the model may make at once."""
+
+    least_f1: float = Field(0.3, ge=0.0, le=1.0)
+    """An answer that is no exact match earns its F1 score from here on, and nothing below."""
+
+
+class HotpotQA:
+    r"""Reward 1 for an exact match, else F1 if that is at least `least_f1`, else 0.
+
+    Each turn either calls the tool, and reads what it found, or answers in \boxed{} and ends the
+    episode. A split starts over after its last question.
+
+    Source: arXiv:2602.13949, appendix B.3. Departs from the paper in the library: paragraphs of
+    the data set under BM25, where the paper searches all of Wikipedia with a dense index, so that
+    scores cannot be compared; and in the answer, which only counts in its box.
+
+    Raises:
+        UserError: the questions cannot be had, or an optional package is not installed.
+    """
+
+    def __init__(self, settings: HotpotQASettings) -> None:
+        self.settings = settings
+        loaded = load_questions(settings.questions)
+        self._questions = loaded.questions
+        self._retriever = make_retriever(settings.retriever, loaded.passages)
+
+    def task(self, split: Split, index: int) -> Task:
+        """Question number `index` of `split`.
+
+        Raises:
+            UserError: there is no question in this split.
+        """
+        questions = self._questions[split]
+        if not questions:
+            raise UserError(
+                f"There is no question in the {split} split. Give more questions: of files without "
+                "a test set, about one in ten goes to validation and to test."
+            )
+        question = questions[index % len(questions)]
+        schema = tool_schema(self.settings.passages)
+        chat = self.settings.style is DialogueStyle.CHAT
+        templated = chat and self.settings.tool_text == "template"
+        prompt = opening(
+            question.question,
+            self.settings.style,
+            instruction=self.settings.instruction,
+            tool=None if templated else schema,
+        )
+        return Task(
+            id=f"hotpot_qa/{question.id}",
+            prompt=prompt,
+            payload=question,
+            tools=(schema,) if templated else (),
+        )
+
+    def start(self, task: Task) -> Episode:
+        """A fresh attempt at the question of `task`."""
+        return _Inquiry(self, task.payload)
+
+    def demonstration(self, task: Task) -> tuple[str, ...]:
+        """The turns of one who searches for the supporting titles and then knows the answer."""
+        question: Question = task.payload
+        searches = [call_text(title, self.settings.style) for title in question.titles]
+        return (*searches, rf"\boxed{{{question.answer}}}")
+
+    def find(self, call: SearchCall) -> list[Passage]:
+        """What the tool finds.
+
+        Raises:
+            RetrievalError: the retriever failed.
+        """
+        return self._retriever.search(call.query, call.passages or self.settings.passages)
+
+    def judge(self, gold: str, response: str) -> Outcome:
+        """The outcome of a turn that calls no tool. Its feedback does not tell the right answer."""
+        answer = cut_answer(response, AnswerFormat.BOXED)
+        if not answer:
+            feedback = r"the turn holds neither a tool call nor an answer in \boxed{}"
+            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+        reward = answer_reward(answer, gold, least_f1=self.settings.least_f1)
+        verdict = "right" if reward == 1.0 else f"right in part (F1 {reward:.2f})"
+        feedback = f"the answer {_excerpt(answer)} is {verdict if reward else 'wrong'}"
+        return Outcome(reward=reward, terminated=True, feedback=feedback)
+
+
+class _Inquiry:
+    """Searches, and then an answer."""
+
+    def __init__(self, environment: HotpotQA, question: Question) -> None:
+        self._environment = environment
+        self._question = question
+        self._turn = 0
+
+    def respond(self, text: str) -> Outcome:
+        """The outcome of one turn. What stands before `</think>` is neither call nor answer."""
+        settings = self._environment.settings
+        self._turn += 1
+        spoken = text.rpartition("</think>")[2]
+        try:
+            calls = calls_in(spoken, settings.style)
+        except CallError as error:
+            return _failed(f"malformed tool call: {error}")
+        if not calls:
+            return self._environment.judge(self._question.answer, spoken)
+        if len(calls) > settings.calls_per_turn:
+            most = settings.calls_per_turn
+            return _failed(f"{len(calls)} tool calls in one turn, at most {most} are allowed")
+        if self._turn == settings.turns:
+            return _failed(f"no answer by turn {settings.turns}, the last")
+        return self._search(calls)
+
+    def _search(self, calls: tuple[SearchCall, ...]) -> Outcome:
+        settings = self._environment.settings
+        found = [self._environment.find(call) for call in calls]
+        replies = [
+            tool_reply(passages, settings.style, longest=settings.passage_length)
+            for passages in found
+        ]
+        lines = [
+            f"the search for {_excerpt(call.query)} found {_titles(passages)}"
+            for call, passages in zip(calls, found, strict=True)
+        ]
+        return Outcome(
+            reward=0.0, terminated=False, observation=tuple(replies), feedback="\n".join(lines)
+        )
+
+
+def make_retriever(settings: RetrieverSettings, passages: list[Passage]) -> Retriever:
+    """The retriever that `settings` describe; `passages` are the library of one in memory.
+
+    Raises:
+        UserError: it cannot be built as described.
+    """
+    match settings:
+        case BM25Settings():
+            return BM25(settings, passages)
+        case HTTPRetrieverSettings():
+            return HTTPRetriever(settings)
+
+
+def _failed(reason: str) -> Outcome:
+    return Outcome(reward=0.0, terminated=True, feedback=quoted(reason))
+
+
+def _titles(passages: list[Passage]) -> str:
+    return ", ".join(_excerpt(passage.title) for passage in passages) or "nothing"
+
+
+def _excerpt(text: str) -> str:
+    return quoted(repr(text if len(text) <= 60 else text[:60] + "..."))

@@ -1,0 +1,223 @@
+"""HotpotQA's questions and paragraphs: from the Hub, from official files, or made up."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from steadyrl.environments.extras import require_extra
+from steadyrl.environments.hotpot_synthetic import SyntheticQuestions, synthetic_rows
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.question_answering import normalized
+from steadyrl.environments.retrieval import Passage
+from steadyrl.environments.splits import split_of
+from steadyrl.records.errors import UserError
+from steadyrl.records.settings import Settings
+
+Row = tuple[str, Any]
+"""Where a question stands, for messages, and what stands there."""
+
+
+class HubQuestions(Settings):
+    """A data set of the Hugging Face Hub.
+
+    Nine tenths of its train split are for training and the others for validation; its validation
+    split is for tests.
+    """
+
+    name: Literal["hub"] = "hub"
+
+    dataset: str = "hotpotqa/hotpot_qa"
+    """Name on the Hub, or a folder of data files."""
+
+    subset: str | None = "distractor"
+    """Which configuration of the data set; None is its default."""
+
+    revision: str | None = None
+    """Commit, tag or branch; None is the newest."""
+
+
+class FileQuestions(Settings):
+    """Files in the official JSON format, such as hotpot_train_v1.1.json."""
+
+    name: Literal["file"] = "file"
+
+    train: Path
+    """Questions for training, and a tenth of them for validation."""
+
+    test: Path | None = None
+    """Questions for the test split, such as hotpot_dev_distractor_v1.json. None: another tenth of
+    the first file."""
+
+
+QuestionSettings = Annotated[
+    HubQuestions | FileQuestions | SyntheticQuestions, Field(discriminator="name")
+]
+"""Where questions come from; the field `name` says which."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question whose answer is in two paragraphs."""
+
+    id: str
+    question: str
+    answer: str
+
+    titles: tuple[str, ...]
+    """Titles of the paragraphs that support the answer, in the order of the facts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionSet:
+    """The questions of each split, and the paragraphs of all, each once."""
+
+    questions: dict[Split, list[Question]]
+    passages: list[Passage]
+
+
+def load_questions(settings: QuestionSettings) -> QuestionSet:
+    """The questions that `settings` describe. No question is in two splits.
+
+    Raises:
+        UserError: they cannot be had, or a row has another format; names the row and field.
+    """
+    match settings:
+        case SyntheticQuestions():
+            parts = [
+                ([(f"question {row['_id']}", row) for row in rows], _always(split))
+                for split, rows in synthetic_rows(settings).items()
+            ]
+            return question_set(parts)
+        case FileQuestions():
+            train = file_rows(settings.train)
+            if settings.test is None:
+                return question_set([(train, split_of)])
+            return _with_test_set(train, file_rows(settings.test))
+        case HubQuestions():
+            return _with_test_set(hub_rows(settings, "train"), hub_rows(settings, "validation"))
+
+
+def _with_test_set(train: Iterable[Row], test: Iterable[Row]) -> QuestionSet:
+    return question_set([(test, _always(Split.TEST)), (train, _train_or_validation)])
+
+
+def _always(split: Split) -> Callable[[str], Split]:
+    return lambda _: split
+
+
+def _train_or_validation(text: str) -> Split:
+    """Validation where that owns the text; train has the rest."""
+    return Split.VALIDATION if split_of(text) is Split.VALIDATION else Split.TRAIN
+
+
+def question_set(parts: Iterable[tuple[Iterable[Row], Callable[[str], Split]]]) -> QuestionSet:
+    """The questions of all parts, each in the split that its part's function gives its text.
+
+    A question that an earlier part has put into another split is left out. Texts are compared
+    without case, punctuation and articles.
+    """
+    questions: dict[Split, list[Question]] = {split: [] for split in Split}
+    owners: dict[str, Split] = {}
+    passages: dict[Passage, None] = {}
+    for rows, owner in parts:
+        for where, row in rows:
+            question = _question(row, where)
+            key = normalized(question.question)
+            split = owner(key)
+            if owners.setdefault(key, split) is split:
+                questions[split].append(question)
+            passages.update(dict.fromkeys(_passages(row, where)))
+    return QuestionSet(questions=questions, passages=list(passages))
+
+
+def file_rows(path: Path) -> Iterator[Row]:
+    """The questions in a file of the official format.
+
+    Raises:
+        UserError: the file is missing, not JSON, or not a list of questions.
+    """
+    try:
+        rows = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"Cannot read the questions in {path} ({error}). "
+            "Give the path of a JSON file in HotpotQA's format."
+        ) from error
+    if not isinstance(rows, list) or not rows:
+        raise UserError(
+            f"There are no questions in {path}. Give a JSON list of objects in HotpotQA's format."
+        )
+    for number, row in enumerate(rows, start=1):
+        yield f"entry {number} of {path}", row
+
+
+def hub_rows(settings: HubQuestions, split: str) -> Iterator[Row]:
+    """The questions in a split of a data set on the Hub.
+
+    Raises:
+        UserError: it cannot be loaded, or the package `datasets` is not installed.
+    """
+    require_extra("datasets", "qa")
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        rows = load_dataset(
+            settings.dataset, settings.subset, split=split, revision=settings.revision
+        )
+    except (DatasetsError, OSError, ValueError) as error:
+        raise UserError(
+            f"Cannot load the split {split!r} of the data set {settings.dataset!r}, subset "
+            f"{settings.subset!r} ({error}). Check the name and the network, or download the "
+            "official files and use questions.name='file'."
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number} of {split} in {settings.dataset}", row
+
+
+def _question(row: Any, where: str) -> Question:
+    if not isinstance(row, dict):
+        raise UserError(f"{where} is not an object, got {row!r}. Write {{...}} with the fields.")
+    facts = _pairs(row, "supporting_facts", "sent_id", where)
+    return Question(
+        id=_text(row, "_id" if "_id" in row else "id", where),
+        question=_text(row, "question", where),
+        answer=_text(row, "answer", where),
+        titles=tuple(dict.fromkeys(str(title) for title, _ in facts)),
+    )
+
+
+def _passages(row: dict[str, Any], where: str) -> list[Passage]:
+    paragraphs = _pairs(row, "context", "sentences", where)
+    return [
+        Passage(title=str(title), text=" ".join(str(sentence).strip() for sentence in sentences))
+        for title, sentences in paragraphs
+    ]
+
+
+def _pairs(row: dict[str, Any], field: str, second: str, where: str) -> list[tuple[Any, Any]]:
+    """A list of [title, second], or two lists under these names as the Hub has it."""
+    value = row.get(field)
+    try:
+        if isinstance(value, dict):
+            return list(zip(value["title"], value[second], strict=True))
+        return [(title, other) for title, other in value]  # type: ignore[union-attr]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: the field {field!r} must be a list of [title, {second}], got "
+            f"{value!r:.200}. Correct that row."
+        ) from error
+
+
+def _text(row: dict[str, Any], field: str, where: str) -> str:
+    value = row.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(
+            f"{where}: the field {field!r} must be a text, got {value!r}; the row has the fields "
+            f"{sorted(row)}. Correct that row."
+        )
+    return value

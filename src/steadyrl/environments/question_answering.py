@@ -1,0 +1,46 @@
+"""Scores of short answers, by the rules of HotpotQA's official evaluation.
+
+Source: hotpot_evaluate_v1.py of github.com/hotpotqa/hotpot, which follows SQuAD's.
+"""
+
+import re
+import string
+from collections import Counter
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_CLOSED = frozenset({"yes", "no", "noanswer"})
+
+
+def normalized(text: str) -> str:
+    """`text` in lower case, without ASCII punctuation, English articles and needless whitespace."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def exact_match(answer: str, gold: str) -> bool:
+    """Whether both are the same text once normalised."""
+    return normalized(answer) == normalized(gold)
+
+
+def answer_f1(answer: str, gold: str) -> float:
+    """The harmonic mean of precision and recall over normalised words, between 0 and 1.
+
+    "yes", "no" and "noanswer" share nothing with any other answer.
+    """
+    given, right = normalized(answer), normalized(gold)
+    if given != right and not _CLOSED.isdisjoint({given, right}):
+        return 0.0
+    given_words, right_words = given.split(), right.split()
+    shared = (Counter(given_words) & Counter(right_words)).total()
+    return 2 * shared / (len(given_words) + len(right_words)) if shared else 0.0
+
+
+def answer_reward(answer: str, gold: str, *, least_f1: float) -> float:
+    """1 for an exact match; else the F1 score where it is at least `least_f1`, and 0 below.
+
+    Source: arXiv:2602.13949, appendix B.3, with the whole normalisation of the authors' code.
+    """
+    if exact_match(answer, gold):
+        return 1.0
+    f1 = answer_f1(answer, gold)
+    return f1 if f1 >= least_f1 else 0.0

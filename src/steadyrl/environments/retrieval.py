@@ -1,0 +1,46 @@
+"""What a search tool finds, and how foreign text is made safe to read."""
+
+import re
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+_OPENINGS = re.compile(r"<(?=[|\uff5c/_A-Za-z])|\[(?=/?[A-Z_]+\])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A piece of text that can be found.
+
+    Example:
+        Passage(title="Rio", text="Rio lies by the sea.")
+    """
+
+    title: str
+    text: str
+
+
+class RetrievalError(RuntimeError):
+    """No passages could be had, through no fault of the query."""
+
+
+@runtime_checkable
+class Retriever(Protocol):
+    """Finds passages."""
+
+    def search(self, query: str, count: int) -> list[Passage]:
+        """At most `count` passages for `query`, best first; none when nothing matches.
+
+        Raises:
+            RetrievalError: the passages cannot be reached.
+        """
+        ...
+
+
+def quoted(text: str) -> str:
+    """`text` in which no control token of a chat template can be read.
+
+    A space parts the bracket from the name in `<|...|>`, `<name>`, `</name>` and `[NAME]`, with
+    which the templates in use open and close turns, so that a passage cannot speak as another
+    role. Half surrogates, which no tokenizer takes, become question marks.
+    """
+    return _OPENINGS.sub(r"\g<0> ", text.encode("utf-8", "replace").decode("utf-8"))

@@ -1,0 +1,81 @@
+"""Passages in memory, ranked by BM25."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from pydantic import Field
+
+from steadyrl.environments.extras import require_extra
+from steadyrl.environments.retrieval import Passage
+from steadyrl.records.errors import UserError
+from steadyrl.records.settings import Settings
+
+_WORD = re.compile(r"\w+")
+
+
+class BM25Settings(Settings):
+    """The two constants of BM25."""
+
+    name: Literal["bm25"] = "bm25"
+
+    k1: float = Field(1.5, ge=0.0)
+    """How soon further occurrences of a word stop to count."""
+
+    b: float = Field(0.75, ge=0.0, le=1.0)
+    """How much long passages are held back; 0 is not at all."""
+
+
+class BM25:
+    """Ranks passages by the words that their title and text share with the query.
+
+    Lucene's variant, computed by bm25s: word w, in a share df of N passages, adds to a passage of
+    length l that has it f times
+
+        ln(1 + (N - df + 1/2) / (df + 1/2)) * f / (f + k1 (1 - b + b l / mean l))
+
+    Words are runs of letters and digits in lower case. Equal scores keep the corpus's order.
+
+    Raises:
+        UserError: there is no passage with a word in it, or bm25s is not installed.
+    """
+
+    def __init__(self, settings: BM25Settings, passages: Sequence[Passage]) -> None:
+        require_extra("bm25s", "qa")
+        from bm25s import BM25 as Index
+
+        one_of_each: dict[str, str] = {}  # a word that many passages hold is one object
+        words = [
+            [one_of_each.setdefault(word, word) for word in _words(f"{p.title} {p.text}")]
+            for p in passages
+        ]
+        if not any(words):
+            raise UserError(
+                f"BM25 has nothing to search: none of {len(passages)} passages holds a word. "
+                "Give questions that come with paragraphs, or use the retriever 'http'."
+            )
+        self._passages = passages
+        self._index = Index(k1=settings.k1, b=settings.b)
+        self._index.index(words, show_progress=False)
+
+    def search(self, query: str, count: int) -> list[Passage]:
+        """At most `count` passages that share a word with `query`, best first."""
+        words = _words(query)
+        if not words:
+            return []
+        return [self._passages[place] for place in best(self._index.get_scores(words), count)]
+
+
+def best(scores: Float[np.ndarray, " N"], count: int) -> Int[np.ndarray, " C"]:
+    """The places of the `count` highest scores above 0, highest first, earlier ones first."""
+    places = np.flatnonzero(scores > 0)
+    if len(places) > count:
+        least = np.partition(scores[places], -count)[-count]
+        places = places[scores[places] >= least]
+    return places[np.argsort(-scores[places], kind="stable")][:count]
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())

@@ -1,0 +1,127 @@
+r"""Passages from a retrieval server.
+
+The interface is that of Search-R1's servers (github.com/PeterGriffinJin/Search-R1), which exist
+for BM25, dense indices and web search:
+
+    POST /retrieve   {"queries": ["..."], "topk": 3, "return_scores": true}
+    200              {"result": [[{"document": {"contents": "Title\ntext"}, "score": 1.5}, ...]]}
+"""
+
+import json
+import time
+from http.client import HTTPException, HTTPResponse
+from typing import Any, Literal
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from pydantic import Field
+
+from steadyrl.environments.retrieval import Passage, RetrievalError
+from steadyrl.records.settings import Settings
+
+_LARGEST_REPLY = 2**24
+_PIECE = 2**16
+
+
+class HTTPRetrieverSettings(Settings):
+    """Where the server is."""
+
+    name: Literal["http"] = "http"
+
+    url: str = Field("http://127.0.0.1:8000/retrieve", pattern=r"^https?://")
+    """The address that queries are posted to."""
+
+    timeout: float = Field(10.0, gt=0.0)
+    """Seconds that the server may stay silent, and that its reply may take to arrive."""
+
+
+class HTTPRetriever:
+    """Asks a server. Each search is one request; a failed one is not repeated."""
+
+    def __init__(self, settings: HTTPRetrieverSettings) -> None:
+        self.settings = settings
+
+    def search(self, query: str, count: int) -> list[Passage]:
+        """The first `count` passages that the server names.
+
+        Raises:
+            RetrievalError: it cannot be reached, is too slow, or answers something else.
+        """
+        question = {"queries": [query], "topk": count, "return_scores": True}
+        try:
+            return passages_in(json.loads(self._reply(question)))[:count]
+        except (ValueError, RecursionError) as error:
+            raise self._failure(f"answered in another format: {error}") from error
+
+    def _reply(self, question: dict[str, Any]) -> bytes:
+        request = Request(
+            self.settings.url,
+            data=json.dumps(question).encode("utf-8"),
+            headers={"Content-Type": "application/json"},
+            method="POST",
+        )
+        late = f"gave no whole answer within {self.settings.timeout:g} s"
+        try:
+            with urlopen(request, timeout=self.settings.timeout) as response:
+                return _body(response, time.monotonic() + self.settings.timeout)
+        except HTTPError as error:
+            error.close()
+            raise self._failure(f"answered with status {error.code}") from error
+        except TimeoutError as error:
+            raise self._failure(late) from error
+        except URLError as error:
+            slow = isinstance(error.reason, TimeoutError)
+            reason = late if slow else f"cannot be reached ({error.reason})"
+            raise self._failure(reason) from error
+        except (OSError, HTTPException) as error:
+            broken = f"broke off ({type(error).__name__}: {error})"
+            raise self._failure(broken) from error
+
+    def _failure(self, reason: str) -> RetrievalError:
+        return RetrievalError(f"the retriever at {self.settings.url} {reason}")
+
+
+def passages_in(reply: Any) -> list[Passage]:
+    """The passages that a reply names for its first query, best first.
+
+    Raises:
+        ValueError: the reply has another format.
+    """
+    match reply:
+        case {"result": [[*entries], *_]}:
+            return [_passage(entry) for entry in entries]
+        case _:
+            raise ValueError(f'expected {{"result": [[...]]}}, got {_excerpt(reply)}')
+
+
+def _passage(entry: Any) -> Passage:
+    """A passage that stands alone or beside its score, as one text or as title and text."""
+    match entry:
+        case {"document": document}:
+            return _passage(document)
+        case {"contents": str(contents)}:
+            title, parted, text = contents.strip().partition("\n")
+            if not parted:
+                return Passage(title="", text=title)
+            return Passage(title=title.strip().strip('"'), text=text.strip())
+        case {"title": str(title), "text": str(text)}:
+            return Passage(title=title, text=text)
+        case _:
+            raise ValueError(f'expected a document with "contents", got {_excerpt(entry)}')
+
+
+def _body(response: HTTPResponse, deadline: float) -> bytes:
+    """All of the response. The socket's own timeout only bounds the wait for its next piece."""
+    body = bytearray()
+    while piece := response.read1(_PIECE):
+        body += piece
+        if len(body) > _LARGEST_REPLY:
+            raise OSError(f"more than {_LARGEST_REPLY} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return bytes(body)
+
+
+def _excerpt(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."

@@ -1,0 +1,102 @@
+"""Sokoban with hidden rules, as in appendix B.2 of the ERL paper (arXiv:2602.13949)."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from steadyrl.environments.grid_draws import Draws
+from steadyrl.environments.grid_environment import (
+    GridEnvironment,
+    GridSettings,
+    require_every_split,
+    split_of_game,
+)
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.sokoban_board import SOKOBAN, SokobanBoard
+from steadyrl.environments.sokoban_levels import all_levels, draw_level, read_levels
+from steadyrl.records.errors import UserError
+
+
+class SokobanSettings(GridSettings):
+    """Which levels are drawn or read, and how they are shown."""
+
+    name: Literal["sokoban"] = "sokoban"
+
+    min_size: int = Field(6, ge=3, le=12)
+    """Rows and columns, with the border walls, are drawn from this ..."""
+
+    max_size: int = Field(8, ge=3, le=12)
+    """... to this."""
+
+    max_path: int = Field(8, ge=1)
+    """A drawn level can be solved in this many moves."""
+
+    levels: Path | None = None
+    """A file of levels, which are used in the place of drawn ones: any size, walls and boxes.
+    Whether they can be solved in `moves` is not checked."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SokobanSettings":
+        if self.min_size > self.max_size:
+            raise ValueError(
+                f"min_size is {self.min_size} and max_size {self.max_size}: no size lies between. "
+                "Raise max_size or lower min_size."
+            )
+        if self.max_path > self.moves:
+            raise ValueError(
+                f"max_path is {self.max_path}, but an episode has {self.moves} moves: some levels "
+                "could not be solved. Raise moves or lower max_path."
+            )
+        return self
+
+
+class Sokoban(GridEnvironment):
+    """Levels of one box between border walls, or those of a file.
+
+    The board decides a level's split. The levels of a file start over after the last one.
+
+    Raises:
+        UserError: there are too few levels of some size for each split to have one, the file
+            cannot be used, or there is no meaning with the number that `settings` give.
+    """
+
+    def __init__(self, settings: SokobanSettings) -> None:
+        super().__init__(settings, name=settings.name, legend=SOKOBAN)
+        self.settings = settings
+        self._levels: dict[Split, list[SokobanBoard]] = {split: [] for split in Split}
+        if settings.levels is None:
+            for size in range(settings.min_size, settings.max_size + 1):
+                require_every_split(
+                    all_levels(size=size, max_path=settings.max_path),
+                    f"Sokoban levels of size {size} with solutions of at most "
+                    f"{settings.max_path} moves",
+                    "Raise min_size or max_path.",
+                )
+        else:
+            for level in read_levels(settings.levels):
+                self._levels[split_of_game(level)].append(level)
+
+    def game(self, split: Split, index: int, draws: Draws) -> SokobanBoard:
+        """The level of the file, or the first of the drawn size, that `split` owns.
+
+        Raises:
+            UserError: the file has no level in this split.
+        """
+        settings = self.settings
+        if settings.levels is not None:
+            return self._from_file(split, index)
+        size = settings.min_size + draws.below(settings.max_size - settings.min_size + 1)
+        while True:
+            level = draw_level(draws, size=size, max_path=settings.max_path)
+            if split_of_game(level) == split:
+                return level
+
+    def _from_file(self, split: Split, index: int) -> SokobanBoard:
+        levels = self._levels[split]
+        if not levels:
+            raise UserError(
+                f"No level of {self.settings.levels} falls into the {split} split. Give a file "
+                "with more levels: about one in ten goes to validation and to test."
+            )
+        return levels[index % len(levels)]
