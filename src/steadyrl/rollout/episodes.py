@@ -13,6 +13,9 @@ from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.seeds import derive_seed
 
+ENVIRONMENT_FAILED = "environment failed"
+"""How the reason begins when an episode was cut short by an exception of its environment."""
+
 
 @dataclass(slots=True, kw_only=True)
 class _Play:
@@ -90,7 +93,11 @@ def _first_turn(
     seed: int,
 ) -> None:
     """The turn in which a whole group answers the same prompt."""
-    prompts = encode_prompts(tokenizer, [group[0].messages for group in plays])
+    prompts = encode_prompts(
+        tokenizer,
+        [group[0].messages for group in plays],
+        [group[0].task.tools for group in plays],
+    )
     requests = [
         Request(prompt_ids=prompt, num_completions=len(group), seed=derive_seed(seed, 0, number))
         for number, (group, prompt) in enumerate(zip(plays, prompts, strict=True))
@@ -112,7 +119,11 @@ def _next_turn(
     requests: list[Request] = []
     asked: list[_Play] = []
     running = [(number, play) for number, play in enumerate(everyone) if play.running]
-    prompts = encode_prompts(tokenizer, [play.messages for _, play in running])
+    prompts = encode_prompts(
+        tokenizer,
+        [play.messages for _, play in running],
+        [play.task.tools for _, play in running],
+    )
     for (number, play), prompt in zip(running, prompts, strict=True):
         if engine.max_positions and len(prompt) + sampling.max_new_tokens > engine.max_positions:
             play.truncation_reason = (
@@ -137,7 +148,7 @@ def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokeniz
     try:
         outcome = play.episode.respond(text)
     except Exception as error:  # an environment is foreign code: its failure is data
-        play.truncation_reason = f"environment failed: {type(error).__name__}: {error}"
+        play.truncation_reason = f"{ENVIRONMENT_FAILED}: {type(error).__name__}: {error}"
         return
     play.reward += outcome.reward
     play.feedback.append(outcome.feedback)
