@@ -77,7 +77,8 @@ def study_command(arguments: list[str], console: Console) -> None:
         judgements = write_results(study, runs, folder)
         page = study_page(as_json(study, runs, judgements))
         write_atomically(folder / "README.md", page)
-        console.print(_table(study, judgements))
+        if judgements:
+            console.print(_table(study, judgements))
         console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
     if options.page is not None:
         update_page(options.page, options.out)
@@ -154,7 +155,7 @@ class _Bar(AbstractContextManager["_Bar"]):
         self._bar.update(
             self._task,
             description=f"{progress.finished} of {progress.runs} runs",
-            completed=progress.steps,
-            total=progress.all_steps,
+            completed=progress.steps if progress.all_steps else 1,
+            total=progress.all_steps or 1,
             left=left,
         )

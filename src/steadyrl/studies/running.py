@@ -89,6 +89,7 @@ def run_studies(
     missing = [run for run in wanted.values() if not workplace.record(run).is_file()]
     cold_starts = {digest_of(cold_start(run)): cold_start(run) for run in missing}
     look = _Look(workplace, list(wanted.values()), missing, list(cold_starts.values()))
+    watch(look.progress())
     context = multiprocessing.get_context("spawn")
     with _cancelling(ProcessPoolExecutor(processes, context, max_tasks_per_child=1)) as pool:
         for function, runs in (

@@ -30,8 +30,7 @@ def study_page(content: dict[str, Any]) -> str:
         "Mean over seeds, and the standard deviation. `kept` is the last tenth's reward over the "
         "best tenth's.",
         "",
-        *claims_table([content]),
-        "",
+        *([*claims_table([content]), ""] if content["claims"] else []),
         f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}.",
         "",
     ]
