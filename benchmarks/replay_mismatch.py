@@ -48,10 +48,12 @@ def measure(
     assembly = Assembly.of(config.model_copy(update={"engine": engine}))
     load_checkpoint(checkpoint, assembly.learner)
     assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
+    collect = assembly.stages[-1].algorithm.collect
     batches = [
         batch
         for rollout in range(rollouts)
-        for batch in assembly.stages[-1].algorithm.collect(rollout, assembly.engine).mini_batches
+        for mini_batch in collect(rollout, assembly.engine).mini_batches
+        for batch in mini_batch
     ]
     policy, temperature = assembly.learner.policy, config.sampling.temperature
     rows = []

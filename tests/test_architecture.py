@@ -11,7 +11,7 @@ import pytest
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.metric_texts import METRIC_TEXTS
 from steadyrl.run.execution import start_run
-from tests.run.tiny import tiny_run
+from tests.run.tiny import tiny_experiential_run, tiny_run
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "steadyrl"
@@ -120,8 +120,10 @@ def test_links_of_the_documents_lead_somewhere() -> None:
 
 
 def test_every_metric_that_a_run_writes_is_documented(tmp_path: Path) -> None:
-    start_run(tiny_run(evaluate_every=6), tmp_path / "run")
-    rows = RunFolder(tmp_path / "run").read_metrics()
+    start_run(tiny_run(evaluate_every=6), tmp_path / "plain")
+    start_run(tiny_experiential_run(evaluate_every=6), tmp_path / "experiential")
+    folders = [RunFolder(tmp_path / name) for name in ("plain", "experiential")]
+    rows = [row for folder in folders for row in folder.read_metrics()]
     written = {name for row in rows for name in row} - {"stage", "step"}
     documented = set(
         re.findall(r"^### `(\w+)`", (ROOT / "docs" / "metrics.md").read_text("utf-8"), re.MULTILINE)

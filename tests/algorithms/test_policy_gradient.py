@@ -91,7 +91,7 @@ def test_every_step_asks_fresh_training_tasks() -> None:
 def test_collecting_is_a_function_of_step_and_seed(dense_policy: Policy) -> None:
     def collected(step: int, seed: int = 5) -> list[list[int]]:
         experience = algorithm(seed).collect(step, local_engine(dense_policy))
-        return [batch.tokens.tolist() for batch in experience.mini_batches]
+        return [batch.tokens.tolist() for (batch,) in experience.mini_batches]
 
     assert collected(1) == collected(1)
     assert collected(1) != collected(2)
@@ -111,12 +111,12 @@ def test_mini_batches_are_the_groups_split_by_prompt_in_order() -> None:
     assert len(experience.mini_batches) == MINI_BATCHES
     rows = [
         TOKENIZER.decode(batch.tokens[row][batch.attention_mask[row]]).split("<|assistant|>")[0]
-        for batch in experience.mini_batches
+        for (batch,) in experience.mini_batches
         for row in range(len(batch))
     ]
     expected = [f"<|user|>{question}" for question in asked(0) for _ in range(GROUP_SIZE)]
     assert rows == expected
-    ids = [batch.group_ids.tolist() for batch in experience.mini_batches]
+    ids = [batch.group_ids.tolist() for (batch,) in experience.mini_batches]
     assert ids == [[0, 0, 0, 1, 1, 1]] * 2
 
 
@@ -135,7 +135,7 @@ def test_each_episode_is_credited_against_its_own_group(advantage: str) -> None:
     right_counts = [1, 0, 2, 3]
     experience = algorithm(advantage=advantage).collect(0, solver(right_counts))
     credits = []
-    for batch in experience.mini_batches:
+    for (batch,) in experience.mini_batches:
         for row in range(len(batch)):
             (credit,) = batch.advantages[row][batch.loss_mask[row]].unique().tolist()
             credits.append(credit)
@@ -173,8 +173,8 @@ def test_the_one_loss_term_is_the_objective_of_the_settings() -> None:
     subject = algorithm(
         objective=GRPO(clip_high=0.5), aggregation=Aggregation.CONSTANT, constant_length=9
     )
-    batch = subject.collect(0, solver([1] * 4)).mini_batches[0]
-    (term,) = subject.loss_terms(batch)
+    (batch,) = subject.collect(0, solver([1] * 4)).mini_batches[0]
+    (term,) = subject.loss_terms((batch,))
     assert term.batch is batch
     assert term.scale == 1
     assert (term.aggregation, term.constant_length) == (Aggregation.CONSTANT, 9)

@@ -32,7 +32,7 @@ def algorithm(error_rate: float = 0.0, seed: int = 3) -> Supervised:
 
 
 def collect(subject: Supervised, step: int) -> TokenBatch:
-    (batch,) = subject.collect(step, refusing_engine()).mini_batches
+    ((batch,),) = subject.collect(step, refusing_engine()).mini_batches
     return batch
 
 
@@ -82,7 +82,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_demonstrated_tokens(
 ) -> None:
     subject = algorithm()
     batch = collect(subject, 0)
-    (term,) = subject.loss_terms(batch)
+    (term,) = subject.loss_terms((batch,))
     assert term.batch is batch
     scores = dense_policy.score(batch.tokens, batch.attention_mask, batch.loss_mask)
     value = term.objective(

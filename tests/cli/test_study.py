@@ -41,6 +41,18 @@ def test_what_cannot_be_used_is_said(
     assert message in capsys.readouterr().err
 
 
+def test_quick_and_all_are_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Study] = []
+
+    def note(studies: list[Study], *_: object, **__: object) -> None:
+        asked.extend(studies)
+
+    monkeypatch.setattr(command, "run_studies", note)
+    monkeypatch.setattr(command, "STUDIES", {"tiny": tiny_study})
+    assert main(["study", "--all", "--quick", "--out", str(tmp_path), "--numerics", "int4"]) == 0
+    assert [study.name for study in asked] == ["made-up-quick"]
+
+
 def test_a_study_runs_and_leaves_verdicts_figure_and_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

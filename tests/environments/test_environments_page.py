@@ -45,7 +45,8 @@ def test_the_page_lists_the_datasets_that_need_a_hash_seed():
 def test_environments_load_neither_torch_nor_optional_packages():
     code = (
         "import sys, steadyrl.environments as _; "
-        "print([m for m in ('torch', 'sympy', 'math_verify', 'reasoning_gym', 'bm25s', 'datasets') if m in sys.modules])"
+        "names = ('torch', 'sympy', 'math_verify', 'reasoning_gym', 'bm25s', 'datasets'); "
+        "print([name for name in names if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

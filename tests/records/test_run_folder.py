@@ -118,3 +118,18 @@ def test_events_are_removed_and_nothing_else(tmp_path: Path) -> None:
     (folder.tensorboard / "events").write_text("x", encoding="utf-8")
     folder.remove_events()
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_writes_into_a_memory_survive_and_can_be_replaced(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    folder.keep_memory([])
+    assert folder.read_memory() == []
+    assert not folder.memory.exists()
+    rows = [{"slot": number, "text": STRANGE} for number in range(3)]
+    folder.append_memory(rows[:2])
+    folder.append_memory(rows[2:])
+    assert folder.read_memory() == rows
+    folder.keep_memory(rows[:1])
+    assert folder.read_memory() == rows[:1]
+    folder.keep_memory([])
+    assert folder.read_memory() == []

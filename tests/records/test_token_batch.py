@@ -70,3 +70,20 @@ def test_rows_have_signal_where_an_advantage_meets_the_loss() -> None:
     assert batch.has_signal.tolist() == [True, False, True]
     outside = replace(batch, advantages=torch.where(LOSS, 0.0, 1.0))
     assert outside.has_signal.tolist() == [False, False, False]
+
+
+def test_rows_take_what_belongs_to_them_along() -> None:
+    longer = replace(some_batch(), tokens=TOKENS + 10)
+    batch = replace(some_batch(), teacher=longer, reprompted=True, temperature=0.5)
+    rows = batch.rows(torch.tensor([2, 1]))
+    assert rows.reprompted
+    assert rows.temperature == 0.5
+    assert rows.teacher is not None
+    assert rows.teacher.tokens.tolist() == [[17, 18, 19], [15, 16, 10]]
+
+
+def test_tokens_are_measured_once_and_under_the_prompt_they_were_sampled_under() -> None:
+    batch = some_batch()
+    assert batch.is_measured
+    assert not replace(batch, reprompted=True).is_measured
+    assert not replace(batch, teacher=batch).is_measured

@@ -40,7 +40,7 @@ def test_titles_tell_metrics_apart() -> None:
 
 
 def test_a_metric_without_a_text_is_shown_under_its_own_name() -> None:
-    text = text_for("reflection_fraction")
+    text = text_for("of_your_own")
 
-    assert (text.title, text.group) == ("reflection_fraction", MetricGroup.OTHER)
+    assert (text.title, text.group) == ("of_your_own", MetricGroup.OTHER)
     assert "not among the metrics" in text.meaning

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from steadyrl.algorithms.erl_control import SecondChanceSettings
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.objective_settings import CISPO, GRPO, MiniRL, Reinforce
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
@@ -20,7 +22,7 @@ from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
-from tests.run.tiny import tiny_run
+from tests.run.tiny import tiny_experiential_run, tiny_run
 
 
 def reread(config: RunConfig) -> RunConfig:
@@ -119,7 +121,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("optimizer.learning_rate", "fast", "optimizer.learning_rate: .* number, .* got 'fast'"),
         ("cold_start.batch_size", 0, "cold_start.batch_size: .* got 0"),
         ("model.name", "large_moe", "model: .*'large_moe'.* expected tags: 'small_moe'"),
-        ("routing_replay", "r4", "routing_replay: .*'none', 'r2' or 'r3', got 'r4'"),
+        ("routing_replay", "r4", "routing_replay.*'none', 'r2' or 'r3', got 'r4'"),
         ("stepz", 3, "stepz: Extra inputs are not permitted, got 3"),
         ("engine.numeric", "fp8", "engine.numeric: Extra inputs are not permitted, got 'fp8'"),
         (
@@ -213,3 +215,46 @@ def test_other_environments_are_settings_of_the_same_field() -> None:
     config = tiny_run(environment=ReasoningGymSettings(dataset="basic_arithmetic"), cold_start=None)
 
     assert reread(config) == config
+
+
+# One algorithm at a time.
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"policy_gradient": PolicyGradientSettings(prompts=4)},
+            "fields of policy_gradient, which Experiential RL does not read. Set them under erl",
+        ),
+        ({"second_chance": SecondChanceSettings()}, "the control of the other. Leave one of them"),
+        (
+            {"erl": ExperientialSettings(), "routing_replay": RoutingReplay.R2},
+            "'r2' with mini_batches 1: .* set erl.mini_batches to 2 or more",
+        ),
+    ],
+)
+def test_experiential_rl_refuses_what_it_does_not_read(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        tiny_experiential_run(**changes)
+
+
+def test_a_second_chance_takes_two_turns() -> None:
+    gradient = PolicyGradientSettings(max_turns=1)
+    with pytest.raises(ValidationError, match=r"max_turns is 1, .* 2 or more"):
+        tiny_run(policy_gradient=gradient, second_chance=SecondChanceSettings())
+
+
+def test_experiential_rl_survives_yaml_and_says_how_it_credits() -> None:
+    config = tiny_experiential_run()
+    assert reread(config) == config
+    assert config.credit is config.erl
+    assert config.gradient_steps == 2
+    sequential = ExperientialSettings(updates="sequential")
+    updated = tiny_experiential_run(erl=sequential, routing_replay=RoutingReplay.R2)
+    assert updated.gradient_steps == 3
+    plain = tiny_run()
+    assert plain.credit is plain.policy_gradient
+    assert plain.gradient_steps == 2

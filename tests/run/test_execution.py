@@ -107,9 +107,7 @@ def test_a_run_that_chooses_its_replay_says_why_and_is_resumed_to_the_same_end(
     settings = tiny_run().policy_gradient.model_copy(update={"mini_batches": 4})
     engine = EngineSettings(numerics=Numerics.INT4)
     model = SmallMoE(layers=3, width=32, experts=16, expert_width=16, max_positions=64)
-    config = tiny_run(
-        routing_replay="auto", model=model, policy_gradient=settings, engine=engine
-    )
+    config = tiny_run(routing_replay="auto", model=model, policy_gradient=settings, engine=engine)
     whole = tmp_path / "whole"
     start_run(config, whole)
 

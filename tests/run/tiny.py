@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
@@ -13,6 +16,21 @@ from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import ColdStart, EngineSettings, RunConfig
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.optimizer import OptimizerSettings
+
+
+def tiny_experiential_run(**changes: Any) -> RunConfig:
+    """The same with Experiential RL in two mini-batches, whose reflections are often of use."""
+    plain = tiny_run()
+    reflection = PolicyReflection(
+        style=ReflectionStyle.COMPACT, sampling=Sampling(temperature=2.0, max_new_tokens=24)
+    )
+    values = {
+        "model": plain.model.model_copy(update={"max_positions": 128}),
+        "policy_gradient": PolicyGradientSettings(),
+        "erl": ExperientialSettings(prompts=4, group_size=4, mini_batches=2, reflection=reflection),
+        "sampling": Sampling(max_new_tokens=6),
+    }
+    return tiny_run(**{**values, **changes})
 
 
 def tiny_run(**changes: Any) -> RunConfig:

@@ -1,5 +1,7 @@
 """What a run leaves behind, and what of it holds when the run goes on from a checkpoint."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
-from steadyrl.training.journal import Journal, JournalSettings
+from steadyrl.training.journal import Journal, JournalSettings, completion_rows
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from tests.training.small import tiny_learner
@@ -282,3 +285,73 @@ def test_watchers_are_told_each_row(tmp_path: Path) -> None:
     journal.note(STAGES[1], 3, "Why.")
     assert notes == [("rl", 3, "Why.")]
     assert RunFolder(tmp_path).read_notes() == [{"stage": "rl", "step": 3, "note": "Why."}]
+
+
+# What an algorithm remembers, and the parts of its episodes.
+
+
+def remembered(path: Path) -> list[tuple[str, int, int, str]]:
+    rows = RunFolder(path).read_memory()
+    return [(row["stage"], row["step"], row["slot"], row["text"]) for row in rows]
+
+
+def write_memory(journal: Journal) -> None:
+    """Two writes in step 2, one in step 4."""
+    write_steps(journal)
+    for number, texts in ((1, []), (2, ["a", 'b "ü" \ud800']), (4, ["c"])):
+        writes = [MemoryWrite(slot=n, task_id="t", text=text) for n, text in enumerate(texts)]
+        journal.remember(STAGES[1], number, writes)
+
+
+WRITES = [("rl", 2, 0, "a"), ("rl", 2, 1, 'b "ü" \ud800'), ("rl", 4, 0, "c")]
+
+
+def test_every_write_into_a_memory_is_on_record(tmp_path: Path) -> None:
+    write_memory(journal_in(tmp_path))
+    assert remembered(tmp_path) == WRITES
+    assert RunFolder(tmp_path).read_memory()[0]["task_id"] == "t"
+
+
+def test_a_run_that_remembers_nothing_has_no_such_file(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path))
+    journal_in(tmp_path, Place(stage=1, step=4)).close()
+    assert not (tmp_path / "memory.jsonl").exists()
+
+
+@pytest.mark.parametrize(("step", "kept"), [(5, 3), (4, 3), (3, 2), (1, 0)])
+def test_writes_behind_the_checkpoint_are_dropped(tmp_path: Path, step: int, kept: int) -> None:
+    write_memory(journal_in(tmp_path))
+    journal_in(tmp_path, Place(stage=1, step=step)).close()
+    assert remembered(tmp_path) == WRITES[:kept]
+
+
+def test_completions_name_the_part_of_an_episode_and_need_no_tokens() -> None:
+    written = episode("a lesson", 1.0, completions=())
+    unreachable = episode("", 0.0, completions=(), truncation_reason="nobody there")
+    group = Group(task_id="t", trajectories=(written, unreachable), part="reflection")
+    rows = list(completion_rows([group, GROUP], "train"))
+
+    assert [row["part"] for row in rows] == ["reflection"] * 2 + [""] * 2
+    assert [row["finish_reason"] for row in rows] == ["", "", "stop", "length"]
+    assert [row["response_tokens"] for row in rows] == [0, 0, 2, 4]
+
+
+class Remembering(Idle):
+    """An algorithm with a state."""
+
+    def state(self) -> Any:
+        return {"texts": ["a"]}
+
+    def load_state(self, state: Any) -> None:
+        raise AssertionError
+
+
+def test_checkpoints_hold_what_the_algorithm_remembers(tmp_path: Path) -> None:
+    journal, learner = journal_in(tmp_path, checkpoint_every=1), tiny_learner()
+    journal.checkpoint(replace(STAGES[1], algorithm=Remembering()), Place(stage=1, step=1), learner)
+    journal.checkpoint(STAGES[1], Place(stage=1, step=2), learner)
+    with_state, without = sorted((tmp_path / "checkpoints").iterdir())
+
+    state = json.loads((with_state / "algorithm_state.json").read_text())
+    assert state == {"texts": ["a"]}
+    assert not (without / "algorithm_state.json").exists()

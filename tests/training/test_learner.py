@@ -12,6 +12,7 @@ from torch import Tensor
 from steadyrl.objectives import Aggregation, TokenTerms, minirl, nll
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
+from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner import LocalLearner, NonFiniteError
 from steadyrl.training.measurements import Bounds, policy_metrics
 from steadyrl.training.optimizer import OptimizerSettings
@@ -305,9 +306,7 @@ def test_r2_replays_the_routing_recorded_in_scoring_after_the_weights_have_moved
     assert scored.old_routing is not None
     feeding = batch.loss_mask[:, 1:]
     old = scored.old_routing.experts[:, :-1][feeding]
-    with torch.no_grad():
-        for weight in learner.policy.model.parameters():
-            weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    move_weights(learner)
     # Rows are measured longest first, as they are planned.
     whole = learner.update([term_on(scored)], step=1, steps=2).measurements
     live = tiny_learner_with(learner.weights()).update([term_on(batch)], step=1, steps=2)
@@ -342,6 +341,99 @@ def test_rows_that_no_engine_sampled_run_under_every_replay(replay: RoutingRepla
         largest_difference(step(tiny_learner(replay=replay), batch), step(tiny_learner(), batch))
         == 0
     )
+
+
+# Rows that stand under another prompt than the one they were sampled under.
+
+
+def reprompted_batch(policy: Policy, seed: int = 0) -> TokenBatch:
+    """`sampled_batch` without the first token of its prompts; no engine saw these rows."""
+    batch = sampled_batch(policy, seed=seed)
+    length = batch.tokens.shape[1]
+    shifted = {
+        name: getattr(batch, name)[:, 1:length]
+        for name in ("tokens", "attention_mask", "loss_mask", "advantages", "rollout_logprobs")
+    }
+    return replace(batch, **shifted, rollout_routing=None, reprompted=True)
+
+
+@pytest.mark.parametrize("replay", RoutingReplay)
+@pytest.mark.parametrize("skip", [True, False])
+def test_reprompted_rows_leave_every_measurement_as_it_was(
+    replay: RoutingReplay, skip: bool
+) -> None:
+    both, alone = (tiny_learner(replay=replay, skip_no_signal=skip) for _ in range(2))
+    batch, other = sampled_batch(both.policy), reprompted_batch(both.policy, seed=1)
+    together = both.update([term_on(batch), term_on(other)], step=0, steps=1)
+    expected = alone.update([term_on(batch)], step=0, steps=1)
+
+    bounds = Bounds(clip_low=0.2, clip_high=0.27, weight_cap=5.0)
+    found = policy_metrics(together.measurements, bounds)
+    assert found == policy_metrics(expected.measurements, bounds)
+    assert {"mismatch_kl_k3", "ess", "entropy", "routing_disagreement"} <= set(found)
+    gradients = both.optimizer.gradients(), alone.optimizer.gradients()
+    assert largest_difference(*gradients) > 1e-4
+
+
+def test_skipped_reprompted_rows_are_not_even_run() -> None:
+    learner = tiny_learner()
+    rows = count_rows(learner)
+    learner.update([term_on(without_signal(reprompted_batch(learner.policy)))], step=0, steps=1)
+
+    assert rows == {"learned": 0, "measured": 0}
+
+
+@pytest.mark.parametrize("replay", [RoutingReplay.R2, RoutingReplay.R3])
+def test_reprompted_rows_replay_the_trainer_s_routes_under_their_own_prompt(
+    replay: RoutingReplay,
+) -> None:
+    learner = tiny_learner(replay=replay, micro_batch_tokens=48)
+    batch = reprompted_batch(learner.policy)
+    live = tiny_policy().score(
+        batch.tokens, batch.attention_mask, batch.loss_mask, record_routing=True
+    )
+    scored = learner.score(batch)
+    assert scored.old_routing is not None
+    assert live.routing is not None
+    real = batch.attention_mask
+    assert torch.equal(scored.old_routing.experts[real], live.routing.experts[real])
+    move_weights(learner)
+    moved = learner.policy.score(
+        batch.tokens, batch.attention_mask, batch.loss_mask, replay=scored.old_routing
+    ).logprobs.detach()
+    unreplayed = logprobs_of(learner.policy, batch.tokens).detach() * batch.loss_mask
+    seen = []
+
+    def noting(terms: TokenTerms) -> Tensor:
+        seen.append(terms.logprobs.detach()[terms.loss_mask])
+        return nll(terms)
+
+    learner.update([term_on(scored, noting)], step=1, steps=2)
+    torch.testing.assert_close(torch.cat(seen).sort().values, moved[batch.loss_mask].sort().values)
+    assert float((moved - unreplayed).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("replay", RoutingReplay)
+def test_reprompted_rows_are_routed_live_at_the_old_weights(replay: RoutingReplay) -> None:
+    batch = reprompted_batch(tiny_policy())
+    gradients = step(tiny_learner(replay=replay), batch), step(tiny_learner(), batch)
+
+    assert largest_difference(*gradients) == 0
+
+
+def test_rows_are_scored_at_the_temperature_they_were_drawn_at() -> None:
+    learner, batch = tiny_learner(temperature=2.5), made_up_batch()
+    own = replace(batch, temperature=0.5)
+    expected = logprobs_of(learner.policy, batch.tokens, temperature=0.5).detach()
+
+    torch.testing.assert_close(learner.score(own).old_logprobs, expected * batch.loss_mask)
+
+
+def move_weights(learner: LocalLearner) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in learner.policy.model.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
 
 
 # bfloat16, clipping, schedule.

@@ -1,16 +1,16 @@
 """The loop: which weights score, which sample, and in what order things are recorded."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import Experience, LossTerm
+from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
 from steadyrl.records.completion import Completion
-from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner
@@ -18,6 +18,7 @@ from steadyrl.training.loop import train, train_step
 from steadyrl.training.measurements import Bounds
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stopwatch import Stopwatch
 from tests.training.small import group_of, made_up_batch, term_on, tiny_learner, tiny_policy
 
 
@@ -40,10 +41,10 @@ class Silent:
 class Scripted:
     """An algorithm that gives the same mini-batches in every step and notes what it gets back."""
 
-    def __init__(self, mini_batches: Sequence[TokenBatch], samples: bool = True) -> None:
+    def __init__(self, mini_batches: Sequence[MiniBatch], samples: bool = True) -> None:
         self.samples_from_engine = samples
         self.mini_batches = tuple(mini_batches)
-        self.scored: list[TokenBatch] = []
+        self.scored: list[MiniBatch] = []
         self.asked: list[tuple[int, int]] = []
 
     def collect(self, step: int, engine: Any) -> Experience:
@@ -53,9 +54,9 @@ class Scripted:
             mini_batches=self.mini_batches, groups=groups, metrics={"reward": float(step)}
         )
 
-    def loss_terms(self, mini_batch: TokenBatch) -> tuple[LossTerm, ...]:
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         self.scored.append(mini_batch)
-        return (term_on(mini_batch),)
+        return tuple(term_on(batch) for batch in mini_batch)
 
 
 def stage_of(algorithm: Scripted, *, steps: int = 2, **changes: Any) -> Stage:
@@ -68,7 +69,7 @@ def stage_of(algorithm: Scripted, *, steps: int = 2, **changes: Any) -> Stage:
     return Stage(algorithm=algorithm, steps=steps, **{**values, **changes})
 
 
-THREE = [made_up_batch(seed=seed) for seed in (1, 2, 3)]
+THREE = [(made_up_batch(seed=seed),) for seed in (1, 2, 3)]
 
 
 def begun(stage: Stage) -> tuple[LocalLearner, Silent]:
@@ -95,7 +96,7 @@ def test_first_mini_batch_is_not_scored_and_later_ones_at_the_old_weights() -> N
     train_step(stage, 0, learner, engine)
 
     assert algorithm.scored[0] is THREE[0]
-    for batch, scored in zip(THREE[1:], algorithm.scored[1:], strict=True):
+    for (batch,), (scored,) in zip(THREE[1:], algorithm.scored[1:], strict=True):
         old = frozen.score(batch.tokens, batch.attention_mask, batch.loss_mask).logprobs.detach()
         torch.testing.assert_close(scored.old_logprobs, old)
     # Two scoring passes; then each update learns four rows and measures the one without signal.
@@ -129,12 +130,67 @@ def test_metrics_of_a_step_are_those_of_its_updates_and_its_experience() -> None
     assert experience.mini_batches == tuple(THREE)
 
 
+def test_a_step_learns_from_every_batch_of_a_mini_batch_at_once() -> None:
+    (one,), (two,), (three,) = THREE
+    algorithm = Scripted([(one, two), (two, three)])
+    stage = stage_of(algorithm)
+    learner, engine = begun(stage)
+    frozen = tiny_policy()
+    metrics, experience = train_step(stage, 0, learner, engine)
+
+    assert metrics["gradient_steps"] == learner.policy_version == 2
+    assert algorithm.scored[0] is experience.mini_batches[0]
+    assert len(algorithm.scored[1]) == 2
+    for batch, scored in zip((two, three), algorithm.scored[1], strict=True):
+        old = frozen.score(batch.tokens, batch.attention_mask, batch.loss_mask).logprobs.detach()
+        torch.testing.assert_close(scored.old_logprobs, old)
+    twin, _ = begun(stage)
+    update = twin.update([term_on(one), term_on(two)], step=0, steps=2)
+    twin_loss = twin.update([term_on(b) for b in algorithm.scored[1]], step=0, steps=2).loss
+    assert metrics["loss"] == pytest.approx((update.loss + twin_loss) / 2)
+
+
+def test_a_mini_batch_of_reprompted_rows_alone_hides_no_metric() -> None:
+    (one,), (two,), _ = THREE
+    stage = stage_of(Scripted([(one,), (replace(two, reprompted=True),)]))
+    metrics, _ = train_step(stage, 0, *begun(stage))
+    alone = stage_of(Scripted([(one,)]))
+    expected, _ = train_step(alone, 0, *begun(alone))
+
+    for name in ("mismatch_kl_k3", "ess", "entropy", "clip_fraction_low"):
+        assert metrics[name] == expected[name]
+    assert metrics["gradient_steps"] == 2
+
+
+def test_tokens_that_are_learned_twice_were_sampled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    (one,), (two,), _ = THREE
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(Stopwatch, "metrics", lambda _self, **batches: seen.update(batches) or {})
+    copied = replace(one, teacher=two)
+    stage = stage_of(Scripted([(one, replace(two, reprompted=True), copied)]))
+    train_step(stage, 0, *begun(stage))
+
+    assert seen["sampled"] == [one]
+    assert [len(batch) for batch in seen["updated"]] == [len(one), len(two), len(one)]
+
+
+def test_a_step_in_which_nothing_can_be_learned_leaves_the_weights() -> None:
+    stage = stage_of(Scripted([]))
+    learner, engine = begun(stage)
+    metrics, experience = train_step(stage, 0, learner, engine)
+
+    assert experience.mini_batches == ()
+    assert learner.policy_version == 0
+    assert metrics["gradient_steps"] == 0
+    assert metrics["reward"] == 0.0
+
+
 def test_loss_and_gradient_norm_are_means_over_the_updates() -> None:
     stage = stage_of(Scripted(THREE))
     learner, engine = begun(stage)
     metrics, _ = train_step(stage, 0, learner, engine)
     twin, _ = begun(stage)
-    scored = [THREE[0], *(twin.score(batch) for batch in THREE[1:])]
+    scored = [*THREE[0], *(twin.score(batch) for (batch,) in THREE[1:])]
     updates = [twin.update([term_on(batch)], step=0, steps=2) for batch in scored]
 
     assert metrics["loss"] == pytest.approx(sum(u.loss for u in updates) / 3)
@@ -173,6 +229,9 @@ class NotingJournal(Journal):
 
     def record(self, stage: Stage, step: int, metrics: Any, groups: Any, accuracy: Any) -> None:
         self.seen.append(("record", stage.name, step, accuracy))
+
+    def remember(self, stage: Stage, step: int, writes: Any) -> None:
+        assert writes == ()
 
     def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
         self.seen.append(("checkpoint", stage.name, place, learner.policy_version))
@@ -245,7 +304,7 @@ def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:
 
     for start in (Place(stage=0, step=1), Place(stage=1, step=1)):
         learner = tiny_learner()
-        learner.update([term_on(THREE[0])], step=0, steps=2)
+        learner.update([term_on(*THREE[0])], step=0, steps=2)
         learner.__class__ = Watching
         journal = NotingJournal()
         train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start)

@@ -32,13 +32,26 @@ def test_metrics_of_four_tokens() -> None:
     assert metrics.pop("routing_disagreement_per_layer") == [0, 1 / 4]
     # mismatch u = pi_old / mu_old: 1, 1, 1, 1/4; k1 = -log u, k3 = u - 1 - log u.
     # ratio r = pi / pi_old: 1, 3/2, 1/2, 1; k3 = r - 1 - log r.
+    # surprisal -log pi: log 2, log(4/3), log 4, log 8; d = w times it, minus the entropy.
+    # s = log 2 - entropy is 0.2, 0.1, 0, -0.3 around its mean, and log u = 0, 0, 0, -log 4:
+    # covariance 0.3 log 4, variances 0.14 and 0.75 (log 4)^2.
     # weight w = pi / mu_old: 1, 3/2, 1/2, 1/4; ess = (13/4)^2 / (4 * (1 + 9/4 + 1/4 + 1/16)).
+    gaps = [
+        math.log(2) - 0.1,
+        1.5 * math.log(4 / 3) - 0.2,
+        0.5 * math.log(4) - 0.3,
+        0.25 * math.log(8) - 0.6,
+    ]
     assert metrics == pytest.approx(
         {
             "entropy": 0.3,
             "mismatch_kl_k1": math.log(4) / 4,
             "mismatch_kl_k3": (0.25 - 1 + math.log(4)) / 4,
             "extreme_token_fraction": 0.25,  # u = 1/4 alone is beyond a factor of 2
+            "surprisal_gap": sum(gaps) / 4,
+            "surprisal_gap_z": sum(gaps) / math.hypot(*gaps),
+            "temperature_ratio": 1 - 0.3 * math.log(4) / 0.14,
+            "temperature_share": 0.09 / (0.14 * 0.75),
             "staleness_kl_k3": (1.5 - 1 - math.log(1.5) + 0.5 - 1 + math.log(2)) / 4,
             "ess": (13 / 4) ** 2 / (4 * 57 / 16),
             "truncated_weight_fraction": 0.25,  # w = 3/2

@@ -16,7 +16,7 @@ from steadyrl.algorithms.objective_settings import (
     corrects_mismatch,
     make_objective,
 )
-from steadyrl.algorithms.protocol import Experience, LossTerm
+from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
@@ -124,16 +124,17 @@ class PolicyGradient:
         )
         chunks = [groups[i : i + settings.prompts] for i in range(0, count, settings.prompts)]
         return Experience(
-            mini_batches=tuple(self._credit(chunk) for chunk in chunks),
+            mini_batches=tuple((self._credit(chunk),) for chunk in chunks),
             groups=tuple(groups),
             metrics=group_metrics(groups),
         )
 
-    def loss_terms(self, mini_batch: TokenBatch) -> tuple[LossTerm, ...]:
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """The one term: minus the objective."""
+        (batch,) = mini_batch
         return (
             LossTerm(
-                batch=mini_batch,
+                batch=batch,
                 objective=self._objective,
                 aggregation=self._settings.aggregation,
                 constant_length=self._settings.constant_length,

@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.objectives import Aggregation, TokenTerms
+from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
 
 Objective = Callable[[TokenTerms], Float[Tensor, "B T"]]
+
+MiniBatch = tuple[TokenBatch, ...]
+"""What one optimiser step learns from: at least one batch, each of rows that are treated alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +43,15 @@ class LossTerm:
 class Experience:
     """What was collected for one step of the loop: one optimiser step per mini-batch."""
 
-    mini_batches: tuple[TokenBatch, ...]
+    mini_batches: tuple[MiniBatch, ...]
 
     groups: tuple[Group, ...] = ()
     """The episodes behind it, for the record."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    memory_writes: tuple[MemoryWrite, ...] = ()
+    """What the algorithm has written into its memory, for the record."""
 
 
 @runtime_checkable
@@ -55,9 +62,28 @@ class Algorithm(Protocol):
     """Whether `collect` uses the engine, so that the engine needs new weights after each step."""
 
     def collect(self, step: int, engine: RolloutEngine) -> Experience:
-        """The experience of step `step`: a function of the step and the engine's weights alone."""
+        """The experience of step `step`: a function of the step, the engine's weights and, for one
+        that has it, the algorithm's state.
+        """
         ...
 
-    def loss_terms(self, mini_batch: TokenBatch) -> tuple[LossTerm, ...]:
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """The terms whose sum one optimiser step minimises."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An algorithm that remembers something from step to step."""
+
+    def state(self) -> Any:
+        """What it remembers, as values that JSON can hold."""
+        ...
+
+    def load_state(self, state: Any) -> None:
+        """Remembers what `state()` gave, and nothing else.
+
+        Raises:
+            UserError: an algorithm with other settings gave it.
+        """
         ...

@@ -4,12 +4,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.protocol import Experience, LossTerm
+from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Teacher
 from steadyrl.objectives import Aggregation, nll
 from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import demonstration_batch
 from steadyrl.rollout.seeds import derive_seed
 
@@ -44,12 +43,17 @@ class Supervised:
         end = self._tokenizer.eos_token_id
         pad = self._tokenizer.pad_token_id
         batch = demonstration_batch(
-            encode_prompts(self._tokenizer, [task.prompt for task in tasks]),
+            encode_prompts(
+                self._tokenizer,
+                [task.prompt for task in tasks],
+                [task.tools for task in tasks],
+            ),
             [torch.tensor([*response, end]) for response in responses],
             pad_token_id=end if pad is None else pad,
         )
-        return Experience(mini_batches=(batch,))
+        return Experience(mini_batches=((batch,),))
 
-    def loss_terms(self, mini_batch: TokenBatch) -> tuple[LossTerm, ...]:
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """Mean negative log-likelihood of the demonstrated tokens."""
-        return (LossTerm(batch=mini_batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)
+        (batch,) = mini_batch
+        return (LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)

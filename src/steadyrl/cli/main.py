@@ -16,6 +16,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl train --resume RUN          go on with a run that was interrupted
   steadyrl evaluate RUN [options]      measure a run's last checkpoint on held-out tasks
   steadyrl report RUN                  write RUN/report.html
+  steadyrl diagnose RUN [--json]       say whether and why a run collapsed, and what to change
   steadyrl mismatch RUN [options]      show where log(pi_theta / mu_old) comes from
   steadyrl study [NAME] [options]      the papers' figures: runs, verdicts, pictures
 
@@ -63,6 +64,10 @@ def _command(name: str) -> Callable[[list[str], Console], None]:
         from steadyrl.cli.recipes import recipes_command
 
         return recipes_command
+    if name == "diagnose":
+        from steadyrl.cli.diagnose import diagnose_command
+
+        return diagnose_command
     if name == "mismatch":
         from steadyrl.cli.mismatch import mismatch_command
 
@@ -73,7 +78,7 @@ def _command(name: str) -> Callable[[list[str], Console], None]:
         return study_command
     raise UserError(
         f"There is no command {name!r}. The commands are train, evaluate, report, recipes, "
-        "mismatch and study."
+        "diagnose, mismatch and study."
     )
 
 

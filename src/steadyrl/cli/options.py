@@ -19,16 +19,29 @@ Options = TypeVar("Options")
 
 
 def read_options(
-    kind: type[Options], arguments: list[str], *, program: str, default: Options | None = None
+    kind: type[Options],
+    arguments: list[str],
+    *,
+    program: str,
+    default: Options | None = None,
+    switches: bool = False,
 ) -> Options:
     """The options that `arguments` give.
 
     Settings among them are read, not judged: `run.config.parse` says once, about all of them,
     whether they are valid. Exits with code 2 and says why when an option cannot be read.
+
+    Args:
+        switches: `--quick` stands for `--quick True`.
     """
     given: dict[str, Any] = {} if default is None else {"default": default}
     return tyro.cli(
-        kind, args=arguments, prog=program, config=_MARKERS, registry=_REGISTRY, **given
+        kind,
+        args=arguments,
+        prog=program,
+        config=_COMMON if switches else _MARKERS,
+        registry=_REGISTRY,
+        **given,
     )
 
 
@@ -46,11 +59,8 @@ def read_known_options(kind: type[Options], arguments: list[str], *, program: st
     return options
 
 
-_MARKERS = (
-    tyro.conf.AvoidSubcommands,
-    tyro.conf.FlagConversionOff,
-    tyro.conf.EnumChoicesFromValues,
-)
+_COMMON = (tyro.conf.AvoidSubcommands, tyro.conf.EnumChoicesFromValues)
+_MARKERS = (*_COMMON, tyro.conf.FlagConversionOff)
 _REGISTRY = ConstructorRegistry()
 
 

@@ -35,10 +35,10 @@ class StudyOptions:
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Studies to run."""
 
-    all: bool = False
+    all: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run every study."""
 
-    quick: bool = False
+    quick: tyro.conf.FlagCreatePairsOff[bool] = False
     """The small form: two seeds, a quarter of the gradient steps. Its verdicts say little."""
 
     numerics: Numerics = Numerics.FP8
@@ -62,7 +62,7 @@ class StudyOptions:
 
 def study_command(arguments: list[str], console: Console) -> None:
     """Runs studies and prints their verdicts."""
-    options = read_options(StudyOptions, arguments, program="steadyrl study")
+    options = read_options(StudyOptions, arguments, program="steadyrl study", switches=True)
     if not options.names and not options.all:
         for name, make in STUDIES.items():
             console.print(f"{name:<16}{make(options.numerics).title}", markup=False)

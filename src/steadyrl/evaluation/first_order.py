@@ -134,7 +134,7 @@ def exact_errors(
     """
     kept = terms.rollout_logprobs.masked_fill(~terms.loss_mask, 0.0)
     chances = kept.sum(dim=1, keepdim=True).exp()
-    gradients = _gradients(terms, estimators, chances * len(chances), parameters)
+    gradients = _gradients(terms, estimators, chances * len(chances), parameters, terms)
     products = gradients @ gradients.T
     return {name: exact_error(products, i, name) for i, name in enumerate(estimators, start=1)}
 
@@ -148,6 +148,7 @@ def sampled_errors(
     confidence: float = 0.95,
     temperature: float = 1.0,
     replay: Routing | None = None,
+    live_target: bool = False,
 ) -> dict[str, FirstOrderError]:
     """The error of each estimator, from responses that an engine sampled, with intervals.
 
@@ -165,6 +166,8 @@ def sampled_errors(
         confidence: How often the intervals are to hold the truth.
         temperature: That of the sampling.
         replay: Expert choices for `policy` to use.
+        live_target: J_seq is that of the policy under its own routing, whatever `replay` is, so
+            that the error holds the bias of replay too (arXiv:2512.01374, table 1).
 
     Raises:
         UserError: no engine sampled the rows, there are fewer groups than blocks or fewer than 3
@@ -176,8 +179,9 @@ def sampled_errors(
         part = batch.rows(rows)
         routes = None if replay is None else replay.rows(rows, part.tokens.shape[1])
         terms = policy_terms(policy, part, temperature=temperature, replay=routes)
+        target = policy_terms(policy, part, temperature=temperature) if live_target else terms
         uniform = torch.ones_like(terms.logprobs[:, :1])
-        gradients.append(_gradients(terms, estimators, uniform, parameters))
+        gradients.append(_gradients(terms, estimators, uniform, parameters, target))
     products = torch.einsum("ken,lfn->kelf", torch.stack(gradients), torch.stack(gradients))
     return {
         name: jackknife_error(products, i, name, confidence=confidence)
@@ -201,9 +205,10 @@ def _gradients(
     estimators: Mapping[str, Estimator],
     row_weights: Float[Tensor, "B 1"],
     parameters: Sequence[Tensor],
+    target: TokenTerms,
 ) -> Float[Tensor, "E N"]:
-    """Row 0: grad J_seq. Row i: the gradient of estimator i, less row 0."""
-    reference = _gradient(terms, Estimator(objective=sequence_level), row_weights, parameters)
+    """Row 0: grad J_seq of `target`. Row i: the gradient of estimator i, less row 0."""
+    reference = _gradient(target, Estimator(objective=sequence_level), row_weights, parameters)
     others = [_gradient(terms, e, row_weights, parameters) for e in estimators.values()]
     return torch.stack([reference, *(other - reference for other in others)])
 

@@ -19,7 +19,9 @@ from steadyrl.objectives.diagnostics import (
     clip_diagnostics,
     mismatch_diagnostics,
     routing_disagreement,
+    sampling_diagnostics,
     staleness_diagnostics,
+    temperature_diagnostics,
     weight_diagnostics,
 )
 from steadyrl.objectives.dppo import Divergence, dppo
@@ -58,7 +60,9 @@ __all__ = [
     "nll",
     "reinforce",
     "routing_disagreement",
+    "sampling_diagnostics",
     "staleness_diagnostics",
+    "temperature_diagnostics",
     "token_weights",
     "truncated_mismatch",
     "weight_diagnostics",

@@ -38,6 +38,77 @@ def mismatch_diagnostics(
     }
 
 
+def sampling_diagnostics(
+    rollout_logprobs: Float[Tensor, " N"],
+    logprobs: Float[Tensor, " N"],
+    entropy: Float[Tensor, " N"],
+) -> dict[str, float]:
+    """Whether the engine drew its tokens from the distribution whose probabilities it reports.
+
+    Let w = pi_theta / mu_old and d = w (-log pi_theta) - H[pi_theta], for one token. If the token
+    was drawn from mu_old, and mu_old reaches every token that pi_theta does, then E[d] = 0 given
+    all tokens before it, however far the policies are apart. So the d of a batch are uncorrelated,
+    the standard error of their sum is sqrt(sum d^2), and the gap in such units is about normal.
+
+    Args:
+        entropy: H[pi_theta], in nats.
+
+    Returns:
+        surprisal_gap: mean of d in nats per token. Negative: the tokens drawn are likelier than
+            their probabilities say, as when a filter such as top-p is left out of them.
+        surprisal_gap_z: the same in units of its standard error.
+    """
+    _require_tokens(logprobs)
+    weight = log_quotient(logprobs, rollout_logprobs).double().exp()
+    impossible = torch.isneginf(logprobs)  # w log pi_theta tends to 0 with pi_theta
+    surprisal = -logprobs.double().masked_fill(impossible, 0.0)
+    gaps = weight * surprisal - entropy.double()
+    spread = gaps.square().sum().sqrt().item()
+    return {
+        "surprisal_gap": _mean(gaps),
+        "surprisal_gap_z": gaps.sum().item() / spread if spread > 0 else 0.0,
+    }
+
+
+def temperature_diagnostics(
+    rollout_logprobs: Float[Tensor, " N"],
+    old_logprobs: Float[Tensor, " N"],
+    entropy: Float[Tensor, " N"],
+) -> dict[str, float]:
+    """How much of the mismatch one difference in temperature would explain.
+
+    If the engine's temperature is q times the trainer's, then pi_old is proportional to mu_old^q,
+    and to first order in q - 1
+
+        log(pi_old / mu_old) = -(q - 1) s,    s = -log mu_old - H,
+
+    where s is how much more surprising the token is than expected. A least-squares line of the
+    left side on s gives q. Rounding has no such slope; a policy that has sharpened while the
+    engine kept older weights has.
+
+    Args:
+        entropy: H of the trainer's policy, in nats.
+
+    Returns:
+        temperature_ratio: q. 1 where nothing differs.
+        temperature_share: share of the variance of log(pi_old / mu_old) that the line explains.
+    """
+    _require_tokens(old_logprobs)
+    log_mismatch = log_quotient(old_logprobs, rollout_logprobs).double()
+    excess = -rollout_logprobs.double() - entropy.double()
+    possible = torch.isfinite(log_mismatch) & torch.isfinite(excess)
+    difference = _centred(log_mismatch[possible])
+    excess = _centred(excess[possible])
+    covariance = (difference * excess).sum().item()
+    variances = (excess.square().sum().item(), difference.square().sum().item())
+    if min(variances) == 0:
+        return {"temperature_ratio": 1.0, "temperature_share": 0.0}
+    return {
+        "temperature_ratio": 1 - covariance / variances[0],
+        "temperature_share": covariance**2 / (variances[0] * variances[1]),
+    }
+
+
 def staleness_diagnostics(
     old_logprobs: Float[Tensor, " N"], logprobs: Float[Tensor, " N"]
 ) -> dict[str, float]:
@@ -128,6 +199,10 @@ def routing_disagreement(
 
 def _mean(values: Tensor) -> float:
     return values.detach().double().mean().item()
+
+
+def _centred(values: Tensor) -> Tensor:
+    return values - values.mean() if len(values) else values
 
 
 def _require_tokens(values: Float[Tensor, " N"]) -> None:

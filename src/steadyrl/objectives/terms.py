@@ -36,6 +36,9 @@ class TokenTerms:
     loss_mask: Bool[Tensor, "B T"]
     """Tokens that carry gradient."""
 
+    teacher_logprobs: Float[Tensor, "B T"] | None = None
+    """log pi_theta of the same tokens under a teacher's prompt, where there is one."""
+
     @property
     def log_ratio(self) -> Float[Tensor, "B T"]:
         """Log of the ratio pi_theta / pi_theta_old: policy staleness."""

@@ -1,5 +1,6 @@
 """Character tokenizers for the small presets, and prompts as tokens for every tokenizer."""
 
+import re
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from steadyrl.records.message import Message
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n\t"
+
+_TAGS = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,40}\]")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -91,6 +94,24 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The texts that this tokenizer reads as special tokens, in the order of their ids."""
     added = tokenizer.added_tokens_decoder
     return [added[number].content for number in sorted(added) if added[number].special]
+
+
+def neutralized(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """`text` of unknown origin, in which nothing means anything to the tokenizer or its template.
+
+    `encode_prompts` keeps every message from opening a turn. This also takes apart what a message
+    of the model itself may hold: tokens such as `<tool_call>` that the tokenizer knows without
+    calling them special, and tags that the chat template writes. A space parts their first
+    character from the rest. Half surrogates, which no tokenizer takes, become question marks.
+    Turns that a template marks by plain words, such as "User:", are not seen.
+    """
+    known = {token.content.strip() for token in tokenizer.added_tokens_decoder.values()}
+    marks = sorted(known | set(_TAGS.findall(str(tokenizer.chat_template))), key=len, reverse=True)
+    marks = [mark for mark in marks if len(mark) > 1]
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    while any(mark in text for mark in marks):  # parting one may leave the next
+        text = _without(marks, text)
+    return text
 
 
 def _without(control: Sequence[str], text: str) -> str:

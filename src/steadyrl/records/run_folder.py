@@ -4,6 +4,7 @@ config.yaml                     the resolved configuration
 run.json                        versions, commit, machine, command line
 metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
 notes.jsonl                     what the run decided by itself, and why
+memory.jsonl                    what an algorithm with a memory wrote into it, and when
 completions/rl-000003.jsonl     one object per episode of that step
 tensorboard/                    the same metrics as events
 checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
@@ -82,6 +83,7 @@ class RunFolder:
         self.manifest = path / "run.json"
         self.metrics = path / "metrics.jsonl"
         self.notes = path / "notes.jsonl"
+        self.memory = path / "memory.jsonl"
         self.completions = path / "completions"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
@@ -113,6 +115,20 @@ class RunFolder:
         """Replaces the notes by `notes`."""
         if notes or self.notes.exists():
             write_atomically(self.notes, "".join(json.dumps(note) + "\n" for note in notes))
+
+    def read_memory(self) -> list[dict[str, Any]]:
+        """Every write into an algorithm's memory, oldest first."""
+        return read_json_lines(self.memory)
+
+    def append_memory(self, writes: Iterable[Mapping[str, Any]]) -> None:
+        """Adds the writes of one step."""
+        with self.memory.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(write) + "\n" for write in writes)
+
+    def keep_memory(self, writes: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces the writes by `writes`."""
+        if writes or self.memory.exists():
+            write_atomically(self.memory, "".join(json.dumps(write) + "\n" for write in writes))
 
     def remove_events(self) -> None:
         """Removes the TensorBoard events, to be written anew from the metrics."""

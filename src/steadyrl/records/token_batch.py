@@ -42,6 +42,17 @@ class TokenBatch:
     old_routing: Routing | None = None
     """Experts the trainer chose under the old weights."""
 
+    temperature: float | None = None
+    """Logits are divided by it, as when the tokens were sampled. None: that of the stage."""
+
+    reprompted: bool = False
+    """The tokens were sampled under another prompt than the one they stand under here, and so were
+    `rollout_logprobs`. They say nothing of how far engine and trainer are apart."""
+
+    teacher: "TokenBatch | None" = None
+    """The same loss tokens, row by row, under the prompt of a policy that is to be imitated. With a
+    teacher, the rows are copies of rows that stand in another batch as well."""
+
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
@@ -49,6 +60,11 @@ class TokenBatch:
     def lengths(self) -> Int[Tensor, " B"]:
         """Real tokens in each row."""
         return self.attention_mask.sum(dim=1)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether metrics of the policies read it: each sampled token once, under its prompt."""
+        return not self.reprompted and self.teacher is None
 
     @property
     def has_signal(self) -> Bool[Tensor, " B"]:
@@ -76,4 +92,5 @@ class TokenBatch:
             rollout_routing=cut_routing(self.rollout_routing),
             old_logprobs=cut(self.old_logprobs),
             old_routing=cut_routing(self.old_routing),
+            teacher=None if self.teacher is None else self.teacher.rows(index),
         )

@@ -20,7 +20,7 @@ class Trajectory:
     """The whole conversation, the model's turns included."""
 
     completions: tuple[Completion, ...]
-    """The model's turns as tokens, in order. At least one."""
+    """The policy's turns as tokens, in order. None where another model wrote them."""
 
     reward: float
 
@@ -42,6 +42,9 @@ class Group:
 
     task_id: str
     trajectories: tuple[Trajectory, ...]
+
+    part: str = ""
+    """Which part of a longer episode these are, such as `reflection`; empty for whole ones."""
 
     @property
     def rewards(self) -> Float[Tensor, " G"]:

@@ -1,39 +1,10 @@
 """What each metric means, in words. `docs/metrics.md` gives the same metrics with equations."""
 
-from dataclasses import dataclass
-from enum import StrEnum
+from steadyrl.report.metric_text import MetricGroup, MetricText
+from steadyrl.report.metric_texts_experience import EXPERIENCE_TEXTS
+from steadyrl.report.metric_texts_mismatch import MISMATCH_TEXTS
 
-
-class MetricGroup(StrEnum):
-    """Under which heading a metric is shown, in this order."""
-
-    OUTCOME = "Does it learn?"
-    POLICY = "What does it write?"
-    MISMATCH = "Do engine and trainer agree?"
-    CORRECTION = "How much is stale, corrected and clipped?"
-    OPTIMISATION = "Is the optimisation calm?"
-    SPEED = "Where does the time go?"
-    OTHER = "Other metrics"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricText:
-    """A metric for a reader who sees its curve.
-
-    Example:
-        MetricText(title="Training reward", meaning="Mean reward of the episodes of a step. ...",
-                   log_scale=False, group=MetricGroup.OUTCOME)
-    """
-
-    title: str
-
-    meaning: str
-    """What it measures, what healthy looks like, what trouble looks like."""
-
-    log_scale: bool
-    """Whether its healthy and its troubled values lie orders of magnitude apart."""
-
-    group: MetricGroup
+__all__ = ["METRIC_TEXTS", "MetricGroup", "text_for"]
 
 
 def text_for(name: str) -> MetricText:
@@ -85,6 +56,7 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OUTCOME,
     ),
+    **EXPERIENCE_TEXTS,
     "entropy": MetricText(
         title="Entropy",
         meaning=(
@@ -111,62 +83,7 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.POLICY,
     ),
-    "mismatch_kl_k3": MetricText(
-        title="Mismatch KL (k3)",
-        meaning=(
-            "How far the trainer's probabilities lie from the rollout engine's under the same "
-            "weights; never negative and low in noise. Healthy: low and flat. Trouble: it climbs "
-            "by orders of magnitude, as it does in runs that collapse."
-        ),
-        log_scale=True,
-        group=MetricGroup.MISMATCH,
-    ),
-    "mismatch_kl_k1": MetricText(
-        title="Mismatch KL (k1)",
-        meaning=(
-            "The same divergence as the mean log-ratio of engine to trainer, which is noisier and "
-            "may be negative in a step; not to be compared with k3 in numbers. Healthy: near 0."
-        ),
-        log_scale=False,
-        group=MetricGroup.MISMATCH,
-    ),
-    "extreme_token_fraction": MetricText(
-        title="Extreme tokens",
-        meaning=(
-            "Share of tokens to which engine and trainer give probabilities that differ by more "
-            "than a factor of 2. Healthy: below 1 in 1,000. Trouble: 1 in 10, seen in runs that "
-            "collapse."
-        ),
-        log_scale=True,
-        group=MetricGroup.MISMATCH,
-    ),
-    "routing_disagreement": MetricText(
-        title="Routing disagreement",
-        meaning=(
-            "Share of (token, layer) positions at which engine and trainer choose different sets "
-            "of experts. Some 0.1 is common when their numerics differ; a steady climb is trouble."
-        ),
-        log_scale=False,
-        group=MetricGroup.MISMATCH,
-    ),
-    "routing_disagreement_any_layer": MetricText(
-        title="Tokens routed differently",
-        meaning=(
-            "Share of tokens whose set of experts differs in at least one layer. It grows with "
-            "depth: in a deep model a value near 1 is common, and 0 means identical routing."
-        ),
-        log_scale=False,
-        group=MetricGroup.MISMATCH,
-    ),
-    "routing_disagreement_per_layer": MetricText(
-        title="Routing disagreement by layer",
-        meaning=(
-            "The routing disagreement of each Mixture-of-Experts layer, the first at the bottom. "
-            "Healthy: faint and even. A strong band is a layer in which the two often differ."
-        ),
-        log_scale=False,
-        group=MetricGroup.MISMATCH,
-    ),
+    **MISMATCH_TEXTS,
     "staleness": MetricText(
         title="Staleness",
         meaning=(

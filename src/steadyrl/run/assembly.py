@@ -3,12 +3,17 @@
 import warnings
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.algorithms.erl import ExperientialRL
+from steadyrl.algorithms.erl_control import SecondChance
+from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.algorithms.objective_settings import CISPO, DPPO, GRPO, DualClip, MiniRL
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
+from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -128,13 +133,17 @@ def _cold_start(
 ) -> Stage:
     settings = config.cold_start
     assert settings is not None
-    algorithm = Supervised(
-        teacher=make_teacher(settings.teacher, environment),
-        environment=environment,
-        tokenizer=tokenizer,
-        batch_size=settings.batch_size,
-        seed=derive_seed(config.seed, COLD_START),
-    )
+    parts: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "batch_size": settings.batch_size,
+        "seed": derive_seed(config.seed, COLD_START),
+    }
+    algorithm: Algorithm
+    if isinstance(settings.teacher, GridDrillSettings):
+        algorithm = GridDrills(settings.teacher, **parts)
+    else:
+        teacher = make_teacher(settings.teacher, environment)
+        algorithm = Supervised(teacher=teacher, environment=environment, **parts)
     return Stage(
         name="cold_start",
         algorithm=algorithm,
@@ -151,25 +160,32 @@ def _reinforcement(
     *,
     chooses_replay: bool,
 ) -> Stage:
-    algorithm = PolicyGradient(
-        config.policy_gradient,
-        environment=environment,
-        tokenizer=tokenizer,
-        sampling=config.sampling,
-        seed=derive_seed(config.seed, ROLLOUT),
-    )
     return Stage(
         name="rl",
-        algorithm=algorithm,
+        algorithm=_algorithm(config, environment, tokenizer),
         steps=config.steps,
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
-        bounds=_bounds(config.policy_gradient),
-        replay=partial(choose_replay, config.policy_gradient.mini_batches)
-        if chooses_replay
-        else None,
+        bounds=_bounds(config.credit),
+        replay=partial(choose_replay, config.gradient_steps) if chooses_replay else None,
         evaluate_every=config.evaluate_every,
     )
+
+
+def _algorithm(
+    config: RunConfig, environment: Environment, tokenizer: PreTrainedTokenizerBase
+) -> Algorithm:
+    parts: dict[str, Any] = {
+        "environment": environment,
+        "tokenizer": tokenizer,
+        "sampling": config.sampling,
+        "seed": derive_seed(config.seed, ROLLOUT),
+    }
+    if config.erl is not None:
+        return ExperientialRL(config.erl, **parts)
+    if config.second_chance is not None:
+        parts["environment"] = SecondChance(environment, config.second_chance)
+    return PolicyGradient(config.policy_gradient, **parts)
 
 
 def _bounds(settings: PolicyGradientSettings) -> Bounds:

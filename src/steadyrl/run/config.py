@@ -6,6 +6,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from steadyrl.algorithms.erl_control import SecondChanceSettings
+from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.registry import EnvironmentSettings, TeacherSettings
@@ -39,7 +42,9 @@ class EngineSettings(Settings):
 class ColdStart(Settings):
     """Supervised learning from a procedural teacher, before reinforcement begins."""
 
-    teacher: TeacherSettings
+    teacher: TeacherSettings | GridDrillSettings = Field(discriminator="name")
+    """Who demonstrates on the run's own tasks; or drills for Experiential RL, on games of their
+    own."""
 
     steps: int = Field(1000, ge=1)
 
@@ -66,6 +71,13 @@ class RunConfig(Settings):
 
     policy_gradient: PolicyGradientSettings = PolicyGradientSettings()
 
+    erl: ExperientialSettings | None = None
+    """Experiential RL in the place of policy gradient, whose settings it has among its own."""
+
+    second_chance: SecondChanceSettings | None = None
+    """The control of Experiential RL: policy gradient on episodes in which a failed attempt is
+    followed by its feedback and by another attempt. Held-out tasks are attempted once."""
+
     routing_replay: RoutingReplay | Literal["auto"] = "auto"
     """Whose expert choices the trainer uses: its own (none), its own under the old weights (r2), or
     the engine's (r3). auto: by the number of mini-batches and what the run measures."""
@@ -90,19 +102,38 @@ class RunConfig(Settings):
     journal: JournalSettings = JournalSettings()
 
     @model_validator(mode="after")
+    def _one_algorithm_is_described(self) -> "RunConfig":
+        if self.erl is not None and self.policy_gradient != PolicyGradientSettings():
+            raise ValueError(
+                "erl is set, and so are fields of policy_gradient, which Experiential RL does not "
+                "read. Set them under erl, and leave policy_gradient out."
+            )
+        if self.erl is not None and self.second_chance is not None:
+            raise ValueError(
+                "erl and second_chance are both set: the one is the control of the other. Leave "
+                "one of them out."
+            )
+        if self.second_chance is not None and self.policy_gradient.max_turns == 1:
+            raise ValueError(
+                "second_chance is set, but policy_gradient.max_turns is 1, so that no attempt "
+                "could be repeated. Set max_turns to the turns of both attempts, 2 or more."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _combination_does_something(self) -> "RunConfig":
-        replay, mini_batches = self.routing_replay, self.policy_gradient.mini_batches
+        replay = self.routing_replay
         if isinstance(self.model, SmallDense) and replay in (RoutingReplay.R2, RoutingReplay.R3):
             raise ValueError(
                 f"routing_replay is {str(replay)!r}, but the model {self.model.name!r} is dense "
                 "and has no routing. Set routing_replay to 'none', or choose a Mixture-of-Experts "
                 "model."
             )
-        if replay is RoutingReplay.R2 and mini_batches == 1:
+        if replay is RoutingReplay.R2 and self.gradient_steps == 1:
             raise ValueError(
                 "routing_replay is 'r2' with mini_batches 1: the only update of each step runs at "
                 "the old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or "
-                "set policy_gradient.mini_batches to 2 or more."
+                f"set {'policy_gradient' if self.erl is None else 'erl'}.mini_batches to 2 or more."
             )
         if self.sampling.temperature == 0:
             raise ValueError(
@@ -115,6 +146,16 @@ class RunConfig(Settings):
                 f"{self.model.experts} experts. Lower experts_per_token."
             )
         return self
+
+    @property
+    def credit(self) -> PolicyGradientSettings:
+        """How what was sampled is credited and summed, by whichever algorithm."""
+        return self.policy_gradient if self.erl is None else self.erl
+
+    @property
+    def gradient_steps(self) -> int:
+        """Optimiser steps for each rollout."""
+        return self.policy_gradient.mini_batches if self.erl is None else self.erl.gradient_steps
 
     @property
     def replay_to_begin_with(self) -> RoutingReplay:

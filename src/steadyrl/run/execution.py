@@ -8,7 +8,11 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.manifest import as_json, manifest
-from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
+from steadyrl.training.checkpoint import (
+    latest_checkpoint,
+    load_algorithm_state,
+    load_checkpoint,
+)
 from steadyrl.training.journal import Journal, Watcher
 from steadyrl.training.loop import train
 from steadyrl.training.stage import Place
@@ -52,7 +56,10 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
     config = from_yaml(folder.config)
     checkpoint = latest_checkpoint(folder)
     assembly = Assembly.of(config)
-    place = Place() if checkpoint is None else load_checkpoint(checkpoint, assembly.learner)
+    place = Place()
+    if checkpoint is not None:
+        place = load_checkpoint(checkpoint, assembly.learner)
+        load_algorithm_state(checkpoint, assembly.stages)
     _run(assembly, config, folder, place, watchers)
     return folder
 

@@ -95,7 +95,7 @@ def record_of(
         seed=config.seed,
         commit=manifest["commit"],
         machine=manifest["machine"],
-        seconds=round(sum(row["seconds"] for row in steps), 1),
+        seconds=round(sum((row["seconds"] for row in steps), 0.0), 1),
         gradient_steps=config.steps * mini_batches,
         failure=failure,
         scores=[

@@ -2,6 +2,7 @@
 
     model.safetensors, config.json, tokenizer.json, ...   what `from_pretrained` reads
     trainer_state.safetensors                             optimiser moments, float32 masters
+    algorithm_state.json                                  what the algorithm remembers, if it does
     place.json                                            stage, step, version, checksums
 
 A checkpoint appears under its name only when it is whole. `place.json` holds a SHA-256 of every
@@ -11,7 +12,7 @@ other file and of its own numbers, so damage is noticed before training goes on 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from steadyrl.algorithms.protocol import Stateful
 from steadyrl.policies.loading import no_progress_bars
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, remove_folder, write_folder_atomically
 from steadyrl.training.learner import LocalLearner
-from steadyrl.training.stage import Place
+from steadyrl.training.stage import Place, Stage
 
 TRAINER_STATE = "trainer_state.safetensors"
+ALGORITHM_STATE = "algorithm_state.json"
 PLACE = "place.json"
 
 
-def save_checkpoint(path: Path, learner: LocalLearner, place: Place) -> None:
-    """Writes the learner's whole state to `path`, all or nothing."""
+def save_checkpoint(
+    path: Path, learner: LocalLearner, place: Place, *, algorithm_state: Any = None
+) -> None:
+    """Writes the whole state of learner and algorithm to `path`, all or nothing."""
 
     def write(draft: Path) -> None:
         with no_progress_bars():
@@ -38,6 +43,9 @@ def save_checkpoint(path: Path, learner: LocalLearner, place: Place) -> None:
         learner.policy.tokenizer.save_pretrained(draft)
         state = {name: value.contiguous() for name, value in learner.optimizer.state().items()}
         save_file(state, draft / TRAINER_STATE)
+        if algorithm_state is not None:
+            text = json.dumps(algorithm_state, indent=2)
+            (draft / ALGORITHM_STATE).write_text(text, encoding="utf-8")
         numbers = {
             "stage": place.stage,
             "step": place.step,
@@ -73,6 +81,24 @@ def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
     learner.optimizer.load_state(load_file(path / TRAINER_STATE))
     learner.policy_version = content["policy_version"]
     return Place(stage=content["stage"], step=content["step"])
+
+
+def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
+    """Gives the algorithm that ran when `path` was saved what it remembered then.
+
+    Raises:
+        UserError: the checkpoint is damaged or was saved under another algorithm.
+    """
+    content = _verified_content(path)
+    algorithm = stages[content["stage"]].algorithm
+    if not isinstance(algorithm, Stateful):
+        return
+    if ALGORITHM_STATE not in content["sha256"]:
+        raise UserError(
+            f"The checkpoint {path} holds no memory, but {type(algorithm).__name__} has one. "
+            "Resume a run with the configuration it began with."
+        )
+    algorithm.load_state(json.loads((path / ALGORITHM_STATE).read_text(encoding="utf-8")))
 
 
 def latest_checkpoint(folder: RunFolder) -> Path | None:

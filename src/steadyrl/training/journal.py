@@ -1,12 +1,15 @@
 """What a run leaves behind: metrics, episodes, checkpoints, and a word to whoever watches."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
 from torch.utils.tensorboard import SummaryWriter
 
+from steadyrl.algorithms.protocol import Stateful
 from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group
@@ -67,6 +70,7 @@ class Journal:
         kept = [row for row in folder.read_metrics() if _is_done(row, stages, start)]
         folder.keep_metrics(kept)
         folder.keep_notes([n for n in folder.read_notes() if _is_done(n, stages, start)])
+        folder.keep_memory([w for w in folder.read_memory() if _is_done(w, stages, start)])
         self._rows = kept
         self._events = self._open_events(kept) if settings.tensorboard else None
 
@@ -107,12 +111,20 @@ class Journal:
         for watcher in self._watchers:
             watcher.on_note(stage, step, text)
 
+    def remember(self, stage: Stage, step: int, writes: Sequence[MemoryWrite]) -> None:
+        """Keeps what the algorithm wrote into its memory in the step."""
+        if writes:
+            place = {"stage": stage.name, "step": step}
+            self._folder.append_memory({**place, **asdict(write)} for write in writes)
+
     def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
-        """Saves the learner where it is due."""
+        """Saves the learner, and what the algorithm remembers, where it is due."""
         if place.step % self._settings.checkpoint_every and place.step != stage.steps:
             return
         path = self._folder.checkpoints / f"{stage.name}-{place.step:06d}"
-        save_checkpoint(path, learner, place)
+        algorithm = stage.algorithm
+        state = algorithm.state() if isinstance(algorithm, Stateful) else None
+        save_checkpoint(path, learner, place, algorithm_state=state)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
     def close(self) -> None:
@@ -140,14 +152,16 @@ def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, A
         for sample, episode in enumerate(group.trajectories):
             turns = [m.content for m in episode.messages if m.role == "assistant"]
             asked = [m.content for m in episode.messages if m.role != "assistant"]
+            finish = [c.finish_reason.value for c in episode.completions[-1:]]
             yield {
                 "split": split,
+                "part": group.part,
                 "task_id": group.task_id,
                 "sample": sample,
                 "prompt": asked[0],
                 "response": "\n".join(turns),
                 "reward": episode.reward,
-                "finish_reason": episode.completions[-1].finish_reason.value,
+                "finish_reason": "".join(finish),
                 "response_tokens": sum(len(c.token_ids) for c in episode.completions),
                 "feedback": episode.feedback,
                 "truncation_reason": episode.truncation_reason,

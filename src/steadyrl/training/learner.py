@@ -76,7 +76,8 @@ class Learner(Protocol):
 
     def score(self, batch: TokenBatch) -> TokenBatch:
         """`batch` with what the present weights say: `old_logprobs`, and `old_routing` if replay
-        will want it."""
+        will want it.
+        """
         ...
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
@@ -151,7 +152,8 @@ class LocalLearner:
         for term in terms:
             for loss, tokens in self._accumulate(term, step):
                 losses.append(loss)
-                measured.append(tokens)
+                if term.batch.is_measured:
+                    measured.append(tokens)
         norm = self._clip_gradients(step)
         rate = learning_rate(self._optimizer_settings, step, steps)
         self.optimizer.step(self._optimizer_settings, rate)
@@ -186,7 +188,7 @@ class LocalLearner:
             loss.backward()
             self.optimizer.gather_gradients()
             yield loss.item(), tokens
-        if settings.measure_skipped:
+        if settings.measure_skipped and batch.is_measured:
             with torch.no_grad():
                 for rows in _plan(batch, ~learned, settings.micro_batch_tokens):
                     token_terms, tokens = self._token_terms(batch.rows(rows))
@@ -208,8 +210,19 @@ class LocalLearner:
             rollout_logprobs=rollout,
             advantages=micro.advantages.to(device),
             loss_mask=micro.loss_mask.to(device),
+            teacher_logprobs=self._teacher_logprobs(micro),
         )
         return terms, _measured(micro, terms, scores)
+
+    @torch.no_grad()
+    def _teacher_logprobs(self, micro: TokenBatch) -> Float[Tensor, "B T"] | None:
+        """What the present weights say of the tokens under the teacher's prompt."""
+        if micro.teacher is None:
+            return None
+        said = self._score(micro.teacher, record_routing=False).logprobs
+        mask = micro.loss_mask.to(said.device)
+        tokens = said[micro.teacher.loss_mask.to(said.device)]
+        return said.new_zeros(mask.shape).masked_scatter(mask, tokens)
 
     def _score(self, micro: TokenBatch, *, record_routing: bool) -> TokenScores:
         device = self.policy.device

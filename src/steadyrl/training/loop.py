@@ -7,11 +7,11 @@ takes the same steps as one that was never interrupted.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from steadyrl.algorithms.protocol import Experience
 from steadyrl.engines.protocol import RolloutEngine
-from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner, Update
@@ -40,34 +40,39 @@ def train(
             metrics, experience = train_step(stage, step, learner, engine)
             accuracy = evaluator.evaluate(stage, step + 1, engine)
             journal.record(stage, step + 1, metrics, experience.groups, accuracy)
+            journal.remember(stage, step + 1, experience.memory_writes)
             journal.checkpoint(stage, Place(stage=number, step=step + 1), learner)
 
 
 def train_step(
     stage: Stage, step: int, learner: LocalLearner, engine: RolloutEngine
 ) -> tuple[dict[str, Any], Experience]:
-    """One step: N mini-batches of fresh experience, each learned from once, in order."""
+    """One step: mini-batches of fresh experience, each learned from once, in order.
+
+    Where nothing could be learned from, there is none, and the weights stay.
+    """
     watch = Stopwatch()
     updates: list[Update] = []
     staleness: list[int] = []
     with watch.measure("rollout"):
         experience = stage.algorithm.collect(step, engine)
-    first, *later = experience.mini_batches
     with watch.measure("scoring"):
         # The first update's own forward pass is at the old weights: nothing to score for it.
-        scored = [learner.score(mini_batch) for mini_batch in later]
+        first, later = experience.mini_batches[:1], experience.mini_batches[1:]
+        scored = [tuple(learner.score(batch) for batch in mini_batch) for mini_batch in later]
     with watch.measure("update"):
-        for mini_batch in (first, *scored):
+        for mini_batch in (*first, *scored):
             staleness.append(learner.policy_version - engine.policy_version)
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
     metrics = {**experience.metrics, **_update_metrics(stage, updates)}
-    sampled: tuple[TokenBatch, ...] = ()
+    updated = list(chain.from_iterable(experience.mini_batches))
+    sampled = []
     if stage.algorithm.samples_from_engine:
         engine.load_weights(learner.weights(), learner.policy_version)
-        metrics["staleness"] = sum(staleness) / len(staleness)
-        sampled = experience.mini_batches
-    metrics |= watch.metrics(sampled=sampled, scored=scored, updated=experience.mini_batches)
+        metrics["staleness"] = sum(staleness) / max(1, len(staleness))
+        sampled = [batch for batch in updated if batch.is_measured]
+    metrics |= watch.metrics(sampled=sampled, scored=list(chain(*scored)), updated=updated)
     return metrics, experience
 
 
@@ -85,7 +90,10 @@ def choose_routing_replay(stage: Stage, step: int, learner: LocalLearner, journa
 
 def _update_metrics(stage: Stage, updates: Sequence[Update]) -> dict[str, Any]:
     """Means over the step's updates, and what its tokens say of the three policies."""
-    tokens = TokenMeasurements.join([update.measurements for update in updates])
+    if not updates:
+        return {"gradient_steps": 0}
+    measured = [u.measurements for u in updates if len(u.measurements.logprobs)]
+    tokens = TokenMeasurements.join(measured)
     return {
         "loss": sum(update.loss for update in updates) / len(updates),
         "gradient_norm": sum(update.gradient_norm for update in updates) / len(updates),

@@ -11,7 +11,9 @@ from steadyrl.objectives import (
     clip_diagnostics,
     mismatch_diagnostics,
     routing_disagreement,
+    sampling_diagnostics,
     staleness_diagnostics,
+    temperature_diagnostics,
     weight_diagnostics,
 )
 
@@ -72,6 +74,8 @@ def policy_metrics(tokens: TokenMeasurements, bounds: Bounds) -> dict[str, Any]:
     if tokens.rollout_logprobs is None:
         return metrics
     metrics |= mismatch_diagnostics(tokens.rollout_logprobs, tokens.old_logprobs)
+    metrics |= sampling_diagnostics(tokens.rollout_logprobs, tokens.logprobs, tokens.entropy)
+    metrics |= temperature_diagnostics(tokens.rollout_logprobs, tokens.old_logprobs, tokens.entropy)
     metrics |= staleness_diagnostics(tokens.old_logprobs, tokens.logprobs)
     cap = torch.inf if bounds.weight_cap is None else bounds.weight_cap
     metrics |= weight_diagnostics(tokens.logprobs, tokens.rollout_logprobs, cap)

@@ -1,0 +1,251 @@
+"""Experiential Reinforcement Learning (Shi et al., arXiv:2602.13949), as loss terms.
+
+    task x --> first attempt y1, reward r1 --(r1 < threshold)--> reflection Δ on y1 and its feedback
+           --> second attempt y2 under Δ, reward r2 --(r2 > 0)--> y2 is learned under x alone
+
+First attempts, reflections and second attempts are reinforced, each under its own prompt: y1 by r1,
+Δ and y2 by r2. A reflection that led to full reward is remembered, and the next ones read it. After
+training, nothing of this is left: the policy is asked x and answers.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.erl_episodes import (
+    ExperientialEpisode,
+    broke,
+    episode_metrics,
+    recorded_groups,
+)
+from steadyrl.algorithms.erl_internalization import NoInternalization, make_internalization
+from steadyrl.algorithms.erl_rows import Rows
+from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.memory import make_memory
+from steadyrl.algorithms.objective_settings import make_objective
+from steadyrl.algorithms.policy_gradient import group_metrics
+from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.reflection import PolicyReflector, Reflector, ServerReflector, has_room
+from steadyrl.algorithms.reflection_prompts import (
+    account_of,
+    guided_task,
+    reflection_prompt,
+    task_with_record,
+)
+from steadyrl.algorithms.reflection_settings import PolicyReflection, ServerReflection
+from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.environments.protocol import Environment, Split, Task
+from steadyrl.objectives import Aggregation
+from steadyrl.objectives.grouping import Grouping
+from steadyrl.policies.tokenizers import encode_prompts, neutralized
+from steadyrl.records.memory_write import MemoryWrite
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.seeds import derive_seed
+
+REFLECTIONS, SECOND_ATTEMPTS = 1, 2
+"""What random numbers are for, under the seed of a step. First attempts take that of the step, as
+policy gradient does: the same tasks and, at the same weights, the same attempts."""
+
+
+class ExperientialRL:
+    """Attempts, reflects on failures, attempts again, and learns from all of it."""
+
+    samples_from_engine = True
+
+    def __init__(
+        self,
+        settings: ExperientialSettings,
+        *,
+        environment: Environment,
+        tokenizer: PreTrainedTokenizerBase,
+        sampling: Sampling,
+        seed: int,
+    ) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._tokenizer = tokenizer
+        self._sampling = sampling
+        self._seed = seed
+        self._neutral = partial(neutralized, tokenizer=tokenizer)
+        self._memory = make_memory(settings.memory)
+        self._reflector = _make_reflector(settings, tokenizer)
+        self._rows = Rows(settings, tokenizer)
+        self._objective = make_objective(settings.objective, settings.correction)
+        self._internalize = make_internalization(settings.internalization)
+
+    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+        """Episodes on fresh training tasks, and one token batch for each of their parts."""
+        settings = self._settings
+        seed = derive_seed(self._seed, step)
+        episodes = self._attempt(step, engine, seed)
+        self._reflect(episodes, engine, derive_seed(self._seed, step, REFLECTIONS))
+        self._attempt_again(episodes, engine, derive_seed(self._seed, step, SECOND_ATTEMPTS))
+        writes = self._remember(episodes)
+        chunks = [
+            [e for e in episodes if e.place // settings.prompts == number]
+            for number in range(settings.mini_batches)
+        ]
+        groups = recorded_groups(episodes)
+        internalizes = not isinstance(settings.internalization, NoInternalization)
+        internalized = internalizes * sum((e.second_reward or 0.0) > 0 for e in episodes)
+        return Experience(
+            mini_batches=tuple(b for chunk in chunks for b in self._rows.mini_batches(chunk)),
+            groups=tuple(groups),
+            metrics={
+                **group_metrics(groups[: settings.prompts * settings.mini_batches]),
+                **episode_metrics(episodes),
+                "internalized_fraction": internalized / len(episodes),
+                "memory_writes": float(len(writes)),
+            },
+            memory_writes=tuple(writes),
+        )
+
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
+        """The policy's objective on what was sampled under its own prompt, and internalisation.
+
+        Together they weigh as if all rows stood in one batch, but for the coefficient of
+        internalisation.
+        """
+        sizes = [_size(batch, self._settings.aggregation) for batch in mini_batch]
+        return tuple(
+            self._term(batch, size / max(1, sum(sizes)))
+            for batch, size in zip(mini_batch, sizes, strict=True)
+        )
+
+    def state(self) -> Any:
+        """The memory."""
+        return self._memory.state()
+
+    def load_state(self, state: Any) -> None:
+        """Takes over a memory."""
+        self._memory.load_state(state)
+
+    def _attempt(self, step: int, engine: RolloutEngine, seed: int) -> list[ExperientialEpisode]:
+        settings = self._settings
+        count = settings.prompts * settings.mini_batches
+        tasks = [self._environment.task(Split.TRAIN, step * count + i) for i in range(count)]
+        groups = self._play(tasks, engine, seed, settings.group_size)
+        first = [(place, t) for place, group in enumerate(groups) for t in group.trajectories]
+        return [
+            ExperientialEpisode(
+                number=step * len(first) + number,
+                place=place,
+                task=tasks[place],
+                first=attempt,
+                reflects=self._reflects_on(attempt),
+                failure=attempt.truncation_reason if broke(attempt) else "",
+            )
+            for number, (place, attempt) in enumerate(first)
+        ]
+
+    def _reflects_on(self, attempt: Trajectory) -> bool:
+        failed = attempt.reward < self._settings.threshold
+        return not broke(attempt) and (failed or not self._settings.gate)
+
+    def _reflect(
+        self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
+    ) -> None:
+        """Notes the reflections and what they make of the tasks, or why they failed."""
+        style = self._settings.reflection.style
+        chosen = [episode for episode in episodes if episode.reflects]
+        accounts = [
+            account_of(e.task, e.first, self._memory.recall(e.task, e.number), self._neutral)
+            for e in chosen
+        ]
+        if self._reflector is None:
+            for episode, account in zip(chosen, accounts, strict=True):
+                episode.guided = task_with_record(episode.task, account, style)
+            return
+        prompts = [reflection_prompt(account, style) for account in accounts]
+        reflections = self._reflector.reflect(prompts, engine, seed)
+        for episode, reflection in zip(chosen, reflections, strict=True):
+            episode.reflection = reflection
+            episode.failure = reflection.failure
+            if not reflection.failure:
+                lesson = self._neutral(reflection.lesson)
+                episode.guided = guided_task(self._environment, episode.task, lesson)
+
+    def _attempt_again(
+        self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
+    ) -> None:
+        """Notes the second attempts, or what broke."""
+        guided = [(e, e.guided) for e in episodes if e.guided is not None]
+        tasks = [task for _, task in guided]
+        prompts = encode_prompts(
+            self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]
+        )
+        asked: list[tuple[ExperientialEpisode, Task]] = []
+        for (episode, task), prompt in zip(guided, prompts, strict=True):
+            if has_room(engine, len(prompt), self._sampling):
+                asked.append((episode, task))
+            else:
+                episode.failure = f"guidance of {len(prompt)} tokens leaves no room to answer"
+        groups = self._play([task for _, task in asked], engine, seed, 1)
+        for (episode, _), group in zip(asked, groups, strict=True):
+            (attempt,) = group.trajectories
+            episode.second = attempt
+            episode.failure = attempt.truncation_reason if broke(attempt) else ""
+
+    def _remember(self, episodes: Sequence[ExperientialEpisode]) -> list[MemoryWrite]:
+        """Writes down what led to full reward."""
+        writes = [
+            self._memory.write(episode.task, episode.number, episode.reflection.lesson)
+            for episode in episodes
+            if episode.reflection is not None
+            and episode.second_reward is not None
+            and episode.second_reward >= self._settings.threshold
+        ]
+        return [write for write in writes if write is not None]
+
+    def _play(
+        self, tasks: Sequence[Task], engine: RolloutEngine, seed: int, group_size: int
+    ) -> list[Group]:
+        return play_groups(
+            self._environment,
+            engine,
+            self._tokenizer,
+            tasks,
+            group_size=group_size,
+            sampling=self._sampling,
+            seed=seed,
+            max_turns=self._settings.max_turns,
+        )
+
+    def _term(self, batch: TokenBatch, share: float) -> LossTerm:
+        settings, reinforced = self._settings, batch.is_measured
+        coefficient = 1.0 if reinforced else settings.internalization_coefficient
+        return LossTerm(
+            batch=batch,
+            objective=self._objective if reinforced else self._internalize,
+            aggregation=settings.aggregation,
+            constant_length=settings.constant_length,
+            scale=coefficient * share,
+            proportional_to_advantage=reinforced,
+        )
+
+
+def _make_reflector(
+    settings: ExperientialSettings, tokenizer: PreTrainedTokenizerBase
+) -> Reflector | None:
+    match settings.reflection:
+        case PolicyReflection():
+            return PolicyReflector(settings.reflection, tokenizer)
+        case ServerReflection():
+            return ServerReflector(settings.reflection)
+        case _:
+            return None
+
+
+def _size(batch: TokenBatch, aggregation: Aggregation) -> int:
+    """What the aggregation divides by: tokens, groups, or else rows."""
+    match aggregation:
+        case Aggregation.TOKEN_MEAN:
+            return int(batch.loss_mask.sum())
+        case Aggregation.GROUP_TOKEN_MEAN:
+            return len(Grouping.by(batch.group_ids).ids)
+        case _:
+            return len(batch)

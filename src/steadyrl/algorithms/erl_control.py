@@ -1,0 +1,80 @@
+"""The control of Experiential RL: plain reinforcement learning that reads the same feedback."""
+
+from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
+from steadyrl.records.message import Message
+from steadyrl.records.settings import Settings
+
+
+class SecondChanceSettings(Settings):
+    """When an attempt is repeated, and how its feedback is told."""
+
+    threshold: float = 1.0
+    """An attempt whose reward is below it is repeated, once."""
+
+    style: ReflectionStyle = ReflectionStyle.RULEBOOK
+    """compact: the feedback and the task alone, for models that read characters."""
+
+
+class SecondChance:
+    """An environment in which a failed attempt is followed by its feedback and by another attempt.
+
+    Both stand in one conversation, whose reward is that of the last attempt. So a policy that is
+    reinforced in it has seen what a reflection sees, without reflecting, remembering or
+    internalising.
+    """
+
+    def __init__(self, environment: Environment, settings: SecondChanceSettings) -> None:
+        self._environment = environment
+        self._settings = settings
+
+    def task(self, split: Split, index: int) -> Task:
+        """That of the environment."""
+        return self._environment.task(split, index)
+
+    def start(self, task: Task) -> Episode:
+        """An attempt, and perhaps another."""
+        return _UpToTwoAttempts(self._environment, task, self._settings)
+
+
+class _UpToTwoAttempts:
+    def __init__(
+        self, environment: Environment, task: Task, settings: SecondChanceSettings
+    ) -> None:
+        self._environment = environment
+        self._task = task
+        self._settings = settings
+        self._attempt = environment.start(task)
+        self._is_second = False
+        self._reward = 0.0
+        self._feedback: list[str] = []
+
+    def respond(self, text: str) -> Outcome:
+        """The outcome of one turn. Rewards are kept back until the attempt that counts is over."""
+        outcome = self._attempt.respond(text)
+        self._reward += outcome.reward
+        self._feedback.append(outcome.feedback)
+        failed = self._reward < self._settings.threshold
+        if outcome.terminated and failed and not self._is_second:
+            return self._second_chance(outcome)
+        reward = self._reward if outcome.terminated else 0.0
+        return Outcome(
+            reward=reward,
+            terminated=outcome.terminated,
+            observation=outcome.observation,
+            feedback=outcome.feedback,
+        )
+
+    def _second_chance(self, outcome: Outcome) -> Outcome:
+        said = "\n".join([line for line in self._feedback if line])
+        asked = "\n".join([m.content for m in self._task.prompt if m.role != "system"])
+        if self._settings.style is ReflectionStyle.COMPACT:
+            content = f"{said}\n{asked}"
+        else:
+            content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"
+        self._attempt = self._environment.start(self._task)
+        self._is_second, self._reward = True, 0.0
+        again = Message(role="user", content=content)
+        return Outcome(
+            reward=0.0, terminated=False, observation=(again,), feedback=outcome.feedback
+        )

@@ -1,0 +1,129 @@
+"""One episode of Experiential RL: an attempt, perhaps a reflection, perhaps another attempt."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from steadyrl.algorithms.reflection import Reflection
+from steadyrl.environments.protocol import Task
+from steadyrl.records.message import Message
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.episodes import ENVIRONMENT_FAILED
+
+FIRST_ATTEMPT, REFLECTION, SECOND_ATTEMPT = "first_attempt", "reflection", "second_attempt"
+"""Names of the parts of an episode, in completions files."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ExperientialEpisode:
+    """An episode under way.
+
+    Example:
+        ExperientialEpisode(number=0, place=0, task=task, first=trajectory, reflects=True)
+    """
+
+    number: int
+    """Place among all episodes of the run."""
+
+    place: int
+    """Place of its task among those of the step."""
+
+    task: Task
+    first: Trajectory
+
+    reflects: bool
+    """Whether the first attempt is to be reflected on."""
+
+    reflection: Reflection | None = None
+    """None where nobody reflects, too."""
+
+    guided: Task | None = None
+    """The task as the second attempt is asked it."""
+
+    second: Trajectory | None = None
+
+    failure: str = ""
+    """What broke; nothing that came of it is trained on. Empty when all went as it should."""
+
+    @property
+    def second_reward(self) -> float | None:
+        """r2; None when there was no second attempt, or the environment failed in it."""
+        return None if self.second is None or broke(self.second) else self.second.reward
+
+    @property
+    def last_reward(self) -> float:
+        """r2 where there is one, else r1."""
+        return self.first.reward if self.second_reward is None else self.second_reward
+
+    @property
+    def reflection_trajectory(self) -> Trajectory | None:
+        """The reflection as an episode of its own, whose reward is r2; None when there is none."""
+        if self.reflection is None:
+            return None
+        reflection, reply = self.reflection, self.reflection.reply
+        said = (Message(role="assistant", content=reply),) if reply else ()
+        failure = reflection.failure or self.failure
+        return Trajectory(
+            task_id=self.task.id,
+            messages=(*reflection.prompt, *said),
+            completions=() if reflection.completion is None else (reflection.completion,),
+            reward=self.second_reward or 0.0,
+            terminated=not failure,
+            truncated=bool(failure),
+            truncation_reason=failure,
+        )
+
+
+def broke(trajectory: Trajectory) -> bool:
+    """Whether the environment failed, so that the reward means nothing."""
+    return trajectory.truncation_reason.startswith(ENVIRONMENT_FAILED)
+
+
+def grouped(
+    episodes: Sequence[ExperientialEpisode],
+    part: str,
+    pick: Callable[[ExperientialEpisode], Trajectory | None],
+) -> list[Group]:
+    """What `pick` finds in the episodes of each task, as groups in the order of tasks."""
+    found: dict[int, list[Trajectory]] = {}
+    for episode in episodes:
+        trajectory = pick(episode)
+        if trajectory is not None:
+            found.setdefault(episode.place, []).append(trajectory)
+    return [
+        Group(task_id=trajectories[0].task_id, trajectories=tuple(trajectories), part=part)
+        for trajectories in found.values()
+    ]
+
+
+def recorded_groups(episodes: Sequence[ExperientialEpisode]) -> list[Group]:
+    """Everything that was written, failures included: part by part, each in the order of tasks."""
+    return [
+        *grouped(episodes, FIRST_ATTEMPT, lambda episode: episode.first),
+        *grouped(episodes, REFLECTION, lambda episode: episode.reflection_trajectory),
+        *grouped(episodes, SECOND_ATTEMPT, lambda episode: episode.second),
+    ]
+
+
+def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]:
+    """What the parts of the episodes earned, and how often they came about."""
+    second = [e.second for e in episodes if e.second is not None and e.second_reward is not None]
+    reflections = [t for e in episodes if (t := e.reflection_trajectory) and t.completions]
+    metrics = {
+        "reward_after_reflection": _mean([episode.last_reward for episode in episodes]),
+        "reflection_fraction": _mean([float(episode.reflects) for episode in episodes]),
+        "failed_reflections": float(sum(e.reflects and bool(e.failure) for e in episodes)),
+    }
+    if reflections:
+        metrics["reflection_length"] = _mean([_length(t) for t in reflections])
+    if second:
+        metrics["reward_reflected"] = _mean([trajectory.reward for trajectory in second])
+        metrics["second_attempt_length"] = _mean([_length(t) for t in second])
+    return metrics
+
+
+def _length(trajectory: Trajectory) -> float:
+    return float(sum(len(completion.token_ids) for completion in trajectory.completions))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

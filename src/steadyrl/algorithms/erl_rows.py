@@ -1,0 +1,152 @@
+"""From the parts of episodes to token rows, each with its advantage and under its prompt.
+
+part              prompt of the row     tokens        advantage
+first attempt     x                     y1            r1 against its group
+reflection        x, y1, f1, r1, m      Δ             r2 against its group
+second attempt    x, Δ                  y2            r2 against its group
+internalisation   x                     y2            1, or r2; only of attempts with r2 > 0
+distillation      x                     y1            1; its teacher's prompt is x, Δ
+
+A group is what one task has in one part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.erl_episodes import ExperientialEpisode, broke, grouped
+from steadyrl.algorithms.erl_internalization import (
+    NoInternalization,
+    OnPolicyDistillation,
+    RewardWeightedInternalization,
+)
+from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.policy_gradient import ADVANTAGES
+from steadyrl.algorithms.protocol import MiniBatch
+from steadyrl.algorithms.reflection_settings import PolicyReflection
+from steadyrl.environments.protocol import Task
+from steadyrl.objectives.grouping import Grouping
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.batching import token_batch
+
+
+class Rows:
+    """Builds the token batches of each part."""
+
+    def __init__(self, settings: ExperientialSettings, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._settings = settings
+        self._tokenizer = tokenizer
+
+    def mini_batches(self, episodes: Sequence[ExperientialEpisode]) -> tuple[MiniBatch, ...]:
+        """What is learned from `episodes`, without the parts of which there is nothing.
+
+        One mini-batch, or under sequential updates one for each of the three.
+        """
+        first = self._first(episodes)
+        reflected = [*self._reflections(episodes), *self._second(episodes)]
+        parts = [first, reflected, self._internalization(episodes)]
+        if self._settings.updates == "mixed":
+            parts = [[batch for part in parts for batch in part]]
+        return tuple(tuple(part) for part in parts if part)
+
+    def _first(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
+        return self._credited(grouped(episodes, "", lambda e: None if broke(e.first) else e.first))
+
+    def _reflections(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
+        reflection = self._settings.reflection
+        if not isinstance(reflection, PolicyReflection):
+            return []
+        used = [episode for episode in episodes if episode.second_reward is not None]
+        batches = self._credited(grouped(used, "", lambda e: e.reflection_trajectory))
+        temperature = reflection.sampling.temperature
+        return [replace(batch, temperature=temperature) for batch in batches]
+
+    def _second(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
+        used = [episode for episode in episodes if episode.second_reward is not None]
+        return self._credited(grouped(used, "", lambda e: e.second))
+
+    def _internalization(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
+        kind = self._settings.internalization
+        succeeded = [episode for episode in episodes if (episode.second_reward or 0.0) > 0]
+        if isinstance(kind, NoInternalization) or not succeeded:
+            return []
+        if isinstance(kind, OnPolicyDistillation):
+            return self._distillation(succeeded)
+        groups = grouped(succeeded, "", self._second_without_reflection)
+        weighted = isinstance(kind, RewardWeightedInternalization)
+        weights = [g.rewards if weighted else torch.ones_like(g.rewards) for g in groups]
+        return [replace(batch, reprompted=True) for batch in self._batches(groups, weights)]
+
+    def _distillation(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
+        students = grouped(episodes, "", lambda e: e.first)
+        teachers = grouped(episodes, "", self._first_with_reflection)
+        weights = [torch.ones_like(group.rewards) for group in students]
+        (student,), (teacher,) = self._batches(students, weights), self._batches(teachers, weights)
+        if not torch.equal(student.loss_mask.sum(dim=1), teacher.loss_mask.sum(dim=1)):
+            raise RuntimeError(
+                "An attempt falls into other rows under its teacher's prompt than under its own, "
+                "so that student and teacher cannot be compared token by token."
+            )
+        return [replace(student, teacher=replace(teacher, reprompted=True))]
+
+    def _second_without_reflection(self, episode: ExperientialEpisode) -> Trajectory:
+        assert episode.second is not None
+        assert episode.guided is not None
+        return self._reprompted(episode.second, episode.guided, episode.task)
+
+    def _first_with_reflection(self, episode: ExperientialEpisode) -> Trajectory:
+        assert episode.guided is not None
+        return self._reprompted(episode.first, episode.task, episode.guided)
+
+    def _reprompted(self, trajectory: Trajectory, asked: Task, instead: Task) -> Trajectory:
+        """The same turns after the prompt of `instead`, with what was sampled under `asked`."""
+        turns = [n for n, message in enumerate(trajectory.messages) if message.role == "assistant"]
+        turns = [n for n in turns if n >= len(asked.prompt)]
+        before = [
+            (*instead.prompt, *trajectory.messages[len(asked.prompt) : turn]) for turn in turns
+        ]
+        prompts = encode_prompts(self._tokenizer, before, [instead.tools] * len(before))
+        completions = [
+            replace(completion, prompt_ids=prompt, routing=None)
+            for completion, prompt in zip(trajectory.completions, prompts, strict=True)
+        ]
+        return replace(trajectory, completions=tuple(completions))
+
+    def _credited(self, groups: Sequence[Group]) -> list[TokenBatch]:
+        settings = self._settings
+        return self._batches(groups, credits_of(groups, settings.advantage, settings.group_of_one))
+
+    def _batches(
+        self, groups: Sequence[Group], advantages: Sequence[Float[Tensor, " _G"]]
+    ) -> list[TokenBatch]:
+        """The rows as one batch; no batch without rows."""
+        if not groups:
+            return []
+        pad = self._tokenizer.pad_token_id
+        pad = self._tokenizer.eos_token_id if pad is None else pad
+        return [token_batch(groups, advantages, pad_token_id=pad)]
+
+
+def credits_of(
+    groups: Sequence[Group], advantage: str, group_of_one: str
+) -> list[Float[Tensor, " _G"]]:
+    """The advantage of each trajectory, by group.
+
+    In a group of one it is the reward or, where `group_of_one` is "zero", 0.
+    """
+    if not groups:
+        return []
+    sizes = [len(group.trajectories) for group in groups]
+    rewards = torch.cat([group.rewards for group in groups])
+    ids = torch.arange(len(groups)).repeat_interleave(torch.tensor(sizes))
+    alone = Grouping.by(ids).sizes == 1
+    advantages = torch.zeros_like(rewards) if group_of_one == "zero" else rewards.clone()
+    if not bool(alone.all()):
+        advantages[~alone] = ADVANTAGES[advantage](rewards[~alone], ids[~alone])
+    return list(advantages.split(sizes))

@@ -1,0 +1,90 @@
+"""Settings of Experiential RL (arXiv:2602.13949). Defaults are the paper's."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from steadyrl.algorithms.erl_internalization import (
+    InternalizationSettings,
+    LikelihoodInternalization,
+)
+from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, SingleSlot
+from steadyrl.algorithms.objective_settings import GRPO, ObjectiveSettings
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.reflection_settings import (
+    NoReflection,
+    PolicyReflection,
+    ReflectionSettings,
+)
+
+
+class ExperientialSettings(PolicyGradientSettings):
+    """What to sample, when to reflect, and how each part of an episode is learned from.
+
+    The fields of policy gradient hold for first attempts, reflections and second attempts alike.
+    """
+
+    objective: ObjectiveSettings = GRPO(clip_low=0.2, clip_high=0.28)
+
+    advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean_std"
+    """Baseline of each reward within its group: the same task and the same part of the episode. The
+    baseline of second attempts mixes prompts, since each was guided by its own reflection."""
+
+    group_size: int = Field(4, ge=1)
+    """Episodes for each prompt."""
+
+    threshold: float = 1.0
+    """A first attempt whose reward is below it is reflected on. A second attempt whose reward is
+    not below it writes its reflection into the memory."""
+
+    gate: bool = True
+    """False: every first attempt is reflected on, solved ones too."""
+
+    reflection: ReflectionSettings = PolicyReflection()
+    """Who reflects, and in what form."""
+
+    memory: MemorySettings = SingleSlot()
+    """What is remembered of reflections that worked; the next reflections read it."""
+
+    group_of_one: Literal["reward", "zero"] = "reward"
+    """Advantage of an episode whose group has no other: its reward, or nothing."""
+
+    internalization: InternalizationSettings = LikelihoodInternalization()
+    """How second attempts are learned without their reflections."""
+
+    internalization_coefficient: float = Field(1.0, gt=0)
+    """Weight of the rows of internalisation; all others have weight 1."""
+
+    updates: Literal["mixed", "sequential"] = "mixed"
+    """mixed: all parts of the episodes in each optimiser step, as in the paper's code. sequential:
+    one step on first attempts, one on reflections and second attempts, one on internalisation, as
+    in its algorithm 2."""
+
+    kl_coefficient: float = 0.0
+    """Weight of a KL divergence from the initial model, 0.001 in the paper. The trainer holds no
+    reference model, so that 0 is the only value."""
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> "ExperientialSettings":
+        if self.kl_coefficient != 0:
+            raise ValueError(
+                f"kl_coefficient is {self.kl_coefficient}, but the trainer holds no reference "
+                "model to stay close to. Set it to 0; clipping alone bounds each step."
+            )
+        if self.updates == "sequential" and self.mini_batches > 1:
+            raise ValueError(
+                f"updates is 'sequential' with mini_batches {self.mini_batches}: the three "
+                "updates of a step are its mini-batches. Set mini_batches to 1, or updates to "
+                "'mixed'."
+            )
+        if isinstance(self.reflection, NoReflection) and not isinstance(self.memory, NoMemory):
+            raise ValueError(
+                f"reflection is 'none', so that the memory {self.memory.name!r} would never be "
+                "written. Set memory to 'none' as well."
+            )
+        return self
+
+    @property
+    def gradient_steps(self) -> int:
+        """Optimiser steps for each rollout, when no part of it is empty."""
+        return 3 if self.updates == "sequential" else self.mini_batches

@@ -1,0 +1,165 @@
+"""A cold start in the three skills that an episode of Experiential RL needs, on grid games.
+
+    first attempt     board                                      -> a plan
+    reflection        memory; board, plan, feedback, reward      -> the rulebook, where it is known
+    second attempt    rulebook; board                            -> a plan that follows it
+
+Every drill has a meaning of symbols and actions of its own, so that a model learns to use rulebooks
+and to write them, and knows none. What a board alone does not tell, the first attempt guesses.
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.reflection_prompts import Account, ReflectionStyle, reflection_prompt
+from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
+from steadyrl.environments.grid_compact import revealed_rulebook
+from steadyrl.environments.grid_environment import GridEnvironment
+from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_moves import Move
+from steadyrl.environments.protocol import Split, Task
+from steadyrl.environments.sokoban import Sokoban, SokobanSettings
+from steadyrl.objectives import Aggregation, nll
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.message import Message
+from steadyrl.records.settings import Settings
+from steadyrl.rollout.batching import demonstration_batch
+from steadyrl.rollout.seeds import derive_seed
+
+Drill = tuple[tuple[Message, ...], str]
+"""A prompt and the answer to it."""
+
+UNKNOWN = "?"
+
+
+class GridDrillSettings(Settings):
+    """What is drilled, on which games."""
+
+    name: Literal["grid_drills"] = "grid_drills"
+
+    environment: FrozenLakeSettings | SokobanSettings = Field(
+        FrozenLakeSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Choice.PERMUTED),
+        discriminator="name",
+    )
+    """Games in the compact rendering, whose meanings are permuted."""
+
+    first_attempts: float = Field(0.2, ge=0, le=1)
+    """Share of drills that are first attempts."""
+
+    reflections: float = Field(0.3, ge=0, le=1)
+    """Share of drills that are reflections. The rest are second attempts."""
+
+    hidden_pairs: float = Field(0.25, ge=0, lt=1)
+    """Probability that a rulebook, or a memory, does not know a pair."""
+
+    @model_validator(mode="after")
+    def _drills_can_be_made(self) -> "GridDrillSettings":
+        if self.environment.rendering != "compact":
+            raise ValueError(
+                f"environment.rendering is {self.environment.rendering!r}: drills are written in "
+                "the compact rendering. Set it to 'compact'."
+            )
+        if self.first_attempts + self.reflections > 1:
+            raise ValueError(
+                f"first_attempts is {self.first_attempts} and reflections {self.reflections}: "
+                "together more than 1. Lower one of them."
+            )
+        return self
+
+
+class GridDrills:
+    """Supervised learning on drills, each with a fresh game and meaning."""
+
+    samples_from_engine = False
+
+    def __init__(
+        self,
+        settings: GridDrillSettings,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._settings = settings
+        self._environment: GridEnvironment = (
+            FrozenLake(settings.environment)
+            if isinstance(settings.environment, FrozenLakeSettings)
+            else Sokoban(settings.environment)
+        )
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+        """Drills on fresh training games, each answer closed by the end token."""
+        generator = np.random.default_rng(derive_seed(self._seed, step))
+        drills = [
+            self.drill(step * self._batch_size + number, generator)
+            for number in range(self._batch_size)
+        ]
+        answers = self._tokenizer([answer for _, answer in drills], add_special_tokens=False)
+        end, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
+        batch = demonstration_batch(
+            encode_prompts(self._tokenizer, [prompt for prompt, _ in drills]),
+            [torch.tensor([*ids, end]) for ids in answers["input_ids"]],
+            pad_token_id=end if pad is None else pad,
+        )
+        return Experience(mini_batches=((batch,),))
+
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
+        """Mean negative log-likelihood of the answers' tokens."""
+        (batch,) = mini_batch
+        return (LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)
+
+    def drill(self, index: int, generator: np.random.Generator) -> Drill:
+        """The drill on training game number `index`."""
+        task = self._environment.task(Split.TRAIN, index)
+        kind = generator.random()
+        if kind < self._settings.first_attempts:
+            return task.prompt, self._solution(task)
+        if kind < self._settings.first_attempts + self._settings.reflections:
+            return self._reflection(task, generator)
+        rulebook = self._partly_known(self._environment.rulebook(task), generator)
+        return self._environment.guided(task, rulebook).prompt, self._solution(task)
+
+    def _solution(self, task: Task) -> str:
+        (plan,) = self._environment.solution(task)
+        return plan
+
+    def _reflection(self, task: Task, generator: np.random.Generator) -> Drill:
+        """A random plan is played; the rulebook is what its feedback and the memory tell."""
+        length = int(generator.integers(1, task.payload.moves + 1))
+        plan = "".join(generator.choice([move.key for move in Move], size=length))
+        outcome = self._environment.start(task).respond(plan)
+        memory = ""
+        if generator.random() < 0.5:
+            memory = self._partly_known(self._environment.rulebook(task), generator)
+        account = Account(
+            task="\n".join(message.content for message in task.prompt),
+            attempt=plan,
+            feedback=outcome.feedback,
+            reward=outcome.reward,
+            memory=memory,
+        )
+        seen = revealed_rulebook(task.payload.meaning.legend, outcome.feedback)
+        return reflection_prompt(account, ReflectionStyle.COMPACT), completed(seen, memory)
+
+    def _partly_known(self, rulebook: str, generator: np.random.Generator) -> str:
+        pairs = rulebook.split()
+        hidden = generator.random(len(pairs)) < self._settings.hidden_pairs
+        return " ".join(
+            pair[0] + UNKNOWN if out else pair for pair, out in zip(pairs, hidden, strict=True)
+        )
+
+
+def completed(rulebook: str, memory: str) -> str:
+    """`rulebook`, whose unknown pairs are those of `memory` where it has them."""
+    known = {pair[0]: pair for pair in memory.split()}
+    pairs = [known.get(p[0], p) if p[1] == UNKNOWN else p for p in rulebook.split()]
+    return " ".join(pairs)

@@ -1,0 +1,167 @@
+"""Memories of reflections: what is written when a second attempt succeeds, and recalled later.
+
+A reflection sees the memory as it was when its step began; what the step writes is written in the
+order of tasks and episodes. So a memory is a function of the steps before, whatever ran first.
+"""
+
+import re
+from typing import Any, Protocol, runtime_checkable
+
+from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
+from steadyrl.environments.protocol import Task
+from steadyrl.records.errors import UserError
+from steadyrl.records.memory_write import MemoryWrite
+
+
+@runtime_checkable
+class Memory(Protocol):
+    """Keeps texts that proved themselves."""
+
+    def recall(self, task: Task, episode: int) -> str:
+        """What is known that helps with `task` in the run's episode number `episode`; or ""."""
+        ...
+
+    def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
+        """Keeps `text`; says where, or None when nothing is kept."""
+        ...
+
+    def state(self) -> Any:
+        """All that is kept, as values that JSON can hold."""
+        ...
+
+    def load_state(self, state: Any) -> None:
+        """Keeps what `state()` gave, and nothing else.
+
+        Raises:
+            UserError: a memory with other settings gave it.
+        """
+        ...
+
+
+def make_memory(settings: MemorySettings) -> Memory:
+    """The memory that `settings` describe, empty."""
+    match settings:
+        case NoMemory():
+            return Forgetful()
+        case SingleSlot():
+            return Slots(settings.workers)
+        case Retrieval():
+            return Library(settings.capacity, settings.recalled)
+
+
+class Forgetful:
+    """Keeps nothing."""
+
+    def recall(self, task: Task, episode: int) -> str:
+        """Nothing."""
+        return ""
+
+    def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
+        """None: nothing is kept."""
+        return None
+
+    def state(self) -> Any:
+        """That nothing is kept."""
+        return {"memory": "none"}
+
+    def load_state(self, state: Any) -> None:
+        """Nothing to load."""
+        _require(state, memory="none")
+
+
+class Slots:
+    """One text for each of `workers`, which take episodes in turn. A write replaces it."""
+
+    def __init__(self, workers: int) -> None:
+        self._texts = [""] * workers
+
+    def recall(self, task: Task, episode: int) -> str:
+        """The text of the worker whose turn it is."""
+        return self._texts[self._slot(episode)]
+
+    def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
+        """Replaces that worker's text."""
+        slot = self._slot(episode)
+        self._texts[slot] = text
+        return MemoryWrite(slot=slot, task_id=task.id, text=text)
+
+    def state(self) -> Any:
+        """Every worker's text."""
+        return {"memory": "slots", "size": len(self._texts), "texts": list(self._texts)}
+
+    def load_state(self, state: Any) -> None:
+        """Takes over every worker's text."""
+        _require(state, memory="slots", size=len(self._texts))
+        self._texts = list(state["texts"])
+
+    def _slot(self, episode: int) -> int:
+        return episode % len(self._texts)
+
+
+class Library:
+    """The last `capacity` texts, each under the task it proved itself on.
+
+    Two tasks are as alike as the words of their prompts: words in common / words in either.
+    """
+
+    def __init__(self, capacity: int, recalled: int) -> None:
+        self._capacity = capacity
+        self._recalled = recalled
+        self._writes = 0
+        self._entries: list[tuple[str, str]] = []
+
+    def recall(self, task: Task, episode: int) -> str:
+        """The texts of the tasks most like `task`, best first; of equals the newest."""
+        words = _words(prompt_text(task))
+        newest_first = sorted(range(len(self._entries)), key=self._age)
+        scored = [(_overlap(words, _words(self._entries[n][0])), n) for n in newest_first]
+        best = sorted([pair for pair in scored if pair[0] > 0], key=lambda pair: -pair[0])
+        return "\n\n".join([self._entries[number][1] for _, number in best[: self._recalled]])
+
+    def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
+        """Keeps `text` in the place of the oldest, once the library is full."""
+        slot = self._writes % self._capacity
+        self._entries[slot : slot + 1] = [(prompt_text(task), text)]
+        self._writes += 1
+        return MemoryWrite(slot=slot, task_id=task.id, text=text)
+
+    def state(self) -> Any:
+        """Every text with its task, and how many were written."""
+        return {
+            "memory": "library",
+            "size": self._capacity,
+            "writes": self._writes,
+            "entries": [list(entry) for entry in self._entries],
+        }
+
+    def load_state(self, state: Any) -> None:
+        """Takes over every text."""
+        _require(state, memory="library", size=self._capacity)
+        self._writes = state["writes"]
+        self._entries = [(task, text) for task, text in state["entries"]]
+
+    def _age(self, slot: int) -> int:
+        """Writes since that of `slot`."""
+        return (self._writes - 1 - slot) % self._capacity
+
+
+def prompt_text(task: Task) -> str:
+    """What `task` asks, as one text."""
+    return "\n".join([message.content for message in task.prompt])
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", text.lower()))
+
+
+def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / max(1, len(one | other))
+
+
+def _require(state: Any, **expected: object) -> None:
+    got = {name: state.get(name) for name in expected} if isinstance(state, dict) else state
+    if got != expected:
+        raise UserError(
+            f"The saved memory is {got}, but the configuration describes {expected}. Resume a run "
+            "with the configuration it began with."
+        )

@@ -1,0 +1,141 @@
+"""Reflections: who writes them, and what comes of them."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.reflection_prompts import (
+    MalformedReflectionError,
+    ReflectionStyle,
+    lesson_in,
+)
+from steadyrl.algorithms.reflection_settings import PolicyReflection, ServerReflection
+from steadyrl.engines.openai import OpenAIReflector, ReflectorError
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.message import Message
+from steadyrl.rollout.episodes import response_text
+from steadyrl.rollout.seeds import derive_seed
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reflection:
+    """What was written after an attempt.
+
+    Example:
+        Reflection(prompt=prompt, reply="<prompt>Go left.</prompt>", lesson="Go left.")
+    """
+
+    prompt: Conversation
+
+    reply: str = ""
+    """All that was written."""
+
+    lesson: str = ""
+    """The part of it that guides the next attempt; empty when it failed."""
+
+    failure: str = ""
+    """Why there is no lesson."""
+
+    completion: Completion | None = None
+    """The reply as tokens of the policy; None when another model wrote it, or nothing was."""
+
+
+@runtime_checkable
+class Reflector(Protocol):
+    """Writes reflections."""
+
+    def reflect(
+        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
+    ) -> list[Reflection]:
+        """A reflection for each of `prompts`, in order. One that fails says why."""
+        ...
+
+
+class PolicyReflector:
+    """The policy, by way of the rollout engine."""
+
+    def __init__(self, settings: PolicyReflection, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._settings = settings
+        self._tokenizer = tokenizer
+
+    def reflect(
+        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
+    ) -> list[Reflection]:
+        """A reflection for each of `prompts`. One whose prompt leaves no room is not asked for."""
+        sampling = self._settings.sampling
+        encoded = encode_prompts(self._tokenizer, prompts)
+        asked = [n for n, ids in enumerate(encoded) if has_room(engine, len(ids), sampling)]
+        requests = [
+            Request(prompt_ids=encoded[n], num_completions=1, seed=derive_seed(seed, n))
+            for n in asked
+        ]
+        written = dict(zip(asked, engine.generate(requests, sampling), strict=True))
+        return [
+            self._read(prompt, written[number][0])
+            if number in written
+            else Reflection(prompt=prompt, failure="the record leaves no room to reflect on it")
+            for number, prompt in enumerate(prompts)
+        ]
+
+    def _read(self, prompt: Conversation, completion: Completion) -> Reflection:
+        reply = response_text(completion, self._tokenizer)
+        if completion.finish_reason is FinishReason.LENGTH:
+            failure = f"the reflection was not over after {len(completion.token_ids)} tokens"
+            return Reflection(prompt=prompt, reply=reply, failure=failure, completion=completion)
+        settings = self._settings
+        return reflection_of(prompt, reply, settings.style, settings.longest, completion)
+
+
+class ServerReflector:
+    """A model behind an OpenAI-compatible server.
+
+    Raises:
+        UserError: the variable that is to hold the server's key is not set.
+    """
+
+    def __init__(self, settings: ServerReflection) -> None:
+        self._settings = settings
+        self._server = OpenAIReflector(settings)
+
+    def reflect(
+        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
+    ) -> list[Reflection]:
+        """A reflection for each of `prompts`, several asked for at once."""
+        seeds = [derive_seed(seed, number) for number in range(len(prompts))]
+        with ThreadPoolExecutor(self._settings.at_once) as pool:
+            return list(pool.map(self._ask, prompts, seeds))
+
+    def _ask(self, prompt: Conversation, seed: int) -> Reflection:
+        try:
+            reply = self._server.complete(prompt, seed=seed)
+        except ReflectorError as error:
+            return Reflection(prompt=prompt, failure=str(error))
+        return reflection_of(prompt, reply, self._settings.style, self._settings.longest)
+
+
+def reflection_of(
+    prompt: Conversation,
+    reply: str,
+    style: ReflectionStyle,
+    longest: int,
+    completion: Completion | None = None,
+) -> Reflection:
+    """The reflection that `reply` is, with its lesson or the reason why there is none."""
+    try:
+        lesson = lesson_in(reply, style, longest=longest)
+    except MalformedReflectionError as error:
+        return Reflection(prompt=prompt, reply=reply, failure=str(error), completion=completion)
+    return Reflection(prompt=prompt, reply=reply, lesson=lesson, completion=completion)
+
+
+def has_room(engine: RolloutEngine, prompt_length: int, sampling: Sampling) -> bool:
+    """Whether the engine can hold a prompt of so many tokens and a whole answer to it."""
+    limit = engine.max_positions
+    return limit is None or prompt_length + sampling.max_new_tokens <= limit

@@ -1,0 +1,218 @@
+"""What a reflection is asked, what is read in it, and how it guides the next attempt.
+
+The structure of the long prompts is that of tables 4, 5 and 9 of arXiv:2602.13949, in words of our
+own; the batch statistics that its code adds are left out. What comes from a model, an environment
+or a memory is neutralised first: nothing in it can open a turn or call a tool.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from steadyrl.environments.protocol import Environment, Task
+from steadyrl.records.message import Message
+from steadyrl.records.trajectory import Trajectory
+
+Neutral = Callable[[str], str]
+
+
+class ReflectionStyle(StrEnum):
+    """In what form attempts are told and lessons drawn."""
+
+    RULEBOOK = "rulebook"
+    """The strategist of the grid games, who writes rules and a strategy in numbered slots."""
+
+    INSTRUCTIONS = "instructions"
+    """The editor of HotpotQA, who improves instructions in any form."""
+
+    COMPACT = "compact"
+    """For small models that read characters: the bare facts, and the whole reply is the lesson."""
+
+
+class MalformedReflectionError(ValueError):
+    """No lesson can be read in a reflection; says why."""
+
+
+@runtime_checkable
+class GuidedEnvironment(Protocol):
+    """An environment that knows where in its prompts instructions stand."""
+
+    def guided(self, task: Task, rulebook: str) -> Task:
+        """`task` asked with `rulebook` in the place of the instructions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What a reflection gets to know. All texts are neutral.
+
+    Example:
+        Account(task="3+4=", attempt="8", feedback="wrong", reward=0.0, memory="")
+    """
+
+    task: str
+    attempt: str
+    feedback: str
+    reward: float
+    memory: str
+    """What earlier reflections have taught; may be empty."""
+
+
+STRATEGIST = """\
+You are the chief strategist of agents that play a game whose rules nobody has told them. From the \
+records of their attempts you write the master rulebook that the next agent plays by. It sees \
+nothing else.
+
+Principles:
+1. Think in the long term: what wins the whole game, not the next move.
+2. Contrast what led to success with what led to failure.
+3. Consolidate: keep what has proved right, correct what has proved wrong, add what is new.
+4. Be authoritative and brief. State what holds for the game, not for this one board.
+
+Answer with one block in exactly this layout:
+<prompt>
+<game_rules>
+1. Symbols: what each one means, and which is the player
+2. Information: what can be seen and how to read it
+3. Play: turns and actions
+4. Effects: what each action does
+5. End: the goal, and how a game is won or lost
+</game_rules>
+<strategy>
+1. Core strategy
+2. Tips
+</strategy>
+</prompt>"""
+
+EDITOR = """\
+You improve the instructions of an agent. You read its task, every step that it took, what its \
+tools returned, and what it earned. Then you write instructions that make such failures less \
+likely: for a tool that was not used, a claim without support, an answer in the wrong form.
+
+The instructions must serve other tasks of this kind as well. Keep them short, and do not give \
+away the answer of this one.
+
+Answer with the complete new instructions between <prompt> and </prompt>."""
+
+_SYSTEM = {ReflectionStyle.RULEBOOK: STRATEGIST, ReflectionStyle.INSTRUCTIONS: EDITOR}
+
+_REPORT = """\
+What earlier attempts have taught (it may be wrong):
+{memory}
+
+The task:
+{task}
+
+The attempt:
+{attempt}
+
+Reward: {reward:g}
+What happened:
+{feedback}"""
+
+_REQUEST = "Write the improved instructions for the next attempt, between <prompt> and </prompt>."
+
+RETRY = "You have tried this task before. Learn from the record of that attempt and do better."
+
+_BLOCK = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL)
+
+
+def account_of(task: Task, attempt: Trajectory, memory: str, neutral: Neutral) -> Account:
+    """What a reflection on `attempt` gets to know."""
+    lines = [
+        attempt.feedback,
+        attempt.truncation_reason and f"Cut short: {attempt.truncation_reason}",
+    ]
+    said = attempt.messages[len(task.prompt) :]
+    return Account(
+        task=neutral(_transcript(task.prompt)),
+        attempt=neutral(_transcript(said)),
+        feedback=neutral("\n".join([line for line in lines if line]) or "nothing was said"),
+        reward=attempt.reward,
+        memory=neutral(memory),
+    )
+
+
+def reflection_prompt(account: Account, style: ReflectionStyle) -> tuple[Message, ...]:
+    """The conversation that a reflection ends.
+
+    Compact: the memory as the system's message, if there is one; then what was asked, answered,
+    said about it and earned, each on lines of its own.
+    """
+    if style is ReflectionStyle.COMPACT:
+        memory = (Message(role="system", content=account.memory),) if account.memory else ()
+        return (*memory, Message(role="user", content=f"{account.task}\n{_compact(account)}"))
+    return (
+        Message(role="system", content=_SYSTEM[style]),
+        Message(role="user", content=f"{_report(account)}\n\n{_REQUEST}"),
+    )
+
+
+def lesson_in(reply: str, style: ReflectionStyle, *, longest: int) -> str:
+    """The lesson that a reflection draws. What stands before `</think>` is no part of it.
+
+    Raises:
+        MalformedReflectionError: there is none, or it has more than `longest` characters.
+    """
+    spoken = reply.rpartition("</think>")[2]
+    if style is not ReflectionStyle.COMPACT:
+        blocks: list[str] = _BLOCK.findall(spoken)
+        if not blocks:
+            raise MalformedReflectionError("the reflection has no <prompt> block")
+        spoken = blocks[-1]
+    lesson = spoken.strip()
+    if not lesson:
+        raise MalformedReflectionError("the reflection is empty")
+    if len(lesson) > longest:
+        raise MalformedReflectionError(
+            f"the reflection has {len(lesson)} characters, at most {longest} are allowed"
+        )
+    return lesson
+
+
+def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
+    """`task` asked with a neutral `lesson` in the place of its instructions.
+
+    The environment says where they stand if it knows; otherwise they are the system's message.
+    """
+    if isinstance(environment, GuidedEnvironment):
+        return environment.guided(task, lesson)
+    told = [message for message in task.prompt if message.role != "system"]
+    return replace(task, prompt=(Message(role="system", content=lesson), *told))
+
+
+def task_with_record(task: Task, account: Account, style: ReflectionStyle) -> Task:
+    """`task` asked as before, with the raw record of an attempt after its instructions."""
+    record = _compact(account) if style is ReflectionStyle.COMPACT else _record(account)
+    system = [message.content for message in task.prompt if message.role == "system"]
+    told = [message for message in task.prompt if message.role != "system"]
+    content = "\n\n".join([*system, record])
+    return replace(task, prompt=(Message(role="system", content=content), *told))
+
+
+def _report(account: Account) -> str:
+    return _REPORT.format(
+        memory=account.memory or "Nothing yet.",
+        task=account.task,
+        attempt=account.attempt,
+        reward=account.reward,
+        feedback=account.feedback,
+    )
+
+
+def _record(account: Account) -> str:
+    told = f"Reward: {account.reward:g}\nWhat happened:\n{account.feedback}"
+    return f"{RETRY}\n\nYour attempt:\n{account.attempt}\n\n{told}"
+
+
+def _compact(account: Account) -> str:
+    return f"{account.attempt}\n{account.feedback}\n{account.reward:g}"
+
+
+def _transcript(messages: tuple[Message, ...]) -> str:
+    """What was said; who said it, where more than one did."""
+    if len({message.role for message in messages}) <= 1:
+        return "\n".join([message.content for message in messages])
+    return "\n".join([f"[{message.role}] {message.content}" for message in messages])

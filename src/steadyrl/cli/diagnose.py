@@ -1,0 +1,35 @@
+"""`steadyrl diagnose`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from steadyrl.cli.options import read_options
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.report.diagnosis import as_text, as_values, diagnose
+from steadyrl.report.run_data import read_run
+
+
+@dataclass(frozen=True)
+class DiagnoseOptions:
+    """Say whether and when a run collapsed or is about to, why, and what to change."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder. The run may still be going on."""
+
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print JSON instead of text."""
+
+
+def diagnose_command(arguments: list[str], console: Console) -> None:
+    """Prints the diagnosis."""
+    options = read_options(DiagnoseOptions, arguments, program="steadyrl diagnose", switches=True)
+    run = read_run(RunFolder(options.run))
+    diagnosis = diagnose(run)
+    text = as_text(run.name, diagnosis)
+    if options.json:
+        text = json.dumps({"run": run.name, **as_values(diagnosis)}, indent=2)
+    console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,138 @@
+"""Whether a run is sound, about to collapse or collapsed: when, why, and what to change.
+
+    run folder -> run_data -> faults (is the set-up sound?)       -> Diagnosis
+                           -> signals (what left its normal range?) -> causes
+
+It reads `config.yaml` and `metrics.jsonl` only, so any run can be diagnosed anywhere, while it runs
+too. `benchmarks/injected_faults.py` measures how well.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from steadyrl.records.errors import UserError
+from steadyrl.report.diagnosis_causes import Cause, cause_of
+from steadyrl.report.diagnosis_faults import fault_of
+from steadyrl.report.diagnosis_settings import run_settings
+from steadyrl.report.diagnosis_signals import Departure, departures
+from steadyrl.report.metric_texts import text_for
+from steadyrl.report.run_data import RunData, Stage
+from steadyrl.report.wording import count
+
+READ = (
+    "reward",
+    "entropy",
+    "mismatch_kl_k3",
+    "extreme_token_fraction",
+    "ess",
+    "staleness_kl_k3",
+    "gradient_norm",
+    "surprisal_gap_z",
+    "temperature_ratio",
+    "routing_disagreement",
+)
+"""Metrics that a diagnosis rests on."""
+
+
+class Status(StrEnum):
+    """What a run is, the worst first."""
+
+    COLLAPSED = "collapsed"
+    """It has lost half of its best reward and not regained it."""
+
+    FAULT = "fault"
+    """Its set-up is wrong; it may still learn."""
+
+    ABOUT_TO_COLLAPSE = "about to collapse"
+    """A signal is outside its normal range."""
+
+    HEALTHY = "healthy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What the metrics of a run say of it."""
+
+    status: Status
+
+    step: int | None
+    """Since when it is so; None for a healthy run."""
+
+    cause: Cause | None
+    """None for a healthy run."""
+
+    evidence: tuple[Departure, ...]
+    """What left its normal range, the first one first. Some of it may have come back."""
+
+    steps: int
+    """How many were read."""
+
+    missing: tuple[str, ...]
+    """Metrics that the run did not record, so that nothing rests on them."""
+
+
+def diagnose(run: RunData) -> Diagnosis:
+    """The diagnosis of the run's reinforcement stage.
+
+    Raises:
+        UserError: the run has no such stage yet, or its configuration cannot be read.
+    """
+    stage = _reinforcement(run)
+    settings = run_settings(run.config)
+    fault = fault_of(stage, settings)
+    found = departures(stage, settings)
+    lasting = [departure for departure in found if departure.lasting]
+    collapse = next((departure for departure in found if departure.metric == "reward"), None)
+    step, cause = None, None
+    if fault is not None:
+        status, step, cause = Status.FAULT, fault.evidence.step, fault.cause
+    elif lasting:
+        status, step = Status.ABOUT_TO_COLLAPSE, lasting[0].step
+        cause = cause_of(stage, found if collapse else lasting, settings)
+    else:
+        status = Status.HEALTHY
+    if collapse is not None:
+        status, step = Status.COLLAPSED, collapse.step
+    return Diagnosis(
+        status=status,
+        step=step,
+        cause=cause,
+        evidence=((fault.evidence,) if fault else ()) + tuple(found),
+        steps=stage.last_step,
+        missing=tuple(name for name in READ if stage.series(name) is None),
+    )
+
+
+def _reinforcement(run: RunData) -> Stage:
+    stages = [stage for stage in run.stages if stage.name != "cold_start"]
+    if not stages or not any(stage.last_step for stage in stages):
+        raise UserError(
+            f"The run {run.name} has no reinforcement step yet. Let it run to its first one."
+        )
+    return stages[-1]
+
+
+def as_values(diagnosis: Diagnosis) -> dict[str, Any]:
+    """The diagnosis as what JSON holds."""
+    return asdict(diagnosis)
+
+
+def as_text(name: str, diagnosis: Diagnosis) -> str:
+    """The diagnosis of the run `name` for a reader, one fact a line."""
+    since = f" at step {diagnosis.step}" if diagnosis.status is Status.COLLAPSED else ""
+    if diagnosis.status in (Status.FAULT, Status.ABOUT_TO_COLLAPSE):
+        since = f" since step {diagnosis.step}"
+    lines = [f"{name}: {diagnosis.status}{since}, {count(diagnosis.steps, 'step')} read"]
+    if diagnosis.cause is not None:
+        cause = diagnosis.cause
+        lines += [f"cause: {cause.name}", f"why: {cause.reason}", f"change: {cause.change}"]
+    if diagnosis.evidence:
+        lines += ["evidence, the first to move first:"]
+    for departure in diagnosis.evidence:
+        back = "" if departure.lasting else " It has come back since."
+        lines.append(f"  {departure.finding}{back}")
+    if diagnosis.missing:
+        titles = ", ".join(text_for(metric).title for metric in diagnosis.missing)
+        lines.append(f"not recorded, so nothing rests on it: {titles}")
+    return "\n".join(lines)

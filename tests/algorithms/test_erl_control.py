@@ -1,0 +1,70 @@
+"""The control: a failed attempt, its feedback, and another attempt in one conversation."""
+
+from tests.algorithms.experiential import texts
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, some_tasks
+
+from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
+from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
+from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.protocol import Environment, Split
+
+COMPACT = SecondChanceSettings(style=ReflectionStyle.COMPACT)
+
+
+def test_a_success_is_over_at_once() -> None:
+    environment = SecondChance(Quiz(), COMPACT)
+    assert isinstance(environment, Environment)
+    (task,) = some_tasks(Quiz(), 1)
+    assert environment.task(Split.TRAIN, 0) == task
+    outcome = environment.start(task).respond("right")
+    assert (outcome.reward, outcome.terminated, outcome.observation) == (1.0, True, ())
+
+
+def test_a_failure_is_told_and_the_last_attempt_counts() -> None:
+    for second, reward in (("right", 1.0), ("w", 0.0)):
+        episode = SecondChance(Quiz(), COMPACT).start(some_tasks(Quiz(), 1)[0])
+        outcome = episode.respond("w")
+        assert (outcome.reward, outcome.terminated) == (0.0, False)
+        assert [m.content for m in outcome.observation] == ["you wrote w\nq0"]
+        outcome = episode.respond(second)
+        assert (outcome.reward, outcome.terminated) == (reward, True)
+
+
+def test_rewards_of_long_attempts_are_those_of_the_last_one_alone() -> None:
+    # Two turns an attempt; a threshold that one right turn of two does not reach.
+    settings = SecondChanceSettings(threshold=1.5)
+    episode = SecondChance(Quiz(turns=2), settings).start(some_tasks(Quiz(), 1)[0])
+    outcomes = [episode.respond(word) for word in ("right", "w", "right", "right")]
+    assert [outcome.reward for outcome in outcomes] == [0.0, 0.0, 0.0, 2.0]
+    assert [outcome.terminated for outcome in outcomes] == [False] * 3 + [True]
+    (again,) = outcomes[1].observation
+    assert again.content == (
+        "What happened:\nyou wrote right\nyou wrote w\n\nTry the same task once more.\n\nq0"
+    )
+
+
+def test_policy_gradient_learns_from_both_attempts_by_the_last_reward() -> None:
+    def answer(prompt: str, number: int, call: int) -> str:
+        return "right" if number == 0 or (call == 1 and "w1" in prompt) else f"w{number}"
+
+    subject = PolicyGradient(
+        PolicyGradientSettings(prompts=1, group_size=3, max_turns=2),
+        environment=SecondChance(Quiz(), COMPACT),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=0,
+    )
+    # The third episode is wrong twice: its second request is answer number 0 of the engine.
+    engine = ScriptedEngine(
+        lambda prompt, number, call: "w9" if "w2" in prompt else answer(prompt, number, call)
+    )
+    experience = subject.collect(0, engine)
+    rewards = [t.reward for t in experience.groups[0].trajectories]
+    assert rewards == [1.0, 1.0, 0.0]
+    ((batch,),) = experience.mini_batches
+    assert texts(batch)[1] == (
+        "<|user|>q0<|assistant|>w1<|end|><|user|>you wrote w1\nq0<|assistant|>right<|end|>"
+    )
+    credits = [batch.advantages[row][batch.loss_mask[row]].unique().tolist() for row in range(3)]
+    assert [len(credit) for credit in credits] == [1, 1, 1]

@@ -1,0 +1,110 @@
+"""The cold start for Experiential RL: what is drilled is right, and tells no fixed meaning."""
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from tests.rollout.fakes import ScriptedEngine
+
+from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings, completed
+from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
+from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.sokoban import SokobanSettings
+from steadyrl.policies.tokenizers import character_tokenizer
+
+LAKE = FrozenLakeSettings(
+    rendering="compact",
+    symbols=Choice.PERMUTED,
+    actions=Choice.PERMUTED,
+    meaning=7,
+    min_size=3,
+    max_size=4,
+    max_path=4,
+)
+LEVEL = SokobanSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Choice.PERMUTED)
+
+
+def drills_of(**changes: object) -> GridDrills:
+    values = {"environment": LAKE, "hidden_pairs": 0.0} | changes
+    return GridDrills(
+        GridDrillSettings(**values), tokenizer=character_tokenizer(), batch_size=16, seed=0
+    )
+
+
+@pytest.mark.parametrize("environment", [LAKE, LEVEL], ids=["lake", "level"])
+@pytest.mark.parametrize("first_attempts", [0.0, 1.0])
+def test_plans_of_the_drills_win(
+    environment: FrozenLakeSettings | SokobanSettings, first_attempts: float
+) -> None:
+    drills = drills_of(environment=environment, first_attempts=first_attempts, reflections=0.0)
+    world = drills._environment
+    for index in range(40):
+        task = world.task(Split.TRAIN, index)
+        prompt, plan = drills.drill(index, np.random.default_rng(index))
+        assert world.start(task).respond(plan).reward == 1.0
+        expected = task if first_attempts else world.guided(task, world.rulebook(task))
+        assert prompt == expected.prompt
+
+
+def test_reflections_write_what_feedback_and_memory_tell() -> None:
+    drills = drills_of(first_attempts=0.0, reflections=1.0)
+    world = FrozenLake(LAKE)
+    remembered = 0
+    for index in range(60):
+        prompt, rulebook = drills.drill(index, np.random.default_rng(index))
+        truth = world.rulebook(world.task(Split.TRAIN, index)).split()
+        board, plan, feedback = prompt[-1].content.rsplit("\n", 3)[:3]
+        assert world.start(world.task(Split.TRAIN, index)).respond(plan).feedback == feedback
+        assert prompt[-1].content.startswith(board)
+        memory = prompt[0].content if len(prompt) == 2 else ""
+        remembered += bool(memory)
+        for pair, true in zip(rulebook.split(), truth, strict=True):
+            told = true in feedback or true in memory
+            assert pair == (true if told else true[0] + "?")
+    assert 15 < remembered < 45
+
+
+def test_pairs_are_hidden_at_their_rate() -> None:
+    drills = drills_of(first_attempts=0.0, reflections=0.0, hidden_pairs=0.25)
+    rulebooks = [
+        drills.drill(index, np.random.default_rng(index))[0][0].content for index in range(200)
+    ]
+    hidden = np.mean([book.count("?") / len(book.split()) for book in rulebooks])
+    # 200 rulebooks of 8 pairs: a standard error of sqrt(.25 * .75 / 1600) = 0.011.
+    assert abs(hidden - 0.25) < 0.05
+
+
+def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
+    fixed = FrozenLakeSettings(
+        **(LAKE.model_dump() | {"symbols": Choice.FIXED, "actions": Choice.FIXED})
+    )
+    kept = FrozenLake(fixed).rulebook(FrozenLake(fixed).task(Split.TRAIN, 0))
+    world = FrozenLake(LAKE)
+    books = {world.rulebook(world.task(Split.TRAIN, index)) for index in range(3000)}
+    assert kept not in books
+    assert len(books) > 500
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
+    engine = ScriptedEngine(lambda *_: "nothing is to be sampled")
+    first, again = (drills_of().collect(3, engine) for _ in range(2))
+    ((one,),), ((other,),) = first.mini_batches, again.mini_batches
+    assert one.tokens.equal(other.tokens)
+    assert one.loss_mask.any(dim=1).all()
+
+
+def test_a_memory_completes_a_rulebook() -> None:
+    assert completed("@A G? HC <? vd", "@B GX H? <l v?") == "@A GX HC <l vd"
+    assert completed("@A G?", "") == "@A G?"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"environment": FrozenLakeSettings()}, "rendering is 'paper': drills are written in"),
+        ({"first_attempts": 0.8, "reflections": 0.3}, "together more than 1. Lower one"),
+    ],
+)
+def test_what_cannot_be_drilled_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        GridDrillSettings(**changes)

@@ -1,0 +1,112 @@
+"""What is remembered, for how long, and in what order it comes back."""
+
+import json
+from typing import Any
+
+import pytest
+
+from steadyrl.algorithms.memory import Memory, make_memory, prompt_text
+from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
+from steadyrl.environments.protocol import Task
+from steadyrl.records.errors import UserError
+from steadyrl.records.memory_write import MemoryWrite
+from steadyrl.records.message import Message
+
+EVERY = [NoMemory(), SingleSlot(), SingleSlot(workers=3), Retrieval(capacity=2, recalled=1)]
+
+
+def task(text: str) -> Task:
+    return Task(id=f"id of {text}", prompt=(Message(role="user", content=text),), payload=None)
+
+
+@pytest.mark.parametrize("settings", EVERY)
+def test_a_new_memory_knows_nothing(settings: MemorySettings) -> None:
+    memory = make_memory(settings)
+    assert isinstance(memory, Memory)
+    assert memory.recall(task("a"), 0) == ""
+
+
+def test_no_memory_keeps_nothing() -> None:
+    memory = make_memory(NoMemory())
+    assert memory.write(task("a"), 0, "lesson") is None
+    assert memory.recall(task("a"), 0) == ""
+
+
+def test_one_slot_holds_the_last_text_for_everybody() -> None:
+    memory = make_memory(SingleSlot())
+    assert memory.write(task("a"), 0, "first") == MemoryWrite(
+        slot=0, task_id="id of a", text="first"
+    )
+    memory.write(task("b"), 7, "second")
+    assert [memory.recall(task("c"), episode) for episode in (0, 1, 99)] == ["second"] * 3
+
+
+def test_each_worker_has_a_slot_and_takes_episodes_in_turn() -> None:
+    memory = make_memory(SingleSlot(workers=3))
+    writes = [memory.write(task("a"), episode, f"of {episode}") for episode in (0, 1, 4)]
+    assert [write.slot for write in writes if write] == [0, 1, 1]
+    assert [memory.recall(task("a"), n) for n in range(6)] == [
+        "of 0",
+        "of 4",
+        "",
+        "of 0",
+        "of 4",
+        "",
+    ]
+
+
+def test_a_library_recalls_what_worked_on_the_most_similar_tasks() -> None:
+    memory = make_memory(Retrieval(capacity=9, recalled=2))
+    memory.write(task("red green blue"), 0, "colours")
+    memory.write(task("one two three"), 1, "numbers")
+    memory.write(task("red one"), 2, "both")
+    # Words in common with "red green": 2 of 3, 0 of 5, 1 of 3.
+    assert memory.recall(task("red, GREEN"), 3) == "colours\n\nboth"
+    # With "two": 0, 1 of 3, 0. What has nothing in common stays away.
+    assert memory.recall(task("two"), 4) == "numbers"
+    assert memory.recall(task("four"), 5) == ""
+
+
+def test_of_equally_similar_tasks_the_newest_comes_first() -> None:
+    memory = make_memory(Retrieval(capacity=9, recalled=2))
+    for number in range(3):
+        memory.write(task("same"), number, f"lesson {number}")
+    assert memory.recall(task("same"), 3) == "lesson 2\n\nlesson 1"
+
+
+def test_a_full_library_forgets_the_oldest() -> None:
+    memory = make_memory(Retrieval(capacity=2, recalled=9))
+    slots = [memory.write(task("same"), n, f"lesson {n}").slot for n in range(3)]
+    assert slots == [0, 1, 0]
+    assert memory.recall(task("same"), 3) == "lesson 2\n\nlesson 1"
+
+
+@pytest.mark.parametrize("settings", EVERY)
+def test_a_memory_survives_json_and_goes_on_alike(settings: MemorySettings) -> None:
+    memory, other = make_memory(settings), make_memory(settings)
+    for number in range(5):
+        memory.write(task(f"task {number}"), number, f'"lesson" {number} ü \ud800')
+    other.load_state(json.loads(json.dumps(memory.state())))
+    for each in (memory, other):
+        each.write(task("task 9"), 5, "later")
+    assert other.state() == memory.state()
+    for episode in range(6):
+        assert other.recall(task("task 3"), episode) == memory.recall(task("task 3"), episode)
+
+
+@pytest.mark.parametrize("settings", EVERY)
+@pytest.mark.parametrize("state", [{"memory": "else"}, {}, [], None])
+def test_the_state_of_another_memory_is_refused(settings: MemorySettings, state: Any) -> None:
+    with pytest.raises(UserError, match=r"The saved memory is .*configuration it began with"):
+        make_memory(settings).load_state(state)
+
+
+def test_a_memory_of_another_size_is_refused() -> None:
+    state = make_memory(SingleSlot(workers=3)).state()
+    with pytest.raises(UserError, match=r"'size': 3.* describes .*'size': 4"):
+        make_memory(SingleSlot(workers=4)).load_state(state)
+
+
+def test_what_a_task_asks_is_all_that_its_prompt_says() -> None:
+    prompt = (Message(role="system", content="Rules."), Message(role="user", content="3+4="))
+    assert prompt_text(Task(id="t", prompt=prompt, payload=None)) == "Rules.\n3+4="

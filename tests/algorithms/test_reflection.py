@@ -1,0 +1,120 @@
+"""Who reflects, and what comes of a reflection that fails."""
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from tests.algorithms.experiential import COMPACT
+from tests.engines.server import Answer, Call, chat_server, says
+from tests.rollout.fakes import TOKENIZER, ScriptedEngine
+
+from steadyrl.algorithms.reflection import PolicyReflector, Reflector, ServerReflector, has_room
+from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.algorithms.reflection_settings import ServerReflection
+from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
+
+PROMPTS = [(Message(role="user", content=text),) for text in ("one", "two", "three")]
+
+
+def scripted(answers: dict[str, str], **options: Any) -> ScriptedEngine:
+    def answer(prompt: str, _number: int, _call: int) -> str:
+        return answers[prompt.removeprefix("<|user|>").removesuffix("<|assistant|>")]
+
+    return ScriptedEngine(answer, **options)
+
+
+def test_the_policy_s_reflections_come_with_the_tokens_they_were_drawn_as() -> None:
+    engine = scripted({"one": "a", "two": "<think>x</think>b", "three": "c..."})
+    reflector = PolicyReflector(COMPACT, TOKENIZER)
+    assert isinstance(reflector, Reflector)
+    reflections = reflector.reflect(PROMPTS, engine, seed=3)
+    assert [r.lesson for r in reflections] == ["a", "b", ""]
+    assert [r.failure for r in reflections] == [
+        "",
+        "",
+        "the reflection was not over after 1 tokens",
+    ]
+    assert [r.prompt for r in reflections] == PROMPTS
+    tokens = reflections[0].completion
+    assert tokens is not None
+    assert TOKENIZER.decode(tokens.token_ids) == "a<|end|>"
+
+
+def test_a_prompt_without_room_is_not_asked_and_moves_no_other_s_random_numbers() -> None:
+    def seeds(engine: ScriptedEngine) -> dict[str, int]:
+        PolicyReflector(COMPACT, TOKENIZER).reflect(PROMPTS, engine, seed=3)
+        return {TOKENIZER.decode(r.prompt_ids): r.seed for r in engine.calls[0]}
+
+    answers = dict.fromkeys(("one", "two", "three"), "a")
+    everyone = seeds(scripted(answers))
+    # 5 tokens of "one" and "two" fit with an answer of 16; the 7 of "three" do not.
+    fitting = scripted(answers, max_positions=21)
+    assert seeds(fitting) == {k: v for k, v in everyone.items() if "three" not in k}
+    third = PolicyReflector(COMPACT, TOKENIZER).reflect(PROMPTS, fitting, seed=3)[2]
+    assert third.failure == "the record leaves no room to reflect on it"
+    assert third.completion is None
+    assert third.reply == ""
+    assert has_room(fitting, 5, COMPACT.sampling)
+    assert not has_room(fitting, 6, COMPACT.sampling)
+    assert has_room(scripted({}), 10**9, COMPACT.sampling)
+
+
+def server_reflection(url: str, **options: Any) -> ServerReflection:
+    values = {"style": ReflectionStyle.COMPACT, "retry_wait": 0.0, "longest": 40, **options}
+    return ServerReflection(base_url=url, model="m", **values)
+
+
+def asked(call: Call) -> str:
+    return call.body["messages"][-1]["content"]
+
+
+def test_a_server_reflects_on_several_attempts_at_once_and_answers_in_order() -> None:
+    meeting = threading.Barrier(3, timeout=20)
+
+    def answer(call: Call, _number: int) -> Answer:
+        meeting.wait()  # passes only when all three are under way
+        return says(f"of {asked(call)}")
+
+    with chat_server(answer) as (url, calls):
+        reflector = ServerReflector(server_reflection(url))
+        assert isinstance(reflector, Reflector)
+        reflections = reflector.reflect(PROMPTS, scripted({}), seed=3)
+    assert [r.lesson for r in reflections] == ["of one", "of two", "of three"]
+    assert {r.completion for r in reflections} == {None}
+    assert len({call.body["seed"] for call in calls}) == 3
+
+
+def test_failures_of_a_server_are_reasons_and_no_exceptions() -> None:
+    answers = {"one": says("fine"), "two": Answer(b"", status=400), "three": says("x" * 41)}
+    with chat_server(lambda call, _: answers[asked(call)]) as (url, _):
+        reflections = ServerReflector(server_reflection(url)).reflect(PROMPTS, scripted({}), 0)
+    assert [r.lesson for r in reflections] == ["fine", "", ""]
+    assert [r.reply for r in reflections] == ["fine", "", "x" * 41]
+    assert "answered with status 400" in reflections[1].failure
+    assert "41 characters" in reflections[2].failure
+    gone = ServerReflector(server_reflection(url, retries=0)).reflect(PROMPTS, scripted({}), 0)
+    assert all("cannot be reached" in r.failure for r in gone)
+
+
+def test_nothing_to_reflect_on_asks_nobody() -> None:
+    with chat_server(lambda *_: says("")) as (url, calls):
+        assert ServerReflector(server_reflection(url)).reflect([], scripted({}), 0) == []
+    assert calls == []
+    assert PolicyReflector(COMPACT, TOKENIZER).reflect([], scripted({}), 0) == []
+
+
+def test_a_server_without_its_key_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(UserError, match="NO_SUCH_KEY"):
+        ServerReflector(server_reflection("http://127.0.0.1:9/v1", api_key_variable="NO_SUCH_KEY"))
+
+
+def test_log_probabilities_of_a_reflection_are_the_engine_s() -> None:
+    (reflection, *_) = PolicyReflector(COMPACT, TOKENIZER).reflect(
+        PROMPTS[:1], scripted({"one": "a"}), seed=3
+    )
+    assert reflection.completion is not None
+    # The scripted engine's token at position p has log-probability -p in its first call.
+    assert torch.equal(reflection.completion.logprobs, torch.tensor([-5.0, -6.0]))
