@@ -1,0 +1,37 @@
+"""What the bands of a figure show."""
+
+import numpy as np
+import pytest
+
+from steadyrl.studies.drawing import Course, without_seeds
+
+
+def courses(**values: list[list[float]]) -> dict[str, list[Course]]:
+    return {
+        name: [(np.arange(len(run), dtype=float), np.array(run)) for run in runs]
+        for name, runs in values.items()
+    }
+
+
+def test_what_a_seed_s_runs_share_is_taken_out() -> None:
+    # Seed 1 lies 0.4 above seed 0 in both conditions; A lies 0.1 above B in both seeds.
+    shown = without_seeds(courses(A=[[0.3, 0.5], [0.7, 0.9]], B=[[0.2, 0.4], [0.6, 0.8]]))
+    for run in shown["A"]:
+        assert run.tolist() == pytest.approx([0.5, 0.7])
+    for run in shown["B"]:
+        assert run.tolist() == pytest.approx([0.4, 0.6])
+
+
+def test_what_differs_between_seeds_within_a_condition_stays() -> None:
+    shown = without_seeds(courses(A=[[0.3], [0.5]], B=[[0.3], [0.3]]))
+    # Seed means .3 and .4, mean of all .35: A is .3 - .3 + .35 and .5 - .4 + .35.
+    assert [run.tolist() for run in shown["A"]] == [pytest.approx([0.35]), pytest.approx([0.45])]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"A": [[0.1, 0.2], [0.3]], "B": [[0.1, 0.2], [0.3, 0.4]]}, {"A": [[0.1]], "B": []}],
+)
+def test_unequal_runs_stay_as_they_are(values: dict[str, list[list[float]]]) -> None:
+    shown = without_seeds(courses(**values))
+    assert {name: [run.tolist() for run in runs] for name, runs in shown.items()} == values
