@@ -179,6 +179,19 @@ def test_a_call_that_cannot_be_made_ends_the_episode_with_a_reason(
 
 
 @pytest.mark.parametrize("style", DialogueStyle)
+def test_a_lesson_stands_in_the_place_of_the_instructions(library: Path, style: DialogueStyle):
+    environment, task = rome(library, style=style)
+    told = [message for message in task.prompt if message.role != "system"]
+    guided = environment.guided(task, "Search for rivers first.")
+    reminder = "\n\nPut your final answer in \\boxed{}." if style is DialogueStyle.CHAT else ""
+    assert guided.prompt[0] == Message(role="system", content=f"Search for rivers first.{reminder}")
+    assert list(guided.prompt[1:]) == told
+    assert (guided.tools, guided.payload) == (task.tools, task.payload)
+    boxed = r"Search. Answer in \boxed{}."
+    assert environment.guided(task, boxed).prompt[0].content == boxed
+
+
+@pytest.mark.parametrize("style", DialogueStyle)
 def test_who_looks_up_the_supporting_titles_finds_every_answer(style: DialogueStyle):
     questions = SyntheticQuestions(people=150, compact=style is DialogueStyle.COMPACT)
     environment = HotpotQA(HotpotQASettings(questions=questions, style=style, passages=1))

@@ -1,10 +1,11 @@
 """HotpotQA: questions whose answers need two passages, and a tool that finds passages."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
 from steadyrl.environments.hotpot_dialogue import (
     CallError,
     DialogueStyle,
@@ -27,6 +28,7 @@ from steadyrl.environments.retrieval import Passage, Retriever, quoted
 from steadyrl.environments.retriever_bm25 import BM25, BM25Settings
 from steadyrl.environments.retriever_http import HTTPRetriever, HTTPRetrieverSettings
 from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
 
 RetrieverSettings = Annotated[BM25Settings | HTTPRetrieverSettings, Field(discriminator="name")]
@@ -122,6 +124,18 @@ class HotpotQA:
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the question of `task`."""
         return _Inquiry(self, task.payload)
+
+    def guided(self, task: Task, rulebook: str) -> Task:
+        """`task` with `rulebook` in the place of the instructions.
+
+        Under the chat style, one that does not speak of the box is reminded of it, since nothing
+        else in the prompt does.
+        """
+        boxless = self.settings.style is DialogueStyle.CHAT and "boxed" not in rulebook
+        reminder = f"\n\n{answer_request(AnswerFormat.BOXED)}" if boxless else ""
+        told = [message for message in task.prompt if message.role != "system"]
+        system = Message(role="system", content=rulebook + reminder)
+        return replace(task, prompt=(system, *told))
 
     def demonstration(self, task: Task) -> tuple[str, ...]:
         """The turns of one who searches for the supporting titles and then knows the answer."""
