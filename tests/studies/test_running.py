@@ -127,6 +127,12 @@ def test_the_cold_start_of_a_run_depends_on_nothing_after_it() -> None:
         return workplace(Path()).folder(cold_start(config)).path.name
 
     config = tiny_run()
-    same = changed(config, steps=9, optimizer=OptimizerSettings(learning_rate=0.5).model_dump())
+    same = changed(
+        config,
+        steps=9,
+        optimizer=OptimizerSettings(learning_rate=0.5).model_dump(),
+        journal=config.journal.model_dump() | {"checkpoint_every": 5},
+        policy_gradient=config.policy_gradient.model_dump() | {"mini_batches": 4},
+    )
     assert name(same) == name(config)
     assert name(changed(config, seed=3)) != name(config)

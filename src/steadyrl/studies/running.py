@@ -19,6 +19,7 @@ from steadyrl.run.execution import resume_run, start_run
 from steadyrl.studies.records import RunRecord, digest_of, read_record, record_of, write_record
 from steadyrl.studies.study import Study, changed
 from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner import NonFiniteError
 
 LOOK_EVERY = 2.0
@@ -105,7 +106,10 @@ def run_studies(
 
 
 def cold_start(run: RunConfig) -> RunConfig:
-    """The run that makes the cold start of `run` and goes no further."""
+    """The run that makes the cold start of `run` and goes no further.
+
+    It has of `run` only what the weights after it depend on, and the budget of an answer.
+    """
     return RunConfig(
         seed=run.seed,
         threads=run.threads,
@@ -114,7 +118,7 @@ def cold_start(run: RunConfig) -> RunConfig:
         cold_start=run.cold_start,
         steps=0,
         sampling=run.sampling,
-        journal=run.journal,
+        journal=JournalSettings(keep_checkpoints=1, tensorboard=False),
     )
 
 
