@@ -14,7 +14,6 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,14 @@ import torch
 from matplotlib.figure import Figure
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from steadyrl.algorithms.objective_settings import (
+    CISPO,
+    GRPO,
+    GSPO,
+    MiniRL,
+    Reinforce,
+    make_objective,
+)
 from steadyrl.evaluation.first_order import (
     Estimator,
     all_responses,
@@ -31,7 +38,7 @@ from steadyrl.evaluation.first_order import (
     token_level,
 )
 from steadyrl.evaluation.gradient_error import FirstOrderError
-from steadyrl.objectives import Aggregation, cispo, grpo, gspo, minirl, reinforce
+from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, load_tokenizer
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
@@ -51,13 +58,15 @@ FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "first_order_error.png
 
 ESTIMATORS = {
     "J_token": Estimator(objective=token_level),
-    "MiniRL": Estimator(objective=minirl),
-    "+ length-norm": Estimator(objective=minirl, aggregation=Aggregation.LENGTH_NORM),
-    "- train-infer-IS": Estimator(objective=partial(minirl, correct_mismatch=False)),
-    "no correction": Estimator(objective=reinforce),
-    "GRPO": Estimator(objective=grpo, aggregation=Aggregation.LENGTH_NORM),
-    "CISPO": Estimator(objective=cispo),
-    "GSPO": Estimator(objective=gspo, aggregation=Aggregation.LENGTH_NORM),
+    "MiniRL": Estimator(objective=make_objective(MiniRL())),
+    "+ length-norm": Estimator(
+        objective=make_objective(MiniRL()), aggregation=Aggregation.LENGTH_NORM
+    ),
+    "- train-infer-IS": Estimator(objective=make_objective(MiniRL(correct_mismatch=False))),
+    "no correction": Estimator(objective=make_objective(Reinforce())),
+    "GRPO": Estimator(objective=make_objective(GRPO()), aggregation=Aggregation.LENGTH_NORM),
+    "CISPO": Estimator(objective=make_objective(CISPO())),
+    "GSPO": Estimator(objective=make_objective(GSPO()), aggregation=Aggregation.LENGTH_NORM),
 }
 VOCABULARY = 3
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8)
