@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -19,11 +19,10 @@ from pydantic import Field
 
 from steadyrl.engines.protocol import Sampling
 from steadyrl.records.errors import UserError
+from steadyrl.records.http_reply import read_reply
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
 
-_LARGEST_REPLY = 2**24
-_PIECE = 2**16
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
@@ -113,7 +112,7 @@ class OpenAIReflector:
         request = Request(self._url, data=body, headers=self._headers, method="POST")
         try:
             with self._opener.open(request, timeout=timeout) as response:
-                return _read(response, time.monotonic() + timeout)
+                return read_reply(response, time.monotonic() + timeout)
         except HTTPError as error:
             error.close()
             trouble = _PassingTroubleError if error.code in _WORTH_ANOTHER_TRY else ReflectorError
@@ -156,15 +155,3 @@ def reply_text(reply: Any) -> str:
             shown = repr(reply)
             excerpt = shown if len(shown) <= 80 else shown[:80] + "..."
             raise ValueError(f"expected a choice with a message's content, got {excerpt}")
-
-
-def _read(response: HTTPResponse, deadline: float) -> bytes:
-    """All of the response. The socket's own timeout only bounds the wait for its next piece."""
-    body = bytearray()
-    while piece := response.read1(_PIECE):
-        body += piece
-        if len(body) > _LARGEST_REPLY:
-            raise OSError(f"more than {_LARGEST_REPLY} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return bytes(body)

@@ -9,7 +9,7 @@ for BM25, dense indices and web search:
 
 import json
 import time
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException
 from typing import Any, Literal
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -17,10 +17,8 @@ from urllib.request import Request, urlopen
 from pydantic import Field
 
 from steadyrl.environments.retrieval import Passage, RetrievalError
+from steadyrl.records.http_reply import read_reply
 from steadyrl.records.settings import Settings
-
-_LARGEST_REPLY = 2**24
-_PIECE = 2**16
 
 
 class HTTPRetrieverSettings(Settings):
@@ -63,7 +61,7 @@ class HTTPRetriever:
         late = f"gave no whole answer within {self.settings.timeout:g} s"
         try:
             with urlopen(request, timeout=self.settings.timeout) as response:
-                return _body(response, time.monotonic() + self.settings.timeout)
+                return read_reply(response, time.monotonic() + self.settings.timeout)
         except HTTPError as error:
             error.close()
             raise self._failure(f"answered with status {error.code}") from error
@@ -108,18 +106,6 @@ def _passage(entry: Any) -> Passage:
             return Passage(title=title, text=text)
         case _:
             raise ValueError(f'expected a document with "contents", got {_excerpt(entry)}')
-
-
-def _body(response: HTTPResponse, deadline: float) -> bytes:
-    """All of the response. The socket's own timeout only bounds the wait for its next piece."""
-    body = bytearray()
-    while piece := response.read1(_PIECE):
-        body += piece
-        if len(body) > _LARGEST_REPLY:
-            raise OSError(f"more than {_LARGEST_REPLY} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return bytes(body)
 
 
 def _excerpt(value: Any) -> str:
