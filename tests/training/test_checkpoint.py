@@ -374,4 +374,7 @@ def test_a_checkpoint_of_another_algorithm_is_refused(saved: Path) -> None:
 
 
 def test_an_algorithm_that_remembers_nothing_is_left_alone(saved: Path) -> None:
-    load_algorithm_state(saved, stages(Idle(), Idle()))
+    first, second = Idle(), Idle()
+    before = vars(second).copy()
+    load_algorithm_state(saved, stages(first, second))
+    assert vars(first) == vars(second) == before

@@ -11,12 +11,12 @@ and to write them, and knows none. What a board alone does not tell, the first a
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reflection_prompts import Account, ReflectionStyle, reflection_prompt
+from steadyrl.algorithms.supervised import demonstrated, maximum_likelihood
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_compact import revealed_rulebook
@@ -25,11 +25,9 @@ from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
-from steadyrl.objectives import Aggregation, nll
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
-from steadyrl.rollout.batching import demonstration_batch
 from steadyrl.rollout.seeds import derive_seed
 
 Drill = tuple[tuple[Message, ...], str]
@@ -103,19 +101,12 @@ class GridDrills:
             self.drill(step * self._batch_size + number, generator)
             for number in range(self._batch_size)
         ]
-        answers = self._tokenizer([answer for _, answer in drills], add_special_tokens=False)
-        end, pad = self._tokenizer.eos_token_id, self._tokenizer.pad_token_id
-        batch = demonstration_batch(
-            encode_prompts(self._tokenizer, [prompt for prompt, _ in drills]),
-            [torch.tensor([*ids, end]) for ids in answers["input_ids"]],
-            pad_token_id=end if pad is None else pad,
-        )
-        return Experience(mini_batches=((batch,),))
+        prompts = encode_prompts(self._tokenizer, [prompt for prompt, _ in drills])
+        return demonstrated(prompts, [answer for _, answer in drills], self._tokenizer)
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """Mean negative log-likelihood of the answers' tokens."""
-        (batch,) = mini_batch
-        return (LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)
+        return maximum_likelihood(mini_batch)
 
     def drill(self, index: int, generator: np.random.Generator) -> Drill:
         """The drill on training game number `index`."""

@@ -1,7 +1,11 @@
 """Supervised cold start: maximum likelihood on a teacher's demonstrations."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
@@ -39,21 +43,31 @@ class Supervised:
         first = step * self._batch_size
         tasks = [self._environment.task(Split.TRAIN, first + i) for i in range(self._batch_size)]
         texts = [self._teacher.demonstrate(task, generator) for task in tasks]
-        responses = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        end = self._tokenizer.eos_token_id
-        pad = self._tokenizer.pad_token_id
-        batch = demonstration_batch(
-            encode_prompts(
-                self._tokenizer,
-                [task.prompt for task in tasks],
-                [task.tools for task in tasks],
-            ),
-            [torch.tensor([*response, end]) for response in responses],
-            pad_token_id=end if pad is None else pad,
+        prompts = encode_prompts(
+            self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]
         )
-        return Experience(mini_batches=((batch,),))
+        return demonstrated(prompts, texts, self._tokenizer)
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """Mean negative log-likelihood of the demonstrated tokens."""
-        (batch,) = mini_batch
-        return (LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)
+        return maximum_likelihood(mini_batch)
+
+
+def demonstrated(
+    prompts: Sequence[Int[Tensor, " _P"]], texts: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> Experience:
+    """One batch of `prompts` with their answers `texts`, each closed by the end token."""
+    responses = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    batch = demonstration_batch(
+        prompts,
+        [torch.tensor([*response, end]) for response in responses],
+        pad_token_id=end if pad is None else pad,
+    )
+    return Experience(mini_batches=((batch,),))
+
+
+def maximum_likelihood(mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
+    """The one term: mean negative log-likelihood of the demonstrated tokens."""
+    (batch,) = mini_batch
+    return (LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)

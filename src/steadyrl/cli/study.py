@@ -15,14 +15,13 @@ from rich.table import Table
 from steadyrl.cli.options import read_options
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.errors import UserError
-from steadyrl.records.run_folder import write_atomically
 from steadyrl.report.wording import duration
 from steadyrl.studies import STUDIES
-from steadyrl.studies.results import Judgement, as_json, write_results
+from steadyrl.studies.results import Judgement, write_results
 from steadyrl.studies.running import Progress as RunsProgress
 from steadyrl.studies.running import Workplace, run_studies
 from steadyrl.studies.study import Study
-from steadyrl.studies.tables import study_page, update_page
+from steadyrl.studies.tables import update_page
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,6 @@ def study_command(arguments: list[str], console: Console) -> None:
         runs = workplace.records_of(study)
         folder = options.out / study.name
         judgements = write_results(study, runs, folder)
-        page = study_page(as_json(study, runs, judgements))
-        write_atomically(folder / "README.md", page)
         if judgements:
             console.print(_table(study, judgements))
         console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from steadyrl.studies.drawing import draw
 from steadyrl.studies.measures import MEASURES
 from steadyrl.studies.records import RunRecord
 from steadyrl.studies.study import Study
+from steadyrl.studies.tables import study_page
 
 Runs = Mapping[str, Mapping[int, RunRecord]]
 """Finished runs by condition and seed."""
@@ -58,6 +59,7 @@ def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgement]:
     judgements = judge(study, runs)
     content = as_json(study, runs, judgements)
     write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "README.md", study_page(content))
     for ending in ("svg", "png"):
         draw(study, runs, folder / f"figure.{ending}")
     return judgements
