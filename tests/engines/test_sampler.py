@@ -139,3 +139,25 @@ def test_random_numbers_belong_to_seed_answer_and_place() -> None:
 def test_impossible_sampling_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+@pytest.mark.parametrize("vocabulary", [1, 127, 128, 129, 1000])
+def test_every_size_of_vocabulary_inverts_the_cumulative_distribution(vocabulary: int) -> None:
+    # Each token's interval of random numbers is hit in its middle.
+    logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(vocabulary))
+    ends = logits.double().softmax(dim=0).cumsum(dim=0)
+    middles = ends - logits.double().softmax(dim=0) / 2
+    tokens, logprobs = sample(logits.expand(vocabulary, -1), middles, Sampling())
+    assert tokens.tolist() == list(range(vocabulary))
+    torch.testing.assert_close(logprobs, logits.log_softmax(dim=0))
+
+
+def test_tokens_of_probability_zero_are_never_drawn_from_a_large_vocabulary() -> None:
+    # All mass is in two blocks, with empty ones before, between and after them.
+    logits = torch.full((1000,), -torch.inf)
+    logits[300], logits[700] = 0.0, 0.0
+    numbers = torch.tensor([0.0, 0.25, 0.5 - 2**-53, 0.5, 0.75, LAST_BELOW_ONE])
+    drawn = draw(logits, numbers.double(), Sampling()).tolist()
+    assert set(drawn) == {300, 700}
+    assert drawn[:2] == [300, 300]
+    assert drawn[-3:] == [700, 700, 700]

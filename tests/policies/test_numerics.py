@@ -284,6 +284,17 @@ def test_linear_layers_round_input_and_weight_and_the_head_does_not(numerics: Nu
         assert torch.equal(twin.lm_head(inputs), model.lm_head(inputs))
 
 
+def test_an_input_that_changes_in_place_is_rounded_anew() -> None:
+    twin = lowered(family_model("qwen3_moe"), Numerics.FP8)
+    attention = twin.model.layers[0].self_attn
+    hidden = torch.randn(3, 32, generator=torch.Generator().manual_seed(5))
+    for _ in range(2):
+        for linear in (attention.q_proj, attention.k_proj):
+            expected = nn.functional.linear(round_to_fp8(hidden), linear.weight)
+            assert torch.equal(linear(hidden), expected)
+        hidden.mul_(1.1)
+
+
 def test_int4_rounds_the_weights_alone() -> None:
     model = scaled_up(OTHER_MODELS["qwen3"])
     twin = lowered(model, Numerics.INT4)

@@ -3,9 +3,12 @@
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from steadyrl.engines.protocol import Request, Sampling
+
+BLOCK = 128
+"""Tokens of the vocabulary whose probabilities are added up together."""
 
 
 def uniforms(request: Request, sampling: Sampling) -> Float[Tensor, "G R"]:
@@ -24,18 +27,48 @@ def sample(
     """
     if sampling.temperature == 0:
         return logits.argmax(dim=-1), logits.new_zeros(len(logits), dtype=torch.float32)
-    logprobs = (logits.float() / sampling.temperature).log_softmax(dim=-1)
+    scores = logits.float()
+    highest = scores.amax(dim=-1, keepdim=True)
+    relative = (scores - highest).div_(sampling.temperature)
     if sampling.top_p < 1:
-        logprobs = _nucleus(logprobs, sampling.top_p)
-    cumulative = logprobs.double().exp().cumsum(dim=-1)
-    threshold = uniform[:, None] * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)
-    return tokens.squeeze(-1), logprobs.gather(-1, tokens).squeeze(-1)
+        relative = _nucleus(relative, sampling.top_p)
+    tokens, total = _invert_cumulative(relative.exp_(), uniform[:, None])
+    chosen = (scores.gather(-1, tokens) - highest) / sampling.temperature
+    return tokens.squeeze(-1), (chosen - total.log().float()).squeeze(-1)
 
 
-def _nucleus(logprobs: Float[Tensor, "B V"], top_p: float) -> Float[Tensor, "B V"]:
-    """`logprobs` renormalised over the smallest set that holds `top_p`; -inf outside it."""
-    ordered, order = logprobs.sort(dim=-1, descending=True)
-    before = ordered.exp().cumsum(dim=-1) - ordered.exp()
+def _invert_cumulative(
+    weights: Float[Tensor, "B V"], uniform: Float[Tensor, "B 1"]
+) -> tuple[Int[Tensor, "B 1"], Float[Tensor, "B 1"]]:
+    """Where the running sum of `weights` passes `uniform` times their total, and the total.
+
+    A large vocabulary is summed by blocks first and then within the block that was met, so that it
+    is passed over once.
+    """
+    if weights.shape[-1] <= BLOCK:
+        running = weights.double().cumsum(dim=-1)
+        total = running[:, -1:]
+        return _first_above(running, uniform * total), total
+    blocks = nn.functional.pad(weights, (0, -weights.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    running = blocks.sum(dim=-1).double().cumsum(dim=-1)
+    total = running[:, -1:]
+    block = _first_above(running, uniform * total)
+    before = nn.functional.pad(running, (1, 0)).gather(-1, block)
+    share = (uniform * total - before) / (running.gather(-1, block) - before)
+    within = blocks.gather(1, block[:, :, None].expand(-1, -1, BLOCK)).squeeze(1)
+    within = within.double().cumsum(dim=-1)
+    return block * BLOCK + _first_above(within, share * within[:, -1:]), total
+
+
+def _first_above(running: Float[Tensor, "B N"], level: Float[Tensor, "B 1"]) -> Int[Tensor, "B 1"]:
+    """The first place where a running sum is above `level`, which rounding may lift to its end."""
+    below_end = running[:, -1:].nextafter(torch.zeros_like(level))
+    return torch.searchsorted(running, level.minimum(below_end), right=True)
+
+
+def _nucleus(scores: Float[Tensor, "B V"], top_p: float) -> Float[Tensor, "B V"]:
+    """`scores` of the smallest set that holds `top_p`; -inf outside it."""
+    ordered, order = scores.softmax(dim=-1).sort(dim=-1, descending=True)
+    before = ordered.cumsum(dim=-1) - ordered
     kept = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before < top_p)
-    return logprobs.masked_fill(~kept, -torch.inf).log_softmax(dim=-1)
+    return scores.masked_fill(~kept, -torch.inf)

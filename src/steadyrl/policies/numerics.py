@@ -12,7 +12,7 @@ rounded.
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -64,8 +64,8 @@ def round_to_fp8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "
     on some devices and gives NaN on others, hence the clamp.
     """
     scale = values.abs().amax(dim=dim, keepdim=True).float().clamp(min=1e-12) / E4M3_MAX
-    scaled = (values / scale).clamp(-E4M3_MAX, E4M3_MAX)
-    return (_float32_of_e4m3(scaled.to(torch.float8_e4m3fn)) * scale).to(values.dtype)
+    scaled = (values / scale).clamp_(-E4M3_MAX, E4M3_MAX)
+    return _float32_of_e4m3(scaled.to(torch.float8_e4m3fn)).mul_(scale).to(values.dtype)
 
 
 def _float32_of_e4m3(values: Tensor) -> Tensor:
@@ -74,8 +74,10 @@ def _float32_of_e4m3(values: Tensor) -> Tensor:
     An e4m3 number, sign apart, is a float16 number with its bits seven places lower and an exponent
     bias that is smaller by 8. Subnormal numbers included.
     """
-    sign_and_magnitude = (values.view(torch.int8).to(torch.int16) << 7) & ~0x4000
-    return sign_and_magnitude.view(torch.float16).float() * 2.0**8
+    sign_and_magnitude = (
+        values.view(torch.int8).to(torch.int16).bitwise_left_shift_(7).bitwise_and_(~0x4000)
+    )
+    return sign_and_magnitude.view(torch.float16).float().mul_(2.0**8)
 
 
 def round_to_int8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
@@ -122,6 +124,14 @@ def round_in_blocks(
     return rounded.reshape(padded.shape)[..., :rows, :columns]
 
 
+class _Rounded(NamedTuple):
+    """Values that were rounded, as they were at that version, and the result."""
+
+    values: Tensor
+    version: int
+    rounded: Tensor
+
+
 class LowPrecision:
     """The rounded weights and activations of one model.
 
@@ -142,6 +152,7 @@ class LowPrecision:
         self._round = ACTIVATION_ROUNDINGS[numerics]
         self._weight_scaling = weight_scaling
         self._weights: list[tuple[Tensor, int]] = []
+        self._last: _Rounded | None = None
         for name, module in model.base_model.named_modules():
             if ROUTER_NAMES.intersection(name.split(".")) or isinstance(module, nn.Embedding):
                 continue
@@ -167,7 +178,14 @@ class LowPrecision:
         return self._round_weight(weight, input_dim)
 
     def _round_input(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (self._round(args[0], -1), *args[1:])
+        return (self._rounded_once(args[0]), *args[1:])
+
+    def _rounded_once(self, values: Tensor) -> Tensor:
+        """`values` rounded. Queries, keys and values come from the same input: one rounding."""
+        last = self._last
+        if last is None or last.values is not values or last.version != values._version:
+            self._last = last = _Rounded(values, values._version, self._round(values, -1))
+        return last.rounded
 
     def _lower_linear(self, linear: nn.Linear) -> None:
         self._weights.append((linear.weight, -1))
