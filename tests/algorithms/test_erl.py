@@ -172,6 +172,48 @@ def test_what_was_written_is_on_record_part_by_part() -> None:
     assert [t.reward for g in groups for t in g.trajectories][6:] == [1, 0, 1, 1, 0, 1]
 
 
+def test_the_parts_of_an_episode_are_recorded_with_its_story() -> None:
+    groups = collected().groups
+    stories = {
+        part: {
+            t.episode.number: t.episode for g in groups if g.part == part for t in g.trajectories
+        }
+        for part in ("first_attempt", "reflection", "second_attempt")
+    }
+    first = stories["first_attempt"]
+    assert [(s.reflects, s.internalized, s.remembered) for s in first.values()] == [
+        (False, False, None),
+        (True, True, 0),  # "do A"
+        (True, False, None),  # "do B"
+        (True, True, 0),  # "do C"
+        (False, False, None),
+        (False, False, None),
+    ]
+    reflected = {number: story for number, story in first.items() if story.reflects}
+    assert list(reflected) == [1, 2, 3]
+    assert stories["reflection"] == stories["second_attempt"] == reflected
+    assert {story.recalled for story in first.values()} == {()}
+
+
+def test_a_story_names_what_was_recalled_and_what_broke() -> None:
+    subject = algorithm()
+    subject.collect(0, student())
+    later = {"q2": ["w1", "w1", "crash"], "q3": ["right"] * 3}
+    lessons = {"w1": ""}
+    groups = subject.collect(1, student(first=later, lessons=lessons)).groups
+    stories = [t.episode for g in groups if g.part == "first_attempt" for t in g.trajectories]
+    assert [story.number for story in stories] == [6, 7, 8, 9, 10, 11]
+    assert [story.recalled for story in stories] == [(0,), (0,), (), (), (), ()]
+    assert stories[0].failure == "the reflection is empty"
+    assert stories[2].failure.startswith("environment failed: KeyError")
+    assert not stories[2].reflects
+
+
+def test_without_internalisation_no_story_tells_of_it() -> None:
+    groups = collected(internalization={"name": "none"}).groups
+    assert not any(t.episode.internalized for g in groups for t in g.trajectories)
+
+
 def test_without_failures_there_is_nothing_but_first_attempts() -> None:
     engine = student(first={"q0": ["right"] * 3, "q1": ["right"] * 3})
     experience = collected(engine)

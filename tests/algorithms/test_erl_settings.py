@@ -31,6 +31,7 @@ def test_defaults_are_those_of_the_paper_and_its_code() -> None:
     assert settings.internalization == LikelihoodInternalization()
     assert settings.internalization_coefficient == 1.0
     assert settings.updates == "mixed"
+    assert not settings.reference_kl.is_on  # 0.001 in the paper, at the price of a second model
     assert isinstance(settings.reflection, PolicyReflection)
     sampling = settings.reflection.sampling
     assert (sampling.temperature, sampling.top_p) == (0.5, 0.9)
@@ -54,7 +55,7 @@ def test_variants_are_chosen_by_name(values: dict[str, Any], kind: type) -> None
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kl_coefficient": 0.001}, "kl_coefficient is 0.001, but .* no reference model .* to 0"),
+        ({"reference_kl": {"coefficient": -1}}, "reference_kl.coefficient"),
         ({"updates": "sequential", "mini_batches": 2}, "'sequential' with mini_batches 2: .* to 1"),
         ({"reflection": {"name": "none"}}, "'single_slot' would never be written. Set memory to"),
         ({"internalization_coefficient": 0}, "internalization_coefficient"),

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from steadyrl.algorithms.memory import Memory, make_memory, prompt_text
+from steadyrl.algorithms.memory import (
+    Memory,
+    Recollection,
+    make_memory,
+    prompt_text,
+    recalled_text,
+)
 from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
 from steadyrl.environments.protocol import Task
 from steadyrl.records.errors import UserError
@@ -19,17 +25,21 @@ def task(text: str) -> Task:
     return Task(id=f"id of {text}", prompt=(Message(role="user", content=text),), payload=None)
 
 
+def recalled(memory: Memory, text: str, episode: int) -> str:
+    return recalled_text(memory.recall(task(text), episode))
+
+
 @pytest.mark.parametrize("settings", EVERY)
 def test_a_new_memory_knows_nothing(settings: MemorySettings) -> None:
     memory = make_memory(settings)
     assert isinstance(memory, Memory)
-    assert memory.recall(task("a"), 0) == ""
+    assert recalled(memory, "a", 0) == ""
 
 
 def test_no_memory_keeps_nothing() -> None:
     memory = make_memory(NoMemory())
     assert memory.write(task("a"), 0, "lesson") is None
-    assert memory.recall(task("a"), 0) == ""
+    assert recalled(memory, "a", 0) == ""
 
 
 def test_one_slot_holds_the_last_text_for_everybody() -> None:
@@ -38,14 +48,14 @@ def test_one_slot_holds_the_last_text_for_everybody() -> None:
         slot=0, task_id="id of a", text="first"
     )
     memory.write(task("b"), 7, "second")
-    assert [memory.recall(task("c"), episode) for episode in (0, 1, 99)] == ["second"] * 3
+    assert [recalled(memory, "c", episode) for episode in (0, 1, 99)] == ["second"] * 3
 
 
 def test_each_worker_has_a_slot_and_takes_episodes_in_turn() -> None:
     memory = make_memory(SingleSlot(workers=3))
     writes = [memory.write(task("a"), episode, f"of {episode}") for episode in (0, 1, 4)]
     assert [write.slot for write in writes if write] == [0, 1, 1]
-    assert [memory.recall(task("a"), n) for n in range(6)] == [
+    assert [recalled(memory, "a", n) for n in range(6)] == [
         "of 0",
         "of 4",
         "",
@@ -61,24 +71,37 @@ def test_a_library_recalls_what_worked_on_the_most_similar_tasks() -> None:
     memory.write(task("one two three"), 1, "numbers")
     memory.write(task("red one"), 2, "both")
     # Words in common with "red green": 2 of 3, 0 of 5, 1 of 3.
-    assert memory.recall(task("red, GREEN"), 3) == "colours\n\nboth"
+    assert recalled(memory, "red, GREEN", 3) == "colours\n\nboth"
     # With "two": 0, 1 of 3, 0. What has nothing in common stays away.
-    assert memory.recall(task("two"), 4) == "numbers"
-    assert memory.recall(task("four"), 5) == ""
+    assert recalled(memory, "two", 4) == "numbers"
+    assert recalled(memory, "four", 5) == ""
+
+
+def test_what_is_recalled_says_where_it_is_kept() -> None:
+    library, slots = make_memory(Retrieval(capacity=9, recalled=2)), make_memory(SingleSlot())
+    for number, text in enumerate(["one", "two", "one two three"]):
+        for memory in (library, slots):
+            memory.write(task(text), number, f"of {text}")
+    found = library.recall(task("one"), 3)
+    assert found == (
+        Recollection(slot=0, text="of one"),
+        Recollection(slot=2, text="of one two three"),
+    )
+    assert slots.recall(task("one"), 3) == (Recollection(slot=0, text="of one two three"),)
 
 
 def test_of_equally_similar_tasks_the_newest_comes_first() -> None:
     memory = make_memory(Retrieval(capacity=9, recalled=2))
     for number in range(3):
         memory.write(task("same"), number, f"lesson {number}")
-    assert memory.recall(task("same"), 3) == "lesson 2\n\nlesson 1"
+    assert recalled(memory, "same", 3) == "lesson 2\n\nlesson 1"
 
 
 def test_a_full_library_forgets_the_oldest() -> None:
     memory = make_memory(Retrieval(capacity=2, recalled=9))
     slots = [memory.write(task("same"), n, f"lesson {n}").slot for n in range(3)]
     assert slots == [0, 1, 0]
-    assert memory.recall(task("same"), 3) == "lesson 2\n\nlesson 1"
+    assert recalled(memory, "same", 3) == "lesson 2\n\nlesson 1"
 
 
 @pytest.mark.parametrize("settings", EVERY)
@@ -91,7 +114,8 @@ def test_a_memory_survives_json_and_goes_on_alike(settings: MemorySettings) -> N
         each.write(task("task 9"), 5, "later")
     assert other.state() == memory.state()
     for episode in range(6):
-        assert other.recall(task("task 3"), episode) == memory.recall(task("task 3"), episode)
+        again = memory.recall(task("task 3"), episode)
+        assert other.recall(task("task 3"), episode) == again
 
 
 @pytest.mark.parametrize("settings", EVERY)

@@ -33,8 +33,8 @@ NOT_PLAIN = {"gemma2": gemma2, "granite": granite, "cohere": cohere}
 MODELS = {"qwen3": OTHER_MODELS["qwen3"], **NOT_PLAIN}
 
 
-def policy_of(name: str, *, logits_chunk: int = 8192) -> Policy:
-    return Policy(scaled_up(MODELS[name]), character_tokenizer(), logits_chunk=logits_chunk)
+def policy_of(name: str) -> Policy:
+    return Policy(scaled_up(MODELS[name]), character_tokenizer())
 
 
 def some_tokens() -> Tensor:
@@ -77,35 +77,6 @@ def test_gradient_is_that_of_full_logits(name: str) -> None:
     for (name_of_weight, one), other in pairs:
         assert one.grad is not None, name_of_weight
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["qwen3", "gemma2"])
-@pytest.mark.parametrize("logits_chunk", [1, 4, 18])
-def test_chunks_change_neither_scores_nor_gradients(name: str, logits_chunk: int) -> None:
-    tokens = some_tokens()
-    everything = torch.ones_like(tokens, dtype=torch.bool)
-    results = []
-    for chunk in (8192, logits_chunk):
-        policy = policy_of(name, logits_chunk=chunk)
-        scores = policy.score(tokens, everything, everything)
-        scores.logprobs.square().sum().backward()
-        gradients = [weight.grad.clone() for weight in policy.model.parameters()]
-        results.append([scores.logprobs.detach(), scores.entropy, *gradients])
-    for whole, chunked in zip(*results, strict=True):
-        torch.testing.assert_close(chunked, whole, rtol=1e-4, atol=2e-5)
-
-
-def test_logits_exist_at_the_positions_asked_for_only_and_chunk_by_chunk() -> None:
-    policy, tokens = policy_of("qwen3", logits_chunk=4), some_tokens()
-    everything = torch.ones_like(tokens, dtype=torch.bool)
-    asked = torch.zeros_like(everything)
-    asked[0, 2:6] = asked[2, 5:] = True
-    rows: list[int] = []
-    policy.model.lm_head.register_forward_hook(
-        lambda _module, _args, logits: rows.append(logits[..., 0].numel())
-    )
-    policy.score(tokens, everything, asked)
-    assert rows == [4, 2]
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma2"])

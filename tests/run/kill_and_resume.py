@@ -22,10 +22,18 @@ from typing import Any
 
 import torch
 
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.run.execution import resume_run, start_run
 from tests.run.tiny import tiny_run
 
 KILLS_WHILE_WRITING = 2
+
+RUN = tiny_run(
+    policy_gradient=PolicyGradientSettings(
+        prompts=4, group_size=4, mini_batches=2, reference_kl=ReferenceKL(coefficient=0.1)
+    )
+)
 
 Kill = Callable[[Path, float], bool]
 """Whether a process that runs in a folder for some seconds is to be killed now."""
@@ -91,7 +99,7 @@ def work(path: Path) -> None:
         if (path / "config.yaml").exists():
             resume_run(path)
         else:
-            start_run(tiny_run(), path)
+            start_run(RUN, path)
         code = 0
     except Exception:
         traceback.print_exc()

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from steadyrl.algorithms.erl import ExperientialRL
 from steadyrl.algorithms.erl_control import SecondChanceSettings
@@ -12,6 +14,7 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.memory_settings import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import NoReflection, ServerReflection
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
@@ -58,6 +61,54 @@ def test_an_interrupted_run_is_resumed_to_the_same_end_and_memory(
     assert weights(cut) == weights(whole)
     assert state(cut) == state(whole)
     assert RunFolder(cut).read_memory() == written
+
+
+@pytest.mark.parametrize("stop", [("rl", 3), ("cold_start", 6)])
+def test_a_run_that_is_held_to_its_beginning_is_resumed_to_the_same_end(
+    tmp_path: Path, stop: tuple[str, int]
+) -> None:
+    config = changed(reference_kl=ReferenceKL(coefficient=0.5))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start_run(config, whole)
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, cut, [StopAfter(*stop)])
+    resume_run(cut)
+    start_run(tiny_experiential_run(), tmp_path / "free")
+
+    assert timeless(cut) == timeless(whole)
+    assert weights(cut) == weights(whole)
+    assert weights(tmp_path / "free") != weights(whole)
+    distances = [row["reference_kl"] for row in timeless(whole) if "reference_kl" in row]
+    assert len(distances) == 6
+    assert distances[-1] > 0
+    file = Path("references") / "rl" / "weights.safetensors"
+    assert (cut / file).read_bytes() == (whole / file).read_bytes()
+    assert not (tmp_path / "free" / "references").exists()
+
+
+def test_a_run_whose_reference_is_lost_is_not_resumed(tmp_path: Path) -> None:
+    config = changed(reference_kl=ReferenceKL(coefficient=0.5))
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, tmp_path / "run", [StopAfter("rl", 3)])
+    (tmp_path / "run" / "references" / "rl" / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match=r"which the run's KL is measured from, is missing"):
+        resume_run(tmp_path / "run")
+
+
+def test_policy_gradient_is_held_to_the_end_of_its_cold_start(tmp_path: Path) -> None:
+    settings = PolicyGradientSettings(
+        prompts=4, group_size=4, reference_kl=ReferenceKL(coefficient=0.1, estimator="k2")
+    )
+    start_run(tiny_run(policy_gradient=settings, steps=3), tmp_path / "run")
+    distances = [row.get("reference_kl") for row in timeless(tmp_path / "run")]
+
+    assert distances[:7] == [None] * 7  # the cold start, and the evaluation before the first step
+    assert distances[7] == 0
+    assert all(distance > 0 for distance in distances[8:])
+    begun = load_file(tmp_path / "run" / "references" / "rl" / "weights.safetensors")
+    ended = load_file(tmp_path / "run" / "checkpoints" / "cold_start-000006" / "model.safetensors")
+    assert begun.keys() >= {"model.embed_tokens.weight"}
+    assert torch.equal(begun["model.embed_tokens.weight"], ended["model.embed_tokens.weight"])
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,17 @@ def test_killed_runs_end_with_the_weights_and_optimiser_state_of_the_undisturbed
             assert (run / place).read_bytes() == expected
 
 
+def test_killed_runs_are_held_to_the_reference_of_the_undisturbed(
+    runs: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    folder, _ = runs
+    place = Path("references") / "rl"
+    expected = (folder / "undisturbed" / place / "weights.safetensors").read_bytes()
+    assert any(row.get("reference_kl", 0) > 0 for row in without_times(folder / "undisturbed"))
+    for run in killed(folder):
+        assert (run / place / "weights.safetensors").read_bytes() == expected
+
+
 def test_killed_runs_record_the_metrics_of_the_undisturbed_once_each(
     runs: tuple[Path, list[dict[str, Any]]],
 ) -> None:

@@ -14,6 +14,7 @@ from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
+from steadyrl.records.reflected_episode import ReflectedEpisode
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.journal import Journal, JournalSettings, completion_rows
@@ -334,6 +335,33 @@ def test_completions_name_the_part_of_an_episode_and_need_no_tokens() -> None:
     assert [row["part"] for row in rows] == ["reflection"] * 2 + [""] * 2
     assert [row["finish_reason"] for row in rows] == ["", "", "stop", "length"]
     assert [row["response_tokens"] for row in rows] == [0, 0, 2, 4]
+
+
+def test_parts_of_an_episode_say_which_and_what_became_of_it(tmp_path: Path) -> None:
+    story = ReflectedEpisode(number=3, reflects=True, recalled=(0,), internalized=True)
+    part = replace(GROUP.trajectories[0], episode=story)
+    group = Group(task_id="t", trajectories=(part,), part="first_attempt")
+    journal = journal_in(tmp_path)
+    journal.record(STAGES[1], 1, {}, (group, GROUP), None)
+    journal.close()
+    file = tmp_path / "completions" / "rl-000001.jsonl"
+    found = duckdb.sql(f"select part, episode from read_json_auto('{file}') order by part desc")
+
+    field = {
+        "version": 1,
+        "number": 3,
+        "reflects": True,
+        "recalled": [0],
+        "internalized": True,
+        "remembered": None,
+        "failure": "",
+    }
+    assert found.fetchall() == [("first_attempt", field), ("", None), ("", None)]
+    assert ["episode" in json.loads(line) for line in file.read_text().splitlines()] == [
+        True,
+        False,
+        False,
+    ]
 
 
 class Remembering(Idle):

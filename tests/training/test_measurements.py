@@ -70,6 +70,17 @@ def test_tokens_that_no_engine_sampled_have_an_entropy_only() -> None:
     assert policy_metrics(tokens, Bounds()) == pytest.approx({"entropy": 0.3})
 
 
+def test_the_distance_from_a_reference_is_measured_where_there_is_one() -> None:
+    # u = pi_ref / pi_theta: 1, 2/3, 2, 1; k3 = u - 1 - log u.
+    ref = torch.tensor([0.5, 0.5, 0.5, 0.125]).log()
+    expected = (2 / 3 - 1 + math.log(1.5) + 2 - 1 - math.log(2)) / 4
+
+    assert policy_metrics(measured(ref_logprobs=ref), Bounds())["reference_kl"] == pytest.approx(
+        expected, abs=1e-6
+    )
+    assert "reference_kl" not in policy_metrics(measured(), Bounds())
+
+
 @pytest.mark.parametrize(
     ("low", "high", "clipped"), [(0.2, 0.6, (0.25, 0)), (0.6, 0.27, (0, 0.25)), (0.6, 0.6, (0, 0))]
 )

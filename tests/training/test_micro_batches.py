@@ -1,4 +1,4 @@
-"""Every row once, within the budget, with little padding."""
+"""Every row once, within the budget, at the least cost."""
 
 import torch
 from hypothesis import given
@@ -23,16 +23,38 @@ def test_a_micro_batch_keeps_the_budget_or_is_one_row(lengths: list[int], budget
         assert padded <= budget or len(rows) == 1
 
 
-@given(lengths=LENGTHS, budget=st.integers(1, 200))
-def test_no_micro_batch_has_room_for_the_next_row(lengths: list[int], budget: int) -> None:
-    plan = plan_micro_batches(torch.tensor(lengths, dtype=torch.long), budget)
-    for rows in plan[:-1]:
-        longest = max(lengths[row] for row in rows.tolist())
-        assert (len(rows) + 1) * longest > budget
+def cost(lengths: list[int], plan: list[list[int]], pass_cost: int) -> int:
+    return sum(len(rows) * max(lengths[row] for row in rows) + pass_cost for rows in plan)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), max_size=8),
+    budget=st.integers(1, 30),
+    pass_cost=st.integers(0, 20),
+)
+def test_no_cut_of_the_ordered_rows_costs_less(
+    lengths: list[int], budget: int, pass_cost: int
+) -> None:
+    plan = plan_micro_batches(torch.tensor(lengths, dtype=torch.long), budget, pass_cost=pass_cost)
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+
+    def cheapest(rows: list[int]) -> int:
+        """By trying every first micro-batch."""
+        if not rows:
+            return 0
+        sizes = [n for n in range(1, len(rows) + 1) if n * lengths[rows[0]] <= budget] or [1]
+        return min(n * lengths[rows[0]] + pass_cost + cheapest(rows[n:]) for n in sizes)
+
+    assert cost(lengths, [rows.tolist() for rows in plan], pass_cost) == cheapest(order)
 
 
 def test_rows_of_like_length_share_a_micro_batch() -> None:
-    # Budget 8: 5 alone (two would be 10), then 4 and 3 (2 x 4 = 8), then 2 and 1 (2 x 2 = 4).
-    plan = plan_micro_batches(torch.tensor([3, 1, 5, 2, 4]), 8)
+    # Lengths 9, 9, 2, 1. Cut after the nines: 18 + 2 x 2 = 22 positions, and two passes; in one
+    # pass: 4 x 9 = 36 positions. So two passes pay as long as one costs less than 14.
+    lengths = torch.tensor([2, 9, 1, 9])
 
-    assert [rows.tolist() for rows in plan] == [[2], [4, 0], [3, 1]]
+    def plan(pass_cost: int) -> list[list[int]]:
+        return [r.tolist() for r in plan_micro_batches(lengths, 100, pass_cost=pass_cost)]
+
+    assert plan(13) == [[1, 3], [0, 2]]
+    assert plan(15) == [[1, 3, 0, 2]]

@@ -23,10 +23,11 @@ from steadyrl.algorithms.erl_episodes import (
 from steadyrl.algorithms.erl_internalization import NoInternalization, make_internalization
 from steadyrl.algorithms.erl_rows import Rows
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.memory import make_memory
+from steadyrl.algorithms.memory import make_memory, recalled_text
 from steadyrl.algorithms.objective_settings import make_objective
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.reference_settings import held
 from steadyrl.algorithms.reflection import PolicyReflector, Reflector, ServerReflector, has_room
 from steadyrl.algorithms.reflection_prompts import (
     account_of,
@@ -89,9 +90,9 @@ class ExperientialRL:
             [e for e in episodes if e.place // settings.prompts == number]
             for number in range(settings.mini_batches)
         ]
-        groups = recorded_groups(episodes)
         internalizes = not isinstance(settings.internalization, NoInternalization)
-        internalized = internalizes * sum((e.second_reward or 0.0) > 0 for e in episodes)
+        internalized = internalizes * sum(episode.succeeds for episode in episodes)
+        groups = recorded_groups(episodes, internalizes=internalizes)
         return Experience(
             mini_batches=tuple(b for chunk in chunks for b in self._rows.mini_batches(chunk)),
             groups=tuple(groups),
@@ -152,9 +153,10 @@ class ExperientialRL:
         """Notes the reflections and what they make of the tasks, or why they failed."""
         style = self._settings.reflection.style
         chosen = [episode for episode in episodes if episode.reflects]
+        for episode in chosen:
+            episode.recalled = self._memory.recall(episode.task, episode.number)
         accounts = [
-            account_of(e.task, e.first, self._memory.recall(e.task, e.number), self._neutral)
-            for e in chosen
+            account_of(e.task, e.first, recalled_text(e.recalled), self._neutral) for e in chosen
         ]
         if self._reflector is None:
             for episode, account in zip(chosen, accounts, strict=True):
@@ -192,14 +194,12 @@ class ExperientialRL:
 
     def _remember(self, episodes: Sequence[ExperientialEpisode]) -> list[MemoryWrite]:
         """Writes down what led to full reward."""
-        writes = [
-            self._memory.write(episode.task, episode.number, episode.reflection.lesson)
-            for episode in episodes
-            if episode.reflection is not None
-            and episode.second_reward is not None
-            and episode.second_reward >= self._settings.threshold
-        ]
-        return [write for write in writes if write is not None]
+        for episode in episodes:
+            reward, reflection = episode.second_reward, episode.reflection
+            if reflection and reward is not None and reward >= self._settings.threshold:
+                lesson = reflection.lesson
+                episode.written = self._memory.write(episode.task, episode.number, lesson)
+        return [episode.written for episode in episodes if episode.written is not None]
 
     def _play(
         self, tasks: Sequence[Task], engine: RolloutEngine, seed: int, group_size: int
@@ -218,13 +218,18 @@ class ExperientialRL:
     def _term(self, batch: TokenBatch, share: float) -> LossTerm:
         settings, reinforced = self._settings, batch.is_measured
         coefficient = 1.0 if reinforced else settings.internalization_coefficient
+        objective = self._objective if reinforced else self._internalize
+        is_held = settings.reference_kl.is_on and batch.teacher is None
+        if is_held:
+            objective = held(objective, settings.reference_kl, scale=coefficient)
         return LossTerm(
             batch=batch,
-            objective=self._objective if reinforced else self._internalize,
+            objective=objective,
             aggregation=settings.aggregation,
             constant_length=settings.constant_length,
             scale=coefficient * share,
-            proportional_to_advantage=reinforced,
+            proportional_to_advantage=reinforced and not is_held,
+            reads_reference=is_held,
         )
 
 

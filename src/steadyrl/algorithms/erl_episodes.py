@@ -1,16 +1,21 @@
 """One episode of Experiential RL: an attempt, perhaps a reflection, perhaps another attempt."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from steadyrl.algorithms.memory import Recollection
 from steadyrl.algorithms.reflection import Reflection
 from steadyrl.environments.protocol import Task
+from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
+from steadyrl.records.reflected_episode import (
+    FIRST_ATTEMPT,
+    REFLECTION,
+    SECOND_ATTEMPT,
+    ReflectedEpisode,
+)
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import ENVIRONMENT_FAILED
-
-FIRST_ATTEMPT, REFLECTION, SECOND_ATTEMPT = "first_attempt", "reflection", "second_attempt"
-"""Names of the parts of an episode, in completions files."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +38,9 @@ class ExperientialEpisode:
     reflects: bool
     """Whether the first attempt is to be reflected on."""
 
+    recalled: tuple[Recollection, ...] = ()
+    """What the reflection read of the memory."""
+
     reflection: Reflection | None = None
     """None where nobody reflects, too."""
 
@@ -40,6 +48,9 @@ class ExperientialEpisode:
     """The task as the second attempt is asked it."""
 
     second: Trajectory | None = None
+
+    written: MemoryWrite | None = None
+    """How the reflection was remembered; None when it was not."""
 
     failure: str = ""
     """What broke; nothing that came of it is trained on. Empty when all went as it should."""
@@ -53,6 +64,22 @@ class ExperientialEpisode:
     def last_reward(self) -> float:
         """r2 where there is one, else r1."""
         return self.first.reward if self.second_reward is None else self.second_reward
+
+    @property
+    def succeeds(self) -> bool:
+        """Whether the second attempt earned something, so that it is internalised if any is."""
+        return (self.second_reward or 0.0) > 0
+
+    def story(self, *, internalizes: bool) -> ReflectedEpisode:
+        """What became of the episode, for the record."""
+        return ReflectedEpisode(
+            number=self.number,
+            reflects=self.reflects,
+            recalled=tuple([recollection.slot for recollection in self.recalled]),
+            internalized=internalizes and self.succeeds,
+            remembered=None if self.written is None else self.written.slot,
+            failure=self.failure,
+        )
 
     @property
     def reflection_trajectory(self) -> Trajectory | None:
@@ -95,12 +122,17 @@ def grouped(
     ]
 
 
-def recorded_groups(episodes: Sequence[ExperientialEpisode]) -> list[Group]:
+def recorded_groups(episodes: Sequence[ExperientialEpisode], *, internalizes: bool) -> list[Group]:
     """Everything that was written, failures included: part by part, each in the order of tasks."""
+
+    def told(episode: ExperientialEpisode, part: Trajectory | None) -> Trajectory | None:
+        story = episode.story(internalizes=internalizes)
+        return None if part is None else replace(part, episode=story)
+
     return [
-        *grouped(episodes, FIRST_ATTEMPT, lambda episode: episode.first),
-        *grouped(episodes, REFLECTION, lambda episode: episode.reflection_trajectory),
-        *grouped(episodes, SECOND_ATTEMPT, lambda episode: episode.second),
+        *grouped(episodes, FIRST_ATTEMPT, lambda e: told(e, e.first)),
+        *grouped(episodes, REFLECTION, lambda e: told(e, e.reflection_trajectory)),
+        *grouped(episodes, SECOND_ATTEMPT, lambda e: told(e, e.second)),
     ]
 
 

@@ -73,7 +73,7 @@ class Rows:
 
     def _internalization(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         kind = self._settings.internalization
-        succeeded = [episode for episode in episodes if (episode.second_reward or 0.0) > 0]
+        succeeded = [episode for episode in episodes if episode.succeeds]
         if isinstance(kind, NoInternalization) or not succeeded:
             return []
         if isinstance(kind, OnPolicyDistillation):

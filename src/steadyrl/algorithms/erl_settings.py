@@ -60,17 +60,8 @@ class ExperientialSettings(PolicyGradientSettings):
     one step on first attempts, one on reflections and second attempts, one on internalisation, as
     in its algorithm 2."""
 
-    kl_coefficient: float = 0.0
-    """Weight of a KL divergence from the initial model, 0.001 in the paper. The trainer holds no
-    reference model, so that 0 is the only value."""
-
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "ExperientialSettings":
-        if self.kl_coefficient != 0:
-            raise ValueError(
-                f"kl_coefficient is {self.kl_coefficient}, but the trainer holds no reference "
-                "model to stay close to. Set it to 0; clipping alone bounds each step."
-            )
         if self.updates == "sequential" and self.mini_batches > 1:
             raise ValueError(
                 f"updates is 'sequential' with mini_batches {self.mini_batches}: the three "

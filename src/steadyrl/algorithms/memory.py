@@ -5,6 +5,8 @@ order of tasks and episodes. So a memory is a function of the steps before, what
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
@@ -13,12 +15,27 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recollection:
+    """A text that was remembered, and where it is kept.
+
+    Example:
+        Recollection(slot=0, text="@A GB HC FD")
+    """
+
+    slot: int
+    text: str
+
+
 @runtime_checkable
 class Memory(Protocol):
     """Keeps texts that proved themselves."""
 
-    def recall(self, task: Task, episode: int) -> str:
-        """What is known that helps with `task` in the run's episode number `episode`; or ""."""
+    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
+        """What is known that helps with `task` in the run's episode number `episode`, best first.
+
+        Nothing where nothing does.
+        """
         ...
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
@@ -52,9 +69,9 @@ def make_memory(settings: MemorySettings) -> Memory:
 class Forgetful:
     """Keeps nothing."""
 
-    def recall(self, task: Task, episode: int) -> str:
+    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
         """Nothing."""
-        return ""
+        return ()
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
         """None: nothing is kept."""
@@ -75,9 +92,11 @@ class Slots:
     def __init__(self, workers: int) -> None:
         self._texts = [""] * workers
 
-    def recall(self, task: Task, episode: int) -> str:
-        """The text of the worker whose turn it is."""
-        return self._texts[self._slot(episode)]
+    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
+        """The text of the worker whose turn it is, once there is one."""
+        slot = self._slot(episode)
+        text = self._texts[slot]
+        return (Recollection(slot=slot, text=text),) if text else ()
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
         """Replaces that worker's text."""
@@ -110,13 +129,15 @@ class Library:
         self._writes = 0
         self._entries: list[tuple[str, str]] = []
 
-    def recall(self, task: Task, episode: int) -> str:
+    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
         """The texts of the tasks most like `task`, best first; of equals the newest."""
         words = _words(prompt_text(task))
         newest_first = sorted(range(len(self._entries)), key=self._age)
         scored = [(_overlap(words, _words(self._entries[n][0])), n) for n in newest_first]
         best = sorted([pair for pair in scored if pair[0] > 0], key=lambda pair: -pair[0])
-        return "\n\n".join([self._entries[number][1] for _, number in best[: self._recalled]])
+        return tuple(
+            [Recollection(slot=n, text=self._entries[n][1]) for _, n in best[: self._recalled]]
+        )
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
         """Keeps `text` in the place of the oldest, once the library is full."""
@@ -143,6 +164,11 @@ class Library:
     def _age(self, slot: int) -> int:
         """Writes since that of `slot`."""
         return (self._writes - 1 - slot) % self._capacity
+
+
+def recalled_text(recollections: Sequence[Recollection]) -> str:
+    """What is recalled, as one text."""
+    return "\n\n".join([recollection.text for recollection in recollections])
 
 
 def prompt_text(task: Task) -> str:

@@ -17,6 +17,7 @@ from steadyrl.algorithms.objective_settings import (
     make_objective,
 )
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.reference_settings import ReferenceKL, held
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
@@ -63,6 +64,9 @@ class PolicyGradientSettings(Settings):
     max_turns: int = Field(32, ge=1)
     """Turns after which an episode is cut short."""
 
+    reference_kl: ReferenceKL = ReferenceKL()
+    """What holds the policy to the weights with which the stage began; nothing by default."""
+
     @model_validator(mode="after")
     def _combination_means_something(self) -> "PolicyGradientSettings":
         if self.group_size == 1:
@@ -100,7 +104,8 @@ class PolicyGradient:
         seed: int,
     ) -> None:
         self._settings = settings
-        self._objective = make_objective(settings.objective, settings.correction)
+        plain = make_objective(settings.objective, settings.correction)
+        self._objective = held(plain, settings.reference_kl)
         self._environment = environment
         self._tokenizer = tokenizer
         self._sampling = sampling
@@ -130,7 +135,7 @@ class PolicyGradient:
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """The one term: minus the objective."""
+        """The one term: minus the objective, and the penalty."""
         (batch,) = mini_batch
         return (
             LossTerm(
@@ -138,7 +143,8 @@ class PolicyGradient:
                 objective=self._objective,
                 aggregation=self._settings.aggregation,
                 constant_length=self._settings.constant_length,
-                proportional_to_advantage=True,
+                proportional_to_advantage=not self._settings.reference_kl.is_on,
+                reads_reference=self._settings.reference_kl.is_on,
             ),
         )
 

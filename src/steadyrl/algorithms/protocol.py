@@ -38,6 +38,9 @@ class LossTerm:
     proportional_to_advantage: bool = False
     """The term is zero, and so is its gradient, on rows whose advantages are zero."""
 
+    reads_reference: bool = False
+    """The objective reads `ref_logprobs`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
@@ -52,6 +55,12 @@ class Experience:
 
     memory_writes: tuple[MemoryWrite, ...] = ()
     """What the algorithm has written into its memory, for the record."""
+
+    policy_version: int | None = None
+    """Version of the weights that sampled it; None: those that the engine holds."""
+
+    seconds: float | None = None
+    """How long it took another process to collect it; None: it was collected in this one."""
 
 
 @runtime_checkable

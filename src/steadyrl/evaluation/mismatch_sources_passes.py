@@ -142,8 +142,7 @@ def engine_policy(policy: Policy, numerics: Numerics, weight_scaling: WeightScal
         policy, numerics=numerics, weight_scaling=weight_scaling, record_routing=False
     )
     hooked = policy.hook is not None
-    chunk = policy.logits_chunk
-    return Policy(engine.model, policy.tokenizer, hook_routing=hooked, logits_chunk=chunk)
+    return Policy(engine.model, policy.tokenizer, hook_routing=hooked)
 
 
 @torch.no_grad()

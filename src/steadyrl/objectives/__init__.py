@@ -18,6 +18,7 @@ from steadyrl.objectives.diagnostics import (
     RoutingDisagreement,
     clip_diagnostics,
     mismatch_diagnostics,
+    reference_diagnostics,
     routing_disagreement,
     sampling_diagnostics,
     staleness_diagnostics,
@@ -31,6 +32,7 @@ from steadyrl.objectives.gspo import gspo, gspo_token
 from steadyrl.objectives.kl import k1, k3
 from steadyrl.objectives.minirl import minirl
 from steadyrl.objectives.nll import nll
+from steadyrl.objectives.reference import ReferenceEstimator, penalized, reference_divergence
 from steadyrl.objectives.reinforce import reinforce
 from steadyrl.objectives.terms import TokenTerms
 
@@ -38,6 +40,7 @@ __all__ = [
     "Aggregation",
     "Divergence",
     "MismatchLevel",
+    "ReferenceEstimator",
     "RoutingDisagreement",
     "TokenTerms",
     "aggregate",
@@ -58,6 +61,9 @@ __all__ = [
     "minirl",
     "mismatch_diagnostics",
     "nll",
+    "penalized",
+    "reference_diagnostics",
+    "reference_divergence",
     "reinforce",
     "routing_disagreement",
     "sampling_diagnostics",

@@ -122,6 +122,19 @@ def staleness_diagnostics(
     return {"staleness_kl_k3": _mean(k3(old_logprobs, logprobs))}
 
 
+def reference_diagnostics(
+    logprobs: Float[Tensor, " N"], ref_logprobs: Float[Tensor, " N"]
+) -> dict[str, float]:
+    """How far the policy is from the reference.
+
+    Returns:
+        reference_kl: KL(pi_theta || pi_ref) in nats per token, by `k3`, unbounded. The tokens were
+            sampled from mu_old, so it is exact only as far as mu_old is pi_theta.
+    """
+    _require_tokens(logprobs)
+    return {"reference_kl": _mean(k3(logprobs, ref_logprobs))}
+
+
 def weight_diagnostics(
     logprobs: Float[Tensor, " N"], rollout_logprobs: Float[Tensor, " N"], weight_cap: float
 ) -> dict[str, float]:

@@ -39,6 +39,9 @@ class TokenTerms:
     teacher_logprobs: Float[Tensor, "B T"] | None = None
     """log pi_theta of the same tokens under a teacher's prompt, where there is one."""
 
+    ref_logprobs: Float[Tensor, "B T"] | None = None
+    """log pi_ref, of the reference policy, where an objective reads it."""
+
     @property
     def log_ratio(self) -> Float[Tensor, "B T"]:
         """Log of the ratio pi_theta / pi_theta_old: policy staleness."""

@@ -5,15 +5,15 @@ This is the only place where the time axis is shifted: the model's output at `t 
 """
 
 from dataclasses import dataclass
-from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.policies.routing import RoutingHook, is_moe
+from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
 from steadyrl.policies.tokenizers import end_token_ids
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
@@ -36,7 +36,8 @@ class Policy:
 
     Args:
         hook_routing: False leaves the routers of a Mixture-of-Experts model alone.
-        logits_chunk: Positions whose logits exist at the same time.
+        logits_memory: Bytes of probabilities over the vocabulary that are kept for the backward
+            pass. Where they would need more, they are computed twice.
 
     Raises:
         UserError: the model has experts, and its family's routers cannot be hooked.
@@ -48,11 +49,11 @@ class Policy:
         tokenizer: PreTrainedTokenizerBase,
         *,
         hook_routing: bool = True,
-        logits_chunk: int = 8192,
+        logits_memory: int = LOGITS_MEMORY,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.logits_chunk = logits_chunk
+        self.logits_memory = logits_memory
         self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
         self._head_is_plain = _head_is_plain(model)
 
@@ -90,7 +91,7 @@ class Policy:
         """Log-probability and entropy of each token in `asked`, given what precedes it.
 
         Padding may stand on either side. Entry 0 of a row has nothing before it and is never
-        answered. Logits exist only at the positions asked for, `logits_chunk` at a time.
+        answered. Logits exist only at the positions asked for.
 
         Args:
             temperature: Logits are divided by it, as in the engine that sampled the tokens.
@@ -145,26 +146,12 @@ class Policy:
     def _token_scores(
         self, features: Float[Tensor, "N D"], targets: Int[Tensor, " N"], temperature: float
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        head = self.model.get_output_embeddings() if self._head_is_plain else nn.Identity()
-        score = partial(_score_chunk, head, temperature)
-        chunks = zip(
-            features.split(self.logits_chunk), targets.split(self.logits_chunk), strict=True
+        if not self._head_is_plain:
+            return scores_of_logits(features, targets, temperature=temperature)
+        head = cast(nn.Linear, self.model.get_output_embeddings())
+        return scores_by_head(
+            features, head, targets, temperature=temperature, memory=self.logits_memory
         )
-        if torch.is_grad_enabled() and len(features) > self.logits_chunk:
-            score = partial(checkpoint, score, use_reentrant=False)
-        logprobs, entropy = zip(*(score(*chunk) for chunk in chunks), strict=True)
-        return torch.cat(logprobs), torch.cat(entropy)
-
-
-def _score_chunk(
-    head: nn.Module, temperature: float, features: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    logits = head(features).float() / temperature
-    log_normalizer = logits.logsumexp(dim=-1)
-    logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - log_normalizer
-    with torch.no_grad():
-        entropy = torch.special.entr((logits - log_normalizer[:, None]).exp()).sum(dim=-1)
-    return logprobs, entropy
 
 
 def _spread(values: Float[Tensor, " N"], wanted: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:
@@ -199,7 +186,7 @@ def _check_replay(replay: Routing, tokens: Tensor, attention_mask: Tensor) -> No
 def _head_is_plain(model: PreTrainedModel) -> bool:
     """Whether logits are the output embedding of the last hidden state, with nothing after it."""
     head = model.get_output_embeddings()
-    if head is None or model.base_model is model:
+    if type(head) is not nn.Linear or model.base_model is model:
         return False
     tokens = torch.arange(2, device=model.device)[None]
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """From a configuration to the objects it describes."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,6 +35,8 @@ from steadyrl.training.learner import LocalLearner
 from steadyrl.training.measurements import Bounds
 from steadyrl.training.stage import Stage
 
+EngineMaker = Callable[[RunConfig, Policy], RolloutEngine]
+
 WEIGHTS, COLD_START, ROLLOUT, EVALUATION = range(4)
 """What random numbers are for: the first step of their path from the run's seed."""
 
@@ -49,8 +52,11 @@ class Assembly:
     environment: Environment
 
     @classmethod
-    def of(cls, config: RunConfig) -> "Assembly":
+    def of(cls, config: RunConfig, *, make_engine: EngineMaker | None = None) -> "Assembly":
         """The parts that `config` describes.
+
+        Args:
+            make_engine: Makes the engine in the place of `local_engine`.
 
         Raises:
             UserError: parts do not fit together, or are not there.
@@ -75,7 +81,7 @@ class Assembly:
         return cls(
             stages=stages,
             learner=learner,
-            engine=make_engine(config, policy),
+            engine=(make_engine or local_engine)(config, policy),
             evaluator=evaluator,
             environment=environment,
         )
@@ -104,17 +110,17 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
             "dense and has no routing. Set routing_replay to 'none'."
         )
     model = model.to(device)
+    logits_memory = config.learner.logits_memory << 20
     try:
-        return Policy(model, tokenizer, logits_chunk=config.learner.logits_chunk)
+        return Policy(model, tokenizer, logits_memory=logits_memory)
     except UserError as error:
         if replays:
             raise
         warnings.warn(f"No routing metrics in this run. {error}", stacklevel=2)
-        chunk = config.learner.logits_chunk
-        return Policy(model, tokenizer, hook_routing=False, logits_chunk=chunk)
+        return Policy(model, tokenizer, hook_routing=False, logits_memory=logits_memory)
 
 
-def make_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
+def local_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
     """The rollout engine, holding the policy's weights."""
     settings = config.engine
     model = EngineModel(
@@ -167,6 +173,7 @@ def _reinforcement(
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
         bounds=_bounds(config.credit),
+        holds_reference=config.credit.reference_kl.is_on,
         replay=partial(choose_replay, config.gradient_steps) if chooses_replay else None,
         evaluate_every=config.evaluate_every,
     )

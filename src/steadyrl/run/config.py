@@ -38,6 +38,10 @@ class EngineSettings(Settings):
     max_running: int = Field(512, ge=1)
     """Sequences written at the same time."""
 
+    overlap: bool = False
+    """Sample each rollout in a second process while the policy learns from the one before it. A
+    rollout is then one update older, which the ratio to the engine corrects as it does numerics."""
+
 
 class ColdStart(Settings):
     """Supervised learning from a procedural teacher, before reinforcement begins."""

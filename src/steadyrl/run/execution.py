@@ -1,6 +1,7 @@
 """Starting a run, and going on with one that was interrupted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from steadyrl.records.errors import UserError
@@ -8,6 +9,7 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.manifest import as_json, manifest
+from steadyrl.run.overlap import overlapped
 from steadyrl.training.checkpoint import (
     latest_checkpoint,
     load_algorithm_state,
@@ -30,15 +32,15 @@ def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -
             f"{path} already holds a run. Continue it with --resume {path}, or choose another "
             "--out."
         )
-    assembly = Assembly.of(config)
-    try:
-        write_atomically(folder.manifest, as_json(manifest(config.seed)))
-        write_atomically(folder.config, to_yaml(config))
-    except OSError as error:
-        raise UserError(
-            f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
-        ) from error
-    _run(assembly, config, folder, Place(), watchers)
+    with _assembled(config) as assembly:
+        try:
+            write_atomically(folder.manifest, as_json(manifest(config.seed)))
+            write_atomically(folder.config, to_yaml(config))
+        except OSError as error:
+            raise UserError(
+                f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
+            ) from error
+        _run(assembly, config, folder, Place(), watchers)
     return folder
 
 
@@ -55,13 +57,26 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
         )
     config = from_yaml(folder.config)
     checkpoint = latest_checkpoint(folder)
-    assembly = Assembly.of(config)
-    place = Place()
-    if checkpoint is not None:
-        place = load_checkpoint(checkpoint, assembly.learner)
-        load_algorithm_state(checkpoint, assembly.stages)
-    _run(assembly, config, folder, place, watchers)
+    with _assembled(config) as assembly:
+        place = Place()
+        if checkpoint is not None:
+            place = load_checkpoint(checkpoint, assembly.learner)
+            load_algorithm_state(checkpoint, assembly.stages)
+        _run(assembly, config, folder, place, watchers)
     return folder
+
+
+@contextmanager
+def _assembled(config: RunConfig) -> Iterator[Assembly]:
+    """The parts of a run, and what they need until it ends."""
+    if not config.engine.overlap:
+        yield Assembly.of(config)
+        return
+    assembly, process = overlapped(config)
+    try:
+        yield assembly
+    finally:
+        process.close()
 
 
 def _run(

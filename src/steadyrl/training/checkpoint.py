@@ -51,7 +51,7 @@ def save_checkpoint(
             "step": place.step,
             "policy_version": learner.policy_version,
         }
-        checksums = {file.name: _sha256(file) for file in sorted(draft.iterdir())}
+        checksums = {file.name: sha256_of(file) for file in sorted(draft.iterdir())}
         checksums[PLACE] = _sha256_of_numbers(numbers)
         content = {**numbers, "sha256": checksums}
         (draft / PLACE).write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -154,7 +154,7 @@ def _verified_content(path: Path) -> dict[str, Any]:
         file = path / name
         if not file.is_file():
             raise _damaged(path, f"{name} is missing")
-        if name != PLACE and _sha256(file) != checksum:
+        if name != PLACE and sha256_of(file) != checksum:
             raise _damaged(path, f"{name} has changed since it was written")
     return content
 
@@ -166,7 +166,8 @@ def _damaged(path: Path, reason: str) -> UserError:
     )
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of what `file` holds."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

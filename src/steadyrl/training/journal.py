@@ -15,6 +15,7 @@ from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group
 from steadyrl.training.checkpoint import drop_old_checkpoints, save_checkpoint
 from steadyrl.training.learner import LocalLearner
+from steadyrl.training.reference import load_reference, save_reference
 from steadyrl.training.stage import Place, Stage
 
 
@@ -32,6 +33,10 @@ class JournalSettings(Settings):
 
     tensorboard: bool = True
     """Write the metrics as TensorBoard events too."""
+
+    def keeps(self, step: int, steps: int) -> bool:
+        """Whether there is a checkpoint where `step` of a stage's `steps` are done."""
+        return step % self.checkpoint_every == 0 or step == steps
 
 
 @runtime_checkable
@@ -119,13 +124,26 @@ class Journal:
 
     def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
         """Saves the learner, and what the algorithm remembers, where it is due."""
-        if place.step % self._settings.checkpoint_every and place.step != stage.steps:
+        if not self._settings.keeps(place.step, stage.steps):
             return
         path = self._folder.checkpoints / f"{stage.name}-{place.step:06d}"
         algorithm = stage.algorithm
         state = algorithm.state() if isinstance(algorithm, Stateful) else None
         save_checkpoint(path, learner, place, algorithm_state=state)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
+
+    def hold_reference(self, stage: Stage, learner: LocalLearner, *, fresh: bool) -> None:
+        """Gives the learner the reference policy of `stage`, where its loss terms read one.
+
+        Args:
+            fresh: The stage begins, so that the present weights are the reference.
+        """
+        learner.reference = None
+        if stage.holds_reference:
+            path = self._folder.references / stage.name
+            if fresh:
+                save_reference(path, learner.policy)
+            learner.reference = load_reference(path, learner.policy)
 
     def close(self) -> None:
         """Closes the event file."""
@@ -147,7 +165,11 @@ class Journal:
 
 
 def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, Any]]:
-    """One flat object per episode, as pandas and duckdb read them."""
+    """One flat object per episode, as pandas and duckdb read them.
+
+    Parts of a longer episode have a field `episode` besides: a `ReflectedEpisode`, with the version
+    of its form.
+    """
     for group in groups:
         for sample, episode in enumerate(group.trajectories):
             turns = [m.content for m in episode.messages if m.role == "assistant"]
@@ -166,6 +188,7 @@ def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, A
                 "feedback": episode.feedback,
                 "truncation_reason": episode.truncation_reason,
                 "conversation": [{"role": m.role, "content": m.content} for m in episode.messages],
+                **({"episode": episode.episode.as_field()} if episode.episode else {}),
             }
 
 

@@ -16,7 +16,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.settings import Settings
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.measurements import TokenMeasurements
+from steadyrl.training.measurements import TokenMeasurements, measured_tokens
 from steadyrl.training.micro_batches import plan_micro_batches
 from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.training.replay import assembled, records_routing, routing_to_replay
@@ -38,8 +38,13 @@ class LearnerSettings(Settings):
     micro_batch_tokens: int = Field(16384, ge=1)
     """Positions in one forward and backward pass, padding included."""
 
-    logits_chunk: int = Field(8192, ge=1)
-    """Positions whose logits exist at the same time."""
+    pass_cost: int = Field(256, ge=0)
+    """Positions that take as long as one more pass. Rows of like length share a pass, so that
+    padding and passes cost least together."""
+
+    logits_memory: int = Field(1024, ge=0)
+    """MiB of probabilities over the vocabulary that are kept for the backward pass. Where they
+    would need more, they are computed twice."""
 
     activation_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, more time."""
@@ -99,6 +104,8 @@ class LocalLearner:
     Args:
         policy: Its model is trained in place.
         replay: Whose routing the forward passes use. It may be changed between steps.
+
+    `reference` is the policy whose `ref_logprobs` loss terms may read; None where none does.
     """
 
     def __init__(
@@ -110,6 +117,7 @@ class LocalLearner:
     ) -> None:
         self.policy = policy
         self.policy_version = 0
+        self.reference: Policy | None = None
         self.optimizer = MasterOptimizer(policy.model.named_parameters())
         self._settings = settings
         self._optimizer_settings = OptimizerSettings()
@@ -135,7 +143,7 @@ class LocalLearner:
         record = records_routing(self.replay, batch)
         logprobs = torch.zeros(batch.tokens.shape)
         routings: list[tuple[Int[Tensor, " b"], Routing]] = []
-        for index in plan_micro_batches(batch.lengths, self._settings.micro_batch_tokens):
+        for index in self._plan(batch, torch.ones(len(batch), dtype=torch.bool)):
             micro = batch.rows(index)
             scores = self._score(micro, record_routing=record)
             logprobs[index, : micro.tokens.shape[1]] = scores.logprobs.cpu()
@@ -177,9 +185,9 @@ class LocalLearner:
         learned = torch.ones(len(batch), dtype=torch.bool)
         if term.proportional_to_advantage and settings.skip_no_signal:
             learned = batch.has_signal
-        for rows in _plan(batch, learned, settings.micro_batch_tokens):
+        for rows in self._plan(batch, learned):
             micro = batch.rows(rows)
-            token_terms, tokens = self._token_terms(micro)
+            token_terms, tokens = self._token_terms(micro, reads_reference=term.reads_reference)
             objective = term.objective(token_terms)
             micro_weights = weights[rows, : micro.tokens.shape[1]].to(objective.device)
             loss = aggregate(objective, micro_weights)
@@ -190,15 +198,17 @@ class LocalLearner:
             yield loss.item(), tokens
         if settings.measure_skipped and batch.is_measured:
             with torch.no_grad():
-                for rows in _plan(batch, ~learned, settings.micro_batch_tokens):
+                for rows in self._plan(batch, ~learned):
                     token_terms, tokens = self._token_terms(batch.rows(rows))
                     if bool(tokens.logprobs.isnan().any()):
                         raise _non_finite("a log-probability", step, _not_finite_count(token_terms))
                     yield 0.0, tokens
 
-    def _token_terms(self, micro: TokenBatch) -> tuple[TokenTerms, TokenMeasurements]:
+    def _token_terms(
+        self, micro: TokenBatch, *, reads_reference: bool = False
+    ) -> tuple[TokenTerms, TokenMeasurements]:
         """The objective's input for a micro-batch, and what was measured on the way."""
-        record = micro.rollout_routing is not None
+        record = micro.rollout_routing is not None or reads_reference
         scores = self._score(micro, record_routing=record)
         device = scores.logprobs.device
         now = scores.logprobs.detach()
@@ -211,8 +221,9 @@ class LocalLearner:
             advantages=micro.advantages.to(device),
             loss_mask=micro.loss_mask.to(device),
             teacher_logprobs=self._teacher_logprobs(micro),
+            ref_logprobs=self._ref_logprobs(micro, scores) if reads_reference else None,
         )
-        return terms, _measured(micro, terms, scores)
+        return terms, measured_tokens(micro, terms, scores)
 
     @torch.no_grad()
     def _teacher_logprobs(self, micro: TokenBatch) -> Float[Tensor, "B T"] | None:
@@ -224,11 +235,26 @@ class LocalLearner:
         tokens = said[micro.teacher.loss_mask.to(said.device)]
         return said.new_zeros(mask.shape).masked_scatter(mask, tokens)
 
-    def _score(self, micro: TokenBatch, *, record_routing: bool) -> TokenScores:
+    @torch.no_grad()
+    def _ref_logprobs(self, micro: TokenBatch, scores: TokenScores) -> Float[Tensor, "B T"]:
+        """What the reference says of the tokens; where routing is replayed, by the row's routes."""
+        assert self.reference is not None
+        routes = None if self.replay is RoutingReplay.NONE else scores.routing
+        return self._score(micro, record_routing=False, by=self.reference, replay=routes).logprobs
+
+    def _score(
+        self,
+        micro: TokenBatch,
+        *,
+        record_routing: bool,
+        by: Policy | None = None,
+        replay: Routing | None = None,
+    ) -> TokenScores:
         device = self.policy.device
-        replay = routing_to_replay(self.replay, micro)
+        if by is None:
+            replay = routing_to_replay(self.replay, micro)
         temperature = self._temperature if micro.temperature is None else micro.temperature
-        return self.policy.score(
+        return (by or self.policy).score(
             micro.tokens.to(device),
             micro.attention_mask.to(device),
             micro.loss_mask.to(device),
@@ -236,6 +262,14 @@ class LocalLearner:
             replay=None if replay is None else replay.to(device),
             record_routing=record_routing,
         )
+
+    def _plan(self, batch: TokenBatch, chosen: Bool[Tensor, " B"]) -> list[Int[Tensor, " b"]]:
+        """The rows of each micro-batch of the rows that are `chosen`."""
+        settings, rows = self._settings, chosen.nonzero().flatten()
+        plan = plan_micro_batches(
+            batch.lengths[rows], settings.micro_batch_tokens, pass_cost=settings.pass_cost
+        )
+        return [rows[index] for index in plan]
 
     def _clip_gradients(self, step: int) -> float:
         gradients = self.optimizer.gradients()
@@ -250,32 +284,6 @@ class LocalLearner:
         limit = self._optimizer_settings.gradient_clip
         torch.nn.utils.clip_grads_with_norm_(masters, limit, norm)
         return norm.item()
-
-
-def _plan(batch: TokenBatch, chosen: Bool[Tensor, " B"], budget: int) -> list[Tensor]:
-    rows = chosen.nonzero().flatten()
-    return [rows[index] for index in plan_micro_batches(batch.lengths[rows], budget)]
-
-
-def _measured(micro: TokenBatch, terms: TokenTerms, scores: TokenScores) -> TokenMeasurements:
-    mask = terms.loss_mask
-
-    def chosen(values: Float[Tensor, "B T"]) -> Float[Tensor, " N"]:
-        return values.detach()[mask].cpu()
-
-    def feeding(routing: Routing | None) -> Tensor | None:
-        """Experts of the token before each loss token."""
-        return None if routing is None else routing.experts[:, :-1].cpu()[micro.loss_mask[:, 1:]]
-
-    return TokenMeasurements(
-        logprobs=chosen(terms.logprobs),
-        old_logprobs=chosen(terms.old_logprobs),
-        rollout_logprobs=None if micro.rollout_logprobs is None else chosen(terms.rollout_logprobs),
-        entropy=chosen(scores.entropy),
-        advantages=chosen(terms.advantages),
-        engine_routing=feeding(micro.rollout_routing),
-        trainer_routing=feeding(scores.routing),
-    )
 
 
 def _not_finite_count(terms: TokenTerms) -> str:

@@ -32,6 +32,7 @@ def train(
     for number, stage in enumerate(stages[start.stage :], start=start.stage):
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
+        journal.hold_reference(stage, learner, fresh=first == 0)
         engine.load_weights(learner.weights(), learner.policy_version)
         if first == 0 and stage.evaluate_every is not None:
             journal.record(stage, 0, {}, (), evaluator.evaluate(stage, 0, engine))
@@ -56,13 +57,18 @@ def train_step(
     staleness: list[int] = []
     with watch.measure("rollout"):
         experience = stage.algorithm.collect(step, engine)
+    if experience.seconds is not None:
+        watch.set("rollout", experience.seconds)
+    sampled_by = experience.policy_version
+    if sampled_by is None:
+        sampled_by = engine.policy_version
     with watch.measure("scoring"):
         # The first update's own forward pass is at the old weights: nothing to score for it.
         first, later = experience.mini_batches[:1], experience.mini_batches[1:]
         scored = [tuple(learner.score(batch) for batch in mini_batch) for mini_batch in later]
     with watch.measure("update"):
         for mini_batch in (*first, *scored):
-            staleness.append(learner.policy_version - engine.policy_version)
+            staleness.append(learner.policy_version - sampled_by)
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
     metrics = {**experience.metrics, **_update_metrics(stage, updates)}

@@ -8,14 +8,19 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from steadyrl.objectives import (
+    TokenTerms,
     clip_diagnostics,
     mismatch_diagnostics,
+    reference_diagnostics,
     routing_disagreement,
     sampling_diagnostics,
     staleness_diagnostics,
     temperature_diagnostics,
     weight_diagnostics,
 )
+from steadyrl.policies.policy import TokenScores
+from steadyrl.records.routing import Routing
+from steadyrl.records.token_batch import TokenBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,9 @@ class TokenMeasurements:
 
     rollout_logprobs: Float[Tensor, " N"] | None
     """None for tokens that no engine sampled."""
+
+    ref_logprobs: Float[Tensor, " N"] | None = None
+    """None where there is no reference."""
 
     engine_routing: Integer[Tensor, "N L K"] | None
     """Experts the engine chose for the token before each one: what its prediction was made of."""
@@ -57,6 +65,29 @@ class TokenMeasurements:
         return cls(**joined)
 
 
+def measured_tokens(micro: TokenBatch, terms: TokenTerms, scores: TokenScores) -> TokenMeasurements:
+    """What a pass over the rows of `micro` computed about their loss tokens."""
+    mask = terms.loss_mask
+
+    def chosen(values: Float[Tensor, "B T"]) -> Float[Tensor, " N"]:
+        return values.detach()[mask].cpu()
+
+    def feeding(routing: Routing | None) -> Tensor | None:
+        """Experts of the token before each loss token."""
+        return None if routing is None else routing.experts[:, :-1].cpu()[micro.loss_mask[:, 1:]]
+
+    return TokenMeasurements(
+        logprobs=chosen(terms.logprobs),
+        old_logprobs=chosen(terms.old_logprobs),
+        rollout_logprobs=None if micro.rollout_logprobs is None else chosen(terms.rollout_logprobs),
+        entropy=chosen(scores.entropy),
+        advantages=chosen(terms.advantages),
+        ref_logprobs=None if terms.ref_logprobs is None else chosen(terms.ref_logprobs),
+        engine_routing=feeding(micro.rollout_routing),
+        trainer_routing=feeding(scores.routing),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """The bounds an objective clips and truncates at; None where it does not."""
@@ -71,6 +102,8 @@ def policy_metrics(tokens: TokenMeasurements, bounds: Bounds) -> dict[str, Any]:
     if len(tokens.logprobs) == 0:
         return {}
     metrics: dict[str, Any] = {"entropy": tokens.entropy.double().mean().item()}
+    if tokens.ref_logprobs is not None:
+        metrics |= reference_diagnostics(tokens.logprobs, tokens.ref_logprobs)
     if tokens.rollout_logprobs is None:
         return metrics
     metrics |= mismatch_diagnostics(tokens.rollout_logprobs, tokens.old_logprobs)

@@ -26,6 +26,9 @@ class Stage:
     temperature: float
     bounds: Bounds = field(default_factory=Bounds)
 
+    holds_reference: bool = False
+    """Whether loss terms read a reference policy: the weights with which the stage begins."""
+
     replay: ReplayRule | None = None
     """Chooses the routing replay before each step; None leaves it as the learner has it."""
 

@@ -21,6 +21,10 @@ class Stopwatch:
         yield
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - started
 
+    def set(self, part: str, seconds: float) -> None:
+        """Says how long `part` took where this process only waited for it."""
+        self._seconds[part] = seconds
+
     def metrics(
         self,
         *,

@@ -1,0 +1,152 @@
+"""Log-probability and entropy of tokens, given the states or the logits that predict them.
+
+With h the state before a token y, W the output head and T the temperature:
+
+    z = W h / T      p = softmax(z)      log p(y) = z_y - logsumexp(z)      H = -sum_v p_v log p_v
+
+    d log p(y) / dz = onehot(y) - p
+
+The backward pass needs nothing of the forward pass but p. It is kept where it fits the memory given
+for it, and is computed again, piece by piece, where it does not.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+LOGITS_MEMORY = 1 << 30
+"""Bytes of probabilities that are kept from the forward to the backward pass."""
+
+WORKING_MEMORY = 64 << 20
+"""Bytes of logits that exist at the same time, beside those that are kept."""
+
+_CACHE = 4 << 20
+"""Bytes of logits that are passed over several times before the next ones are."""
+
+_LEAST = -1e5
+"""Logits lower than the highest by more than this have probability 0 in any type."""
+
+
+def scores_by_head(
+    features: Float[Tensor, "N D"],
+    head: nn.Linear,
+    targets: Int[Tensor, " N"],
+    *,
+    temperature: float,
+    memory: int = LOGITS_MEMORY,
+    working_memory: int = WORKING_MEMORY,
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Log-probability of each of `targets`, and the entropy in nats, which carries no gradient.
+
+    Args:
+        memory: Bytes of probabilities that may be kept for the backward pass.
+        working_memory: Bytes of logits that may exist beside them.
+    """
+    bytes_per_row = 4 * len(head.weight)
+    keeps = torch.is_grad_enabled() and len(features) * bytes_per_row <= memory
+    rows = max(1, working_memory // bytes_per_row)
+    logprobs, entropy = _ScoresByHead.apply(  # type: ignore[no-untyped-call]
+        features, head.weight, head.bias, targets, temperature, keeps, rows
+    )
+    return logprobs, entropy
+
+
+def scores_of_logits(
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], *, temperature: float
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """The same of `logits` that exist already."""
+    scaled = _widened(logits) / temperature
+    normalizer = scaled.logsumexp(dim=-1)
+    logprobs = scaled.gather(-1, targets[:, None]).squeeze(-1) - normalizer
+    with torch.no_grad():
+        entropy = torch.special.entr((scaled - normalizer[:, None]).exp()).sum(dim=-1)
+    return logprobs, entropy
+
+
+class _ScoresByHead(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        keeps: bool,
+        rows: int,
+    ) -> tuple[Tensor, Tensor]:
+        kept: list[Tensor] = []
+        parts = []
+        for some, their_targets in zip(features.split(rows), targets.split(rows), strict=True):
+            logits = _logits(some, weight, bias, temperature)
+            parts.append(_normalised(logits, their_targets, in_place=keeps))
+            kept += [logits] if keeps else []
+        logprobs, entropy, normalizers = (torch.cat(values) for values in zip(*parts, strict=True))
+        ctx.save_for_backward(features, weight, bias, targets, normalizers)
+        ctx.temperature, ctx.rows, ctx.kept = temperature, rows, kept
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        features, weight, bias, targets, normalizers = ctx.saved_tensors
+        sums = [
+            torch.zeros_like(value) if needed else None
+            for value, needed in zip((features, weight, bias), ctx.needs_input_grad, strict=False)
+        ]
+        of_features, of_weight, of_bias = sums
+        scales = gradients[0][:, None] / ctx.temperature
+        kept, ctx.kept = ctx.kept, []  # a second backward pass computes them again
+        for number, first in enumerate(range(0, len(features), ctx.rows)):
+            part = slice(first, first + ctx.rows)
+            if kept:
+                probabilities, kept[number] = kept[number], None
+            else:
+                logits = _logits(features[part], weight, bias, ctx.temperature)
+                probabilities = logits.sub_(normalizers[part, None]).exp_()
+            of_logits = probabilities.mul_(-scales[part])
+            of_logits = of_logits.scatter_add_(1, targets[part, None], scales[part])
+            of_logits = of_logits.to(weight.dtype)
+            if of_features is not None:
+                of_features[part] = of_logits @ weight
+            if of_weight is not None:
+                of_weight.addmm_(of_logits.T, features[part])
+            if of_bias is not None:
+                of_bias += of_logits.sum(dim=0)
+        return of_features, of_weight, of_bias, None, None, None, None
+
+
+def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    logits = _widened(nn.functional.linear(features, weight, bias))
+    return logits if temperature == 1 else logits.div_(temperature)
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _normalised(
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], *, in_place: bool
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Log-probability of the targets, entropy and log-normaliser.
+
+    Args:
+        in_place: Leave the probabilities in the place of the logits.
+    """
+    rows = max(1, _CACHE // (logits.shape[1] * logits.itemsize))
+    parts = []
+    for some, their_targets in zip(logits.split(rows), targets.split(rows), strict=True):
+        highest = some.amax(dim=-1, keepdim=True)
+        relative = (some - highest).clamp_(min=_LEAST)
+        weights = relative.exp()
+        total = weights.sum(dim=-1)
+        mean = torch.linalg.vecdot(weights, relative) / total
+        normalizer = highest.squeeze(-1) + total.log()
+        logprobs = some.gather(-1, their_targets[:, None]).squeeze(-1) - normalizer
+        parts.append((logprobs, total.log() - mean, normalizer))
+        if in_place:
+            torch.div(weights, total[:, None], out=some)
+    logprobs, entropy, normalizers = (torch.cat(values) for values in zip(*parts, strict=True))
+    return logprobs, entropy, normalizers

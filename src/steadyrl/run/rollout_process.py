@@ -1,0 +1,252 @@
+"""A process that samples while this one learns.
+
+    this process     update t                     take t+1, ask for t+2   update t+1
+    rollout process  sample t+1 (weights v_t)     load v_t+1              sample t+2 (weights v_t+1)
+
+Questions are answered in the order in which they are asked, so the order alone decides which
+weights a rollout is sampled with: a run repeats exactly.
+"""
+
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from steadyrl.algorithms.protocol import Experience, Stateful
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.records.completion import Completion
+from steadyrl.records.errors import UserError
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.config import RunConfig
+from steadyrl.run.shared_weights import Layout, SharedWeights, layout_of
+
+_SERVE = "from steadyrl.run.rollout_process import serve; serve()"
+_ENDED = object()
+
+
+class Reply:
+    """The answer to a question, once it is there."""
+
+    def __init__(self, process: "RolloutProcess") -> None:
+        self._process = process
+        self.outcome: tuple[Any, BaseException | None] | None = None
+
+    def result(self) -> Any:
+        """Waits for the answer.
+
+        Raises:
+            UserError: the rollout process met it, or has ended.
+            RuntimeError: the rollout process failed; the message holds its traceback.
+        """
+        while self.outcome is None:
+            self._process.read()
+        value, error = self.outcome
+        if error is not None:
+            raise error
+        return value
+
+
+class RolloutProcess:
+    """The engine and the algorithms of a run in a process of their own.
+
+    It ends when this one closes it, or dies.
+
+    Args:
+        weights: Of the policy. Their shapes and types stay.
+    """
+
+    def __init__(self, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
+        self._folder = TemporaryDirectory(prefix="steadyrl-")
+        path, layout = Path(self._folder.name) / "weights", layout_of(weights)
+        self._weights = SharedWeights(path, layout)
+        self._worker = subprocess.Popen(
+            [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._open: deque[Reply] = deque()
+        self._replies: SimpleQueue[Any] = SimpleQueue()
+        assert self._worker.stdin is not None
+        assert self._worker.stdout is not None
+        self._questions = self._worker.stdin
+        self._close = weakref.finalize(self, _stop, self._worker, self._folder)
+        reader = threading.Thread(
+            target=_forward, args=(self._worker.stdout, self._replies), daemon=True
+        )
+        reader.start()
+        self._loaded = self.ask("begin", config, path, layout)
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._worker.pid
+
+    def ask(self, question: str, *args: Any) -> Reply:
+        """Sends a question: a method of the worker, and its arguments."""
+        reply = Reply(self)
+        self._open.append(reply)
+        with suppress(BrokenPipeError):  # the reader has seen the end too
+            _write(self._questions, (question, args))
+        return reply
+
+    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """What is asked from now on is answered with `weights`."""
+        self._loaded.result()
+        self._weights.write(weights)
+        self._loaded = self.ask("load_weights", version)
+
+    def read(self) -> None:
+        """Waits for the next answer, which belongs to the oldest open question."""
+        outcome = self._replies.get()
+        if outcome is _ENDED:
+            self._replies.put(_ENDED)
+            outcome = (None, _ended(self._worker.wait()))
+        self._open.popleft().outcome = outcome
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._close()
+
+
+class RemoteEngine:
+    """The engine of a rollout process, as the run's other parts know engines."""
+
+    def __init__(self, process: RolloutProcess) -> None:
+        self._process = process
+        self.policy_version = -1
+
+    @cached_property
+    def max_positions(self) -> int | None:
+        """Tokens that a prompt and its answer may have together."""
+        limit: int | None = self._process.ask("max_positions").result()
+        return limit
+
+    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+        """Hands the trainer's weights on."""
+        self._process.load_weights(weights, version)
+        self.policy_version = version
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+        """The completions of each request, in order."""
+        reply = self._process.ask("generate", requests, sampling)
+        completions: list[list[Completion]] = reply.result()
+        return completions
+
+
+class _Worker:
+    """What answers in the rollout process."""
+
+    def begin(self, config: RunConfig, path: Path, layout: Layout) -> None:
+        """Builds engine and algorithms. The trainer's copy of the model is let go."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the other process has given them
+            assembly = Assembly.of(config)
+        self._stages, self._engine = assembly.stages, assembly.engine
+        self._weights = SharedWeights(path, layout)
+
+    def load_weights(self, version: int) -> None:
+        self._engine.load_weights(self._weights.tensors, version)
+
+    def max_positions(self) -> int | None:
+        return self._engine.max_positions
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Any:
+        return self._engine.generate(requests, sampling)
+
+    def collect(self, stage: int, step: int) -> Experience:
+        started = time.perf_counter()
+        experience = self._stages[stage].algorithm.collect(step, self._engine)
+        return replace(
+            experience,
+            policy_version=self._engine.policy_version,
+            seconds=time.perf_counter() - started,
+        )
+
+    def state(self, stage: int) -> Any:
+        algorithm = self._stages[stage].algorithm
+        assert isinstance(algorithm, Stateful)
+        return algorithm.state()
+
+    def load_state(self, stage: int, state: Any) -> None:
+        algorithm = self._stages[stage].algorithm
+        assert isinstance(algorithm, Stateful)
+        algorithm.load_state(state)
+
+
+def serve() -> None:
+    """Returns when the input is closed, having answered every question: the worker's whole life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides when to end
+    questions, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what is printed must not get between the replies
+    worker = _Worker()
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            question, args = pickle.load(questions)
+            outcome: tuple[Any, BaseException | None]
+            try:
+                outcome = (getattr(worker, question)(*args), None)
+            except UserError as error:
+                outcome = (None, error)
+            except Exception:
+                said = f"The rollout process failed.\n{traceback.format_exc()}"
+                outcome = (None, RuntimeError(said))
+            _write(replies, outcome)
+
+
+def _ended(status: int) -> UserError:
+    return UserError(
+        f"The rollout process ended (exit status {status}). It may have run out of memory: lower "
+        "engine.max_running, or set engine.overlap to false, in the run's config.yaml, and resume "
+        "the run."
+    )
+
+
+def _forward(replies: IO[bytes], queue: "SimpleQueue[Any]") -> None:
+    """Reads replies as they come, so that no side ever waits for the other to read."""
+    with suppress(EOFError, pickle.UnpicklingError, ValueError):
+        while True:
+            queue.put(pickle.load(replies))
+    queue.put(_ENDED)
+
+
+def _stop(worker: "subprocess.Popen[bytes]", folder: "TemporaryDirectory[str]") -> None:
+    worker.kill()
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        assert pipe is not None
+        with suppress(BrokenPipeError):
+            pipe.close()
+    folder.cleanup()
+
+
+class _Pickler(pickle.Pickler):
+    """Writes of a tensor what it shows, not the whole memory of which it is a part."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Tensor):
+            return torch.from_numpy, (obj.detach().cpu().contiguous().numpy(),)
+        return NotImplemented
+
+
+def _write(stream: IO[bytes], message: Any) -> None:
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=5).dump(message)
+    stream.write(buffer.getbuffer())
+    stream.flush()

@@ -1,0 +1,85 @@
+"""The reference policy of a stage: the weights with which it began.
+
+    references/rl/weights.safetensors     every weight once, in the trainer's type
+    references/rl/sha256.json             its SHA-256
+
+They are written when the stage begins and never again, so that a resumed run is held to the same.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from steadyrl.policies.loading import model_from_config
+from steadyrl.policies.policy import Policy
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import write_folder_atomically
+from steadyrl.training.checkpoint import sha256_of
+
+WEIGHTS, CHECKSUM = "weights.safetensors", "sha256.json"
+
+
+def save_reference(path: Path, policy: Policy) -> None:
+    """Writes the weights of `policy` to the folder `path`, all or nothing."""
+
+    def write(draft: Path) -> None:
+        weights = {name: w.contiguous() for name, w in _weights(policy.model).items()}
+        save_file(weights, draft / WEIGHTS)
+        checksum = {WEIGHTS: sha256_of(draft / WEIGHTS)}
+        (draft / CHECKSUM).write_text(json.dumps(checksum), encoding="utf-8")
+
+    write_folder_atomically(path, write)
+
+
+def load_reference(path: Path, policy: Policy) -> Policy:
+    """A policy like `policy`, in the same arithmetic, with the weights in `path`; never trained.
+
+    Raises:
+        UserError: they are missing, damaged, or those of another model.
+    """
+    saved = _verified(path)
+    model = model_from_config(policy.model, policy.model.dtype).to(policy.device)
+    own = _weights(model)
+    if {n: w.shape for n, w in own.items()} != {n: w.shape for n, w in saved.items()}:
+        raise UserError(
+            f"The reference {path} holds another model than the run's configuration describes. "
+            "Resume a run with the configuration it began with."
+        )
+    with torch.no_grad():
+        for name, weight in own.items():
+            weight.copy_(saved[name])
+    return Policy(
+        model.requires_grad_(False),
+        policy.tokenizer,
+        hook_routing=policy.hook is not None,
+        logits_memory=policy.logits_memory,
+    )
+
+
+def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Every weight and saved buffer under one name; tied ones would share their storage."""
+    once = dict([*model.named_parameters(), *model.named_buffers()])
+    return {name: weight for name, weight in model.state_dict().items() if name in once}
+
+
+def _verified(path: Path) -> dict[str, Tensor]:
+    """The weights in `path`, once they are proven to be those that were written."""
+    try:
+        expected = json.loads((path / CHECKSUM).read_text(encoding="utf-8"))[WEIGHTS]
+        whole = sha256_of(path / WEIGHTS) == expected
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(path, f"{type(error).__name__} while reading it") from error
+    if not whole:
+        raise _unusable(path, f"{WEIGHTS} has changed since it was written")
+    return load_file(path / WEIGHTS)
+
+
+def _unusable(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"The reference {path}, which the run's KL is measured from, is missing or damaged: "
+        f"{reason}. Put back the folder that the run wrote, or start the run anew."
+    )

@@ -1,0 +1,126 @@
+"""Scores of tokens under a linear head against their definition, and what is kept for them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
+
+TOKENS, WIDTH, VOCABULARY = 11, 6, 300
+BYTES_PER_TOKEN = 4 * VOCABULARY
+EVERYTHING_IS_KEPT = TOKENS * BYTES_PER_TOKEN
+ONE_IS_TOO_MANY = EVERYTHING_IS_KEPT - 1
+
+Scores = tuple[Tensor, Tensor]
+
+
+def parts(dtype: torch.dtype, *, bias: bool) -> tuple[Tensor, nn.Linear, Tensor]:
+    torch.manual_seed(0)
+    features = torch.randn(TOKENS, WIDTH, dtype=torch.float64).to(dtype).requires_grad_()
+    head = nn.Linear(WIDTH, VOCABULARY, bias, dtype=torch.float64).to(dtype)
+    return features, head, torch.arange(TOKENS) * 20
+
+
+def definition(features: Tensor, head: nn.Linear, targets: Tensor, temperature: float) -> Scores:
+    logprobs = (head(features) / temperature).log_softmax(dim=-1)
+    entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
+    return logprobs.gather(-1, targets[:, None]).squeeze(-1), entropy
+
+
+def with_gradients(
+    score: Callable[..., Scores], dtype: torch.dtype, *, bias: bool, **settings: Any
+) -> list[Tensor]:
+    """Scores, and the gradient of a function of them that treats every token differently."""
+    features, head, targets = parts(dtype, bias=bias)
+    logprobs, entropy = score(features, head, targets, **settings)
+    (logprobs.exp() * torch.arange(TOKENS)).sum().backward()
+    assert not entropy.requires_grad or score is definition
+    leaves = [features, *head.parameters()]
+    return [logprobs.detach(), entropy.detach(), *(leaf.grad for leaf in leaves)]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("memory", [2 * EVERYTHING_IS_KEPT, 0])
+@pytest.mark.parametrize("working_memory", [1, 4 * BYTES_PER_TOKEN, 64 << 20])
+def test_scores_and_gradients_are_those_of_the_definition(
+    bias: bool, temperature: float, memory: int, working_memory: int
+) -> None:
+    expected = with_gradients(definition, torch.float64, bias=bias, temperature=temperature)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = with_gradients(
+            scores_by_head,
+            dtype,
+            bias=bias,
+            temperature=temperature,
+            memory=memory,
+            working_memory=working_memory,
+        )
+        assert all(values.dtype == dtype for values in found)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=tolerance, atol=tolerance)
+
+
+def test_bfloat16_states_have_float32_scores_and_bfloat16_gradients() -> None:
+    features, head, targets = parts(torch.bfloat16, bias=False)
+    logprobs, entropy = scores_by_head(features, head, targets, temperature=1.0)
+    assert (logprobs.dtype, entropy.dtype) == (torch.float32, torch.float32)
+    exact = head(features).double().log_softmax(dim=-1)
+    torch.testing.assert_close(logprobs.double(), exact.gather(-1, targets[:, None]).squeeze(-1))
+    logprobs.sum().backward()
+    assert features.grad is not None
+    assert features.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("memory", [EVERYTHING_IS_KEPT, ONE_IS_TOO_MANY])
+def test_a_second_backward_pass_gives_the_same_gradient_again(memory: int) -> None:
+    features, head, targets = parts(torch.float64, bias=False)
+    logprobs, _ = scores_by_head(features, head, targets, temperature=1.0, memory=memory)
+    once, twice = (
+        torch.autograd.grad(logprobs.sum(), [features, head.weight], retain_graph=True)
+        for _ in range(2)
+    )
+    for one, other in zip(once, twice, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("memory", [EVERYTHING_IS_KEPT, ONE_IS_TOO_MANY])
+def test_probabilities_are_kept_if_they_fit_and_computed_again_if_not(memory: int) -> None:
+    features, head, targets = parts(torch.float32, bias=False)
+    logprobs, _ = scores_by_head(features, head, targets, temperature=1.0, memory=memory)
+    kept = logprobs.grad_fn.kept  # type: ignore[union-attr]
+    assert sum(part.nbytes for part in kept) == (memory if memory == EVERYTHING_IS_KEPT else 0)
+
+
+def test_scoring_without_gradient_keeps_nothing() -> None:
+    features, head, targets = parts(torch.float32, bias=False)
+    with torch.no_grad():
+        logprobs, _ = scores_by_head(features, head, targets, temperature=1.0)
+    assert logprobs.grad_fn is None
+
+
+def test_impossible_tokens_have_probability_zero_and_leave_the_entropy_finite() -> None:
+    logits = torch.tensor([[0.0, 0.0, -torch.inf]])
+    head = nn.Linear(1, 3)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(logits[0])
+    state = torch.ones(1, 1, requires_grad=True)
+    for token in (0, 2):
+        target = torch.tensor([token])
+        logprob, entropy = scores_by_head(state, head, target, temperature=1.0)
+        reference = scores_of_logits(logits, target, temperature=1.0)
+        assert logprob.item() == pytest.approx(reference[0].item())
+        assert entropy.item() == pytest.approx(reference[1].item()) == pytest.approx(0.6931472)
+
+
+def test_no_tokens_have_no_scores() -> None:
+    features, head, targets = parts(torch.float32, bias=False)
+    logprobs, entropy = scores_by_head(features[:0], head, targets[:0], temperature=1.0)
+    assert (len(logprobs), len(entropy)) == (0, 0)
+    logprobs.sum().backward()
+    assert head.weight.grad is not None
+    assert not head.weight.grad.any()

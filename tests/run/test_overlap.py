@@ -1,0 +1,127 @@
+"""Rollouts sampled ahead: with which weights, to the same end after interruptions, and no longer
+than the run.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.policies.numerics import Numerics
+from steadyrl.records.errors import UserError
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.config import EngineSettings, RunConfig
+from steadyrl.run.execution import resume_run, start_run
+from steadyrl.run.overlap import overlapped
+from steadyrl.run.rollout_process import RolloutProcess
+from steadyrl.training.journal import JournalSettings
+from steadyrl.training.loop import train_step
+from tests.run.test_execution import StopAfter, timeless, weights
+from tests.run.tiny import tiny_experiential_run, tiny_run
+
+OVERLAP = EngineSettings(numerics=Numerics.FP8, overlap=True)
+
+
+class CollectsEarly:
+    """What overlap stands for, one thing after the other: the next rollout is sampled before the
+    update on this one.
+    """
+
+    samples_from_engine = True
+
+    def __init__(self, assembly: Assembly, steps: int) -> None:
+        self._algorithm = assembly.stages[-1].algorithm
+        self._steps = steps
+        self._next: Experience | None = None
+
+    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+        experience = self._next or self._algorithm.collect(step, engine)
+        if step + 1 < self._steps:
+            self._next = self._algorithm.collect(step + 1, engine)
+        return experience
+
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
+        return self._algorithm.loss_terms(mini_batch)
+
+
+def steps_of(assembly: Assembly, algorithm: Any, steps: int) -> list[dict[str, Any]]:
+    """The metrics of `steps` steps."""
+    stage, learner, engine = assembly.stages[-1], assembly.learner, assembly.engine
+    object.__setattr__(stage, "algorithm", algorithm)
+    learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
+    engine.load_weights(learner.weights(), learner.policy_version)
+    return [train_step(stage, step, learner, engine)[0] for step in range(steps)]
+
+
+def one_stage(**changes: Any) -> RunConfig:
+    journal = JournalSettings(checkpoint_every=100)
+    return tiny_run(**{"cold_start": None, "journal": journal, "steps": 4, **changes})
+
+
+def test_rollouts_are_those_of_the_weights_before_the_last_update() -> None:
+    plain = Assembly.of(one_stage())
+    expected = steps_of(plain, CollectsEarly(plain, 4), 4)
+    assembly, process = overlapped(one_stage(engine=OVERLAP))
+    measured = steps_of(assembly, assembly.stages[-1].algorithm, 4)
+    process.close()
+
+    timed = ("seconds", "_per_second", "staleness")
+    for one, other in zip(measured, expected, strict=True):
+        assert {k: v for k, v in one.items() if not k.endswith(timed)} == {
+            k: v for k, v in other.items() if not k.endswith(timed)
+        }
+    # Two updates per rollout: 0 and 1 old in the first step, 2 and 3 old in every later one.
+    assert [row["staleness"] for row in measured] == [0.5, 2.5, 2.5, 2.5]
+    other_weights = plain.learner.weights()
+    assert all(torch.equal(w, other_weights[n]) for n, w in assembly.learner.weights().items())
+
+
+def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(tmp_path: Path) -> None:
+    config = tiny_experiential_run(engine=OVERLAP, journal=JournalSettings(checkpoint_every=3))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start_run(config, whole)
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, cut, [StopAfter("rl", 5)])
+    resume_run(cut)
+
+    assert timeless(cut) == timeless(whole)
+    assert weights(cut) == weights(whole)
+
+
+@pytest.fixture
+def process() -> Iterator[RolloutProcess]:
+    config = one_stage()
+    process = RolloutProcess(config, Assembly.of(config).learner.weights())
+    yield process
+    process.close()
+
+
+def test_what_fails_in_the_process_is_said_in_this_one(process: RolloutProcess) -> None:
+    nothing = Request(prompt_ids=torch.zeros(0, dtype=torch.long), num_completions=1, seed=0)
+    with pytest.raises(UserError, match="A prompt has no tokens"):
+        process.ask("generate", [nothing], Sampling()).result()
+    with pytest.raises(RuntimeError, match=r"(?s)The rollout process failed.*IndexError"):
+        process.ask("collect", 7, 0).result()
+    assert process.ask("max_positions").result() == 64
+
+
+def test_a_process_that_was_killed_is_reported(process: RolloutProcess) -> None:
+    process.ask("max_positions").result()
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"ended \(exit status -9\).*overlap to false"):
+        process.ask("max_positions").result()
+    with pytest.raises(UserError, match="ended"):
+        process.ask("max_positions").result()
+
+
+def test_the_process_ends_with_the_run(process: RolloutProcess) -> None:
+    process.ask("max_positions").result()
+    process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
