@@ -120,7 +120,8 @@ def test_links_of_the_documents_lead_somewhere() -> None:
 
 
 def test_every_metric_that_a_run_writes_is_documented(tmp_path: Path) -> None:
-    start_run(tiny_run(evaluate_every=6), tmp_path / "plain")
+    held = {"prompts": 4, "group_size": 4, "mini_batches": 2, "reference_kl": {"coefficient": 0.1}}
+    start_run(tiny_run(evaluate_every=6, policy_gradient=held), tmp_path / "plain")
     start_run(tiny_experiential_run(evaluate_every=6), tmp_path / "experiential")
     folders = [RunFolder(tmp_path / name) for name in ("plain", "experiential")]
     rows = [row for folder in folders for row in folder.read_metrics()]

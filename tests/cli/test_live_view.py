@@ -33,6 +33,21 @@ def test_lines_are_printed_now_and_then_at_evaluations_and_at_the_end() -> None:
     ]
 
 
+EXPERIENTIAL = {"reward": 0.25, "reward_after_reflection": 0.625, "memory_writes": 3.0}
+
+
+def test_a_run_that_reflects_shows_reward_before_and_after_and_what_is_remembered() -> None:
+    screen, file = console(terminal=False)
+    LineView(screen, every=50).on_step(RL, 50, EXPERIENTIAL)
+    told = "reward 0.250  after reflection 0.625  remembered 3"
+    assert file.getvalue().splitlines() == [f"rl 50/120  {told}"]
+
+    screen, file = console(terminal=True)
+    with LiveView(screen) as view:
+        view.on_step(RL, 7, EXPERIENTIAL)
+    assert told in last_lines(view, file)[-1]
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_notes_are_printed(terminal: bool) -> None:
     screen, file = console(terminal=terminal)

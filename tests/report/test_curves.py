@@ -8,6 +8,7 @@ from steadyrl.report.curves import (
     curve_notes,
     curve_svg,
     layers_svg,
+    pair_svg,
     smoothed,
     smoothing_window,
 )
@@ -145,3 +146,28 @@ def test_layers_are_drawn_as_a_picture_inside_the_page() -> None:
         "1 value not finite, first at step 3: left blank.",
         "Strongest colour: 0.5. Layer 0 is at the bottom.",
     ]
+
+
+def test_a_pair_is_drawn_on_common_axes_in_two_colours() -> None:
+    low, high = series([0.0, 0.0, 0.0]), series([1.0, 1.0, 1.0])
+    svg = pair_svg({"Before": low, "After": high}, size=SMALL, key="k")
+    (line,), (other,) = (
+        re.findall(rf'<path d="([^"]*)"[^>]*stroke: var\(--{ink}\)[^>]*stroke-width: 1\.6', svg)
+        for ink in ("line", "other")
+    )
+
+    def height(path: str) -> float:
+        (only,) = {float(pair.split()[1]) for pair in re.findall(r"[ML] (\S+ \S+)", path)}
+        return only
+
+    # 134 pixels are between the lowest and the highest value and their air of 6% on either side.
+    assert height(line) - height(other) > 0.85 * (SMALL.height - 32)
+    assert 'aria-label="Before over 3 points, from 0 to 0; After over 3 points, from 1 to 1"' in svg
+
+
+def test_long_pairs_are_smoothed() -> None:
+    noisy = series(np.random.default_rng(0).normal(size=200).tolist())
+    svg = pair_svg({"Before": noisy, "After": noisy}, size=SMALL, key="k")
+
+    assert len(lines(svg)) == 2
+    assert len(re.findall(r"stroke: var\(--other\)[^>]*stroke-width", svg)) == 2

@@ -19,6 +19,8 @@ from steadyrl.training.stage import Stage
 
 SHOWN = (
     ("reward", "reward", "{:.3f}"),
+    ("reward_after_reflection", "after reflection", "{:.3f}"),
+    ("memory_writes", "remembered", "{:.0f}"),
     ("score", "score", "{:.3f}"),
     ("entropy", "entropy", "{:.3f}"),
     ("mismatch_kl_k3", "mismatch", "{:.1e}"),

@@ -30,7 +30,8 @@ def recipes_command(arguments: list[str], console: Console) -> None:
         console.print(to_yaml(find_recipe(options.name)), markup=False, end="", soft_wrap=True)
         return
     for name, recipe in RECIPES.items():
-        console.print(f"{name:<24}{(getdoc(recipe) or '').splitlines()[0]}", markup=False)
+        line = f"{name:<24}{(getdoc(recipe) or '').splitlines()[0]}"
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def find_recipe(name: str) -> RunConfig:

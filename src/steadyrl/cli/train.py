@@ -35,7 +35,7 @@ class Shortcuts:
     algorithm: PublishedName | None = None
     """Objective, correction, advantage and aggregation as published under this name."""
 
-    checkpoint: str | None = None
+    checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--model"])] = None
     """Train this Hugging Face checkpoint instead of the recipe's model."""
 
 

@@ -5,9 +5,10 @@ run.json                        versions, commit, machine, command line
 metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
 notes.jsonl                     what the run decided by itself, and why
 memory.jsonl                    what an algorithm with a memory wrote into it, and when
-completions/rl-000003.jsonl     one object per episode of that step
+completions/rl-000003.jsonl     one object per episode of that step, or per part of one
 tensorboard/                    the same metrics as events
 checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
+references/rl/                  the weights that a KL penalty holds the stage to
 report.html                     written by `steadyrl report`
 mismatch.json                   written by `steadyrl mismatch`
 """
@@ -87,6 +88,7 @@ class RunFolder:
         self.completions = path / "completions"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
+        self.references = path / "references"
         self.report = path / "report.html"
 
     def read_metrics(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from steadyrl.records.completion import Completion
 from steadyrl.records.message import Message
+from steadyrl.records.reflected_episode import ReflectedEpisode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,9 @@ class Trajectory:
     """The episode was cut short; `truncation_reason` says by what."""
 
     truncation_reason: str = ""
+
+    episode: ReflectedEpisode | None = None
+    """What became of the episode that this is a part of; None for whole ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

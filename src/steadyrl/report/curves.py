@@ -33,6 +33,7 @@ class FigureSize:
 
 PANEL = FigureSize(width=440, height=240)
 SMALL = FigureSize(width=310, height=168)
+WIDE = FigureSize(width=924, height=260)
 
 
 def smoothing_window(points: int) -> int:
@@ -92,6 +93,28 @@ def curve_svg(
         axes.plot(missing, heights, "|", markersize=9, color=Ink.WARNING.value, transform=foot)
     _set_limits(axes, series, raw[np.isfinite(raw)], on_log_axis)
     return inline_svg(figure, key, curve_label(series, title))
+
+
+def pair_svg(pair: dict[str, Series], *, size: FigureSize, key: str) -> str:
+    """An `<svg>` of two series, each by its title, on common axes; the other in the other colour.
+
+    Each is drawn as `curve_svg` draws one on a linear axis.
+    """
+    figure, axes = _empty_figure(size)
+    for series, ink in zip(pair.values(), (Ink.LINE, Ink.OTHER), strict=True):
+        window = smoothing_window(len(series.steps))
+        values = np.where(series.finite, series.values, np.nan)
+        _draw_raw(axes, series, values, faint=window > 1, ink=ink)
+        if window > 1:
+            axes.plot(series.steps, smoothed(values, window), color=ink.value, linewidth=1.6)
+    both = Series(
+        name=" and ".join(pair),
+        steps=np.concatenate([series.steps for series in pair.values()]),
+        values=np.concatenate([series.values for series in pair.values()]),
+    )
+    _set_limits(axes, both, both.values[both.finite], on_log_axis=False)
+    label = "; ".join([curve_label(series, title) for title, series in pair.items()])
+    return inline_svg(figure, key, label)
 
 
 def layers_svg(series: LayerSeries, *, title: str, size: FigureSize, key: str) -> str:
@@ -174,14 +197,16 @@ def _empty_figure(size: FigureSize) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_raw(axes: Axes, series: Series, raw: Float[np.ndarray, " S"], faint: bool) -> None:
+def _draw_raw(
+    axes: Axes, series: Series, raw: Float[np.ndarray, " S"], faint: bool, ink: Ink = Ink.LINE
+) -> None:
     if faint:
-        axes.plot(series.steps, raw, color=Ink.LINE.value, linewidth=0.8, alpha=0.32)
+        axes.plot(series.steps, raw, color=ink.value, linewidth=0.8, alpha=0.32)
     else:
         axes.plot(
             series.steps,
             raw,
-            color=Ink.LINE.value,
+            color=ink.value,
             linewidth=1.6,
             marker="o",
             markersize=3.5,

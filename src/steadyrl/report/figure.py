@@ -36,10 +36,12 @@ def write_figure(folder: RunFolder, path: Path) -> Path:
     return save(figure, path)
 
 
-def four_panels(x_label: str, height: float = 5.2) -> tuple[Figure, dict[str, Axes]]:
+def four_panels(
+    x_label: str, height: float = 5.2, names: tuple[str, str, str, str] = PANELS
+) -> tuple[Figure, dict[str, Axes]]:
     """An empty figure and its axes, by the metric that each is for."""
     figure = Figure(figsize=(10, height), layout="constrained")
-    panels = dict(zip(PANELS, figure.subplots(2, 2).flat, strict=True))
+    panels = dict(zip(names, figure.subplots(2, 2).flat, strict=True))
     for name, axes in panels.items():
         axes.set_title(text_for(name).title, loc="left", fontsize=11)
         axes.set_xlabel(x_label, fontsize=9)

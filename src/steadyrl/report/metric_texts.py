@@ -103,6 +103,16 @@ METRIC_TEXTS = {
         log_scale=True,
         group=MetricGroup.CORRECTION,
     ),
+    "reference_kl": MetricText(
+        title="Distance from the reference",
+        meaning=(
+            "How far the policy has moved from the weights with which the stage began, where a "
+            "penalty holds it to them. Healthy: a rise that slows down. Trouble: a climb without "
+            "end, against which the penalty is too weak."
+        ),
+        log_scale=True,
+        group=MetricGroup.CORRECTION,
+    ),
     "ess": MetricText(
         title="Effective sample size",
         meaning=(

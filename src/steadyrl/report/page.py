@@ -10,12 +10,18 @@ from steadyrl.report.curves import (
     PANEL,
     SMALL,
     SMOOTHED_FROM,
+    WIDE,
     curve_notes,
     curve_svg,
     layers_svg,
+    pair_svg,
     smoothing_window,
 )
+from steadyrl.report.episodes import read_episodes
+from steadyrl.report.episodes_section import episodes_section
 from steadyrl.report.figure import PANELS
+from steadyrl.report.memory_record import read_writes
+from steadyrl.report.memory_section import memory_section
 from steadyrl.report.metric_texts import METRIC_TEXTS, MetricGroup, text_for
 from steadyrl.report.run_data import LayerSeries, RunData, Series, Stage, read_run
 from steadyrl.report.samples import read_comparison
@@ -23,6 +29,8 @@ from steadyrl.report.samples_section import samples_section
 from steadyrl.report.style import STYLE
 from steadyrl.report.verdict import Verdict, verdict
 from steadyrl.report.wording import inside_sentence, short_number
+
+EXPERIENCED = "reward_after_reflection"
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -44,16 +52,19 @@ def _page(run: RunData, folder: RunFolder) -> str:
     cold_start = [stage for stage in run.stages if stage.name == "cold_start"]
     body = [_header(run, verdict(run))]
     for stage in learning:
-        body += [_panels(stage), _curves_by_group(stage)]
+        writes = read_writes(folder, stage.name)
+        body += [_panels(stage), episodes_section(read_episodes(folder, stage.name, writes))]
+        body += [memory_section(writes), _curves_by_group(stage)]
     body += [_cold_start(stage) for stage in cold_start]
     body += [samples_section(stage, read_comparison(folder, stage.name)) for stage in learning]
     body += [_config(run), _manifest(run)]
-    return (
+    page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(run.name)}: run report</title><style>{STYLE}</style></head>\n"
         f"<body>{''.join(body)}</body></html>\n"
     )
+    return page.encode("utf-8", "replace").decode("utf-8")  # half surrogates have no bytes
 
 
 def _header(run: RunData, judged: Verdict) -> str:
@@ -85,7 +96,8 @@ def _panels(stage: Stage) -> str:
     )
     return (
         f"<section><h2>{html.escape(stage.title)}</h2>"
-        f'<p class="lead">{_how_to_read(stage)}</p><div class="panels">{panels}</div></section>'
+        f'<p class="lead">{_how_to_read(stage)}</p><div class="panels">{panels}'
+        f"{_reflecting_panel(stage)}</div></section>"
     )
 
 
@@ -118,6 +130,21 @@ def _panel(stage: Stage, name: str, letter: str) -> str:
         f'<figure class="{text.group.name.lower()}"><div class="title"><div><i>{letter}</i>'
         f"{html.escape(text.title)}</div><span>{values}</span></div>{drawing}"
         f"{_notes(series, text.log_scale)}</figure>"
+    )
+
+
+def _reflecting_panel(stage: Stage) -> str:
+    """Reward before and after reflection on common axes; nothing where nobody reflects."""
+    pair = {"First attempts": "reward", "Last attempts, after reflection": EXPERIENCED}
+    found = {title: s for title, name in pair.items() if (s := stage.series(name)) is not None}
+    if len(found) < len(pair):
+        return ""
+    keys = zip(found.items(), ("one", "other"), strict=True)
+    legend = " ".join([f'<b class="{key}">{t}</b> {_in_short(s)}' for (t, s), key in keys])
+    return (
+        '<figure class="experience wide"><div class="title"><div><i>e</i>Training reward before '
+        f'and after reflection</div><span class="legend">{legend}</span></div>'
+        f"{pair_svg(found, size=WIDE, key=f'panel/{stage.name}/reflecting')}</figure>"
     )
 
 

@@ -2,13 +2,12 @@
 
 import html
 
+from steadyrl.report.html_text import mark, shortened
 from steadyrl.report.run_data import Stage
 from steadyrl.report.samples import Comparison, Pair, Sample
 from steadyrl.report.wording import count, short_number
 
 TASKS_SHOWN = 8
-CHARACTERS_SHOWN = 4000
-"""Of one text; of a longer one the middle is left out."""
 
 
 def samples_section(stage: Stage, comparison: Comparison | None) -> str:
@@ -46,13 +45,13 @@ def _task(pair: Pair, comparison: Comparison) -> str:
         answers += _answer(after, f"After, step {comparison.after_step}")
     return (
         f'<article class="task"><h3>{html.escape(before.task_id)}</h3>'
-        f'<pre class="prompt">{_shortened(before.prompt)}</pre>'
+        f'<pre class="prompt">{shortened(before.prompt)}</pre>'
         f'<div class="answers">{answers}</div></article>'
     )
 
 
 def _answer(sample: Sample, when: str) -> str:
-    kind, mark = _mark(sample.reward)
+    kind, verdict = mark(sample.reward)
     facts = [f"reward {short_number(sample.reward)}"]
     if sample.response_tokens is not None:
         facts.append(count(sample.response_tokens, "token"))
@@ -60,26 +59,9 @@ def _answer(sample: Sample, when: str) -> str:
         facts.append(f"finish: {sample.finish_reason}")
     if sample.truncation_reason:
         facts.append(f"cut short: {sample.truncation_reason}")
-    feedback = f'<p class="note">{_shortened(sample.feedback)}</p>' if sample.feedback else ""
+    feedback = f'<p class="note">{shortened(sample.feedback)}</p>' if sample.feedback else ""
     return (
         f'<div class="answer {kind}"><header><b>{html.escape(when)}</b> '
-        f'<b class="mark">{mark}</b><br>{html.escape(" · ".join(facts))}</header>'
-        f"<pre>{_shortened(sample.response)}</pre>{feedback}</div>"
+        f'<b class="mark">{verdict}</b><br>{html.escape(" · ".join(facts))}</header>'
+        f"<pre>{shortened(sample.response)}</pre>{feedback}</div>"
     )
-
-
-def _mark(reward: float) -> tuple[str, str]:
-    """The style and the words for a reward: 1 is right, 0 is wrong, in between is partly right."""
-    if reward >= 1:
-        return "right", "✓ right"
-    return ("partly", "◐ partly right") if reward > 0 else ("wrong", "✗ wrong")
-
-
-def _shortened(text: str) -> str:
-    """`text` escaped, its middle left out where it is long."""
-    left_out = len(text) - CHARACTERS_SHOWN
-    if left_out <= 0:
-        return html.escape(text)
-    half = CHARACTERS_SHOWN // 2
-    gap = f"\n\n[… {left_out:,} characters left out …]\n\n"
-    return html.escape(text[:half] + gap + text[-half:])

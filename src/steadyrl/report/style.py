@@ -6,7 +6,7 @@ STYLE = """
   --paper: #fcfbf8; --ink: #1e2126; --text: #62666e; --rule: #dcd8ce; --grid: #e8e5dc;
   --well: #f4f2ec; --good: #23713c; --bad: #ad2f26; --warning: #ad2f26;
   --blue: #24588f; --teal: #1d746b; --rust: #b04a2f; --plum: #75457c; --slate: #4b5d73;
-  --line: var(--blue);
+  --line: var(--blue); --other: var(--rust);
   --serif: Charter, "Bitstream Charter", "Iowan Old Style", "Source Serif 4", Georgia,
     "Liberation Serif", serif;
   --sans: "Helvetica Neue", Helvetica, Inter, "Liberation Sans", Arial, system-ui, sans-serif;
@@ -74,6 +74,31 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.
 .wrong b.mark { color: var(--bad); }
 .answer pre { max-height: 24em; overflow: auto; }
 .answer .note { margin-top: 10px; border-top: 1px solid var(--rule); padding-top: 8px; }
+.wide { grid-column: 1 / -1; }
+.title .legend { white-space: normal; text-align: right; }
+.legend b { font-weight: 600; color: var(--line); margin-left: 14px; }
+.legend b.other { color: var(--other); }
+.episode { padding: 14px 0; } .episode + .episode { border-top: 0; }
+.episode summary span, .folded summary { font-weight: 400; color: var(--text); }
+.episode summary span { margin-left: 8px; overflow-wrap: anywhere; }
+.stage { display: grid; grid-template-columns: 150px minmax(0, 1fr); gap: 8px 24px;
+  border-top: 1px solid var(--grid); padding: 14px 0; margin-top: 12px; }
+.stage + .stage { margin-top: 0; }
+.stage h4 { font: 600 14.5px/1.5 var(--sans); margin: 0; }
+.stage p { font: 14px/1.5 var(--sans); color: var(--text); margin: 0; }
+.stage .mark { font: 600 13px/1.5 var(--sans); color: var(--text); }
+.episode pre { tab-size: 4; background: none; padding: 0; margin: 0; max-height: 32em;
+  overflow: auto; }
+.turns { max-height: 46em; overflow: auto; margin-bottom: 10px; }
+.turn { border-left: 3px solid var(--rule); padding: 2px 0 2px 14px; margin-bottom: 10px; }
+.turn.model { border-color: var(--ink); }
+.role { display: block; font: 600 12px/1.6 var(--sans); color: var(--text);
+  overflow-wrap: anywhere; }
+.told { background: var(--well); padding: 8px 14px 10px; margin-bottom: 10px; }
+details .told pre, .told pre { background: none; padding: 0; margin: 0; max-height: 24em;
+  overflow: auto; tab-size: 4; }
+.folded { border: 0; padding: 0 0 10px; } .folded summary { font-size: 13px; }
+.folded pre { background: var(--well); padding: 8px 14px; }
 details { border-top: 1px solid var(--rule); border-bottom: 1px solid var(--rule);
   padding: 12px 0; }
 summary { cursor: pointer; font: 600 14.5px/1.5 var(--sans); }
@@ -85,8 +110,10 @@ dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 @media (max-width: 720px) {
   body { padding: 36px 18px 64px; font-size: 16px; }
   h1 { font-size: 30px; } h2 { font-size: 23px; margin-top: 52px; } .verdict { font-size: 18px; }
-  .panels, .answers, .curves { grid-template-columns: minmax(0, 1fr); } .panels { gap: 28px; }
+  .panels, .answers, .curves, .stage { grid-template-columns: minmax(0, 1fr); }
+  .panels { gap: 28px; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 10px; }
 }
-@media print { body { max-width: none; padding: 0; } .task, figure { break-inside: avoid; } }
+@media print { body { max-width: none; padding: 0; } .task, figure { break-inside: avoid; }
+  .turns, .episode pre { max-height: none; } }
 """

@@ -16,6 +16,7 @@ class Ink(StrEnum):
     GRID = "#010204"
     LINE = "#010205"
     WARNING = "#010206"
+    OTHER = "#010207"
 
 
 def inline_svg(figure: Figure, key: str, label: str) -> str:
