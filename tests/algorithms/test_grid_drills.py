@@ -8,6 +8,7 @@ from tests.rollout.fakes import ScriptedEngine
 from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings, completed
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.policies.tokenizers import character_tokenizer
@@ -64,6 +65,55 @@ def test_reflections_write_what_feedback_and_memory_tell() -> None:
     assert 15 < remembered < 45
 
 
+def test_retries_follow_a_plan_that_failed_and_win() -> None:
+    drills = drills_of(first_attempts=0.0, reflections=0.0, retries=1.0)
+    world = FrozenLake(LAKE)
+    conversations = 0
+    for index in range(60):
+        task = world.task(Split.TRAIN, index)
+        prompt, answer = drills.drill(index, np.random.default_rng(index))
+        (board,) = task.prompt
+        if len(prompt) == 3:
+            asked, said, again = prompt
+            assert asked == board
+            feedback, _, repeated = again.content.partition("\n")
+            assert repeated == board.content
+            plan = said.content
+            conversations += 1
+        else:
+            record, asked = prompt
+            assert asked == board
+            plan, feedback, reward = record.content.split("\n")
+            assert float(reward) == 0
+        outcome = world.start(task).respond(plan)
+        assert (outcome.reward, outcome.feedback) == (0.0, feedback)
+        assert world.start(task).respond(answer).reward == 1.0
+    assert 15 < conversations < 45
+
+
+def test_plain_drills_name_directions_by_their_arrows() -> None:
+    drills = drills_of(first_attempts=0.0, reflections=0.0, plain=1.0)
+    world = FrozenLake(LAKE)
+    for index in range(40):
+        task = world.task(Split.TRAIN, index)
+        prompt, plan = drills.drill(index, np.random.default_rng(index))
+        assert prompt[0].content.split()[-4:] == ["<<", "vv", ">>", "^^"]
+        assert prompt[1:] == task.prompt
+        words = "".join([task.payload.meaning.word(Move("<v>^".index(sign))).key for sign in plan])
+        assert world.start(task).respond(words).reward == 1.0
+
+
+def test_rulebooks_hold_the_pairs_that_games_differ_in() -> None:
+    actions_alone = FrozenLakeSettings(
+        **(LAKE.model_dump() | {"symbols": Choice.PAPER, "meaning": 9})
+    )
+    drills = drills_of(environment=actions_alone)
+    task = FrozenLake(actions_alone).task(Split.TRAIN, 0)
+    whole = FrozenLake(actions_alone).rulebook(task)
+    assert whole == f"@A GB HC FD {drills.rulebook(task)}"
+    assert drills_of().rulebook(task) == whole
+
+
 def test_pairs_are_hidden_at_their_rate() -> None:
     drills = drills_of(first_attempts=0.0, reflections=0.0, hidden_pairs=0.25)
     rulebooks = [
@@ -103,6 +153,11 @@ def test_a_memory_completes_a_rulebook() -> None:
     [
         ({"environment": FrozenLakeSettings()}, "rendering is 'paper': drills are written in"),
         ({"first_attempts": 0.8, "reflections": 0.3}, "together more than 1. Lower one"),
+        ({"retries": 0.9}, "retries 0.9 and plain 0.0: together more than 1. Lower one"),
+        (
+            {"environment": FrozenLakeSettings(rendering="compact")},
+            "neither symbols nor actions that are permuted: .* Set one of them to 'permuted'",
+        ),
     ],
 )
 def test_what_cannot_be_drilled_is_refused(changes: dict[str, object], message: str) -> None:

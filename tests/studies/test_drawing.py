@@ -1,9 +1,13 @@
 """What the bands of a figure show."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from steadyrl.studies.drawing import Course, without_seeds
+from steadyrl.studies.drawing import Course, draw, without_seeds
+from tests.studies.made_up import record, study_of
 
 
 def courses(**values: list[list[float]]) -> dict[str, list[Course]]:
@@ -26,6 +30,22 @@ def test_what_differs_between_seeds_within_a_condition_stays() -> None:
     shown = without_seeds(courses(A=[[0.3], [0.5]], B=[[0.3], [0.3]]))
     # Seed means .3 and .4, mean of all .35: A is .3 - .3 + .35 and .5 - .4 + .35.
     assert [run.tolist() for run in shown["A"]] == [pytest.approx([0.35]), pytest.approx([0.45])]
+
+
+def test_a_condition_without_the_metric_leaves_the_others_comparable() -> None:
+    shown = without_seeds(courses(A=[[0.3], [0.7]], B=[[0.2], [0.6]], C=[]))
+    assert [run.tolist() for run in shown["A"]] == [pytest.approx([0.5]), pytest.approx([0.5])]
+    assert shown["C"] == []
+
+
+def test_a_figure_shows_the_panels_of_its_study(tmp_path: Path) -> None:
+    panels = ("score", "reward", "reward_after_reflection", "reward_reflected")
+    study = replace(study_of([]), panels=panels)
+    reflecting, plain = record([0.2] * 20), record([0.1] * 20)
+    reflecting.curves["reward_after_reflection"] = [0.6] * 20
+    reflecting.curves["reward_reflected"] = [0.5, None, *[0.6] * 18]
+    path = draw(study, {"A": {0: reflecting}, "B": {0: plain}}, tmp_path / "figure.svg")
+    assert path.stat().st_size > 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What a run came to, on runs small enough for paper."""
 
+import numpy as np
 import pytest
 
 from steadyrl.studies.claims import SMALLEST_DIFFERENCE
@@ -12,6 +13,9 @@ from steadyrl.studies.measures import (
     first_score,
     kept,
     log10_mismatch,
+    mean_score,
+    retry_lift,
+    retry_reward,
 )
 from tests.studies.made_up import record
 
@@ -48,6 +52,23 @@ def test_mismatch_is_averaged_in_decades() -> None:
     run = record([0.5] * 2)
     run.curves["mismatch_kl_k3"][:] = [1e-2, 1e-4]
     assert log10_mismatch(run) == pytest.approx(-3)
+
+
+def test_the_mean_score_is_that_of_the_course() -> None:
+    # Trapezoids: (0.2 + 0.6) / 2 over 40 of 160 steps, then (0.6 + 0.8) / 2 over 120.
+    run = record([0.5] * 20, scores=[(0, 0.2), (40, 0.6), (160, 0.8)])
+    assert mean_score(run) == pytest.approx(0.4 * 0.25 + 0.7 * 0.75)
+
+
+def test_second_attempts_are_measured_in_the_first_tenth() -> None:
+    run = record([0.1, 0.3] + [0.9] * 18)
+    run.curves["reward_reflected"] = [0.5, None, *[1.0] * 18]
+    assert retry_reward(run) == pytest.approx(0.5)  # the second bin had none
+    assert retry_lift(run) == pytest.approx(0.3)  # first attempts earned (0.1 + 0.3) / 2
+
+
+def test_a_run_without_second_attempts_has_no_measure_of_them() -> None:
+    assert np.isnan(retry_reward(record([0.5] * 20)))
 
 
 def test_every_measure_has_a_smallest_difference_that_matters() -> None:

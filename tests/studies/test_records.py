@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from steadyrl.algorithms.memory_settings import NoMemory
 from steadyrl.algorithms.objective_settings import CISPO, GRPO
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.studies.records import digest_of, read_record, record_of, write_record
@@ -54,6 +57,33 @@ def test_curves_are_means_over_bins_of_gradient_steps(tmp_path: Path) -> None:
     assert kept.seconds == 3.0
     assert kept.curve("entropy").size == 0
     assert kept.bin_centres(2).tolist() == [4.0, 12.0]
+
+
+def test_bins_are_of_the_steps_that_have_the_metric(tmp_path: Path) -> None:
+    # Bins of 4 steps: 0.2 and 0.4 in the first, nothing in the second, 0.9 in the last.
+    folder = RunFolder(tmp_path)
+    folder.manifest.write_text(json.dumps({"commit": "abc", "machine": "m"}))
+    values = {1: 0.2, 4: 0.4, 9: 0.9}
+    for step in range(1, 10):
+        row = {"stage": "rl", "step": step, "reward": 0.5, "seconds": 0.5}
+        folder.append_metrics(row | ({"reward_reflected": values[step]} if step in values else {}))
+    kept = record_of(folder, tiny_run(), "d")
+    assert kept.curves["reward_reflected"] == [0.3, None, 0.9]
+    assert np.isnan(kept.curve("reward_reflected")[1])
+
+
+def test_every_setting_of_experiential_rl_has_a_part_in_the_name() -> None:
+    config = changed(tiny_run(), policy_gradient=PolicyGradientSettings())
+    with_erl = [
+        changed(config, erl=erl)
+        for erl in (None, {}, {"gate": False}, {"memory": NoMemory()}, {"group_size": 8})
+    ]
+    assert len({digest_of(run) for run in with_erl}) == 5
+
+
+def test_a_default_of_experiential_rl_is_no_part_of_the_name() -> None:
+    config = changed(tiny_run(), policy_gradient=PolicyGradientSettings())
+    assert digest_of(changed(config, erl={"gate": True})) == digest_of(changed(config, erl={}))
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:

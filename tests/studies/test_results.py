@@ -1,6 +1,7 @@
 """From finished runs to verdicts, figures and tables."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,18 @@ def test_the_page_of_a_study_shows_means_and_verdicts() -> None:
     assert "| A | 3 | 0.700 ± 0.200 |" in page
     line = "| made-up | A beats B | here | **holds** | `best_score`: A > B: +0.103 (+0.089 to "
     assert line in page
+
+
+def test_a_study_shows_its_own_measures_and_what_they_mean() -> None:
+    study = replace(study_of([]), measures=("final_score", "retry_reward", "seconds"))
+    reflecting = record([0.5] * 20)
+    reflecting.curves["reward_reflected"] = [0.75] * 20
+    page = study_page(as_json(study, {"A": {0: reflecting}, "B": {0: record([0.5] * 20)}}, []))
+    assert "| condition | seeds | `final_score` | `retry_reward` | `seconds` |" in page
+    assert "| A | 1 | 0.500 | 0.750 | 1.000 |" in page
+    assert "| B | 1 | 0.500 | none | 1.000 |" in page
+    assert "`retry_reward` is that of second attempts" in page
+    assert "`kept`" not in page
 
 
 def test_the_page_of_all_claims_is_written_between_its_marks(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ EVERY_STUDY = pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
 def test_claims_speak_of_measures_that_exist(make: Callable[[Numerics], Study]) -> None:
     study = make(Numerics.FP8)
     assert study.claims or study.name == "learning-rate-fp8"
-    assert {c.measure for claim in study.claims for c in claim.comparisons} <= MEASURES.keys()
+    assert {c.measure for claim in study.claims for c in claim.comparisons} <= set(study.measures)
+    assert set(study.measures) <= MEASURES.keys()
 
 
 @EVERY_STUDY
@@ -33,9 +34,9 @@ def test_conditions_differ_and_take_equally_many_gradient_steps(
     study = make(Numerics.INT4)
     runs = [condition.run(seed) for condition in study.conditions for seed in study.seeds]
     assert len({digest_of(run) for run in runs}) == len(runs)
-    assert len({run.steps * run.policy_gradient.mini_batches for run in runs}) == 1
+    assert len({run.steps * run.gradient_steps for run in runs}) == 1
     assert all(run.engine.numerics is Numerics.INT4 for run in runs)
-    assert all(BIN % run.policy_gradient.mini_batches == 0 for run in runs)
+    assert all(BIN % run.gradient_steps == 0 for run in runs)
     assert all(run.routing_replay != "auto" for run in runs)
 
 
@@ -101,6 +102,12 @@ def test_figure5_goes_on_for_twice_as_long() -> None:
 def test_more_seeds_are_the_next_ones() -> None:
     assert study_of([]).with_seeds(5).seeds == (0, 1, 2, 3, 4)
     assert STUDIES["learning-rate"](Numerics.FP8).with_seeds(4).seeds == (100, 101, 102, 103)
+
+
+def test_a_claim_about_what_is_not_measured_is_refused() -> None:
+    claim = Claim(text="", source="", comparisons=(greater("seconds", "A", "B"),))
+    with pytest.raises(AssertionError, match=r"claims something about \{'seconds'\}, unmeasured"):
+        study_of([claim])
 
 
 def test_a_claim_about_nobody_is_refused() -> None:

@@ -1,21 +1,32 @@
-"""A cold start in the three skills that an episode of Experiential RL needs, on grid games.
+"""A cold start in the skills that an episode of Experiential RL needs, on grid games.
 
     first attempt     board                                      -> a plan
     reflection        memory; board, plan, feedback, reward      -> the rulebook, where it is known
     second attempt    rulebook; board                            -> a plan that follows it
+    retry             plan, feedback; board                      -> a plan that heeds the feedback
+
+Retries are what the controls do: they read the record of a failed attempt as it is, in the place of
+the rulebook (no reflection) or as a conversation that goes on (`erl_control.SecondChance`).
 
 Every drill has a meaning of symbols and actions of its own, so that a model learns to use rulebooks
 and to write them, and knows none. What a board alone does not tell, the first attempt guesses.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
-from steadyrl.algorithms.reflection_prompts import Account, ReflectionStyle, reflection_prompt
+from steadyrl.algorithms.reflection_prompts import (
+    Account,
+    ReflectionStyle,
+    reflection_prompt,
+    task_with_record,
+)
 from steadyrl.algorithms.supervised import demonstrated, maximum_likelihood
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
@@ -51,7 +62,15 @@ class GridDrillSettings(Settings):
     """Share of drills that are first attempts."""
 
     reflections: float = Field(0.3, ge=0, le=1)
-    """Share of drills that are reflections. The rest are second attempts."""
+    """Share of drills that are reflections."""
+
+    retries: float = Field(0.0, ge=0, le=1)
+    """Share of drills that are retries."""
+
+    plain: float = Field(0.0, ge=0, le=1)
+    """Share of drills whose rulebook names each direction by its own arrow, and whose plan is in
+    arrows: what can be learned of boards before rulebooks can be read. The rest are second
+    attempts."""
 
     hidden_pairs: float = Field(0.25, ge=0, lt=1)
     """Probability that a rulebook, or a memory, does not know a pair."""
@@ -63,10 +82,16 @@ class GridDrillSettings(Settings):
                 f"environment.rendering is {self.environment.rendering!r}: drills are written in "
                 "the compact rendering. Set it to 'compact'."
             )
-        if self.first_attempts + self.reflections > 1:
+        if Choice.PERMUTED not in (self.environment.symbols, self.environment.actions):
             raise ValueError(
-                f"first_attempts is {self.first_attempts} and reflections {self.reflections}: "
-                "together more than 1. Lower one of them."
+                "environment has neither symbols nor actions that are permuted: there would be "
+                "nothing to find out. Set one of them to 'permuted'."
+            )
+        if self.first_attempts + self.reflections + self.retries + self.plain > 1:
+            raise ValueError(
+                f"first_attempts is {self.first_attempts}, reflections {self.reflections}, "
+                f"retries {self.retries} and plain {self.plain}: together more than 1. Lower one "
+                "of them."
             )
         return self
 
@@ -90,6 +115,9 @@ class GridDrills:
             if isinstance(settings.environment, FrozenLakeSettings)
             else Sokoban(settings.environment)
         )
+        self._conversation = SecondChance(
+            self._environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
+        )
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._seed = seed
@@ -111,13 +139,44 @@ class GridDrills:
     def drill(self, index: int, generator: np.random.Generator) -> Drill:
         """The drill on training game number `index`."""
         task = self._environment.task(Split.TRAIN, index)
-        kind = generator.random()
-        if kind < self._settings.first_attempts:
-            return task.prompt, self._solution(task)
-        if kind < self._settings.first_attempts + self._settings.reflections:
-            return self._reflection(task, generator)
-        rulebook = self._partly_known(self._environment.rulebook(task), generator)
+        settings = self._settings
+        shares = (settings.first_attempts, settings.reflections, settings.retries, settings.plain)
+        kind = int(np.searchsorted(np.cumsum(shares), generator.random(), side="right"))
+        drills = (self._first_attempt, self._reflection, self._retry, self._plain, self._second)
+        return drills[kind](task, generator)
+
+    def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Drill:
+        return task.prompt, self._solution(task)
+
+    def _second(self, task: Task, generator: np.random.Generator) -> Drill:
+        rulebook = self._partly_known(self.rulebook(task), generator)
         return self._environment.guided(task, rulebook).prompt, self._solution(task)
+
+    def _plain(self, task: Task, _generator: np.random.Generator) -> Drill:
+        """The words of actions are their arrows, in the rulebook and in the plan."""
+        meaning = task.payload.meaning
+        arrow_of = {meaning.word(move).key: move.arrow for move in Move}
+        named = [
+            pair if pair[0] not in arrow_of.values() else 2 * pair[0]
+            for pair in self.rulebook(task).split()
+        ]
+        plan = "".join([arrow_of[key] for key in self._solution(task)])
+        return self._environment.guided(task, " ".join(named)).prompt, plan
+
+    def rulebook(self, task: Task) -> str:
+        """What the drills call the rulebook of `task`: the pairs that differ between games."""
+        return self._hidden(self._environment.rulebook(task))
+
+    def _hidden(self, rulebook: str) -> str:
+        """Its pairs of symbols if these are permuted, and of actions if those are."""
+        environment = self._settings.environment
+        arrows = {move.arrow for move in Move}
+        return " ".join(
+            pair
+            for pair in rulebook.split()
+            if (environment.actions if pair[0] in arrows else environment.symbols)
+            is Choice.PERMUTED
+        )
 
     def _solution(self, task: Task) -> str:
         (plan,) = self._environment.solution(task)
@@ -125,21 +184,39 @@ class GridDrills:
 
     def _reflection(self, task: Task, generator: np.random.Generator) -> Drill:
         """A random plan is played; the rulebook is what its feedback and the memory tell."""
+        memory = ""
+        if generator.random() < 0.5:
+            memory = self._partly_known(self.rulebook(task), generator)
+        account = replace(self._attempt(task, generator), memory=memory)
+        seen = revealed_rulebook(task.payload.meaning.legend, account.feedback)
+        rulebook = completed(self._hidden(seen), memory)
+        return reflection_prompt(account, ReflectionStyle.COMPACT), rulebook
+
+    def _retry(self, task: Task, generator: np.random.Generator) -> Drill:
+        """A random plan fails; its record stands before the board, or the conversation goes on."""
+        account = self._attempt(task, generator)
+        while account.reward == 1:
+            account = self._attempt(task, generator)
+        if generator.random() < 0.5:
+            prompt = task_with_record(task, account, ReflectionStyle.COMPACT).prompt
+        else:
+            said = Message(role="assistant", content=account.attempt)
+            again = self._conversation.start(task).respond(account.attempt).observation
+            prompt = (*task.prompt, said, *again)
+        return prompt, self._solution(task)
+
+    def _attempt(self, task: Task, generator: np.random.Generator) -> Account:
+        """What comes of a random plan."""
         length = int(generator.integers(1, task.payload.moves + 1))
         plan = "".join(generator.choice([move.key for move in Move], size=length))
         outcome = self._environment.start(task).respond(plan)
-        memory = ""
-        if generator.random() < 0.5:
-            memory = self._partly_known(self._environment.rulebook(task), generator)
-        account = Account(
+        return Account(
             task="\n".join(message.content for message in task.prompt),
             attempt=plan,
             feedback=outcome.feedback,
             reward=outcome.reward,
-            memory=memory,
+            memory="",
         )
-        seen = revealed_rulebook(task.payload.meaning.legend, outcome.feedback)
-        return reflection_prompt(account, ReflectionStyle.COMPACT), completed(seen, memory)
 
     def _partly_known(self, rulebook: str, generator: np.random.Generator) -> str:
         pairs = rulebook.split()

@@ -1,4 +1,4 @@
-"""The figure of a study: four panels as in arXiv:2512.01374, a line for each condition."""
+"""The figure of a study: four panels, a line for each condition."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +11,20 @@ from steadyrl.report.figure import four_panels, save
 from steadyrl.studies.records import RunRecord
 from steadyrl.studies.study import Study
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333")
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#333333",
+    "#999999",
+)
 """Told apart by the colour-blind as well (Okabe and Ito)."""
 
 SMOOTHED_OVER = 5
-"""Bins in the running mean of a curve."""
+"""Bins in the running mean of a curve, fewer where that is more than a tenth of it."""
 
 LOGARITHMIC = "mismatch_kl_k3"
 """The metric that is averaged and drawn by its logarithm."""
@@ -23,8 +32,8 @@ LOGARITHMIC = "mismatch_kl_k3"
 SMALLEST = 1e-12
 
 
-Course = tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]
-"""(gradient steps, values)."""
+Course = tuple[Float[np.ndarray, " _S"], Float[np.ndarray, " _S"]]
+"""(gradient steps, values), equally many."""
 
 
 def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) -> Path:
@@ -35,16 +44,22 @@ def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) 
     conditions have the same seeds and none ended early.
     """
     rows = -(-len(study.conditions) // 3)
-    figure, panels = four_panels("gradient steps", height=5.6 + 0.25 * rows)
+    height = 5.6 + 0.25 * rows
+    figure, panels = four_panels("gradient steps", height, study.panels)
     seeds = max((len(of_condition) for of_condition in runs.values()), default=0)
     title = f"{study.title}: mean of {seeds} seeds, range without what a seed's runs share"
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    panels[LOGARITHMIC].set_yscale("log")
     for name, axes in panels.items():
         courses = {
-            condition.name: [_course(record, name) for record in runs[condition.name].values()]
+            condition.name: [
+                _course(record, name)
+                for record in runs[condition.name].values()
+                if name == "score" or name in record.curves
+            ]
             for condition in study.conditions
         }
+        if name == LOGARITHMIC:
+            axes.set_yscale("log")
         _draw_panel(axes, courses, logarithmic=name == LOGARITHMIC)
     handles, labels = panels["score"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
@@ -87,19 +102,23 @@ def without_seeds(
 ) -> dict[str, list[Float[np.ndarray, " _S"]]]:
     """The values of each run, less its seed's mean over conditions, plus the mean of all.
 
-    As they are where conditions have different seeds or runs of different length.
+    As they are where conditions have different seeds or runs of different length. A condition
+    without runs is left out of it.
     """
     values = {name: [values for _, values in runs] for name, runs in courses.items()}
-    lengths = {len(course) for runs in values.values() for course in runs}
-    counts = {len(runs) for runs in values.values()}
+    drawn = {name: runs for name, runs in values.items() if runs}
+    lengths = {len(course) for runs in drawn.values() for course in runs}
+    counts = {len(runs) for runs in drawn.values()}
     if len(lengths) != 1 or len(counts) != 1:
         return values
-    table = np.array(list(values.values()))
+    table = np.array(list(drawn.values()))
     centred = table - table.mean(axis=0) + table.mean(axis=(0, 1))
-    return {name: list(runs) for name, runs in zip(values, centred, strict=True)}
+    return values | {name: list(runs) for name, runs in zip(drawn, centred, strict=True)}
 
 
 def _smooth(values: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
-    """Mean of each value and its neighbours, fewer of them at the ends."""
-    half = SMOOTHED_OVER // 2
-    return np.array([values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))])
+    """Mean of each value and its neighbours, fewer of them at the ends; nan stays nan."""
+    half = min(SMOOTHED_OVER, max(1, len(values) // 10)) // 2
+    near = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    means = np.array([np.nanmean(taken) if np.isfinite(taken).any() else np.nan for taken in near])
+    return np.where(np.isnan(values), np.nan, means)

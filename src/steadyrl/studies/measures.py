@@ -51,6 +51,32 @@ def final_score(record: RunRecord) -> float:
     return record.scores[-1][1] if record.failure is None else 0.0
 
 
+def mean_score(record: RunRecord) -> float:
+    """The held-out score averaged over the run: high for what is learned soon."""
+    steps, scores = np.array(record.scores).T
+    return float(np.trapezoid(scores, steps) / (steps[-1] - steps[0]))
+
+
+def retry_reward(record: RunRecord) -> float:
+    """The mean reward of second attempts in the first tenth of the run; nan without them."""
+    early = record.curve("reward_reflected")[: tenth(record)]
+    return float(np.nanmean(early)) if np.isfinite(early).any() else float("nan")
+
+
+def retry_lift(record: RunRecord) -> float:
+    """`retry_reward` less the mean reward of first attempts at the same time.
+
+    Second attempts are made at what was just failed, so that the same attempts over again would
+    give less than 0.
+    """
+    return retry_reward(record) - float(record.curve("reward")[: tenth(record)].mean())
+
+
+def seconds(record: RunRecord) -> float:
+    """The time that the steps of the run took, without evaluations."""
+    return record.seconds
+
+
 def final_entropy(record: RunRecord) -> float:
     """The mean entropy over the last tenth of the run."""
     return float(record.curve("entropy")[-tenth(record) :].mean())
@@ -76,5 +102,9 @@ MEASURES: dict[str, Callable[[RunRecord], float]] = {
         kept,
         final_entropy,
         log10_mismatch,
+        mean_score,
+        retry_reward,
+        retry_lift,
+        seconds,
     )
 }

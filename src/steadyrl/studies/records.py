@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
@@ -29,6 +30,9 @@ CURVES = (
     "gradient_norm",
     "response_length",
     "no_signal_fraction",
+    "reward_reflected",
+    "reward_after_reflection",
+    "reflection_fraction",
 )
 """Metrics whose course is kept, as means over bins of gradient steps."""
 
@@ -58,11 +62,12 @@ class RunRecord:
     scores: list[tuple[int, float]]
     """(gradient steps taken, held-out score)."""
 
-    curves: dict[str, list[float]]
-    """One value a bin. A run that failed has fewer bins."""
+    curves: dict[str, list[float | None]]
+    """One value a bin, None where none of its steps has the metric. A run that failed has fewer
+    bins."""
 
     def curve(self, name: str) -> Float[np.ndarray, " S"]:
-        """The course of a metric; empty where it was not recorded."""
+        """The course of a metric, nan where it has no value; empty where it was not recorded."""
         return np.array(self.curves.get(name, []), dtype=np.float64)
 
     def bin_centres(self, count: int) -> Float[np.ndarray, " S"]:
@@ -78,6 +83,9 @@ def digest_of(config: RunConfig) -> str:
     """
     default = _flat(RunConfig(environment=ArithmeticSettings()).model_dump(mode="json"))
     own = _flat(config.model_dump(mode="json"))
+    if config.erl is not None:
+        default |= _flat({"erl": ExperientialSettings().model_dump(mode="json")})
+        own["erl"] = "set"
     differing = sorted((k, v) for k, v in own.items() if k not in default or default[k] != v)
     return hashlib.sha256(json.dumps(differing).encode()).hexdigest()[:16]
 
@@ -87,7 +95,7 @@ def record_of(
 ) -> RunRecord:
     """What `folder` says about the run that `config` describes."""
     rows = [row for row in folder.read_metrics() if row["stage"] == "rl"]
-    mini_batches = config.policy_gradient.mini_batches
+    mini_batches = config.gradient_steps
     steps = [row for row in rows if "reward" in row]
     manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
     return RunRecord(
@@ -104,9 +112,9 @@ def record_of(
             if "score" in row
         ],
         curves={
-            name: _binned([row[name] for row in steps], BIN // mini_batches)
+            name: _binned([row.get(name) for row in steps], BIN // mini_batches)
             for name in CURVES
-            if all(name in row for row in steps)
+            if any(name in row for row in steps)
         },
     )
 
@@ -132,10 +140,15 @@ def read_record(path: Path) -> RunRecord:
         ) from error
 
 
-def _binned(values: list[float], size: int) -> list[float]:
-    """Means of `size` values in a row; the last may be of fewer."""
-    starts = range(0, len(values), max(1, size))
-    return [float(f"{np.mean(values[i : i + max(1, size)]):.{DIGITS}g}") for i in starts]
+def _binned(values: list[float | None], size: int) -> list[float | None]:
+    """Means of `size` values in a row, without those that are missing; the last may be of fewer."""
+    size = max(1, size)
+    bins = [values[start : start + size] for start in range(0, len(values), size)]
+    return [_mean([value for value in taken if value is not None]) for taken in bins]
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(f"{np.mean(values):.{DIGITS}g}") if values else None
 
 
 def _flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:

@@ -79,7 +79,7 @@ def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, 
                     "seed": seed,
                     "run": record.digest,
                     "failure": record.failure,
-                    **{name: round(of(record), 4) for name, of in MEASURES.items()},
+                    **{name: _measured(name, record) for name in study.measures},
                 }
                 for seed, record in by_seed.items()
             ]
@@ -95,6 +95,12 @@ def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, 
             for judgement in judgements
         ],
     }
+
+
+def _measured(measure: str, record: RunRecord) -> float | None:
+    """None where the run has nothing to measure it on."""
+    value = MEASURES[measure](record)
+    return round(value, 4) if np.isfinite(value) else None
 
 
 def _finding(comparison: Comparison, runs: Runs) -> Finding:

@@ -118,6 +118,7 @@ def cold_start(run: RunConfig) -> RunConfig:
         cold_start=run.cold_start,
         steps=0,
         sampling=run.sampling,
+        learner=run.learner,
         journal=JournalSettings(keep_checkpoints=1, tensorboard=False),
     )
 

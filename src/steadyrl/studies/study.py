@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from steadyrl.report.figure import PANELS
 from steadyrl.run.config import RunConfig, parse
 from steadyrl.studies.claims import Claim
 
@@ -38,10 +39,28 @@ class Study:
     claims: tuple[Claim, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
 
+    measures: tuple[str, ...] = (
+        "best_score",
+        "final_score",
+        "first_score",
+        "best_reward",
+        "final_reward",
+        "kept",
+        "final_entropy",
+        "log10_mismatch",
+    )
+    """What is measured of every run."""
+
+    panels: tuple[str, str, str, str] = PANELS
+    """The metrics that the figure shows."""
+
     def __post_init__(self) -> None:
         names = {condition.name for condition in self.conditions}
         named = {name for claim in self.claims for c in claim.comparisons for name in c.conditions}
         assert named <= names, f"{self.name} claims something about {named - names}"
+        spoken_of = {c.measure for claim in self.claims for c in claim.comparisons}
+        unmeasured = spoken_of - set(self.measures)
+        assert not unmeasured, f"{self.name} claims something about {unmeasured}, unmeasured"
 
     def with_seeds(self, count: int) -> "Study":
         """The study on its first `count` seeds, of which there are as many as one likes."""

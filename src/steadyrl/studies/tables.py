@@ -12,8 +12,27 @@ from steadyrl.records.run_folder import write_atomically
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
-SHOWN = ("best_score", "final_score", "kept", "log10_mismatch", "final_entropy")
-"""Measures that the table of conditions has a column for."""
+SHOWN = (
+    "best_score",
+    "final_score",
+    "mean_score",
+    "retry_reward",
+    "retry_lift",
+    "seconds",
+    "kept",
+    "log10_mismatch",
+    "final_entropy",
+)
+"""Measures that the table of conditions has a column for, where a study measures them."""
+
+NOTES = {
+    "mean_score": "`mean_score` is the held-out score averaged over the run.",
+    "retry_reward": "`retry_reward` is that of second attempts in the first tenth of the run, "
+    "`retry_lift` how far it lies above that of first attempts.",
+    "seconds": "`seconds` is the time of a run's steps, without evaluations.",
+    "kept": "`kept` is the last tenth's reward over the best tenth's.",
+}
+"""What a reader has to know of measures that are shown."""
 
 RELATIONS = {"greater": ">", "not_greater": "not >", "similar": "≈"}
 
@@ -23,12 +42,11 @@ def study_page(content: dict[str, Any]) -> str:
     lines = [
         f"# {content['title']}",
         "",
-        f"![Score, mismatch, reward and entropy]({'figure.svg'})",
+        "![The course of every condition](figure.svg)",
         "",
         *conditions_table(content),
         "",
-        "Mean over seeds, and the standard deviation. `kept` is the last tenth's reward over the "
-        "best tenth's.",
+        " ".join(["Mean over seeds, and the standard deviation.", *_notes(content)]),
         "",
         *([*claims_table([content]), ""] if content["claims"] else []),
         f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}.",
@@ -39,10 +57,11 @@ def study_page(content: dict[str, Any]) -> str:
 
 def conditions_table(content: dict[str, Any]) -> list[str]:
     """Each condition's measures."""
-    head = ["condition", "seeds", *(f"`{name}`" for name in SHOWN)]
+    shown = _shown(content)
+    head = ["condition", "seeds", *(f"`{name}`" for name in shown)]
     lines = [_row(head), _row(["---"] * len(head))]
     for name, runs in content["conditions"].items():
-        cells = [_mean_and_spread([run[measure] for run in runs]) for measure in SHOWN]
+        cells = [_mean_and_spread([run[measure] for run in runs]) for measure in shown]
         lines.append(_row([name, str(len(runs)), *cells]))
     return lines
 
@@ -84,6 +103,16 @@ def update_page(page: Path, results: Path) -> None:
     write_atomically(page, f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
+def _shown(content: dict[str, Any]) -> list[str]:
+    """The measures of a study that have a column; all of them before anything was run."""
+    runs = [run for of_condition in content["conditions"].values() for run in of_condition]
+    return [name for name in SHOWN if not runs or name in runs[0]]
+
+
+def _notes(content: dict[str, Any]) -> list[str]:
+    return [NOTES[name] for name in _shown(content) if name in NOTES]
+
+
 def _difference(comparison: dict[str, Any]) -> str:
     relation = RELATIONS[comparison["relation"]]
     what = f"`{comparison['measure']}`: {comparison['first']} {relation} {comparison['second']}"
@@ -96,11 +125,14 @@ def _difference(comparison: dict[str, Any]) -> str:
     return f"{what}: {comparison['difference']:+.3f} ({interval})"
 
 
-def _mean_and_spread(values: list[float]) -> str:
+def _mean_and_spread(values: list[float | None]) -> str:
     if not values:
         return "not run"
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    spread = f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.3f}{spread}"
 
 
 def _row(cells: Iterable[str]) -> str:
