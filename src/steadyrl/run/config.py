@@ -40,7 +40,7 @@ class EngineSettings(Settings):
 
     overlap: bool = False
     """Sample each rollout in a second process while the policy learns from the one before it. A
-    rollout is then one update older, which the ratio to the engine corrects as it does numerics."""
+    rollout's weights are then one rollout older; the ratio to the engine corrects for that too."""
 
 
 class ColdStart(Settings):

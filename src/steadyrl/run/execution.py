@@ -6,6 +6,7 @@ from pathlib import Path
 
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.records.run_lock import only_writer
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.manifest import as_json, manifest
@@ -32,7 +33,7 @@ def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -
             f"{path} already holds a run. Continue it with --resume {path}, or choose another "
             "--out."
         )
-    with _assembled(config) as assembly:
+    with _assembled(config) as assembly, only_writer(path):
         try:
             write_atomically(folder.manifest, as_json(manifest(config.seed)))
             write_atomically(folder.config, to_yaml(config))
@@ -48,7 +49,7 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
     """Goes on with the run in `path` from its last checkpoint, or from the start without one.
 
     Raises:
-        UserError: there is no run, or its last checkpoint is damaged.
+        UserError: there is no run, another process writes it, or its last checkpoint is damaged.
     """
     folder = RunFolder(path)
     if not folder.config.exists():
@@ -56,9 +57,8 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
             f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
         )
     config = from_yaml(folder.config)
-    checkpoint = latest_checkpoint(folder)
-    with _assembled(config) as assembly:
-        place = Place()
+    with only_writer(path), _assembled(config) as assembly:
+        place, checkpoint = Place(), latest_checkpoint(folder)
         if checkpoint is not None:
             place = load_checkpoint(checkpoint, assembly.learner)
             load_algorithm_state(checkpoint, assembly.stages)
