@@ -10,7 +10,7 @@ from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCau
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
-from steadyrl.policies.numerics import Numerics, round_to_fp8, round_to_int8
+from steadyrl.policies.numerics import Numerics, WeightScaling, round_to_fp8, round_to_int8
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
@@ -322,3 +322,19 @@ def shapes_fed(model: EngineModel) -> list[tuple[int, ...]]:
         lambda _module, args: shapes.append(tuple(args[0].shape))
     )
     return shapes
+
+
+@pytest.mark.parametrize("numerics", [Numerics.FLOAT32, Numerics.FP8])
+def test_what_was_written_can_be_used_under_autograd(numerics: Numerics) -> None:
+    policy = policy_of("qwen3_moe")
+    model = EngineModel(
+        policy, numerics=numerics, weight_scaling=WeightScaling.CHANNEL, record_routing=True
+    )
+    answers = flat(LocalEngine(model, max_running=4).generate(some_requests(), EIGHT))
+    for answer in answers:
+        assert answer.routing is not None
+        parts = (answer.token_ids, answer.logprobs, answer.routing.experts, answer.routing.known)
+        assert not any(part.is_inference() for part in parts)
+        factor = torch.ones((), requires_grad=True)
+        (factor * answer.logprobs).sum().backward()  # keeps the log-probabilities for the gradient
+        assert factor.grad is not None

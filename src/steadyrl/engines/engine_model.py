@@ -53,6 +53,11 @@ class EngineModel:
         return self.model.device
 
     @property
+    def needs_versions(self) -> bool:
+        """Whether the model's tensors must count their changes: rounding looks at the count."""
+        return self._low is not None
+
+    @property
     def max_positions(self) -> int | None:
         """Tokens that a prompt and its answer may have together."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)

@@ -55,10 +55,14 @@ class LocalEngine:
         """Takes over the trainer's weights. No keys or values outlive a `generate`."""
         self._model.load_weights(weights, version)
 
-    @torch.no_grad()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """The completions of each request, in order."""
         self._model.check(requests, sampling)
+        # Leaving inference mode turns gradients on again: no_grad is the inner one.
+        with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
+            return self._generate(requests, sampling)
+
+    def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         waiting = WaitingLine(requests, sampling)
         if not len(waiting):
             return [[] for _ in requests]
@@ -189,6 +193,8 @@ class _Batch:
         if holes:
             self._cache.move(torch.tensor(movers), torch.tensor(holes))
 
+    @torch.inference_mode(False)  # a trainer may use it under autograd
+    @torch.no_grad()
     def _complete(self, rows: list[int], stopped: list[bool]) -> None:
         """Notes what the sequences in `rows` have written."""
         slots = self.slots
