@@ -27,7 +27,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import EngineSettings
-from steadyrl.training.learner import LearnerSettings
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
 from steadyrl.training.measurements import Bounds
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe

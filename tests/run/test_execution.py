@@ -16,7 +16,8 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import EngineSettings, from_yaml, to_yaml
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
-from steadyrl.training.learner import LearnerSettings, NonFiniteError
+from steadyrl.training.learner import NonFiniteError
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Stage
 from tests.run.tiny import tiny_run

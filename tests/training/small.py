@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from steadyrl.algorithms.protocol import LossTerm, Objective
 from steadyrl.engines.engine_model import EngineModel
@@ -17,7 +18,8 @@ from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
-from steadyrl.training.learner import LearnerSettings, LocalLearner
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 TINY_MOE = SmallMoE(
@@ -151,3 +153,34 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
     """The largest element-wise difference, after proof that the names agree."""
     assert a.keys() == b.keys()
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
+
+
+def count_rows(learner: LocalLearner) -> dict[str, int]:
+    """Rows that the trunk runs from now on, with and without gradient."""
+    rows = {"learned": 0, "measured": 0}
+
+    def count(_module: object, _args: object, inputs: dict[str, Tensor]) -> None:
+        rows["learned" if torch.is_grad_enabled() else "measured"] += len(inputs["input_ids"])
+
+    learner.policy.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    return rows
+
+
+def logprobs_of(policy: Policy, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities straight from the model's logits. Padding is on the right."""
+    logits = policy.model(input_ids=tokens).logits.float() / temperature
+    scores = logits[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
+    return torch.nn.functional.pad(scores, (1, 0))
+
+
+def move_weights(learner: LocalLearner) -> None:
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in learner.policy.model.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
+
+
+def tiny_learner_with(weights: dict[str, Tensor]) -> LocalLearner:
+    learner = tiny_learner()
+    learner.policy.model.load_state_dict(weights)
+    return learner

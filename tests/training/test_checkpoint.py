@@ -24,7 +24,8 @@ from steadyrl.training.checkpoint import (
     read_place,
     save_checkpoint,
 )
-from steadyrl.training.learner import LearnerSettings, LocalLearner
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from tests.training.small import (

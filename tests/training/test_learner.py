@@ -10,43 +10,25 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steadyrl.objectives import Aggregation, TokenTerms, minirl, nll
-from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner import LocalLearner, NonFiniteError
 from steadyrl.training.measurements import Bounds, policy_metrics
 from steadyrl.training.optimizer import OptimizerSettings
 from tests.training.small import (
     UNCLIPPED,
+    count_rows,
     largest_difference,
+    logprobs_of,
     made_up_batch,
     sampled_batch,
     step,
     term_on,
     tiny_learner,
+    tiny_learner_with,
     tiny_policy,
     weights_of,
     without_signal,
 )
-
-
-def count_rows(learner: LocalLearner) -> dict[str, int]:
-    """Rows that the trunk runs from now on, with and without gradient."""
-    rows = {"learned": 0, "measured": 0}
-
-    def count(_module: object, _args: object, inputs: dict[str, Tensor]) -> None:
-        rows["learned" if torch.is_grad_enabled() else "measured"] += len(inputs["input_ids"])
-
-    learner.policy.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
-    return rows
-
-
-def logprobs_of(policy: Policy, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-    """Log-probabilities straight from the model's logits. Padding is on the right."""
-    logits = policy.model(input_ids=tokens).logits.float() / temperature
-    scores = logits[:, :-1].log_softmax(-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
-    return torch.nn.functional.pad(scores, (1, 0))
-
 
 # The gradient.
 
@@ -259,181 +241,6 @@ def test_micro_batches_without_rollout_logprobs_are_not_corrected() -> None:
 
     expected = {name: w.grad for name, w in policy.model.named_parameters()}
     assert largest_difference(trusted, expected) < 1e-6
-
-
-# Routing replay.
-
-
-@pytest.mark.parametrize("budget", [24, 16384])
-def test_r3_uses_the_routing_of_the_engine_in_scoring_and_update(budget: int) -> None:
-    learner = tiny_learner(replay=RoutingReplay.R3, micro_batch_tokens=budget)
-    batch = sampled_batch(learner.policy)
-    replayed = learner.policy.score(
-        batch.tokens, batch.attention_mask, batch.loss_mask, replay=batch.rollout_routing
-    ).logprobs.detach()
-    live = logprobs_of(learner.policy, batch.tokens).detach()
-    scored = learner.score(batch)
-    assert scored.old_logprobs is not None
-    measured = learner.update([term_on(scored)], step=0, steps=1).measurements
-
-    assert float((replayed - live)[batch.loss_mask].abs().max()) > 1e-3
-    torch.testing.assert_close(scored.old_logprobs, replayed)
-    assert policy_metrics(measured, Bounds())["routing_disagreement_any_layer"] == 0
-
-
-def test_r3_on_sampled_tokens_without_routing_is_refused() -> None:
-    learner = tiny_learner(replay=RoutingReplay.R3)
-    batch = replace(sampled_batch(learner.policy), rollout_routing=None)
-    with pytest.raises(RuntimeError, match="the engine recorded none"):
-        learner.update([term_on(batch)], step=0, steps=1)
-
-
-def test_without_replay_trainer_and_engine_route_some_tokens_differently() -> None:
-    learner = tiny_learner()
-    batch = sampled_batch(learner.policy)
-    measured = learner.update([term_on(batch)], step=0, steps=1).measurements
-
-    assert policy_metrics(measured, Bounds())["routing_disagreement"] > 0
-
-
-@pytest.mark.parametrize("budget", [24, 16384])
-def test_r2_replays_the_routing_recorded_in_scoring_after_the_weights_have_moved(
-    budget: int,
-) -> None:
-    learner = tiny_learner(replay=RoutingReplay.R2, micro_batch_tokens=budget)
-    batch = sampled_batch(learner.policy)
-    scored = learner.score(batch)
-    assert scored.old_routing is not None
-    feeding = batch.loss_mask[:, 1:]
-    old = scored.old_routing.experts[:, :-1][feeding]
-    move_weights(learner)
-    # Rows are measured longest first, as they are planned.
-    whole = learner.update([term_on(scored)], step=1, steps=2).measurements
-    live = tiny_learner_with(learner.weights()).update([term_on(batch)], step=1, steps=2)
-
-    assert whole.trainer_routing is not None
-    assert live.measurements.trainer_routing is not None
-    assert sorted(whole.trainer_routing.flatten(1).tolist()) == sorted(old.flatten(1).tolist())
-    assert sorted(live.measurements.trainer_routing.flatten(1).tolist()) != sorted(
-        old.flatten(1).tolist()
-    )
-
-
-def tiny_learner_with(weights: dict[str, Tensor]) -> LocalLearner:
-    learner = tiny_learner()
-    learner.policy.model.load_state_dict(weights)
-    return learner
-
-
-def test_r2_changes_nothing_at_unchanged_weights() -> None:
-    replaying, live = tiny_learner(replay=RoutingReplay.R2), tiny_learner()
-    batch = sampled_batch(replaying.policy)
-    gradients = step(replaying, replaying.score(batch)), step(live, live.score(batch))
-
-    assert largest_difference(*gradients) == 0
-
-
-@pytest.mark.parametrize("replay", RoutingReplay)
-def test_rows_that_no_engine_sampled_run_under_every_replay(replay: RoutingReplay) -> None:
-    batch = replace(made_up_batch(), rollout_logprobs=None)
-
-    assert (
-        largest_difference(step(tiny_learner(replay=replay), batch), step(tiny_learner(), batch))
-        == 0
-    )
-
-
-# Rows that stand under another prompt than the one they were sampled under.
-
-
-def reprompted_batch(policy: Policy, seed: int = 0) -> TokenBatch:
-    """`sampled_batch` without the first token of its prompts; no engine saw these rows."""
-    batch = sampled_batch(policy, seed=seed)
-    length = batch.tokens.shape[1]
-    shifted = {
-        name: getattr(batch, name)[:, 1:length]
-        for name in ("tokens", "attention_mask", "loss_mask", "advantages", "rollout_logprobs")
-    }
-    return replace(batch, **shifted, rollout_routing=None, reprompted=True)
-
-
-@pytest.mark.parametrize("replay", RoutingReplay)
-@pytest.mark.parametrize("skip", [True, False])
-def test_reprompted_rows_leave_every_measurement_as_it_was(
-    replay: RoutingReplay, skip: bool
-) -> None:
-    both, alone = (tiny_learner(replay=replay, skip_no_signal=skip) for _ in range(2))
-    batch, other = sampled_batch(both.policy), reprompted_batch(both.policy, seed=1)
-    together = both.update([term_on(batch), term_on(other)], step=0, steps=1)
-    expected = alone.update([term_on(batch)], step=0, steps=1)
-
-    bounds = Bounds(clip_low=0.2, clip_high=0.27, weight_cap=5.0)
-    found = policy_metrics(together.measurements, bounds)
-    assert found == policy_metrics(expected.measurements, bounds)
-    assert {"mismatch_kl_k3", "ess", "entropy", "routing_disagreement"} <= set(found)
-    gradients = both.optimizer.gradients(), alone.optimizer.gradients()
-    assert largest_difference(*gradients) > 1e-4
-
-
-def test_skipped_reprompted_rows_are_not_even_run() -> None:
-    learner = tiny_learner()
-    rows = count_rows(learner)
-    learner.update([term_on(without_signal(reprompted_batch(learner.policy)))], step=0, steps=1)
-
-    assert rows == {"learned": 0, "measured": 0}
-
-
-@pytest.mark.parametrize("replay", [RoutingReplay.R2, RoutingReplay.R3])
-def test_reprompted_rows_replay_the_trainer_s_routes_under_their_own_prompt(
-    replay: RoutingReplay,
-) -> None:
-    learner = tiny_learner(replay=replay, micro_batch_tokens=48)
-    batch = reprompted_batch(learner.policy)
-    live = tiny_policy().score(
-        batch.tokens, batch.attention_mask, batch.loss_mask, record_routing=True
-    )
-    scored = learner.score(batch)
-    assert scored.old_routing is not None
-    assert live.routing is not None
-    real = batch.attention_mask
-    assert torch.equal(scored.old_routing.experts[real], live.routing.experts[real])
-    move_weights(learner)
-    moved = learner.policy.score(
-        batch.tokens, batch.attention_mask, batch.loss_mask, replay=scored.old_routing
-    ).logprobs.detach()
-    unreplayed = logprobs_of(learner.policy, batch.tokens).detach() * batch.loss_mask
-    seen = []
-
-    def noting(terms: TokenTerms) -> Tensor:
-        seen.append(terms.logprobs.detach()[terms.loss_mask])
-        return nll(terms)
-
-    learner.update([term_on(scored, noting)], step=1, steps=2)
-    torch.testing.assert_close(torch.cat(seen).sort().values, moved[batch.loss_mask].sort().values)
-    assert float((moved - unreplayed).abs().max()) > 1e-3
-
-
-@pytest.mark.parametrize("replay", RoutingReplay)
-def test_reprompted_rows_are_routed_live_at_the_old_weights(replay: RoutingReplay) -> None:
-    batch = reprompted_batch(tiny_policy())
-    gradients = step(tiny_learner(replay=replay), batch), step(tiny_learner(), batch)
-
-    assert largest_difference(*gradients) == 0
-
-
-def test_rows_are_scored_at_the_temperature_they_were_drawn_at() -> None:
-    learner, batch = tiny_learner(temperature=2.5), made_up_batch()
-    own = replace(batch, temperature=0.5)
-    expected = logprobs_of(learner.policy, batch.tokens, temperature=0.5).detach()
-
-    torch.testing.assert_close(learner.score(own).old_logprobs, expected * batch.loss_mask)
-
-
-def move_weights(learner: LocalLearner) -> None:
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for weight in learner.policy.model.parameters():
-            weight.add_(0.3 * torch.randn(weight.shape, generator=generator))
 
 
 # bfloat16, clipping, schedule.

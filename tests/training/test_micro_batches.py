@@ -1,60 +1,121 @@
-"""Every row once, within the budget, at the least cost."""
+"""Every row once, within the budget; families stay together where that saves enough."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadyrl.training.micro_batches import plan_micro_batches
-
-LENGTHS = st.lists(st.integers(1, 50), max_size=30)
-
-
-@given(lengths=LENGTHS, budget=st.integers(1, 200))
-def test_every_row_is_in_one_micro_batch(lengths: list[int], budget: int) -> None:
-    plan = plan_micro_batches(torch.tensor(lengths, dtype=torch.long), budget)
-
-    assert sorted(row for rows in plan for row in rows.tolist()) == list(range(len(lengths)))
-
-
-@given(lengths=LENGTHS, budget=st.integers(1, 200))
-def test_a_micro_batch_keeps_the_budget_or_is_one_row(lengths: list[int], budget: int) -> None:
-    for rows in plan_micro_batches(torch.tensor(lengths, dtype=torch.long), budget):
-        padded = len(rows) * max(lengths[row] for row in rows.tolist())
-        assert padded <= budget or len(rows) == 1
+from steadyrl.policies.passes import plan_passes
+from steadyrl.records.errors import UserError
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.training.micro_batches import (
+    LEAST_SAVING,
+    least_saving,
+    plan_micro_batches,
+    saves_enough,
+)
+from tests.training.small import made_up_batch, tiny_policy
 
 
-def cost(lengths: list[int], plan: list[list[int]], pass_cost: int) -> int:
-    return sum(len(rows) * max(lengths[row] for row in rows) + pass_cost for rows in plan)
+def batch_of(prompts: list[int], answers: list[list[int]]) -> TokenBatch:
+    """Groups with prompts and answers of the given lengths; answers differ in their first token."""
+    rows = [
+        (group, [group + 1] * prompt + [50 + number] * length)
+        for group, (prompt, lengths) in enumerate(zip(prompts, answers, strict=True))
+        for number, length in enumerate(lengths)
+    ]
+    longest = max(len(tokens) for _, tokens in rows)
+    attention_mask = torch.arange(longest) < torch.tensor([len(t) for _, t in rows])[:, None]
+    return TokenBatch(
+        tokens=torch.tensor([tokens + [0] * (longest - len(tokens)) for _, tokens in rows]),
+        attention_mask=attention_mask,
+        loss_mask=attention_mask,
+        group_ids=torch.tensor([group for group, _ in rows]),
+        advantages=attention_mask.float(),
+    )
+
+
+def plan(batch: TokenBatch, most_positions: int, saving: float = LEAST_SAVING) -> list[list[int]]:
+    rows = torch.arange(len(batch))
+    micro_batches = plan_micro_batches(
+        batch, rows, most_positions, pass_cost=0, least_saving=saving
+    )
+    return [rows.tolist() for rows in micro_batches]
+
+
+GROUPS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4)
 
 
 @given(
-    lengths=st.lists(st.integers(1, 9), max_size=8),
-    budget=st.integers(1, 30),
-    pass_cost=st.integers(0, 20),
+    answers=GROUPS,
+    prompt=st.integers(1, 12),
+    budget=st.integers(1, 60),
+    saving=st.sampled_from([0.0, 0.25, 1.0]),
 )
-def test_no_cut_of_the_ordered_rows_costs_less(
-    lengths: list[int], budget: int, pass_cost: int
+def test_every_row_is_in_one_micro_batch(
+    answers: list[list[int]], prompt: int, budget: int, saving: float
 ) -> None:
-    plan = plan_micro_batches(torch.tensor(lengths, dtype=torch.long), budget, pass_cost=pass_cost)
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-
-    def cheapest(rows: list[int]) -> int:
-        """By trying every first micro-batch."""
-        if not rows:
-            return 0
-        sizes = [n for n in range(1, len(rows) + 1) if n * lengths[rows[0]] <= budget] or [1]
-        return min(n * lengths[rows[0]] + pass_cost + cheapest(rows[n:]) for n in sizes)
-
-    assert cost(lengths, [rows.tolist() for rows in plan], pass_cost) == cheapest(order)
+    batch = batch_of([prompt] * len(answers), answers)
+    found = [row for rows in plan(batch, budget, saving) for row in rows]
+    assert sorted(found) == list(range(len(batch)))
 
 
-def test_rows_of_like_length_share_a_micro_batch() -> None:
-    # Lengths 9, 9, 2, 1. Cut after the nines: 18 + 2 x 2 = 22 positions, and two passes; in one
-    # pass: 4 x 9 = 36 positions. So two passes pay as long as one costs less than 14.
-    lengths = torch.tensor([2, 9, 1, 9])
+@given(answers=GROUPS, prompt=st.integers(1, 12), budget=st.integers(1, 60))
+def test_a_micro_batch_of_families_keeps_the_budget_or_is_one_row(
+    answers: list[list[int]], prompt: int, budget: int
+) -> None:
+    batch = batch_of([prompt] * len(answers), answers)
+    for rows in plan(batch, budget, 0.0):
+        families = {int(batch.group_ids[row]) for row in rows}
+        own = sum(int(batch.lengths[row]) - prompt for row in rows)
+        assert own + prompt * len(families) <= budget or len(rows) == 1
 
-    def plan(pass_cost: int) -> list[list[int]]:
-        return [r.tolist() for r in plan_micro_batches(lengths, 100, pass_cost=pass_cost)]
 
-    assert plan(13) == [[1, 3], [0, 2]]
-    assert plan(15) == [[1, 3, 0, 2]]
+def test_families_stay_together_where_that_saves_enough() -> None:
+    # Two prompts of 6 tokens with three answers each, of 1, 2 and 3 tokens: 48 positions as they
+    # are. Sharing saves 2 x 2 x 6 = 24, half of them, and a family takes 6 + 6 = 12. With room for
+    # 23 in place of 24, the last row is left over.
+    batch = batch_of([6, 6], [[1, 2, 3], [3, 2, 1]])
+    by_length = [rows.tolist() for rows in plan_passes(batch.lengths, 24)]
+    assert plan(batch, 24, 0.49) == [[0, 1, 2, 3, 4, 5]]
+    assert plan(batch, 23, 0.49) == [[0, 1, 2, 3, 4], [5]]
+    assert plan(batch, 24, 0.51) == by_length
+    assert len(by_length) > 1
+
+
+def test_rows_that_were_not_chosen_take_no_part() -> None:
+    batch = batch_of([6, 6], [[1, 2, 3], [3, 2, 1]])
+    chosen = torch.tensor([1, 2, 5])
+    (rows,) = plan_micro_batches(batch, chosen, 100, pass_cost=0, least_saving=0.0)
+    assert sorted(rows.tolist()) == [1, 2, 5]
+
+
+def test_what_is_saved_is_counted_in_positions() -> None:
+    # 6 of 8 + 9 positions need not be computed: 0.353.
+    batch = batch_of([6], [[2, 3]])
+    assert saves_enough(batch, 0.352)
+    assert not saves_enough(batch, 0.354)
+    assert not saves_enough(batch, 1.0)
+
+
+def test_groups_that_begin_alike_by_chance_are_not_one() -> None:
+    batch = replace(batch_of([6], [[2, 3]]), group_ids=torch.tensor([0, 1]))
+    assert not saves_enough(batch, 0.0)
+
+
+def test_the_setting_says_how_much_must_be_saved() -> None:
+    policy = tiny_policy()
+    assert least_saving("never", policy) == 1.0
+    assert least_saving("auto", policy) == LEAST_SAVING
+    assert least_saving("always", policy) == 0.0
+    policy.enable_activation_checkpointing()
+    assert least_saving("auto", policy) == 1.0
+    with pytest.raises(UserError, match=r"'always', but .* no keys and values\. Set it to 'auto'"):
+        least_saving("always", policy)
+
+
+def test_made_up_rows_that_differ_from_the_start_are_cut_by_length() -> None:
+    batch = made_up_batch()
+    assert plan(batch, 24) == [rows.tolist() for rows in plan_passes(batch.lengths, 24)]

@@ -29,7 +29,8 @@ from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.report.figure import save
-from steadyrl.training.learner import LearnerSettings, LocalLearner
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 FIGURES = Path(__file__).parents[3] / "docs" / "figures"

@@ -14,7 +14,8 @@ from benchmarks.performance.workloads import small_and_large
 from benchmarks.performance.worlds import World
 
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.training.learner import LearnerSettings, LocalLearner
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Stage

@@ -14,10 +14,11 @@ from benchmarks.performance.worlds import World
 from torch import Tensor
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
+from steadyrl.policies.passes import plan_passes
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.learner import LearnerSettings, LocalLearner
-from steadyrl.training.micro_batches import plan_micro_batches
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 ROUNDS = {"W1": 9, "W2": 2}
@@ -144,12 +145,10 @@ class OurUpdate:
 
 
 class BareUpdate:
-    """Steps of the bare loop on the micro-batches that our learner makes of `batch`."""
+    """Steps of the bare loop on passes over rows of like length."""
 
     def __init__(self, world: World, batch: TokenBatch) -> None:
-        plan = plan_micro_batches(
-            batch.lengths, STRICT.micro_batch_tokens, pass_cost=STRICT.pass_cost
-        )
+        plan = plan_passes(batch.lengths, STRICT.micro_batch_tokens, pass_cost=STRICT.pass_cost)
         self._micro_batches = [batch.rows(index) for index in plan]
         self._loop = BareLoop(world.model(), world.learning_rate)
         self._device = world.device

@@ -8,7 +8,6 @@ One `step` of the engine:
 """
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +19,7 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample
 from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
 from steadyrl.engines.slot_cache import SlotCache
+from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing
@@ -39,7 +39,10 @@ class LocalEngine:
     def __init__(self, model: EngineModel, *, max_running: int) -> None:
         self._model = model
         self._max_running = max_running
-        self._masks = AttentionMasks(model)
+        try:
+            self._masks = AttentionMasks(model.model)
+        except UserError as error:
+            raise UserError(f"{error} Use the engine 'reference' for it.") from error
 
     @property
     def policy_version(self) -> int:
@@ -82,7 +85,7 @@ class _Batch:
     def __init__(
         self,
         model: EngineModel,
-        masks: "AttentionMasks",
+        masks: AttentionMasks,
         requests: Sequence[Request],
         sampling: Sampling,
         slots: int,
@@ -127,11 +130,12 @@ class _Batch:
         positions = slots.lengths[rows] - 1
         visible = int(positions.max()) + 1
         fed = slots.tokens[rows].gather(1, positions[:, None])
+        columns = torch.arange(visible, device=positions.device)
         self._cache.begin_step(positions, visible)
         logits, experts = self._forward(
             input_ids=fed,
             position_ids=positions[:, None],
-            attention_mask=self._masks.decode(positions, visible),
+            attention_mask=self._masks.of(positions[:, None], columns[None]),
             past_key_values=self._cache,
         )
         if experts is not None:
@@ -215,47 +219,3 @@ class _Batch:
                 policy_version=self._model.policy_version,
                 routing=routings[number],
             )
-
-
-class AttentionMasks:
-    """Additive masks for sequences of different lengths, in the form the model's family takes.
-
-    Raises:
-        UserError: the family has layers that keep no keys and values, or takes no positions.
-    """
-
-    def __init__(self, model: EngineModel) -> None:
-        config = model.model.config.get_text_config()
-        self._dtype = model.model.dtype
-        kinds = set(getattr(config, "layer_types", None) or ())
-        unknown = kinds - {"full_attention", "sliding_attention"}
-        if unknown:
-            raise UserError(
-                f"{type(model.model).__name__} has layers of type {sorted(unknown)}, which keep no "
-                "keys and values per position. Use the engine 'reference' for it."
-            )
-        if "position_ids" not in signature(model.model.forward).parameters:
-            raise UserError(
-                f"{type(model.model).__name__} takes no position_ids, so sequences of different "
-                "lengths cannot share a batch. Use the engine 'reference' for it."
-            )
-        self._by_kind = "sliding_attention" in kinds
-        # Families that name the kinds of their layers may hold a window that no layer uses.
-        windowed = self._by_kind or not kinds
-        self._window: int | None = getattr(config, "sliding_window", None) if windowed else None
-
-    def decode(self, positions: Int[Tensor, " N"], visible: int) -> Tensor | dict[str, Tensor]:
-        """What a token at each of `positions` may see of the first `visible` columns."""
-        columns = torch.arange(visible, device=positions.device)
-        hidden = columns[None] > positions[:, None]
-        full = self._additive(hidden)
-        if self._window is None:
-            return full
-        sliding = self._additive(hidden | (columns[None] <= positions[:, None] - self._window))
-        if self._by_kind:
-            return {"full_attention": full, "sliding_attention": sliding}
-        return sliding
-
-    def _additive(self, hidden: Tensor) -> Tensor:
-        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=hidden.device)
-        return mask.masked_fill_(hidden, torch.finfo(self._dtype).min)[:, None, None]

@@ -5,16 +5,21 @@ This is the only place where the time axis is shifted: the model's output at `t 
 """
 
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.routing import RoutingHook, is_moe
+from steadyrl.policies.shared_prefixes import SharedPrefixes, shared_lengths
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
 from steadyrl.policies.tokenizers import end_token_ids
+from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
 
@@ -56,6 +61,7 @@ class Policy:
         self.logits_memory = logits_memory
         self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
         self._head_is_plain = _head_is_plain(model)
+        self._recomputes = False
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +75,7 @@ class Policy:
 
     def enable_activation_checkpointing(self) -> None:
         """Recomputes each layer in the backward pass, with the routing of its forward pass."""
+        self._recomputes = True
         options: dict[str, object] = {"use_reentrant": False}
         if self.hook is not None:
             options["context_fn"] = self.hook.checkpoint_contexts
@@ -77,6 +84,30 @@ class Policy:
         enable = enable or self.model.gradient_checkpointing_enable
         enable(options)
         self.model.train()  # Transformers checkpoints in training mode only
+
+    @torch.no_grad()
+    def obstacle_to_sharing(self) -> str | None:
+        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can."""
+        attention = self.model.config.get_text_config()._attn_implementation
+        family = type(self.model).__name__
+        if attention not in ("sdpa", "eager"):
+            return f"Its attention, {attention}, takes no masks of ours."
+        if self._recomputes:
+            return "Activation checkpointing keeps no keys and values."
+        tokens = torch.tensor([[0, 1, 2, 1], [0, 1, 0, 2]], device=self.device)
+        real = torch.ones_like(tokens, dtype=torch.bool)
+        families = torch.zeros(2, dtype=torch.long, device=self.device)
+        try:
+            whole = self.score(tokens, real, real, record_routing=True)
+            shared = self.score(tokens, real, real, replay=whole.routing, families=families)
+        except UserError as error:
+            return str(error)
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+            return f"{family} fails at it: {error}"
+        tolerance = torch.finfo(self.model.dtype).eps ** 0.5
+        if not torch.allclose(whole.logprobs, shared.logprobs, atol=tolerance, rtol=tolerance):
+            return f"{family} computes something else then."
+        return None
 
     def score(
         self,
@@ -87,6 +118,8 @@ class Policy:
         temperature: float = 1.0,
         replay: Routing | None = None,
         record_routing: bool = False,
+        families: Int[Tensor, " B"] | None = None,
+        pass_cost: int = PASS_COST,
     ) -> TokenScores:
         """Log-probability and entropy of each token in `asked`, given what precedes it.
 
@@ -97,6 +130,9 @@ class Policy:
             temperature: Logits are divided by it, as in the engine that sampled the tokens.
             replay: Expert choices to use instead of the model's own.
             record_routing: Whether to return the expert choices used.
+            families: Rows of one number may share what they begin with, which is then computed
+                once. Padding is on the right.
+            pass_cost: Positions that take as long as one more pass over them.
 
         Raises:
             RuntimeError: `replay` was recorded on other tokens, or misses a row that is needed.
@@ -104,9 +140,20 @@ class Policy:
         wanted = asked[:, 1:] & attention_mask[:, :-1]
         if replay is not None:
             _check_replay(replay, tokens, attention_mask)
-        features, experts = self._features(tokens, attention_mask, replay, record_routing)
+        forward = partial(self._forward, record=record_routing)
+        if families is None:
+            families = torch.arange(len(tokens), device=tokens.device)
+        shared = shared_lengths(tokens, attention_mask, families, replay)
+        if bool(shared.any()):
+            prefixes = SharedPrefixes(
+                tokens, attention_mask, families, shared, replay=replay, pass_cost=pass_cost
+            )
+            features, experts = prefixes.run(forward, AttentionMasks(self.model), wanted=wanted)
+        else:
+            features, experts = forward(_whole_rows(tokens, attention_mask), replay)
+            features = features[:, :-1][wanted]
         targets = tokens[:, 1:][wanted]
-        logprobs, entropy = self._token_scores(features[:, :-1][wanted], targets, temperature)
+        logprobs, entropy = self._token_scores(features, targets, temperature)
         routing = None
         if experts is not None:
             routing = Routing(
@@ -118,29 +165,22 @@ class Policy:
             logprobs=_spread(logprobs, wanted), entropy=_spread(entropy, wanted), routing=routing
         )
 
-    def _features(
-        self, tokens: Tensor, attention_mask: Tensor, replay: Routing | None, record: bool
+    def _forward(
+        self, inputs: dict[str, Any], replay: Routing | None, *, record: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """The trunk's last hidden states (or logits, if the head is not plain) and experts used."""
-        inputs: dict[str, Tensor | bool | None] = {"input_ids": tokens, "use_cache": False}
-        if bool(attention_mask[:, 0].all()):
-            # Padding on the right: causality alone keeps it from every real token.
-            inputs["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device)[None]
-        else:
-            inputs["attention_mask"] = attention_mask.long()
-            inputs["position_ids"] = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+        """The model's outputs at every position, and experts used if they are to be recorded."""
         run = self._hidden_states if self._head_is_plain else self._logits
         if self.hook is None or (replay is None and not record):
             return run(inputs), None
-        batch, length = tokens.shape
+        batch, length = inputs["input_ids"].shape
         with self.hook.watch((batch, length), replay=replay) as watch:
             features = run(inputs)
         return features, watch.experts().to(self.hook.dtype) if record else None
 
-    def _hidden_states(self, inputs: dict[str, Tensor | bool | None]) -> Tensor:
+    def _hidden_states(self, inputs: dict[str, Any]) -> Tensor:
         return self.model.base_model(**inputs).last_hidden_state
 
-    def _logits(self, inputs: dict[str, Tensor | bool | None]) -> Tensor:
+    def _logits(self, inputs: dict[str, Any]) -> Tensor:
         return self.model(**inputs).logits
 
     def _token_scores(
@@ -152,6 +192,18 @@ class Policy:
         return scores_by_head(
             features, head, targets, temperature=temperature, memory=self.logits_memory
         )
+
+
+def _whole_rows(tokens: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+    """What the model is given to compute every row as it is."""
+    inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
+    if bool(attention_mask[:, 0].all()):
+        # Padding on the right: causality alone keeps it from every real token.
+        inputs["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    else:
+        inputs["attention_mask"] = attention_mask.long()
+        inputs["position_ids"] = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    return inputs
 
 
 def _spread(values: Float[Tensor, " N"], wanted: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:

@@ -19,7 +19,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.settings import Settings
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner import LearnerSettings
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 

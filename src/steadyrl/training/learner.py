@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import LossTerm
@@ -14,46 +13,16 @@ from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, RoutingReplay
-from steadyrl.records.settings import Settings
 from steadyrl.records.token_batch import TokenBatch
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.measurements import TokenMeasurements, measured_tokens
-from steadyrl.training.micro_batches import plan_micro_batches
+from steadyrl.training.micro_batches import least_saving, plan_micro_batches, saves_enough
 from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.training.replay import assembled, records_routing, routing_to_replay
 
 
 class NonFiniteError(UserError):
     """A loss or a gradient is not finite. The weights are those before the step."""
-
-
-class LearnerSettings(Settings):
-    """How the trainer computes."""
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the forward and backward pass. Master weights are float32 in any case."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA when there is one."""
-
-    micro_batch_tokens: int = Field(16384, ge=1)
-    """Positions in one forward and backward pass, padding included."""
-
-    pass_cost: int = Field(256, ge=0)
-    """Positions that take as long as one more pass. Rows of like length share a pass, so that
-    padding and passes cost least together."""
-
-    logits_memory: int = Field(1024, ge=0)
-    """MiB of probabilities over the vocabulary that are kept for the backward pass. Where they
-    would need more, they are computed twice."""
-
-    activation_checkpointing: bool = False
-    """Recompute each layer in the backward pass: less memory, more time."""
-
-    skip_no_signal: bool = True
-    """Leave rows with zero advantage out of the passes. The gradient is the same."""
-
-    measure_skipped: bool = True
-    """Score the rows left out, without gradient, so that metrics speak of every token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,16 +84,17 @@ class LocalLearner:
         *,
         replay: RoutingReplay,
     ) -> None:
+        if settings.activation_checkpointing:
+            policy.enable_activation_checkpointing()
         self.policy = policy
         self.policy_version = 0
         self.reference: Policy | None = None
         self.optimizer = MasterOptimizer(policy.model.named_parameters())
         self._settings = settings
+        self._least_saving = least_saving(settings.share_prefixes, policy)
         self._optimizer_settings = OptimizerSettings()
         self._temperature = 1.0
         self.replay = replay
-        if settings.activation_checkpointing:
-            policy.enable_activation_checkpointing()
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
@@ -254,6 +224,7 @@ class LocalLearner:
         if by is None:
             replay = routing_to_replay(self.replay, micro)
         temperature = self._temperature if micro.temperature is None else micro.temperature
+        shares = saves_enough(micro, self._least_saving)
         return (by or self.policy).score(
             micro.tokens.to(device),
             micro.attention_mask.to(device),
@@ -261,15 +232,19 @@ class LocalLearner:
             temperature=temperature,
             replay=None if replay is None else replay.to(device),
             record_routing=record_routing,
+            families=micro.group_ids.to(device) if shares else None,
+            pass_cost=self._settings.pass_cost,
         )
 
     def _plan(self, batch: TokenBatch, chosen: Bool[Tensor, " B"]) -> list[Int[Tensor, " b"]]:
         """The rows of each micro-batch of the rows that are `chosen`."""
-        settings, rows = self._settings, chosen.nonzero().flatten()
-        plan = plan_micro_batches(
-            batch.lengths[rows], settings.micro_batch_tokens, pass_cost=settings.pass_cost
+        return plan_micro_batches(
+            batch,
+            chosen.nonzero().flatten(),
+            self._settings.micro_batch_tokens,
+            pass_cost=self._settings.pass_cost,
+            least_saving=self._least_saving,
         )
-        return [rows[index] for index in plan]
 
     def _clip_gradients(self, step: int) -> float:
         gradients = self.optimizer.gradients()

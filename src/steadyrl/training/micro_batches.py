@@ -1,35 +1,97 @@
-"""Cutting a batch into micro-batches of rows of like length."""
+"""Cutting a batch into micro-batches: of rows of like length, or of rows that begin alike."""
 
-import numpy as np
+from typing import Literal
+
 from jaxtyping import Int
 from torch import Tensor
 
+from steadyrl.policies.passes import plan_passes
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.shared_prefixes import shared_lengths
+from steadyrl.records.errors import UserError
+from steadyrl.records.token_batch import TokenBatch
+
+LEAST_SAVING = 0.25
+"""Share of the positions that must be saved: sharing costs passes, and masks for attention."""
+
+
+def least_saving(share_prefixes: Literal["auto", "always", "never"], policy: Policy) -> float:
+    """Share of the positions above which `policy` computes once what rows begin with.
+
+    Raises:
+        UserError: it always should, and cannot.
+    """
+    if share_prefixes == "never":
+        return 1.0
+    obstacle = policy.obstacle_to_sharing()
+    if share_prefixes == "auto":
+        return LEAST_SAVING if obstacle is None else 1.0
+    if obstacle is not None:
+        raise UserError(
+            "learner.share_prefixes is 'always', but the model cannot compute once what rows "
+            f"begin with. {obstacle} Set it to 'auto' or 'never'."
+        )
+    return 0.0
+
 
 def plan_micro_batches(
-    lengths: Int[Tensor, " B"], token_budget: int, *, pass_cost: int = 0
+    batch: TokenBatch,
+    rows: Int[Tensor, " n"],
+    most_positions: int,
+    *,
+    pass_cost: int,
+    least_saving: float,
 ) -> list[Int[Tensor, " _"]]:
-    """Row indices of each micro-batch, longest rows first: the plan that costs least.
+    """The rows of each micro-batch of `rows`.
 
-    A micro-batch costs its positions, padding included, and `pass_cost` of them for the pass
-    itself. It holds at most `token_budget` positions, and one row at least.
+    Families stay together where computing once what they begin with saves more than `least_saving`
+    of the positions; rows of like length otherwise.
+
+    Args:
+        most_positions: That a micro-batch computes, padding included. Families are cut into passes
+            that have little of it, which does not count.
     """
-    order = lengths.argsort(descending=True, stable=True)
-    longest_first = lengths[order].numpy()
-    # least[i]: cost of the rows from i on, of which the first micro-batch takes those before end[i]
-    rows = len(order)
-    least = np.zeros(rows + 1, dtype=np.int64)
-    end = np.zeros(rows, dtype=np.int64)
-    for first in range(rows - 1, -1, -1):
-        length = int(longest_first[first])
-        most = min(rows - first, max(1, token_budget // length))
-        sizes = np.arange(1, most + 1)
-        costs = sizes * length + least[first + 1 : first + 1 + most]
-        best = int(costs[::-1].argmin())  # the largest of equally good ones
-        least[first] = costs[most - 1 - best] + pass_cost
-        end[first] = first + most - best
-    plan = []
-    first = 0
-    while first < rows:
-        plan.append(order[first : end[first]])
-        first = int(end[first])
-    return plan
+    if len(rows) and least_saving < 1:
+        some = batch.rows(rows)
+        shared = _shared(some)
+        if _saving(some, shared) > least_saving:
+            plan = _by_family(some.lengths, shared, some.group_ids, most_positions)
+            return [rows[index] for index in plan]
+    plan = plan_passes(batch.lengths[rows], most_positions, pass_cost=pass_cost)
+    return [rows[index] for index in plan]
+
+
+def saves_enough(batch: TokenBatch, least_saving: float) -> bool:
+    """Whether computing once what rows begin with saves more than `least_saving`."""
+    return least_saving < 1 and _saving(batch, _shared(batch)) > least_saving
+
+
+def _shared(batch: TokenBatch) -> Int[Tensor, " B"]:
+    return shared_lengths(batch.tokens, batch.attention_mask, batch.group_ids)
+
+
+def _saving(batch: TokenBatch, shared: Int[Tensor, " B"]) -> float:
+    """Share of the positions of `batch` that need not be computed when `shared` ones are once."""
+    families, sizes = batch.group_ids.unique(return_inverse=True, return_counts=True)[1:]
+    copies = shared * (sizes - 1)[families] / sizes[families]
+    return float(copies.sum() / batch.lengths.sum())
+
+
+def _by_family(
+    lengths: Int[Tensor, " B"],
+    shared: Int[Tensor, " B"],
+    families: Int[Tensor, " B"],
+    most_positions: int,
+) -> list[Int[Tensor, " _"]]:
+    """Whole families where they fit, in the order of the batch."""
+    """Row after row, one family after the other, as long as there is room."""
+    order = families.argsort(stable=True)
+    cuts, positions, previous = [], 0, None
+    for place, row in enumerate(order.tolist()):
+        length, beginning, family = int(lengths[row]), int(shared[row]), int(families[row])
+        positions += length - beginning if family == previous else length
+        if place and positions > most_positions:
+            cuts.append(place)
+            positions = length
+        previous = family
+    return [*order.tensor_split(cuts)]

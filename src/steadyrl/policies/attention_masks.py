@@ -1,0 +1,65 @@
+"""Additive attention masks, in the form that a model's family takes."""
+
+from inspect import signature
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from steadyrl.records.errors import UserError
+
+
+class AttentionMasks:
+    """Masks for sequences whose tokens stand where their positions say, not where their columns do.
+
+    Raises:
+        UserError: the family has layers that keep no keys and values, or takes no positions.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config.get_text_config()
+        self._dtype = model.dtype
+        kinds = set(getattr(config, "layer_types", None) or ())
+        unknown = kinds - {"full_attention", "sliding_attention"}
+        if unknown:
+            raise UserError(
+                f"{type(model).__name__} has layers of type {sorted(unknown)}, which keep no "
+                "keys and values per position."
+            )
+        if "position_ids" not in signature(model.forward).parameters:
+            raise UserError(
+                f"{type(model).__name__} takes no position_ids, so sequences of different "
+                "lengths cannot share a batch."
+            )
+        self._by_kind = "sliding_attention" in kinds
+        # Families that name the kinds of their layers may hold a window that no layer uses.
+        windowed = self._by_kind or not kinds
+        self._window: int | None = getattr(config, "sliding_window", None) if windowed else None
+
+    def of(
+        self,
+        queries: Int[Tensor, "B Q"],
+        keys: Int[Tensor, "#B S"],
+        absent: Bool[Tensor, "B S"] | None = None,
+    ) -> Tensor | dict[str, Tensor]:
+        """What a token at each position of `queries` may see of the tokens at those of `keys`.
+
+        Args:
+            absent: Keys that their row does not have.
+        """
+        hidden = keys[:, None] > queries[:, :, None]
+        if absent is not None:
+            hidden = hidden | absent[:, None]
+        full = self._additive(hidden)
+        if self._window is None:
+            return full
+        too_far = keys[:, None] <= queries[:, :, None] - self._window
+        sliding = self._additive(hidden | too_far)
+        if self._by_kind:
+            return {"full_attention": full, "sliding_attention": sliding}
+        return sliding
+
+    def _additive(self, hidden: Bool[Tensor, "B Q S"]) -> Float[Tensor, "B 1 Q S"]:
+        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=hidden.device)
+        return mask.masked_fill_(hidden, torch.finfo(self._dtype).min)[:, None]

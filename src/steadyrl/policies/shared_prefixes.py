@@ -1,0 +1,216 @@
+"""Passes over rows that begin alike, in which what they share is computed once.
+
+    prefix pass     one row for each family: features, keys and values of the tokens it shares
+    suffix passes   the rest of every row, which attends to the keys and values of its family
+
+What a token gets depends on it and on what precedes it alone, so it is that of a pass over the
+whole row, up to rounding. The gradient of shared tokens is summed over the rows that share them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+from transformers import Cache
+
+from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.passes import plan_passes
+from steadyrl.records.routing import Routing, fed_tokens_checksum
+
+MOST_MASK_ENTRIES = 1 << 26
+"""Entries of the attention mask of a suffix pass of several rows."""
+
+ForwardPass = Callable[[dict[str, Any], Routing | None], tuple[Tensor, Tensor | None]]
+"""From inputs, and routing to replay, to features (b, S, D) and experts used (b, S, L, K)."""
+
+
+def shared_lengths(
+    tokens: Int[Tensor, "B T"],
+    attention_mask: Bool[Tensor, "B T"],
+    families: Int[Tensor, " B"],
+    replay: Routing | None = None,
+) -> Int[Tensor, " B"]:
+    """How many leading tokens each row shares with all rows of its family; never all it has.
+
+    0 for a row that is alone in its family. Padding is on the right.
+
+    Args:
+        families: Rows of one number may share what they begin with.
+        replay: Routing to be replayed. Rows share no further than it agrees.
+    """
+    _, family, sizes = families.unique(return_inverse=True, return_counts=True)
+    first = _first_of_each(family)[family]
+    lengths = _leading(attention_mask & attention_mask[first] & (tokens == tokens[first]))
+    lengths = torch.minimum(lengths, attention_mask.sum(dim=1) - 1)
+    if replay is not None:
+        columns = slice(0, int(lengths.max()))
+        experts, known = replay.experts[:, columns], replay.known[:, columns]
+        same_experts = (experts == experts[first]).flatten(2).all(dim=-1)
+        lengths = torch.minimum(lengths, _leading(same_experts & (known == known[first])))
+    least = lengths.new_full((len(sizes),), tokens.shape[1])
+    least = least.scatter_reduce(0, family, lengths, "amin")
+    return torch.where(sizes > 1, least, 0)[family]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """What one pass computes: some positions of some rows, each with all that follow it."""
+
+    rows: Int[Tensor, " b"]
+
+    begin: Int[Tensor, " b"]
+    """First position of each row."""
+
+    positions: Int[Tensor, "b S"]
+    """From `begin` on, beyond the end of a row if another is longer."""
+
+    within: Bool[Tensor, "b S"]
+    """Not beyond the end."""
+
+    @classmethod
+    def of(cls, rows: Tensor, begin: Tensor, end: Tensor) -> "_Piece":
+        """The positions from `begin` to before `end`."""
+        positions = begin[:, None] + torch.arange(int((end - begin).max()), device=rows.device)
+        return cls(rows=rows, begin=begin, positions=positions, within=positions < end[:, None])
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """The entries of `values` (B, T, ...) at these positions of these rows."""
+        last = values.shape[1] - 1
+        return values[self.rows[:, None], self.positions.clamp(max=last)]
+
+
+class SharedPrefixes:
+    """The passes over rows of which some begin alike.
+
+    Args:
+        families: Rows of one number share what they begin with,
+        shared: as many tokens as `shared_lengths` says.
+        replay: Routing to replay.
+        pass_cost: As in `plan_passes`.
+    """
+
+    def __init__(
+        self,
+        tokens: Int[Tensor, "B T"],
+        attention_mask: Bool[Tensor, "B T"],
+        families: Int[Tensor, " B"],
+        shared: Int[Tensor, " B"],
+        *,
+        replay: Routing | None,
+        pass_cost: int,
+    ) -> None:
+        self._tokens, self._replay = tokens, replay
+        # Rows that share nothing make up one family, of whose prefix they see nothing.
+        sharing = torch.where(shared > 0, families, families.min() - 1)
+        self._family = sharing.unique(return_inverse=True)[1]
+        first = _first_of_each(self._family)
+        none = torch.zeros_like(first)
+        self._prefix = _Piece.of(first, none, none + shared.max())
+        ends = attention_mask.sum(dim=1)
+        lengths = (ends - shared).cpu()
+        most = MOST_MASK_ENTRIES // tokens.shape[1]
+        plan = [rows.to(tokens.device) for rows in plan_passes(lengths, most, pass_cost=pass_cost)]
+        self._suffixes = [_Piece.of(rows, shared[rows], ends[rows]) for rows in plan]
+
+    def run(
+        self, forward: ForwardPass, masks: AttentionMasks, *, wanted: Bool[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "N D"], Integer[Tensor, "B T L K"] | None]:
+        """Features of the tokens that are `wanted`, and experts used if `forward` records them.
+
+        Args:
+            wanted: Of all tokens but the last ones.
+        """
+        cache = _PrefixCache()
+        outputs = [self._pass(forward, self._prefix, past_key_values=cache)]
+        for suffix in self._suffixes:
+            family = self._family[suffix.rows]
+            cache.read_by(family)
+            before = self._prefix.positions[family]
+            absent = before >= suffix.begin[:, None]
+            mask = masks.of(
+                suffix.positions,
+                torch.cat([before, suffix.positions], dim=1),
+                torch.cat([absent, torch.zeros_like(suffix.within)], dim=1),
+            )
+            outputs.append(self._pass(forward, suffix, past_key_values=cache, attention_mask=mask))
+        places = self._places()
+        features = torch.cat([features.flatten(0, 1) for features, _ in outputs])
+        experts = [used.flatten(0, 1) for _, used in outputs if used is not None]
+        used = torch.cat(experts)[places] if experts else None
+        return features[places[:, :-1][wanted]], used
+
+    def _pass(
+        self, forward: ForwardPass, piece: _Piece, **inputs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        tokens, replay = piece.of_rows(self._tokens), self._replay
+        if replay is not None:
+            known = piece.of_rows(replay.known)
+            replay = Routing(
+                experts=piece.of_rows(replay.experts),
+                known=known,
+                fed_tokens=fed_tokens_checksum(tokens, known),
+            )
+        inputs |= {
+            "input_ids": tokens,
+            "position_ids": piece.positions.clamp(max=self._tokens.shape[1] - 1),
+            "use_cache": True,
+        }
+        return forward(inputs, replay)
+
+    def _places(self) -> Int[Tensor, "B T"]:
+        """Where among the features of all passes each token's are; anywhere for padding."""
+        families, length = self._prefix.positions.shape
+        columns = torch.arange(self._tokens.shape[1], device=self._tokens.device)
+        places = self._family[:, None] * length + columns
+        size = families * length
+        for suffix in self._suffixes:
+            entries = size + torch.arange(suffix.positions.numel(), device=columns.device)
+            within = suffix.within
+            rows = suffix.rows[:, None].expand_as(within)[within]
+            places[rows, suffix.positions[within]] = entries.view_as(within)[within]
+            size += suffix.positions.numel()
+        return places.clamp(max=size - 1)
+
+
+class _PrefixCache(Cache):
+    """Keys and values of the prefix pass, for the suffix passes to read."""
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self._keys: list[Tensor] = []
+        self._values: list[Tensor] = []
+        self._family: Tensor | None = None
+
+    def read_by(self, family: Int[Tensor, " b"]) -> None:
+        """The next pass's row `i` sees what row `family[i]` of the prefix pass wrote."""
+        self._family = family
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Float[Tensor, "b H S D"], Float[Tensor, "b H S V"]]:
+        """Stores the prefix pass's keys and values; for suffixes, puts them before their own."""
+        if self._family is None:
+            self._keys.append(key_states)
+            self._values.append(value_states)
+            return key_states, value_states
+        keys, values = self._keys[layer_idx][self._family], self._values[layer_idx][self._family]
+        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns before those that the pass computes."""
+        return 0 if self._family is None else self._keys[layer_idx].shape[2]
+
+
+def _first_of_each(family: Int[Tensor, " B"]) -> Int[Tensor, " F"]:
+    """The first row of each family; families are numbered without gaps."""
+    rows = torch.arange(len(family), device=family.device)
+    first = rows.new_full((int(family.max()) + 1,), len(family))
+    return first.scatter_reduce(0, family, rows, "amin")
+
+
+def _leading(true: Bool[Tensor, "B T"]) -> Int[Tensor, " B"]:
+    """How many entries of each row come before its first false one."""
+    return true.long().cumprod(dim=1).sum(dim=1)

@@ -1,0 +1,42 @@
+"""Settings of the learner."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from steadyrl.policies.passes import PASS_COST
+from steadyrl.records.settings import Settings
+
+
+class LearnerSettings(Settings):
+    """How the trainer computes."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the forward and backward pass. Master weights are float32 in any case."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA when there is one."""
+
+    micro_batch_tokens: int = Field(8192, ge=1)
+    """Positions whose gradient is computed at the same time, padding included."""
+
+    pass_cost: int = Field(PASS_COST, ge=0)
+    """Positions that take as long as one more pass. Rows of like length share a pass, so that
+    padding and passes cost least together."""
+
+    share_prefixes: Literal["auto", "always", "never"] = "auto"
+    """Compute once what rows of a group begin with. auto: where the model can, and a quarter of
+    the positions is saved."""
+
+    logits_memory: int = Field(1024, ge=0)
+    """MiB of probabilities over the vocabulary that are kept for the backward pass. Where they
+    would need more, they are computed twice."""
+
+    activation_checkpointing: bool = False
+    """Recompute each layer in the backward pass: less memory, more time."""
+
+    skip_no_signal: bool = True
+    """Leave rows with zero advantage out of the passes. The gradient is the same."""
+
+    measure_skipped: bool = True
+    """Score the rows left out, without gradient, so that metrics speak of every token."""

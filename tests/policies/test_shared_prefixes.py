@@ -1,0 +1,204 @@
+"""What rows share is computed once, and nothing else changes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.shared_prefixes import shared_lengths
+from steadyrl.records.routing import Routing
+from tests.engines.builders import OTHER_MODELS, policy_of
+from tests.policies.families import FAMILIES, VOCABULARY
+
+FAMILY_OF_ROW = torch.tensor([3, 0, 3, 3, 0, 7, 3])
+"""Four rows that begin alike, two that do, and one alone; in no order."""
+
+LENGTHS = torch.tensor([14, 9, 7, 12, 8, 10, 6])
+BEGINNINGS = {3: 5, 0: 4, 7: 0}
+
+
+def rows() -> tuple[Tensor, Tensor]:
+    """Tokens, and which of them are real. Rows of a family differ right after their beginning."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(10, VOCABULARY, (len(LENGTHS), 14), generator=generator)
+    for family, length in BEGINNINGS.items():
+        of_family = (family == FAMILY_OF_ROW).nonzero().flatten()
+        tokens[of_family, :length] = tokens[of_family[0], :length]
+        tokens[of_family, length] = torch.arange(len(of_family))
+    real = torch.arange(tokens.shape[1]) < LENGTHS[:, None]
+    return torch.where(real, tokens, 0), real
+
+
+TOKENS, REAL = rows()
+ASKED = REAL & (torch.arange(TOKENS.shape[1]) >= 3)
+
+
+def score(policy: Policy, *, share: bool, replay: Routing | None = None) -> TokenScores:
+    return policy.score(
+        TOKENS,
+        REAL,
+        ASKED,
+        temperature=0.7,
+        replay=replay,
+        record_routing=policy.hook is not None,
+        families=FAMILY_OF_ROW if share else None,
+        pass_cost=4,  # so that suffixes take several passes
+    )
+
+
+def gradients(policy: Policy, *, share: bool, replay: Routing | None) -> dict[str, Tensor]:
+    policy.model.zero_grad()
+    (score(policy, share=share, replay=replay).logprobs * TOKENS.cos()).sum().backward()
+    named = policy.model.named_parameters()
+    return {name: weight.grad.clone() for name, weight in named if weight.grad is not None}
+
+
+# Equal to passes over whole rows.
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *OTHER_MODELS])
+def test_shared_beginnings_change_no_score_and_no_gradient(name: str) -> None:
+    policy = policy_of(name)
+    whole, shared = score(policy, share=False), score(policy, share=True)
+    torch.testing.assert_close(shared.logprobs, whole.logprobs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(shared.entropy, whole.entropy, atol=1e-5, rtol=1e-5)
+    if whole.routing is not None:
+        assert shared.routing is not None
+        assert torch.equal(shared.routing.experts[REAL], whole.routing.experts[REAL])
+    expected = gradients(policy, share=False, replay=whole.routing)
+    found = gradients(policy, share=True, replay=whole.routing)
+    assert found.keys() == expected.keys()
+    for weight, gradient in expected.items():
+        torch.testing.assert_close(found[weight], gradient, atol=1e-4, rtol=1e-3)
+
+
+def test_each_beginning_is_computed_once() -> None:
+    # Families of 4, 2 and 1 rows share 5, 4 and 0 tokens. The prefix pass has a row for each, as
+    # long as the longest beginning: 3 x 5. Suffixes: 66 tokens less 4 x 5 and 2 x 4 are 38.
+    policy = policy_of("qwen3_moe")
+    fed: list[tuple[int, ...]] = []
+    policy.model.base_model.register_forward_pre_hook(
+        lambda _module, _args, inputs: fed.append(tuple(inputs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    shared = policy.score(TOKENS, REAL, ASKED, families=FAMILY_OF_ROW, pass_cost=0)
+    assert torch.isfinite(shared.logprobs).all()
+    prefix, *suffixes = fed
+    assert prefix == (3, 5)
+    assert sum(rows * length for rows, length in suffixes) == 38
+
+
+def test_rows_that_share_nothing_are_computed_as_they_are() -> None:
+    policy = policy_of("qwen3")
+    alone = policy.score(TOKENS, REAL, ASKED, families=torch.arange(len(TOKENS)))
+    assert torch.equal(alone.logprobs, policy.score(TOKENS, REAL, ASKED).logprobs)
+
+
+# Replay.
+
+
+def test_replay_is_followed_in_every_row() -> None:
+    policy = policy_of("qwen3_moe")
+    recorded = score(policy, share=False).routing
+    assert recorded is not None
+    other = replace(recorded, experts=(recorded.experts + 1) % 8)
+    used = score(policy, share=True, replay=other).routing
+    assert used is not None
+    assert torch.equal(used.experts[REAL], other.experts[REAL])
+
+
+def test_rows_share_no_further_than_their_routing_agrees() -> None:
+    policy = policy_of("qwen3_moe")
+    recorded = score(policy, share=False).routing
+    assert recorded is not None
+    experts = recorded.experts.clone()
+    experts[2, 3] = (experts[2, 3] + 1) % 8  # row 2 goes ways of its own at its fourth token
+    replay = replace(recorded, experts=experts)
+    shared = shared_lengths(TOKENS, REAL, FAMILY_OF_ROW, replay)
+    assert shared.tolist() == [3, 4, 3, 3, 4, 0, 3]
+    whole, found = (score(policy, share=share, replay=replay) for share in (False, True))
+    torch.testing.assert_close(found.logprobs, whole.logprobs, atol=1e-5, rtol=1e-5)
+    assert found.routing is not None
+    assert torch.equal(found.routing.experts[REAL], experts[REAL])
+
+
+# How far rows are alike.
+
+
+def test_shared_lengths_of_a_worked_example() -> None:
+    # Rows 0 and 2 agree on three tokens; row 1 is all that row 4 begins with, of which it keeps
+    # its last token; row 3 is alone.
+    tokens = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [1, 2, 3, 9], [1, 2, 3, 4], [5, 6, 7, 0]])
+    real = torch.arange(4) < torch.tensor([4, 2, 4, 4, 3])[:, None]
+    families = torch.tensor([0, 1, 0, 2, 1])
+    assert shared_lengths(tokens, real, families).tolist() == [3, 1, 3, 0, 1]
+
+
+@given(
+    rows=st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=5), min_size=1, max_size=6),
+    data=st.data(),
+)
+def test_shared_lengths_are_the_longest_common_beginnings(
+    rows: list[list[int]], data: st.DataObject
+) -> None:
+    families = data.draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
+    tokens = torch.tensor([row + [0] * (5 - len(row)) for row in rows])
+    real = torch.arange(5) < torch.tensor([len(row) for row in rows])[:, None]
+
+    def longest(family: int) -> int:
+        members = [row for row, number in zip(rows, families, strict=True) if number == family]
+        if len(members) == 1:
+            return 0
+        most = min(len(row) for row in members) - 1
+        alike = [n for n in range(most + 1) if len({tuple(row[:n]) for row in members}) == 1]
+        return max(alike)
+
+    found = shared_lengths(tokens, real, torch.tensor(families))
+    assert found.tolist() == [longest(family) for family in families]
+
+
+# What stands in the way.
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *OTHER_MODELS])
+def test_nothing_stands_in_the_way_of_these_families(name: str) -> None:
+    assert policy_of(name).obstacle_to_sharing() is None
+
+
+def test_activation_checkpointing_stands_in_the_way() -> None:
+    policy = policy_of("qwen3")
+    policy.enable_activation_checkpointing()
+    obstacle = policy.obstacle_to_sharing()
+    assert obstacle == "Activation checkpointing keeps no keys and values."
+
+
+def test_attention_without_masks_stands_in_the_way() -> None:
+    policy = policy_of("qwen3")
+    policy.model.config._attn_implementation = "flash_attention_2"
+    obstacle = policy.obstacle_to_sharing()
+    assert obstacle == "Its attention, flash_attention_2, takes no masks of ours."
+
+
+def test_a_model_without_keys_and_values_stands_in_the_way() -> None:
+    policy = policy_of("qwen3")
+
+    def forget(_module: object, args: object, inputs: dict[str, object]) -> tuple[object, object]:
+        return args, inputs | {"past_key_values": None}
+
+    policy.model.base_model.register_forward_pre_hook(forget, with_kwargs=True)
+    assert "Qwen3ForCausalLM fails at it: " in (policy.obstacle_to_sharing() or "")
+
+
+def test_a_model_that_counts_positions_by_itself_stands_in_the_way() -> None:
+    policy = policy_of("qwen3")
+
+    def count(_module: object, args: object, inputs: dict[str, object]) -> tuple[object, object]:
+        length = inputs["input_ids"].shape[1]  # type: ignore[attr-defined]
+        return args, inputs | {"position_ids": torch.arange(length)[None]}
+
+    policy.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    assert policy.obstacle_to_sharing() == "Qwen3ForCausalLM computes something else then."
