@@ -49,14 +49,21 @@ def active_parameters(model: PreTrainedModel) -> tuple[int, int]:
     return rest + experts * config.num_experts_per_tok // config.num_experts, head
 
 
-def update_operations(model: PreTrainedModel, lengths: torch.Tensor, response_tokens: int) -> float:
-    """Operations of a forward and a backward pass: 6 for each weight and token, and attention's."""
+def update_operations(
+    model: PreTrainedModel, lengths: torch.Tensor, repeated: torch.Tensor, response_tokens: int
+) -> float:
+    """Operations of a forward and a backward pass: 6 for each weight and token, and attention's.
+
+    Args:
+        repeated: How many tokens of each row are computed in another that begins alike.
+    """
     config = model.config.get_text_config()
     trunk, head = active_parameters(model)
     width = config.num_attention_heads * config.head_dim * config.num_hidden_layers
     # Causal: half of the 2 x 2 operations for each pair of positions and each channel, three times.
-    attention = 6 * width * lengths.double().square().sum().item()
-    return 6 * (trunk * lengths.sum().item() + head * response_tokens) + attention
+    pairs = (lengths.double().square() - repeated.double().square()).sum().item()
+    tokens = int((lengths - repeated).sum())
+    return 6 * (trunk * tokens + head * response_tokens) + 6 * width * pairs
 
 
 def rollout_bytes(

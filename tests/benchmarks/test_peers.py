@@ -69,8 +69,12 @@ def test_operations_are_counted_from_the_weights_that_each_token_meets() -> None
     # Two rows of 10 tokens, 8 of them responses: 6 operations a weight, and for attention 3 layers
     # x 64 channels x 2 products x 2 operations x half of 10^2 pairs, once forward, twice backward.
     attention = 2 * 3 * 64 * 2 * 2 * 50 * 3
-    counted = update_operations(model, torch.tensor([10, 10]), 8)
-    assert counted == 6 * (20 * trunk + 8 * head) + attention
+    lengths, none = torch.tensor([10, 10]), torch.tensor([0, 0])
+    assert update_operations(model, lengths, none, 8) == 6 * (20 * trunk + 8 * head) + attention
+    # The second row begins with four tokens of the first: 4 tokens and half of 4^2 pairs less.
+    repeated = 2 * 3 * 64 * 2 * 2 * 8 * 3 / 2
+    counted = update_operations(model, lengths, torch.tensor([0, 4]), 8)
+    assert counted == 6 * (16 * trunk + 8 * head) + attention - repeated
 
 
 def test_bytes_are_counted_from_weights_and_cache() -> None:

@@ -21,7 +21,7 @@ from steadyrl.evaluation.accuracy import measure_accuracy
 from steadyrl.recipes import RECIPES
 
 ACCURACY = 0.85
-EVALUATE_EVERY = 5
+EVALUATE_EVERY = 10
 QUICK_STEPS = 6
 MICRO_BATCHES = ((512, False), (128, False))
 

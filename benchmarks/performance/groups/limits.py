@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+import torch
 from benchmarks.performance.context import Context
 from benchmarks.performance.groups.rollout import OurRollout
 from benchmarks.performance.groups.update import (
@@ -22,6 +23,8 @@ from benchmarks.performance.records import Measured, Row, attempt
 from benchmarks.performance.timing import interleaved, spread, summary
 from benchmarks.performance.workloads import small_and_large
 from benchmarks.performance.worlds import World
+
+from steadyrl.policies.shared_prefixes import shared_lengths
 
 ROUNDS = 2
 
@@ -50,7 +53,12 @@ def update_share(world: World, rounds: int) -> Measured:
     """Operations that an update needs, over those that large products do in its time (MFU)."""
     batch = first_rows(with_signal(rollout_batch(world), every=1), UPDATED_ROWS)
     samples = interleaved({"ours": partial(OurUpdate(world, STRICT), batch)}, rounds=rounds)
-    operations = update_operations(world.model(), batch.lengths, int(batch.loss_mask.sum()))
+    shared = shared_lengths(batch.tokens, batch.attention_mask, batch.group_ids)
+    begins = torch.cat([torch.ones(1).bool(), batch.group_ids.diff() != 0])
+    repeated = torch.where(begins, 0, shared)
+    operations = update_operations(
+        world.model(), batch.lengths, repeated, int(batch.loss_mask.sum())
+    )
     peak = peak_operations(world.device, world.dtype)
     return Measured(
         value=spread([operations / sample.seconds / peak for sample in samples["ours"]]),

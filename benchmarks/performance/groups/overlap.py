@@ -22,10 +22,10 @@ from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step
 
 STEPS_IN_A_TURN = 10
-TURNS = 14
-"""After one that does not count: 150 steps, the length of the demo."""
+TURNS = 9
+"""After one that does not count: 100 of the demo's 150 steps."""
 
-OFF_POLICY_TURNS = 4
+OFF_POLICY_TURNS = 3
 MINI_BATCHES = 4
 
 

@@ -14,11 +14,11 @@ from benchmarks.performance.worlds import World
 
 from steadyrl.records.routing import RoutingReplay
 
-ROLLOUTS = {"W1": 61, "W2": 7}
-UPDATES = {"W1": 41, "W2": 7}
+ROLLOUTS = {"W1": 61, "W2": 9}
+UPDATES = {"W1": 41, "W2": 9}
 
-PROMPTS = {"W1": 32, "W2": 4}
-"""Percents need many short rounds, so W2 is cut to a quarter of its prompts."""
+PROMPTS = {"W1": 32, "W2": 2}
+"""Percents need many short rounds, so W2 is cut to an eighth of its prompts."""
 
 
 def rows(context: Context) -> Iterator[Row]:
