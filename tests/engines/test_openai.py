@@ -52,6 +52,11 @@ def test_the_server_is_asked_in_openai_s_protocol() -> None:
     }
 
 
+def test_top_k_is_sent_where_it_is_set() -> None:
+    _, (call,) = ask(lambda *_: says("yes"), sampling=Sampling(top_k=20))
+    assert call.body["top_k"] == 20
+
+
 def test_the_key_comes_from_the_environment_and_goes_nowhere_but_into_the_header(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

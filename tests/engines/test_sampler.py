@@ -42,6 +42,23 @@ def test_nucleus_is_renormalised_and_the_rest_is_never_drawn() -> None:
     assert frequencies(LOGITS, Sampling(top_p=0.75)) == pytest.approx(expected, abs=2e-4)
 
 
+def test_the_most_probable_tokens_are_renormalised_and_the_rest_is_never_drawn() -> None:
+    expected = [4 / 9, 0, 3 / 9, 2 / 9, 0, 0, 0]
+    assert frequencies(LOGITS, Sampling(top_k=3)) == pytest.approx(expected, abs=2e-4)
+    assert frequencies(LOGITS, Sampling(top_k=1000)) == frequencies(LOGITS, Sampling())
+
+
+def test_of_equally_probable_tokens_no_more_than_top_k_are_drawn() -> None:
+    level = torch.zeros(5)
+    assert frequencies(level, Sampling(top_k=2)) == pytest.approx([0.5, 0.5, 0, 0, 0], abs=2e-4)
+
+
+def test_the_nucleus_is_of_the_most_probable_tokens() -> None:
+    # Of all tokens the first two hold 0.7, which is not 0.75; of the first three they hold 7/9.
+    sampling = Sampling(top_k=3, top_p=0.75)
+    assert frequencies(LOGITS, sampling) == pytest.approx([4 / 7, 0, 3 / 7, 0, 0, 0, 0], abs=2e-4)
+
+
 def test_temperature_comes_before_the_nucleus() -> None:
     # Squared and renormalised 16/30 > 0.5, so one token holds the nucleus; at temperature 1 two do.
     assert frequencies(LOGITS, Sampling(temperature=0.5, top_p=0.5))[0] == 1
@@ -134,7 +151,8 @@ def test_random_numbers_belong_to_seed_answer_and_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"max_new_tokens": 0}]
+    "wrong",
+    [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": 0}, {"max_new_tokens": 0}],
 )
 def test_impossible_sampling_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

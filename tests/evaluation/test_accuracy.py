@@ -1,5 +1,6 @@
 """avg@k and pass@k."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
-from steadyrl.engines.protocol import Sampling
+from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.records.completion import Completion, FinishReason
@@ -111,7 +112,39 @@ def test_turns_of_an_evaluation_are_limited() -> None:
     assert accuracy.groups[0].task_id == "quiz/test/0"
 
 
-@pytest.mark.parametrize("wrong", [{"tasks": 0}, {"samples": 0}, {"split": "dev"}])
+def test_what_an_evaluation_does_not_say_of_its_sampling_is_as_in_training() -> None:
+    training = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=4)
+    assert EvaluationSettings().sampling(training) == training
+    own = EvaluationSettings(top_p=0.8, top_k=20)
+    expected = Sampling(temperature=0.7, top_p=0.8, top_k=20, max_new_tokens=4)
+    assert own.sampling(training) == expected
+    assert EvaluationSettings(temperature=0.0).sampling(training).temperature == 0
+
+
+def test_an_evaluation_samples_in_its_own_way() -> None:
+    seen: list[Sampling] = []
+
+    class Noting(ScriptedEngine):
+        def generate(
+            self, requests: Sequence[Request], sampling: Sampling
+        ) -> list[list[Completion]]:
+            seen.append(sampling)
+            return super().generate(requests, sampling)
+
+    measure_accuracy(
+        EvaluationSettings(tasks=1, samples=1, top_k=20),
+        environment=Quiz(),
+        engine=Noting(lambda *_: "right"),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=4),
+        seed=1,
+    )
+    assert {(sampling.top_k, sampling.max_new_tokens) for sampling in seen} == {(20, 4)}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"tasks": 0}, {"samples": 0}, {"split": "dev"}, {"top_k": 0}, {"temperature": -1.0}]
+)
 def test_impossible_evaluations_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         EvaluationSettings(**wrong)

@@ -48,12 +48,8 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
     if checkpoint is None:
         raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")
     config = from_yaml(folder.config)
-    settings = EvaluationSettings(
-        split=options.split,
-        tasks=options.tasks,
-        samples=options.samples,
-        max_turns=config.evaluation.max_turns,
-    )
+    asked = {"split": options.split, "tasks": options.tasks, "samples": options.samples}
+    settings = EvaluationSettings(**config.evaluation.model_dump() | asked)
     assembly = Assembly.of(config)
     load_checkpoint(checkpoint, assembly.learner)
     assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)

@@ -93,6 +93,8 @@ class OpenAIReflector:
             "max_tokens": settings.sampling.max_new_tokens,
             "seed": seed % 2**31,
         }
+        if settings.sampling.top_k is not None:
+            question["top_k"] = settings.sampling.top_k  # not OpenAI's, but vLLM's and SGLang's
         body = json.dumps(question).encode("utf-8")
         for attempt in range(settings.retries):
             try:

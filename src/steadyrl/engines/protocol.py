@@ -21,6 +21,9 @@ class Sampling(Settings):
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     """Draw from the smallest set of tokens that holds this probability."""
 
+    top_k: int | None = Field(None, ge=1)
+    """Draw from this many most probable tokens at most."""
+
     max_new_tokens: int = Field(1024, ge=1)
     """Token budget of one turn of the model, its end token included."""
 

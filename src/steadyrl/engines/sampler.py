@@ -30,6 +30,8 @@ def sample(
     scores = logits.float()
     highest = scores.amax(dim=-1, keepdim=True)
     relative = (scores - highest).div_(sampling.temperature)
+    if sampling.top_k is not None and sampling.top_k < scores.shape[-1]:
+        relative = _most_probable(relative, sampling.top_k)
     if sampling.top_p < 1:
         relative = _nucleus(relative, sampling.top_p)
     tokens, total = _invert_cumulative(relative.exp_(), uniform[:, None])
@@ -64,6 +66,12 @@ def _first_above(running: Float[Tensor, "B N"], level: Float[Tensor, "B 1"]) -> 
     """The first place where a running sum is above `level`, which rounding may lift to its end."""
     below_end = running[:, -1:].nextafter(torch.zeros_like(level))
     return torch.searchsorted(running, level.minimum(below_end), right=True)
+
+
+def _most_probable(scores: Float[Tensor, "B V"], top_k: int) -> Float[Tensor, "B V"]:
+    """`scores` of the `top_k` highest, of equal ones the first; -inf elsewhere."""
+    order = scores.argsort(dim=-1, descending=True, stable=True)[:, :top_k]
+    return torch.full_like(scores, -torch.inf).scatter(-1, order, scores.gather(-1, order))
 
 
 def _nucleus(scores: Float[Tensor, "B V"], top_p: float) -> Float[Tensor, "B V"]:

@@ -28,6 +28,21 @@ class EvaluationSettings(Settings):
     max_turns: int = Field(32, ge=1)
     """Turns after which an episode is cut short."""
 
+    temperature: float | None = Field(None, ge=0.0)
+    """Of the sampling here. None: as in training."""
+
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    """Draw from the smallest set of tokens that holds this probability. None: as in training."""
+
+    top_k: int | None = Field(None, ge=1)
+    """Draw from this many most probable tokens at most. None: as in training."""
+
+    def sampling(self, training: Sampling) -> Sampling:
+        """How tokens are drawn here, where training draws them as `training` says."""
+        own = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
+        given = {name: value for name, value in own.items() if value is not None}
+        return training.model_copy(update=given)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
@@ -62,7 +77,11 @@ def measure_accuracy(
     sampling: Sampling,
     seed: int,
 ) -> Accuracy:
-    """Episodes of the engine's policy on the held-out tasks of `settings`."""
+    """Episodes of the engine's policy on the held-out tasks of `settings`.
+
+    Args:
+        sampling: Of training.
+    """
     tasks = [environment.task(settings.split, number) for number in range(settings.tasks)]
     groups = play_groups(
         environment,
@@ -70,7 +89,7 @@ def measure_accuracy(
         tokenizer,
         tasks,
         group_size=settings.samples,
-        sampling=sampling,
+        sampling=settings.sampling(sampling),
         seed=seed,
         max_turns=settings.max_turns,
     )
