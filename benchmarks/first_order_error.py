@@ -5,20 +5,22 @@
 Exactly, on a small transformer whose responses can all be enumerated: against response length.
 Sampled, on the world of the studies after its cold start: against the engine's numerics, the
 staleness in gradient steps, and the routing replay. Writes `results/first_order_error.json` here
-and `docs/figures/first_order_error.png`. Fifteen minutes on one core.
+and `docs/figures/first_order_error.png`. Twenty minutes on one core.
 """
 
 import argparse
 import copy
 import json
+import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from steadyrl.algorithms.objective_settings import (
@@ -71,6 +73,9 @@ ESTIMATORS = {
 VOCABULARY = 3
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8)
 EPS = 0.1
+DRAWS = 64
+"""Of rewards, and of how the engine's weights differ; the same at every length."""
+
 STALENESS = (0, 1, 2, 4, 8)
 PROMPTS = 384
 
@@ -95,7 +100,7 @@ def main() -> None:
 
 
 def by_length(seed: int) -> list[dict[str, Any]]:
-    """Exact errors for responses of each length, at one perturbation of the engine's weights."""
+    """Exact errors for responses of each length: their mean over draws, and its 95% interval."""
     torch.manual_seed(seed)
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
     config = Qwen3Config(
@@ -109,27 +114,58 @@ def by_length(seed: int) -> list[dict[str, Any]]:
         **sizes,
     )
     policy = Policy(Qwen3ForCausalLM(config).double(), load_tokenizer(SmallDense()))
+    engines = [perturbed(policy) for _ in range(DRAWS)]
+    rows = []
+    for length in LENGTHS:
+        errors = [exact_error(policy, engine, length) for engine in engines]
+        rows += [
+            {
+                "study": "length",
+                "x": length,
+                "estimator": name,
+                **{
+                    kind: mean_of([getattr(error[name], kind).value for error in errors])
+                    for kind in KINDS
+                },
+            }
+            for name in ESTIMATORS
+        ]
+        print(rows[-len(ESTIMATORS)], flush=True)
+    return rows
+
+
+def perturbed(policy: Policy) -> Policy:
+    """A copy whose weights differ by a tenth of themselves."""
     engine = Policy(copy.deepcopy(policy.model), policy.tokenizer)
     with torch.no_grad():
         for weight in engine.model.parameters():
             weight *= 1 + EPS * torch.randn_like(weight)
-    rows = []
-    for length in LENGTHS:
-        batch = all_responses(torch.tensor([2, 0]), range(VOCABULARY), length)
-        with torch.no_grad():
-            scores = engine.score(batch.tokens, batch.attention_mask, batch.loss_mask)
-        rewards = torch.randn(len(batch), 1, dtype=torch.float64)
-        terms = policy_terms(
-            policy,
-            replace(
-                batch,
-                rollout_logprobs=scores.logprobs,
-                advantages=(rewards - rewards.mean()) * batch.loss_mask,
-            ),
-        )
-        errors = exact_errors(terms, list(policy.model.parameters()), ESTIMATORS)
-        rows += as_rows(errors, study="length", x=length)
-    return rows
+    return engine
+
+
+def exact_error(policy: Policy, engine: Policy, length: int) -> Mapping[str, FirstOrderError]:
+    """Errors over all responses of one length, under rewards drawn at random."""
+    batch = all_responses(torch.tensor([2, 0]), range(VOCABULARY), length)
+    with torch.no_grad():
+        scores = engine.score(batch.tokens, batch.attention_mask, batch.loss_mask)
+    rewards = torch.randn(len(batch), 1, dtype=torch.float64)
+    terms = policy_terms(
+        policy,
+        replace(
+            batch,
+            rollout_logprobs=scores.logprobs,
+            advantages=(rewards - rewards.mean()) * batch.loss_mask,
+        ),
+    )
+    return exact_errors(terms, list(policy.model.parameters()), ESTIMATORS)
+
+
+def mean_of(values: Sequence[float]) -> list[float]:
+    """The mean, and the ends of Student's 95% interval of it."""
+    mean = statistics.fmean(values)
+    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values)
+    half /= len(values) ** 0.5
+    return [round(value, 6) for value in (mean, mean - half, mean + half)]
 
 
 def cold_started(seed: int, folder: Path) -> RunConfig:
@@ -226,7 +262,7 @@ def as_rows(errors: Mapping[str, FirstOrderError], **where: Any) -> list[dict[st
             "estimator": name,
             **{
                 kind: [round(getattr(getattr(error, kind), end), 6) for end in ENDS]
-                for kind in ("cosine", "norm_ratio", "relative_error")
+                for kind in KINDS
             },
         }
         for name, error in errors.items()
@@ -234,6 +270,7 @@ def as_rows(errors: Mapping[str, FirstOrderError], **where: Any) -> list[dict[st
 
 
 ENDS = ("value", "low", "high")
+KINDS = ("cosine", "norm_ratio", "relative_error")
 
 
 def draw(rows: list[dict[str, Any]]) -> None:
@@ -274,7 +311,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
         axes.set_title(f"{kind.replace('_', ' ')} to grad J_seq", loc="left", fontsize=11)
         axes.set_xlabel(
             {
-                "length": "response length (exact)",
+                "length": f"response length (exact, {DRAWS} draws)",
                 "numerics": "engine numerics (on-policy)",
                 "staleness": "gradient steps since the rollout (FP8)",
             }[study]
