@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.routing import RoutingHook, is_moe
-from steadyrl.policies.shared_prefixes import SharedPrefixes, shared_lengths
+from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
 from steadyrl.policies.tokenizers import end_token_ids
 from steadyrl.records.errors import UserError
@@ -141,17 +141,16 @@ class Policy:
         if replay is not None:
             _check_replay(replay, tokens, attention_mask)
         forward = partial(self._forward, record=record_routing)
-        if families is None:
-            families = torch.arange(len(tokens), device=tokens.device)
-        shared = shared_lengths(tokens, attention_mask, families, replay)
-        if bool(shared.any()):
-            prefixes = SharedPrefixes(
-                tokens, attention_mask, families, shared, replay=replay, pass_cost=pass_cost
+        prefixes = None
+        if families is not None:
+            prefixes = SharedPrefixes.of(
+                tokens, attention_mask, families, replay, pass_cost=pass_cost
             )
-            features, experts = prefixes.run(forward, AttentionMasks(self.model), wanted=wanted)
-        else:
+        if prefixes is None:
             features, experts = forward(_whole_rows(tokens, attention_mask), replay)
             features = features[:, :-1][wanted]
+        else:
+            features, experts = prefixes.run(forward, AttentionMasks(self.model), wanted=wanted)
         targets = tokens[:, 1:][wanted]
         logprobs, entropy = self._token_scores(features, targets, temperature)
         routing = None

@@ -82,38 +82,58 @@ class _Piece:
         return values[self.rows[:, None], self.positions.clamp(max=last)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SharedPrefixes:
-    """The passes over rows of which some begin alike.
+    """The passes over rows of which some begin alike."""
 
-    Args:
-        families: Rows of one number share what they begin with,
-        shared: as many tokens as `shared_lengths` says.
-        replay: Routing to replay.
-        pass_cost: As in `plan_passes`.
-    """
+    tokens: Int[Tensor, "B T"]
 
-    def __init__(
-        self,
+    replay: Routing | None
+    """Routing to replay."""
+
+    prefix: _Piece
+    """One row for each family."""
+
+    family: Int[Tensor, " B"]
+    """Which row of the prefix pass is that of each row's family."""
+
+    suffixes: tuple[_Piece, ...]
+
+    @classmethod
+    def of(
+        cls,
         tokens: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
         families: Int[Tensor, " B"],
-        shared: Int[Tensor, " B"],
-        *,
         replay: Routing | None,
+        *,
         pass_cost: int,
-    ) -> None:
-        self._tokens, self._replay = tokens, replay
+    ) -> "SharedPrefixes | None":
+        """The passes that compute once what rows of one number begin with; None if that is nothing.
+
+        Args:
+            families: As in `shared_lengths`.
+            pass_cost: As in `plan_passes`.
+        """
+        shared = shared_lengths(tokens, attention_mask, families, replay)
+        if not bool(shared.any()):
+            return None
         # Rows that share nothing make up one family, of whose prefix they see nothing.
         sharing = torch.where(shared > 0, families, families.min() - 1)
-        self._family = sharing.unique(return_inverse=True)[1]
-        first = _first_of_each(self._family)
-        none = torch.zeros_like(first)
-        self._prefix = _Piece.of(first, none, none + shared.max())
+        family = sharing.unique(return_inverse=True)[1]
+        first = _first_of_each(family)
+        begin = torch.zeros_like(first)
         ends = attention_mask.sum(dim=1)
-        lengths = (ends - shared).cpu()
         most = MOST_MASK_ENTRIES // tokens.shape[1]
-        plan = [rows.to(tokens.device) for rows in plan_passes(lengths, most, pass_cost=pass_cost)]
-        self._suffixes = [_Piece.of(rows, shared[rows], ends[rows]) for rows in plan]
+        plan = plan_passes((ends - shared).cpu(), most, pass_cost=pass_cost)
+        passes = [rows.to(tokens.device) for rows in plan]
+        return cls(
+            tokens=tokens,
+            replay=replay,
+            prefix=_Piece.of(first, begin, begin + shared.max()),
+            family=family,
+            suffixes=tuple(_Piece.of(rows, shared[rows], ends[rows]) for rows in passes),
+        )
 
     def run(
         self, forward: ForwardPass, masks: AttentionMasks, *, wanted: Bool[Tensor, "B S"]
@@ -124,11 +144,11 @@ class SharedPrefixes:
             wanted: Of all tokens but the last ones.
         """
         cache = _PrefixCache()
-        outputs = [self._pass(forward, self._prefix, past_key_values=cache)]
-        for suffix in self._suffixes:
-            family = self._family[suffix.rows]
+        outputs = [self._pass(forward, self.prefix, past_key_values=cache)]
+        for suffix in self.suffixes:
+            family = self.family[suffix.rows]
             cache.read_by(family)
-            before = self._prefix.positions[family]
+            before = self.prefix.positions[family]
             absent = before >= suffix.begin[:, None]
             mask = masks.of(
                 suffix.positions,
@@ -145,7 +165,7 @@ class SharedPrefixes:
     def _pass(
         self, forward: ForwardPass, piece: _Piece, **inputs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        tokens, replay = piece.of_rows(self._tokens), self._replay
+        tokens, replay = piece.of_rows(self.tokens), self.replay
         if replay is not None:
             known = piece.of_rows(replay.known)
             replay = Routing(
@@ -155,18 +175,18 @@ class SharedPrefixes:
             )
         inputs |= {
             "input_ids": tokens,
-            "position_ids": piece.positions.clamp(max=self._tokens.shape[1] - 1),
+            "position_ids": piece.positions.clamp(max=self.tokens.shape[1] - 1),
             "use_cache": True,
         }
         return forward(inputs, replay)
 
     def _places(self) -> Int[Tensor, "B T"]:
         """Where among the features of all passes each token's are; anywhere for padding."""
-        families, length = self._prefix.positions.shape
-        columns = torch.arange(self._tokens.shape[1], device=self._tokens.device)
-        places = self._family[:, None] * length + columns
+        families, length = self.prefix.positions.shape
+        columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        places = self.family[:, None] * length + columns
         size = families * length
-        for suffix in self._suffixes:
+        for suffix in self.suffixes:
             entries = size + torch.arange(suffix.positions.numel(), device=columns.device)
             within = suffix.within
             rows = suffix.rows[:, None].expand_as(within)[within]

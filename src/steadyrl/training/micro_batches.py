@@ -83,7 +83,6 @@ def _by_family(
     families: Int[Tensor, " B"],
     most_positions: int,
 ) -> list[Int[Tensor, " _"]]:
-    """Whole families where they fit, in the order of the batch."""
     """Row after row, one family after the other, as long as there is room."""
     order = families.argsort(stable=True)
     cuts, positions, previous = [], 0, None
