@@ -5,8 +5,9 @@ import pytest
 from pydantic import ValidationError
 from tests.rollout.fakes import ScriptedEngine
 
-from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings, completed
+from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
+from steadyrl.environments.grid_environment import split_of_game
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Split
@@ -63,6 +64,16 @@ def test_reflections_write_what_feedback_and_memory_tell() -> None:
             told = true in feedback or true in memory
             assert pair == (true if told else true[0] + "?")
     assert 15 < remembered < 45
+
+
+def test_drills_on_held_out_boards_have_none_of_those_to_train_on() -> None:
+    drills = drills_of(first_attempts=1.0, reflections=0.0)
+    world = FrozenLake(LAKE)
+    for index in range(20):
+        generator = np.random.default_rng(index)
+        held_out = world.task(Split.VALIDATION, index)
+        assert drills.drill(index, generator, Split.VALIDATION)[0] == held_out.prompt
+        assert split_of_game(held_out.payload.game) is Split.VALIDATION
 
 
 def test_retries_follow_a_plan_that_failed_and_win() -> None:
@@ -141,11 +152,6 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
     ((one,),), ((other,),) = first.mini_batches, again.mini_batches
     assert one.tokens.equal(other.tokens)
     assert one.loss_mask.any(dim=1).all()
-
-
-def test_a_memory_completes_a_rulebook() -> None:
-    assert completed("@A G? HC <? vd", "@B GX H? <l v?") == "@A GX HC <l vd"
-    assert completed("@A G?", "") == "@A G?"
 
 
 @pytest.mark.parametrize(

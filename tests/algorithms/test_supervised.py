@@ -3,16 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from tests.rollout.fakes import TOKENIZER, ScriptedEngine
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, some_tasks
 
-from steadyrl.algorithms.supervised import Supervised
+from steadyrl.algorithms.supervised import Supervised, demonstrated, demonstrated_episodes
+from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.message import Message
 from steadyrl.records.token_batch import TokenBatch
+from steadyrl.rollout.batching import token_batch
+from steadyrl.rollout.episodes import play_groups
 
 ENVIRONMENT = Arithmetic(ArithmeticSettings(operands=3))
 
@@ -101,3 +106,42 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_demonstrated_tokens(
     targets = batch.tokens[:, 1:].masked_fill(~batch.loss_mask[:, 1:], -100)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_demonstrated_episode_is_the_row_of_one_that_was_sampled() -> None:
+    quiz = Quiz(turns=3)
+    tasks = some_tasks(quiz, 2)
+    groups = play_groups(
+        quiz,
+        ScriptedEngine(lambda _prompt, _number, call: ("a", "right", "bad")[call]),
+        TOKENIZER,
+        tasks,
+        group_size=1,
+        sampling=Sampling(),
+        seed=0,
+    )
+    pad = TOKENIZER.pad_token_id
+    sampled = token_batch(groups, [torch.ones(1)] * 2, pad_token_id=pad)
+    said = [group.trajectories[0].messages[1:] for group in groups]
+    ((batch,),) = demonstrated_episodes([t.prompt for t in tasks], said, TOKENIZER).mini_batches
+    for name in ("tokens", "attention_mask", "loss_mask", "group_ids", "advantages"):
+        assert getattr(batch, name).equal(getattr(sampled, name)), name
+    assert batch.rollout_logprobs is None
+    learned = TOKENIZER.decode(batch.tokens[0][batch.loss_mask[0]])
+    assert learned == "a<|end|>right<|end|>bad<|end|>"
+
+
+def test_turns_of_the_prompt_carry_no_loss() -> None:
+    prompt = (
+        Message(role="user", content="1+1"),
+        Message(role="assistant", content="3"),
+        Message(role="user", content="wrong"),
+    )
+    answer = (Message(role="assistant", content="2"),)
+    ((batch,),) = demonstrated_episodes([prompt], [answer], TOKENIZER).mini_batches
+    assert TOKENIZER.decode(batch.tokens[0][batch.loss_mask[0]]) == "2<|end|>"
+    prompts = encode_prompts(TOKENIZER, [prompt])
+    ((single,),) = demonstrated(prompts, ["2"], TOKENIZER).mini_batches
+    assert batch.tokens.equal(single.tokens)
+    assert batch.loss_mask.equal(single.loss_mask)
+    assert batch.advantages.equal(single.advantages)

@@ -65,7 +65,8 @@ def test_a_study_runs_and_leaves_verdicts_figure_and_page(
 
     text = capsys.readouterr().out
     assert "A beats B" in text
-    assert "undecided" in text  # of one seed
+    assert "undecided  A beats B" in text  # of one seed
+    assert "best_score: A > B: " in text
     folder = out / "made-up"
     assert {path.name for path in folder.iterdir()} == {
         "README.md",

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments import Environment, EnvironmentSettings, Episode, make_environment
+from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_dialogue import DialogueStyle
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.hotpot_questions import FileQuestions
@@ -113,6 +114,35 @@ def test_the_least_f1_is_a_setting(library: Path):
 def test_feedback_never_tells_the_right_answer(library: Path):
     texts = [r"\boxed{Norway}", r"\boxed{Italian}", "", search("Oslo"), "<tool_call>"]
     assert not [text for text in texts if "Italy" in respond(library, text).feedback]
+
+
+def test_compact_feedback_says_no_more_than_right_or_wrong(library: Path):
+    found = respond(library, "search(Rome)", style="compact")
+    assert (found.feedback, found.observation[0].content) == (
+        "",
+        "Rome lies on the Tiber.",
+    )
+    answers = [r"\boxed{Republic of Italy}", r"\boxed{Italy}", r"\boxed{Norway}"]
+    assert [respond(library, answer, style="compact").feedback for answer in answers] == [
+        "right",
+        "right in part (F1 0.50)",
+        "wrong",
+    ]
+
+
+@pytest.mark.parametrize("style", DialogueStyle)
+def test_an_answer_is_followed_by_the_question_s_hint(style: DialogueStyle):
+    environment = HotpotQA(HotpotQASettings(questions=CodedQuestions(), style=style))
+    task = environment.task(Split.TRAIN, 0)
+    said = {
+        answer: environment.start(task).respond(rf"\boxed{{{answer}}}").feedback
+        for answer in (task.payload.answer, "Q")
+    }
+    hints = [text.splitlines()[0] for text in said.values()]
+    assert hints == [task.payload.hint] * 2
+    assert [text.split()[-1] for text in said.values()] == ["right", "wrong"]
+    assert environment.rulebook(task) == task.payload.rulebook
+    assert set(task.payload.hint.split()) < set(environment.rulebook(task).split())
 
 
 # Searches.

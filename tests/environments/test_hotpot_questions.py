@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from steadyrl.environments import extras
+from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.hotpot_questions import (
     FileQuestions,
     HubQuestions,
-    Question,
     QuestionSet,
     file_rows,
     load_questions,

@@ -130,6 +130,8 @@ def test_settings_are_those_of_the_paper(name: str) -> None:
     assert erl.aggregation is Aggregation.TOKEN_SUM
     assert erl.advantage == "group_mean_std"
     assert (config.sampling.temperature, config.sampling.top_p) == (0.7, 1.0)
+    validation = config.evaluation.sampling(config.sampling)
+    assert (validation.temperature, validation.top_p, validation.top_k) == (0.7, 0.8, 20)
     assert (erl.reflection.sampling.temperature, erl.reflection.sampling.top_p) == (0.5, 0.9)
     optimizer = config.optimizer
     assert (optimizer.learning_rate, optimizer.schedule, optimizer.warmup_steps) == (

@@ -27,6 +27,7 @@ from steadyrl.algorithms.reflection_prompts import (
     reflection_prompt,
     task_with_record,
 )
+from steadyrl.algorithms.rulebooks import completed, partly_known
 from steadyrl.algorithms.supervised import demonstrated, maximum_likelihood
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
@@ -43,8 +44,6 @@ from steadyrl.rollout.seeds import derive_seed
 
 Drill = tuple[tuple[Message, ...], str]
 """A prompt and the answer to it."""
-
-UNKNOWN = "?"
 
 
 class GridDrillSettings(Settings):
@@ -136,9 +135,11 @@ class GridDrills:
         """Mean negative log-likelihood of the answers' tokens."""
         return maximum_likelihood(mini_batch)
 
-    def drill(self, index: int, generator: np.random.Generator) -> Drill:
-        """The drill on training game number `index`."""
-        task = self._environment.task(Split.TRAIN, index)
+    def drill(
+        self, index: int, generator: np.random.Generator, split: Split = Split.TRAIN
+    ) -> Drill:
+        """The drill on game number `index` of `split`."""
+        task = self._environment.task(split, index)
         settings = self._settings
         shares = (settings.first_attempts, settings.reflections, settings.retries, settings.plain)
         kind = int(np.searchsorted(np.cumsum(shares), generator.random(), side="right"))
@@ -149,7 +150,8 @@ class GridDrills:
         return task.prompt, self._solution(task)
 
     def _second(self, task: Task, generator: np.random.Generator) -> Drill:
-        rulebook = self._partly_known(self.rulebook(task), generator)
+        hidden = self._settings.hidden_pairs
+        rulebook = partly_known(self.rulebook(task), hidden, generator)
         return self._environment.guided(task, rulebook).prompt, self._solution(task)
 
     def _plain(self, task: Task, _generator: np.random.Generator) -> Drill:
@@ -186,7 +188,8 @@ class GridDrills:
         """A random plan is played; the rulebook is what its feedback and the memory tell."""
         memory = ""
         if generator.random() < 0.5:
-            memory = self._partly_known(self.rulebook(task), generator)
+            hidden = self._settings.hidden_pairs
+            memory = partly_known(self.rulebook(task), hidden, generator)
         account = replace(self._attempt(task, generator), memory=memory)
         seen = revealed_rulebook(task.payload.meaning.legend, account.feedback)
         rulebook = completed(self._hidden(seen), memory)
@@ -217,17 +220,3 @@ class GridDrills:
             reward=outcome.reward,
             memory="",
         )
-
-    def _partly_known(self, rulebook: str, generator: np.random.Generator) -> str:
-        pairs = rulebook.split()
-        hidden = generator.random(len(pairs)) < self._settings.hidden_pairs
-        return " ".join(
-            pair[0] + UNKNOWN if out else pair for pair, out in zip(pairs, hidden, strict=True)
-        )
-
-
-def completed(rulebook: str, memory: str) -> str:
-    """`rulebook`, whose unknown pairs are those of `memory` where it has them."""
-    known = {pair[0]: pair for pair in memory.split()}
-    pairs = [known.get(p[0], p) if p[1] == UNKNOWN else p for p in rulebook.split()]
-    return " ".join(pairs)

@@ -1,6 +1,7 @@
 """Supervised cold start: maximum likelihood on a teacher's demonstrations."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Teacher
 from steadyrl.objectives import Aggregation, nll
 from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.rollout.batching import demonstration_batch
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.message import Message
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.seeds import derive_seed
 
 
@@ -65,6 +69,59 @@ def demonstrated(
         pad_token_id=end if pad is None else pad,
     )
     return Experience(mini_batches=((batch,),))
+
+
+def demonstrated_episodes(
+    prompts: Sequence[tuple[Message, ...]],
+    continuations: Sequence[tuple[Message, ...]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Experience:
+    """One batch of conversations that begin with `prompts` and go on with `continuations`.
+
+    Of these, the assistant's turns carry loss, each closed by the end token; what it reads between
+    them does not. A conversation is one row if the chat template only ever adds to it.
+    """
+    turns = [
+        (row, (*prompt, *said[:place]), message.content)
+        for row, (prompt, said) in enumerate(zip(prompts, continuations, strict=True))
+        for place, message in enumerate(said)
+        if message.role == "assistant"
+    ]
+    read = encode_prompts(tokenizer, [before for _, before, _ in turns])
+    written = tokenizer([text for _, _, text in turns], add_special_tokens=False)["input_ids"]
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    completions: list[list[Completion]] = [[] for _ in prompts]
+    for (row, _, _), before, response in zip(turns, read, written, strict=True):
+        completions[row].append(_completion(before, [*response, end]))
+    groups = [
+        Group(task_id=str(row), trajectories=(_episode((*prompt, *said), completions[row]),))
+        for row, (prompt, said) in enumerate(zip(prompts, continuations, strict=True))
+    ]
+    pad_token_id = end if pad is None else pad
+    batch = token_batch(groups, [torch.ones(1)] * len(groups), pad_token_id=pad_token_id)
+    return Experience(mini_batches=((replace(batch, rollout_logprobs=None),),))
+
+
+def _completion(prompt: Int[Tensor, " P"], response: list[int]) -> Completion:
+    """What was written by hand; no policy gave it a probability."""
+    return Completion(
+        prompt_ids=prompt,
+        token_ids=torch.tensor(response),
+        logprobs=torch.zeros(len(response)),
+        finish_reason=FinishReason.STOP,
+        policy_version=0,
+    )
+
+
+def _episode(messages: tuple[Message, ...], completions: list[Completion]) -> Trajectory:
+    return Trajectory(
+        task_id="",
+        messages=messages,
+        completions=tuple(completions),
+        reward=0.0,
+        terminated=True,
+        truncated=False,
+    )
 
 
 def maximum_likelihood(mini_batch: MiniBatch) -> tuple[LossTerm, ...]:

@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from steadyrl.cli.options import read_options
 from steadyrl.policies.numerics import Numerics
@@ -21,7 +22,7 @@ from steadyrl.studies.results import Judgement, write_results
 from steadyrl.studies.running import Progress as RunsProgress
 from steadyrl.studies.running import Workplace, run_studies
 from steadyrl.studies.study import Study
-from steadyrl.studies.tables import update_page
+from steadyrl.studies.tables import RELATIONS, update_page
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def study_command(arguments: list[str], console: Console) -> None:
         folder = options.out / study.name
         judgements = write_results(study, runs, folder)
         if judgements:
-            console.print(_table(study, judgements))
+            console.print(study.title, style="bold", markup=False)
+            console.print(_verdicts(judgements))
         console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
     if options.page is not None:
         update_page(options.page, options.out)
@@ -106,22 +108,20 @@ def _find(name: str) -> Callable[[Numerics], Study]:
     raise UserError(f"There is no study {name!r}.{hint} 'steadyrl study' lists them.")
 
 
-def _table(study: Study, judgements: list[Judgement]) -> Table:
-    table = Table(title=study.title, title_justify="left", title_style="bold")
-    for heading in ("claim", "verdict", "measure", "difference", "95% interval"):
-        table.add_column(heading)
+def _verdicts(judgements: list[Judgement]) -> Table:
+    """Each verdict beside its claim and the differences that it rests on."""
+    table = Table.grid(padding=(0, 2))
     for judgement in judgements:
-        claim, verdict = judgement.claim.text, judgement.verdict.value
-        for finding in judgement.findings:
-            comparison, interval = finding.comparison, finding.difference
-            table.add_row(
-                claim,
-                verdict,
-                f"{comparison.measure}: {comparison.first}, {comparison.second}",
-                f"{interval.mean:+.3f}",
-                f"{interval.low:+.3f} to {interval.high:+.3f}",
-            )
-            claim = verdict = ""
+        differences = [
+            f"{finding.comparison.measure}: {finding.comparison.first} "
+            f"{RELATIONS[finding.comparison.relation]} {finding.comparison.second}: "
+            f"{finding.difference.mean:+.3f} "
+            f"({finding.difference.low:+.3f} to {finding.difference.high:+.3f})"
+            for finding in judgement.findings
+        ]
+        text = Text("\n".join([judgement.claim.text, *differences]))
+        text.stylize("dim", len(judgement.claim.text))
+        table.add_row(Text(judgement.verdict.value, style="bold"), text)
     return table
 
 

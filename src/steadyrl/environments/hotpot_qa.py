@@ -1,5 +1,6 @@
 """HotpotQA: questions whose answers need two passages, and a tool that finds passages."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -16,9 +17,9 @@ from steadyrl.environments.hotpot_dialogue import (
     tool_reply,
     tool_schema,
 )
+from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.hotpot_questions import (
     HubQuestions,
-    Question,
     QuestionSettings,
     load_questions,
 )
@@ -151,15 +152,23 @@ class HotpotQA:
         """
         return self._retriever.search(call.query, call.passages or self.settings.passages)
 
-    def judge(self, gold: str, response: str) -> Outcome:
+    def rulebook(self, task: Task) -> str:
+        """What there is to find out about the questions, for `guided`; empty if nothing is."""
+        question: Question = task.payload
+        return question.rulebook
+
+    def judge(self, question: Question, response: str) -> Outcome:
         """The outcome of a turn that calls no tool. Its feedback does not tell the right answer."""
         answer = cut_answer(response, AnswerFormat.BOXED)
         if not answer:
             feedback = r"the turn holds neither a tool call nor an answer in \boxed{}"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)
-        reward = answer_reward(answer, gold, least_f1=self.settings.least_f1)
-        verdict = "right" if reward == 1.0 else f"right in part (F1 {reward:.2f})"
-        feedback = f"the answer {_excerpt(answer)} is {verdict if reward else 'wrong'}"
+        reward = answer_reward(answer, question.answer, least_f1=self.settings.least_f1)
+        partly = f"right in part (F1 {reward:.2f})" if reward else "wrong"
+        verdict = "right" if reward == 1.0 else partly
+        if self.settings.style is DialogueStyle.CHAT:
+            verdict = f"the answer {_excerpt(answer)} is {verdict}"
+        feedback = f"{question.hint}\n{verdict}" if question.hint else verdict
         return Outcome(reward=reward, terminated=True, feedback=feedback)
 
 
@@ -181,7 +190,7 @@ class _Inquiry:
         except CallError as error:
             return _failed(f"malformed tool call: {error}")
         if not calls:
-            return self._environment.judge(self._question.answer, spoken)
+            return self._environment.judge(self._question, spoken)
         if len(calls) > settings.calls_per_turn:
             most = settings.calls_per_turn
             return _failed(f"{len(calls)} tool calls in one turn, at most {most} are allowed")
@@ -196,13 +205,8 @@ class _Inquiry:
             tool_reply(passages, settings.style, longest=settings.passage_length)
             for passages in found
         ]
-        lines = [
-            f"the search for {_excerpt(call.query)} found {_titles(passages)}"
-            for call, passages in zip(calls, found, strict=True)
-        ]
-        return Outcome(
-            reward=0.0, terminated=False, observation=tuple(replies), feedback="\n".join(lines)
-        )
+        feedback = "" if settings.style is DialogueStyle.COMPACT else _report(calls, found)
+        return Outcome(reward=0.0, terminated=False, observation=tuple(replies), feedback=feedback)
 
 
 def make_retriever(settings: RetrieverSettings, passages: list[Passage]) -> Retriever:
@@ -222,8 +226,13 @@ def _failed(reason: str) -> Outcome:
     return Outcome(reward=0.0, terminated=True, feedback=quoted(reason))
 
 
-def _titles(passages: list[Passage]) -> str:
-    return ", ".join(_excerpt(passage.title) for passage in passages) or "nothing"
+def _report(calls: Sequence[SearchCall], found: Sequence[list[Passage]]) -> str:
+    """What each search found, by titles."""
+    titles = [", ".join(_excerpt(p.title) for p in passages) or "nothing" for passages in found]
+    return "\n".join(
+        f"the search for {_excerpt(call.query)} found {those}"
+        for call, those in zip(calls, titles, strict=True)
+    )
 
 
 def _excerpt(text: str) -> str:

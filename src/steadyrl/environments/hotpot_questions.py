@@ -1,7 +1,7 @@
 """HotpotQA's questions and paragraphs: from the Hub, from official files, or made up."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from steadyrl.environments.extras import require_extra
+from steadyrl.environments.hotpot_coded import CodedQuestions, CodedSplit
+from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.hotpot_synthetic import SyntheticQuestions, synthetic_rows
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.question_answering import normalized
@@ -54,28 +56,17 @@ class FileQuestions(Settings):
 
 
 QuestionSettings = Annotated[
-    HubQuestions | FileQuestions | SyntheticQuestions, Field(discriminator="name")
+    HubQuestions | FileQuestions | SyntheticQuestions | CodedQuestions,
+    Field(discriminator="name"),
 ]
 """Where questions come from; the field `name` says which."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A question whose answer is in two paragraphs."""
-
-    id: str
-    question: str
-    answer: str
-
-    titles: tuple[str, ...]
-    """Titles of the paragraphs that support the answer, in the order of the facts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionSet:
     """The questions of each split, and the paragraphs of all, each once."""
 
-    questions: dict[Split, list[Question]]
+    questions: Mapping[Split, list[Question] | CodedSplit]
     passages: list[Passage]
 
 
@@ -92,6 +83,10 @@ def load_questions(settings: QuestionSettings) -> QuestionSet:
                 for split, rows in synthetic_rows(settings).items()
             ]
             return question_set(parts)
+        case CodedQuestions():
+            splits = {split: CodedSplit(settings, split) for split in Split}
+            passages = [passage for split in splits.values() for passage in split.passages()]
+            return QuestionSet(questions=splits, passages=passages)
         case FileQuestions():
             train = file_rows(settings.train)
             if settings.test is None:

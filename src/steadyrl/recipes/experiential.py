@@ -12,7 +12,6 @@ Departs from both:
 - An optimiser step takes all rows of its 64 tasks, however many failed: the scripts take one for
   every 256 rows.
 - The token budget is that of a turn, where theirs is that of an episode.
-- Held-out tasks are sampled as training tasks are; theirs with top-p 0.8 and top-k 20 besides.
 - Tasks are ours, whose splits share no instance; HotpotQA is searched as its environment says.
 - All of it computes in bfloat16, where the scripts for HotpotQA take float16.
 
@@ -40,7 +39,7 @@ from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.run.config import EngineSettings, RunConfig
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner import LearnerSettings
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 MODEL = "Qwen/Qwen3-4B-Instruct-2507"
@@ -50,26 +49,12 @@ GRID_TURN = 1280
 
 def erl_frozenlake() -> RunConfig:
     """The paper's Experiential RL of a pretrained model on FrozenLake."""
-    return _paper(
-        FrozenLakeSettings(),
-        steps=100,
-        style=ReflectionStyle.RULEBOOK,
-        turns=8,
-        tokens=GRID_TURN,
-        evaluation=EvaluationSettings(tasks=100, samples=4, max_turns=8),
-    )
+    return _grid(FrozenLakeSettings(), steps=100)
 
 
 def erl_sokoban() -> RunConfig:
     """The paper's Experiential RL of a pretrained model on Sokoban."""
-    return _paper(
-        SokobanSettings(),
-        steps=200,
-        style=ReflectionStyle.RULEBOOK,
-        turns=8,
-        tokens=GRID_TURN,
-        evaluation=EvaluationSettings(tasks=100, samples=4, max_turns=8),
-    )
+    return _grid(SokobanSettings(), steps=200)
 
 
 def erl_hotpotqa() -> RunConfig:
@@ -80,7 +65,19 @@ def erl_hotpotqa() -> RunConfig:
         style=ReflectionStyle.INSTRUCTIONS,
         turns=5,
         tokens=2048,
-        evaluation=EvaluationSettings(tasks=1024, samples=1, max_turns=5),
+        held_out={"tasks": 1024, "samples": 1},
+    )
+
+
+def _grid(game: FrozenLakeSettings | SokobanSettings, *, steps: int) -> RunConfig:
+    """What the two games on a grid have in common."""
+    return _paper(
+        game,
+        steps=steps,
+        style=ReflectionStyle.RULEBOOK,
+        turns=8,
+        tokens=GRID_TURN,
+        held_out={"tasks": 100, "samples": 4},
     )
 
 
@@ -91,7 +88,7 @@ def _paper(
     style: ReflectionStyle,
     turns: int,
     tokens: int,
-    evaluation: EvaluationSettings,
+    held_out: dict[str, int],
 ) -> RunConfig:
     """What the three have in common: table of appendix C, and the scripts' defaults."""
     reflecting = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=2048)
@@ -111,7 +108,7 @@ def _paper(
         engine=EngineSettings(max_running=32),
         learner=LearnerSettings(dtype="bfloat16", activation_checkpointing=True),
         optimizer=OptimizerSettings(learning_rate=1e-6, betas=(0.9, 0.999), weight_decay=0.01),
-        evaluation=evaluation,
+        evaluation=EvaluationSettings(**held_out, max_turns=turns, top_p=0.8, top_k=20),
         evaluate_every=5,
         journal=JournalSettings(checkpoint_every=20, keep_checkpoints=1, completions_every=5),
     )

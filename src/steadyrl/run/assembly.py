@@ -15,6 +15,7 @@ from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.algorithms.objective_settings import CISPO, DPPO, GRPO, DualClip, MiniRL
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm
+from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -145,11 +146,14 @@ def _cold_start(
         "seed": derive_seed(config.seed, COLD_START),
     }
     algorithm: Algorithm
-    if isinstance(settings.teacher, GridDrillSettings):
-        algorithm = GridDrills(settings.teacher, **parts)
-    else:
-        teacher = make_teacher(settings.teacher, environment)
-        algorithm = Supervised(teacher=teacher, environment=environment, **parts)
+    match settings.teacher:
+        case GridDrillSettings():
+            algorithm = GridDrills(settings.teacher, **parts)
+        case QuestionDrillSettings():
+            algorithm = QuestionDrills(settings.teacher, **parts)
+        case _:
+            teacher = make_teacher(settings.teacher, environment)
+            algorithm = Supervised(teacher=teacher, environment=environment, **parts)
     return Stage(
         name="cold_start",
         algorithm=algorithm,

@@ -10,6 +10,7 @@ from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.registry import EnvironmentSettings, TeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
@@ -46,9 +47,11 @@ class EngineSettings(Settings):
 class ColdStart(Settings):
     """Supervised learning from a procedural teacher, before reinforcement begins."""
 
-    teacher: TeacherSettings | GridDrillSettings = Field(discriminator="name")
-    """Who demonstrates on the run's own tasks; or drills for Experiential RL, on games of their
-    own."""
+    teacher: TeacherSettings | GridDrillSettings | QuestionDrillSettings = Field(
+        discriminator="name"
+    )
+    """Who demonstrates on the run's own tasks; or drills for Experiential RL, on games or questions
+    of their own."""
 
     steps: int = Field(1000, ge=1)
 

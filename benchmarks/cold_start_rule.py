@@ -1,0 +1,207 @@
+"""Whether cold starts on drills pass the rule by which worlds of Experiential RL are chosen.
+
+    python benchmarks/cold_start_rule.py runs/lake runs/questions
+    python benchmarks/cold_start_rule.py runs/lake/checkpoints/*
+
+On validation tasks, with drawn meanings as in the drills, a policy is to solve at least 0.4 more of
+them under the true rulebook than alone, and to write at least 0.8 of its reflections exactly right.
+It answers in float32, in its turns at the run's temperature and in reflections at the paper's.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
+from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
+from steadyrl.algorithms.reflection import PolicyReflector
+from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.environments.grid_environment import GridEnvironment
+from steadyrl.environments.hotpot_qa import HotpotQA
+from steadyrl.environments.protocol import Environment, Split, Task
+from steadyrl.environments.registry import make_environment
+from steadyrl.policies.numerics import Numerics
+from steadyrl.recipes.experiential_tiny import REFLECTION
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.seeds import derive_seed
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.config import EngineSettings, from_yaml
+from steadyrl.run.manifest import manifest
+from steadyrl.training.checkpoint import load_checkpoint, read_place
+
+GAIN, EXACT = 0.4, 0.8
+ALONE, GUIDED, PLAYED, REFLECTED = range(4)
+"""What random numbers are for: the first step of their path from the seed."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure cold starts on drills by the rule for worlds of Experiential RL."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, measured at the end of their cold start, or checkpoints in such folders."""
+
+    tasks: int = 500
+    """Validation tasks, each met in all three ways."""
+
+    seed: int = 0
+    """Of the sampling, and of the attempts that are reflected on."""
+
+    out: Path | None = None
+    """Where to write the numbers as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of the tasks.
+
+    Example:
+        Counts(tasks=500, alone=90, guided=340, exact=480)
+    """
+
+    tasks: int
+
+    alone: int
+    """Solved without a rulebook."""
+
+    guided: int
+    """Solved under the true rulebook."""
+
+    exact: int
+    """Reflections that hold what feedback and memory tell, and nothing else."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether they meet the rule."""
+        gained = self.guided - self.alone
+        return gained >= GAIN * self.tasks and self.exact >= EXACT * self.tasks
+
+
+def measured(checkpoint: Path, *, tasks: int, seed: int) -> Counts:
+    """The counts of the weights in `checkpoint`, on the drills of its run.
+
+    Raises:
+        UserError: the run had no cold start on drills.
+    """
+    config = from_yaml(RunFolder(checkpoint.parents[1]).config)
+    teacher = config.cold_start and config.cold_start.teacher
+    if not isinstance(teacher, GridDrillSettings | QuestionDrillSettings):
+        raise UserError(
+            f"The run of {checkpoint} has no cold start on drills, so the rule says nothing about "
+            "it. Give a run whose cold_start.teacher is 'grid_drills' or 'question_drills'."
+        )
+    float32 = EngineSettings(numerics=Numerics.FLOAT32)
+    assembly = Assembly.of(config.model_copy(update={"engine": float32}))
+    load_checkpoint(checkpoint, assembly.learner)
+    assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
+    tokenizer = assembly.learner.policy.tokenizer
+    return counted(teacher, assembly.engine, tokenizer, config.sampling, tasks=tasks, seed=seed)
+
+
+def counted(
+    teacher: GridDrillSettings | QuestionDrillSettings,
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: Sampling,
+    *,
+    tasks: int,
+    seed: int,
+) -> Counts:
+    """The counts of the engine's policy on validation tasks of the drills' world."""
+    world = make_environment(teacher.environment)
+    assert isinstance(world, GridEnvironment | HotpotQA)
+    drills = _reflections_alone(teacher, tokenizer, seed)
+    unaided = [world.task(Split.VALIDATION, index) for index in range(tasks)]
+    told = [world.guided(task, drills.rulebook(task)) for task in unaided]
+    alone, guided = (
+        _solved(world, asked, engine, tokenizer, sampling, derive_seed(seed, use))
+        for use, asked in ((ALONE, unaided), (GUIDED, told))
+    )
+    exact = _exact(drills, tasks, engine, tokenizer, seed)
+    return Counts(tasks=tasks, alone=alone, guided=guided, exact=exact)
+
+
+def _reflections_alone(
+    teacher: GridDrillSettings | QuestionDrillSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> GridDrills | QuestionDrills:
+    shares = {"first_attempts": 0.0, "reflections": 1.0, "retries": 0.0}
+    parts = {"tokenizer": tokenizer, "batch_size": 1, "seed": seed}
+    if isinstance(teacher, QuestionDrillSettings):
+        return QuestionDrills(teacher.model_copy(update=shares), **parts)
+    return GridDrills(teacher.model_copy(update=shares | {"plain": 0.0}), **parts)
+
+
+def _solved(
+    world: Environment,
+    tasks: list[Task],
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: Sampling,
+    seed: int,
+) -> int:
+    groups = play_groups(
+        world, engine, tokenizer, tasks, group_size=1, sampling=sampling, seed=seed
+    )
+    return sum(group.trajectories[0].reward == 1 for group in groups)
+
+
+def _exact(
+    drills: GridDrills | QuestionDrills,
+    tasks: int,
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+) -> int:
+    """Of reflections on random attempts, half of them with a memory, those that are as drilled."""
+    generator = np.random.default_rng(derive_seed(seed, PLAYED))
+    asked = [drills.drill(index, generator, Split.VALIDATION) for index in range(tasks)]
+    reflections = PolicyReflector(REFLECTION, tokenizer).reflect(
+        [prompt for prompt, _ in asked], engine, derive_seed(seed, REFLECTED)
+    )
+    answers = [answer if isinstance(answer, str) else answer[0].content for _, answer in asked]
+    return sum(r.lesson == answer for r, answer in zip(reflections, answers, strict=True))
+
+
+def checkpoint_of(path: Path) -> Path:
+    """`path`, if it is a checkpoint; else that at the end of the cold start of the run in it.
+
+    Raises:
+        UserError: it is neither, or there is no such checkpoint yet.
+    """
+    if path.parent.name == "checkpoints":
+        return path
+    found = [place for place in RunFolder(path).checkpoints.glob("*") if read_place(place)[0] == 0]
+    if not found:
+        raise UserError(
+            f"{path} has no checkpoint of a cold start. Give a folder that 'steadyrl train' wrote, "
+            "or one of its checkpoints."
+        )
+    return max(found, key=read_place)
+
+
+def main(options: Options) -> None:
+    """Prints a row for each checkpoint, and writes them."""
+    rows = []
+    print(f"{'checkpoint':<44}{'alone':>12}{'guided':>12}{'exact':>12}")
+    for checkpoint in map(checkpoint_of, options.runs):
+        counts = measured(checkpoint, tasks=options.tasks, seed=options.seed)
+        name = f"{checkpoint.parents[1].name}/{checkpoint.name}"
+        cells = (counts.alone, counts.guided, counts.exact)
+        shares = "".join([f"{f'{n} ({n / counts.tasks:.2f})':>12}" for n in cells])
+        print(f"{name:<44}{shares}  {'passes' if counts.passes else 'fails'}", flush=True)
+        rows.append({"checkpoint": name, **asdict(counts), "passes": counts.passes})
+    if options.out is not None:
+        content = {"rows": rows, **manifest(options.seed)}
+        write_atomically(options.out, json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

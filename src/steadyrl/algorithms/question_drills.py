@@ -1,0 +1,226 @@
+"""A cold start in the skills that an episode of Experiential RL needs, on multi-hop questions.
+
+    first attempt     question                                   -> searches, an answer
+    reflection        memory; question, attempt, hint, reward    -> the rulebook, where it is known
+    second attempt    rulebook; question                         -> searches that follow it
+    retry             attempt, hint; question                    -> searches that heed the hint
+
+Retries are what the controls do: they read the record of a failed attempt as it is, in the place of
+the rulebook (no reflection) or as a conversation that goes on (`erl_control.SecondChance`).
+
+Every drill has a meaning of words of its own, so that a model learns to use rulebooks and to write
+them, and knows none. What a question alone does not tell, the first attempt guesses.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
+from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.reflection_prompts import (
+    Account,
+    ReflectionStyle,
+    account_of,
+    reflection_prompt,
+    task_with_record,
+)
+from steadyrl.algorithms.rulebooks import UNKNOWN, completed, partly_known
+from steadyrl.algorithms.supervised import demonstrated_episodes, maximum_likelihood
+from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.environments.hotpot_coded import HOPS, RELATIONS, CodedQuestions
+from steadyrl.environments.hotpot_dialogue import DialogueStyle, call_text
+from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
+from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.policies.tokenizers import neutralized
+from steadyrl.records.message import Message
+from steadyrl.records.settings import Settings
+from steadyrl.records.trajectory import Trajectory
+from steadyrl.rollout.seeds import derive_seed
+
+Conversation = tuple[Message, ...]
+
+Drill = tuple[Conversation, Conversation]
+"""A prompt and how the conversation goes on."""
+
+
+class QuestionDrillSettings(Settings):
+    """What is drilled, on which questions."""
+
+    name: Literal["question_drills"] = "question_drills"
+
+    environment: HotpotQASettings = HotpotQASettings(
+        questions=CodedQuestions(), style=DialogueStyle.COMPACT, passages=1
+    )
+    """Coded questions in the compact style, whose meanings are permuted."""
+
+    first_attempts: float = Field(0.1, ge=0, le=1)
+    """Share of drills that are first attempts."""
+
+    reflections: float = Field(0.3, ge=0, le=1)
+    """Share of drills that are reflections."""
+
+    retries: float = Field(0.1, ge=0, le=1)
+    """Share of drills that are retries. The rest are second attempts."""
+
+    hidden_pairs: float = Field(0.25, ge=0, lt=1)
+    """Probability that a rulebook, or a memory, does not know a pair."""
+
+    @model_validator(mode="after")
+    def _drills_can_be_made(self) -> "QuestionDrillSettings":
+        questions, style = self.environment.questions, self.environment.style
+        if not isinstance(questions, CodedQuestions) or questions.words != "permuted":
+            raise ValueError(
+                "environment.questions are not coded with permuted words: there would be nothing "
+                "to find out. Set questions.name to 'coded' and questions.words to 'permuted'."
+            )
+        if style is not DialogueStyle.COMPACT:
+            raise ValueError(
+                f"environment.style is {style.value!r}: drills are written in the compact style. "
+                "Set it to 'compact'."
+            )
+        if self.environment.turns <= HOPS:
+            raise ValueError(
+                f"environment.turns is {self.environment.turns}: a question takes two searches and "
+                f"an answer. Set it to {HOPS + 1} or more."
+            )
+        if self.first_attempts + self.reflections + self.retries > 1:
+            raise ValueError(
+                f"first_attempts is {self.first_attempts}, reflections {self.reflections} and "
+                f"retries {self.retries}: together more than 1. Lower one of them."
+            )
+        return self
+
+
+class QuestionDrills:
+    """Supervised learning on drills, each with a fresh question and meaning."""
+
+    samples_from_engine = False
+
+    def __init__(
+        self,
+        settings: QuestionDrillSettings,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._settings = settings
+        self._environment = HotpotQA(settings.environment)
+        self._conversation = SecondChance(
+            self._environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
+        )
+        assert isinstance(settings.environment.questions, CodedQuestions)
+        self._relations = RELATIONS[: settings.environment.questions.relations]
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+        """Drills on fresh training questions; the model's turns carry loss."""
+        generator = np.random.default_rng(derive_seed(self._seed, step))
+        drills = [
+            self.drill(step * self._batch_size + number, generator)
+            for number in range(self._batch_size)
+        ]
+        prompts, continuations = zip(*drills, strict=True)
+        return demonstrated_episodes(prompts, continuations, self._tokenizer)
+
+    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
+        """Mean negative log-likelihood of the tokens of the model's turns."""
+        return maximum_likelihood(mini_batch)
+
+    def drill(
+        self, index: int, generator: np.random.Generator, split: Split = Split.TRAIN
+    ) -> Drill:
+        """The drill on question number `index` of `split`."""
+        task = self._environment.task(split, index)
+        settings = self._settings
+        shares = (settings.first_attempts, settings.reflections, settings.retries)
+        kind = int(np.searchsorted(np.cumsum(shares), generator.random(), side="right"))
+        drills = (self._first_attempt, self._reflection, self._retry, self._second_attempt)
+        return drills[kind](task, generator)
+
+    def rulebook(self, task: Task) -> str:
+        """What every word means in `task`."""
+        return self._environment.rulebook(task)
+
+    def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Drill:
+        return task.prompt, self._solution(task)
+
+    def _second_attempt(self, task: Task, generator: np.random.Generator) -> Drill:
+        hidden = self._settings.hidden_pairs
+        rulebook = partly_known(self.rulebook(task), hidden, generator)
+        return self._environment.guided(task, rulebook).prompt, self._solution(task)
+
+    def _reflection(self, task: Task, generator: np.random.Generator) -> Drill:
+        """A guess fails or not; the rulebook is what its hint and the memory tell."""
+        rulebook, memory = self.rulebook(task), ""
+        if generator.random() < 0.5:
+            memory = partly_known(rulebook, self._settings.hidden_pairs, generator)
+        account = self._guess(task, generator, memory)
+        told = account.feedback.split()
+        seen = [pair if pair in told else pair[0] + UNKNOWN for pair in rulebook.split()]
+        written = Message(role="assistant", content=completed(" ".join(seen), memory))
+        return reflection_prompt(account, ReflectionStyle.COMPACT), (written,)
+
+    def _retry(self, task: Task, generator: np.random.Generator) -> Drill:
+        """A guess fails; its record stands before the question, or the conversation goes on."""
+        if generator.random() < 0.5:
+            account = self._guess(task, generator)
+            while account.reward == 1:
+                account = self._guess(task, generator)
+            prompt = task_with_record(task, account, ReflectionStyle.COMPACT).prompt
+        else:
+            outcome = None
+            while outcome is None or outcome.terminated:
+                episode = self._conversation.start(task)
+                said, outcome = _inquiry(episode, task, self._guessed(generator))
+            prompt = (*task.prompt, *said)
+        return prompt, self._solution(task)
+
+    def _solution(self, task: Task) -> Conversation:
+        relations = [title[-1] for title in task.payload.titles]
+        said, outcome = _inquiry(self._environment.start(task), task, relations)
+        assert outcome.reward == 1
+        return said
+
+    def _guess(self, task: Task, generator: np.random.Generator, memory: str = "") -> Account:
+        """What comes of guessing what the words mean."""
+        said, outcome = _inquiry(self._environment.start(task), task, self._guessed(generator))
+        attempt = Trajectory(
+            task_id=task.id,
+            messages=(*task.prompt, *said),
+            completions=(),
+            reward=outcome.reward,
+            feedback=outcome.feedback,
+            terminated=True,
+            truncated=False,
+        )
+        return account_of(task, attempt, memory, partial(neutralized, tokenizer=self._tokenizer))
+
+    def _guessed(self, generator: np.random.Generator) -> list[str]:
+        return [str(r) for r in generator.permutation(list(self._relations))[:HOPS]]
+
+
+def _inquiry(
+    episode: Episode, task: Task, relations: Sequence[str]
+) -> tuple[Conversation, Outcome]:
+    """Searches for each of `relations` from where the last one led, and what that leads to.
+
+    Returns the conversation and the outcome of the answer.
+    """
+    reached, said = task.payload.question.split()[0], []
+    for relation in relations:
+        call = call_text(f"{reached} {relation}", DialogueStyle.COMPACT)
+        found = episode.respond(call).observation
+        reached = found[0].content.split()[-1]
+        said += [Message(role="assistant", content=call), *found]
+    answer = rf"\boxed{{{reached}}}"
+    outcome = episode.respond(answer)
+    said += [Message(role="assistant", content=answer), *outcome.observation]
+    return tuple(said), outcome
