@@ -27,7 +27,7 @@ format: $(VENV)/dev.stamp        ## rewrite the sources as `check` wants them
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check --fix src tests benchmarks
 
-bench: $(VENV)/bench.stamp       ## measure rollout and update against named peers, half an hour
+bench: $(VENV)/bench.stamp       ## measure rollout and update against named peers, 36 minutes
 	-$(MAKE) $(VLLM)/vllm.stamp
 	$(BIN)/python -m benchmarks.performance --vllm $(VLLM)/bin/python
 
