@@ -6,11 +6,11 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from steadyrl.cli.open_run import open_run
 from steadyrl.cli.options import read_options
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.records.errors import UserError
-from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import from_yaml
 from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
@@ -39,11 +39,7 @@ class EvaluateOptions:
 def evaluate_command(arguments: list[str], console: Console) -> None:
     """Prints avg@k and pass@k."""
     options = read_options(EvaluateOptions, arguments, program="steadyrl evaluate")
-    if options.seed < 0:
-        raise UserError(f"--seed is {options.seed}. Give a number that is not negative.")
-    folder = RunFolder(options.run)
-    if not folder.config.exists():
-        raise UserError(f"{options.run} holds no run. Give a folder that 'steadyrl train' wrote.")
+    folder = open_run(options.run, seed=options.seed)
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")

@@ -11,6 +11,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
+from steadyrl.cli.open_run import open_run
 from steadyrl.cli.options import read_options
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.evaluation.mismatch_sources import MismatchSources, mismatch_sources
@@ -56,11 +57,7 @@ class MismatchOptions:
 def mismatch_command(arguments: list[str], console: Console) -> None:
     """Prints the account of every source, and writes it into the run folder."""
     options = read_options(MismatchOptions, arguments, program="steadyrl mismatch")
-    if options.seed < 0:
-        raise UserError(f"--seed is {options.seed}. Give a number that is not negative.")
-    folder = RunFolder(options.run)
-    if not folder.config.exists():
-        raise UserError(f"{options.run} holds no run. Give a folder that 'steadyrl train' wrote.")
+    folder = open_run(options.run, seed=options.seed)
     kept = _kept(folder)
     old, new = chosen_checkpoints(kept, options.old, options.new)
     config = _with_numerics(from_yaml(folder.config), options.numerics)

@@ -1,0 +1,20 @@
+"""What commands that look at a run begin with."""
+
+from pathlib import Path
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+
+
+def open_run(path: Path, *, seed: int) -> RunFolder:
+    """The run in the folder `path`, which is to be sampled with `seed`.
+
+    Raises:
+        UserError: there is none, or the seed is negative.
+    """
+    if seed < 0:
+        raise UserError(f"--seed is {seed}. Give a number that is not negative.")
+    folder = RunFolder(path)
+    if not folder.config.exists():
+        raise UserError(f"{path} holds no run. Give a folder that 'steadyrl train' wrote.")
+    return folder
