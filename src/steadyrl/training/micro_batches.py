@@ -51,30 +51,31 @@ def plan_micro_batches(
         most_positions: That a micro-batch computes, padding included. Families are cut into passes
             that have little of it, which does not count.
     """
+    lengths, families = batch.lengths[rows], batch.group_ids[rows]
     if len(rows) and least_saving < 1:
-        some = batch.rows(rows)
-        shared = _shared(some)
-        if _saving(some, shared) > least_saving:
-            plan = _by_family(some.lengths, shared, some.group_ids, most_positions)
+        shared = shared_lengths(batch.tokens[rows], batch.attention_mask[rows], families)
+        if _saving(lengths, shared, families) > least_saving:
+            plan = _by_family(lengths, shared, families, most_positions)
             return [rows[index] for index in plan]
-    plan = plan_passes(batch.lengths[rows], most_positions, pass_cost=pass_cost)
+    plan = plan_passes(lengths, most_positions, pass_cost=pass_cost)
     return [rows[index] for index in plan]
 
 
 def saves_enough(batch: TokenBatch, least_saving: float) -> bool:
     """Whether computing once what rows begin with saves more than `least_saving`."""
-    return least_saving < 1 and _saving(batch, _shared(batch)) > least_saving
+    if least_saving >= 1:
+        return False
+    shared = shared_lengths(batch.tokens, batch.attention_mask, batch.group_ids)
+    return _saving(batch.lengths, shared, batch.group_ids) > least_saving
 
 
-def _shared(batch: TokenBatch) -> Int[Tensor, " B"]:
-    return shared_lengths(batch.tokens, batch.attention_mask, batch.group_ids)
-
-
-def _saving(batch: TokenBatch, shared: Int[Tensor, " B"]) -> float:
-    """Share of the positions of `batch` that need not be computed when `shared` ones are once."""
-    families, sizes = batch.group_ids.unique(return_inverse=True, return_counts=True)[1:]
-    copies = shared * (sizes - 1)[families] / sizes[families]
-    return float(copies.sum() / batch.lengths.sum())
+def _saving(
+    lengths: Int[Tensor, " B"], shared: Int[Tensor, " B"], families: Int[Tensor, " B"]
+) -> float:
+    """Share of the positions that need not be computed when those that are shared are once."""
+    family, sizes = families.unique(return_inverse=True, return_counts=True)[1:]
+    copies = shared * (sizes - 1)[family] / sizes[family]
+    return float(copies.sum() / lengths.sum())
 
 
 def _by_family(
