@@ -5,7 +5,7 @@ This is the only place where the time axis is shifted: the model's output at `t 
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -150,7 +150,7 @@ class Policy:
             features, experts = forward(_whole_rows(tokens, attention_mask), replay)
             features = features[:, :-1][wanted]
         else:
-            features, experts = prefixes.run(forward, AttentionMasks(self.model), wanted=wanted)
+            features, experts = prefixes.run(forward, self._masks, wanted=wanted)
         targets = tokens[:, 1:][wanted]
         logprobs, entropy = self._token_scores(features, targets, temperature)
         routing = None
@@ -163,6 +163,10 @@ class Policy:
         return TokenScores(
             logprobs=_spread(logprobs, wanted), entropy=_spread(entropy, wanted), routing=routing
         )
+
+    @cached_property
+    def _masks(self) -> AttentionMasks:
+        return AttentionMasks(self.model)
 
     def _forward(
         self, inputs: dict[str, Any], replay: Routing | None, *, record: bool
