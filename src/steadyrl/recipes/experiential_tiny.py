@@ -58,7 +58,7 @@ def erl_frozenlake_tiny() -> RunConfig:
         retries=0.1,
         plain=0.2,
     )
-    return _tiny(lake, drills, drill_steps=2000, turns=1, turn_tokens=4)
+    return _tiny(lake, drills, drill_steps=2000, steps=128, turns=1, turn_tokens=4)
 
 
 def erl_questions_tiny() -> RunConfig:
@@ -76,7 +76,7 @@ def erl_questions_tiny() -> RunConfig:
         reflections=0.3,
         retries=0.1,
     )
-    return _tiny(asked, drills, drill_steps=1500, turns=asked.turns, turn_tokens=16)
+    return _tiny(asked, drills, drill_steps=1500, steps=64, turns=asked.turns, turn_tokens=16)
 
 
 def _tiny(
@@ -84,6 +84,7 @@ def _tiny(
     drills: GridDrillSettings | QuestionDrillSettings,
     *,
     drill_steps: int,
+    steps: int,
     turns: int,
     turn_tokens: int,
 ) -> RunConfig:
@@ -105,12 +106,12 @@ def _tiny(
         ),
         erl=ExperientialSettings(prompts=16, group_size=4, max_turns=turns, reflection=REFLECTION),
         routing_replay="none",
-        steps=128,
+        steps=steps,
         sampling=Sampling(max_new_tokens=turn_tokens),
         engine=EngineSettings(numerics=Numerics.FLOAT32),
         learner=LearnerSettings(micro_batch_tokens=2048),
         optimizer=OptimizerSettings(learning_rate=5e-4, warmup_steps=8),
         evaluation=EvaluationSettings(tasks=128, samples=2),
-        evaluate_every=16,
-        journal=JournalSettings(checkpoint_every=64),
+        evaluate_every=steps // 8,
+        journal=JournalSettings(checkpoint_every=steps // 2),
     )
