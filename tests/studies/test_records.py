@@ -51,7 +51,7 @@ def test_curves_are_means_over_bins_of_gradient_steps(tmp_path: Path) -> None:
         folder.append_metrics(row | ({"score": 0.75} if step == 6 else {}))
     kept = record_of(folder, tiny_run(), "d")
 
-    assert kept.curves == {"reward": [0.3, 0.6]}
+    assert kept.curves == {"reward": [0.3, 0.6], "seconds": [0.5, 0.5]}
     assert kept.scores == [(0, 0.25), (12, 0.75)]
     assert kept.gradient_steps == 12
     assert kept.seconds == 3.0

@@ -104,7 +104,10 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(
     finish_run(config, again)
 
     resumed = read_record(again.record(config))
-    assert resumed.curves == read_record(place.record(config)).curves
+    uninterrupted = read_record(place.record(config))
+    for record in (resumed, uninterrupted):
+        del record.curves["seconds"]
+    assert resumed.curves == uninterrupted.curves
     # Steps up to the checkpoint were not taken again: their seconds are those on record.
     assert [r["step"] for r in folder.read_metrics() if r.get("seconds") == 0] == [0, 1, 2, 3, 4]
 

@@ -33,6 +33,7 @@ CURVES = (
     "reward_reflected",
     "reward_after_reflection",
     "reflection_fraction",
+    "seconds",
 )
 """Metrics whose course is kept, as means over bins of gradient steps."""
 
