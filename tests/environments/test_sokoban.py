@@ -24,6 +24,14 @@ def test_drawn_levels_have_the_papers_sizes_and_solutions():
     assert {5, 6, 7, 8} <= lengths <= set(range(1, 9))
 
 
+def test_levels_with_inner_walls_are_divided_among_the_splits() -> None:
+    walled = Sokoban(SokobanSettings(min_size=6, max_size=6, inner_walls=0.2))
+    for split in Split:
+        games = [walled.task(split, index).payload.game for index in range(20)]
+        assert {split_of_game(game) for game in games} == {split}
+        assert any("#" in row[1:-1] for game in games for row in game.rows[1:-1])
+
+
 @cache
 def chance_at_random(goal: Cell, box: Cell, agent: Cell, left: int) -> float:
     """The chance that random moves push the box home on 4 x 4 cells, written apart."""
@@ -67,6 +75,8 @@ def test_a_world_too_small_for_three_splits_is_refused(size: int):
         ({"min_size": 9}, "min_size is 9 and max_size 8.*Raise max_size"),
         ({"moves": 5}, "max_path is 8, but an episode has 5 moves.*Raise moves"),
         ({"boxes": 2}, "boxes"),
+        ({"inner_walls": 0.6}, "inner_walls"),
+        ({"inner_walls": 0.1, "levels": "a.txt"}, "levels of a.txt have walls of their own"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict, message: str):

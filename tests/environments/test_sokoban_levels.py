@@ -34,6 +34,27 @@ def test_drawn_levels_are_those_of_the_list():
     assert drawn == set(all_levels(size=5, max_path=8))
 
 
+def test_levels_with_inner_walls_can_be_solved_in_as_many_moves() -> None:
+    levels = [
+        draw_level(Draws(number), size=6, max_path=3, inner_walls=0.3) for number in range(300)
+    ]
+    for level in levels:
+        solution = shortest_solution(level, limit=3)
+        assert solution is not None
+    inner = "".join(row[1:-1] for level in levels for row in level.rows[1:-1])
+    assert 0.2 < inner.count("#") / len(inner) < 0.3  # fewer, since levels must be solvable
+    assert {row for level in levels for row in (level.rows[0], level.rows[-1])} == {"######"}
+
+
+def test_walls_leave_every_level_that_is_possible() -> None:
+    # Of the 3 x 3 cells within the border walls leave a row or a column: 6, in 2 directions each.
+    drawn = {
+        draw_level(Draws(number), size=5, max_path=1, inner_walls=0.5) for number in range(3000)
+    }
+    corridors = {level for level in drawn if sum(row.count("#") for row in level.rows) == 22}
+    assert len(corridors) == 12
+
+
 BOXOBAN = """\
 ; 0
 ##########

@@ -1,10 +1,13 @@
 """What a run came to, on runs small enough for paper."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from steadyrl.studies.claims import SMALLEST_DIFFERENCE
 from steadyrl.studies.measures import (
+    COMPARED,
     MEASURES,
     best_reward,
     best_score,
@@ -16,6 +19,7 @@ from steadyrl.studies.measures import (
     mean_score,
     retry_lift,
     retry_reward,
+    score_in_equal_time,
 )
 from tests.studies.made_up import record
 
@@ -60,6 +64,26 @@ def test_the_mean_score_is_that_of_the_course() -> None:
     assert mean_score(run) == pytest.approx(0.4 * 0.25 + 0.7 * 0.75)
 
 
+def test_scores_are_compared_over_the_time_of_the_sooner_run() -> None:
+    # The slow run takes 4 seconds. After 2, when the other one is through, it has 0.4; over these
+    # 2 seconds it goes from 0.2 to 0.4, the other one from 0.2 to 1.
+    slow = replace(record([0.5] * 20, scores=[(0, 0.2), (160, 0.6)]), seconds=4.0)
+    fast = replace(record([0.5] * 20, scores=[(0, 0.2), (160, 1.0)]), seconds=2.0)
+    assert score_in_equal_time(fast, slow) == pytest.approx(0.6 - 0.3)
+    assert score_in_equal_time(slow, fast) == pytest.approx(0.3 - 0.6)
+
+
+def test_equal_time_follows_the_course_of_the_seconds() -> None:
+    # Two bins of one run: the first takes 3 of 4 seconds, at whose end the score is 0.5.
+    uneven = replace(record([0.5] * 2, gradient_steps=16), seconds=4.0)
+    uneven.scores[:] = [(0, 0.1), (8, 0.5), (16, 0.5)]
+    uneven.curves["seconds"] = [3.0 / 8, 1.0 / 8]
+    still = replace(record([0.5] * 2, gradient_steps=16), seconds=4.0)
+    still.scores[:] = [(0, 0.1), (16, 0.1)]
+    # (0 + 0.4) / 2 over three quarters of the time, 0.4 over the last.
+    assert score_in_equal_time(uneven, still) == pytest.approx(0.2 * 0.75 + 0.4 * 0.25)
+
+
 def test_second_attempts_are_measured_in_the_first_tenth() -> None:
     run = record([0.1, 0.3] + [0.9] * 18)
     run.curves["reward_reflected"] = [0.5, None, *[1.0] * 18]
@@ -72,4 +96,5 @@ def test_a_run_without_second_attempts_has_no_measure_of_them() -> None:
 
 
 def test_every_measure_has_a_smallest_difference_that_matters() -> None:
-    assert MEASURES.keys() == SMALLEST_DIFFERENCE.keys()
+    assert MEASURES.keys() | COMPARED.keys() == SMALLEST_DIFFERENCE.keys()
+    assert not MEASURES.keys() & COMPARED.keys()

@@ -32,6 +32,9 @@ class SokobanSettings(GridSettings):
     max_path: int = Field(8, ge=1)
     """A drawn level can be solved in this many moves."""
 
+    inner_walls: float = Field(0.0, ge=0, le=0.5)
+    """Probability that a cell within the border of a drawn level is a wall. The paper has none."""
+
     levels: Path | None = None
     """A file of levels, which are used in the place of drawn ones: any size, walls and boxes.
     Whether they can be solved in `moves` is not checked."""
@@ -47,6 +50,11 @@ class SokobanSettings(GridSettings):
             raise ValueError(
                 f"max_path is {self.max_path}, but an episode has {self.moves} moves: some levels "
                 "could not be solved. Raise moves or lower max_path."
+            )
+        if self.levels is not None and self.inner_walls:
+            raise ValueError(
+                f"inner_walls is {self.inner_walls}, and the levels of {self.levels} have walls of "
+                "their own. Leave one of them out."
             )
         return self
 
@@ -88,7 +96,12 @@ class Sokoban(GridEnvironment):
             return self._from_file(split, index)
         size = settings.min_size + draws.below(settings.max_size - settings.min_size + 1)
         while True:
-            level = draw_level(draws, size=size, max_path=settings.max_path)
+            level = draw_level(
+                draws,
+                size=size,
+                max_path=settings.max_path,
+                inner_walls=settings.inner_walls,
+            )
             if split_of_game(level) == split:
                 return level
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 from steadyrl.environments.grid_draws import Draws
@@ -10,16 +11,26 @@ from steadyrl.environments.sokoban_board import SokobanBoard, read_board
 from steadyrl.records.errors import UserError
 
 
-def draw_level(draws: Draws, *, size: int, max_path: int) -> SokobanBoard:
-    """One of `all_levels`, all equally likely. There must be one."""
-    places = _places(size, max_path)
-    return _level(size, *places[draws.below(len(places))])
+def draw_level(draws: Draws, *, size: int, max_path: int, inner_walls: float = 0.0) -> SokobanBoard:
+    """A level of one box that can be solved in `max_path` moves. There must be one without walls.
+
+    Args:
+        inner_walls: Probability that a cell within the border is a wall. Walls that leave no such
+            level are drawn again; among those that they leave, all are equally likely.
+    """
+    inner = _inner(size)
+    while True:
+        walls = draws.chances(inner_walls, len(inner)) if inner_walls else [False] * len(inner)
+        free = tuple([cell for cell, wall in zip(inner, walls, strict=True) if not wall])
+        if places := _places(free, max_path):
+            return _level(size, free, *places[draws.below(len(places))])
 
 
 def all_levels(*, size: int, max_path: int) -> Iterator[SokobanBoard]:
     """Every level of one box between border walls that can be solved in `max_path` moves."""
-    for goal, box, agent in _places(size, max_path):
-        yield _level(size, goal, box, agent)
+    inner = _inner(size)
+    for goal, box, agent in _places(inner, max_path):
+        yield _level(size, inner, goal, box, agent)
 
 
 def read_levels(path: Path) -> list[SokobanBoard]:
@@ -51,19 +62,23 @@ def read_levels(path: Path) -> list[SokobanBoard]:
     return levels
 
 
+def _inner(size: int) -> tuple[Cell, ...]:
+    """The cells within the border."""
+    return tuple(product(range(1, size - 1), range(1, size - 1)))
+
+
 @lru_cache(maxsize=16)
-def _places(size: int, max_path: int) -> list[tuple[Cell, Cell, Cell]]:
-    """Goal, box and player, on three cells, of the levels of this size."""
-    inner = [(row, column) for row in range(1, size - 1) for column in range(1, size - 1)]
+def _places(free: tuple[Cell, ...], max_path: int) -> list[tuple[Cell, Cell, Cell]]:
+    """Goal, box and player, on three of the `free` cells, of levels that can be solved."""
     return [
         (goal, box, agent)
-        for goal in inner
-        for box, agent in _pulled_away(goal, inner, max_path)
+        for goal in free
+        for box, agent in _pulled_away(goal, free, max_path)
         if goal not in (box, agent)
     ]
 
 
-def _pulled_away(goal: Cell, inner: list[Cell], moves: int) -> dict[tuple[Cell, Cell], None]:
+def _pulled_away(goal: Cell, inner: tuple[Cell, ...], moves: int) -> dict[tuple[Cell, Cell], None]:
     """Box and player wherever they may be `moves` moves or less before the box is on `goal`.
 
     Found backwards: the player walks, or pulls the box that is ahead of him.
@@ -87,9 +102,8 @@ def _pulled_away(goal: Cell, inner: list[Cell], moves: int) -> dict[tuple[Cell, 
     return reached
 
 
-def _level(size: int, goal: Cell, box: Cell, agent: Cell) -> SokobanBoard:
-    inner = "#" + "-" * (size - 2) + "#"
-    rows = ["#" * size, *[inner] * (size - 2), "#" * size]
-    row, column = goal
-    rows[row] = f"{rows[row][:column]}.{rows[row][column + 1 :]}"
-    return SokobanBoard(ground=tuple(rows), agent=agent, boxes=frozenset({box}))
+def _level(size: int, free: tuple[Cell, ...], goal: Cell, box: Cell, agent: Cell) -> SokobanBoard:
+    floor = dict.fromkeys(free, "-") | {goal: "."}
+    cells = [[floor.get((row, column), "#") for column in range(size)] for row in range(size)]
+    ground = tuple(map("".join, cells))
+    return SokobanBoard(ground=ground, agent=agent, boxes=frozenset({box}))

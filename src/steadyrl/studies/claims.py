@@ -147,6 +147,7 @@ SMALLEST_DIFFERENCE = {
     "final_entropy": 0.02,
     "log10_mismatch": 0.1,
     "mean_score": 0.02,
+    "score_in_equal_time": 0.02,
     "retry_reward": 0.02,
     "retry_lift": 0.02,
     "seconds": 5.0,

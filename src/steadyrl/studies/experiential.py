@@ -119,6 +119,11 @@ CLAIMS = (
         comparisons=_sooner_and_better(ERL, RLVR),
     ),
     Claim(
+        text="In equal time Experiential RL is ahead of reinforcement",
+        source=f"{SOURCE}, figure 4",
+        comparisons=(greater("score_in_equal_time", ERL, RLVR),),
+    ),
+    Claim(
         text="The memory contributes",
         source=f"{SOURCE}, figure 7",
         comparisons=_sooner_and_better(ERL, NO_MEMORY),

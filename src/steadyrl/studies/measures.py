@@ -57,6 +57,20 @@ def mean_score(record: RunRecord) -> float:
     return float(np.trapezoid(scores, steps) / (steps[-1] - steps[0]))
 
 
+def score_in_equal_time(first: RunRecord, second: RunRecord) -> float:
+    """The held-out score of `first` less that of `second`, averaged over the time that both took.
+
+    That is the time of steps, without evaluations, until the sooner of the two was through.
+    """
+    courses = [
+        (_seconds_at_scores(run), [score for _, score in run.scores]) for run in (first, second)
+    ]
+    end = min(times[-1] for times, _ in courses)
+    times = np.unique(np.clip(np.concatenate([times for times, _ in courses]), 0, end))
+    ahead, behind = (np.interp(times, *course) for course in courses)
+    return float(np.trapezoid(ahead - behind, times) / end)
+
+
 def retry_reward(record: RunRecord) -> float:
     """The mean reward of second attempts in the first tenth of the run; nan without them."""
     early = record.curve("reward_reflected")[: tenth(record)]
@@ -87,6 +101,17 @@ def log10_mismatch(record: RunRecord) -> float:
     return float(np.log10(np.maximum(record.curve("mismatch_kl_k3"), 1e-12)).mean())
 
 
+def _seconds_at_scores(record: RunRecord) -> Float[np.ndarray, " E"]:
+    """Seconds that had passed in steps at each held-out score; evenly, where no course was kept."""
+    taken = [steps for steps, _ in record.scores]
+    course = record.curve("seconds")
+    if not course.size:
+        course = np.ones(_bins(record))
+    edges = np.minimum(np.arange(len(course) + 1) * BIN, record.gradient_steps)
+    passed = np.concatenate([[0.0], np.cumsum(course * np.diff(edges))])
+    return record.seconds * np.interp(taken, edges, passed / passed[-1])
+
+
 def _bins(record: RunRecord) -> int:
     return -(-record.gradient_steps // BIN)
 
@@ -108,3 +133,8 @@ MEASURES: dict[str, Callable[[RunRecord], float]] = {
         seconds,
     )
 }
+
+COMPARED: dict[str, Callable[[RunRecord, RunRecord], float]] = {
+    score_in_equal_time.__name__: score_in_equal_time
+}
+"""Measures of one run beside another: how far the first is ahead."""

@@ -17,7 +17,7 @@ import numpy as np
 from steadyrl.records.run_folder import write_atomically
 from steadyrl.studies.claims import Claim, Comparison, Interval, Verdict
 from steadyrl.studies.drawing import draw
-from steadyrl.studies.measures import MEASURES
+from steadyrl.studies.measures import COMPARED, MEASURES
 from steadyrl.studies.records import RunRecord
 from steadyrl.studies.study import Study
 from steadyrl.studies.tables import study_page
@@ -104,16 +104,23 @@ def _measured(measure: str, record: RunRecord) -> float | None:
 
 
 def _finding(comparison: Comparison, runs: Runs) -> Finding:
-    measure = MEASURES[comparison.measure]
-    first = runs[comparison.first]
-    if isinstance(comparison.second, str):
-        second = runs[comparison.second]
-        seeds = sorted(first.keys() & second.keys())
-        differences = [measure(first[seed]) - measure(second[seed]) for seed in seeds]
-    else:
-        differences = [measure(record) - comparison.second for record in first.values()]
-    interval = Interval.of(np.array(differences, dtype=np.float64))
+    interval = Interval.of(np.array(_differences(comparison, runs), dtype=np.float64))
     return Finding(comparison=comparison, difference=interval, verdict=comparison.verdict(interval))
+
+
+def _differences(comparison: Comparison, runs: Runs) -> list[float]:
+    """One for each seed."""
+    first = runs[comparison.first]
+    if not isinstance(comparison.second, str):
+        measure = MEASURES[comparison.measure]
+        return [measure(record) - comparison.second for record in first.values()]
+    second = runs[comparison.second]
+    pairs = [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
+    if comparison.measure in COMPARED:
+        ahead = COMPARED[comparison.measure]
+        return [ahead(*pair) for pair in pairs]
+    measure = MEASURES[comparison.measure]
+    return [measure(one) - measure(other) for one, other in pairs]
 
 
 def _comparison_as_json(finding: Finding) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from steadyrl.report.figure import PANELS
 from steadyrl.run.config import RunConfig, parse
 from steadyrl.studies.claims import Claim
+from steadyrl.studies.measures import COMPARED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class Study:
         named = {name for claim in self.claims for c in claim.comparisons for name in c.conditions}
         assert named <= names, f"{self.name} claims something about {named - names}"
         spoken_of = {c.measure for claim in self.claims for c in claim.comparisons}
-        unmeasured = spoken_of - set(self.measures)
+        unmeasured = spoken_of - set(self.measures) - set(COMPARED)
         assert not unmeasured, f"{self.name} claims something about {unmeasured}, unmeasured"
 
     def with_seeds(self, count: int) -> "Study":
