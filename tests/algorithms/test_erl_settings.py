@@ -11,6 +11,7 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory_settings import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.objective_settings import GRPO
 from steadyrl.algorithms.reflection_settings import (
+    HeldReflection,
     NoReflection,
     PolicyReflection,
     ServerReflection,
@@ -43,6 +44,7 @@ def test_defaults_are_those_of_the_paper_and_its_code() -> None:
         ({"memory": {"name": "retrieval"}}, Retrieval),
         ({"memory": {"name": "none"}}, NoMemory),
         ({"reflection": {"name": "server", "model": "m"}}, ServerReflection),
+        ({"reflection": {"name": "held"}}, HeldReflection),
         ({"reflection": {"name": "none"}, "memory": {"name": "none"}}, NoReflection),
     ],
 )

@@ -9,9 +9,16 @@ from tests.algorithms.experiential import COMPACT
 from tests.engines.server import Answer, Call, chat_server, says
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
-from steadyrl.algorithms.reflection import PolicyReflector, Reflector, ServerReflector, has_room
+from steadyrl.algorithms.reflection import (
+    HeldReflector,
+    PolicyReflector,
+    Reflector,
+    ServerReflector,
+    has_room,
+)
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import ServerReflection
+from steadyrl.algorithms.reflection_settings import HeldReflection, ServerReflection
+from steadyrl.policies.policy import Policy
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 
@@ -40,6 +47,28 @@ def test_the_policy_s_reflections_come_with_the_tokens_they_were_drawn_as() -> N
     tokens = reflections[0].completion
     assert tokens is not None
     assert TOKENIZER.decode(tokens.token_ids) == "a<|end|>"
+
+
+def test_a_held_policy_s_reflections_come_without_tokens_to_learn_from() -> None:
+    held, trained = scripted({"one": "a", "two": "b", "three": "c"}), scripted({})
+    policies: list[Policy] = []
+
+    def make_engine(policy: Policy) -> ScriptedEngine:
+        policies.append(policy)
+        return held
+
+    settings = HeldReflection(**COMPACT.model_dump(exclude={"name"}))
+    reflector = HeldReflector(settings, TOKENIZER, make_engine)
+    assert isinstance(reflector, Reflector)
+    with pytest.raises(AssertionError, match="no policy is held"):
+        reflector.reflect(PROMPTS, trained, seed=3)
+    policy = Policy.__new__(Policy)
+    reflector.hold(policy)
+    reflections = reflector.reflect(PROMPTS, trained, seed=3)
+    assert policies == [policy]
+    assert [r.lesson for r in reflections] == ["a", "b", "c"]
+    assert [r.completion for r in reflections] == [None] * 3
+    assert not trained.calls
 
 
 def test_a_prompt_without_room_is_not_asked_and_moves_no_other_s_random_numbers() -> None:

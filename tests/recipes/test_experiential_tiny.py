@@ -21,8 +21,10 @@ from steadyrl.studies.study import changed
 from tests.algorithms.experiential import learned, texts
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
-LAKE, QUESTIONS = RECIPES["erl-frozenlake-tiny"], RECIPES["erl-questions-tiny"]
-EVERY_RECIPE = pytest.mark.parametrize("name", ["erl-frozenlake-tiny", "erl-questions-tiny"])
+QUESTIONS = RECIPES["erl-questions-tiny"]
+GRIDS = ["erl-frozenlake-tiny", "erl-sokoban-tiny"]
+EVERY_GRID = pytest.mark.parametrize("name", GRIDS)
+EVERY_RECIPE = pytest.mark.parametrize("name", [*GRIDS, "erl-questions-tiny"])
 
 World = GridEnvironment | HotpotQA
 
@@ -47,7 +49,11 @@ def questions() -> tuple[HotpotQA, HotpotQA]:
 
 @pytest.mark.parametrize(
     ("name", "learned_book"),
-    [("erl-frozenlake-tiny", "<u vl >d ^r"), ("erl-questions-tiny", "ke li mo na")],
+    [
+        ("erl-frozenlake-tiny", "<u vl >d ^r"),
+        ("erl-sokoban-tiny", "<u vl >d ^r"),
+        ("erl-questions-tiny", "ke li mo na"),
+    ],
 )
 def test_no_drill_has_the_meaning_that_is_learned(name: str, learned_book: str) -> None:
     drilled, played = worlds(RECIPES[name]())
@@ -66,18 +72,20 @@ def test_the_recipe_survives_a_file(name: str, tmp_path: Path) -> None:
     assert from_yaml(path) == config
 
 
-# Lakes.
+# Lakes and rooms.
 
 
-def test_drills_and_reinforcement_have_the_same_boards() -> None:
-    drilled, played = worlds(LAKE())
+@EVERY_GRID
+def test_drills_and_reinforcement_have_the_same_boards(name: str) -> None:
+    drilled, played = worlds(RECIPES[name]())
     for split in Split:
         one, other = (world.task(split, 7).payload for world in (drilled, played))
         assert (one.game, one.moves) == (other.game, other.moves)
 
 
-def test_plans_and_rulebooks_fit_into_their_budgets() -> None:
-    config = LAKE()
+@EVERY_GRID
+def test_plans_and_rulebooks_fit_into_their_budgets(name: str) -> None:
+    config = RECIPES[name]()
     _, played = worlds(config)
     assert config.erl is not None
     task = played.task(Split.TRAIN, 0)

@@ -15,13 +15,14 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.objective_settings import CISPO, GRPO, MiniRL, Reinforce
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
+from steadyrl.algorithms.reflection_settings import HeldReflection
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
+from steadyrl.run.config import EngineSettings, RunConfig, from_yaml, parse, to_yaml
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
 
@@ -231,6 +232,13 @@ def test_other_environments_are_settings_of_the_same_field() -> None:
         (
             {"erl": ExperientialSettings(), "routing_replay": RoutingReplay.R2},
             "'r2' with mini_batches 1: .* set erl.mini_batches to 2 or more",
+        ),
+        (
+            {
+                "erl": ExperientialSettings(reflection=HeldReflection()),
+                "engine": EngineSettings(overlap=True),
+            },
+            "'held' with engine.overlap: .* Set engine.overlap to false",
         ),
     ],
 )

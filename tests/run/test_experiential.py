@@ -14,12 +14,16 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.memory_settings import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.protocol import AsksReference
 from steadyrl.algorithms.reference_settings import ReferenceKL
+from steadyrl.algorithms.reflection import HeldReflector
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import NoReflection, ServerReflection
+from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, ServerReflection
+from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import ColdStart, RunConfig, from_yaml, to_yaml
@@ -91,7 +95,7 @@ def test_a_run_whose_reference_is_lost_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         start_run(config, tmp_path / "run", [StopAfter("rl", 3)])
     (tmp_path / "run" / "references" / "rl" / "weights.safetensors").unlink()
-    with pytest.raises(UserError, match=r"which the run's KL is measured from, is missing"):
+    with pytest.raises(UserError, match=r"the weights with which this stage began, is missing"):
         resume_run(tmp_path / "run")
 
 
@@ -137,6 +141,57 @@ def test_every_variant_runs_under_r3_and_gives_its_metrics(
     # Under the raw record, the tiny policy solves nothing at a second attempt.
     solved = any(row["internalized_fraction"] > 0 for row in rows)
     assert solved == ("reflection" not in options)
+
+
+def test_a_held_reflector_reflects_as_the_policy_began_and_is_not_trained(tmp_path: Path) -> None:
+    config = tiny_experiential_run()
+    assert config.erl is not None
+    held = HeldReflection(**config.erl.reflection.model_dump(exclude={"name"}))
+    config = changed(reflection=held)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start_run(config, whole)
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, cut, [StopAfter("rl", 3)])
+    resume_run(cut)
+    assert timeless(cut) == timeless(whole)
+    assert weights(cut) == weights(whole)
+
+    start_run(tiny_experiential_run(), tmp_path / "own")
+    own, other = (
+        [row for row in timeless(path) if row["stage"] == "rl" and row["step"]]
+        for path in (tmp_path / "own", whole)
+    )
+    # The first step is sampled from the same weights; later ones are not.
+    shared = ("reward", "reward_reflected", "reflection_fraction", "failed_reflections")
+    assert [own[0][name] for name in shared] == [other[0][name] for name in shared]
+    assert all("reflection_length" in row for row in own)
+    assert not any("reflection_length" in row for row in other)
+    assert [row["loss"] for row in own] != [row["loss"] for row in other]
+
+
+def test_a_held_reflector_does_not_follow_the_policy() -> None:
+    sampling = Sampling(temperature=1.0, max_new_tokens=24)
+    reflection = HeldReflection(style=ReflectionStyle.COMPACT, sampling=sampling)
+    assembly = Assembly.of(changed(reflection=reflection))
+    algorithm = assembly.stages[-1].algorithm
+    assert isinstance(algorithm, AsksReference)
+    asked = (Message(role="user", content="1+1"),)
+
+    def replies() -> list[str]:
+        reflector = algorithm._reflector
+        assert isinstance(reflector, HeldReflector)
+        return [r.reply for r in reflector.reflect([asked] * 4, assembly.engine, seed=1)]
+
+    algorithm.hold(assembly.learner.policy)
+    begun = replies()
+    assert any(begun)
+    with torch.no_grad():
+        for weight in assembly.learner.policy.model.parameters():
+            weight.mul_(-1)
+    assembly.engine.load_weights(assembly.learner.weights(), 1)
+    assert replies() == begun
+    algorithm.hold(assembly.learner.policy)
+    assert replies() != begun
 
 
 def test_a_server_may_reflect(tmp_path: Path) -> None:

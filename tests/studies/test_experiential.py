@@ -12,7 +12,8 @@ from steadyrl.studies import STUDIES
 from steadyrl.studies.records import digest_of
 from steadyrl.studies.study import Condition, Study
 
-EVERY_WORLD = pytest.mark.parametrize("name", ["erl-frozenlake", "erl-questions"])
+WORLDS = ["erl-frozenlake", "erl-sokoban", "erl-questions"]
+EVERY_WORLD = pytest.mark.parametrize("name", WORLDS)
 RECORDS = Path(__file__).parents[2] / "results" / "runs"
 
 
@@ -58,6 +59,7 @@ def test_each_part_is_taken_out_alone(name: str) -> None:
         "ERL - internalisation": {"internalization"},
         "ERL - gate": {"gate"},
         "ERL, MiniRL": {"objective", "advantage"},
+        "ERL, held reflector": {"reflection"},
     }
 
 
@@ -85,14 +87,13 @@ def test_attempts_have_all_turns_that_their_episodes_have(name: str) -> None:
         assert config.credit.max_turns >= attempts * recipe.erl.max_turns
 
 
-def test_both_studies_claim_the_same_and_have_five_seeds() -> None:
+def test_the_studies_claim_the_same_and_have_five_seeds() -> None:
     def without_world(study: Study) -> tuple[Any, ...]:
         names = [condition.name for condition in study.conditions]
         return names, study.claims, study.seeds, study.measures, study.panels
 
-    names = ("erl-frozenlake", "erl-questions")
-    lake, questions = (STUDIES[name](Numerics.FP8) for name in names)
-    assert without_world(lake) == without_world(questions)
+    lake, rooms, questions = (STUDIES[name](Numerics.FP8) for name in WORLDS)
+    assert without_world(lake) == without_world(rooms) == without_world(questions)
     assert len(lake.seeds) == 5
 
 

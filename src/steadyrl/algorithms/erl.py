@@ -8,7 +8,7 @@ First attempts, reflections and second attempts are reinforced, each under its o
 training, nothing of this is left: the policy is asked x and answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,18 +28,30 @@ from steadyrl.algorithms.objective_settings import make_objective
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reference_settings import held
-from steadyrl.algorithms.reflection import PolicyReflector, Reflector, ServerReflector, has_room
+from steadyrl.algorithms.reflection import (
+    HeldReflector,
+    PolicyReflector,
+    Reflector,
+    ServerReflector,
+    has_room,
+)
 from steadyrl.algorithms.reflection_prompts import (
     account_of,
     guided_task,
     reflection_prompt,
     task_with_record,
 )
-from steadyrl.algorithms.reflection_settings import PolicyReflection, ServerReflection
+from steadyrl.algorithms.reflection_settings import (
+    HeldReflection,
+    PolicyReflection,
+    ReflectionSettings,
+    ServerReflection,
+)
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.objectives import Aggregation
 from steadyrl.objectives.grouping import Grouping
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts, neutralized
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
@@ -65,6 +77,7 @@ class ExperientialRL:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         seed: int,
+        make_engine: Callable[[Policy], RolloutEngine] | None = None,
     ) -> None:
         self._settings = settings
         self._environment = environment
@@ -73,7 +86,7 @@ class ExperientialRL:
         self._seed = seed
         self._neutral = partial(neutralized, tokenizer=tokenizer)
         self._memory = make_memory(settings.memory)
-        self._reflector = _make_reflector(settings, tokenizer)
+        self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine)
         self._rows = Rows(settings, tokenizer)
         self._objective = make_objective(settings.objective, settings.correction)
         self._internalize = make_internalization(settings.internalization)
@@ -116,6 +129,11 @@ class ExperientialRL:
             self._term(batch, size / max(1, sum(sizes)))
             for batch, size in zip(mini_batch, sizes, strict=True)
         )
+
+    def hold(self, reference: Policy) -> None:
+        """Reflects with `reference`, where the settings say so."""
+        if isinstance(self._reflector, HeldReflector):
+            self._reflector.hold(reference)
 
     def state(self) -> Any:
         """The memory."""
@@ -234,13 +252,18 @@ class ExperientialRL:
 
 
 def _make_reflector(
-    settings: ExperientialSettings, tokenizer: PreTrainedTokenizerBase
+    settings: ReflectionSettings,
+    tokenizer: PreTrainedTokenizerBase,
+    make_engine: Callable[[Policy], RolloutEngine] | None,
 ) -> Reflector | None:
-    match settings.reflection:
+    match settings:
         case PolicyReflection():
-            return PolicyReflector(settings.reflection, tokenizer)
+            return PolicyReflector(settings, tokenizer)
+        case HeldReflection():
+            assert make_engine is not None, "a held reflector needs an engine of its own"
+            return HeldReflector(settings, tokenizer, make_engine)
         case ServerReflection():
-            return ServerReflector(settings.reflection)
+            return ServerReflector(settings)
         case _:
             return None
 

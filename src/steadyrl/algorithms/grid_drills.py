@@ -12,6 +12,7 @@ Every drill has a meaning of symbols and actions of its own, so that a model lea
 and to write them, and knows none. What a board alone does not tell, the first attempt guesses.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Literal
 
@@ -68,7 +69,11 @@ class GridDrillSettings(Settings):
 
     plain: float = Field(0.0, ge=0, le=1)
     """Share of drills whose rulebook names each direction by its own arrow, and whose plan is in
-    arrows: what can be learned of boards before rulebooks can be read. The rest are second
+    arrows: what can be learned of boards before rulebooks can be read."""
+
+    half_plain: float = Field(0.0, ge=0, le=1)
+    """Share of drills in which half of the directions are so named, at random: what a rulebook says
+    of each has to be looked up, and boards are learned at the same time. The rest are second
     attempts."""
 
     hidden_pairs: float = Field(0.25, ge=0, lt=1)
@@ -86,12 +91,10 @@ class GridDrillSettings(Settings):
                 "environment has neither symbols nor actions that are permuted: there would be "
                 "nothing to find out. Set one of them to 'permuted'."
             )
-        if self.first_attempts + self.reflections + self.retries + self.plain > 1:
-            raise ValueError(
-                f"first_attempts is {self.first_attempts}, reflections {self.reflections}, "
-                f"retries {self.retries} and plain {self.plain}: together more than 1. Lower one "
-                "of them."
-            )
+        shares = ("first_attempts", "reflections", "retries", "plain", "half_plain")
+        if sum([getattr(self, share) for share in shares]) > 1:
+            stated = ", ".join([f"{share} is {getattr(self, share)}" for share in shares])
+            raise ValueError(f"{stated}: together more than 1. Lower one of them.")
         return self
 
 
@@ -141,10 +144,17 @@ class GridDrills:
         """The drill on game number `index` of `split`."""
         task = self._environment.task(split, index)
         settings = self._settings
-        shares = (settings.first_attempts, settings.reflections, settings.retries, settings.plain)
-        kind = int(np.searchsorted(np.cumsum(shares), generator.random(), side="right"))
-        drills = (self._first_attempt, self._reflection, self._retry, self._plain, self._second)
-        return drills[kind](task, generator)
+        drills = (
+            (settings.first_attempts, self._first_attempt),
+            (settings.reflections, self._reflection),
+            (settings.retries, self._retry),
+            (settings.plain, self._plain),
+            (settings.half_plain, self._half_plain),
+            (1.0, self._second),
+        )
+        shares = np.cumsum([share for share, _ in drills])
+        kind = int(np.searchsorted(shares, generator.random(), side="right"))
+        return drills[kind][1](task, generator)
 
     def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Drill:
         return task.prompt, self._solution(task)
@@ -155,14 +165,21 @@ class GridDrills:
         return self._environment.guided(task, rulebook).prompt, self._solution(task)
 
     def _plain(self, task: Task, _generator: np.random.Generator) -> Drill:
-        """The words of actions are their arrows, in the rulebook and in the plan."""
+        return self._named_by_arrows(task, tuple(Move))
+
+    def _half_plain(self, task: Task, generator: np.random.Generator) -> Drill:
+        half = generator.permutation(len(Move))[: len(Move) // 2]
+        return self._named_by_arrows(task, [move for n, move in enumerate(Move) if n in half])
+
+    def _named_by_arrows(self, task: Task, moves: Collection[Move]) -> Drill:
+        """The words of `moves` are their arrows, in the rulebook and in the plan."""
         meaning = task.payload.meaning
-        arrow_of = {meaning.word(move).key: move.arrow for move in Move}
+        arrow_of = {meaning.word(move).key: move.arrow for move in moves}
         named = [
             pair if pair[0] not in arrow_of.values() else 2 * pair[0]
             for pair in self.rulebook(task).split()
         ]
-        plan = "".join([arrow_of[key] for key in self._solution(task)])
+        plan = "".join([arrow_of.get(key, key) for key in self._solution(task)])
         return self._environment.guided(task, " ".join(named)).prompt, plan
 
     def rulebook(self, task: Task) -> str:

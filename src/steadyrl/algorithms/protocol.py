@@ -9,6 +9,7 @@ from torch import Tensor
 
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.objectives import Aggregation, TokenTerms
+from steadyrl.policies.policy import Policy
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
@@ -78,6 +79,15 @@ class Algorithm(Protocol):
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """The terms whose sum one optimiser step minimises."""
+        ...
+
+
+@runtime_checkable
+class AsksReference(Protocol):
+    """An algorithm that may sample from the weights with which its stage began."""
+
+    def hold(self, reference: Policy) -> None:
+        """Takes `reference`, which is not trained, before the first step."""
         ...
 
 

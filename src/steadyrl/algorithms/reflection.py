@@ -1,8 +1,8 @@
 """Reflections: who writes them, and what comes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
@@ -12,9 +12,14 @@ from steadyrl.algorithms.reflection_prompts import (
     ReflectionStyle,
     lesson_in,
 )
-from steadyrl.algorithms.reflection_settings import PolicyReflection, ServerReflection
+from steadyrl.algorithms.reflection_settings import (
+    HeldReflection,
+    SampledReflection,
+    ServerReflection,
+)
 from steadyrl.engines.openai import OpenAIReflector, ReflectorError
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
@@ -61,7 +66,7 @@ class Reflector(Protocol):
 class PolicyReflector:
     """The policy, by way of the rollout engine."""
 
-    def __init__(self, settings: PolicyReflection, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, settings: SampledReflection, tokenizer: PreTrainedTokenizerBase) -> None:
         self._settings = settings
         self._tokenizer = tokenizer
 
@@ -91,6 +96,32 @@ class PolicyReflector:
             return Reflection(prompt=prompt, reply=reply, failure=failure, completion=completion)
         settings = self._settings
         return reflection_of(prompt, reply, settings.style, settings.longest, completion)
+
+
+class HeldReflector:
+    """A policy that is not trained, in an engine of its own."""
+
+    def __init__(
+        self,
+        settings: HeldReflection,
+        tokenizer: PreTrainedTokenizerBase,
+        make_engine: Callable[[Policy], RolloutEngine],
+    ) -> None:
+        self._reflector = PolicyReflector(settings, tokenizer)
+        self._make_engine = make_engine
+        self._engine: RolloutEngine | None = None
+
+    def hold(self, policy: Policy) -> None:
+        """Reflects with the weights that `policy` has now."""
+        self._engine = self._make_engine(policy)
+
+    def reflect(
+        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
+    ) -> list[Reflection]:
+        """A reflection for each of `prompts`; `engine`, with the trained policy, is not asked."""
+        assert self._engine is not None, "no policy is held"
+        reflections = self._reflector.reflect(prompts, self._engine, seed)
+        return [replace(reflection, completion=None) for reflection in reflections]
 
 
 class ServerReflector:

@@ -10,10 +10,8 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.records.settings import Settings
 
 
-class PolicyReflection(Settings):
-    """The policy itself, which is trained on its reflections."""
-
-    name: Literal["policy"] = "policy"
+class SampledReflection(Settings):
+    """How a model of this process reflects."""
 
     style: ReflectionStyle = ReflectionStyle.RULEBOOK
     """In what form attempts are told and lessons drawn."""
@@ -25,6 +23,12 @@ class PolicyReflection(Settings):
     """How reflections are drawn; attempts are drawn as the run's `sampling` says. The values are
     those of the paper's code."""
 
+
+class PolicyReflection(SampledReflection):
+    """The policy itself, which is trained on its reflections."""
+
+    name: Literal["policy"] = "policy"
+
     @model_validator(mode="after")
     def _can_be_learned_from(self) -> "PolicyReflection":
         if self.sampling.temperature == 0:
@@ -33,6 +37,16 @@ class PolicyReflection(Settings):
                 "probabilities to learn from. Set a temperature above 0."
             )
         return self
+
+
+class HeldReflection(SampledReflection):
+    """The policy as it was when the stage began. Its reflections are used and not trained on.
+
+    It has an engine of its own, in the numerics of the run's: memory of two more models, one of
+    them in the trainer's type.
+    """
+
+    name: Literal["held"] = "held"
 
 
 class ServerReflection(OpenAISettings):
@@ -60,5 +74,6 @@ class NoReflection(Settings):
 
 
 ReflectionSettings = Annotated[
-    PolicyReflection | ServerReflection | NoReflection, Field(discriminator="name")
+    PolicyReflection | HeldReflection | ServerReflection | NoReflection,
+    Field(discriminator="name"),
 ]

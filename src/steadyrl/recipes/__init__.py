@@ -4,12 +4,17 @@ from collections.abc import Callable
 
 from steadyrl.recipes.arithmetic import arithmetic_demo
 from steadyrl.recipes.experiential import erl_frozenlake, erl_hotpotqa, erl_sokoban
-from steadyrl.recipes.experiential_tiny import erl_frozenlake_tiny, erl_questions_tiny
+from steadyrl.recipes.experiential_tiny import (
+    erl_frozenlake_tiny,
+    erl_questions_tiny,
+    erl_sokoban_tiny,
+)
 from steadyrl.run.config import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "demo": arithmetic_demo,
     "erl-frozenlake-tiny": erl_frozenlake_tiny,
+    "erl-sokoban-tiny": erl_sokoban_tiny,
     "erl-questions-tiny": erl_questions_tiny,
     "erl-frozenlake": erl_frozenlake,
     "erl-sokoban": erl_sokoban,

@@ -1,6 +1,7 @@
 """Experiential RL in worlds small enough to watch it work: rules and words that no one explains.
 
     steadyrl train erl-frozenlake-tiny --out runs/lake
+    steadyrl train erl-sokoban-tiny --out runs/sokoban
     steadyrl train erl-questions-tiny --out runs/questions
 
 A small model is first drilled in following rulebooks and in writing them from feedback, each time
@@ -20,6 +21,7 @@ from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_dialogue import DialogueStyle
 from steadyrl.environments.hotpot_qa import HotpotQASettings
+from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import SmallDense
 from steadyrl.policies.numerics import Numerics
@@ -29,7 +31,7 @@ from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 MEANING = 9
-"""On lakes the word left leads down, down right, right up, and up left; in questions the word k
+"""On grids the word left leads down, down right, right up, and up left; in questions the word k
 means the relation e, l means i, m means o, and n means a. No drill has these."""
 
 REFLECTION = PolicyReflection(
@@ -61,6 +63,29 @@ def erl_frozenlake_tiny() -> RunConfig:
     return _tiny(lake, drills, drill_steps=2000, steps=128, turns=1, turn_tokens=4)
 
 
+def erl_sokoban_tiny() -> RunConfig:
+    """Experiential RL in minutes on two CPU cores: rooms in which no one says how to move."""
+    rooms = SokobanSettings(
+        rendering="compact",
+        actions=Choice.FIXED,
+        meaning=MEANING,
+        min_size=6,
+        max_size=6,
+        max_path=2,
+        inner_walls=0.25,
+        moves=2,
+    )
+    drills = GridDrillSettings(
+        environment=rooms.model_copy(update={"actions": Choice.PERMUTED}),
+        first_attempts=0.05,
+        reflections=0.2,
+        retries=0.05,
+        plain=0.05,
+        half_plain=0.45,
+    )
+    return _tiny(rooms, drills, drill_steps=2000, steps=128, turns=1, turn_tokens=4)
+
+
 def erl_questions_tiny() -> RunConfig:
     """Experiential RL in minutes on two CPU cores: questions in words that no one explains.
 
@@ -80,7 +105,7 @@ def erl_questions_tiny() -> RunConfig:
 
 
 def _tiny(
-    world: FrozenLakeSettings | HotpotQASettings,
+    world: FrozenLakeSettings | SokobanSettings | HotpotQASettings,
     drills: GridDrillSettings | QuestionDrillSettings,
     *,
     drill_steps: int,

@@ -16,6 +16,7 @@ from steadyrl.algorithms.objective_settings import CISPO, DPPO, GRPO, DualClip, 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
+from steadyrl.algorithms.reflection_settings import HeldReflection
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -68,7 +69,9 @@ class Assembly:
         policy = load_policy(config, tokenizer)
         environment = make_environment(config.environment)
         chooses = config.routing_replay == "auto" and policy.hook is not None
-        stages = [_reinforcement(config, environment, tokenizer, chooses_replay=chooses)]
+        make = partial(make_engine or local_engine, config)
+        algorithm = _algorithm(config, environment, tokenizer, make)
+        stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
             stages.insert(0, _cold_start(config, environment, tokenizer))
         evaluator = Evaluator(
@@ -82,7 +85,7 @@ class Assembly:
         return cls(
             stages=stages,
             learner=learner,
-            engine=(make_engine or local_engine)(config, policy),
+            engine=make(policy),
             evaluator=evaluator,
             environment=environment,
         )
@@ -163,28 +166,26 @@ def _cold_start(
     )
 
 
-def _reinforcement(
-    config: RunConfig,
-    environment: Environment,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    chooses_replay: bool,
-) -> Stage:
+def _reinforcement(config: RunConfig, algorithm: Algorithm, *, chooses_replay: bool) -> Stage:
+    reflects_as_held = config.erl is not None and isinstance(config.erl.reflection, HeldReflection)
     return Stage(
         name="rl",
-        algorithm=_algorithm(config, environment, tokenizer),
+        algorithm=algorithm,
         steps=config.steps,
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
         bounds=_bounds(config.credit),
-        holds_reference=config.credit.reference_kl.is_on,
+        holds_reference=config.credit.reference_kl.is_on or reflects_as_held,
         replay=partial(choose_replay, config.gradient_steps) if chooses_replay else None,
         evaluate_every=config.evaluate_every,
     )
 
 
 def _algorithm(
-    config: RunConfig, environment: Environment, tokenizer: PreTrainedTokenizerBase
+    config: RunConfig,
+    environment: Environment,
+    tokenizer: PreTrainedTokenizerBase,
+    make_engine: Callable[[Policy], RolloutEngine],
 ) -> Algorithm:
     parts: dict[str, Any] = {
         "environment": environment,
@@ -193,7 +194,7 @@ def _algorithm(
         "seed": derive_seed(config.seed, ROLLOUT),
     }
     if config.erl is not None:
-        return ExperientialRL(config.erl, **parts)
+        return ExperientialRL(config.erl, make_engine=make_engine, **parts)
     if config.second_chance is not None:
         parts["environment"] = SecondChance(environment, config.second_chance)
     return PolicyGradient(config.policy_gradient, **parts)

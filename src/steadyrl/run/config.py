@@ -11,6 +11,7 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
+from steadyrl.algorithms.reflection_settings import HeldReflection
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.registry import EnvironmentSettings, TeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
@@ -146,6 +147,13 @@ class RunConfig(Settings):
             raise ValueError(
                 "sampling.temperature is 0: every answer to a prompt would be the same, so no "
                 "group has signal. Set a temperature above 0."
+            )
+        held = self.erl is not None and isinstance(self.erl.reflection, HeldReflection)
+        if held and self.engine.overlap:
+            raise ValueError(
+                "erl.reflection is 'held' with engine.overlap: the policy that is held belongs to "
+                "the training process, and rollouts come from another one. Set engine.overlap to "
+                "false, or erl.reflection.name to 'policy'."
             )
         if isinstance(self.model, SmallMoE) and self.model.experts_per_token > self.model.experts:
             raise ValueError(

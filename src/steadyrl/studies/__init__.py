@@ -9,6 +9,7 @@ from steadyrl.studies.cold_starts import figure5
 from steadyrl.studies.dense_twin import dense_twin
 from steadyrl.studies.erl_frozen_lake import erl_frozen_lake
 from steadyrl.studies.erl_questions import erl_questions
+from steadyrl.studies.erl_sokoban import erl_sokoban
 from steadyrl.studies.learning_rate import learning_rate_choice
 from steadyrl.studies.off_policy import figure2, figure3, figure4
 from steadyrl.studies.on_policy import figure1
@@ -29,6 +30,7 @@ STUDIES: dict[str, Callable[[Numerics], Study]] = {
     "baselines-n8": partial(baselines, mini_batches=8),
     "dense-twin": dense_twin,
     "erl-frozenlake": erl_frozen_lake,
+    "erl-sokoban": erl_sokoban,
     "erl-questions": erl_questions,
 }
 """Every study by the name that the command line knows it by, as a function of the engine's

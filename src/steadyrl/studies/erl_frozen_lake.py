@@ -7,5 +7,5 @@ from steadyrl.studies.study import Study
 
 
 def erl_frozen_lake(numerics: Numerics) -> Study:
-    """Eight conditions of the recipe `erl-frozenlake-tiny`."""
+    """Nine conditions of the recipe `erl-frozenlake-tiny`."""
     return experiential_study("erl-frozenlake", "FrozenLake", erl_frozenlake_tiny(), numerics)

@@ -11,6 +11,6 @@ from steadyrl.studies.study import Study
 
 
 def erl_questions(numerics: Numerics) -> Study:
-    """Eight conditions of the recipe `erl-questions-tiny`."""
+    """Nine conditions of the recipe `erl-questions-tiny`."""
     recipe = erl_questions_tiny()
     return experiential_study("erl-questions", "multi-hop questions", recipe, numerics)

@@ -15,7 +15,7 @@ from steadyrl.algorithms.memory_settings import NoMemory
 from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import NoReflection
+from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, PolicyReflection
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import EngineSettings, RunConfig
 from steadyrl.studies.claims import Claim, Comparison, greater, not_greater, similar
@@ -25,6 +25,7 @@ from steadyrl.training.journal import JournalSettings
 ERL, RLVR, FEEDBACK = "ERL", "RLVR", "RLVR that reads feedback"
 NO_MEMORY, NO_REFLECTION = "ERL - memory", "ERL - reflection"
 NO_INTERNALIZATION, NO_GATE, WITH_MINIRL = "ERL - internalisation", "ERL - gate", "ERL, MiniRL"
+HELD = "ERL, held reflector"
 
 SOURCE = "arXiv:2602.13949"
 OURS = "our own: the paper has no such run"
@@ -56,7 +57,9 @@ def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
     """Experiential RL whole and without each part, and reinforcement without and with feedback."""
     erl = recipe.erl
     assert erl is not None
+    assert isinstance(erl.reflection, PolicyReflection)
     unreflected = NoReflection(style=ReflectionStyle.COMPACT)
+    as_begun = HeldReflection(**erl.reflection.model_dump(exclude={"name"}))
     experiential: dict[str, dict[str, Any]] = {
         ERL: {},
         NO_MEMORY: {"memory": NoMemory()},
@@ -64,6 +67,7 @@ def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
         NO_INTERNALIZATION: {"internalization": NoInternalization()},
         NO_GATE: {"gate": False},
         WITH_MINIRL: {"objective": MiniRL(), "advantage": "group_mean"},
+        HELD: {"reflection": as_begun},
     }
     attempts = PolicyGradientSettings(
         objective=erl.objective,
@@ -142,6 +146,11 @@ CLAIMS = (
         text="Internalisation contributes",
         source=OURS,
         comparisons=_sooner_and_better(ERL, NO_INTERNALIZATION),
+    ),
+    Claim(
+        text="Training the reflections contributes: a reflector that is not trained is worse",
+        source=OURS,
+        comparisons=_sooner_and_better(ERL, HELD),
     ),
     Claim(
         text="The extra information alone helps reinforcement",

@@ -42,6 +42,10 @@ BIN = 8
 
 DIGITS = 5
 
+ADDED_LATER = {"cold_start.teacher.half_plain": "0.0"}
+"""Settings of what the default configuration does not have, with the value that changes nothing.
+Runs were recorded before there were these."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
@@ -83,6 +87,7 @@ def digest_of(config: RunConfig) -> str:
     that changes nothing, leaves the names of finished runs as they are.
     """
     default = _flat(RunConfig(environment=ArithmeticSettings()).model_dump(mode="json"))
+    default |= ADDED_LATER
     own = _flat(config.model_dump(mode="json"))
     if config.erl is not None:
         default |= _flat({"erl": ExperientialSettings().model_dump(mode="json")})

@@ -133,7 +133,7 @@ class Journal:
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
     def hold_reference(self, stage: Stage, learner: LocalLearner, *, fresh: bool) -> None:
-        """Gives the learner the reference policy of `stage`, where its loss terms read one.
+        """Gives the learner the reference policy of `stage`, where that has one.
 
         Args:
             fresh: The stage begins, so that the present weights are the reference.

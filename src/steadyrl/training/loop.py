@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from steadyrl.algorithms.protocol import Experience
+from steadyrl.algorithms.protocol import AsksReference, Experience
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
@@ -33,6 +33,8 @@ def train(
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
         journal.hold_reference(stage, learner, fresh=first == 0)
+        if learner.reference is not None and isinstance(stage.algorithm, AsksReference):
+            stage.algorithm.hold(learner.reference)
         engine.load_weights(learner.weights(), learner.policy_version)
         if first == 0 and stage.evaluate_every is not None:
             journal.record(stage, 0, {}, (), evaluator.evaluate(stage, 0, engine))

@@ -80,6 +80,6 @@ def _verified(path: Path) -> dict[str, Tensor]:
 
 def _unusable(path: Path, reason: str) -> UserError:
     return UserError(
-        f"The reference {path}, which the run's KL is measured from, is missing or damaged: "
+        f"The reference {path}, the weights with which this stage began, is missing or damaged: "
         f"{reason}. Put back the folder that the run wrote, or start the run anew."
     )

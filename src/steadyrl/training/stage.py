@@ -27,7 +27,8 @@ class Stage:
     bounds: Bounds = field(default_factory=Bounds)
 
     holds_reference: bool = False
-    """Whether loss terms read a reference policy: the weights with which the stage begins."""
+    """Whether loss terms read, or reflections are written by, a reference policy: the weights with
+    which the stage begins."""
 
     replay: ReplayRule | None = None
     """Chooses the routing replay before each step; None leaves it as the learner has it."""
