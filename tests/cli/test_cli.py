@@ -198,6 +198,14 @@ def test_report_is_written_anew(demo: Path, tmp_path: Path, steadyrl: Steady) ->
     assert (path / "report.html").is_file()
 
 
+def test_report_compares_with_other_runs(demo: Path, tmp_path: Path, steadyrl: Steady) -> None:
+    path = tmp_path / "demo"
+    shutil.copytree(demo, path)
+    code, out, _ = steadyrl("report", str(path), "--beside", str(demo))
+    assert (code, out) == (0, f"report: {path / 'report.html'}\n")
+    assert "Beside other runs" in (path / "report.html").read_text()
+
+
 def test_report_draws_a_figure_where_asked(demo: Path, tmp_path: Path, steadyrl: Steady) -> None:
     figure = tmp_path / "demo.svg"
     code, out, _ = steadyrl("report", str(demo), "--figure", str(figure))

@@ -72,6 +72,20 @@ def test_the_recipe_survives_a_file(name: str, tmp_path: Path) -> None:
     assert from_yaml(path) == config
 
 
+@EVERY_RECIPE
+def test_reinforcement_alone_differs_in_the_algorithm_and_may_sample_as_much(name: str) -> None:
+    config, alone = RECIPES[name](), RECIPES[name.replace("erl-", "rlvr-", 1)]()
+    assert config.erl is not None
+    fields = config.model_dump()
+    assert {f for f, value in alone.model_dump().items() if value != fields[f]} == {
+        "erl",
+        "policy_gradient",
+    }
+    assert alone.erl is None
+    assert alone.credit.prompts == config.erl.prompts
+    assert alone.credit.group_size == 3 * config.erl.group_size
+
+
 # Lakes and rooms.
 
 

@@ -18,6 +18,10 @@ class ReportOptions:
     run: tyro.conf.Positional[Path]
     """The run folder."""
 
+    beside: tuple[Path, ...] = ()
+    """Folders of other runs, whose held-out scores are drawn beside those of this one at equal
+    numbers of sampled responses."""
+
     figure: Path | None = None
     """Also draw the four main curves into this .png or .svg file."""
 
@@ -26,7 +30,8 @@ def report_command(arguments: list[str], console: Console) -> None:
     """Writes the report and says where."""
     options = read_options(ReportOptions, arguments, program="steadyrl report")
     folder = RunFolder(options.run)
-    console.print(f"report: {write_report(folder)}", markup=False, soft_wrap=True)
+    report = write_report(folder, [RunFolder(path) for path in options.beside])
+    console.print(f"report: {report}", markup=False, soft_wrap=True)
     if options.figure is not None:
         path = write_figure(folder, options.figure)
         console.print(f"figure: {path}", markup=False, soft_wrap=True)

@@ -9,6 +9,11 @@ from steadyrl.recipes.experiential_tiny import (
     erl_questions_tiny,
     erl_sokoban_tiny,
 )
+from steadyrl.recipes.rlvr_tiny import (
+    rlvr_frozenlake_tiny,
+    rlvr_questions_tiny,
+    rlvr_sokoban_tiny,
+)
 from steadyrl.run.config import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -16,6 +21,9 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "erl-frozenlake-tiny": erl_frozenlake_tiny,
     "erl-sokoban-tiny": erl_sokoban_tiny,
     "erl-questions-tiny": erl_questions_tiny,
+    "rlvr-frozenlake-tiny": rlvr_frozenlake_tiny,
+    "rlvr-sokoban-tiny": rlvr_sokoban_tiny,
+    "rlvr-questions-tiny": rlvr_questions_tiny,
     "erl-frozenlake": erl_frozenlake,
     "erl-sokoban": erl_sokoban,
     "erl-hotpotqa": erl_hotpotqa,

@@ -95,12 +95,12 @@ def curve_svg(
     return inline_svg(figure, key, curve_label(series, title))
 
 
-def pair_svg(pair: dict[str, Series], *, size: FigureSize, key: str) -> str:
+def pair_svg(pair: dict[str, Series], *, size: FigureSize, key: str, unit: str = "step") -> str:
     """An `<svg>` of two series, each by its title, on common axes; the other in the other colour.
 
-    Each is drawn as `curve_svg` draws one on a linear axis.
+    Each is drawn as `curve_svg` draws one on a linear axis. `unit` is what the axis counts.
     """
-    figure, axes = _empty_figure(size)
+    figure, axes = _empty_figure(size, unit)
     for series, ink in zip(pair.values(), (Ink.LINE, Ink.OTHER), strict=True):
         window = smoothing_window(len(series.steps))
         values = np.where(series.finite, series.values, np.nan)
@@ -170,8 +170,8 @@ def curve_notes(series: Series | LayerSeries, log_scale: bool) -> list[str]:
     return notes
 
 
-def _empty_figure(size: FigureSize) -> tuple[Figure, Axes]:
-    """Axes without a frame: pale horizontal lines, small labels, and the word `step`."""
+def _empty_figure(size: FigureSize, unit: str = "step") -> tuple[Figure, Axes]:
+    """Axes without a frame: pale horizontal lines, small labels, and the word `unit`."""
     figure = Figure(figsize=(size.width / 72, size.height / 72))
     left, right, bottom, top = 40, 10, 22, 10
     across, up = size.width - left - right, size.height - bottom - top
@@ -189,7 +189,7 @@ def _empty_figure(size: FigureSize) -> tuple[Figure, Axes]:
     figure.text(
         (left - 5) / size.width,
         6 / size.height,
-        "step",
+        unit,
         color=Ink.TEXT.value,
         fontsize=10,
         ha="right",

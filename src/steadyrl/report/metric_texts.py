@@ -183,6 +183,15 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OPTIMISATION,
     ),
+    "responses": MetricText(
+        title="Responses",
+        meaning=(
+            "Responses sampled in the step: one for each turn of an attempt, and one for each "
+            "reflection. Their sum is what runs of different algorithms are compared at."
+        ),
+        log_scale=False,
+        group=MetricGroup.OPTIMISATION,
+    ),
     "rollout_tokens_per_second": MetricText(
         title="Rollout speed",
         meaning=(

@@ -1,11 +1,12 @@
 """The report of a run as one HTML page."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.report.beside_section import beside_section
 from steadyrl.report.curves import (
     PANEL,
     SMALL,
@@ -33,24 +34,28 @@ from steadyrl.report.wording import inside_sentence, short_number
 EXPERIENCED = "reward_after_reflection"
 
 
-def write_report(folder: RunFolder) -> Path:
+def write_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> Path:
     """The path of `report.html`, written into `folder` from what the run has recorded so far.
 
     The page is one file without scripts or links. A run in progress, or killed, shows what is
     there.
 
+    Args:
+        beside: Other runs, whose held-out scores are drawn beside those of this one.
+
     Raises:
-        UserError: the folder is no run folder, has no metrics yet, or holds a broken file.
+        UserError: a folder is no run folder, has no metrics yet, or holds a broken file; runs are
+            to be compared, and one has no held-out score.
     """
-    run = read_run(folder)
-    write_atomically(folder.report, _page(run, folder))
+    run, others = read_run(folder), [read_run(other) for other in beside]
+    write_atomically(folder.report, _page(run, folder, others))
     return folder.report
 
 
-def _page(run: RunData, folder: RunFolder) -> str:
+def _page(run: RunData, folder: RunFolder, others: Sequence[RunData]) -> str:
     learning = [stage for stage in run.stages if stage.name != "cold_start"]
     cold_start = [stage for stage in run.stages if stage.name == "cold_start"]
-    body = [_header(run, verdict(run))]
+    body = [_header(run, verdict(run)), beside_section(run, others)]
     for stage in learning:
         writes = read_writes(folder, stage.name)
         body += [_panels(stage), episodes_section(read_episodes(folder, stage.name, writes))]

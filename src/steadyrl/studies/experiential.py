@@ -13,10 +13,10 @@ from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_internalization import NoInternalization
 from steadyrl.algorithms.memory_settings import NoMemory
 from steadyrl.algorithms.objective_settings import MiniRL
-from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, PolicyReflection
 from steadyrl.policies.numerics import Numerics
+from steadyrl.recipes.rlvr_tiny import attempts_alone
 from steadyrl.run.config import EngineSettings, RunConfig
 from steadyrl.studies.claims import Claim, Comparison, greater, not_greater, similar
 from steadyrl.studies.study import Condition, Study, changed
@@ -69,17 +69,11 @@ def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
         WITH_MINIRL: {"objective": MiniRL(), "advantage": "group_mean"},
         HELD: {"reflection": as_begun},
     }
-    attempts = PolicyGradientSettings(
-        objective=erl.objective,
-        advantage=erl.advantage,
-        prompts=erl.prompts,
-        group_size=3 * erl.group_size,
-        max_turns=2 * erl.max_turns,
-    )
+    attempts = attempts_alone(erl)
     controls: dict[str, dict[str, Any]] = {
         RLVR: {"policy_gradient": attempts},
         FEEDBACK: {
-            "policy_gradient": attempts.model_copy(update={"group_size": 3 * erl.group_size // 2}),
+            "policy_gradient": attempts.model_copy(update={"group_size": attempts.group_size // 2}),
             "second_chance": SecondChanceSettings(style=ReflectionStyle.COMPACT),
         },
     }

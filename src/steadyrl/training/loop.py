@@ -74,6 +74,10 @@ def train_step(
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
     metrics = {**experience.metrics, **_update_metrics(stage, updates)}
+    if experience.groups:
+        metrics["responses"] = sum(
+            len(t.completions) for group in experience.groups for t in group.trajectories
+        )
     updated = list(chain.from_iterable(experience.mini_batches))
     sampled = []
     if stage.algorithm.samples_from_engine:
