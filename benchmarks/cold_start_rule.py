@@ -166,8 +166,10 @@ def _exact(
     reflections = PolicyReflector(REFLECTION, tokenizer).reflect(
         [prompt for prompt, _ in asked], engine, derive_seed(seed, REFLECTED)
     )
-    answers = [answer if isinstance(answer, str) else answer[0].content for _, answer in asked]
-    return sum(r.lesson == answer for r, answer in zip(reflections, answers, strict=True))
+    return sum(
+        reflection.lesson == written.content
+        for reflection, (_, (written,)) in zip(reflections, asked, strict=True)
+    )
 
 
 def checkpoint_of(path: Path) -> Path:

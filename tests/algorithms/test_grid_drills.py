@@ -42,7 +42,8 @@ def test_plans_of_the_drills_win(
     world = drills._environment
     for index in range(40):
         task = world.task(Split.TRAIN, index)
-        prompt, plan = drills.drill(index, np.random.default_rng(index))
+        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        plan = written.content
         assert world.start(task).respond(plan).reward == 1.0
         expected = task if first_attempts else world.guided(task, world.rulebook(task))
         assert prompt == expected.prompt
@@ -53,7 +54,8 @@ def test_reflections_write_what_feedback_and_memory_tell() -> None:
     world = FrozenLake(LAKE)
     remembered = 0
     for index in range(60):
-        prompt, rulebook = drills.drill(index, np.random.default_rng(index))
+        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        rulebook = written.content
         truth = world.rulebook(world.task(Split.TRAIN, index)).split()
         board, plan, feedback = prompt[-1].content.rsplit("\n", 3)[:3]
         assert world.start(world.task(Split.TRAIN, index)).respond(plan).feedback == feedback
@@ -82,7 +84,8 @@ def test_retries_follow_a_plan_that_failed_and_win() -> None:
     conversations = 0
     for index in range(60):
         task = world.task(Split.TRAIN, index)
-        prompt, answer = drills.drill(index, np.random.default_rng(index))
+        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        answer = written.content
         (board,) = task.prompt
         if len(prompt) == 3:
             asked, said, again = prompt
@@ -107,7 +110,8 @@ def test_plain_drills_name_directions_by_their_arrows() -> None:
     world = FrozenLake(LAKE)
     for index in range(40):
         task = world.task(Split.TRAIN, index)
-        prompt, plan = drills.drill(index, np.random.default_rng(index))
+        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        plan = written.content
         assert prompt[0].content.split()[-4:] == ["<<", "vv", ">>", "^^"]
         assert prompt[1:] == task.prompt
         words = "".join([task.payload.meaning.word(Move("<v>^".index(sign))).key for sign in plan])
@@ -120,7 +124,8 @@ def test_half_plain_drills_name_two_directions_by_their_arrows() -> None:
     chosen = set()
     for index in range(40):
         task = world.task(Split.TRAIN, index)
-        prompt, plan = drills.drill(index, np.random.default_rng(index))
+        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        plan = written.content
         told = prompt[0].content.split()[-4:]
         plain = [pair[0] for pair in told if pair[0] == pair[1]]
         assert len(plain) == 2

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 from tests.rollout.fakes import ScriptedEngine
 
-from steadyrl.algorithms.question_drills import Drill, QuestionDrills, QuestionDrillSettings
+from steadyrl.algorithms.drills import Drill
+from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection_prompts import (
     ReflectionStyle,
     account_of,

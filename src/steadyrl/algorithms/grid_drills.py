@@ -12,7 +12,7 @@ Every drill has a meaning of symbols and actions of its own, so that a model lea
 and to write them, and knows none. What a board alone does not tell, the first attempt guesses.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -20,8 +20,8 @@ import numpy as np
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.algorithms.drills import Drill, Drills, MakeDrill, answer
 from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
-from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reflection_prompts import (
     Account,
     ReflectionStyle,
@@ -29,22 +29,14 @@ from steadyrl.algorithms.reflection_prompts import (
     task_with_record,
 )
 from steadyrl.algorithms.rulebooks import completed, partly_known
-from steadyrl.algorithms.supervised import demonstrated, maximum_likelihood
-from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_compact import revealed_rulebook
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.grid_moves import Move
-from steadyrl.environments.protocol import Split, Task
+from steadyrl.environments.protocol import Task
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
-from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
-from steadyrl.rollout.seeds import derive_seed
-
-Drill = tuple[tuple[Message, ...], str]
-"""A prompt and the answer to it."""
 
 
 class GridDrillSettings(Settings):
@@ -98,10 +90,10 @@ class GridDrillSettings(Settings):
         return self
 
 
-class GridDrills:
+class GridDrills(Drills):
     """Supervised learning on drills, each with a fresh game and meaning."""
 
-    samples_from_engine = False
+    _environment: GridEnvironment
 
     def __init__(
         self,
@@ -112,57 +104,36 @@ class GridDrills:
         seed: int,
     ) -> None:
         self._settings = settings
-        self._environment: GridEnvironment = (
-            FrozenLake(settings.environment)
-            if isinstance(settings.environment, FrozenLakeSettings)
-            else Sokoban(settings.environment)
-        )
+        world = settings.environment
+        environment = FrozenLake(world) if isinstance(world, FrozenLakeSettings) else Sokoban(world)
+        super().__init__(environment, tokenizer=tokenizer, batch_size=batch_size, seed=seed)
         self._conversation = SecondChance(
-            self._environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
+            environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
         )
-        self._tokenizer = tokenizer
-        self._batch_size = batch_size
-        self._seed = seed
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
-        """Drills on fresh training games, each answer closed by the end token."""
-        generator = np.random.default_rng(derive_seed(self._seed, step))
-        drills = [
-            self.drill(step * self._batch_size + number, generator)
-            for number in range(self._batch_size)
-        ]
-        prompts = encode_prompts(self._tokenizer, [prompt for prompt, _ in drills])
-        return demonstrated(prompts, [answer for _, answer in drills], self._tokenizer)
-
-    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """Mean negative log-likelihood of the answers' tokens."""
-        return maximum_likelihood(mini_batch)
-
-    def drill(
-        self, index: int, generator: np.random.Generator, split: Split = Split.TRAIN
-    ) -> Drill:
-        """The drill on game number `index` of `split`."""
-        task = self._environment.task(split, index)
+    def kinds(self) -> Sequence[tuple[float, MakeDrill]]:
+        """Of a plan or a rulebook each."""
         settings = self._settings
-        drills = (
+        return (
             (settings.first_attempts, self._first_attempt),
             (settings.reflections, self._reflection),
             (settings.retries, self._retry),
             (settings.plain, self._plain),
             (settings.half_plain, self._half_plain),
-            (1.0, self._second),
+            (1.0, self._second_attempt),
         )
-        shares = np.cumsum([share for share, _ in drills])
-        kind = int(np.searchsorted(shares, generator.random(), side="right"))
-        return drills[kind][1](task, generator)
+
+    def rulebook(self, task: Task) -> str:
+        """The pairs of the rulebook of `task` that differ between games."""
+        return self._hidden(self._environment.rulebook(task))
 
     def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Drill:
-        return task.prompt, self._solution(task)
+        return task.prompt, answer(self._solution(task))
 
-    def _second(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _second_attempt(self, task: Task, generator: np.random.Generator) -> Drill:
         hidden = self._settings.hidden_pairs
         rulebook = partly_known(self.rulebook(task), hidden, generator)
-        return self._environment.guided(task, rulebook).prompt, self._solution(task)
+        return self._environment.guided(task, rulebook).prompt, answer(self._solution(task))
 
     def _plain(self, task: Task, _generator: np.random.Generator) -> Drill:
         return self._named_by_arrows(task, tuple(Move))
@@ -180,11 +151,7 @@ class GridDrills:
             for pair in self.rulebook(task).split()
         ]
         plan = "".join([arrow_of.get(key, key) for key in self._solution(task)])
-        return self._environment.guided(task, " ".join(named)).prompt, plan
-
-    def rulebook(self, task: Task) -> str:
-        """What the drills call the rulebook of `task`: the pairs that differ between games."""
-        return self._hidden(self._environment.rulebook(task))
+        return self._environment.guided(task, " ".join(named)).prompt, answer(plan)
 
     def _hidden(self, rulebook: str) -> str:
         """Its pairs of symbols if these are permuted, and of actions if those are."""
@@ -210,7 +177,7 @@ class GridDrills:
         account = replace(self._attempt(task, generator), memory=memory)
         seen = revealed_rulebook(task.payload.meaning.legend, account.feedback)
         rulebook = completed(self._hidden(seen), memory)
-        return reflection_prompt(account, ReflectionStyle.COMPACT), rulebook
+        return reflection_prompt(account, ReflectionStyle.COMPACT), answer(rulebook)
 
     def _retry(self, task: Task, generator: np.random.Generator) -> Drill:
         """A random plan fails; its record stands before the board, or the conversation goes on."""
@@ -220,10 +187,9 @@ class GridDrills:
         if generator.random() < 0.5:
             prompt = task_with_record(task, account, ReflectionStyle.COMPACT).prompt
         else:
-            said = Message(role="assistant", content=account.attempt)
             again = self._conversation.start(task).respond(account.attempt).observation
-            prompt = (*task.prompt, said, *again)
-        return prompt, self._solution(task)
+            prompt = (*task.prompt, *answer(account.attempt), *again)
+        return prompt, answer(self._solution(task))
 
     def _attempt(self, task: Task, generator: np.random.Generator) -> Account:
         """What comes of a random plan."""

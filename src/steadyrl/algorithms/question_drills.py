@@ -20,8 +20,8 @@ import numpy as np
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.algorithms.drills import Conversation, Drill, Drills, MakeDrill, answer
 from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
-from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reflection_prompts import (
     Account,
     ReflectionStyle,
@@ -30,22 +30,13 @@ from steadyrl.algorithms.reflection_prompts import (
     task_with_record,
 )
 from steadyrl.algorithms.rulebooks import UNKNOWN, completed, partly_known
-from steadyrl.algorithms.supervised import demonstrated_episodes, maximum_likelihood
-from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.hotpot_coded import HOPS, RELATIONS, CodedQuestions
 from steadyrl.environments.hotpot_dialogue import DialogueStyle, call_text
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
-from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.protocol import Episode, Outcome, Task
 from steadyrl.policies.tokenizers import neutralized
-from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Trajectory
-from steadyrl.rollout.seeds import derive_seed
-
-Conversation = tuple[Message, ...]
-
-Drill = tuple[Conversation, Conversation]
-"""A prompt and how the conversation goes on."""
 
 
 class QuestionDrillSettings(Settings):
@@ -96,10 +87,10 @@ class QuestionDrillSettings(Settings):
         return self
 
 
-class QuestionDrills:
+class QuestionDrills(Drills):
     """Supervised learning on drills, each with a fresh question and meaning."""
 
-    samples_from_engine = False
+    _environment: HotpotQA
 
     def __init__(
         self,
@@ -110,40 +101,23 @@ class QuestionDrills:
         seed: int,
     ) -> None:
         self._settings = settings
-        self._environment = HotpotQA(settings.environment)
+        environment = HotpotQA(settings.environment)
+        super().__init__(environment, tokenizer=tokenizer, batch_size=batch_size, seed=seed)
         self._conversation = SecondChance(
-            self._environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
+            environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
         )
         assert isinstance(settings.environment.questions, CodedQuestions)
         self._relations = RELATIONS[: settings.environment.questions.relations]
-        self._tokenizer = tokenizer
-        self._batch_size = batch_size
-        self._seed = seed
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
-        """Drills on fresh training questions; the model's turns carry loss."""
-        generator = np.random.default_rng(derive_seed(self._seed, step))
-        drills = [
-            self.drill(step * self._batch_size + number, generator)
-            for number in range(self._batch_size)
-        ]
-        prompts, continuations = zip(*drills, strict=True)
-        return demonstrated_episodes(prompts, continuations, self._tokenizer)
-
-    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """Mean negative log-likelihood of the tokens of the model's turns."""
-        return maximum_likelihood(mini_batch)
-
-    def drill(
-        self, index: int, generator: np.random.Generator, split: Split = Split.TRAIN
-    ) -> Drill:
-        """The drill on question number `index` of `split`."""
-        task = self._environment.task(split, index)
+    def kinds(self) -> Sequence[tuple[float, MakeDrill]]:
+        """Of searches and an answer, or a rulebook, each."""
         settings = self._settings
-        shares = (settings.first_attempts, settings.reflections, settings.retries)
-        kind = int(np.searchsorted(np.cumsum(shares), generator.random(), side="right"))
-        drills = (self._first_attempt, self._reflection, self._retry, self._second_attempt)
-        return drills[kind](task, generator)
+        return (
+            (settings.first_attempts, self._first_attempt),
+            (settings.reflections, self._reflection),
+            (settings.retries, self._retry),
+            (1.0, self._second_attempt),
+        )
 
     def rulebook(self, task: Task) -> str:
         """What every word means in `task`."""
@@ -165,8 +139,8 @@ class QuestionDrills:
         account = self._guess(task, generator, memory)
         told = account.feedback.split()
         seen = [pair if pair in told else pair[0] + UNKNOWN for pair in rulebook.split()]
-        written = Message(role="assistant", content=completed(" ".join(seen), memory))
-        return reflection_prompt(account, ReflectionStyle.COMPACT), (written,)
+        written = completed(" ".join(seen), memory)
+        return reflection_prompt(account, ReflectionStyle.COMPACT), answer(written)
 
     def _retry(self, task: Task, generator: np.random.Generator) -> Drill:
         """A guess fails; its record stands before the question, or the conversation goes on."""
@@ -219,8 +193,8 @@ def _inquiry(
         call = call_text(f"{reached} {relation}", DialogueStyle.COMPACT)
         found = episode.respond(call).observation
         reached = found[0].content.split()[-1]
-        said += [Message(role="assistant", content=call), *found]
-    answer = rf"\boxed{{{reached}}}"
-    outcome = episode.respond(answer)
-    said += [Message(role="assistant", content=answer), *outcome.observation]
+        said += [*answer(call), *found]
+    boxed = rf"\boxed{{{reached}}}"
+    outcome = episode.respond(boxed)
+    said += [*answer(boxed), *outcome.observation]
     return tuple(said), outcome
