@@ -1,12 +1,13 @@
 """A quiz whose episodes reflect: what is written is decided by what is read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.erl import ExperientialRL
 from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.protocol import Experience
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.protocol import Sampling
@@ -81,3 +82,12 @@ def credits(batch: TokenBatch) -> list[float]:
         (credit,) = batch.advantages[row][batch.loss_mask[row]].unique().tolist()
         found.append(credit)
     return found
+
+
+def collected(engine: Any = None, step: int = 0, **options: Any) -> Experience:
+    return algorithm(**options).collect(step, engine or student())
+
+
+def batches(experience: Experience) -> Sequence[TokenBatch]:
+    (mini_batch,) = experience.mini_batches
+    return mini_batch
