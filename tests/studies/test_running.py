@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,22 @@ def rewards(folder: RunFolder) -> list[tuple[float, float]]:
     rows = [row for row in folder.read_metrics() if row["stage"] == "rl" and row["step"]]
     assert rows
     return [(row["reward"], row["loss"]) for row in rows]
+
+
+def test_workers_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    study = subprocess.Popen([sys.executable, "-m", "tests.studies.long_work", str(path)])
+    patience = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < patience:
+        time.sleep(0.05)
+    assert study.poll() is None
+    study.kill()
+    study.wait()
+    time.sleep(1)
+    left = path.read_text()
+    assert 0 < len(left) < 1200
+    time.sleep(1)
+    assert path.read_text() == left
 
 
 def test_what_is_finished_is_not_run_again(

@@ -5,12 +5,14 @@ checkpoint. Runs of equal seed that begin with the same cold start share it.
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from steadyrl.policies.loading import Pretrained, no_progress_bars
 from steadyrl.records.run_folder import RunFolder
@@ -91,8 +93,13 @@ def run_studies(
     cold_starts = {digest_of(cold_start(run)): cold_start(run) for run in missing}
     look = _Look(workplace, list(wanted.values()), missing, list(cold_starts.values()))
     watch(look.progress())
-    context = multiprocessing.get_context("spawn")
-    with _cancelling(ProcessPoolExecutor(processes, context, max_tasks_per_child=1)) as pool:
+    workers = ProcessPoolExecutor(
+        processes,
+        multiprocessing.get_context("spawn"),
+        initializer=end_with_parent,
+        max_tasks_per_child=1,
+    )
+    with _cancelling(workers) as pool:
         for function, runs in (
             (finish_cold_start, list(cold_starts.values())),
             (finish_run, missing),
@@ -103,6 +110,21 @@ def run_studies(
                 for future in done:
                     future.result()
                 watch(look.progress())
+
+
+def end_with_parent() -> None:
+    """Ends this process at once when the one that started it ends, killed or not.
+
+    Its run goes on from its last checkpoint the next time.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is no worker of another process"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def cold_start(run: RunConfig) -> RunConfig:
