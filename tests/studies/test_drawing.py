@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from steadyrl.studies.drawing import Course, draw, without_seeds
+from steadyrl.studies.drawing import Course, _draw_panel, draw, without_seeds
 from tests.studies.made_up import record, study_of
 
 
@@ -30,6 +31,21 @@ def test_what_differs_between_seeds_within_a_condition_stays() -> None:
     shown = without_seeds(courses(A=[[0.3], [0.5]], B=[[0.3], [0.3]]))
     # Seed means .3 and .4, mean of all .35: A is .3 - .3 + .35 and .5 - .4 + .35.
     assert [run.tolist() for run in shown["A"]] == [pytest.approx([0.35]), pytest.approx([0.45])]
+
+
+def test_a_condition_that_is_the_same_in_all_seeds_has_no_band() -> None:
+    # Seed means .1 and .5, mean of all .3: A would be .3 and -.1, where no run ever was.
+    shown = without_seeds(courses(A=[[0.1], [0.1]], B=[[0.1], [0.9]]))
+    assert [run.tolist() for run in shown["A"]] == [[0.1], [0.1]]
+    assert [run.tolist() for run in shown["B"]] == [pytest.approx([0.3]), pytest.approx([0.7])]
+
+
+def test_every_condition_has_a_line_of_its_own() -> None:
+    axes = Figure().subplots()
+    names = [f"condition {number}" for number in range(9)]
+    _draw_panel(axes, {name: [] for name in names}, logarithmic=False)
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.get_lines()}
+    assert len(looks) == len(names)
 
 
 def test_a_condition_without_the_metric_leaves_the_others_comparable() -> None:

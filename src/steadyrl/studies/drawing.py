@@ -41,7 +41,8 @@ def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) 
 
     Seeds differ in their cold starts, which says nothing about the conditions. So what a seed has
     in common across conditions is taken out of the bands (Cousineau's method), where all
-    conditions have the same seeds and none ended early.
+    conditions have the same seeds and none ended early. Conditions beyond the number of colours are
+    dashed.
     """
     rows = -(-len(study.conditions) // 3)
     height = 5.6 + 0.25 * rows
@@ -82,13 +83,14 @@ def _draw_panel(axes: Axes, courses: Mapping[str, list[Course]], *, logarithmic:
     bands = without_seeds(courses)
     for number, (name, runs) in enumerate(courses.items()):
         colour = COLOURS[number % len(COLOURS)]
+        style = "-" if number < len(COLOURS) else "--"
         if not runs:
-            axes.plot([], [], color=colour, label=name)
+            axes.plot([], [], color=colour, linestyle=style, label=name)
             continue
         shortest = min(len(steps) for steps, _ in runs)
         steps = runs[0][0][:shortest]
         mean = np.mean([values[:shortest] for _, values in runs], axis=0)
-        axes.plot(steps, shown(mean), color=colour, linewidth=1.8, label=name)
+        axes.plot(steps, shown(mean), color=colour, linestyle=style, linewidth=1.8, label=name)
         band = np.array([values[:shortest] for values in bands[name]])
         low, high = shown(band.min(axis=0)), shown(band.max(axis=0))
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -102,8 +104,10 @@ def without_seeds(
 ) -> dict[str, list[Float[np.ndarray, " _S"]]]:
     """The values of each run, less its seed's mean over conditions, plus the mean of all.
 
-    As they are where conditions have different seeds or runs of different length. A condition
-    without runs is left out of it.
+    They stay between the lowest and the highest seed of their condition: where seeds differ in some
+    conditions and not in others, the difference would take them out of it. As they are where
+    conditions have different seeds or runs of different length. A condition without runs is left
+    out of it.
     """
     values = {name: [values for _, values in runs] for name, runs in courses.items()}
     drawn = {name: runs for name, runs in values.items() if runs}
@@ -113,6 +117,7 @@ def without_seeds(
         return values
     table = np.array(list(drawn.values()))
     centred = table - table.mean(axis=0) + table.mean(axis=(0, 1))
+    centred = np.clip(centred, table.min(axis=1, keepdims=True), table.max(axis=1, keepdims=True))
     return values | {name: list(runs) for name, runs in zip(drawn, centred, strict=True)}
 
 
