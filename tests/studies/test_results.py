@@ -44,6 +44,17 @@ def test_seeds_are_compared_with_themselves() -> None:
     assert solid.verdict is Verdict.HOLDS
 
 
+def test_runs_are_compared_over_the_time_that_both_took() -> None:
+    # Over the second that A takes it goes from 0.1 to its score; B, of 2 seconds, gets half as far.
+    sooner = Claim(
+        text="A is sooner", source="here", comparisons=(greater("score_in_equal_time", "A", "B"),)
+    )
+    slow = {seed: replace(run, seconds=2.0) for seed, run in CLEAR["B"].items()}
+    (judgement,) = judge(study_of([sooner]), {"A": CLEAR["A"], "B": slow})
+    gained = [(0.4 - 0.15) / 2, (0.6 - 0.25) / 2, (0.8 - 0.345) / 2]
+    assert judgement.findings[0].difference.mean == pytest.approx(sum(gained) / 3)
+
+
 def test_only_seeds_that_both_have_are_compared() -> None:
     fewer = {"A": CLEAR["A"], "B": {1: CLEAR["B"][1]}}
     difference = judge(STUDY, fewer)[0].findings[0].difference
