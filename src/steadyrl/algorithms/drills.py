@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.supervised import demonstrated_episodes, maximum_likelihood
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Task
@@ -35,6 +37,9 @@ class Drills(ABC):
         seed: int,
     ) -> None:
         self._environment = environment
+        self._conversation = SecondChance(
+            environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
+        )
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._seed = seed

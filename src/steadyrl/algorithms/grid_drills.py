@@ -21,7 +21,6 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.drills import Drill, Drills, MakeDrill, answer
-from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.reflection_prompts import (
     Account,
     ReflectionStyle,
@@ -107,9 +106,6 @@ class GridDrills(Drills):
         world = settings.environment
         environment = FrozenLake(world) if isinstance(world, FrozenLakeSettings) else Sokoban(world)
         super().__init__(environment, tokenizer=tokenizer, batch_size=batch_size, seed=seed)
-        self._conversation = SecondChance(
-            environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
-        )
 
     def kinds(self) -> Sequence[tuple[float, MakeDrill]]:
         """Of a plan or a rulebook each."""
@@ -139,8 +135,8 @@ class GridDrills(Drills):
         return self._named_by_arrows(task, tuple(Move))
 
     def _half_plain(self, task: Task, generator: np.random.Generator) -> Drill:
-        half = generator.permutation(len(Move))[: len(Move) // 2]
-        return self._named_by_arrows(task, [move for n, move in enumerate(Move) if n in half])
+        half = generator.permutation(list(Move))[: len(Move) // 2]
+        return self._named_by_arrows(task, [Move(move) for move in half])
 
     def _named_by_arrows(self, task: Task, moves: Collection[Move]) -> Drill:
         """The words of `moves` are their arrows, in the rulebook and in the plan."""

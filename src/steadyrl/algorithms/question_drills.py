@@ -21,7 +21,6 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.drills import Conversation, Drill, Drills, MakeDrill, answer
-from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.reflection_prompts import (
     Account,
     ReflectionStyle,
@@ -103,9 +102,6 @@ class QuestionDrills(Drills):
         self._settings = settings
         environment = HotpotQA(settings.environment)
         super().__init__(environment, tokenizer=tokenizer, batch_size=batch_size, seed=seed)
-        self._conversation = SecondChance(
-            environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
-        )
         assert isinstance(settings.environment.questions, CodedQuestions)
         self._relations = RELATIONS[: settings.environment.questions.relations]
 
