@@ -136,7 +136,8 @@ def _reflections_alone(
     parts = {"tokenizer": tokenizer, "batch_size": 1, "seed": seed}
     if isinstance(teacher, QuestionDrillSettings):
         return QuestionDrills(teacher.model_copy(update=shares), **parts)
-    return GridDrills(teacher.model_copy(update=shares | {"plain": 0.0}), **parts)
+    shares |= {"plain": 0.0, "half_plain": 0.0}
+    return GridDrills(teacher.model_copy(update=shares), **parts)
 
 
 def _solved(
