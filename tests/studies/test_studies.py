@@ -95,6 +95,20 @@ def test_figures_share_the_runs_they_have_in_common() -> None:
     assert len(runs("baselines-n1") & figures) == 3
 
 
+@pytest.mark.parametrize("figure", ["figure1", "figure4"])
+def test_the_edge_is_the_next_learning_rate_and_changes_nothing_else(figure: str) -> None:
+    there = STUDIES[f"edge-{figure}"](Numerics.FP8)
+    here = STUDIES[figure](Numerics.FP8)
+    assert there.claims == here.claims
+    for at_edge, plain in zip(there.conditions, here.conditions, strict=True):
+        assert at_edge.name == plain.name
+        dumped = at_edge.config.model_dump()
+        assert dumped["optimizer"].pop("learning_rate") == 4e-4
+        expected = plain.config.model_dump()
+        assert expected["optimizer"].pop("learning_rate") == 2e-4
+        assert dumped == expected
+
+
 def test_figure5_goes_on_for_twice_as_long() -> None:
     runs = [condition.config for condition in STUDIES["figure5"](Numerics.FP8).conditions]
     assert {run.steps * 2 for run in runs} == {2 * GRADIENT_STEPS}

@@ -7,6 +7,7 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.studies.baselines import baselines
 from steadyrl.studies.cold_starts import figure5
 from steadyrl.studies.dense_twin import dense_twin
+from steadyrl.studies.edge import at_the_edge
 from steadyrl.studies.erl_frozen_lake import erl_frozen_lake
 from steadyrl.studies.erl_questions import erl_questions
 from steadyrl.studies.erl_sokoban import erl_sokoban
@@ -23,6 +24,8 @@ STUDIES: dict[str, Callable[[Numerics], Study]] = {
     "figure3": figure3,
     "figure4": figure4,
     "figure5": figure5,
+    "edge-figure1": partial(at_the_edge, figure1),
+    "edge-figure4": partial(at_the_edge, figure4),
     "peaks": peaks,
     "baselines-n1": partial(baselines, mini_batches=1),
     "baselines-n2": partial(baselines, mini_batches=2),
