@@ -9,14 +9,16 @@ from steadyrl.cli.main import main
 from steadyrl.policies.numerics import Numerics
 from steadyrl.studies import STUDIES
 from steadyrl.studies.claims import Claim, greater
+from steadyrl.studies.records import write_record
+from steadyrl.studies.running import Workplace
 from steadyrl.studies.study import Study
-from tests.studies.made_up import study_of
+from tests.studies.made_up import record, study_of
 
 CLAIM = Claim(text="A beats B", source="here", comparisons=(greater("best_score", "A", "B"),))
 
 
 def tiny_study(numerics: Numerics) -> Study:
-    return study_of([CLAIM]).with_seeds(1)
+    return study_of([CLAIM])
 
 
 def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +55,39 @@ def test_quick_and_all_are_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert [study.name for study in asked] == ["made-up-quick"]
 
 
+@pytest.mark.parametrize(
+    ("scores", "options", "seeds"),
+    [
+        ((0.3, 0.5), [], [3, 3]),  # decided: A is behind B in every seed
+        ((0.5, 0.5), [], [3, 3]),  # an interval of no width is below the margin
+        (None, [], [3, 5]),  # undecided, without any run on record
+        (None, ["--seeds", "3"], [3]),
+        (None, ["--quick"], [2]),
+    ],
+)
+def test_an_undecided_study_goes_on_with_more_seeds(
+    scores: tuple[float, float] | None,
+    options: list[str],
+    seeds: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    asked: list[int] = []
+
+    def finish(studies: list[Study], workplace: Workplace, **_: object) -> None:
+        (study,) = studies
+        asked.append(len(study.seeds))
+        for condition, score in zip(study.conditions, scores or (), strict=scores is not None):
+            for seed in study.seeds:
+                run = record([0.5] * 20, seed=seed, scores=[(0, 0.1), (160, score)])
+                write_record(run, workplace.record(condition.run(seed)))
+
+    monkeypatch.setattr(command, "run_studies", finish)
+    monkeypatch.setitem(command.STUDIES, "tiny", tiny_study)
+    assert main(["study", "tiny", "--out", str(tmp_path), *options]) == 0
+    assert asked == seeds
+
+
 def test_a_study_runs_and_leaves_verdicts_figure_and_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,7 +95,7 @@ def test_a_study_runs_and_leaves_verdicts_figure_and_page(
     page = tmp_path / "page.md"
     page.write_text("<!-- claims:begin -->\n<!-- claims:end -->\n")
     out, work = tmp_path / "results", tmp_path / "work"
-    options = ["--out", str(out), "--work", str(work), "--page", str(page)]
+    options = ["--seeds", "1", "--out", str(out), "--work", str(work), "--page", str(page)]
     assert main(["study", "tiny", *options]) == 0
 
     text = capsys.readouterr().out

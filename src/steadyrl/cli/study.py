@@ -18,7 +18,7 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.records.errors import UserError
 from steadyrl.report.wording import duration
 from steadyrl.studies import STUDIES
-from steadyrl.studies.results import Judgement, write_results
+from steadyrl.studies.results import Judgement, with_more_seeds_if_undecided, write_results
 from steadyrl.studies.running import Progress as RunsProgress
 from steadyrl.studies.running import Workplace, run_studies
 from steadyrl.studies.study import Study
@@ -45,7 +45,8 @@ class StudyOptions:
     """What the rollout engine computes in. int4 is the harsher level."""
 
     seeds: int | None = None
-    """How many seeds; 3 if not given, 2 in the small form."""
+    """How many seeds. If not given, a study has those it names, mostly 3, and 5 where a claim stays
+    undecided with them; 2 in the small form."""
 
     processes: int = 2
     """Runs at the same time, each on one thread."""
@@ -71,6 +72,12 @@ def study_command(arguments: list[str], console: Console) -> None:
     workplace = Workplace(records=options.out / "runs", folders=options.work)
     with _Bar(console) as bar:
         run_studies(studies, workplace, processes=options.processes, watch=bar.show)
+        if options.seeds is None and not options.quick:
+            studies = [
+                with_more_seeds_if_undecided(study, workplace.records_of(study))
+                for study in studies
+            ]
+            run_studies(studies, workplace, processes=options.processes, watch=bar.show)
     for study in studies:
         runs = workplace.records_of(study)
         folder = options.out / study.name

@@ -22,6 +22,8 @@ from steadyrl.studies.records import RunRecord
 from steadyrl.studies.study import Study
 from steadyrl.studies.tables import study_page
 
+SEEDS_IF_UNDECIDED = 5
+
 Runs = Mapping[str, Mapping[int, RunRecord]]
 """Finished runs by condition and seed."""
 
@@ -52,6 +54,14 @@ def judge(study: Study, runs: Runs) -> list[Judgement]:
         verdict = claim.verdict(tuple(finding.verdict for finding in findings))
         judgements.append(Judgement(claim=claim, findings=findings, verdict=verdict))
     return judgements
+
+
+def with_more_seeds_if_undecided(study: Study, runs: Runs) -> Study:
+    """`study`, on 5 seeds if `runs` leave a claim of it undecided and it has fewer."""
+    undecided = any(judgement.verdict is Verdict.UNDECIDED for judgement in judge(study, runs))
+    if undecided and len(study.seeds) < SEEDS_IF_UNDECIDED:
+        return study.with_seeds(SEEDS_IF_UNDECIDED)
+    return study
 
 
 def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgement]:
