@@ -83,8 +83,8 @@ def do(command: str) -> None:
 
 def table(rows: Sequence[Row], changes: Sequence[str], replays: Sequence[str]) -> str:
     """Shares of the variance and k3, from least to most over seeds and both orders."""
-    names = (change.replace("_", " ") for change in changes)
-    heads = ("weights", "engine", *names, "k3, live", *(f"k3, {r.upper()}" for r in replays))
+    labels = (change.replace("_", " ") for change in changes)
+    heads = ("weights", "engine", *labels, "k3, live", *(f"k3, {r.upper()}" for r in replays))
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for names, group in groupby(rows, lambda row: (row["from"], row["to"], row["numerics"])):
         same = list(group)

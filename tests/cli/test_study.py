@@ -52,7 +52,7 @@ def test_quick_and_all_are_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(command, "run_studies", note)
     monkeypatch.setattr(command, "STUDIES", {"tiny": tiny_study})
     assert main(["study", "--all", "--quick", "--out", str(tmp_path), "--numerics", "int4"]) == 0
-    assert [study.name for study in asked] == ["made-up-quick"]
+    assert [study.name for study in asked] == ["made-up-fp8-quick"]
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_a_study_runs_and_leaves_verdicts_figure_and_page(
     assert "A beats B" in text
     assert "undecided  A beats B" in text  # of one seed
     assert "best_score: A > B: " in text
-    folder = out / "made-up"
+    folder = out / "made-up-fp8"
     assert {path.name for path in folder.iterdir()} == {
         "README.md",
         "figure.png",
         "figure.svg",
         "results.json",
     }
-    assert "| made-up | A beats B |" in page.read_text()
+    assert "| made-up-fp8 | A beats B |" in page.read_text()

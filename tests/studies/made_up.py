@@ -52,4 +52,10 @@ def study_of(claims: Sequence[Claim], names: Sequence[str] = ("A", "B")) -> Stud
         )
         for number, name in enumerate(names)
     )
-    return Study(name="made-up", title="Made up", conditions=conditions, claims=tuple(claims))
+    return Study(
+        experiment="made-up",
+        level="fp8",
+        title="Made up",
+        conditions=conditions,
+        claims=tuple(claims),
+    )

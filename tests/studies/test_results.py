@@ -89,7 +89,7 @@ def test_a_study_without_runs_says_so(tmp_path: Path) -> None:
 def test_the_page_of_a_study_shows_means_and_verdicts() -> None:
     page = study_page(as_json(STUDY, CLEAR, judge(STUDY, CLEAR)))
     assert "| A | 3 | 0.700 ± 0.200 |" in page
-    line = "| made-up | A beats B | here | **holds** | `best_score`: A > B: +0.103 (+0.089 to "
+    line = "| made-up-fp8 | A beats B | here | **holds** | `best_score`: A > B: +0.103 (+0.089 to "
     assert line in page
 
 
@@ -121,6 +121,33 @@ def test_the_page_of_all_claims_is_written_between_its_marks(tmp_path: Path) -> 
     assert "| one | A beats B |" in text
     assert "quick" not in text
     assert "what was there" not in text
+
+
+def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
+    reverse = {"A": CLEAR["B"], "B": CLEAR["A"]}
+    for level, scores in (("fp8", CLEAR), ("int4", reverse)):
+        study = replace(STUDY, level=level)
+        write_results(study, scores, tmp_path / "results" / study.name)
+    other = replace(study_of([SOLID]), experiment="other")
+    write_results(other, CLEAR, tmp_path / "results" / other.name)
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    begin, end = "<!-- verdicts of made-up -->", "<!-- verdicts:end -->"
+    page.write_text(f"before\n{begin}\nold\n{end}\nbetween\n{BEGIN}\n{END}\n")
+    for _ in range(2):
+        update_page(page, tmp_path / "results")
+    before, table = page.read_text().split(begin)
+    table, after = table.split(end)
+    fp8, int4 = (f"(../results/made-up-{level}/README.md)" for level in ("fp8", "int4"))
+    assert table.strip().splitlines() == [
+        "| experiment | claim | fp8 | int4 |",
+        "| --- | --- | --- | --- |",
+        f"| made-up | A beats B | [holds]{fp8}, 3 seeds | [fails]{int4}, 3 seeds |",
+        f"| made-up | A is B | [fails]{fp8}, 3 seeds | [fails]{int4}, 3 seeds |",
+        f"| made-up | A is solid | [holds]{fp8}, 3 seeds | [holds]{int4}, 3 seeds |",
+    ]
+    assert before == "before\n"
+    assert after.startswith(f"\nbetween\n{BEGIN}\n| study |")
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_figures_share_the_runs_they_have_in_common() -> None:
 
 @pytest.mark.parametrize("figure", ["figure1", "figure4"])
 def test_the_edge_is_the_next_learning_rate_and_changes_nothing_else(figure: str) -> None:
-    there = STUDIES[f"edge-{figure}"](Numerics.FP8)
+    there = STUDIES[f"{figure}-edge"](Numerics.FP8)
     here = STUDIES[figure](Numerics.FP8)
     assert there.claims == here.claims
     for at_edge, plain in zip(there.conditions, here.conditions, strict=True):

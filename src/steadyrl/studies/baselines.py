@@ -20,7 +20,8 @@ def baselines(numerics: Numerics, mini_batches: int) -> Study:
     """Every objective at one N, with the replay that the paper recommends for it."""
     minirl, *others = ALGORITHMS
     return Study(
-        name=f"baselines-n{mini_batches}-{numerics}",
+        experiment=f"baselines-n{mini_batches}",
+        level=numerics,
         title=f"MiniRL and other objectives, N = {mini_batches}, rollouts in {numerics}",
         conditions=tuple(
             Condition(

@@ -22,7 +22,8 @@ def figure5(numerics: Numerics) -> Study:
     """MiniRL + R2 at N = 2 after three teachers, for twice as many gradient steps."""
     strong, _, weak = TEACHERS
     return Study(
-        name=f"figure5-{numerics}",
+        experiment="figure5",
+        level=numerics,
         title=f"Three cold starts, N = 2, R2, rollouts in {numerics}",
         conditions=tuple(
             Condition(

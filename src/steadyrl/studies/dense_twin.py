@@ -14,7 +14,8 @@ def dense_twin(numerics: Numerics) -> Study:
     """Figure 1's objectives on a dense model, beside MiniRL on the model with experts."""
     dense = SmallDense(mlp_width=128)  # the width that two experts of 64 have together
     return Study(
-        name=f"dense-twin-{numerics}",
+        experiment="dense-twin",
+        level=numerics,
         title=f"A dense model, N = 1, rollouts in {numerics}",
         conditions=(
             *(

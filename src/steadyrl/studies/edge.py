@@ -22,7 +22,7 @@ def at_the_edge(figure: Callable[[Numerics], Study], numerics: Numerics) -> Stud
     study = figure(numerics)
     return replace(
         study,
-        name=f"edge-{study.name}",
+        level=f"{study.level}-edge",
         title=f"{study.title}, learning rate {EDGE:.0e}",
         conditions=tuple(_at_the_edge(condition) for condition in study.conditions),
     )

@@ -8,4 +8,4 @@ from steadyrl.studies.study import Study
 
 def erl_frozen_lake(numerics: Numerics) -> Study:
     """Nine conditions of the recipe `erl-frozenlake-tiny`."""
-    return experiential_study("erl-frozenlake", "FrozenLake", erl_frozenlake_tiny(), numerics)
+    return experiential_study("frozenlake", "FrozenLake", erl_frozenlake_tiny(), numerics)

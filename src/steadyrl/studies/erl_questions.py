@@ -13,4 +13,4 @@ from steadyrl.studies.study import Study
 def erl_questions(numerics: Numerics) -> Study:
     """Nine conditions of the recipe `erl-questions-tiny`."""
     recipe = erl_questions_tiny()
-    return experiential_study("erl-questions", "multi-hop questions", recipe, numerics)
+    return experiential_study("questions", "multi-hop questions", recipe, numerics)

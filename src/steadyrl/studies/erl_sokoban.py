@@ -8,4 +8,4 @@ from steadyrl.studies.study import Study
 
 def erl_sokoban(numerics: Numerics) -> Study:
     """Nine conditions of the recipe `erl-sokoban-tiny`."""
-    return experiential_study("erl-sokoban", "Sokoban", erl_sokoban_tiny(), numerics)
+    return experiential_study("sokoban", "Sokoban", erl_sokoban_tiny(), numerics)

@@ -31,10 +31,11 @@ SOURCE = "arXiv:2602.13949"
 OURS = "our own: the paper has no such run"
 
 
-def experiential_study(name: str, game: str, recipe: RunConfig, numerics: Numerics) -> Study:
+def experiential_study(world: str, game: str, recipe: RunConfig, numerics: Numerics) -> Study:
     """The recipe's Experiential RL, one part less in each condition, and three controls."""
     return Study(
-        name=f"{name}-{numerics}",
+        experiment="erl",
+        level=f"{world}-{numerics}",
         title=f"Experiential RL on {game}, rollouts in {numerics}",
         conditions=_conditions(recipe, numerics),
         claims=CLAIMS,

@@ -14,7 +14,8 @@ CANDIDATES = (1e-4, 2e-4, 4e-4, 8e-4)
 def learning_rate_choice(numerics: Numerics) -> Study:
     """On-policy MiniRL at each candidate: a choice, which claims nothing."""
     return Study(
-        name=f"learning-rate-{numerics}",
+        experiment="learning-rate",
+        level=numerics,
         title=f"Learning rates, N = 1, rollouts in {numerics}",
         conditions=tuple(
             Condition(name=f"{rate:.0e}", config=world(numerics, learning_rate=rate))

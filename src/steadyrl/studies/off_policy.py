@@ -51,7 +51,8 @@ def _name(replay: str, clipped: bool) -> str:
 def _figure(name: str, mini_batches: int, numerics: Numerics, *, better: str) -> Study:
     source = f"arXiv:2512.01374, {name[:-1]} {name[-1]}"
     return Study(
-        name=f"{name}-{numerics}",
+        experiment=name,
+        level=numerics,
         title=f"Off-policy, N = {mini_batches}, rollouts in {numerics}",
         conditions=off_policy_conditions(numerics, mini_batches),
         claims=(*_necessity(source), *_choice(source, mini_batches, better)),

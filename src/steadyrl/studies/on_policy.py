@@ -85,7 +85,8 @@ def figure1(numerics: Numerics) -> Study:
         )
     ]
     return Study(
-        name=f"figure1-{numerics}",
+        experiment="figure1",
+        level=numerics,
         title=f"On-policy, N = 1, rollouts in {numerics}",
         conditions=(*plain, *replayed),
         claims=CLAIMS,

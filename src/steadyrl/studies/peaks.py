@@ -33,7 +33,8 @@ def peaks(numerics: Numerics) -> Study:
         for mini_batches in (2, 4, 8)
     )
     return Study(
-        name=f"peaks-{numerics}",
+        experiment="peaks",
+        level=numerics,
         title=f"The recommended recipes, rollouts in {numerics}",
         conditions=conditions,
         claims=claims,

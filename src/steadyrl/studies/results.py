@@ -80,6 +80,8 @@ def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, 
     records = [record for by_seed in runs.values() for record in by_seed.values()]
     return {
         "study": study.name,
+        "experiment": study.experiment,
+        "level": study.level,
         "title": study.title,
         "commits": sorted({str(record.commit) for record in records}),
         "machines": sorted({record.machine for record in records}),

@@ -32,8 +32,11 @@ class Condition:
 class Study:
     """A figure: what is run, and what is claimed about it before it is run."""
 
-    name: str
-    """Of the folder that its results go to."""
+    experiment: str
+    """What is run, as `figure1`. Studies of one experiment make the same claims."""
+
+    level: str
+    """Where it is run: the engine's numerics, and what else differs between such studies."""
 
     title: str
     conditions: tuple[Condition, ...]
@@ -63,6 +66,11 @@ class Study:
         unmeasured = spoken_of - set(self.measures) - set(COMPARED)
         assert not unmeasured, f"{self.name} claims something about {unmeasured}, unmeasured"
 
+    @property
+    def name(self) -> str:
+        """Of the folder that its results go to."""
+        return f"{self.experiment}-{self.level}"
+
     def with_seeds(self, count: int) -> "Study":
         """The study on its first `count` seeds, of which there are as many as one likes."""
         first = self.seeds[0]
@@ -75,7 +83,7 @@ class Study:
         )
         return replace(
             self.with_seeds(2),
-            name=f"{self.name}-quick",
+            level=f"{self.level}-quick",
             title=f"{self.title} (quick form)",
             conditions=conditions,
         )

@@ -1,7 +1,9 @@
 """Results as tables, for people."""
 
 import json
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import write_atomically
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+VERDICTS = re.compile(r"<!-- verdicts of (.+?) -->\n.*?<!-- verdicts:end -->", re.DOTALL)
+"""Where a page wants the verdicts of some experiments, side by side for their levels."""
 
 SHOWN = (
     "best_score",
@@ -79,6 +84,25 @@ def claims_table(contents: Iterable[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]:
+    """A row for each claim, a column for each level, every verdict linked to its study.
+
+    Args:
+        folder: Where the studies' folders lie, as seen from the page.
+    """
+    levels = list(dict.fromkeys(content["level"] for content in contents))
+    claims: dict[tuple[str, str], dict[str, str]] = {}
+    for content in contents:
+        link = f"{folder}/{content['study']}/README.md"
+        for claim in content["claims"]:
+            row = claims.setdefault((content["experiment"], claim["claim"]), {})
+            row[content["level"]] = f"[{claim['verdict']}]({link}), {_seeds(claim)}"
+    lines = [_row(["experiment", "claim", *levels]), _row(["---"] * (2 + len(levels)))]
+    for (experiment, text), verdicts in claims.items():
+        lines.append(_row([experiment, text, *(verdicts.get(level, "") for level in levels)]))
+    return lines
+
+
 def read_results(results: Path) -> list[dict[str, Any]]:
     """Every study's results.json in the folder `results`, by name; quick forms are left out."""
     paths = sorted(path for path in results.glob("*/results.json"))
@@ -87,7 +111,7 @@ def read_results(results: Path) -> list[dict[str, Any]]:
 
 
 def update_page(page: Path, results: Path) -> None:
-    """Replaces the table between the marks of `page` by that of all `results`.
+    """Replaces the tables between the marks of `page` by those of all `results`.
 
     Raises:
         UserError: the page is missing or has no marks.
@@ -99,14 +123,31 @@ def update_page(page: Path, results: Path) -> None:
         raise UserError(
             f"{page} has no lines {BEGIN} and {END} to write the table between. Add them."
         )
-    table = "\n".join(claims_table(read_results(results)))
-    write_atomically(page, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    contents = read_results(results)
+    table = "\n".join(claims_table(contents))
+    folder = Path(os.path.relpath(results.resolve(), page.resolve().parent)).as_posix()
+
+    def verdicts(mark: re.Match[str]) -> str:
+        wanted = mark[1].split()
+        chosen = [
+            content for name in wanted for content in contents if content["experiment"] == name
+        ]
+        lines = verdicts_table(chosen, folder)
+        return "\n".join([f"<!-- verdicts of {mark[1]} -->", *lines, "<!-- verdicts:end -->"])
+
+    text = VERDICTS.sub(verdicts, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    write_atomically(page, text)
 
 
 def _shown(content: dict[str, Any]) -> list[str]:
     """The measures of a study that have a column; all of them before anything was run."""
     runs = [run for of_condition in content["conditions"].values() for run in of_condition]
     return [name for name in SHOWN if not runs or name in runs[0]]
+
+
+def _seeds(claim: dict[str, Any]) -> str:
+    counts = sorted({comparison["seeds"] for comparison in claim["comparisons"]})
+    return f"{' to '.join(str(count) for count in counts)} seeds"
 
 
 def _notes(content: dict[str, Any]) -> list[str]:
