@@ -2,9 +2,9 @@
 
     python benchmarks/mismatch_sources.py --out benchmarks/results/mismatch_sources.json
 
-The demo with four mini-batches a rollout is trained for 40 steps, keeping every checkpoint. Then
-`steadyrl mismatch` accounts for the discrepancy at equal weights and for four updates of
-staleness, with several seeds of the sampling.
+The demo with four mini-batches a rollout and no replay is trained for 40 steps, keeping every
+checkpoint. Then `steadyrl mismatch` accounts for the discrepancy at equal weights and for four
+updates of staleness, with several seeds of the sampling.
 """
 
 import json
@@ -23,7 +23,7 @@ from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import manifest
 
 TRAIN = (
-    "train demo --policy-gradient.mini-batches 4 --steps 40 "
+    "train demo --policy-gradient.mini-batches 4 --routing-replay none --steps 40 "
     "--journal.checkpoint-every 1 --journal.keep-checkpoints 40"
 )
 
