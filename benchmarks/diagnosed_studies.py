@@ -1,0 +1,159 @@
+"""What `steadyrl diagnose` would have said of every run of the studies, step by step.
+
+    python benchmarks/diagnosed_studies.py --out benchmarks/results/diagnosed_studies.json
+
+Reads the run folders that `steadyrl study` leaves, where they are still there. A run is diagnosed
+as by someone who watches it. What became of it is measured without the diagnosis: `kept`, the mean
+reward of its last tenth over that of its best tenth.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from steadyrl.policies.numerics import Numerics
+from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.report.diagnosis import Diagnosis, Status, diagnose
+from steadyrl.report.run_data import RunData, Series, Stage, read_run
+from steadyrl.run.manifest import manifest
+from steadyrl.studies import STUDIES
+from steadyrl.studies.measures import MEASURES
+from steadyrl.studies.records import digest_of, read_record
+
+SEEDS = 5
+FATES = {"kept 0.9 or more": 0.9, "kept 0.5 to 0.9": 0.5, "kept less than 0.5": 0.0}
+"""What becomes of runs, and the least that such a run keeps of its best reward."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Diagnose the runs of the studies."""
+
+    work: tyro.conf.Positional[Path] = Path("runs/studies")
+    """Where the run folders are."""
+
+    records: Path = Path("results/runs")
+    """Where the records of finished runs are."""
+
+    out: Path | None = None
+    """Where to write the numbers as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the diagnoses of one run came to."""
+
+    run: str
+    study: str
+    condition: str
+    seed: int
+    kept: float
+    steps: int
+    alarm: int | None
+    """The first step whose diagnosis is not "healthy"."""
+
+    alarmed: float
+    """The share of steps whose diagnosis is not "healthy"."""
+
+    fallen: int | None
+    """The first step whose diagnosis is "collapsed"."""
+
+    status: str
+    cause: str | None
+
+    @property
+    def fate(self) -> str:
+        """What became of the run."""
+        return next(fate for fate, least in FATES.items() if self.kept >= least)
+
+
+def outcomes(options: Options) -> Iterator[Outcome]:
+    """One for each finished run of the studies of policy gradients whose folder is there."""
+    seen = set()
+    for numerics in (Numerics.FP8, Numerics.INT4):
+        for make in STUDIES.values():
+            study = make(numerics).with_seeds(SEEDS)
+            for condition in study.conditions:
+                for seed in study.seeds:
+                    digest = digest_of(condition.run(seed))
+                    record, folder = options.records / f"{digest}.json", options.work / digest
+                    alone = condition.config.erl is None and study.experiment != "erl"
+                    if digest in seen or not alone or not (record.exists() and folder.exists()):
+                        continue
+                    seen.add(digest)
+                    kept = MEASURES["kept"](read_record(record))
+                    diagnoses = course(read_run(RunFolder(folder)))
+                    yield outcome_of(digest, study.name, condition.name, seed, kept, diagnoses)
+
+
+def course(run: RunData) -> list[Diagnosis]:
+    """The diagnosis after each step."""
+    stage = run.stages[-1]
+    return [
+        diagnose(replace(run, stages=(until(stage, step),)))
+        for step in range(1, stage.last_step + 1)
+    ]
+
+
+def until(stage: Stage, step: int) -> Stage:
+    """The stage as it was after `step`."""
+    metrics = {
+        name: series.at(series.steps <= step)
+        for name, series in stage.metrics.items()
+        if isinstance(series, Series)
+    }
+    return replace(stage, last_step=step, metrics=metrics)
+
+
+def outcome_of(
+    run: str, study: str, condition: str, seed: int, kept: float, diagnoses: list[Diagnosis]
+) -> Outcome:
+    """What `diagnoses`, one after each step, came to."""
+    sick = [each.steps for each in diagnoses if each.status is not Status.HEALTHY]
+    fallen = [each.steps for each in diagnoses if each.status is Status.COLLAPSED]
+    last = diagnoses[-1]
+    return Outcome(
+        run=run,
+        study=study,
+        condition=condition,
+        seed=seed,
+        kept=round(kept, 4),
+        steps=last.steps,
+        alarm=min(sick, default=None),
+        alarmed=round(len(sick) / len(diagnoses), 4),
+        fallen=min(fallen, default=None),
+        status=last.status,
+        cause=last.cause.name if last.cause else None,
+    )
+
+
+def table(found: list[Outcome]) -> list[str]:
+    """A row for each fate."""
+    heads = ("fate", "runs", "ever an alarm", "alarm at the end", "ever called collapsed", "cause")
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for fate in FATES:
+        runs = [outcome for outcome in found if outcome.fate == fate]
+        ever = sum(outcome.alarm is not None for outcome in runs)
+        at_end = sum(outcome.status != Status.HEALTHY for outcome in runs)
+        fallen = sum(outcome.fallen is not None for outcome in runs)
+        causes = Counter(outcome.cause for outcome in runs if outcome.cause)
+        named = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())
+        lines.append(f"| {fate} | {len(runs)} | {ever} | {at_end} | {fallen} | {named} |")
+    return lines
+
+
+def main(options: Options) -> None:
+    """Prints the table and writes the numbers."""
+    found = list(outcomes(options))
+    print("\n".join(table(found)))
+    if options.out is not None:
+        content = {**manifest(0), "runs": [asdict(outcome) for outcome in found]}
+        write_atomically(options.out, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
