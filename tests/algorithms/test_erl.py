@@ -128,6 +128,7 @@ def test_metrics_of_the_worked_example() -> None:
     assert collected().metrics == {
         "reward": 3 / 6,
         "response_length": pytest.approx(27 / 6),
+        "environment_failed_fraction": 0.0,
         "truncated_fraction": 0.0,
         "no_signal_fraction": 0.0,
         "reflection_fraction": 3 / 6,

@@ -23,7 +23,7 @@ from steadyrl.algorithms.protocol import Experience
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
-from steadyrl.environments.protocol import Split
+from steadyrl.environments.protocol import Episode, Outcome, Split
 from steadyrl.objectives import Aggregation, cispo, grpo, minirl, reinforce
 from steadyrl.policies.policy import Policy
 
@@ -159,9 +159,35 @@ def test_metrics_speak_of_every_episode() -> None:
     assert experience.metrics == {
         "reward": pytest.approx(6 / 12),
         "response_length": pytest.approx(sum(lengths) / 12),
+        "environment_failed_fraction": 0,
         "truncated_fraction": 0,
         "no_signal_fraction": 2 / 4,  # none right, all right
     }
+
+
+def test_nothing_is_learned_from_episodes_whose_environment_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Unreliable:
+        def __init__(self, episode: Episode) -> None:
+            self._episode = episode
+
+        def respond(self, text: str) -> Outcome:
+            if text == "oops":
+                raise RuntimeError("no service")
+            return self._episode.respond(text)
+
+    start = Arithmetic.start
+    monkeypatch.setattr(Arithmetic, "start", lambda self, task: Unreliable(start(self, task)))
+    # Of three episodes a prompt, one, none, two and three are left.
+    experience = algorithm().collect(0, solver([1, 0, 2, 3]))
+    ((batch,),) = experience.mini_batches
+    assert len(batch) == 5
+    assert not batch.advantages.any()
+    assert experience.metrics["environment_failed_fraction"] == pytest.approx(6 / 12)
+    assert experience.metrics["reward"] == 1
+    assert experience.metrics["no_signal_fraction"] == 1
+    assert sum(len(group.trajectories) for group in experience.groups) == 12
 
 
 def test_spent_budgets_are_counted() -> None:

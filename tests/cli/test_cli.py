@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steadyrl.algorithms.objective_settings import GRPO, Masking
+from steadyrl.algorithms.objective_settings import GRPO, Masking, MiniRL
 from steadyrl.cli.train import described
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.recipes import RECIPES
+from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import from_yaml, to_yaml
 from tests.cli.tiny_demo import TINY, Steady
@@ -69,6 +70,23 @@ def test_an_algorithm_brings_its_correction() -> None:
     changes = ["--policy-gradient.correction.high", "4.0"]
     config, _ = described(["demo", "--algorithm", "icepop", *changes])
     assert config.policy_gradient.correction == Masking(low=0.5, high=4.0)
+
+
+def test_an_algorithm_goes_to_experiential_rl_where_that_trains() -> None:
+    recipe = RECIPES["erl-frozenlake-tiny"]()
+    config, _ = described(["erl-frozenlake-tiny", "--algorithm", "minirl"])
+    assert config.erl is not None
+    assert recipe.erl is not None
+    assert config.erl.objective == MiniRL()
+    assert config.erl.advantage == "group_mean"
+    assert config.erl.group_size == recipe.erl.group_size
+    assert config.policy_gradient == recipe.policy_gradient
+
+
+@pytest.mark.parametrize("option", ["--policy-gradient.group-size", "--policy_gradient.group_size"])
+def test_options_that_experiential_rl_does_not_read_are_refused(option: str) -> None:
+    with pytest.raises(UserError, match=r"does not read it\. Use --erl\.group-size"):
+        described(["erl-frozenlake-tiny", option, "16"])
 
 
 def test_a_checkpoint_takes_the_place_of_the_model() -> None:

@@ -1,5 +1,6 @@
 """Models and tokenizers from presets and folders."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,16 @@ def test_damaged_configuration_is_reported_in_one_sentence(tmp_path: Path) -> No
     load_tokenizer(TINY_DENSE).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"checkpoint .* cannot be loaded: .+ Give a folder"):
+        load(Pretrained(path=str(tmp_path)))
+
+
+def test_a_missing_package_of_a_quantised_checkpoint_is_named(tmp_path: Path) -> None:
+    load(TINY_DENSE).save_pretrained(tmp_path)
+    load_tokenizer(TINY_DENSE).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"cannot be loaded: .*bitsandbytes"):
         load(Pretrained(path=str(tmp_path)))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -13,6 +13,7 @@ from transformers import (
 
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.errors import UserError
 from tests.engines.builders import OTHER_MODELS, gemma2
 from tests.policies.families import SHARED, VOCABULARY, scaled_up
 
@@ -30,7 +31,7 @@ def cohere() -> PreTrainedModel:
 
 
 NOT_PLAIN = {"gemma2": gemma2, "granite": granite, "cohere": cohere}
-MODELS = {"qwen3": OTHER_MODELS["qwen3"], **NOT_PLAIN}
+MODELS = {"qwen3": OTHER_MODELS["qwen3"], "gpt2": OTHER_MODELS["gpt2"], **NOT_PLAIN}
 
 
 def policy_of(name: str) -> Policy:
@@ -155,6 +156,38 @@ def test_activation_checkpointing_changes_no_gradient_of_a_dense_model() -> None
         results.append([weight.grad for weight in policy.model.parameters()])
     for plain, recomputed in zip(*results, strict=True):
         torch.testing.assert_close(recomputed, plain)
+
+
+def test_activation_checkpointing_recomputes_and_switches_no_dropout_on() -> None:
+    policy = policy_of("gpt2")
+    assert policy.model.config.resid_pdrop > 0
+    policy.enable_activation_checkpointing()
+    forwards = 0
+
+    def count(*_: object) -> None:
+        nonlocal forwards
+        forwards += 1
+
+    policy.model.transformer.h[0].mlp.register_forward_pre_hook(count)
+    tokens = some_tokens()
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    first = policy.score(tokens, everything, everything).logprobs
+    second = policy.score(tokens, everything, everything).logprobs
+    assert torch.equal(first, second)
+    assert forwards == 2
+    first.sum().backward()
+    assert forwards == 3
+
+
+def test_activation_checkpointing_of_a_model_that_draws_is_refused() -> None:
+    policy = policy_of("qwen3")
+    policy.model.model.layers[0].register_forward_hook(
+        lambda layer, _inputs, output: nn.functional.dropout(output, 0.5, layer.training)
+    )
+    with pytest.raises(
+        UserError, match=r"Qwen3ForCausalLM draws at random .* Set its dropout to 0"
+    ):
+        policy.enable_activation_checkpointing()
 
 
 def test_routing_of_another_length_is_refused(moe_policy: Policy) -> None:

@@ -58,6 +58,20 @@ def test_staleness_as_of_a_larger_n_leads_to_r3_for_good() -> None:
     assert choose_replay(2, [*calm, *stale, *steps(50)[1:]]).mode is R3
 
 
+def test_staleness_decides_nothing_before_it_was_averaged() -> None:
+    stale = steps(12, staleness=2 * LARGEST_R2_STALENESS)
+    modes = [choose_replay(2, stale[: 1 + count]).mode for count in range(1, 13)]
+    assert modes == [R2] * 9 + [R3] * 3
+
+
+def test_once_r3_a_run_stays_there_as_it_grows() -> None:
+    levels = [0.015, 0.004, 0.003, 0.003, 0.02, 0.02, 0.002, *[0.03] * 10, *[0.0] * 10]
+    history = [row for level in levels for row in steps(1, staleness=level)[1:]]
+    modes = [choose_replay(2, history[:count]).mode for count in range(1, len(history) + 1)]
+    assert modes == sorted(modes, key=[R2, R3].index)
+    assert modes[-1] is R3
+
+
 def test_a_single_stale_step_is_no_reason() -> None:
     # A mean over ten steps of 0.001 but one of 0.05 is 0.0059, below 0.01.
     history = [*steps(20), *steps(1, staleness=0.05)[1:], *steps(20)[1:]]

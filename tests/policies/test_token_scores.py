@@ -75,6 +75,23 @@ def test_bfloat16_states_have_float32_scores_and_bfloat16_gradients() -> None:
     assert features.grad.dtype == torch.bfloat16
 
 
+def test_many_pieces_cost_bfloat16_gradients_no_digits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(512, 16, generator=generator).bfloat16()
+    targets = torch.randint(64, (512,), generator=generator)
+    head = nn.Linear(16, 64, bias=True).bfloat16()
+    found = []
+    for pieces in (512, 1):
+        memory = 4 * 64 * 512 // pieces
+        logprobs, _ = scores_by_head(
+            features, head, targets, temperature=1.0, memory=0, working_memory=memory
+        )
+        gradients = torch.autograd.grad(logprobs.sum(), [head.weight, head.bias])
+        found.append([gradient.double() for gradient in gradients])
+    for many, one in zip(*found, strict=True):
+        assert (many - one).norm() < 0.004 * one.norm()
+
+
 @pytest.mark.parametrize("memory", [EVERYTHING_IS_KEPT, ONE_IS_TOO_MANY])
 def test_a_second_backward_pass_gives_the_same_gradient_again(memory: int) -> None:
     features, head, targets = parts(torch.float64, bias=False)

@@ -12,10 +12,18 @@ from pydantic import ValidationError
 
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.objective_settings import CISPO, GRPO, MiniRL, Reinforce
+from steadyrl.algorithms.objective_settings import (
+    CISPO,
+    GRPO,
+    MiniRL,
+    ObjectiveSettings,
+    Reinforce,
+    Truncation,
+)
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
-from steadyrl.algorithms.reflection_settings import HeldReflection
+from steadyrl.algorithms.reflection_settings import HeldReflection, PolicyReflection
+from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
@@ -247,6 +255,40 @@ def test_experiential_rl_refuses_what_it_does_not_read(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         tiny_experiential_run(**changes)
+
+
+OVERLAP = EngineSettings(overlap=True)
+
+
+@pytest.mark.parametrize("objective", [GRPO(), MiniRL(correct_mismatch=False)])
+def test_overlap_wants_an_objective_that_reads_the_ratio_to_the_engine(
+    objective: ObjectiveSettings,
+) -> None:
+    blind = PolicyGradientSettings(objective=objective)
+    with pytest.raises(
+        ValidationError, match=r"one rollout older then\. Set policy_gradient\.corr"
+    ):
+        tiny_run(policy_gradient=blind, engine=OVERLAP)
+    with pytest.raises(ValidationError, match=r"Set erl\.correction to 'truncation'"):
+        tiny_experiential_run(erl=ExperientialSettings(objective=objective), engine=OVERLAP)
+    corrected = blind.model_copy(update={"correction": Truncation()})
+    assert tiny_run(policy_gradient=corrected, engine=OVERLAP).engine.overlap
+    assert tiny_run(policy_gradient=PolicyGradientSettings(), engine=OVERLAP).engine.overlap
+
+
+def test_a_nested_block_in_part_keeps_what_the_recipe_language_documents() -> None:
+    values = tiny_experiential_run().model_dump()
+    values["erl"] = {"objective": {"name": "grpo", "clip_low": 0.1}, "mini_batches": 2}
+    values["erl"]["reflection"] = {"name": "policy", "sampling": {"max_new_tokens": 512}}
+    values["cold_start"]["optimizer"] = {"learning_rate": 3e-3}
+    config = parse(values, "a test")
+    assert config.erl is not None
+    assert config.erl.objective == GRPO(clip_low=0.1, clip_high=0.28)
+    assert isinstance(config.erl.reflection, PolicyReflection)
+    sampling = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=512)
+    assert config.erl.reflection.sampling == sampling
+    assert config.cold_start is not None
+    assert config.cold_start.optimizer.schedule == "cosine"
 
 
 def test_a_second_chance_takes_two_turns() -> None:

@@ -189,6 +189,24 @@ def test_a_changed_model_in_the_configuration_is_refused(finished: Path, tmp_pat
         resume_run(path)
 
 
+@pytest.mark.parametrize("stages", ["one more", "one less"])
+def test_a_changed_list_of_stages_is_refused_and_nothing_is_lost(
+    stages: str, finished: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    if stages == "one less":
+        shutil.copytree(finished, path)
+        changed = tiny_run(cold_start=None)
+    else:
+        start_run(tiny_run(cold_start=None), path)
+        changed = tiny_run()
+    (path / "config.yaml").write_text(to_yaml(changed))
+    metrics = (path / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"of a run whose stages now are .* it began with"):
+        resume_run(path)
+    assert (path / "metrics.jsonl").read_bytes() == metrics
+
+
 def test_a_checkpoint_of_a_run_gives_its_learner_back(finished: Path) -> None:
     learner = Assembly.of(tiny_run()).learner
     load_checkpoint(finished / "checkpoints" / "rl-000004", learner)

@@ -14,6 +14,7 @@ from steadyrl.objectives import Aggregation, minirl
 from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
+from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
@@ -98,6 +99,17 @@ def sampled_batch(
     groups = [group_of([[completion] for completion in completions]) for completions in answers]
     advantages = [torch.tensor([1.0, -0.5, -0.5]), torch.tensor([0.5, -1.0, 0.5])]
     return token_batch(groups, advantages, pad_token_id=0)
+
+
+def completion_of(tokens: int, reason: FinishReason = FinishReason.STOP) -> Completion:
+    """A completion of so many tokens."""
+    return Completion(
+        prompt_ids=torch.tensor([3]),
+        token_ids=torch.arange(tokens),
+        logprobs=torch.zeros(tokens),
+        finish_reason=reason,
+        policy_version=0,
+    )
 
 
 def group_of(episodes: Sequence[Sequence[object]], rewards: Sequence[float] | None = None) -> Group:

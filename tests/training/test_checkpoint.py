@@ -236,10 +236,25 @@ def test_old_checkpoints_are_dropped_and_what_a_kill_left(saved: Path, tmp_path:
     for leftover in (".rl-000006.draft", ".cold_start-000003.doomed"):
         (folder.checkpoints / leftover).mkdir()
         (folder.checkpoints / leftover / "model.safetensors").write_text("half")
+    foreign = {".DS_Store", ".git"}
+    (folder.checkpoints / ".DS_Store").write_text("of a file manager")
+    (folder.checkpoints / ".git").mkdir()
     drop_old_checkpoints(folder, keep=2)
 
     kept = {path.name for path in folder.checkpoints.iterdir()}
-    assert kept == {"cold_start-000009", "rl-000002", "rl-000004"}
+    assert kept == {"cold_start-000009", "rl-000002", "rl-000004"} | foreign
+
+
+def test_a_tokenizer_with_several_chat_templates_is_saved_and_verified(tmp_path: Path) -> None:
+    learner = tiny_learner()
+    learner.policy.tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "tools"}
+    path = tmp_path / "checkpoints" / "rl-000004"
+    save_checkpoint(path, learner, Place(stage=1, step=4))
+    assert load_checkpoint(path, tiny_learner()) == Place(stage=1, step=4)
+    (template,) = (path / "additional_chat_templates").iterdir()
+    template.write_text("other")
+    with pytest.raises(UserError, match=rf"damaged: additional_chat_templates/{template.name}"):
+        load_checkpoint(path, tiny_learner())
 
 
 def test_a_draft_is_no_checkpoint_and_is_overwritten(saved: Path, tmp_path: Path) -> None:

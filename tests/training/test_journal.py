@@ -7,11 +7,10 @@ from typing import Any
 
 import duckdb
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.completion import FinishReason
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
 from steadyrl.records.reflected_episode import ReflectedEpisode
@@ -20,7 +19,7 @@ from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.journal import Journal, JournalSettings, completion_rows
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
-from tests.training.small import tiny_learner
+from tests.training.small import completion_of, tiny_learner
 
 
 class Idle:
@@ -44,22 +43,12 @@ def stage(name: str, steps: int) -> Stage:
 STAGES = [stage("cold_start", 2), stage("rl", 5)]
 
 
-def completion(tokens: int, reason: FinishReason = FinishReason.STOP) -> Completion:
-    return Completion(
-        prompt_ids=torch.tensor([3]),
-        token_ids=torch.arange(tokens),
-        logprobs=torch.zeros(tokens),
-        finish_reason=reason,
-        policy_version=0,
-    )
-
-
 def episode(answer: str, reward: float, **changes: Any) -> Trajectory:
     messages = (Message(role="user", content="3+4="), Message(role="assistant", content=answer))
     values = {
         "task_id": "arithmetic/train/0",
         "messages": messages,
-        "completions": (completion(2),),
+        "completions": (completion_of(2),),
         "reward": reward,
         "terminated": True,
         "truncated": False,
@@ -74,7 +63,7 @@ GROUP = Group(
         episode(
             '8 "and"\nmore',
             0.25,
-            completions=(completion(4, FinishReason.LENGTH),),
+            completions=(completion_of(4, FinishReason.LENGTH),),
             terminated=False,
             truncated=True,
             truncation_reason="token budget spent",

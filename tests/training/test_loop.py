@@ -19,7 +19,14 @@ from steadyrl.training.measurements import Bounds
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from steadyrl.training.stopwatch import Stopwatch
-from tests.training.small import group_of, made_up_batch, term_on, tiny_learner, tiny_policy
+from tests.training.small import (
+    completion_of,
+    group_of,
+    made_up_batch,
+    term_on,
+    tiny_learner,
+    tiny_policy,
+)
 
 
 class Silent:
@@ -41,15 +48,21 @@ class Silent:
 class Scripted:
     """An algorithm that gives the same mini-batches in every step and notes what it gets back."""
 
-    def __init__(self, mini_batches: Sequence[MiniBatch], samples: bool = True) -> None:
+    def __init__(
+        self,
+        mini_batches: Sequence[MiniBatch],
+        samples: bool = True,
+        written: Sequence[Completion] = (),
+    ) -> None:
         self.samples_from_engine = samples
+        self.written = written
         self.mini_batches = tuple(mini_batches)
         self.scored: list[MiniBatch] = []
         self.asked: list[tuple[int, int]] = []
 
     def collect(self, step: int, engine: Any) -> Experience:
         self.asked.append((step, engine.policy_version))
-        groups = (group_of([[]]),) if self.samples_from_engine else ()
+        groups = (group_of([self.written]),) if self.samples_from_engine else ()
         return Experience(
             mini_batches=self.mini_batches, groups=groups, metrics={"reward": float(step)}
         )
@@ -164,13 +177,14 @@ def test_a_mini_batch_of_reprompted_rows_alone_hides_no_metric() -> None:
 
 def test_tokens_that_are_learned_twice_were_sampled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     (one,), (two,), _ = THREE
+    written = [completion_of(3), completion_of(2)]
     seen: dict[str, Any] = {}
     monkeypatch.setattr(Stopwatch, "metrics", lambda _self, **batches: seen.update(batches) or {})
     copied = replace(one, teacher=two)
-    stage = stage_of(Scripted([(one, replace(two, reprompted=True), copied)]))
+    stage = stage_of(Scripted([(one, replace(two, reprompted=True), copied)], written=written))
     train_step(stage, 0, *begun(stage))
 
-    assert seen["sampled"] == [one]
+    assert seen["sampled"] == 5
     assert [len(batch) for batch in seen["updated"]] == [len(one), len(two), len(one)]
 
 

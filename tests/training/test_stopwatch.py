@@ -17,11 +17,11 @@ def test_rates_are_tokens_of_each_part_over_its_seconds(monkeypatch: pytest.Monk
         with watch.measure(part):
             pass
     batch, other = made_up_batch(), made_up_batch(seed=3)
-    metrics = watch.metrics(sampled=[batch], scored=[], updated=[batch, other])
+    metrics = watch.metrics(sampled=14, scored=[], updated=[batch, other])
     positions = int(batch.attention_mask.sum()) + int(other.attention_mask.sum())
 
     assert metrics == {
         "seconds": 10.0,
-        "rollout_tokens_per_second": int(batch.loss_mask.sum()) / 2,
+        "rollout_tokens_per_second": 7.0,
         "update_tokens_per_second": positions / 6,
     }

@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.erl_episodes import (
     ExperientialEpisode,
-    broke,
     episode_metrics,
     recorded_groups,
 )
@@ -156,14 +155,14 @@ class ExperientialRL:
                 task=tasks[place],
                 first=attempt,
                 reflects=self._reflects_on(attempt),
-                failure=attempt.truncation_reason if broke(attempt) else "",
+                failure=attempt.truncation_reason if attempt.environment_failed else "",
             )
             for number, (place, attempt) in enumerate(first)
         ]
 
     def _reflects_on(self, attempt: Trajectory) -> bool:
         failed = attempt.reward < self._settings.threshold
-        return not broke(attempt) and (failed or not self._settings.gate)
+        return not attempt.environment_failed and (failed or not self._settings.gate)
 
     def _reflect(
         self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
@@ -208,7 +207,7 @@ class ExperientialRL:
         for (episode, _), group in zip(asked, groups, strict=True):
             (attempt,) = group.trajectories
             episode.second = attempt
-            episode.failure = attempt.truncation_reason if broke(attempt) else ""
+            episode.failure = attempt.truncation_reason if attempt.environment_failed else ""
 
     def _remember(self, episodes: Sequence[ExperientialEpisode]) -> list[MemoryWrite]:
         """Writes down what led to full reward."""

@@ -15,7 +15,6 @@ from steadyrl.records.reflected_episode import (
     ReflectedEpisode,
 )
 from steadyrl.records.trajectory import Group, Trajectory
-from steadyrl.rollout.episodes import ENVIRONMENT_FAILED
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +57,9 @@ class ExperientialEpisode:
     @property
     def second_reward(self) -> float | None:
         """r2; None when there was no second attempt, or the environment failed in it."""
-        return None if self.second is None or broke(self.second) else self.second.reward
+        if self.second is None or self.second.environment_failed:
+            return None
+        return self.second.reward
 
     @property
     def last_reward(self) -> float:
@@ -98,11 +99,6 @@ class ExperientialEpisode:
             truncated=bool(failure),
             truncation_reason=failure,
         )
-
-
-def broke(trajectory: Trajectory) -> bool:
-    """Whether the environment failed, so that the reward means nothing."""
-    return trajectory.truncation_reason.startswith(ENVIRONMENT_FAILED)
 
 
 def grouped(

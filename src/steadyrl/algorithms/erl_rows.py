@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.erl_episodes import ExperientialEpisode, broke, grouped
+from steadyrl.algorithms.erl_episodes import ExperientialEpisode, grouped
 from steadyrl.algorithms.erl_internalization import (
     NoInternalization,
     OnPolicyDistillation,
@@ -56,7 +56,8 @@ class Rows:
         return tuple(tuple(part) for part in parts if part)
 
     def _first(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
-        return self._credited(grouped(episodes, "", lambda e: None if broke(e.first) else e.first))
+        used = [episode for episode in episodes if not episode.first.environment_failed]
+        return self._credited(grouped(used, "", lambda e: e.first))
 
     def _reflections(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         reflection = self._settings.reflection

@@ -1,6 +1,7 @@
 """Policy gradient on groups of episodes: which of the published ones, its settings say."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -128,8 +129,9 @@ class PolicyGradient:
             max_turns=settings.max_turns,
         )
         chunks = [groups[i : i + settings.prompts] for i in range(0, count, settings.prompts)]
+        comparable = [_comparable(chunk) for chunk in chunks]
         return Experience(
-            mini_batches=tuple((self._credit(chunk),) for chunk in chunks),
+            mini_batches=tuple((self._credit(chunk),) for chunk in comparable if chunk),
             groups=tuple(groups),
             metrics=group_metrics(groups),
         )
@@ -158,13 +160,30 @@ class PolicyGradient:
         return token_batch(groups, advantages.split(sizes), pad_token_id=pad)
 
 
+def _comparable(groups: list[Group]) -> list[Group]:
+    """The groups without episodes whose environment failed, as long as two of them are left."""
+    left = [
+        replace(
+            group, trajectories=tuple(t for t in group.trajectories if not t.environment_failed)
+        )
+        for group in groups
+    ]
+    return [group for group in left if len(group.trajectories) > 1]
+
+
 def group_metrics(groups: list[Group]) -> dict[str, float]:
-    """Reward, lengths and the share of groups without signal."""
+    """Reward, lengths, failures, and the share of groups without signal.
+
+    Rewards are those of episodes whose environment did not fail, if there are any.
+    """
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     lengths = [sum(len(c.token_ids) for c in episode.completions) for episode in episodes]
+    sound = [episode for episode in episodes if not episode.environment_failed]
+    with_signal = sum(group.has_signal for group in _comparable(groups))
     return {
-        "reward": sum(episode.reward for episode in episodes) / len(episodes),
+        "reward": sum(episode.reward for episode in sound or episodes) / len(sound or episodes),
+        "environment_failed_fraction": (len(episodes) - len(sound)) / len(episodes),
         "response_length": sum(lengths) / len(lengths),
         "truncated_fraction": sum(episode.truncated for episode in episodes) / len(episodes),
-        "no_signal_fraction": sum(not group.has_signal for group in groups) / len(groups),
+        "no_signal_fraction": (len(groups) - with_signal) / len(groups),
     }

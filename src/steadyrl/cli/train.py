@@ -91,14 +91,28 @@ def described(arguments: list[str]) -> tuple[RunConfig, Path]:
     start = TrainOptions(config=_taking(shortcuts, recipe, name))
     options = read_options(TrainOptions, rest, program=program, default=start)
     config = parse(options.config.model_dump(), name)
+    _check_all_are_read(rest, config, name)
     return config, options.out or Path("runs") / Path(name).stem
+
+
+def _check_all_are_read(options: list[str], config: RunConfig, name: str) -> None:
+    """Experiential RL has these settings under its own name, with defaults of its own."""
+    place = "--policy-gradient."
+    for option in (option.replace("_", "-") for option in options):
+        if config.erl is not None and option.startswith(place):
+            wanted = option.partition("=")[0]
+            raise UserError(
+                f"{wanted} is given, but {name} trains by Experiential RL, which does not read it. "
+                f"Use {wanted.replace(place, '--erl.')}."
+            )
 
 
 def _taking(shortcuts: Shortcuts, recipe: RunConfig, name: str) -> RunConfig:
     """`recipe` with the changes that the shortcuts stand for."""
     changes = recipe.model_dump()
     if shortcuts.algorithm is not None:
-        changes["policy_gradient"] |= PUBLISHED[shortcuts.algorithm].model_dump(
+        credit = changes["policy_gradient" if recipe.erl is None else "erl"]
+        credit |= PUBLISHED[shortcuts.algorithm].model_dump(
             include={"objective", "correction", "advantage", "aggregation", "constant_length"}
         )
     if shortcuts.checkpoint is not None:

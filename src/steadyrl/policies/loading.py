@@ -193,7 +193,7 @@ def _from_pretrained(loader: Any, path: str, **options: Any) -> Any:
         return loader.from_pretrained(
             str(Path(path).expanduser()) if looks_local else path, **options
         )
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The checkpoint {path!r} cannot be loaded: {reason} "

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST
@@ -74,7 +75,12 @@ class Policy:
         return end_token_ids(self.tokenizer, self.model.generation_config.eos_token_id)
 
     def enable_activation_checkpointing(self) -> None:
-        """Recomputes each layer in the backward pass, with the routing of its forward pass."""
+        """Recomputes each layer in the backward pass, with the routing of its forward pass.
+
+        Raises:
+            UserError: the model draws at random then, as for dropout, so that its probabilities
+                would differ from one pass to the next.
+        """
         self._recomputes = True
         options: dict[str, object] = {"use_reentrant": False}
         if self.hook is not None:
@@ -83,7 +89,24 @@ class Policy:
         enable = getattr(self.model, "activation_checkpointing_enable", None)
         enable = enable or self.model.gradient_checkpointing_enable
         enable(options)
-        self.model.train()  # Transformers checkpoints in training mode only
+        for module in self.model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                # Transformers checkpoints in training mode only. What lies inside stays in
+                # evaluation mode, in which dropout and noise of routers are off.
+                module.training = True
+        if self._is_random():
+            raise UserError(
+                f"{type(self.model).__name__} draws at random under activation checkpointing, as "
+                "for dropout, so that ratios of its probabilities would mean nothing. Set its "
+                "dropout to 0 in the checkpoint's config.json, or "
+                "learner.activation_checkpointing to false."
+            )
+
+    @torch.no_grad()
+    def _is_random(self) -> bool:
+        tokens = torch.arange(8, device=self.device).remainder(3)[None]
+        first, second = (self.model(input_ids=tokens, use_cache=False).logits for _ in range(2))
+        return not torch.allclose(first, second, atol=torch.finfo(first.dtype).eps ** 0.5)
 
     @torch.no_grad()
     def obstacle_to_sharing(self) -> str | None:

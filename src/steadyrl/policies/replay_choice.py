@@ -54,6 +54,9 @@ def choose_replay(mini_batches: int, history: Iterable[Mapping[str, Any]]) -> Re
         reason = f"{mini_batches} gradient steps a rollout, and {measured}"
         return ReplayChoice(mode=RoutingReplay.R3, reason=reason)
     stalest = _largest_mean([row["staleness_kl_k3"] for row in steps])
+    if stalest is None:
+        reason = f"{mini_batches} gradient steps a rollout, staleness not yet averaged"
+        return ReplayChoice(mode=RoutingReplay.R2, reason=reason)
     if stalest > LARGEST_R2_STALENESS:
         reason = f"staleness reached {stalest:.3f} nats a token, and {measured}"
         return ReplayChoice(mode=RoutingReplay.R3, reason=reason)
@@ -61,7 +64,8 @@ def choose_replay(mini_batches: int, history: Iterable[Mapping[str, Any]]) -> Re
     return ReplayChoice(mode=RoutingReplay.R2, reason=reason)
 
 
-def _largest_mean(values: list[float]) -> float:
-    """The largest mean of so many values in a row; of all of them while they are fewer."""
-    size = min(STALENESS_WINDOW, len(values))
-    return max(sum(values[i : i + size]) / size for i in range(len(values) - size + 1))
+def _largest_mean(values: list[float]) -> float | None:
+    """The largest mean of a whole window in a row; None while there is none."""
+    size = STALENESS_WINDOW
+    means = [sum(values[i : i + size]) / size for i in range(len(values) - size + 1)]
+    return max(means, default=None)

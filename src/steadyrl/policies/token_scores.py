@@ -92,11 +92,13 @@ class _ScoresByHead(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         features, weight, bias, targets, normalizers = ctx.saved_tensors
-        sums = [
-            torch.zeros_like(value) if needed else None
-            for value, needed in zip((features, weight, bias), ctx.needs_input_grad, strict=False)
-        ]
-        of_features, of_weight, of_bias = sums
+        needed = ctx.needs_input_grad
+        of_features = torch.empty_like(features) if needed[0] else None
+        # Summed over pieces, whose number grows with the vocabulary: not in half precision.
+        of_weight, of_bias = (
+            torch.zeros_like(value, dtype=_wide(value.dtype)) if wanted else None
+            for value, wanted in zip((weight, bias), needed[1:3], strict=True)
+        )
         scales = gradients[0][:, None] / ctx.temperature
         kept, ctx.kept = ctx.kept, []  # a second backward pass computes them again
         for number, first in enumerate(range(0, len(features), ctx.rows)):
@@ -112,10 +114,26 @@ class _ScoresByHead(torch.autograd.Function):
             if of_features is not None:
                 of_features[part] = of_logits @ weight
             if of_weight is not None:
-                of_weight.addmm_(of_logits.T, features[part])
+                _add_product(of_weight, of_logits.T, features[part])
             if of_bias is not None:
                 of_bias += of_logits.sum(dim=0)
-        return of_features, of_weight, of_bias, None, None, None, None
+        return (
+            of_features,
+            None if of_weight is None else of_weight.to(weight.dtype),
+            None if of_bias is None else of_bias.to(bias.dtype),
+            *(None,) * 4,
+        )
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
@@ -124,7 +142,7 @@ def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, temperature: 
 
 
 def _widened(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values.to(_wide(values.dtype))
 
 
 def _normalised(

@@ -53,6 +53,13 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
+def left_over(parent: Path) -> list[Path]:
+    """The folders in `parent` that a kill left half written or half removed."""
+    return [
+        path for end in ("draft", "doomed") for path in parent.glob(f".*.{end}") if path.is_dir()
+    ]
+
+
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON Lines file. A last line cut off by a kill is left out.
 

@@ -10,6 +10,9 @@ from steadyrl.records.completion import Completion
 from steadyrl.records.message import Message
 from steadyrl.records.reflected_episode import ReflectedEpisode
 
+ENVIRONMENT_FAILED = "environment failed"
+"""How the reason begins when an episode was cut short by an exception of its environment."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
@@ -38,6 +41,11 @@ class Trajectory:
 
     episode: ReflectedEpisode | None = None
     """What became of the episode that this is a part of; None for whole ones."""
+
+    @property
+    def environment_failed(self) -> bool:
+        """Whether it broke on an exception of its environment, so that its reward means nothing."""
+        return self.truncation_reason.startswith(ENVIRONMENT_FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

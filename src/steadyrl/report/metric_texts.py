@@ -83,6 +83,15 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.POLICY,
     ),
+    "environment_failed_fraction": MetricText(
+        title="Broken by the environment",
+        meaning=(
+            "Share of episodes that an exception of the environment ended, such as a retriever "
+            "that does not answer. Nothing is learned from them. Healthy: 0."
+        ),
+        log_scale=False,
+        group=MetricGroup.POLICY,
+    ),
     **MISMATCH_TEXTS,
     "staleness": MetricText(
         title="Staleness",

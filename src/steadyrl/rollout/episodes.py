@@ -10,11 +10,8 @@ from steadyrl.environments.protocol import Environment, Episode, Task
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
-from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
 from steadyrl.rollout.seeds import derive_seed
-
-ENVIRONMENT_FAILED = "environment failed"
-"""How the reason begins when an episode was cut short by an exception of its environment."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.grid_drills import GridDrillSettings
+from steadyrl.algorithms.objective_settings import corrects_mismatch
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
@@ -42,7 +43,8 @@ class EngineSettings(Settings):
 
     overlap: bool = False
     """Sample each rollout in a second process while the policy learns from the one before it. A
-    rollout's weights are then one rollout older; the ratio to the engine corrects for that too."""
+    rollout's weights are then one rollout older than those that the update begins with, which the
+    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set."""
 
 
 class ColdStart(Settings):
@@ -141,7 +143,7 @@ class RunConfig(Settings):
             raise ValueError(
                 "routing_replay is 'r2' with mini_batches 1: the only update of each step runs at "
                 "the old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or "
-                f"set {'policy_gradient' if self.erl is None else 'erl'}.mini_batches to 2 or more."
+                f"set {self._credited_under}.mini_batches to 2 or more."
             )
         if self.sampling.temperature == 0:
             raise ValueError(
@@ -155,6 +157,15 @@ class RunConfig(Settings):
                 "the training process, and rollouts come from another one. Set engine.overlap to "
                 "false, or erl.reflection.name to 'policy'."
             )
+        credit = self.credit
+        corrected = corrects_mismatch(credit.objective) or credit.correction.name != "none"
+        if self.engine.overlap and not corrected:
+            raise ValueError(
+                f"engine.overlap is true, but the objective {credit.objective.name!r} does not "
+                "read the ratio to the engine, whose weights are one rollout older then. Set "
+                f"{self._credited_under}.correction to 'truncation' or 'masking', choose 'minirl' "
+                "or a DPPO, or set engine.overlap to false."
+            )
         if isinstance(self.model, SmallMoE) and self.model.experts_per_token > self.model.experts:
             raise ValueError(
                 f"experts_per_token is {self.model.experts_per_token}, but the model has "
@@ -166,6 +177,10 @@ class RunConfig(Settings):
     def credit(self) -> PolicyGradientSettings:
         """How what was sampled is credited and summed, by whichever algorithm."""
         return self.policy_gradient if self.erl is None else self.erl
+
+    @property
+    def _credited_under(self) -> str:
+        return "policy_gradient" if self.erl is None else "erl"
 
     @property
     def gradient_steps(self) -> int:

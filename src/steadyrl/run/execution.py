@@ -12,6 +12,7 @@ from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.manifest import as_json, manifest
 from steadyrl.run.overlap import overlapped
 from steadyrl.training.checkpoint import (
+    check_stage,
     latest_checkpoint,
     load_algorithm_state,
     load_checkpoint,
@@ -60,6 +61,7 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
     with only_writer(path), _assembled(config) as assembly:
         place, checkpoint = Place(), latest_checkpoint(folder)
         if checkpoint is not None:
+            check_stage(checkpoint, assembly.stages)
             place = load_checkpoint(checkpoint, assembly.learner)
             load_algorithm_state(checkpoint, assembly.stages)
         _run(assembly, config, folder, place, watchers)

@@ -23,7 +23,12 @@ from transformers import AutoModelForCausalLM
 from steadyrl.algorithms.protocol import Stateful
 from steadyrl.policies.loading import no_progress_bars
 from steadyrl.records.errors import UserError
-from steadyrl.records.run_folder import RunFolder, remove_folder, write_folder_atomically
+from steadyrl.records.run_folder import (
+    RunFolder,
+    left_over,
+    remove_folder,
+    write_folder_atomically,
+)
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.stage import Place, Stage
 
@@ -51,7 +56,8 @@ def save_checkpoint(
             "step": place.step,
             "policy_version": learner.policy_version,
         }
-        checksums = {file.name: sha256_of(file) for file in sorted(draft.iterdir())}
+        files = sorted(path for path in draft.rglob("*") if path.is_file())
+        checksums = {file.relative_to(draft).as_posix(): sha256_of(file) for file in files}
         checksums[PLACE] = _sha256_of_numbers(numbers)
         content = {**numbers, "sha256": checksums}
         (draft / PLACE).write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -81,6 +87,26 @@ def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
     learner.optimizer.load_state(load_file(path / TRAINER_STATE))
     learner.policy_version = content["policy_version"]
     return Place(stage=content["stage"], step=content["step"])
+
+
+def check_stage(path: Path, stages: Sequence[Stage]) -> None:
+    """Makes sure that the checkpoint was saved in the stage of `stages` that its place names.
+
+    Raises:
+        UserError: it was not: the run's stages have changed, or its place.json is damaged.
+    """
+    number, step = read_place(path)
+    names = [stage.name for stage in stages]
+    if number >= len(names) or path.name != checkpoint_name(names[number], step):
+        raise UserError(
+            f"The checkpoint {path} was saved in stage {number + 1} of a run whose stages now are "
+            f"{', '.join(names)}. Resume a run with the configuration it began with."
+        )
+
+
+def checkpoint_name(stage: str, step: int) -> str:
+    """Of the folder of the checkpoint after so many steps of a stage."""
+    return f"{stage}-{step:06d}"
 
 
 def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
@@ -127,7 +153,7 @@ def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
     for path in whole[:-keep]:
         if path not in last_of_stage.values():
             remove_folder(path)
-    for path in folder.checkpoints.glob(".*"):
+    for path in left_over(folder.checkpoints):
         shutil.rmtree(path)
 
 

@@ -13,7 +13,11 @@ from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group
-from steadyrl.training.checkpoint import drop_old_checkpoints, save_checkpoint
+from steadyrl.training.checkpoint import (
+    checkpoint_name,
+    drop_old_checkpoints,
+    save_checkpoint,
+)
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.reference import load_reference, save_reference
 from steadyrl.training.stage import Place, Stage
@@ -126,7 +130,7 @@ class Journal:
         """Saves the learner, and what the algorithm remembers, where it is due."""
         if not self._settings.keeps(place.step, stage.steps):
             return
-        path = self._folder.checkpoints / f"{stage.name}-{place.step:06d}"
+        path = self._folder.checkpoints / checkpoint_name(stage.name, place.step)
         algorithm = stage.algorithm
         state = algorithm.state() if isinstance(algorithm, Stateful) else None
         save_checkpoint(path, learner, place, algorithm_state=state)

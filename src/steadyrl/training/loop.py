@@ -74,17 +74,20 @@ def train_step(
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
     metrics = {**experience.metrics, **_update_metrics(stage, updates)}
+    responses = [
+        c for group in experience.groups for t in group.trajectories for c in t.completions
+    ]
     if experience.groups:
-        metrics["responses"] = sum(
-            len(t.completions) for group in experience.groups for t in group.trajectories
-        )
+        metrics["responses"] = len(responses)
     updated = list(chain.from_iterable(experience.mini_batches))
-    sampled = []
     if stage.algorithm.samples_from_engine:
         engine.load_weights(learner.weights(), learner.policy_version)
         metrics["staleness"] = sum(staleness) / max(1, len(staleness))
-        sampled = [batch for batch in updated if batch.is_measured]
-    metrics |= watch.metrics(sampled=sampled, scored=list(chain(*scored)), updated=updated)
+    metrics |= watch.metrics(
+        sampled=sum(len(response.token_ids) for response in responses),
+        scored=list(chain(*scored)),
+        updated=updated,
+    )
     return metrics, experience
 
 

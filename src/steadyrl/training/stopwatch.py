@@ -28,17 +28,20 @@ class Stopwatch:
     def metrics(
         self,
         *,
-        sampled: Sequence[TokenBatch],
+        sampled: int,
         scored: Sequence[TokenBatch],
         updated: Sequence[TokenBatch],
     ) -> dict[str, float]:
         """Seconds of the step, and tokens per second of each part that had any.
 
-        Rollout counts the tokens that were sampled; scoring and update count all tokens of their
-        rows, prompts included, those of rows that an exact shortcut left out too.
+        Scoring and update count all tokens of their rows, prompts included, those of rows that an
+        exact shortcut left out too.
+
+        Args:
+            sampled: Tokens that were sampled, of what is not learned from too.
         """
         counts = {
-            "rollout": sum(int(batch.loss_mask.sum()) for batch in sampled),
+            "rollout": sampled,
             "scoring": sum(int(batch.attention_mask.sum()) for batch in scored),
             "update": sum(int(batch.attention_mask.sum()) for batch in updated),
         }
