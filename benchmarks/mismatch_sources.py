@@ -89,7 +89,7 @@ def table(rows: Sequence[Row], changes: Sequence[str], replays: Sequence[str]) -
     for names, group in groupby(rows, lambda row: (row["from"], row["to"], row["numerics"])):
         same = list(group)
         orders = [order for row in same for order in row["orders"].values()]
-        shares = [span([order[c]["share"] for order in orders], "{:.0%}".format) for c in changes]
+        shares = [span([order[c]["share"] for order in orders], percent) for c in changes]
         wholes = [
             [row["whole"] for row in same],
             *([r["replayed"][n] for r in same] for n in replays),
@@ -98,6 +98,11 @@ def table(rows: Sequence[Row], changes: Sequence[str], replays: Sequence[str]) -
         weights = names[0] if names[0] == names[1] else f"{names[0]} to {names[1]}"
         lines.append(f"| {' | '.join((weights, names[2], *shares, *k3))} |")
     return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """A share in whole percent; none of them is -0%."""
+    return f"{round(share, 2) + 0.0:.0%}"
 
 
 def span(values: Sequence[float], wording: Callable[[float], str]) -> str:

@@ -70,11 +70,18 @@ def test_a_library_recalls_what_worked_on_the_most_similar_tasks() -> None:
     memory.write(task("red green blue"), 0, "colours")
     memory.write(task("one two three"), 1, "numbers")
     memory.write(task("red one"), 2, "both")
-    # Words in common with "red green": 2 of 3, 0 of 5, 1 of 3.
+    # Runs in common with "red green": 3 of 6 (red, green, both), 0 of 9, 1 of 5.
     assert recalled(memory, "red, GREEN", 3) == "colours\n\nboth"
-    # With "two": 0, 1 of 3, 0. What has nothing in common stays away.
+    # With "two": 0, 1 of 6, 0. What has nothing in common stays away.
     assert recalled(memory, "two", 4) == "numbers"
     assert recalled(memory, "four", 5) == ""
+
+
+def test_boards_of_equal_letters_differ_in_their_rows() -> None:
+    memory = make_memory(Retrieval(capacity=9, recalled=1))
+    memory.write(task("A B C\nC C A"), 0, "near")
+    memory.write(task("C A C\nB C A"), 1, "far")
+    assert recalled(memory, "A B C\nC A C", 2) == "near"
 
 
 def test_what_is_recalled_says_where_it_is_kept() -> None:
@@ -98,7 +105,7 @@ def test_of_equally_similar_tasks_the_newest_comes_first() -> None:
 
 
 def test_a_full_library_forgets_the_oldest() -> None:
-    memory = make_memory(Retrieval(capacity=2, recalled=9))
+    memory = make_memory(Retrieval(capacity=2, recalled=2))
     slots = [memory.write(task("same"), n, f"lesson {n}").slot for n in range(3)]
     assert slots == [0, 1, 0]
     assert recalled(memory, "same", 3) == "lesson 2\n\nlesson 1"
@@ -131,6 +138,7 @@ def test_a_memory_of_another_size_is_refused() -> None:
         make_memory(SingleSlot(workers=4)).load_state(state)
 
 
-def test_what_a_task_asks_is_all_that_its_prompt_says() -> None:
+def test_what_a_task_asks_is_its_prompt_without_instructions() -> None:
     prompt = (Message(role="system", content="Rules."), Message(role="user", content="3+4="))
-    assert prompt_text(Task(id="t", prompt=prompt, payload=None)) == "Rules.\n3+4="
+    assert prompt_text(Task(id="t", prompt=prompt, payload=None)) == "3+4="
+    assert prompt_text(Task(id="t", prompt=prompt[:1], payload=None)) == "Rules."

@@ -10,7 +10,7 @@ import yaml
 
 from steadyrl.algorithms.objective_settings import GRPO, Masking, MiniRL
 from steadyrl.cli.train import described
-from steadyrl.policies.loading import Pretrained, SmallMoE
+from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
@@ -90,10 +90,11 @@ def test_options_that_experiential_rl_does_not_read_are_refused(option: str) -> 
 
 
 def test_a_checkpoint_takes_the_place_of_the_model() -> None:
-    config, path = described(["demo", "--checkpoint", "org/model", "--out", "elsewhere"])
+    config, path = described(["minirl", "--checkpoint", "org/model", "--out", "elsewhere"])
 
     assert config.model == Pretrained(path="org/model")
-    assert config.model_copy(update={"model": SmallMoE()}) == RECIPES["demo"]()
+    recipe = RECIPES["minirl"]()
+    assert config.model_copy(update={"model": recipe.model}) == recipe
     assert path == Path("elsewhere")
 
 

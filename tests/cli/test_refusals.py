@@ -40,7 +40,10 @@ def refusal(result: tuple[int, str, str]) -> str:
         ),
         ("train demo --policy-gradient.group-size 1", "group_size is 1, .* Set group_size to 2 or"),
         ("train demo --routing-replay r2", "routing_replay is 'r2' with mini_batches 1: .* Use"),
-        ("train demo --checkpoint ./nowhere", "No checkpoint folder at './nowhere'. Give an exist"),
+        (
+            "train demo --cold-start none --checkpoint ./nowhere",
+            "No checkpoint folder at './nowhere'. Give an exist",
+        ),
         ("train --resume nowhere", "nowhere holds no run to resume. Give a folder that"),
         ("train --resume=nowhere", "nowhere holds no run to resume. Give a folder that"),
         ("evaluate nowhere", "nowhere holds no run. Give a folder that 'steadyrl train' wrote."),
@@ -92,7 +95,7 @@ def test_options_that_cannot_be_read_are_refused_with_what_would_do(
 def test_replay_of_a_dense_checkpoint_is_refused(steadyrl: Steady, tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "dense")
     changes = ("--checkpoint", str(path), "--routing-replay", "r3", "--out", str(tmp_path / "run"))
-    code, _, err = steadyrl("train", "demo", *changes)
+    code, _, err = steadyrl("train", "demo", "--cold-start", "none", *changes)
 
     assert code == 2
     assert err.splitlines()[-1] == (  # Transformers draws a bar before it, for large checkpoints
@@ -178,6 +181,19 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr("steadyrl.cli.report.write_report", interrupted)
     code, _, err = steadyrl("report", str(demo))
+
+    assert code == 130
+    assert f"Go on with: steadyrl report {demo}" in err.replace("\n", "")
+
+
+def test_an_interrupted_run_is_resumed(
+    steadyrl: Steady, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steadyrl.cli.train.start_run", interrupted)
+    code, _, err = steadyrl("train", "demo", "--out", str(demo / "other"))
 
     assert code == 130
     assert "Go on with: steadyrl train --resume RUN" in err

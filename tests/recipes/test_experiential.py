@@ -49,9 +49,10 @@ def offline(name: str) -> RunConfig:
     """The recipe; with questions made up, since a data set cannot be had here."""
     config = RECIPES[name]()
     if name != "erl-hotpotqa":
-        return config
+        shorter = config.environment.model_copy(update={"moves": 2, "max_path": 2})
+        return config.model_copy(update={"environment": shorter})
     questions = SyntheticQuestions(people=60)
-    environment = config.environment.model_copy(update={"questions": questions})
+    environment = config.environment.model_copy(update={"questions": questions, "turns": 2})
     return config.model_copy(update={"environment": environment})
 
 

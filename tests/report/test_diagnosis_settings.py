@@ -1,5 +1,5 @@
 import pytest
-from tests.run.tiny import tiny_run
+from tests.run.tiny import tiny_experiential_run, tiny_run
 
 from steadyrl.records.errors import UserError
 from steadyrl.report.diagnosis_settings import RunSettings, run_settings
@@ -15,6 +15,18 @@ def test_settings_are_those_of_the_run() -> None:
         clips=True,
         every_token_measured=True,
     )
+
+
+def test_settings_of_experiential_rl_are_those_under_its_own_name() -> None:
+    config = tiny_experiential_run()
+    assert config.erl is not None
+    found = run_settings(to_yaml(config))
+    assert (found.mini_batches, found.clips) == (2, True)
+    assert found.fewer_steps == "lower erl.mini_batches (now 2)"
+    sequential = config.erl.model_copy(update={"updates": "sequential", "mini_batches": 1})
+    found = run_settings(to_yaml(config.model_copy(update={"erl": sequential})))
+    assert found.mini_batches == 3
+    assert found.fewer_steps == "set erl.updates to 'mixed'"
 
 
 def test_a_silent_configuration_leaves_the_defaults() -> None:

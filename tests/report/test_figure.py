@@ -3,11 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_figure
+from steadyrl.report.figure import save
 
 MakeRun = Callable[..., RunFolder]
 
@@ -36,6 +38,12 @@ def test_a_run_without_reinforcement_has_no_picture(make_run: MakeRun, tmp_path:
     run = make_run([{"stage": "cold_start", "step": 1, "loss": 2.0}])
     with pytest.raises(UserError, match="no reinforcement step yet"):
         write_figure(run, tmp_path / "figure.png")
+
+
+def test_a_picture_without_an_ending_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a has no ending\. Give the picture one: \.png"):
+        save(Figure(), tmp_path / "a")
+    assert not list(tmp_path.glob("a*"))
 
 
 def test_a_file_ending_that_is_no_picture_is_refused(make_run: MakeRun, tmp_path: Path) -> None:

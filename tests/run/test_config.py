@@ -24,7 +24,9 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
 from steadyrl.algorithms.reflection_settings import HeldReflection, PolicyReflection
 from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
 from steadyrl.recipes import RECIPES
@@ -274,6 +276,34 @@ def test_overlap_wants_an_objective_that_reads_the_ratio_to_the_engine(
     corrected = blind.model_copy(update={"correction": Truncation()})
     assert tiny_run(policy_gradient=corrected, engine=OVERLAP).engine.overlap
     assert tiny_run(policy_gradient=PolicyGradientSettings(), engine=OVERLAP).engine.overlap
+
+
+def test_episodes_that_would_be_cut_short_are_refused() -> None:
+    lake = FrozenLakeSettings(moves=9)
+    gradient = PolicyGradientSettings(max_turns=8)
+    with pytest.raises(ValidationError, match=r"policy_gradient.max_turns is 8, .* 9 or more"):
+        tiny_run(environment=lake, cold_start=None, policy_gradient=gradient)
+    with pytest.raises(ValidationError, match=r"evaluation.max_turns is 4, .* 9 or more"):
+        tiny_run(environment=lake, cold_start=None, evaluation=EvaluationSettings(max_turns=4))
+    compact = lake.model_copy(update={"rendering": "compact"})
+    assert tiny_run(environment=compact, cold_start=None, policy_gradient=gradient)
+    both = PolicyGradientSettings(max_turns=17)
+    with pytest.raises(ValidationError, match="may take 18 turns in both attempts"):
+        tiny_run(
+            environment=lake,
+            cold_start=None,
+            policy_gradient=both,
+            second_chance=SecondChanceSettings(),
+        )
+
+
+@pytest.mark.parametrize("name", ["erl-frozenlake-tiny", "erl-questions-tiny"])
+def test_drills_must_leave_out_the_meaning_that_the_run_hides(name: str) -> None:
+    values = RECIPES[name]().model_dump()
+    holder = values["environment"].get("questions", values["environment"])
+    holder["meaning"] += 1
+    with pytest.raises(UserError, match=r"drills of the cold start leave out meaning \d"):
+        parse(values, name)
 
 
 def test_a_nested_block_in_part_keeps_what_the_recipe_language_documents() -> None:

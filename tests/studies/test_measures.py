@@ -11,6 +11,7 @@ from steadyrl.studies.measures import (
     MEASURES,
     best_reward,
     best_score,
+    final_entropy,
     final_reward,
     final_score,
     first_score,
@@ -62,6 +63,15 @@ def test_the_mean_score_is_that_of_the_course() -> None:
     # Trapezoids: (0.2 + 0.6) / 2 over 40 of 160 steps, then (0.6 + 0.8) / 2 over 120.
     run = record([0.5] * 20, scores=[(0, 0.2), (40, 0.6), (160, 0.8)])
     assert mean_score(run) == pytest.approx(0.4 * 0.25 + 0.7 * 0.75)
+
+
+def test_a_run_that_failed_ends_with_a_score_and_an_entropy_of_zero() -> None:
+    scores = [(0, 0.2), (80, 0.6)]
+    run = record([0.5] * 12, scores=scores, failure="not finite")
+    # (0.2 + 0.6) / 2 for one half of 160 steps, then (0.6 + 0) / 2 for the other.
+    assert mean_score(run) == pytest.approx(0.4 * 0.5 + 0.3 * 0.5)
+    assert final_entropy(run) == 0
+    assert mean_score(record([0.5], scores=[(0, 0.4)], failure="not finite")) == pytest.approx(0.2)
 
 
 def test_scores_are_compared_over_the_time_of_the_sooner_run() -> None:

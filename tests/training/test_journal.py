@@ -9,6 +9,7 @@ import duckdb
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.memory_write import MemoryWrite
@@ -105,6 +106,19 @@ def test_metrics_are_one_row_a_step_with_scores_where_evaluated(tmp_path: Path) 
     assert rows[1] == {"stage": "cold_start", "step": 2, "loss": 0.5}
     # Mean reward (1 + 0.25) / 2. One of two samples is right: with k = 2, 1 - C(1,2)/C(2,2) = 1.
     assert rows[2] == {"stage": "rl", "step": 0, "score": 0.625, "score_pass_at_k": 1.0}
+
+
+def test_completions_name_their_split_and_what_was_asked(tmp_path: Path) -> None:
+    rules = Message(role="system", content="Rules.")
+    asked = episode("7", 1.0)
+    asked = replace(asked, messages=(rules, *asked.messages))
+    group = Group(task_id="t", trajectories=(asked,))
+    journal = journal_in(tmp_path)
+    journal.record(STAGES[1], 0, {}, (), Accuracy(groups=(group,), split=Split.VALIDATION))
+    journal.close()
+    file = tmp_path / "completions" / "evaluation_rl-000000.jsonl"
+    row = json.loads(file.read_text())
+    assert (row["split"], row["prompt"]) == ("validation", "3+4=")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from steadyrl.algorithms.erl_internalization import (
     InternalizationSettings,
     LikelihoodInternalization,
+    NoInternalization,
 )
 from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, SingleSlot
 from steadyrl.algorithms.objective_settings import GRPO, ObjectiveSettings
@@ -72,6 +73,12 @@ class ExperientialSettings(PolicyGradientSettings):
             raise ValueError(
                 f"reflection is 'none', so that the memory {self.memory.name!r} would never be "
                 "written. Set memory to 'none' as well."
+            )
+        coefficient = self.internalization_coefficient
+        if isinstance(self.internalization, NoInternalization) and coefficient != 1:
+            raise ValueError(
+                f"internalization_coefficient is {coefficient}, but internalization is 'none', so "
+                "that nothing has this weight. Leave one of them out."
             )
         return self
 

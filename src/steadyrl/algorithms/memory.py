@@ -120,7 +120,8 @@ class Slots:
 class Library:
     """The last `capacity` texts, each under the task it proved itself on.
 
-    Two tasks are as alike as the words of their prompts: words in common / words in either.
+    Two tasks are as alike as what is asked in them: runs of one to three words in common / runs in
+    either. Instructions, which stand in system messages, are not compared.
     """
 
     def __init__(self, capacity: int, recalled: int) -> None:
@@ -131,9 +132,9 @@ class Library:
 
     def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
         """The texts of the tasks most like `task`, best first; of equals the newest."""
-        words = _words(prompt_text(task))
+        runs = _runs(prompt_text(task))
         newest_first = sorted(range(len(self._entries)), key=self._age)
-        scored = [(_overlap(words, _words(self._entries[n][0])), n) for n in newest_first]
+        scored = [(_overlap(runs, _runs(self._entries[n][0])), n) for n in newest_first]
         best = sorted([pair for pair in scored if pair[0] > 0], key=lambda pair: -pair[0])
         return tuple(
             [Recollection(slot=n, text=self._entries[n][1]) for _, n in best[: self._recalled]]
@@ -172,15 +173,20 @@ def recalled_text(recollections: Sequence[Recollection]) -> str:
 
 
 def prompt_text(task: Task) -> str:
-    """What `task` asks, as one text."""
-    return "\n".join([message.content for message in task.prompt])
+    """What `task` asks, as one text, without instructions if something else is there."""
+    asked = [message for message in task.prompt if message.role != "system"]
+    return "\n".join([message.content for message in asked or task.prompt])
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(re.findall(r"\w+", text.lower()))
+def _runs(text: str) -> frozenset[tuple[str, ...]]:
+    """All runs of one to three words in a row: boards of equal letters differ in their rows."""
+    words = re.findall(r"\w+", text.lower())
+    return frozenset(
+        tuple(words[i : i + size]) for size in (1, 2, 3) for i in range(len(words) - size + 1)
+    )
 
 
-def _overlap(one: frozenset[str], other: frozenset[str]) -> float:
+def _overlap(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
     return len(one & other) / max(1, len(one | other))
 
 

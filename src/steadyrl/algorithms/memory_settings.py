@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from steadyrl.records.settings import Settings
 
@@ -33,6 +33,15 @@ class Retrieval(Settings):
 
     recalled: int = Field(3, ge=1)
     """Reflections that are shown, best first."""
+
+    @model_validator(mode="after")
+    def _as_many_are_kept(self) -> "Retrieval":
+        if self.recalled > self.capacity:
+            raise ValueError(
+                f"recalled is {self.recalled}, but {self.capacity} reflections are kept. Lower "
+                "recalled, or raise capacity."
+            )
+        return self
 
 
 MemorySettings = Annotated[NoMemory | SingleSlot | Retrieval, Field(discriminator="name")]

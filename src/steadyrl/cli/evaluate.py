@@ -12,7 +12,7 @@ from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.records.errors import UserError
 from steadyrl.run.assembly import Assembly
-from steadyrl.run.config import from_yaml
+from steadyrl.run.execution import saved_config
 from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
 
 
@@ -43,7 +43,7 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")
-    config = from_yaml(folder.config)
+    config = saved_config(folder)
     asked = {"split": options.split, "tasks": options.tasks, "samples": options.samples}
     settings = EvaluationSettings(**config.evaluation.model_dump() | asked)
     assembly = Assembly.of(config)

@@ -41,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"steadyrl: {text}", markup=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        Console(stderr=True).print("steadyrl: stopped. Go on with: steadyrl train --resume RUN")
+        again = "train --resume RUN" if name == "train" else " ".join(arguments)
+        Console(stderr=True, highlight=False, emoji=False).print(
+            f"steadyrl: stopped. Go on with: steadyrl {again}", markup=False, soft_wrap=True
+        )
         return 130
     return 0
 

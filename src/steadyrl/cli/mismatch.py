@@ -22,7 +22,8 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
 from steadyrl.run.assembly import Assembly, load_policy
-from steadyrl.run.config import RunConfig, from_yaml
+from steadyrl.run.config import RunConfig
+from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest
 from steadyrl.training.checkpoint import load_checkpoint, read_place
 from steadyrl.training.learner import LocalLearner
@@ -60,7 +61,7 @@ def mismatch_command(arguments: list[str], console: Console) -> None:
     folder = open_run(options.run, seed=options.seed)
     kept = _kept(folder)
     old, new = chosen_checkpoints(kept, options.old, options.new)
-    config = _with_numerics(from_yaml(folder.config), options.numerics)
+    config = _with_numerics(saved_config(folder), options.numerics)
     sources, updates = _measured(config, options, old, new)
     numerics = config.engine.numerics.value
     path = folder.path / "mismatch.json"

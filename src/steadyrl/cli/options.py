@@ -86,6 +86,23 @@ def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
     return StructConstructorSpec(instantiate=unchecked, fields=fields)
 
 
+_TRUTHS = ("false", "true")
+
+
+@_REGISTRY.primitive_rule
+def _truth(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool] | None:
+    """`true` and `false` as in YAML, besides Python's `True` and `False`."""
+    if info.type is not bool:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{true,false}",
+        instance_from_str=lambda words: _TRUTHS.index(words[0].lower()) == 1,
+        is_instance=lambda value: isinstance(value, bool),
+        str_from_instance=lambda value: [str(value).lower()],
+    )
+
+
 @_REGISTRY.primitive_rule
 def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
     """Infinity is `.inf` as in YAML, besides Python's `inf`."""

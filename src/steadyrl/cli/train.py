@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
+from steadyrl.cli.kinds import choose_kinds
 from steadyrl.cli.live_view import LiveView, scores, view_for
 from steadyrl.cli.options import read_known_options, read_options
 from steadyrl.cli.recipes import find_recipe
@@ -25,7 +26,9 @@ usage: steadyrl train RECIPE [options]
        steadyrl train --resume RUN
 
 RECIPE is a recipe's name ('steadyrl recipes' lists them) or a YAML file.
-Every setting is an option: 'steadyrl train RECIPE --help' shows them all."""
+Every setting is an option: 'steadyrl train RECIPE --help' shows them all. Where it has a name,
+as in --policy-gradient.objective.name grpo, another name brings another kind with settings of its
+own; --cold-start none leaves that block out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ def described(arguments: list[str]) -> tuple[RunConfig, Path]:
         )
     name, *rest = arguments
     program = f"steadyrl train {name}"
-    recipe = find_recipe(name)
+    recipe, rest = choose_kinds(find_recipe(name), rest, name)
     shortcuts = read_known_options(Shortcuts, rest, program=program)
     start = TrainOptions(config=_taking(shortcuts, recipe, name))
     options = read_options(TrainOptions, rest, program=program, default=start)
@@ -116,6 +119,12 @@ def _taking(shortcuts: Shortcuts, recipe: RunConfig, name: str) -> RunConfig:
             include={"objective", "correction", "advantage", "aggregation", "constant_length"}
         )
     if shortcuts.checkpoint is not None:
+        if recipe.cold_start is not None:
+            raise UserError(
+                f"{name} begins with {recipe.cold_start.steps} steps of supervised learning, made "
+                f"for a model that knows nothing yet. To train {shortcuts.checkpoint} without "
+                "them, add --cold-start none, or take a recipe that has none."
+            )
         changes["model"] = Pretrained(path=shortcuts.checkpoint).model_dump()
     return parse(changes, name)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
 from steadyrl.environments.hotpot_dialogue import (
@@ -71,6 +71,15 @@ class HotpotQASettings(Settings):
 
     least_f1: float = Field(0.3, ge=0.0, le=1.0)
     """An answer that is no exact match earns its F1 score from here on, and nothing below."""
+
+    @model_validator(mode="after")
+    def _tool_is_shown_somewhere(self) -> "HotpotQASettings":
+        if self.style is DialogueStyle.COMPACT and self.tool_text == "message":
+            raise ValueError(
+                "tool_text is 'message', but the style 'compact' shows no tool: a call is a few "
+                "characters. Leave tool_text out, or set style to 'chat'."
+            )
+        return self
 
 
 class HotpotQA:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
+from steadyrl.environments.custom import CustomSettings, make_custom
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Environment, Teacher
@@ -20,7 +21,8 @@ EnvironmentSettings = Annotated[
     | VerifiableMathSettings
     | FrozenLakeSettings
     | SokobanSettings
-    | HotpotQASettings,
+    | HotpotQASettings
+    | CustomSettings,
     Field(discriminator="name"),
 ]
 """Settings of any environment; the field `name` says which."""
@@ -48,6 +50,21 @@ def make_environment(settings: EnvironmentSettings) -> Environment:
             return Sokoban(settings)
         case HotpotQASettings():
             return HotpotQA(settings)
+        case CustomSettings():
+            return make_custom(settings)
+
+
+def longest_episode(settings: EnvironmentSettings) -> int:
+    """Turns of the model after which every episode of the environment is over."""
+    match settings:
+        case ArithmeticSettings(turns="multi"):
+            return settings.operands - 1
+        case FrozenLakeSettings(rendering="paper") | SokobanSettings(rendering="paper"):
+            return settings.moves
+        case HotpotQASettings() | CustomSettings():
+            return settings.turns
+        case _:
+            return 1
 
 
 def make_teacher(settings: TeacherSettings, environment: Environment) -> Teacher:

@@ -49,6 +49,7 @@ class Accuracy:
     """How a policy did on held-out tasks, with the episodes it is counted from."""
 
     groups: tuple[Group, ...]
+    split: Split = Split.TEST
 
     @property
     def score(self) -> float:
@@ -93,7 +94,7 @@ def measure_accuracy(
         seed=seed,
         max_turns=settings.max_turns,
     )
-    return Accuracy(groups=tuple(groups))
+    return Accuracy(groups=tuple(groups), split=settings.split)
 
 
 def _pass_at(group: Group, k: int) -> float:

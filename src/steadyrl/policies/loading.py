@@ -184,9 +184,14 @@ def _small_model(
     )
 
 
+def is_local(path: str) -> bool:
+    """Whether `path` can only be a folder, and no name on the hub."""
+    return path.startswith((".", "/", "~"))
+
+
 def _from_pretrained(loader: Any, path: str, **options: Any) -> Any:
     """`loader.from_pretrained`, with what went wrong in one sentence."""
-    looks_local = path.startswith((".", "/", "~"))
+    looks_local = is_local(path)
     if looks_local and not Path(path).expanduser().is_dir():
         raise UserError(f"No checkpoint folder at {path!r}. Give an existing folder or a hub name.")
     try:

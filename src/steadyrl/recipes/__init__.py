@@ -9,6 +9,7 @@ from steadyrl.recipes.experiential_tiny import (
     erl_questions_tiny,
     erl_sokoban_tiny,
 )
+from steadyrl.recipes.pretrained import minirl
 from steadyrl.recipes.rlvr_tiny import (
     rlvr_frozenlake_tiny,
     rlvr_questions_tiny,
@@ -18,6 +19,7 @@ from steadyrl.run.config import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "demo": arithmetic_demo,
+    "minirl": minirl,
     "erl-frozenlake-tiny": erl_frozenlake_tiny,
     "erl-sokoban-tiny": erl_sokoban_tiny,
     "erl-questions-tiny": erl_questions_tiny,

@@ -54,7 +54,8 @@ def beside_section(run: RunData, others: Sequence[RunData]) -> str:
     return (
         '<section><h2>Beside other runs</h2><p class="lead">Held-out scores, at equal numbers of '
         "responses where both runs have counted them: one for each turn of an attempt, and one for "
-        "each reflection; evaluations are not in it.</p>"
+        "each reflection that it wrote; evaluations, and what a held reflector or a server wrote, "
+        "are not in it.</p>"
         f'<div class="panels">{figures}</div></section>'
     )
 

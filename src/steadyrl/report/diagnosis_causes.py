@@ -109,9 +109,7 @@ def _stale(stage: Stage, leader: Departure, settings: RunSettings) -> Cause:
         steps.append("set the objective's clip_low to 0.2 and clip_high to 0.27")
     if routing:
         steps.append(f"set routing_replay to {'r2' if settings.mini_batches <= 2 else 'r3'!r}")
-    steps.append(
-        f"lower policy_gradient.mini_batches (now {settings.mini_batches}) or the learning rate"
-    )
+    steps.append(f"{settings.fewer_steps} or lower the learning rate")
     change = ", or ".join(steps)
     return Cause(
         name=CauseName.STALE_ROUTING if routing else CauseName.STALENESS,

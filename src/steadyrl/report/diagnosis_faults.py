@@ -5,7 +5,7 @@ is wrong there is wrong with the set-up. One fault needs updates to show: an eng
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from steadyrl.report.diagnosis_signals import (
     recent,
 )
 from steadyrl.report.metric_texts import text_for
-from steadyrl.report.run_data import Stage
+from steadyrl.report.run_data import LayerSeries, Series, Stage
 from steadyrl.report.wording import short_number
 
 HALF = 0.5
@@ -57,8 +57,24 @@ class Fault:
 
 def fault_of(stage: Stage, settings: RunSettings) -> Fault | None:
     """The first fault that holds, in the order in which one would hide the next."""
+    if settings.overlap:
+        stage = _at_equal_weights(stage, settings)
     found = (check(stage, settings) for check in CHECKS)
     return next((fault for fault in found if fault is not None), None)
+
+
+def _at_equal_weights(stage: Stage, settings: RunSettings) -> Stage:
+    """The steps whose rollout had the weights that its first update began with."""
+    staleness = finite(stage, "staleness")
+    if staleness is None:
+        return stage
+    fresh = staleness.steps[staleness.values <= (settings.mini_batches - 1) / 2]
+    metrics: dict[str, Series | LayerSeries] = {
+        name: series.at(np.isin(series.steps, fresh))
+        for name, series in stage.metrics.items()
+        if isinstance(series, Series)
+    }
+    return replace(stage, metrics=metrics)
 
 
 def _temperature(stage: Stage, _: RunSettings) -> Fault | None:

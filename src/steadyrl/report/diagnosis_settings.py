@@ -8,6 +8,9 @@ import yaml
 
 from steadyrl.records.errors import UserError
 
+PARTS = 3
+"""Updates of a rollout under `updates: sequential`: attempts, reflections and what follows them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
@@ -15,6 +18,15 @@ class RunSettings:
 
     mini_batches: int = 1
     """Optimiser steps for each rollout."""
+
+    algorithm: str = "policy_gradient"
+    """The block of the configuration that the algorithm has."""
+
+    sequential: bool = False
+    """Whether the optimiser steps are those of the parts of Experiential RL, one after another."""
+
+    overlap: bool = False
+    """Whether a rollout's weights are one rollout older than those that its update begins with."""
 
     learning_rate: float | None = None
     routing_replay: str = "none"
@@ -25,6 +37,13 @@ class RunSettings:
 
     every_token_measured: bool = True
     """False: metrics speak only of rows whose group has signal, and which do depends on them."""
+
+    @property
+    def fewer_steps(self) -> str:
+        """How to have fewer optimiser steps, in words."""
+        if self.sequential:
+            return f"set {self.algorithm}.updates to 'mixed'"
+        return f"lower {self.algorithm}.mini_batches (now {self.mini_batches})"
 
 
 def run_settings(config: str) -> RunSettings:
@@ -46,9 +65,15 @@ def run_settings(config: str) -> RunSettings:
             "Restore the file that the run wrote."
         )
     default = RunSettings()
-    objective = _found(values, "policy_gradient.objective", {})
+    algorithm = "erl" if values.get("erl") else "policy_gradient"
+    objective = _found(values, f"{algorithm}.objective", {})
+    mini_batches = _found(values, f"{algorithm}.mini_batches", default.mini_batches)
+    sequential = _found(values, "erl.updates", "mixed") == "sequential"
     return RunSettings(
-        mini_batches=_found(values, "policy_gradient.mini_batches", default.mini_batches),
+        mini_batches=PARTS if sequential else mini_batches,
+        algorithm=algorithm,
+        sequential=sequential,
+        overlap=_found(values, "engine.overlap", default.overlap),
         learning_rate=_found(values, "optimizer.learning_rate", default.learning_rate),
         routing_replay=_found(values, "routing_replay", default.routing_replay),
         numerics=_found(values, "engine.numerics", default.numerics),

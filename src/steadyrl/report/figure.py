@@ -55,8 +55,10 @@ def save(figure: Figure, path: Path) -> Path:
     """`path`, where the figure now is; its ending says PNG, SVG or PDF.
 
     Raises:
-        UserError: matplotlib does not know the ending.
+        UserError: there is no ending, or matplotlib does not know it.
     """
+    if not path.suffix:
+        raise UserError(f"{path} has no ending. Give the picture one: .png or .svg.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with rc_context({"svg.hashsalt": "steadyrl"}):  # equal figures make equal files

@@ -14,7 +14,11 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.registry import EnvironmentSettings, TeacherSettings
+from steadyrl.environments.registry import (
+    EnvironmentSettings,
+    TeacherSettings,
+    longest_episode,
+)
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import ModelSettings, SmallDense, SmallMoE
 from steadyrl.policies.numerics import Numerics, WeightScaling
@@ -123,10 +127,32 @@ class RunConfig(Settings):
                 "erl and second_chance are both set: the one is the control of the other. Leave "
                 "one of them out."
             )
-        if self.second_chance is not None and self.policy_gradient.max_turns == 1:
+        return self
+
+    @model_validator(mode="after")
+    def _episodes_are_not_cut_short(self) -> "RunConfig":
+        turns, attempts = longest_episode(self.environment), 2 if self.second_chance else 1
+        for place, limit, wanted in (
+            (f"{self._credited_under}.max_turns", self.credit.max_turns, turns * attempts),
+            ("evaluation.max_turns", self.evaluation.max_turns, turns),
+        ):
+            if limit < wanted:
+                raise ValueError(
+                    f"{place} is {limit}, but an episode of {self.environment.name!r} as it is set "
+                    f"may take {wanted} turns{' in both attempts' if wanted > turns else ''}, and "
+                    f"would be cut short without reward. Set it to {wanted} or more."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _drills_leave_out_the_meaning_that_is_hidden(self) -> "RunConfig":
+        drilled = getattr(self.cold_start.teacher if self.cold_start else None, "environment", None)
+        left_out, hidden = _meaning(drilled), _meaning(self.environment)
+        if left_out is not None and hidden is not None and left_out != hidden:
             raise ValueError(
-                "second_chance is set, but policy_gradient.max_turns is 1, so that no attempt "
-                "could be repeated. Set max_turns to the turns of both attempts, 2 or more."
+                f"the environment has meaning {hidden}, but the drills of the cold start leave out "
+                f"meaning {left_out}, so that they teach what is to be found out. Give both the "
+                "same one."
             )
         return self
 
@@ -192,6 +218,12 @@ class RunConfig(Settings):
         """The routing replay before the run has chosen one."""
         replay = self.routing_replay
         return RoutingReplay.NONE if replay == "auto" else RoutingReplay(replay)
+
+
+def _meaning(environment: Any) -> int | None:
+    """Number of the meaning that an environment hides, or that drills leave out."""
+    meaning = getattr(getattr(environment, "questions", environment), "meaning", None)
+    return meaning if isinstance(meaning, int) else None
 
 
 def to_yaml(config: RunConfig) -> str:

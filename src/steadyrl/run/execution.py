@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from steadyrl.policies.loading import Pretrained, is_local
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.run_lock import only_writer
@@ -34,6 +35,7 @@ def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -
             f"{path} already holds a run. Continue it with --resume {path}, or choose another "
             "--out."
         )
+    config = _with_absolute_path(config)
     with _assembled(config) as assembly, only_writer(path):
         try:
             write_atomically(folder.manifest, as_json(manifest(config.seed)))
@@ -57,7 +59,7 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
         raise UserError(
             f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
         )
-    config = from_yaml(folder.config)
+    config = saved_config(folder)
     with only_writer(path), _assembled(config) as assembly:
         place, checkpoint = Place(), latest_checkpoint(folder)
         if checkpoint is not None:
@@ -66,6 +68,32 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
             load_algorithm_state(checkpoint, assembly.stages)
         _run(assembly, config, folder, place, watchers)
     return folder
+
+
+def saved_config(folder: RunFolder) -> RunConfig:
+    """The configuration of the run in `folder`.
+
+    If the checkpoint that it began with was moved or removed, the model is that of the run's own
+    last one, which has everything but the weights in common with it.
+    """
+    config, last = from_yaml(folder.config), latest_checkpoint(folder)
+    model = config.model
+    if not isinstance(model, Pretrained) or last is None or not is_local(model.path):
+        return config
+    return config if Path(model.path).expanduser().is_dir() else _with_model(config, last)
+
+
+def _with_absolute_path(config: RunConfig) -> RunConfig:
+    """`config`, whose checkpoint is found from any folder if it is a local one."""
+    if not isinstance(config.model, Pretrained):
+        return config
+    path = Path(config.model.path).expanduser()
+    return _with_model(config, path) if path.is_dir() else config
+
+
+def _with_model(config: RunConfig, path: Path) -> RunConfig:
+    model = config.model.model_copy(update={"path": str(path.resolve())})
+    return config.model_copy(update={"model": model})
 
 
 @contextmanager

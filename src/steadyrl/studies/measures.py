@@ -15,8 +15,7 @@ def tenth(record: RunRecord) -> int:
 
 def rewards(record: RunRecord) -> Float[np.ndarray, " S"]:
     """Training reward of every bin; 0 where the run had failed by then."""
-    taken = record.curve("reward")
-    return np.pad(taken, (0, max(0, _bins(record) - len(taken))))
+    return _to_the_end(record, "reward")
 
 
 def best_reward(record: RunRecord) -> float:
@@ -52,8 +51,12 @@ def final_score(record: RunRecord) -> float:
 
 
 def mean_score(record: RunRecord) -> float:
-    """The held-out score averaged over the run: high for what is learned soon."""
-    steps, scores = np.array(record.scores).T
+    """The held-out score averaged over the run: high for what is learned soon.
+
+    A run that failed has a score of 0 at its end.
+    """
+    measured = [*record.scores, *([(record.gradient_steps, 0.0)] if record.failure else [])]
+    steps, scores = np.array(measured).T
     return float(np.trapezoid(scores, steps) / (steps[-1] - steps[0]))
 
 
@@ -93,12 +96,18 @@ def seconds(record: RunRecord) -> float:
 
 def final_entropy(record: RunRecord) -> float:
     """The mean entropy over the last tenth of the run."""
-    return float(record.curve("entropy")[-tenth(record) :].mean())
+    return float(_to_the_end(record, "entropy")[-tenth(record) :].mean())
 
 
 def log10_mismatch(record: RunRecord) -> float:
     """The mean over the run of the decimal logarithm of the mismatch k3."""
     return float(np.log10(np.maximum(record.curve("mismatch_kl_k3"), 1e-12)).mean())
+
+
+def _to_the_end(record: RunRecord, name: str) -> Float[np.ndarray, " S"]:
+    """A curve over every bin; 0 where the run had failed by then."""
+    taken = record.curve(name)
+    return np.pad(taken, (0, max(0, _bins(record) - len(taken))))
 
 
 def _seconds_at_scores(record: RunRecord) -> Float[np.ndarray, " E"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.settings import Settings
-from steadyrl.records.trajectory import Group
+from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.checkpoint import (
     checkpoint_name,
     drop_old_checkpoints,
@@ -99,7 +100,7 @@ class Journal:
                 "score_pass_at_k": accuracy.pass_at(_samples(accuracy)),
             }
             name = f"evaluation_{stage.name}"
-            self._write_completions(name, step, "test", accuracy.groups, stage)
+            self._write_completions(name, step, accuracy.split, accuracy.groups, stage)
         if groups and step % self._settings.completions_every == 0:
             self._write_completions(stage.name, step, "train", groups, stage)
         self._folder.append_metrics(row)
@@ -177,14 +178,13 @@ def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, A
     for group in groups:
         for sample, episode in enumerate(group.trajectories):
             turns = [m.content for m in episode.messages if m.role == "assistant"]
-            asked = [m.content for m in episode.messages if m.role != "assistant"]
             finish = [c.finish_reason.value for c in episode.completions[-1:]]
             yield {
                 "split": split,
                 "part": group.part,
                 "task_id": group.task_id,
                 "sample": sample,
-                "prompt": asked[0],
+                "prompt": _task_of(episode),
                 "response": "\n".join(turns),
                 "reward": episode.reward,
                 "finish_reason": "".join(finish),
@@ -194,6 +194,12 @@ def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, A
                 "conversation": [{"role": m.role, "content": m.content} for m in episode.messages],
                 **({"episode": episode.episode.as_field()} if episode.episode else {}),
             }
+
+
+def _task_of(episode: Trajectory) -> str:
+    """What was asked: the last message before the first answer. Instructions come before it."""
+    asked = takewhile(lambda message: message.role != "assistant", episode.messages)
+    return [message.content for message in asked][-1]
 
 
 def _samples(accuracy: Accuracy) -> int:

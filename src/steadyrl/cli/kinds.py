@@ -1,0 +1,66 @@
+"""Options that choose which kind of block a configuration has, or that it has none.
+
+--erl.memory.name none      another kind, with its own defaults and what else is given for it
+--cold-start none           no such block
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from steadyrl.run.config import RunConfig, parse
+
+
+def choose_kinds(recipe: RunConfig, options: list[str], where: str) -> tuple[RunConfig, list[str]]:
+    """`recipe` with the blocks that `options` ask for, and the options that are still to be read.
+
+    Raises:
+        UserError: with these blocks alone it is no valid configuration.
+    """
+    values = recipe.model_dump()
+    given = dict(_pairs(options))
+    left = list(options)
+    for option, value in given.items():
+        *path, leaf = option.removeprefix("--").replace("-", "_").split(".")
+        block = _block(values, path)
+        if block is None:
+            continue
+        if value.lower() == "none" and isinstance(block.get(leaf), dict):
+            block[leaf] = None
+            left = _without(left, option)
+        elif leaf == "name" and value != block.get("name"):
+            prefix = option.removesuffix("name")
+            beside = {
+                other.removeprefix(prefix).replace("-", "_"): text
+                for other, text in given.items()
+                if other.startswith(prefix) and "." not in other.removeprefix(prefix)
+            }
+            block.clear()
+            block.update(beside)
+    return (recipe if values == recipe.model_dump() else parse(values, where)), left
+
+
+def _pairs(options: list[str]) -> Iterator[tuple[str, str]]:
+    """Each option that has one value, and that value."""
+    for number, option in enumerate(options):
+        if not option.startswith("--"):
+            continue
+        name, equals, value = option.partition("=")
+        following = options[number + 1 : number + 2]
+        if equals:
+            yield name, value
+        elif following and not following[0].startswith("--"):
+            yield name, following[0]
+
+
+def _block(values: dict[str, Any], path: list[str]) -> dict[str, Any] | None:
+    block: Any = values
+    for name in path:
+        block = block.get(name) if isinstance(block, dict) else None
+    return block if isinstance(block, dict) else None
+
+
+def _without(options: list[str], option: str) -> list[str]:
+    """`options` without `option` and its value."""
+    number = next(n for n, word in enumerate(options) if word.partition("=")[0] == option)
+    words = 1 if "=" in options[number] else 2
+    return options[:number] + options[number + words :]

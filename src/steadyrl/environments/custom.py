@@ -1,0 +1,58 @@
+"""An environment of your own, by the name of the function or class that makes it."""
+
+import importlib
+from typing import Any, Literal
+
+from pydantic import Field
+
+from steadyrl.environments.protocol import Environment
+from steadyrl.records.errors import UserError
+from steadyrl.records.settings import Settings
+
+
+class CustomSettings(Settings):
+    """Where an environment of your own comes from.
+
+    Example:
+        CustomSettings(made_by="my_tasks:Reverse", options={"digits": 6})
+    """
+
+    name: Literal["custom"] = "custom"
+
+    made_by: str = Field(pattern=r"^[\w.]+:\w+$")
+    """`module:name` of what is called to make it. The module must be importable."""
+
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What it is called with, by name."""
+
+    turns: int = Field(1, ge=1)
+    """Turns of the model after which every episode is over."""
+
+
+def make_custom(settings: CustomSettings) -> Environment:
+    """Calls what `settings` name.
+
+    Raises:
+        UserError: there is no such thing, or what it makes is no environment.
+    """
+    module, _, name = settings.made_by.partition(":")
+    try:
+        maker = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"environment.made_by is {settings.made_by!r}: {error}. Install the package, or put "
+            "the folder of the module on PYTHONPATH."
+        ) from error
+    try:
+        environment = maker(**settings.options)
+    except TypeError as error:
+        raise UserError(
+            f"{settings.made_by} cannot be called with the environment's options: {error}. Give "
+            "those that it takes."
+        ) from error
+    if not isinstance(environment, Environment):
+        raise UserError(
+            f"{settings.made_by} makes a {type(environment).__name__}, which is no environment. It "
+            "needs the methods task(split, index) and start(task)."
+        )
+    return environment

@@ -1,0 +1,37 @@
+"""MiniRL (arXiv:2512.01374) on a model that can answer already.
+
+    steadyrl train minirl --model Qwen/Qwen3-0.6B
+    steadyrl train minirl --environment.name math --environment.path problems.jsonl \
+        --environment.answer-format boxed
+
+The paper gives no learning rate; 1e-6 is what arXiv:2510.11370 takes for models of this kind. Its
+mini-batch is 64 prompts with 16 responses each. Memory is as in `experiential`.
+"""
+
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.policies.loading import Pretrained
+from steadyrl.run.config import EngineSettings, RunConfig
+from steadyrl.training.journal import JournalSettings
+from steadyrl.training.learner_settings import LearnerSettings
+from steadyrl.training.optimizer import OptimizerSettings
+
+
+def minirl() -> RunConfig:
+    """MiniRL of a pretrained model on puzzles of reasoning-gym, or on your own problems."""
+    return RunConfig(
+        model=Pretrained(path="Qwen/Qwen3-0.6B"),
+        environment=ReasoningGymSettings(dataset="countdown", answer_format=AnswerFormat.BOXED),
+        policy_gradient=PolicyGradientSettings(prompts=64, group_size=16),
+        steps=200,
+        sampling=Sampling(max_new_tokens=2048),
+        engine=EngineSettings(max_running=64),
+        learner=LearnerSettings(dtype="bfloat16", activation_checkpointing=True),
+        optimizer=OptimizerSettings(learning_rate=1e-6, weight_decay=0.01),
+        evaluation=EvaluationSettings(tasks=256, samples=4),
+        evaluate_every=10,
+        journal=JournalSettings(checkpoint_every=20, keep_checkpoints=1, completions_every=5),
+    )

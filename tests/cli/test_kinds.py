@@ -1,0 +1,82 @@
+"""Options that choose kinds of blocks, as a user types them."""
+
+import pytest
+
+from steadyrl.algorithms.memory_settings import NoMemory, Retrieval
+from steadyrl.algorithms.objective_settings import GRPO
+from steadyrl.cli.train import described
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.policies.loading import Pretrained
+from steadyrl.recipes import RECIPES
+from steadyrl.records.errors import UserError
+from steadyrl.run.config import RunConfig
+
+
+def configured(*options: str) -> RunConfig:
+    return described(list(options))[0]
+
+
+def test_a_name_brings_another_kind_with_its_own_defaults_and_what_is_given_for_it() -> None:
+    erl = configured("erl-frozenlake-tiny", "--erl.memory.name", "none").erl
+    assert erl is not None
+    assert erl.memory == NoMemory()
+    retrieval = ["--erl.memory.name=retrieval", "--erl.memory.capacity", "7"]
+    erl = configured("erl-frozenlake-tiny", *retrieval).erl
+    assert erl is not None
+    assert erl.memory == Retrieval(capacity=7)
+    grpo = ["--policy-gradient.objective.name", "grpo", "--policy-gradient.objective.clip-high=.4"]
+    assert configured("demo", *grpo).policy_gradient.objective == GRPO(clip_high=0.4)
+
+
+def test_a_kind_may_need_what_is_given_with_it() -> None:
+    gym = ["--environment.name", "reasoning_gym", "--environment.dataset", "gcd"]
+    config = configured("demo", "--cold-start", "none", *gym, "--environment.seed", "3")
+    assert config.environment == ReasoningGymSettings(dataset="gcd", seed=3)
+    assert config.cold_start is None
+
+
+def test_the_kind_that_is_there_already_keeps_its_settings() -> None:
+    named = configured("demo", "--environment.name", "arithmetic", "--environment.operands", "3")
+    plain = configured("demo", "--environment.operands", "3")
+    assert named == plain
+    assert configured("demo") == RECIPES["demo"]()
+
+
+def test_a_block_can_be_left_out() -> None:
+    for options in (["--cold-start", "none"], ["--cold-start=None"]):
+        config = configured("demo", *options, "--steps", "7")
+        assert (config.cold_start, config.steps) == (None, 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--environment.name", "chess"], "'chess' .* does not match any of .*'arithmetic'"),
+        (
+            ["--environment.name", "reasoning_gym"],
+            r"environment\.reasoning_gym\.dataset: Field req",
+        ),
+        (["--optimizer", "none"], "optimizer: Input should be .* dictionary"),
+    ],
+)
+def test_what_is_no_kind_is_refused(options: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        configured("demo", "--cold-start", "none", *options)
+
+
+def test_a_checkpoint_is_not_taught_from_nothing() -> None:
+    with pytest.raises(UserError, match=r"begins with 800 steps .* add --cold-start none, or take"):
+        configured("demo", "--model", "org/model")
+    config = configured("demo", "--model", "org/model", "--cold-start", "none")
+    assert config.model == Pretrained(path="org/model")
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("True", True), ("false", False)])
+def test_truth_is_written_as_in_yaml_or_python(word: str, value: bool) -> None:
+    assert configured("demo", "--engine.overlap", word).engine.overlap is value
+
+
+def test_other_words_are_no_truth(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        configured("demo", "--engine.overlap", "yes")
+    assert "--engine.overlap" in capsys.readouterr().err

@@ -1,0 +1,54 @@
+"""Environments of one's own, by the name of what makes them."""
+
+from pathlib import Path
+
+import pytest
+
+from steadyrl.environments.custom import CustomSettings, make_custom
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.registry import longest_episode, make_environment
+from steadyrl.records.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def my_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of the documentation, as a module."""
+    page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
+    (tmp_path / "my_tasks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("my_tasks")
+def test_the_documented_example_is_made_by_its_name_and_plays() -> None:
+    settings = CustomSettings(made_by="my_tasks:Reverse", options={"digits": 3})
+    environment = make_environment(settings)
+    for split in Split:
+        task = environment.task(split, 5)
+        assert environment.task(split, 5) == task
+        answer = task.prompt[0].content.split()[1][::-1]
+        assert len(answer) <= 3
+        assert environment.start(task).respond(answer).reward == 1
+        assert environment.start(task).respond("no").reward == 0
+
+
+def test_its_turns_are_what_its_settings_say() -> None:
+    assert longest_episode(CustomSettings(made_by="my_tasks:Reverse", turns=6)) == 6
+
+
+@pytest.mark.usefixtures("my_tasks")
+@pytest.mark.parametrize(
+    ("made_by", "options", "message"),
+    [
+        ("no_such_module:Reverse", {}, "No module named 'no_such_module'. Install"),
+        ("my_tasks:Forwards", {}, "has no attribute 'Forwards'. Install"),
+        ("my_tasks:Reverse", {"letters": 3}, "unexpected keyword argument 'letters'. Give those"),
+        ("my_tasks:ReverseOnce", {"word": "1"}, "makes a ReverseOnce, which is no environment"),
+    ],
+)
+def test_what_makes_no_environment_is_refused(
+    made_by: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        make_custom(CustomSettings(made_by=made_by, options=options))
