@@ -114,10 +114,11 @@ def test_the_rule_asks_for_four_tenths_more_and_eight_tenths_right(
 
 def drilled_run() -> RunConfig:
     """Two steps of drills, two of reinforcement."""
-    teacher = GridDrillSettings(environment=LAKE)
+    drilled = LAKE.model_copy(update={"meaning": 9})
+    teacher = GridDrillSettings(environment=drilled)
     return tiny_run(
         model={"name": "small_dense", "layers": 1, "width": 16, "heads": 2, "head_dim": 8},
-        environment=LAKE.model_copy(update={"actions": Choice.FIXED, "meaning": 9}),
+        environment=drilled.model_copy(update={"actions": Choice.FIXED}),
         cold_start=ColdStart(teacher=teacher, steps=2, batch_size=4),
         routing_replay="none",
         steps=2,

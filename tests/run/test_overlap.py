@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from steadyrl.algorithms.objective_settings import Truncation
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
 from steadyrl.policies.numerics import Numerics
@@ -83,7 +84,13 @@ def test_rollouts_are_those_of_the_weights_before_the_last_update() -> None:
 
 
 def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    config = tiny_experiential_run(engine=OVERLAP, journal=JournalSettings(checkpoint_every=3))
+    erl = tiny_experiential_run().erl
+    assert erl is not None
+    config = tiny_experiential_run(
+        erl=erl.model_copy(update={"correction": Truncation()}),
+        engine=OVERLAP,
+        journal=JournalSettings(checkpoint_every=3),
+    )
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
     with pytest.raises(KeyboardInterrupt):
