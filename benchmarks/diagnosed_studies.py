@@ -1,4 +1,4 @@
-"""What `steadyrl diagnose` would have said of every run of the studies, step by step.
+"""What `steadyrl diagnose` would have said of every run of the studies, along its course.
 
     python benchmarks/diagnosed_studies.py --out benchmarks/results/diagnosed_studies.json
 
@@ -25,6 +25,7 @@ from steadyrl.studies.measures import MEASURES
 from steadyrl.studies.records import digest_of, read_record
 
 SEEDS = 5
+LOOKS = 100
 FATES = {"kept 0.9 or more": 0.9, "kept 0.5 to 0.9": 0.5, "kept less than 0.5": 0.0}
 """What becomes of runs, and the least that such a run keeps of its best reward."""
 
@@ -54,13 +55,13 @@ class Outcome:
     kept: float
     steps: int
     alarm: int | None
-    """The first step whose diagnosis is not "healthy"."""
+    """The first step at which the diagnosis is not "healthy"."""
 
     alarmed: float
-    """The share of steps whose diagnosis is not "healthy"."""
+    """The share of diagnoses that are not "healthy"."""
 
     fallen: int | None
-    """The first step whose diagnosis is "collapsed"."""
+    """The first step at which the diagnosis is "collapsed"."""
 
     status: str
     cause: str | None
@@ -91,12 +92,11 @@ def outcomes(options: Options) -> Iterator[Outcome]:
 
 
 def course(run: RunData) -> list[Diagnosis]:
-    """The diagnosis after each step."""
+    """The diagnoses at up to `LOOKS` places of its course, evenly, the last step among them."""
     stage = run.stages[-1]
-    return [
-        diagnose(replace(run, stages=(until(stage, step),)))
-        for step in range(1, stage.last_step + 1)
-    ]
+    stride = -(-stage.last_step // LOOKS)
+    steps = range(stage.last_step, 0, -stride)
+    return [diagnose(replace(run, stages=(until(stage, step),))) for step in reversed(steps)]
 
 
 def until(stage: Stage, step: int) -> Stage:
@@ -112,7 +112,7 @@ def until(stage: Stage, step: int) -> Stage:
 def outcome_of(
     run: str, study: str, condition: str, seed: int, kept: float, diagnoses: list[Diagnosis]
 ) -> Outcome:
-    """What `diagnoses`, one after each step, came to."""
+    """What `diagnoses`, in the order of steps, came to."""
     sick = [each.steps for each in diagnoses if each.status is not Status.HEALTHY]
     fallen = [each.steps for each in diagnoses if each.status is Status.COLLAPSED]
     last = diagnoses[-1]

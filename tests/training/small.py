@@ -196,3 +196,11 @@ def tiny_learner_with(weights: dict[str, Tensor]) -> LocalLearner:
     learner = tiny_learner()
     learner.policy.model.load_state_dict(weights)
     return learner
+
+
+def trained(dtype: torch.dtype = torch.float32) -> LocalLearner:
+    """A learner after two updates."""
+    learner = tiny_learner(dtype=dtype)
+    for seed in (1, 2):
+        step(learner, made_up_batch(seed=seed))
+    return learner

@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,41 +18,25 @@ from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.checkpoint import (
     drop_old_checkpoints,
     latest_checkpoint,
-    load_algorithm_state,
     load_checkpoint,
     read_place,
     save_checkpoint,
 )
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import Place
+from tests.training.damage import cut_off, empty, flip_a_bit
 from tests.training.small import (
     TINY_MOE,
     largest_difference,
     made_up_batch,
     step,
     tiny_learner,
+    trained,
     weights_of,
 )
 
 DTYPES = [torch.float32, torch.bfloat16]
-
-
-def trained(dtype: torch.dtype = torch.float32) -> LocalLearner:
-    """A learner after two updates."""
-    learner = tiny_learner(dtype=dtype)
-    for seed in (1, 2):
-        step(learner, made_up_batch(seed=seed))
-    return learner
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of `trained()` after step 4 of stage 1."""
-    path = tmp_path_factory.mktemp("run") / "checkpoints" / "rl-000004"
-    save_checkpoint(path, trained(), Place(stage=1, step=4))
-    return path
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -120,20 +103,6 @@ def test_saving_and_loading_draw_no_progress_bar(
 
 
 # Damage.
-
-
-def cut_off(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
-def flip_a_bit(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
 
 
 FILES = ["model.safetensors", "trainer_state.safetensors", "config.json", "tokenizer.json"]
@@ -301,96 +270,3 @@ def test_a_checkpoint_is_replaced_by_one_of_the_same_place(saved: Path, tmp_path
 
     assert not (path / "rubbish").exists()
     assert [each.name for each in tmp_path.iterdir()] == ["rl-000004"]
-
-
-# What an algorithm remembers.
-
-
-class Idle:
-    """An algorithm that has no state at all."""
-
-    samples_from_engine = False
-
-    def collect(self, step: int, engine: object) -> Any:
-        raise AssertionError
-
-    def loss_terms(self, mini_batch: object) -> Any:
-        raise AssertionError
-
-
-class Remembering:
-    """An algorithm with a state."""
-
-    samples_from_engine = False
-
-    def __init__(self, state: object = None) -> None:
-        self.remembered = state
-
-    def collect(self, step: int, engine: object) -> Any:
-        raise AssertionError
-
-    def loss_terms(self, mini_batch: object) -> Any:
-        raise AssertionError
-
-    def state(self) -> object:
-        return self.remembered
-
-    def load_state(self, state: object) -> None:
-        self.remembered = state
-
-
-def stages(*algorithms: Any) -> list[Stage]:
-    return [
-        Stage(
-            name=f"stage{number}",
-            algorithm=algorithm,
-            steps=1,
-            optimizer=OptimizerSettings(),
-            temperature=1.0,
-        )
-        for number, algorithm in enumerate(algorithms)
-    ]
-
-
-STATE = {"texts": ['"ü" \ud800', ""], "writes": 3, "nested": [[0.1, None]]}
-
-
-def remembering(path: Path, state: Any = STATE) -> Path:
-    save_checkpoint(path / "rl-000001", LEARNER, Place(stage=1, step=1), algorithm_state=state)
-    return path / "rl-000001"
-
-
-def test_the_algorithm_of_the_stage_gets_its_state_back(tmp_path: Path) -> None:
-    other, own = Remembering("other"), Remembering()
-    load_algorithm_state(remembering(tmp_path), stages(other, own))
-
-    assert own.remembered == STATE
-    assert other.remembered == "other"
-    assert load_checkpoint(tmp_path / "rl-000001", tiny_learner()) == Place(stage=1, step=1)
-
-
-@pytest.mark.parametrize("harm", [cut_off, flip_a_bit, empty, Path.unlink])
-def test_a_damaged_state_is_refused_with_a_remedy(
-    tmp_path: Path, harm: Callable[[Path], None]
-) -> None:
-    path = remembering(tmp_path)
-    harm(path / "algorithm_state.json")
-    own = Remembering("untouched")
-
-    with pytest.raises(UserError, match=r"is damaged: algorithm_state\.json .* Remove that folder"):
-        load_algorithm_state(path, stages(Remembering(), own))
-    with pytest.raises(UserError, match=r"is damaged: algorithm_state\.json"):
-        load_checkpoint(path, tiny_learner())
-    assert own.remembered == "untouched"
-
-
-def test_a_checkpoint_of_another_algorithm_is_refused(saved: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no memory, but Remembering has one\. Resume a run"):
-        load_algorithm_state(saved, stages(Remembering(), Remembering()))
-
-
-def test_an_algorithm_that_remembers_nothing_is_left_alone(saved: Path) -> None:
-    first, second = Idle(), Idle()
-    before = vars(second).copy()
-    load_algorithm_state(saved, stages(first, second))
-    assert vars(first) == vars(second) == before

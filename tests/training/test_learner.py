@@ -11,12 +11,11 @@ from torch import Tensor
 
 from steadyrl.objectives import Aggregation, TokenTerms, minirl, nll
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.training.learner import LocalLearner, NonFiniteError
+from steadyrl.training.learner import LocalLearner
 from steadyrl.training.measurements import Bounds, policy_metrics
 from steadyrl.training.optimizer import OptimizerSettings
 from tests.training.small import (
     UNCLIPPED,
-    count_rows,
     largest_difference,
     logprobs_of,
     made_up_batch,
@@ -27,7 +26,6 @@ from tests.training.small import (
     tiny_learner_with,
     tiny_policy,
     weights_of,
-    without_signal,
 )
 
 # The gradient.
@@ -119,74 +117,6 @@ def count_layers(learner: LocalLearner) -> dict[str, int]:
     trunk.layers[0].self_attn.register_forward_pre_hook(add("calls"))
     trunk.register_forward_pre_hook(add("micro_batches"))
     return calls
-
-
-# Rows without signal.
-
-
-def test_rows_without_signal_are_left_out_and_the_step_is_the_same() -> None:
-    batches = [made_up_batch((1.0, 0.0, 0.0, -1.0), seed=n) for n in (1, 2)]
-    skipping = tiny_learner(measure_skipped=False)
-    running = tiny_learner(skip_no_signal=False)
-    rows = count_rows(skipping), count_rows(running)
-    for batch in batches:
-        gradients = step(skipping, batch), step(running, batch)
-        assert largest_difference(*gradients) < 1e-6
-
-    assert largest_difference(weights_of(skipping), weights_of(running)) < 1e-6
-    assert rows == ({"learned": 4, "measured": 0}, {"learned": 8, "measured": 0})
-
-
-def test_a_batch_without_any_signal_moves_by_momentum_alone_whether_skipped_or_run() -> None:
-    batch = made_up_batch()
-    skipping, running = tiny_learner(), tiny_learner(skip_no_signal=False)
-    for learner in (skipping, running):
-        step(learner, batch)
-    before = weights_of(skipping)
-    rows = count_rows(skipping)
-    for learner in (skipping, running):
-        update = learner.update([term_on(without_signal(batch))], step=1, steps=2)
-        assert update.gradient_norm == 0
-
-    assert rows == {"learned": 0, "measured": len(batch)}
-    assert largest_difference(weights_of(skipping), before) > 1e-4
-    assert largest_difference(weights_of(skipping), weights_of(running)) < 1e-6
-
-
-def test_skipped_rows_are_measured_on_every_token() -> None:
-    batch = made_up_batch((1.0, 0.0, 0.0, -1.0))
-    skipping, running = tiny_learner(), tiny_learner(skip_no_signal=False)
-    rows = count_rows(skipping)
-    measured, complete = (
-        learner.update([term_on(batch)], step=0, steps=1).measurements
-        for learner in (skipping, running)
-    )
-
-    assert rows == {"learned": 2, "measured": 2}
-    assert len(measured.logprobs) == int(batch.loss_mask.sum())
-    for name in ("logprobs", "old_logprobs", "entropy", "advantages", "rollout_logprobs"):
-        values, expected = getattr(measured, name), getattr(complete, name)
-        torch.testing.assert_close(values.sort().values, expected.sort().values)
-
-
-def test_nothing_is_measured_where_skipped_rows_are_not() -> None:
-    batch = made_up_batch((1.0, 0.0, 0.0, -1.0))
-    learner = tiny_learner(measure_skipped=False)
-    some = learner.update([term_on(batch)], step=0, steps=2).measurements
-    none = learner.update([term_on(without_signal(batch))], step=1, steps=2).measurements
-
-    assert len(some.logprobs) == int(batch.loss_mask[[0, 3]].sum())
-    assert policy_metrics(none, Bounds()) == {}
-
-
-def test_terms_that_do_not_depend_on_advantages_run_every_row() -> None:
-    batch = without_signal(made_up_batch())
-    learner = tiny_learner()
-    rows = count_rows(learner)
-    term = replace(term_on(batch, nll, Aggregation.TOKEN_MEAN), proportional_to_advantage=False)
-    learner.update([term], step=0, steps=1)
-
-    assert rows == {"learned": len(batch), "measured": 0}
 
 
 # The three policies.
@@ -325,78 +255,3 @@ def test_a_fresh_stage_forgets_momentum_and_keeps_weights() -> None:
     gradients = step(learner, batch), step(newcomer, batch)
     assert largest_difference(*gradients) == 0
     assert largest_difference(weights_of(learner), weights_of(newcomer)) == 0
-
-
-# What is not finite stops before the step.
-
-
-def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
-    learner = tiny_learner()
-    before = weights_of(learner)
-
-    def infinite(terms: TokenTerms) -> Tensor:
-        return torch.where(terms.loss_mask, torch.inf, 0.0) * terms.logprobs
-
-    with pytest.raises(
-        NonFiniteError,
-        match=r"At step 7, the loss is not finite\. 0 of \d+ log-probabilities are not finite\. "
-        r"The optimiser step was not taken\. Set a lower learning_rate .* and resume it\.",
-    ):
-        learner.update([term_on(made_up_batch(), infinite)], step=7, steps=9)
-    assert largest_difference(weights_of(learner), before) == 0
-    assert learner.policy_version == 0
-
-
-def test_log_probabilities_that_are_not_finite_are_counted_in_the_message() -> None:
-    learner = tiny_learner()
-    with torch.no_grad():
-        learner.policy.model.get_output_embeddings().weight[5] = torch.nan
-    batch = made_up_batch((1.0,))
-    tokens = int(batch.loss_mask.sum())
-
-    with pytest.raises(NonFiniteError, match=f" {tokens} of {tokens} log-probabilities"):
-        step(learner, batch)
-
-
-def test_log_probabilities_of_skipped_rows_must_be_numbers_too() -> None:
-    learner, batch = tiny_learner(), without_signal(made_up_batch((1.0,)))
-    with torch.no_grad():
-        learner.policy.model.get_output_embeddings().weight[5] = torch.nan
-    tokens = int(batch.loss_mask.sum())
-
-    with pytest.raises(
-        NonFiniteError, match=rf"a log-probability is not finite\. {tokens} of {tokens} log-prob"
-    ):
-        step(learner, batch)
-    assert learner.policy_version == 0
-
-
-def test_a_gradient_that_is_not_finite_stops_before_the_step_and_is_named() -> None:
-    learner = tiny_learner()
-    before = weights_of(learner)
-
-    def cliff(terms: TokenTerms) -> Tensor:
-        # sqrt(0) = 0 has an infinite derivative, and inf * 0 is not a number.
-        return (0 * terms.logprobs).sqrt()
-
-    with pytest.raises(
-        NonFiniteError, match=r"At step 3, the gradient of model\.\S+ is not finite\. The optimiser"
-    ):
-        learner.update([term_on(made_up_batch(), cliff)], step=3, steps=9)
-    assert largest_difference(weights_of(learner), before) == 0
-    assert learner.policy_version == 0
-
-
-def test_a_poisoned_update_leaves_no_trace_in_the_next() -> None:
-    batch = made_up_batch()
-
-    def cliff(terms: TokenTerms) -> Tensor:
-        return (0 * terms.logprobs).sqrt()
-
-    poisoned, clean = tiny_learner(), tiny_learner()
-    with pytest.raises(NonFiniteError):
-        poisoned.update([term_on(batch, cliff)], step=0, steps=2)
-    gradients = step(poisoned, batch), step(clean, batch)
-
-    assert largest_difference(*gradients) == 0
-    assert largest_difference(weights_of(poisoned), weights_of(clean)) == 0
