@@ -26,9 +26,9 @@ usage: steadyrl train RECIPE [options]
        steadyrl train --resume RUN
 
 RECIPE is a recipe's name ('steadyrl recipes' lists them) or a YAML file.
-Every setting is an option: 'steadyrl train RECIPE --help' shows them all. Where it has a name,
-as in --policy-gradient.objective.name grpo, another name brings another kind with settings of its
-own; --cold-start none leaves that block out."""
+Every setting is an option: 'steadyrl train RECIPE --help' shows them all.
+Another name, as in --policy-gradient.objective.name grpo, brings another kind
+with settings of its own; --cold-start none leaves that block out."""
 
 
 @dataclass(frozen=True, kw_only=True)
