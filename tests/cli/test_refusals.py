@@ -173,27 +173,26 @@ def test_divergence_is_told_in_one_sentence(steadyrl: Steady, tmp_path: Path) ->
     assert re.fullmatch(rf"steadyrl: At step \d, .* is not finite\..* {remedy}\n", err)
 
 
+@pytest.mark.parametrize(
+    ("inside", "arguments", "again"),
+    [
+        ("report.write_report", ["report", "RUN"], "report RUN"),
+        ("train.start_run", ["train", "demo", "--out", "RUN/other"], "train --resume RUN"),
+    ],
+)
 def test_an_interruption_says_how_to_go_on(
-    steadyrl: Steady, demo: Path, monkeypatch: pytest.MonkeyPatch
+    inside: str,
+    arguments: list[str],
+    again: str,
+    steadyrl: Steady,
+    demo: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("steadyrl.cli.report.write_report", interrupted)
-    code, _, err = steadyrl("report", str(demo))
+    monkeypatch.setattr(f"steadyrl.cli.{inside}", interrupted)
+    code, _, err = steadyrl(*(word.replace("RUN", str(demo)) for word in arguments))
 
     assert code == 130
-    assert f"Go on with: steadyrl report {demo}" in err.replace("\n", "")
-
-
-def test_an_interrupted_run_is_resumed(
-    steadyrl: Steady, demo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("steadyrl.cli.train.start_run", interrupted)
-    code, _, err = steadyrl("train", "demo", "--out", str(demo / "other"))
-
-    assert code == 130
-    assert "Go on with: steadyrl train --resume RUN" in err
+    assert err.replace("\n", "").replace(str(demo), "RUN").endswith(f"Go on with: steadyrl {again}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -204,3 +205,15 @@ def trained(dtype: torch.dtype = torch.float32) -> LocalLearner:
     for seed in (1, 2):
         step(learner, made_up_batch(seed=seed))
     return learner
+
+
+class Idle:
+    """An algorithm that has no state at all."""
+
+    samples_from_engine = False
+
+    def collect(self, step: int, engine: object) -> Any:
+        raise AssertionError
+
+    def loss_terms(self, mini_batch: object) -> Any:
+        raise AssertionError

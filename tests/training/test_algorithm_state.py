@@ -11,21 +11,9 @@ from steadyrl.training.checkpoint import load_algorithm_state, load_checkpoint, 
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from tests.training.damage import cut_off, empty, flip_a_bit
-from tests.training.small import tiny_learner
+from tests.training.small import Idle, tiny_learner
 
 LEARNER = tiny_learner()
-
-
-class Idle:
-    """An algorithm that has no state at all."""
-
-    samples_from_engine = False
-
-    def collect(self, step: int, engine: object) -> Any:
-        raise AssertionError
-
-    def loss_terms(self, mini_batch: object) -> Any:
-        raise AssertionError
 
 
 class Remembering:

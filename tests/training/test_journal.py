@@ -20,19 +20,7 @@ from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.journal import Journal, JournalSettings, completion_rows
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
-from tests.training.small import completion_of, tiny_learner
-
-
-class Idle:
-    """An algorithm that is never asked."""
-
-    samples_from_engine = False
-
-    def collect(self, step: int, engine: object) -> Any:
-        raise AssertionError
-
-    def loss_terms(self, mini_batch: object) -> Any:
-        raise AssertionError
+from tests.training.small import Idle, completion_of, tiny_learner
 
 
 def stage(name: str, steps: int) -> Stage:
