@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.diagnosis import Diagnosis, Status, diagnose
-from steadyrl.report.run_data import RunData, Series, Stage, read_run
+from steadyrl.report.run_data import RunData, Stage, read_run
 from steadyrl.run.manifest import manifest
 from steadyrl.studies import STUDIES
 from steadyrl.studies.measures import MEASURES
@@ -101,12 +102,7 @@ def course(run: RunData) -> list[Diagnosis]:
 
 def until(stage: Stage, step: int) -> Stage:
     """The stage as it was after `step`."""
-    metrics = {
-        name: series.at(series.steps <= step)
-        for name, series in stage.metrics.items()
-        if isinstance(series, Series)
-    }
-    return replace(stage, last_step=step, metrics=metrics)
+    return replace(stage.at(np.arange(step + 1)), last_step=step)
 
 
 def outcome_of(

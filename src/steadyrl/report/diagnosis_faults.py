@@ -5,7 +5,7 @@ is wrong there is wrong with the set-up. One fault needs updates to show: an eng
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from steadyrl.report.diagnosis_signals import (
     recent,
 )
 from steadyrl.report.metric_texts import text_for
-from steadyrl.report.run_data import LayerSeries, Series, Stage
+from steadyrl.report.run_data import Stage
 from steadyrl.report.wording import short_number
 
 HALF = 0.5
@@ -68,13 +68,7 @@ def _at_equal_weights(stage: Stage, settings: RunSettings) -> Stage:
     staleness = finite(stage, "staleness")
     if staleness is None:
         return stage
-    fresh = staleness.steps[staleness.values <= (settings.mini_batches - 1) / 2]
-    metrics: dict[str, Series | LayerSeries] = {
-        name: series.at(np.isin(series.steps, fresh))
-        for name, series in stage.metrics.items()
-        if isinstance(series, Series)
-    }
-    return replace(stage, metrics=metrics)
+    return stage.at(staleness.steps[staleness.values <= (settings.mini_batches - 1) / 2])
 
 
 def _temperature(stage: Stage, _: RunSettings) -> Fault | None:

@@ -1,7 +1,7 @@
 """What a run folder says, as series that can be drawn."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,15 @@ class Stage:
         """The metric `name`, if it was recorded as one value a step."""
         metric = self.metrics.get(name)
         return metric if isinstance(metric, Series) else None
+
+    def at(self, steps: Int[np.ndarray, " K"]) -> "Stage":
+        """The stage as if it had recorded nothing but these steps, and no layers."""
+        metrics: dict[str, Series | LayerSeries] = {
+            name: series.at(np.isin(series.steps, steps))
+            for name, series in self.metrics.items()
+            if isinstance(series, Series)
+        }
+        return replace(self, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
