@@ -200,7 +200,9 @@ def main(options: Options) -> None:
         cells = (counts.alone, counts.guided, counts.exact)
         shares = "".join([f"{f'{n} ({n / counts.tasks:.2f})':>12}" for n in cells])
         print(f"{name:<44}{shares}  {'passes' if counts.passes else 'fails'}", flush=True)
-        rows.append({"checkpoint": name, **asdict(counts), "passes": counts.passes})
+        config = from_yaml(RunFolder(checkpoint.parents[1]).config)
+        world = {"environment": config.environment.name, "seed": config.seed}
+        rows.append({"checkpoint": name, **world, **asdict(counts), "passes": counts.passes})
     if options.out is not None:
         content = {"rows": rows, **manifest(options.seed)}
         write_atomically(options.out, json.dumps(content, indent=2) + "\n")
