@@ -17,10 +17,12 @@ from steadyrl.cli.options import read_options
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.errors import UserError
 from steadyrl.report.wording import duration
+from steadyrl.run.manifest import machine
 from steadyrl.studies import STUDIES
 from steadyrl.studies.results import Judgement, with_more_seeds_if_undecided, write_results
 from steadyrl.studies.running import Progress as RunsProgress
 from steadyrl.studies.running import Workplace, run_studies
+from steadyrl.studies.seeds import on_one_machine_a_seed
 from steadyrl.studies.study import Study
 from steadyrl.studies.tables import RELATIONS, update_page
 
@@ -46,7 +48,9 @@ class StudyOptions:
 
     seeds: int | None = None
     """How many seeds. If not given, a study has those it names, mostly 3, and 5 where a claim stays
-    undecided with them; 2 in the small form."""
+    undecided with them; 2 in the small form. A seed is passed over where some of its runs were
+    finished on another machine: runs of a seed are compared because they share a cold start, and
+    processors round differently."""
 
     processes: int = 2
     """Runs at the same time, each on one thread."""
@@ -68,15 +72,17 @@ def study_command(arguments: list[str], console: Console) -> None:
         for name, make in STUDIES.items():
             console.print(f"{name:<16}{make(options.numerics).title}", markup=False)
         return
-    studies = _chosen(options)
     workplace = Workplace(records=options.out / "runs", folders=options.work)
+    here = machine()
+    studies = [on_one_machine_a_seed(study, workplace, here) for study in _chosen(options)]
     with _Bar(console) as bar:
         run_studies(studies, workplace, processes=options.processes, watch=bar.show)
         if options.seeds is None and not options.quick:
-            studies = [
+            more = [
                 with_more_seeds_if_undecided(study, workplace.records_of(study))
                 for study in studies
             ]
+            studies = [on_one_machine_a_seed(study, workplace, here) for study in more]
             run_studies(studies, workplace, processes=options.processes, watch=bar.show)
     for study in studies:
         runs = workplace.records_of(study)
