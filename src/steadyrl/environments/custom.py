@@ -1,12 +1,12 @@
 """An environment of your own, by the name of the function or class that makes it."""
 
-import importlib
 from typing import Any, Literal
 
 from pydantic import Field
 
 from steadyrl.environments.protocol import Environment
 from steadyrl.records.errors import UserError
+from steadyrl.records.named_object import named_object
 from steadyrl.records.settings import Settings
 
 
@@ -35,14 +35,7 @@ def make_custom(settings: CustomSettings) -> Environment:
     Raises:
         UserError: there is no such thing, or what it makes is no environment.
     """
-    module, _, name = settings.made_by.partition(":")
-    try:
-        maker = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"environment.made_by is {settings.made_by!r}: {error}. Install the package, or put "
-            "the folder of the module on PYTHONPATH."
-        ) from error
+    maker = named_object(settings.made_by, given_as="environment.made_by")
     try:
         environment = maker(**settings.options)
     except TypeError as error:
