@@ -38,20 +38,14 @@ ROLLOUTS = 6
 """The learning rate is warmed up in the first two."""
 
 CANDIDATES = tuple(
-    SmallMoE(
-        layers=layers,
-        experts=experts,
-        experts_per_token=chosen,
-        expert_width=ACTIVE_WIDTH // chosen,
-    )
-    for layers in (3, 6)
+    SmallMoE(experts=experts, experts_per_token=chosen, expert_width=ACTIVE_WIDTH // chosen)
     for experts, chosen in ((8, 2), (32, 2), (32, 4), (64, 8))
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measure what replay could remove, for models of different experts and depth."""
+    """Measure what replay could remove, for models of different experts."""
 
     seed: int = 100
     """Of the runs: none that a study makes claims on."""
@@ -98,8 +92,8 @@ def replayable(rows: Sequence[Row]) -> list[float]:
 
 
 def described(model: SmallMoE) -> str:
-    """As `2 of 8, 3 layers`."""
-    return f"{model.experts_per_token} of {model.experts}, {model.layers} layers"
+    """As `2 of 8`."""
+    return f"{model.experts_per_token} of {model.experts}"
 
 
 def summary(model: SmallMoE, rows: Sequence[Row]) -> dict[str, Any]:
@@ -134,7 +128,7 @@ def main(options: Options) -> None:
                 summaries.append(summary(model, rows))
                 shown = summaries[-1]
                 k3 = ", ".join(f"{name} {value}" for name, value in shown["k3"].items())
-                print(f"{shown['model']:<20}{shown['replayable_span']:>12}  k3: {k3}", flush=True)
+                print(f"{shown['model']:<10}{shown['replayable_span']:>12}  k3: {k3}", flush=True)
     choice = max(summaries, key=lambda one: one["replayable"])["model"]
     print(f"Replay can remove most with {choice}.")
     if options.out is not None:

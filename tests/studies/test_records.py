@@ -49,7 +49,7 @@ def test_curves_are_means_over_bins_of_gradient_steps(tmp_path: Path) -> None:
     for step, reward in enumerate((0.0, 0.2, 0.4, 0.6, 0.5, 0.7), start=1):
         row = {"stage": "rl", "step": step, "reward": reward, "seconds": 0.5}
         folder.append_metrics(row | ({"score": 0.75} if step == 6 else {}))
-    kept = record_of(folder, tiny_run(), "d")
+    kept = record_of(folder, tiny_run())
 
     assert kept.curves == {"reward": [0.3, 0.6], "seconds": [0.5, 0.5]}
     assert kept.scores == [(0, 0.25), (12, 0.75)]
@@ -67,7 +67,7 @@ def test_bins_are_of_the_steps_that_have_the_metric(tmp_path: Path) -> None:
     for step in range(1, 10):
         row = {"stage": "rl", "step": step, "reward": 0.5, "seconds": 0.5}
         folder.append_metrics(row | ({"reward_reflected": values[step]} if step in values else {}))
-    kept = record_of(folder, tiny_run(), "d")
+    kept = record_of(folder, tiny_run())
     assert kept.curves["reward_reflected"] == [0.3, None, 0.9]
     assert np.isnan(kept.curve("reward_reflected")[1])
 

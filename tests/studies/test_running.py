@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from steadyrl.policies.loading import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run
@@ -21,7 +23,8 @@ from steadyrl.studies.running import (
     finish_run,
     run_studies,
 )
-from steadyrl.studies.study import Study, changed
+from steadyrl.studies.study import Condition, Study, changed
+from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.optimizer import OptimizerSettings
 from tests.run.tiny import tiny_run
 from tests.studies.made_up import study_of
@@ -129,6 +132,34 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(
     assert resumed.curves == uninterrupted.curves
     # Steps up to the checkpoint were not taken again: their seconds are those on record.
     assert [r["step"] for r in folder.read_metrics() if r.get("seconds") == 0] == [0, 1, 2, 3, 4]
+
+
+def test_records_know_what_their_runs_began_with(
+    done: tuple[Workplace, list[Progress]], tmp_path: Path
+) -> None:
+    place, _ = done
+    study = one_seed(study_of([]))
+    beginnings = {runs[0].cold_start for runs in place.records_of(study).values()}
+    assert len(beginnings) == 1
+    assert None not in beginnings
+
+
+def test_a_run_without_a_cold_start_begins_with_its_own_model(
+    done: tuple[Workplace, list[Progress]], tmp_path: Path
+) -> None:
+    place, _ = done
+    started = place.folder(cold_start(study_of([]).conditions[0].run(0)))
+    model = Pretrained(path=str(latest_checkpoint(started)))
+    config = changed(tiny_run(steps=2), model=model.model_dump(), cold_start=None)
+    condition = Condition(name="A", config=config)
+    study = one_seed(replace(study_of([]), conditions=(condition,)))
+    again = workplace(tmp_path)
+    run_studies([study], again, processes=1, watch=lambda _: None)
+
+    record = again.records_of(study)["A"][0]
+    assert record.cold_start is None
+    assert len(record.curves["reward"]) == 1
+    assert [folder.name for folder in again.folders.iterdir()] == [record.digest]
 
 
 def test_a_run_that_breaks_down_is_a_result(tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """Runs that are compared began with one cold start."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.studies import STUDIES
 from steadyrl.studies.records import digest_of, write_record
 from steadyrl.studies.running import Workplace, cold_start
-from steadyrl.studies.seeds import on_one_machine_a_seed
-from steadyrl.studies.study import Study
+from steadyrl.studies.seeds import on_comparable_seeds, run_on_comparable_seeds
+from steadyrl.studies.study import Study, changed
 from tests.studies.made_up import record, study_of
 
 HERE, ELSEWHERE = "this machine", "another machine"
@@ -30,34 +32,61 @@ def study() -> Study:
 
 
 @pytest.fixture
-def workplace(study: Study, tmp_path: Path) -> Workplace:
-    """Seed 0 was finished elsewhere, 1 half of it, 2 half of it here, 3 at both places."""
-    place = Workplace(records=tmp_path / "runs", folders=tmp_path / "work")
-    first, second = study.conditions
-    for condition, seed, machine in (
-        (first, 0, ELSEWHERE),
-        (second, 0, ELSEWHERE),
-        (first, 1, ELSEWHERE),
-        (second, 2, HERE),
-        (first, 3, ELSEWHERE),
-        (second, 3, HERE),
-    ):
-        run = replace(record([0.5] * 20, seed=seed), machine=machine)
-        write_record(run, place.record(condition.run(seed)))
-    return place
+def workplace(tmp_path: Path) -> Workplace:
+    return Workplace(records=tmp_path / "runs", folders=tmp_path / "work")
+
+
+def keep(workplace: Workplace, study: Study, seed: int, *runs: tuple[str, str | None]) -> None:
+    """A record for each of the first conditions, of this machine and with this cold start."""
+    for condition, (machine, start) in zip(study.conditions, runs, strict=False):
+        run = replace(record([0.5] * 20, seed=seed), machine=machine, cold_start=start)
+        write_record(run, workplace.record(condition.run(seed)))
 
 
 def test_seeds_that_two_machines_would_share_are_passed_over(
     study: Study, workplace: Workplace
 ) -> None:
-    assert on_one_machine_a_seed(study, workplace, HERE).seeds == (0, 2, 4)
-    assert on_one_machine_a_seed(study, workplace, ELSEWHERE).seeds == (0, 1, 4)
-    assert on_one_machine_a_seed(study, workplace, "a third").seeds == (0, 4, 5)
+    keep(workplace, study, 0, (ELSEWHERE, None), (ELSEWHERE, None))
+    keep(workplace, study, 1, (ELSEWHERE, None))
+    keep(workplace, study, 2, (HERE, None))
+    keep(workplace, study, 3, (ELSEWHERE, None), (HERE, None))
+    assert on_comparable_seeds(study, workplace, HERE).seeds == (0, 2, 4)
+    assert on_comparable_seeds(study, workplace, ELSEWHERE).seeds == (0, 1, 4)
+    assert on_comparable_seeds(study, workplace, "a third").seeds == (0, 4, 5)
 
 
-def test_a_study_that_was_never_run_keeps_its_seeds(study: Study, tmp_path: Path) -> None:
-    nowhere = Workplace(records=tmp_path, folders=tmp_path)
-    assert on_one_machine_a_seed(study, nowhere, HERE) == study
+def test_seeds_with_two_cold_starts_are_passed_over_on_one_machine_too(
+    study: Study, workplace: Workplace
+) -> None:
+    keep(workplace, study, 0, (HERE, "a"), (HERE, "a"))
+    keep(workplace, study, 1, (HERE, "a"), (HERE, "b"))
+    keep(workplace, study, 2, (HERE, "a"), (HERE, None))
+    assert on_comparable_seeds(study, workplace, HERE).seeds == (0, 2, 3)
+
+
+def test_conditions_may_begin_with_cold_starts_of_their_own(
+    study: Study, workplace: Workplace
+) -> None:
+    first, second = study.conditions
+    other = changed(second.config, model=SmallMoE(layers=2).model_dump())
+    study = replace(study, conditions=(first, replace(second, config=other)))
+    keep(workplace, study, 0, (HERE, "a"), (HERE, "b"))
+    assert on_comparable_seeds(study, workplace, HERE).seeds == (0, 1, 2)
+
+
+def test_a_seed_that_turns_out_to_have_two_cold_starts_is_replaced(
+    study: Study, workplace: Workplace
+) -> None:
+    keep(workplace, study, 1, (HERE, "a"))
+    asked: list[tuple[int, ...]] = []
+
+    def run(studies: Sequence[Study]) -> None:
+        asked.append(studies[0].seeds)
+        keep(workplace, study, 1, (HERE, "a"), (HERE, "b"))
+
+    (finished,) = run_on_comparable_seeds([study], workplace, HERE, run)
+    assert asked == [(0, 1, 2), (0, 2, 3)]
+    assert finished.seeds == (0, 2, 3)
 
 
 @pytest.mark.parametrize("study", PUBLISHED, ids=[study.name for study in PUBLISHED])
@@ -70,3 +99,11 @@ def test_published_runs_of_a_seed_and_cold_start_began_with_one_score(study: Stu
             beginnings.setdefault(start, set()).add(run["first_score"])
     assert beginnings
     assert all(len(scores) == 1 for scores in beginnings.values())
+
+
+@pytest.mark.parametrize("study", PUBLISHED, ids=[study.name for study in PUBLISHED])
+def test_published_claims_are_those_of_the_study(study: Study) -> None:
+    published = json.loads((RESULTS / study.name / "results.json").read_text())["claims"]
+    assert [(claim["claim"], claim["source"]) for claim in published] == [
+        (claim.text, claim.source) for claim in study.claims
+    ]

@@ -1,19 +1,23 @@
 """Every study: what it runs is valid, and what it claims can be measured."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from steadyrl.algorithms.objective_settings import MiniRL
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.numerics import Numerics
+from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.studies import STUDIES
-from steadyrl.studies.claims import Claim, greater
+from steadyrl.studies.claims import Claim, Comparison, greater
 from steadyrl.studies.measures import COMPARED, MEASURES
 from steadyrl.studies.records import BIN, digest_of
-from steadyrl.studies.study import Study
+from steadyrl.studies.study import Condition, Study, changed
 from steadyrl.studies.world import GRADIENT_STEPS
+from tests.run.tiny import tiny_run
 from tests.studies.made_up import study_of
 
 EVERY_STUDY = pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
@@ -119,13 +123,20 @@ def test_more_seeds_are_the_next_ones() -> None:
     assert STUDIES["learning-rate"](Numerics.FP8).with_seeds(4).seeds == (100, 101, 102, 103)
 
 
-def test_a_claim_about_what_is_not_measured_is_refused() -> None:
-    claim = Claim(text="", source="", comparisons=(greater("seconds", "A", "B"),))
-    with pytest.raises(AssertionError, match=r"claims something about \{'seconds'\}, unmeasured"):
-        study_of([claim])
+@pytest.mark.parametrize(
+    ("comparison", "message"),
+    [
+        (greater("seconds", "A", "B"), r"claims something about \{'seconds'\}, unmeasured. Add it"),
+        (greater("kept", "A", "C"), r"about \{'C'\}, which it has not. Its conditions are A, B"),
+    ],
+)
+def test_a_claim_that_cannot_be_tested_is_refused(comparison: Comparison, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        study_of([Claim(text="", source="", comparisons=(comparison,))])
 
 
-def test_a_claim_about_nobody_is_refused() -> None:
-    claim = Claim(text="", source="", comparisons=(greater("kept", "A", "C"),))
-    with pytest.raises(AssertionError, match=r"claims something about \{'C'\}"):
-        study_of([claim])
+def test_steps_that_do_not_fit_into_a_bin_are_refused() -> None:
+    three = PolicyGradientSettings(prompts=3, group_size=4, mini_batches=3)
+    config = changed(tiny_run(), policy_gradient=three.model_dump())
+    with pytest.raises(UserError, match=r"takes 3 gradient steps a rollout\. Courses are kept in"):
+        replace(study_of([]), conditions=(Condition(name="A", config=config),))

@@ -21,6 +21,7 @@ from steadyrl.training.checkpoint import (
     load_checkpoint,
     read_place,
     save_checkpoint,
+    weights_digest,
 )
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.learner_settings import LearnerSettings
@@ -270,3 +271,14 @@ def test_a_checkpoint_is_replaced_by_one_of_the_same_place(saved: Path, tmp_path
 
     assert not (path / "rubbish").exists()
     assert [each.name for each in tmp_path.iterdir()] == ["rl-000004"]
+
+
+def test_equal_weights_have_one_digest_and_others_another(tmp_path: Path) -> None:
+    learner = tiny_learner()
+    names = ("as-made", "later", "stepped")
+    for name, place in zip(names, (0, 5, 5), strict=True):
+        if name == "stepped":
+            step(learner, made_up_batch(seed=3))
+        save_checkpoint(tmp_path / name, learner, Place(stage=1, step=place))
+    first, later, stepped = (weights_digest(tmp_path / name) for name in names)
+    assert first == later != stepped

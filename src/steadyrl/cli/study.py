@@ -1,9 +1,9 @@
 """`steadyrl study`."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +16,14 @@ from rich.text import Text
 from steadyrl.cli.options import read_options
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.errors import UserError
+from steadyrl.records.named_object import named_object
 from steadyrl.report.wording import duration
 from steadyrl.run.manifest import machine
 from steadyrl.studies import STUDIES
 from steadyrl.studies.results import Judgement, with_more_seeds_if_undecided, write_results
 from steadyrl.studies.running import Progress as RunsProgress
 from steadyrl.studies.running import Workplace, run_studies
-from steadyrl.studies.seeds import on_one_machine_a_seed
+from steadyrl.studies.seeds import run_on_comparable_seeds
 from steadyrl.studies.study import Study
 from steadyrl.studies.tables import RELATIONS, update_page
 
@@ -35,7 +36,7 @@ class StudyOptions:
     """
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Studies to run."""
+    """Studies to run. module:function is one of your own."""
 
     all: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run every study."""
@@ -73,17 +74,7 @@ def study_command(arguments: list[str], console: Console) -> None:
             console.print(f"{name:<16}{make(options.numerics).title}", markup=False)
         return
     workplace = Workplace(records=options.out / "runs", folders=options.work)
-    here = machine()
-    studies = [on_one_machine_a_seed(study, workplace, here) for study in _chosen(options)]
-    with _Bar(console) as bar:
-        run_studies(studies, workplace, processes=options.processes, watch=bar.show)
-        if options.seeds is None and not options.quick:
-            more = [
-                with_more_seeds_if_undecided(study, workplace.records_of(study))
-                for study in studies
-            ]
-            studies = [on_one_machine_a_seed(study, workplace, here) for study in more]
-            run_studies(studies, workplace, processes=options.processes, watch=bar.show)
+    studies = _finished(_chosen(options), workplace, options, console)
     for study in studies:
         runs = workplace.records_of(study)
         folder = options.out / study.name
@@ -96,6 +87,21 @@ def study_command(arguments: list[str], console: Console) -> None:
         update_page(options.page, options.out)
 
 
+def _finished(
+    studies: list[Study], workplace: Workplace, options: StudyOptions, console: Console
+) -> list[Study]:
+    """`studies` on the seeds that they were run on, with more where a claim was undecided."""
+    with _Bar(console) as bar:
+        run = partial(run_studies, workplace=workplace, processes=options.processes, watch=bar.show)
+        studies = run_on_comparable_seeds(studies, workplace, machine(), run)
+        if options.seeds is not None or options.quick:
+            return studies
+        more = [
+            with_more_seeds_if_undecided(study, workplace.records_of(study)) for study in studies
+        ]
+        return run_on_comparable_seeds(more, workplace, machine(), run)
+
+
 def _chosen(options: StudyOptions) -> list[Study]:
     """The studies that the options describe.
 
@@ -105,7 +111,7 @@ def _chosen(options: StudyOptions) -> list[Study]:
     for name, value in (("seeds", options.seeds), ("processes", options.processes)):
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}. Give 1 or more.")
-    studies = [_find(name)(options.numerics) for name in options.names or STUDIES]
+    studies = [_made(name, options.numerics) for name in options.names or STUDIES]
     if options.quick:
         studies = [study.quick() for study in studies]
     if options.seeds is not None:
@@ -113,12 +119,25 @@ def _chosen(options: StudyOptions) -> list[Study]:
     return studies
 
 
-def _find(name: str) -> Callable[[Numerics], Study]:
+def _made(name: str, numerics: Numerics) -> Study:
+    """The study of that name, or what `module:function` makes.
+
+    Raises:
+        UserError: there is none, or no study is made.
+    """
+    if ":" in name:
+        study = named_object(name, given_as="The study")(numerics)
+        if not isinstance(study, Study):
+            raise UserError(f"{name} makes a {type(study).__name__}. Let it return a Study.")
+        return study
     if name in STUDIES:
-        return STUDIES[name]
+        return STUDIES[name](numerics)
     close = get_close_matches(name, STUDIES, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"There is no study {name!r}.{hint} 'steadyrl study' lists them.")
+    raise UserError(
+        f"There is no study {name!r}.{hint} 'steadyrl study' lists them; module:function is one "
+        "of your own."
+    )
 
 
 def _verdicts(judgements: list[Judgement]) -> Table:

@@ -1,4 +1,4 @@
-"""Figures 1 and 4 where runs do collapse: at the edge of stability.
+"""The figures where runs do collapse: at the edge of stability.
 
 At the learning rate of the studies hardly any run collapses, so there is little for importance
 sampling, clipping or replay to prevent. These studies repeat them at the smallest candidate of
@@ -7,11 +7,11 @@ reward. Nothing but the learning rate differs, and the claims are those of the f
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from steadyrl.policies.numerics import Numerics
+from steadyrl.run.config import RunConfig
 from steadyrl.studies.learning_rate import CANDIDATES
-from steadyrl.studies.study import Condition, Study, changed
+from steadyrl.studies.study import Study, changed
 from steadyrl.studies.world import LEARNING_RATE
 
 EDGE = min(rate for rate in CANDIDATES if rate > LEARNING_RATE)
@@ -19,15 +19,10 @@ EDGE = min(rate for rate in CANDIDATES if rate > LEARNING_RATE)
 
 def at_the_edge(figure: Callable[[Numerics], Study], numerics: Numerics) -> Study:
     """`figure` at the learning rate `EDGE`."""
-    study = figure(numerics)
-    return replace(
-        study,
-        level=f"{study.level}-edge",
-        title=f"{study.title}, learning rate {EDGE:.0e}",
-        conditions=tuple(_at_the_edge(condition) for condition in study.conditions),
-    )
+    title = f"learning rate {EDGE:.0e}"
+    return figure(numerics).varied(_at_the_edge, level="edge", title=title)
 
 
-def _at_the_edge(condition: Condition) -> Condition:
-    optimizer = condition.config.optimizer.model_copy(update={"learning_rate": EDGE})
-    return replace(condition, config=changed(condition.config, optimizer=optimizer))
+def _at_the_edge(config: RunConfig) -> RunConfig:
+    optimizer = config.optimizer.model_copy(update={"learning_rate": EDGE})
+    return changed(config, optimizer=optimizer.model_dump())

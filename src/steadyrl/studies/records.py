@@ -71,6 +71,10 @@ class RunRecord:
     """One value a bin, None where none of its steps has the metric. A run that failed has fewer
     bins."""
 
+    cold_start: str | None = None
+    """The `weights_digest` of what its cold start left. None where there was none, and in records
+    older than this field."""
+
     def curve(self, name: str) -> Float[np.ndarray, " S"]:
         """The course of a metric, nan where it has no value; empty where it was not recorded."""
         return np.array(self.curves.get(name, []), dtype=np.float64)
@@ -97,7 +101,11 @@ def digest_of(config: RunConfig) -> str:
 
 
 def record_of(
-    folder: RunFolder, config: RunConfig, digest: str, failure: str | None = None
+    folder: RunFolder,
+    config: RunConfig,
+    *,
+    failure: str | None = None,
+    cold_start: str | None = None,
 ) -> RunRecord:
     """What `folder` says about the run that `config` describes."""
     rows = [row for row in folder.read_metrics() if row["stage"] == "rl"]
@@ -105,7 +113,7 @@ def record_of(
     steps = [row for row in rows if "reward" in row]
     manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
     return RunRecord(
-        digest=digest,
+        digest=digest_of(config),
         seed=config.seed,
         commit=manifest["commit"],
         machine=manifest["machine"],
@@ -122,6 +130,7 @@ def record_of(
             for name in CURVES
             if any(name in row for row in steps)
         },
+        cold_start=cold_start,
     )
 
 

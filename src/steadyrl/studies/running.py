@@ -20,7 +20,7 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.studies.records import RunRecord, digest_of, read_record, record_of, write_record
 from steadyrl.studies.study import Study, changed
-from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.checkpoint import latest_checkpoint, weights_digest
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner import NonFiniteError
 
@@ -90,7 +90,7 @@ def run_studies(
         for config in (condition.run(seed) for condition in study.conditions)
     }
     missing = [run for run in wanted.values() if not workplace.record(run).is_file()]
-    cold_starts = {digest_of(cold_start(run)): cold_start(run) for run in missing}
+    cold_starts = {digest_of(cold_start(run)): cold_start(run) for run in missing if run.cold_start}
     look = _Look(workplace, list(wanted.values()), missing, list(cold_starts.values()))
     watch(look.progress())
     workers = ProcessPoolExecutor(
@@ -155,15 +155,18 @@ def finish_run(config: RunConfig, workplace: Workplace) -> None:
 
     A run whose loss or gradient is no longer finite ends there: that is a result, and is kept.
     """
-    checkpoint = latest_checkpoint(workplace.folder(cold_start(config)))
-    assert checkpoint is not None
-    warm = changed(config, model=Pretrained(path=str(checkpoint)).model_dump(), cold_start=None)
-    failure = None
+    warm, failure, weights = config, None, None
+    if config.cold_start is not None:
+        checkpoint = latest_checkpoint(workplace.folder(cold_start(config)))
+        assert checkpoint is not None
+        warm = changed(config, model=Pretrained(path=str(checkpoint)).model_dump(), cold_start=None)
+        weights = weights_digest(checkpoint)
     try:
         _finish(config, warm, workplace)
     except NonFiniteError as error:
         failure = str(error)
-    record = record_of(workplace.folder(config), config, digest_of(config), failure)
+    folder = workplace.folder(config)
+    record = record_of(folder, config, failure=failure, cold_start=weights)
     write_record(record, workplace.record(config))
 
 

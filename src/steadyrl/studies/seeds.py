@@ -4,28 +4,50 @@ Runs of equal seed are compared because they begin with the same cold start. Pro
 differently, so the cold start that another machine made of that seed is another one.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
-from steadyrl.studies.running import Workplace
+from steadyrl.studies.records import digest_of
+from steadyrl.studies.running import Workplace, cold_start
 from steadyrl.studies.study import Study
 
 
-def on_one_machine_a_seed(study: Study, workplace: Workplace, machine: str) -> Study:
-    """`study` on the next seeds in the place of those that several machines would have a share in.
+def run_on_comparable_seeds(
+    studies: Sequence[Study],
+    workplace: Workplace,
+    machine: str,
+    run: Callable[[Sequence[Study]], None],
+) -> list[Study]:
+    """`studies`, run on as many seeds each, all of which can be compared.
 
     Args:
-        machine: Where runs that are missing would be made, as their records will call it.
+        machine: Where missing runs will be made, as their records will call it.
+        run: Makes what is missing of studies.
     """
-    usable = (
-        seed for seed in count(study.seeds[0]) if _one_machine(study, seed, workplace, machine)
-    )
+    while True:
+        chosen = [on_comparable_seeds(study, workplace, machine) for study in studies]
+        run(chosen)
+        if chosen == [on_comparable_seeds(study, workplace, machine) for study in chosen]:
+            return chosen
+
+
+def on_comparable_seeds(study: Study, workplace: Workplace, machine: str) -> Study:
+    """`study` on the next seeds in the place of those whose runs began with unlike cold starts, or
+    would if this `machine` made the missing ones.
+    """
+    usable = (seed for seed in count(study.seeds[0]) if _alike(study, seed, workplace, machine))
     return replace(study, seeds=tuple(islice(usable, len(study.seeds))))
 
 
-def _one_machine(study: Study, seed: int, workplace: Workplace, machine: str) -> bool:
-    finished = workplace.records_of(replace(study, seeds=(seed,)))
-    machines = {record.machine for by_seed in finished.values() for record in by_seed.values()}
-    if not all(finished.values()):
-        machines.add(machine)
-    return len(machines) == 1
+def _alike(study: Study, seed: int, workplace: Workplace, machine: str) -> bool:
+    records = workplace.records_of(replace(study, seeds=(seed,)))
+    machines: set[str] = set()
+    beginnings: dict[str, set[str]] = {}
+    for condition in study.conditions:
+        record = records[condition.name].get(seed)
+        machines.add(machine if record is None else record.machine)
+        if record is not None and record.cold_start is not None:
+            start = digest_of(cold_start(condition.run(seed)))
+            beginnings.setdefault(start, set()).add(record.cold_start)
+    return len(machines) == 1 and all(len(weights) == 1 for weights in beginnings.values())

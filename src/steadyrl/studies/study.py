@@ -1,12 +1,15 @@
 """What a study is: runs under names, seeds, and claims about them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from steadyrl.records.errors import UserError
 from steadyrl.report.figure import PANELS
 from steadyrl.run.config import RunConfig, parse
 from steadyrl.studies.claims import Claim
 from steadyrl.studies.measures import COMPARED
+from steadyrl.studies.records import BIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +62,26 @@ class Study:
     """The metrics that the figure shows."""
 
     def __post_init__(self) -> None:
+        spoken_of = [c for claim in self.claims for c in claim.comparisons]
         names = {condition.name for condition in self.conditions}
-        named = {name for claim in self.claims for c in claim.comparisons for name in c.conditions}
-        assert named <= names, f"{self.name} claims something about {named - names}"
-        spoken_of = {c.measure for claim in self.claims for c in claim.comparisons}
-        unmeasured = spoken_of - set(self.measures) - set(COMPARED)
-        assert not unmeasured, f"{self.name} claims something about {unmeasured}, unmeasured"
+        unknown = {name for c in spoken_of for name in c.conditions} - names
+        if unknown:
+            raise UserError(
+                f"{self.name} claims something about {unknown}, which it has not. Its conditions "
+                f"are {', '.join(names)}."
+            )
+        unmeasured = {c.measure for c in spoken_of} - set(self.measures) - set(COMPARED)
+        if unmeasured:
+            raise UserError(
+                f"{self.name} claims something about {unmeasured}, unmeasured. Add it to measures."
+            )
+        for condition in self.conditions:
+            if BIN % condition.config.gradient_steps:
+                raise UserError(
+                    f"{condition.name!r} of {self.name} takes {condition.config.gradient_steps} "
+                    f"gradient steps a rollout. Courses are kept in bins of {BIN}: take 1, 2, 4 "
+                    f"or {BIN}."
+                )
 
     @property
     def name(self) -> str:
@@ -76,17 +93,23 @@ class Study:
         first = self.seeds[0]
         return replace(self, seeds=tuple(range(first, first + count)))
 
-    def quick(self) -> "Study":
-        """A small form, to see it work: two seeds, a quarter of the gradient steps."""
+    def varied(
+        self, change: Callable[[RunConfig], RunConfig], *, level: str, title: str
+    ) -> "Study":
+        """The study with every run changed, and what says so behind its level and its title."""
         conditions = tuple(
-            replace(condition, config=_quick(condition.config)) for condition in self.conditions
+            replace(condition, config=change(condition.config)) for condition in self.conditions
         )
         return replace(
-            self.with_seeds(2),
-            level=f"{self.level}-quick",
-            title=f"{self.title} (quick form)",
+            self,
+            level=f"{self.level}-{level}",
+            title=f"{self.title}, {title}",
             conditions=conditions,
         )
+
+    def quick(self) -> "Study":
+        """A small form, to see it work: two seeds, a quarter of the gradient steps."""
+        return self.with_seeds(2).varied(_quick, level="quick", title="quick form")
 
 
 def changed(config: RunConfig, **changes: Any) -> RunConfig:

@@ -143,6 +143,17 @@ def read_place(path: Path) -> tuple[int, int]:
     return content["stage"], content["step"]
 
 
+def weights_digest(path: Path) -> str:
+    """16 digits that two checkpoints share if their models have the same weights to the bit.
+
+    Raises:
+        UserError: its place.json is damaged.
+    """
+    files = _content(path)["sha256"]
+    weights = {n: s for n, s in files.items() if n.endswith(".safetensors") and n != TRAINER_STATE}
+    return hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
     """Removes old checkpoints, and what a kill left of others.
 
