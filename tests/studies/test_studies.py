@@ -100,16 +100,20 @@ def test_figures_share_the_runs_they_have_in_common() -> None:
 
 
 @pytest.mark.parametrize("figure", ["figure1", "figure4"])
-def test_the_edge_is_the_next_learning_rate_and_changes_nothing_else(figure: str) -> None:
-    there = STUDIES[f"{figure}-edge"](Numerics.FP8)
-    here = STUDIES[figure](Numerics.FP8)
-    assert there.claims == here.claims
-    for at_edge, plain in zip(there.conditions, here.conditions, strict=True):
-        assert at_edge.name == plain.name
-        dumped = at_edge.config.model_dump()
-        assert dumped["optimizer"].pop("learning_rate") == 4e-4
-        expected = plain.config.model_dump()
-        assert expected["optimizer"].pop("learning_rate") == 2e-4
+@pytest.mark.parametrize(
+    ("level", "setting", "there", "here"),
+    [("edge", "learning_rate", 4e-4, 2e-4), ("any-norm", "gradient_clip", float("inf"), 1.0)],
+)
+def test_a_level_changes_one_setting_and_nothing_else(
+    level: str, setting: str, there: float, here: float, figure: str
+) -> None:
+    varied, plain = (STUDIES[name](Numerics.FP8) for name in (f"{figure}-{level}", figure))
+    assert varied.claims == plain.claims
+    for changed_one, condition in zip(varied.conditions, plain.conditions, strict=True):
+        assert changed_one.name == condition.name
+        dumped, expected = (c.config.model_dump() for c in (changed_one, condition))
+        assert dumped["optimizer"].pop(setting) == there
+        assert expected["optimizer"].pop(setting) == here
         assert dumped == expected
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from steadyrl.policies.numerics import Numerics
+from steadyrl.studies.any_norm import at_any_norm
 from steadyrl.studies.baselines import baselines
 from steadyrl.studies.cold_starts import figure5
 from steadyrl.studies.dense_twin import dense_twin
@@ -26,6 +27,8 @@ STUDIES: dict[str, Callable[[Numerics], Study]] = {
     "figure5": figure5,
     "figure1-edge": partial(at_the_edge, figure1),
     "figure4-edge": partial(at_the_edge, figure4),
+    "figure1-any-norm": partial(at_any_norm, figure1),
+    "figure4-any-norm": partial(at_any_norm, figure4),
     "peaks": peaks,
     "baselines-n1": partial(baselines, mini_batches=1),
     "baselines-n2": partial(baselines, mini_batches=2),
