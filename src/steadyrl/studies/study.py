@@ -63,8 +63,8 @@ class Study:
 
     def __post_init__(self) -> None:
         spoken_of = [c for claim in self.claims for c in claim.comparisons]
-        names = {condition.name for condition in self.conditions}
-        unknown = {name for c in spoken_of for name in c.conditions} - names
+        names = [condition.name for condition in self.conditions]
+        unknown = {name for c in spoken_of for name in c.conditions}.difference(names)
         if unknown:
             raise UserError(
                 f"{self.name} claims something about {unknown}, which it has not. Its conditions "
