@@ -54,6 +54,7 @@ from steadyrl.studies.running import cold_start
 from steadyrl.studies.study import changed
 from steadyrl.studies.world import world
 from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.learner import LocalLearner
 
 RESULTS = Path(__file__).parent / "results" / "first_order_error.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "first_order_error.png"
@@ -198,25 +199,35 @@ def by_numerics(start: RunConfig, prompts: int) -> list[dict[str, Any]]:
 def by_staleness(start: RunConfig, prompts: int) -> list[dict[str, Any]]:
     """Sampled errors after each number of gradient steps, FP8, with every replay."""
     assembly = assembled(start, numerics=Numerics.FP8)
-    assembly.learner.replay = RoutingReplay.R2  # so that scoring records what R2 replays
-    batch = assembly.learner.score(sampled(assembly, start, prompts))
-    (stage,) = assembly.stages
-    assembly.learner.begin_stage(
-        stage.optimizer.model_copy(update={"warmup_steps": 0}), 1.0, fresh=True
-    )
-    assembly.learner.replay = RoutingReplay.NONE
+    learner, (stage,) = assembly.learner, assembly.stages
+    batch = sampled(assembly, start, prompts)
+    batches = {replay: scored(learner, batch, replay) for replay in RoutingReplay}
+    course = [
+        [scored(learner, rows, RoutingReplay.NONE) for rows in experience.mini_batches[0]]
+        for experience in (
+            stage.algorithm.collect(1_000 + step, assembly.engine) for step in range(STALENESS[-1])
+        )
+    ]
+    learner.begin_stage(stage.optimizer.model_copy(update={"warmup_steps": 0}), 1.0, fresh=True)
     rows: list[dict[str, Any]] = []
     taken = 0
     for steps in STALENESS:
         while taken < steps:
-            experience = stage.algorithm.collect(1_000 + taken, assembly.engine)
-            terms = stage.algorithm.loss_terms(experience.mini_batches[0])
-            assembly.learner.update(terms, step=taken, steps=8)
+            learner.update(stage.algorithm.loss_terms(course[taken]), step=taken, steps=len(course))
             taken += 1
         for replay in RoutingReplay:
-            rows += measured(assembly, batch, replay, study="staleness", x=steps)
+            rows += measured(assembly, batches[replay], replay, study="staleness", x=steps)
             print(rows[-len(ESTIMATORS)], flush=True)
     return rows
+
+
+def scored(learner: LocalLearner, batch: TokenBatch, replay: RoutingReplay) -> TokenBatch:
+    """`batch` with what the present weights say under `replay`; the learner is left without."""
+    learner.replay = replay
+    try:
+        return learner.score(batch)
+    finally:
+        learner.replay = RoutingReplay.NONE
 
 
 def assembled(start: RunConfig, *, numerics: Numerics) -> Assembly:

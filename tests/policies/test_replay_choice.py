@@ -26,6 +26,15 @@ def test_after_the_first_step_it_is_the_papers_recipe(
     assert choose_replay(mini_batches, steps(30)).mode is expected
 
 
+@pytest.mark.parametrize(("mini_batches", "expected"), [(1, NONE), (2, R3), (4, R3)])
+def test_rollouts_that_are_older_by_overlap_count_twice(
+    mini_batches: int, expected: RoutingReplay
+) -> None:
+    choice = choose_replay(mini_batches, steps(1), overlap=True)
+    assert choice.mode is expected
+    assert ("sampled as many earlier" in choice.reason) is (expected is R3)
+
+
 @pytest.mark.parametrize("mini_batches", [2, 4, 8])
 def test_the_first_step_measures_under_r2(mini_batches: int) -> None:
     for history in ([], steps(0)):

@@ -1,5 +1,6 @@
 """The factor that left first is blamed, and the remedy fits the run's settings."""
 
+import pytest
 from tests.report.diagnosed_runs import stage
 
 from steadyrl.report.diagnosis_causes import Cause, CauseName, cause_of
@@ -84,6 +85,20 @@ def test_staleness_is_remedied_by_clipping_first_where_there_is_none() -> None:
         "Lower policy_gradient.mini_batches (now 8) or lower the learning rate."
     )
     assert not_clipping.change.startswith("Set the objective's clip_low to 0.2 and clip_high")
+
+
+@pytest.mark.parametrize(
+    ("objective", "change"),
+    [
+        ("dppo", "Set the objective's threshold to 0.15, or to 0.05 for kl, or lower"),
+        ("gspo", "Set the objective's clip_low to 3e-4"),
+        ("reinforce", "Use an objective that clips, such as minirl, or lower"),
+    ],
+)
+def test_the_remedy_is_one_that_the_objective_has(objective: str, change: str) -> None:
+    run = stage(ess=[0.3] * 3, staleness_kl_k3=[0.1] * 3)
+    settings = RunSettings(mini_batches=8, clips=False, objective=objective)
+    assert cause(run, settings).change.startswith(change)
 
 
 def test_stale_routing_is_remedied_by_the_replay_that_suits_the_mini_batches() -> None:

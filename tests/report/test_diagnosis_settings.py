@@ -34,16 +34,19 @@ def test_a_silent_configuration_leaves_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective", "clips"),
+    ("name", "bounds", "clips"),
     [
-        ("{name: minirl, clip_low: 0.2, clip_high: 0.27}", True),
-        ("{name: minirl, clip_low: .inf, clip_high: .inf}", False),
-        ("{name: dppo, threshold: 0.15}", True),
-        ("{name: reinforce}", False),
+        ("minirl", "clip_low: 0.2, clip_high: 0.27", True),
+        ("minirl", "clip_low: .inf, clip_high: .inf", False),
+        ("dppo", "threshold: 0.15", True),
+        ("reinforce", "", False),
     ],
 )
-def test_an_objective_clips_where_a_bound_of_it_is_finite(objective: str, clips: bool) -> None:
-    assert run_settings(f"policy_gradient: {{objective: {objective}}}").clips is clips
+def test_an_objective_clips_where_a_bound_of_it_is_finite(
+    name: str, bounds: str, clips: bool
+) -> None:
+    found = run_settings(f"policy_gradient: {{objective: {{name: {name}, {bounds}}}}}")
+    assert (found.objective, found.clips) == (name, clips)
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,16 @@ class ReplayChoice:
     reason: str
 
 
-def choose_replay(mini_batches: int, history: Iterable[Mapping[str, Any]]) -> ReplayChoice:
+def choose_replay(
+    mini_batches: int, history: Iterable[Mapping[str, Any]], *, overlap: bool = False
+) -> ReplayChoice:
     """The recipe of arXiv:2512.01374 for `mini_batches`, corrected by what the run has measured.
 
     N = 1: no replay. N = 2, 3: R2. N >= 4: R3. A run with N >= 2 begins under R2, which leaves the
     first mini-batch as it is and shows how far engine and trainer disagree: as long as they do not,
     R3 would replay what R2 replays, and the unbiased R2 stays. With N < 4, a measured staleness as
-    of larger N leads to R3. Under R3 a run stays.
+    of larger N leads to R3. Under R3 a run stays. With `overlap` a rollout is N updates older than
+    its update's first, so N counts twice, where there is anything to replay.
 
     Args:
         history: The metrics of every step taken, oldest first. A resumed run with the same history
@@ -40,7 +43,7 @@ def choose_replay(mini_batches: int, history: Iterable[Mapping[str, Any]]) -> Re
     """
     steps = [row for row in history if "staleness_kl_k3" in row]
     if mini_batches == 1:
-        reason = "one gradient step a rollout leaves no stale routing to replay"
+        reason = "with one gradient step a rollout R2 would replay what is chosen anyway"
         return ReplayChoice(mode=RoutingReplay.NONE, reason=reason)
     if not steps:
         reason = "the first step measures how far engine and trainer disagree"
@@ -50,8 +53,9 @@ def choose_replay(mini_batches: int, history: Iterable[Mapping[str, Any]]) -> Re
         reason = f"engine and trainer disagreed in {disagreement:.2%} of router decisions at most"
         return ReplayChoice(mode=RoutingReplay.R2, reason=reason)
     measured = f"engine and trainer disagreed in {disagreement:.1%} of router decisions"
-    if mini_batches >= FIRST_N_FOR_R3:
-        reason = f"{mini_batches} gradient steps a rollout, and {measured}"
+    if mini_batches * (2 if overlap else 1) >= FIRST_N_FOR_R3:
+        older = ", sampled as many earlier" if overlap else ""
+        reason = f"{mini_batches} gradient steps a rollout{older}, and {measured}"
         return ReplayChoice(mode=RoutingReplay.R3, reason=reason)
     stalest = _largest_mean([row["staleness_kl_k3"] for row in steps])
     if stalest is None:

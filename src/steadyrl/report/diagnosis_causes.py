@@ -39,6 +39,16 @@ class Cause:
     change: str
 
 
+BOUNDS_OF_THE_RATIO = "set the objective's clip_low to 0.2 and clip_high to 0.27"
+
+CLIPPING = {
+    "dppo": "set the objective's threshold to 0.15, or to 0.05 for kl",
+    "gspo": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
+    "gspo_token": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
+    "reinforce": "use an objective that clips, such as minirl",
+}
+"""How tokens that have moved far are stopped, for objectives that bound no ratio of tokens."""
+
 FACTORS = ("staleness_kl_k3", "mismatch_kl_k3", "extreme_token_fraction", "ess")
 """Signals of the weight. When one of them leaves first, a factor of the weight is to blame."""
 
@@ -106,7 +116,7 @@ def _stale(stage: Stage, leader: Departure, settings: RunSettings) -> Cause:
     routing = not replayed and _routing_doubled(stage, leader.step)
     steps = []
     if not settings.clips:
-        steps.append("set the objective's clip_low to 0.2 and clip_high to 0.27")
+        steps.append(CLIPPING.get(settings.objective, BOUNDS_OF_THE_RATIO))
     if routing:
         steps.append(f"set routing_replay to {'r2' if settings.mini_batches <= 2 else 'r3'!r}")
     steps.append(f"{settings.fewer_steps} or lower the learning rate")

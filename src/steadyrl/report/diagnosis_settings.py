@@ -32,6 +32,8 @@ class RunSettings:
     routing_replay: str = "none"
     numerics: str = "bfloat16"
 
+    objective: str = "minirl"
+
     clips: bool = True
     """Whether the objective stops tokens that have moved far."""
 
@@ -77,6 +79,7 @@ def run_settings(config: str) -> RunSettings:
         learning_rate=_found(values, "optimizer.learning_rate", default.learning_rate),
         routing_replay=_found(values, "routing_replay", default.routing_replay),
         numerics=_found(values, "engine.numerics", default.numerics),
+        objective=_found(values, f"{algorithm}.objective.name", default.objective),
         clips=any(
             math.isfinite(float(objective.get(name, math.inf)))
             for name in ("clip_low", "clip_high", "threshold")

@@ -176,7 +176,9 @@ def _reinforcement(config: RunConfig, algorithm: Algorithm, *, chooses_replay: b
         temperature=config.sampling.temperature,
         bounds=_bounds(config.credit),
         holds_reference=config.credit.reference_kl.is_on or reflects_as_held,
-        replay=partial(choose_replay, config.gradient_steps) if chooses_replay else None,
+        replay=partial(choose_replay, config.gradient_steps, overlap=config.engine.overlap)
+        if chooses_replay
+        else None,
         evaluate_every=config.evaluate_every,
     )
 
