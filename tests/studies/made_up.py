@@ -32,6 +32,7 @@ def record(
             "reward": list(reward),
             "entropy": [entropy] * len(reward),
             "mismatch_kl_k3": [mismatch] * len(reward),
+            "gradient_norm": [2.0] * len(reward),
         },
     )
 

@@ -16,6 +16,7 @@ from steadyrl.studies.measures import (
     final_score,
     first_score,
     kept,
+    log10_gradient_norm,
     log10_mismatch,
     mean_score,
     retry_lift,
@@ -57,6 +58,12 @@ def test_mismatch_is_averaged_in_decades() -> None:
     run = record([0.5] * 2)
     run.curves["mismatch_kl_k3"][:] = [1e-2, 1e-4]
     assert log10_mismatch(run) == pytest.approx(-3)
+
+
+def test_the_gradient_s_norm_is_that_of_the_median_step() -> None:
+    run = record([0.5] * 3)
+    run.curves["gradient_norm"][:] = [0.0, 10.0, 1000.0]
+    assert log10_gradient_norm(run) == pytest.approx(1)
 
 
 def test_the_mean_score_is_that_of_the_course() -> None:

@@ -117,6 +117,17 @@ def test_a_level_changes_one_setting_and_nothing_else(
         assert dumped == expected
 
 
+def test_more_experts_are_all_that_differs_from_the_edge() -> None:
+    there, edge = (STUDIES[name](Numerics.FP8) for name in ("figure4-experts", "figure4-edge"))
+    assert there.name == "figure4-fp8-edge-experts"
+    assert there.claims == edge.claims
+    for condition, plain in zip(there.conditions, edge.conditions, strict=True):
+        dumped, expected = (c.config.model_dump() for c in (condition, plain))
+        assert dumped["model"].pop("experts") == 32
+        assert expected["model"].pop("experts") == 8
+        assert dumped == expected
+
+
 def test_figure5_goes_on_for_twice_as_long() -> None:
     runs = [condition.config for condition in STUDIES["figure5"](Numerics.FP8).conditions]
     assert {run.steps * 2 for run in runs} == {2 * GRADIENT_STEPS}

@@ -6,8 +6,6 @@ import pytest
 
 from steadyrl.cli import study as command
 from steadyrl.cli.main import main
-from steadyrl.studies.claims import SMALLEST_DIFFERENCE
-from steadyrl.studies.measures import COMPARED, MEASURES
 from steadyrl.studies.study import Study
 
 PAGE = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
@@ -29,7 +27,3 @@ def test_the_example_is_a_study_that_the_command_runs(
     assert [c.config.model.layers for c in study.conditions] == [3, 5]
     assert "Five layers score higher" in capsys.readouterr().out
     assert (tmp_path / "results" / "depth-int4-quick" / "results.json").exists()
-
-
-def test_every_measure_has_a_smallest_difference_that_matters() -> None:
-    assert SMALLEST_DIFFERENCE.keys() == MEASURES.keys() | COMPARED.keys()

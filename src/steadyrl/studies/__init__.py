@@ -12,6 +12,7 @@ from steadyrl.studies.edge import at_the_edge
 from steadyrl.studies.erl_frozen_lake import erl_frozen_lake
 from steadyrl.studies.erl_questions import erl_questions
 from steadyrl.studies.erl_sokoban import erl_sokoban
+from steadyrl.studies.experts import figure4_with_more_experts
 from steadyrl.studies.learning_rate import learning_rate_choice
 from steadyrl.studies.off_policy import figure2, figure3, figure4
 from steadyrl.studies.on_policy import figure1
@@ -27,6 +28,7 @@ STUDIES: dict[str, Callable[[Numerics], Study]] = {
     "figure5": figure5,
     "figure1-edge": partial(at_the_edge, figure1),
     "figure4-edge": partial(at_the_edge, figure4),
+    "figure4-experts": figure4_with_more_experts,
     "figure1-any-norm": partial(at_any_norm, figure1),
     "figure4-any-norm": partial(at_any_norm, figure4),
     "peaks": peaks,

@@ -104,6 +104,14 @@ def log10_mismatch(record: RunRecord) -> float:
     return float(np.log10(np.maximum(record.curve("mismatch_kl_k3"), 1e-12)).mean())
 
 
+def log10_gradient_norm(record: RunRecord) -> float:
+    """The decimal logarithm of the gradient's norm before clipping, in the median of the run.
+
+    Not the mean: where no group has signal the norm is 0.
+    """
+    return float(np.log10(max(np.median(record.curve("gradient_norm")), 1e-12)))
+
+
 def _to_the_end(record: RunRecord, name: str) -> Float[np.ndarray, " S"]:
     """A curve over every bin; 0 where the run had failed by then."""
     taken = record.curve(name)
@@ -136,6 +144,7 @@ MEASURES: dict[str, Callable[[RunRecord], float]] = {
         kept,
         final_entropy,
         log10_mismatch,
+        log10_gradient_norm,
         mean_score,
         retry_reward,
         retry_lift,

@@ -55,6 +55,7 @@ class Study:
         "kept",
         "final_entropy",
         "log10_mismatch",
+        "log10_gradient_norm",
     )
     """What is measured of every run."""
 

@@ -26,6 +26,7 @@ SHOWN = (
     "seconds",
     "kept",
     "log10_mismatch",
+    "log10_gradient_norm",
     "final_entropy",
 )
 """Measures that the table of conditions has a column for, where a study measures them."""
@@ -35,6 +36,8 @@ NOTES = {
     "retry_reward": "`retry_reward` is that of second attempts in the first tenth of the run, "
     "`retry_lift` how far it lies above that of first attempts.",
     "seconds": "`seconds` is the time of a run's steps, without evaluations.",
+    "log10_gradient_norm": "`log10_gradient_norm` is of the norm before clipping, in the median of "
+    "a run.",
     "kept": "`kept` is the last tenth's reward over the best tenth's.",
 }
 """What a reader has to know of measures that are shown."""
