@@ -1,9 +1,13 @@
 """Recording and replaying routes, on every family that is supported."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    DeepseekV2Config,
+    DeepseekV2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     SwitchTransformersConfig,
@@ -15,7 +19,7 @@ from steadyrl.policies.routing import RoutingHook, find_routers, is_moe
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
-from tests.policies.families import FAMILIES, VOCABULARY, family_model
+from tests.policies.families import FAMILIES, SHARED, VOCABULARY, family_model, scaled_up
 
 BATCH, LENGTH = 3, 7
 
@@ -298,6 +302,53 @@ def test_router_that_breaks_the_contract_is_refused_by_name() -> None:
     router.__class__ = TwoTuple
     with pytest.raises(UserError, match="Qwen3MoeForCausalLM routes in a way"):
         RoutingHook(model)
+
+
+def deepseek_v2(method: str) -> DeepseekV2ForCausalLM:
+    config = DeepseekV2Config(
+        **SHARED,
+        n_routed_experts=8,
+        num_experts_per_tok=3,
+        moe_intermediate_size=16,
+        intermediate_size=16,
+        n_group=4,
+        topk_group=2,
+        topk_method=method,
+        first_k_dense_replace=1,
+        kv_lora_rank=8,
+        q_lora_rank=8,
+        qk_nope_head_dim=8,
+        qk_rope_head_dim=8,
+        v_head_dim=8,
+    )
+    return DeepseekV2ForCausalLM(config)
+
+
+def test_router_that_gives_replayed_experts_no_weight_is_refused_by_name() -> None:
+    # It sets the scores of groups it did not choose to 0 before the top-k that replay answers.
+    model = scaled_up(lambda: deepseek_v2("group_limited_greedy"))
+    with pytest.raises(UserError, match=r"DeepseekV2ForCausalLM gives .* a gate weight of 0"):
+        RoutingHook(model)
+    assert not any("forward" in vars(router) for router in find_routers(model))
+
+
+@pytest.mark.parametrize("family", ["deepseek_v2", *FAMILIES])
+def test_every_replayed_expert_has_a_gate_weight(family: str) -> None:
+    greedy = family == "deepseek_v2"
+    model = scaled_up(lambda: deepseek_v2("greedy")) if greedy else family_model(family)
+    policy = Policy(model, character_tokenizer())
+    weights: list[Tensor] = []
+    for module in model.modules():
+        if hasattr(module, "gate_up_proj") and isinstance(module.gate_up_proj, torch.nn.Parameter):
+            module.register_forward_pre_hook(lambda _m, args: weights.append(args[2]))
+    live = score(policy).routing
+    assert live is not None
+    assert policy.hook is not None
+    for shift in range(policy.hook.num_experts):
+        experts = (live.experts + shift) % policy.hook.num_experts
+        score(policy, replay=replace(live, experts=experts))
+    assert all((used > 0).all() for used in weights)
+    assert len(weights) == policy.hook.num_layers * (1 + policy.hook.num_experts)
 
 
 def test_a_model_is_hooked_once() -> None:

@@ -226,23 +226,39 @@ def is_moe(model: PreTrainedModel) -> bool:
 
 
 def _check_contract(hook: RoutingHook, family: str) -> None:
-    """Replays made-up choices through the first router and sees whether they come out."""
+    """Replays choices of every expert through the first router and sees what comes out."""
     router = hook.routers[0]
     weight = next(router.parameters())
-    hidden = torch.linspace(-1, 1, 2 * weight.shape[-1]).view(2, -1).to(weight)
-    choice = torch.arange(hook.experts_per_token, device=weight.device).flip(0).expand(2, -1)
-    row = choice[None, :, None].expand(1, 2, hook.num_layers, -1)
-    known = torch.ones(1, 2, dtype=torch.bool, device=weight.device)
+    choice = _choices_of_all(hook.num_experts, hook.experts_per_token).to(weight.device)
+    tokens = len(choice)
+    # All but zero, so that no gate weight is small because of what is scored.
+    hidden = torch.linspace(-1e-3, 1e-3, tokens * weight.shape[-1]).view(tokens, -1).to(weight)
+    row = choice[None, :, None].expand(1, tokens, hook.num_layers, -1)
+    known = torch.ones(1, tokens, dtype=torch.bool, device=weight.device)
     replay = Routing(experts=row, known=known, fed_tokens=torch.zeros(1, dtype=torch.long))
-    watch = Watch((1, 2), hook.num_layers, replay)
+    watch = Watch((1, tokens), hook.num_layers, replay)
     try:
         with torch.no_grad(), hook._watching(watch):
             output = router(hidden)
         kept = isinstance(output, tuple) and len(output) == 3 and torch.equal(output[2], choice)
+        live = kept and bool((output[1].isfinite() & (output[1] != 0)).all())
     except (RuntimeError, TypeError, IndexError, AttributeError) as error:
         raise _unsupported(family) from error
     if not kept:
         raise _unsupported(family)
+    if not live:
+        raise UserError(
+            f"{family} gives an expert that is replayed a gate weight of 0 where its router would "
+            "not have considered it, as outside the groups of experts that a token is limited to, "
+            "so that replay would switch the expert off. Use routing_replay none."
+        )
+
+
+def _choices_of_all(num_experts: int, experts_per_token: int) -> Integer[Tensor, "N K"]:
+    """Choices of two tokens or more that together name every expert, in no order of theirs."""
+    tokens = max(2, -(-num_experts // experts_per_token))
+    numbers = torch.arange(tokens * experts_per_token) % num_experts
+    return numbers.view(tokens, -1).flip(1)
 
 
 def _unsupported(family: str) -> UserError:
