@@ -4,10 +4,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 from transformers import (
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
     PreTrainedModel,
@@ -77,6 +81,36 @@ def gpt2() -> PreTrainedModel:
         vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=1
     )
     return GPT2LMHeadModel(config)
+
+
+def gpt_neo() -> PreTrainedModel:
+    """Every second layer's window counts columns."""
+    config = GPTNeoConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        attention_types=[[["global", "local"], 1]],
+        window_size=WINDOW,
+        max_position_embeddings=64,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    return GPTNeoForCausalLM(config)
+
+
+def falcon_with_alibi() -> PreTrainedModel:
+    """Distances of attention are taken from the mask."""
+    config = FalconConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        alibi=True,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    return FalconForCausalLM(config)
 
 
 OTHER_MODELS: dict[str, Callable[[], PreTrainedModel]] = {

@@ -5,7 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
-from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+)
 
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -19,13 +25,15 @@ from tests.engines.builders import (
     OTHER_MODELS,
     assert_same_answers,
     engine_model,
+    falcon_with_alibi,
     flat,
+    gpt_neo,
     local_engine,
     policy_of,
     reference_engine,
     some_requests,
 )
-from tests.policies.families import FAMILIES, VOCABULARY
+from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
 
 EIGHT = Sampling(max_new_tokens=8)
 MakeEngine = Callable[[Policy], RolloutEngine]
@@ -304,6 +312,24 @@ def test_model_without_positions_is_refused_by_the_local_engine_only() -> None:
     policy = Policy(BloomForCausalLM(config).eval(), character_tokenizer())
     with pytest.raises(UserError, match=r"BloomForCausalLM takes no position_ids.* 'reference'"):
         local_engine(policy)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (gpt_neo, r"GPTNeoForCausalLM has layers of local attention"),
+        (falcon_with_alibi, r"FalconForCausalLM has alibi: true"),
+    ],
+)
+def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
+    build: Callable[[], PreTrainedModel], reason: str
+) -> None:
+    policy = Policy(scaled_up(build), character_tokenizer())
+    with pytest.raises(UserError, match=f"{reason}.* Use the engine 'reference' for it"):
+        local_engine(policy)
+    for answer in flat(reference_engine(policy).generate(some_requests((3, 9)), EIGHT)):
+        expected = policy_logprobs(policy, answer, 1.0)
+        torch.testing.assert_close(answer.logprobs, expected, rtol=0, atol=1e-5)
 
 
 def policy_logprobs(policy: Policy, answer: Completion, temperature: float) -> Tensor:

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.shared_prefixes import shared_lengths
+from steadyrl.policies.sharing_probe import probe_rows
+from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.routing import Routing
-from tests.engines.builders import OTHER_MODELS, policy_of
-from tests.policies.families import FAMILIES, VOCABULARY
+from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, policy_of
+from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
 
 FAMILY_OF_ROW = torch.tensor([3, 0, 3, 3, 0, 7, 3])
 """Four rows that begin alike, two that do, and one alone; in no order."""
@@ -202,3 +204,33 @@ def test_a_model_that_counts_positions_by_itself_stands_in_the_way() -> None:
 
     policy.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
     assert policy.obstacle_to_sharing() == "Qwen3ForCausalLM computes something else then."
+
+
+def test_windows_that_count_columns_stand_in_the_way() -> None:
+    policy = Policy(scaled_up(gpt_neo), character_tokenizer())
+    assert "GPTNeoForCausalLM has layers of local" in (policy.obstacle_to_sharing() or "")
+
+
+def test_the_probe_alone_sees_windows_that_count_columns() -> None:
+    policy = Policy(scaled_up(gpt_neo), character_tokenizer())
+    del policy.model.config.attention_layers  # which is what they are judged by without it
+    assert policy.obstacle_to_sharing() == "GPTNeoForCausalLM computes something else then."
+
+
+def test_alibi_stands_in_the_way() -> None:
+    policy = Policy(scaled_up(falcon_with_alibi), character_tokenizer())
+    assert "FalconForCausalLM has alibi: true" in (policy.obstacle_to_sharing() or "")
+
+
+@pytest.mark.parametrize(("window", "longest"), [(5, 12), (9, 15), (None, 12), (257, 12), (60, 64)])
+def test_the_probe_exceeds_a_window_unless_that_is_too_long(
+    window: int | None, longest: int
+) -> None:
+    # A beginning of the window, 3 tokens more and 3 of its own; with no window 6, 3 and 3.
+    model = OTHER_MODELS["gpt2"]()  # has 64 positions
+    model.config.sliding_window = window
+    rows = probe_rows(model)
+    assert rows.tokens.shape == (4, longest)
+    shared = shared_lengths(rows.tokens, rows.real, rows.families)
+    assert shared.tolist() == [longest - 3] * 2 + [1, 1]
+    assert rows.asked.sum(dim=1).tolist() == [3] * 4

@@ -14,7 +14,8 @@ class AttentionMasks:
     """Masks for sequences whose tokens stand where their positions say, not where their columns do.
 
     Raises:
-        UserError: the family has layers that keep no keys and values, or takes no positions.
+        UserError: the family has layers that keep no keys and values, takes no positions, or looks
+            at columns itself.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -31,6 +32,16 @@ class AttentionMasks:
             raise UserError(
                 f"{type(model).__name__} takes no position_ids, so sequences of different "
                 "lengths cannot share a batch."
+            )
+        if "local" in (getattr(config, "attention_layers", None) or ()):
+            raise UserError(
+                f"{type(model).__name__} has layers of local attention, whose window counts "
+                "columns of the batch instead of positions."
+            )
+        if getattr(config, "alibi", False):
+            raise UserError(
+                f"{type(model).__name__} has alibi: true, so that its attention counts columns of "
+                "the batch instead of positions."
             )
         self._by_kind = "sliding_attention" in kinds
         # Families that name the kinds of their layers may hold a window that no layer uses.

@@ -18,6 +18,7 @@ from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.routing import RoutingHook, is_moe
 from steadyrl.policies.shared_prefixes import SharedPrefixes
+from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
 from steadyrl.policies.tokenizers import end_token_ids
 from steadyrl.records.errors import UserError
@@ -117,12 +118,10 @@ class Policy:
             return f"Its attention, {attention}, takes no masks of ours."
         if self._recomputes:
             return "Activation checkpointing keeps no keys and values."
-        tokens = torch.tensor([[0, 1, 2, 1], [0, 1, 0, 2]], device=self.device)
-        real = torch.ones_like(tokens, dtype=torch.bool)
-        families = torch.zeros(2, dtype=torch.long, device=self.device)
+        *rows, families = probe_rows(self.model)
         try:
-            whole = self.score(tokens, real, real, record_routing=True)
-            shared = self.score(tokens, real, real, replay=whole.routing, families=families)
+            whole = self.score(*rows, record_routing=True)
+            shared = self.score(*rows, replay=whole.routing, families=families)
         except UserError as error:
             return str(error)
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:

@@ -1,0 +1,47 @@
+"""Rows on which a model shows whether it computes the same when what rows begin with is shared."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+WINDOW_NAMES = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
+
+LONGEST_WINDOW = 256
+"""A longer window is not probed: that would take a while."""
+
+ENDING = 3
+"""Tokens of each row that it does not share."""
+
+
+class ProbeRows(NamedTuple):
+    """Two families of two rows: one shares more tokens than a window holds, the other a single one.
+
+    Keys then stand in columns that are not their positions.
+    """
+
+    tokens: Int[Tensor, "4 T"]
+    real: Bool[Tensor, "4 T"]
+    asked: Bool[Tensor, "4 T"]
+    families: Int[Tensor, "4"]
+
+
+def probe_rows(model: PreTrainedModel) -> ProbeRows:
+    """Rows for `model`, no longer than it has positions."""
+    config = model.config.get_text_config()
+    values = [getattr(config, name, None) for name in WINDOW_NAMES]
+    windows = [value for value in values if isinstance(value, int) and value <= LONGEST_WINDOW]
+    positions = getattr(config, "max_position_embeddings", None) or LONGEST_WINDOW
+    length = min(max([2 * ENDING, *windows]) + 2 * ENDING, positions)
+    tokens = torch.arange(length).square().remainder(3).expand(4, -1).clone()
+    lengths = torch.tensor([length, length, 1 + ENDING, 1 + ENDING])
+    begins = lengths - ENDING
+    for row, begin in enumerate(begins.tolist()):
+        tokens[row, begin] = row % 2  # so that it shares no more
+    columns = torch.arange(length)
+    real = columns < lengths[:, None]
+    asked = real & (columns >= begins[:, None])
+    rows = ProbeRows(tokens.where(real, 0), real, asked, torch.tensor([0, 0, 1, 1]))
+    return ProbeRows(*(part.to(model.device) for part in rows))
