@@ -1,12 +1,21 @@
 """Models and tokenizers from presets and folders."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from transformers import PreTrainedModel
+from transformers import (
+    Ernie4_5_MoeConfig,
+    Ernie4_5_MoeForCausalLM,
+    GPTJConfig,
+    GPTJForCausalLM,
+    MiniMaxConfig,
+    MiniMaxForCausalLM,
+    PreTrainedModel,
+)
 
 from steadyrl.policies.loading import (
     ModelSettings,
@@ -20,6 +29,7 @@ from steadyrl.policies.loading import (
 from steadyrl.policies.routing import is_moe
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
+from tests.policies.families import SHARED, scaled_up
 
 TINY = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "head_dim": 8}
 TINY_MOE = SmallMoE(**TINY, expert_width=8)
@@ -95,6 +105,59 @@ def test_bfloat16_is_of_the_weights_and_not_of_the_rotary_frequencies(tmp_path: 
     for which in (model, reloaded, twin):
         assert {weight.dtype for weight in which.parameters()} == {torch.bfloat16}
         torch.testing.assert_close(which.model.rotary_emb.inv_freq, expected, rtol=1e-6, atol=0)
+
+
+def ernie() -> PreTrainedModel:
+    """Keeps its routers in float32."""
+    config = Ernie4_5_MoeConfig(
+        **SHARED,
+        head_dim=16,
+        intermediate_size=16,
+        moe_num_experts=8,
+        moe_k=2,
+        moe_intermediate_size=16,
+        moe_layer_start_index=1,
+    )
+    return Ernie4_5_MoeForCausalLM(config)
+
+
+def minimax() -> PreTrainedModel:
+    """Saves the decays of its linear attention with its weights."""
+    config = MiniMaxConfig(
+        **SHARED,
+        head_dim=16,
+        intermediate_size=16,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        block_size=4,
+    )
+    return MiniMaxForCausalLM(config)
+
+
+def gpt_j() -> PreTrainedModel:
+    """Has sines of positions that no checkpoint holds."""
+    config = GPTJConfig(vocab_size=48, n_embd=32, n_layer=2, n_head=2, rotary_dim=8, n_inner=16)
+    return GPTJForCausalLM(config)
+
+
+@pytest.mark.parametrize("build", [ernie, minimax, gpt_j])
+def test_a_twin_in_bfloat16_computes_as_a_loaded_model_does(
+    build: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
+    scaled_up(build).save_pretrained(tmp_path)
+    load_tokenizer(TINY_MOE).save_pretrained(tmp_path)
+    in_float32 = load(Pretrained(path=str(tmp_path)))
+    loaded = load(Pretrained(path=str(tmp_path)), dtype=torch.bfloat16)
+    for model in (loaded, in_float32):
+        twin = model_from_config(model, torch.bfloat16)
+        pairs = zip(
+            [*twin.named_parameters(), *twin.named_buffers()],
+            [*loaded.named_parameters(), *loaded.named_buffers()],
+            strict=True,
+        )
+        assert not [name for (name, one), (_, other) in pairs if one.dtype != other.dtype]
+        twin.load_state_dict(loaded.state_dict())
+        assert torch.equal(logits(twin), logits(loaded))
 
 
 @pytest.mark.parametrize("settings", [TINY_MOE, TINY_DENSE], ids=["moe", "dense"])

@@ -1,5 +1,6 @@
 """Models and tokenizers from presets and from Hugging Face checkpoints."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, model_validator
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -138,16 +140,40 @@ def load_model(
 
 
 def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """A model of the same architecture as `model`, whose weights are still to be loaded."""
+    """A model of the same architecture as `model`, whose weights are still to be loaded.
+
+    Every weight and buffer has the type that `from_pretrained` gives it for `dtype`: a family may
+    keep some in float32, as routers.
+    """
     with torch.random.fork_rng(devices=[]):
         twin = type(model)(deepcopy(model.config))  # the twin may change its own settings
-    return _with_weights_in(twin, dtype).eval()
+        types = _types_when_loaded(model, dtype)
+    for name, tensor in _tensors(twin):
+        tensor.data = tensor.data.to(types[name])
+    return twin.eval()
+
+
+def _types_when_loaded(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The type of every weight and buffer of a model that `from_pretrained` loads in `dtype`."""
+    with torch.device("meta"):
+        loaded = type(model)._from_config(deepcopy(model.config), dtype=dtype)
+    types = {name: tensor.dtype for name, tensor in _tensors(loaded)}
+    for pattern, kept in loaded._get_dtype_plan(dtype).items():
+        found = re.compile(pattern.replace("*", ".*"))
+        types |= {name: kept for name in loaded.state_dict() if found.search(name)}
+    return types
+
+
+def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
 
 
 def _with_weights_in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """`model` with weights in `dtype`. Its buffers, such as rotary frequencies, keep their type.
+    """`model`, of a family that keeps nothing in float32, with weights in `dtype`.
 
-    So does `from_pretrained`; rounded frequencies would turn far positions by whole radians.
+    Its buffers, the rotary frequencies, keep their type, as they do in `from_pretrained`: rounded
+    ones would turn far positions by whole radians.
     """
     for weight in model.parameters():
         weight.data = weight.data.to(dtype)
