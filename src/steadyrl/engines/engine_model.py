@@ -15,6 +15,7 @@ from steadyrl.policies.numerics import (
     WeightScaling,
 )
 from steadyrl.policies.policy import Policy
+from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
@@ -41,6 +42,8 @@ class EngineModel:
         dtype = DTYPES.get(numerics, policy.model.dtype)
         self.model = model_from_config(policy.model, dtype).to(policy.device)
         self.hook = RoutingHook(self.model) if record_routing else None
+        self.max_positions = most_positions(self.model)
+        """Tokens that a prompt and its answer may have together; None: no limit."""
         self.end_token_ids = policy.end_token_ids
         self.policy_version = -1
         lowered = numerics in WEIGHT_ROUNDINGS
@@ -56,11 +59,6 @@ class EngineModel:
     def needs_versions(self) -> bool:
         """Whether the model's tensors must count their changes: rounding looks at the count."""
         return self._low is not None
-
-    @property
-    def max_positions(self) -> int | None:
-        """Tokens that a prompt and its answer may have together."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
@@ -92,8 +90,13 @@ class EngineModel:
                 raise UserError(
                     f"A prompt of {len(request.prompt_ids)} tokens with max_new_tokens "
                     f"{sampling.max_new_tokens} needs {needed} positions, but the model has "
-                    f"{positions}. Lower max_new_tokens or shorten the prompts."
+                    f"{positions}{self._why_so_few()}. Lower max_new_tokens or shorten the prompts."
                 )
+
+    def _why_so_few(self) -> str:
+        if frequency_change(self.model) is None:
+            return ""
+        return " before it changes its rotary frequencies for every row of a batch"
 
 
 def recorded_routings(

@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST
+from steadyrl.policies.positions import RowLimit
 from steadyrl.policies.routing import RoutingHook, is_moe
 from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
@@ -64,6 +65,7 @@ class Policy:
         self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
         self._head_is_plain = _head_is_plain(model)
         self._recomputes = False
+        self._row_limit = RowLimit(model)
 
     @property
     def device(self) -> torch.device:
@@ -158,7 +160,9 @@ class Policy:
 
         Raises:
             RuntimeError: `replay` was recorded on other tokens, or misses a row that is needed.
+            UserError: rows are so long that the model changes the rotary frequencies of all.
         """
+        self._row_limit.check(tokens.shape[1])
         wanted = asked[:, 1:] & attention_mask[:, :-1]
         if replay is not None:
             _check_replay(replay, tokens, attention_mask)

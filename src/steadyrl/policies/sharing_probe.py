@@ -7,6 +7,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.policies.positions import most_positions
+
 WINDOW_NAMES = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
 
 LONGEST_WINDOW = 256
@@ -33,8 +35,8 @@ def probe_rows(model: PreTrainedModel) -> ProbeRows:
     config = model.config.get_text_config()
     values = [getattr(config, name, None) for name in WINDOW_NAMES]
     windows = [value for value in values if isinstance(value, int) and value <= LONGEST_WINDOW]
-    positions = getattr(config, "max_position_embeddings", None) or LONGEST_WINDOW
-    length = min(max([2 * ENDING, *windows]) + 2 * ENDING, positions)
+    length = max([2 * ENDING, *windows]) + 2 * ENDING
+    length = min(length, most_positions(model) or length)
     tokens = torch.arange(length).square().remainder(3).expand(4, -1).clone()
     lengths = torch.tensor([length, length, 1 + ENDING, 1 + ENDING])
     begins = lengths - ENDING
