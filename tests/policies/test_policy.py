@@ -8,6 +8,8 @@ from transformers import (
     CohereForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
+    JetMoeConfig,
+    JetMoeForCausalLM,
     PreTrainedModel,
 )
 
@@ -187,6 +189,23 @@ def test_activation_checkpointing_of_a_model_that_draws_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"Qwen3ForCausalLM draws at random .* Set its dropout to 0"
     ):
+        policy.enable_activation_checkpointing()
+
+
+def test_activation_checkpointing_of_a_family_without_it_is_refused() -> None:
+    config = JetMoeConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_key_value_heads=2,
+        kv_channels=8,
+        intermediate_size=16,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        eos_token_id=1,
+    )
+    policy = Policy(JetMoeForCausalLM(config).eval(), character_tokenizer(), hook_routing=False)
+    with pytest.raises(UserError, match=r"JetMoeForCausalLM does not support .* to false"):
         policy.enable_activation_checkpointing()
 
 

@@ -81,9 +81,14 @@ class Policy:
         """Recomputes each layer in the backward pass, with the routing of its forward pass.
 
         Raises:
-            UserError: the model draws at random then, as for dropout, so that its probabilities
-                would differ from one pass to the next.
+            UserError: the family cannot be recomputed, or draws at random then, as for dropout, so
+                that its probabilities would differ from one pass to the next.
         """
+        if not self.model.supports_gradient_checkpointing:
+            raise UserError(
+                f"{type(self.model).__name__} does not support activation checkpointing. Set "
+                "learner.activation_checkpointing to false."
+            )
         self._recomputes = True
         options: dict[str, object] = {"use_reentrant": False}
         if self.hook is not None:
