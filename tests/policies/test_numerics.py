@@ -9,7 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+)
 
 from steadyrl.engines.protocol import Sampling
 from steadyrl.policies.loading import model_from_config
@@ -32,7 +38,7 @@ from tests.engines.builders import (
     policy_of,
     some_requests,
 )
-from tests.policies.families import FAMILIES, family_model, scaled_up
+from tests.policies.families import FAMILIES, SHARED, family_model, scaled_up
 
 ROUNDINGS = pytest.mark.parametrize("rounding", [round_to_fp8, round_to_int8, round_to_int4])
 
@@ -344,6 +350,22 @@ def test_matrices_outside_linear_layers_are_refused() -> None:
         match=r"GPT2LMHeadModel has weights in 'h.0.attn.c_attn', a Conv1D.* Use engine numerics",
     ):
         LowPrecision(GPT2LMHeadModel(config), Numerics.FP8, WeightScaling.CHANNEL)
+
+
+def test_of_a_model_that_sees_images_too_what_text_goes_through_is_rounded() -> None:
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = Gemma3Config(
+        text_config={**SHARED, "head_dim": 16, "intermediate_size": 16},
+        vision_config={**vision, "num_attention_heads": 2, "image_size": 16, "patch_size": 8},
+        mm_tokens_per_image=1,
+        tie_word_embeddings=False,
+    )
+    model = scaled_up(lambda: Gemma3ForConditionalGeneration(config))
+    weights = lowered(model, Numerics.FP8).state_dict()
+    kept = ("vision_tower", "multi_modal_projector", "embed_tokens", "lm_head", "norm")
+    for name, weight in model.state_dict().items():
+        changed = not torch.equal(weight, weights[name])
+        assert changed is not any(part in name for part in kept), name
 
 
 def test_experts_without_the_gated_interface_are_refused() -> None:

@@ -132,6 +132,12 @@ class _Rounded(NamedTuple):
     rounded: Tensor
 
 
+def _trunk(model: PreTrainedModel) -> nn.Module:
+    """What text goes through before the output head: no towers for images or sounds."""
+    is_text_model = model.config.get_text_config() is model.config
+    return model.base_model if is_text_model else cast(nn.Module, model.get_decoder())
+
+
 class LowPrecision:
     """The rounded weights and activations of one model.
 
@@ -153,7 +159,7 @@ class LowPrecision:
         self._weight_scaling = weight_scaling
         self._weights: list[tuple[Tensor, int]] = []
         self._last: _Rounded | None = None
-        for name, module in model.base_model.named_modules():
+        for name, module in _trunk(model).named_modules():
             if ROUTER_NAMES.intersection(name.split(".")) or isinstance(module, nn.Embedding):
                 continue
             if isinstance(module, nn.Linear):
