@@ -26,7 +26,7 @@ from steadyrl.policies.loading import (
     load_tokenizer,
     model_from_config,
 )
-from steadyrl.policies.routing import is_moe
+from steadyrl.policies.routers import is_moe
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
 from tests.policies.families import SHARED, scaled_up

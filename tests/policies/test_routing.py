@@ -8,14 +8,11 @@ from torch import Tensor
 from transformers import (
     DeepseekV2Config,
     DeepseekV2ForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    SwitchTransformersConfig,
-    SwitchTransformersForConditionalGeneration,
 )
 
 from steadyrl.policies.policy import Policy, TokenScores
-from steadyrl.policies.routing import RoutingHook, find_routers, is_moe
+from steadyrl.policies.routers import find_routers
+from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
@@ -267,27 +264,6 @@ def test_a_layer_that_was_never_routed_is_noticed() -> None:
     assert policy.hook is not None
     with pytest.raises(RuntimeError, match="layer 0 was never routed"), policy.hook.watch((1, 2)):
         pass
-
-
-def test_dense_models_are_told_apart() -> None:
-    config = LlamaConfig(
-        vocab_size=16,
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-    )
-    assert not is_moe(LlamaForCausalLM(config))
-    assert is_moe(family_model("mixtral"))
-
-
-def test_family_without_known_routers_is_refused_by_name() -> None:
-    config = SwitchTransformersConfig(
-        vocab_size=16, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_heads=2, num_experts=2
-    )
-    model = SwitchTransformersForConditionalGeneration(config)
-    with pytest.raises(UserError, match="SwitchTransformersForConditionalGeneration"):
-        RoutingHook(model)
 
 
 def test_router_that_breaks_the_contract_is_refused_by_name() -> None:

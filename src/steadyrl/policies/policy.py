@@ -17,7 +17,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
-from steadyrl.policies.routing import RoutingHook, is_moe
+from steadyrl.policies.routers import is_moe
+from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits

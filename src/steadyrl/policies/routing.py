@@ -22,10 +22,11 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Integer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from steadyrl.policies.routers import find_routers
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, expert_dtype
 
@@ -197,32 +198,6 @@ class RoutingHook:
                 "Policy.enable_activation_checkpointing(), which carries the routing along."
             )
         return router(*args, **kwargs)
-
-
-def find_routers(model: PreTrainedModel) -> list[nn.Module]:
-    """The routers of `model` in layer order.
-
-    Raises:
-        UserError: the family does not name its routers to Transformers.
-    """
-    recorder = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
-    recorders = recorder if isinstance(recorder, list) else [recorder]
-    classes = tuple(getattr(item, "target_class", None) or item for item in recorders if item)
-    routers = [module for module in model.modules() if classes and isinstance(module, classes)]
-    if not routers or not all(hasattr(r, "top_k") and hasattr(r, "num_experts") for r in routers):
-        raise UserError(
-            f"{type(model).__name__} has no router that routing replay knows: it needs a "
-            "'router_logits' recorder whose modules have top_k and num_experts. Use "
-            "routing_replay none, or a newer version of transformers."
-        )
-    return routers
-
-
-def is_moe(model: PreTrainedModel) -> bool:
-    """Whether the model routes tokens to experts, whatever its family."""
-    names = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-    config = model.config.get_text_config()
-    return any((getattr(config, name, None) or 0) > 0 for name in names)
 
 
 def _check_contract(hook: RoutingHook, family: str) -> None:

@@ -27,7 +27,7 @@ from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.replay_choice import choose_replay
-from steadyrl.policies.routing import is_moe
+from steadyrl.policies.routers import is_moe
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed

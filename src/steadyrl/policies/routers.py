@@ -1,0 +1,36 @@
+"""Where a model has experts, and what chooses among them."""
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from steadyrl.records.errors import UserError
+
+
+def is_moe(model: PreTrainedModel) -> bool:
+    """Whether the model routes tokens to experts, whatever its family.
+
+    Its modules say so. A configuration may count experts that no layer has.
+    """
+    if getattr(model.config.get_text_config(), "is_moe", False):  # Doge, which names none
+        return True
+    names = (f"{name} {type(module).__name__}" for name, module in model.named_modules())
+    return any("expert" in name.lower() for name in names)
+
+
+def find_routers(model: PreTrainedModel) -> list[nn.Module]:
+    """The routers of `model` in layer order.
+
+    Raises:
+        UserError: the family does not name its routers to Transformers.
+    """
+    recorder = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
+    recorders = recorder if isinstance(recorder, list) else [recorder]
+    classes = tuple(getattr(item, "target_class", None) or item for item in recorders if item)
+    routers = [module for module in model.modules() if classes and isinstance(module, classes)]
+    if not routers or not all(hasattr(r, "top_k") and hasattr(r, "num_experts") for r in routers):
+        raise UserError(
+            f"{type(model).__name__} has no router that routing replay knows: it needs a "
+            "'router_logits' recorder whose modules have top_k and num_experts. Use "
+            "routing_replay none, or a newer version of transformers."
+        )
+    return routers
