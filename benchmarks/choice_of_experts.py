@@ -28,6 +28,7 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.execution import start_run
 from steadyrl.run.manifest import manifest
 from steadyrl.studies.edge import EDGE
+from steadyrl.studies.running import end_with_parent
 from steadyrl.studies.study import changed
 from steadyrl.studies.world import world
 from steadyrl.training.journal import JournalSettings
@@ -119,7 +120,9 @@ def main(options: Options) -> None:
     with tempfile.TemporaryDirectory() as place:
         work = options.work or Path(place)
         folders = [work / described(model).replace(" ", "-") for model in CANDIDATES]
-        with ProcessPoolExecutor(options.processes, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            options.processes, get_context("spawn"), initializer=end_with_parent
+        ) as pool:
             accounts = pool.map(
                 measured, CANDIDATES, folders, [options] * len(CANDIDATES), chunksize=1
             )

@@ -22,6 +22,7 @@ from faulty_engines import NeverSynced, ShiftedRoutes, SilentTopP, WrappedEngine
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
+from steadyrl.records.errors import NonFiniteError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.diagnosis import Diagnosis, Status, diagnose
 from steadyrl.report.diagnosis_causes import CauseName
@@ -34,7 +35,6 @@ from steadyrl.studies.study import changed
 from steadyrl.studies.world import LEARNING_RATE, world
 from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.journal import Journal
-from steadyrl.training.learner import NonFiniteError
 from steadyrl.training.loop import train
 from steadyrl.training.stage import Place
 

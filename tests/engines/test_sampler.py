@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample, uniforms
+from steadyrl.records.errors import NonFiniteError
 
 LAST_BELOW_ONE = 1 - 2**-53
 PROBABILITIES = [0.4, 0.0, 0.3, 0.2, 0.0, 0.1, 0.0]
@@ -179,3 +180,12 @@ def test_tokens_of_probability_zero_are_never_drawn_from_a_large_vocabulary() ->
     assert set(drawn) == {300, 700}
     assert drawn[:2] == [300, 300]
     assert drawn[-3:] == [700, 700, 700]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_logits_that_are_not_finite_draw_no_token(broken: float, temperature: float) -> None:
+    logits = LOGITS.repeat(3, 1)
+    logits[1, 2] = broken
+    with pytest.raises(NonFiniteError, match=r"The logits of 1 of 3 rows are not finite"):
+        sample(logits, torch.full((3,), 0.5).double(), Sampling(temperature=temperature))

@@ -39,6 +39,8 @@ SOUND = {
     "temperature_ratio": [1.0, 1.01, 0.99, 1.0, 1.01, 1.0, 1.0, 1.01],
     "temperature_share": [0.0, 0.01, 0.0, 0.02, 0.01, 0.0, 0.0, 0.01],
     "routing_disagreement": [0.02, 0.021, 0.019, 0.02, 0.022, 0.02, 0.021, 0.02],
+    "environment_failed_fraction": [0.0] * 8,
+    "no_signal_fraction": [0.4, 0.5, 0.4, 0.5, 0.5, 0.6, 0.6, 0.7],
 }
 """Eight steps of a run that learns."""
 

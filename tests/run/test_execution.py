@@ -10,13 +10,12 @@ import torch
 
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import EngineSettings, from_yaml, to_yaml
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
-from steadyrl.training.learner import NonFiniteError
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Stage

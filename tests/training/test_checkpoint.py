@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.checkpoint import (
@@ -282,3 +282,12 @@ def test_equal_weights_have_one_digest_and_others_another(tmp_path: Path) -> Non
         save_checkpoint(tmp_path / name, learner, Place(stage=1, step=place))
     first, later, stepped = (weights_digest(tmp_path / name) for name in names)
     assert first == later != stepped
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
+    learner = tiny_learner()
+    with torch.no_grad():
+        learner.policy.model.get_output_embeddings().weight[0, 0] = torch.inf
+    with pytest.raises(NonFiniteError, match=r"After step 5, lm_head\.weight is not finite\. No"):
+        save_checkpoint(tmp_path / "broken", learner, Place(stage=1, step=5))
+    assert list(tmp_path.iterdir()) == []

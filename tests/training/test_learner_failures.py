@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from steadyrl.objectives import TokenTerms
-from steadyrl.training.learner import NonFiniteError
+from steadyrl.records.errors import NonFiniteError
 from tests.training.small import (
     largest_difference,
     made_up_batch,

@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.records.errors import NonFiniteError
 
 BLOCK = 128
 """Tokens of the vocabulary whose probabilities are added up together."""
@@ -24,11 +25,21 @@ def sample(
 
     The token is where the cumulative distribution passes `uniform`, so equal random numbers and
     equal logits give equal tokens in any batch.
+
+    Raises:
+        NonFiniteError: a row's highest logit is no finite number.
     """
-    if sampling.temperature == 0:
-        return logits.argmax(dim=-1), logits.new_zeros(len(logits), dtype=torch.float32)
     scores = logits.float()
     highest = scores.amax(dim=-1, keepdim=True)
+    if not bool(highest.isfinite().all()):
+        raise NonFiniteError(
+            f"The logits of {int((~highest.isfinite()).sum())} of {len(logits)} rows are not "
+            "finite, so that no token can be drawn. The policy has broken down: set a lower "
+            "learning_rate or gradient_clip, or dtype float32, and begin again from a checkpoint "
+            "before it."
+        )
+    if sampling.temperature == 0:
+        return logits.argmax(dim=-1), logits.new_zeros(len(logits), dtype=torch.float32)
     relative = (scores - highest).div_(sampling.temperature)
     if sampling.top_k is not None and sampling.top_k < scores.shape[-1]:
         relative = _most_probable(relative, sampling.top_k)

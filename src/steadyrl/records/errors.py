@@ -7,3 +7,7 @@ class UserError(ValueError):
     The command line prints it as one sentence and exits with code 2. Anything else that is raised
     is a defect of this package and keeps its traceback.
     """
+
+
+class NonFiniteError(UserError):
+    """A loss, a gradient, a weight or a logit is not finite: the policy has broken down."""

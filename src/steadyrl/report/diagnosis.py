@@ -31,6 +31,8 @@ READ = (
     "surprisal_gap_z",
     "temperature_ratio",
     "routing_disagreement",
+    "environment_failed_fraction",
+    "no_signal_fraction",
 )
 """Metrics that a diagnosis rests on."""
 

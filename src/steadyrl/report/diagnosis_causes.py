@@ -23,6 +23,8 @@ class CauseName(StrEnum):
     OTHER_POLICY = "engine and trainer are different policies"
     SAMPLING = "sampling that the log-probabilities leave out"
     STALE_ENGINE = "stale engine weights"
+    ENVIRONMENT = "environment that fails"
+    NO_SIGNAL = "nothing to learn from"
     LEARNING_RATE = "updates too large"
     NUMERICS = "training-inference discrepancy: numerics"
     ROUTING = "training-inference discrepancy: routing"
@@ -48,6 +50,15 @@ CLIPPING = {
     "reinforce": "use an objective that clips, such as minirl",
 }
 """How tokens that have moved far are stopped, for objectives that bound no ratio of tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A cause that is seen directly, and where."""
+
+    cause: Cause
+    evidence: Departure
+
 
 FACTORS = ("staleness_kl_k3", "mismatch_kl_k3", "extreme_token_fraction", "ess")
 """Signals of the weight. When one of them leaves first, a factor of the weight is to blame."""

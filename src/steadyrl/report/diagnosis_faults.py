@@ -2,14 +2,15 @@
 
 At the first step no weight has changed, so engine and trainer are one policy up to rounding. What
 is wrong there is wrong with the set-up. One fault needs updates to show: an engine without them.
+Tasks from which nothing can be learned are in `diagnosis_tasks`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
-from steadyrl.report.diagnosis_causes import Cause, CauseName
+from steadyrl.report.diagnosis_causes import Cause, CauseName, Fault
 from steadyrl.report.diagnosis_settings import RunSettings
 from steadyrl.report.diagnosis_signals import (
     EXTREME_TOKENS,
@@ -20,6 +21,7 @@ from steadyrl.report.diagnosis_signals import (
     opening,
     recent,
 )
+from steadyrl.report.diagnosis_tasks import failing_environment, no_signal
 from steadyrl.report.metric_texts import text_for
 from steadyrl.report.run_data import Stage
 from steadyrl.report.wording import short_number
@@ -47,19 +49,12 @@ gone. Rounding has no such slope: medians reach 0.04 in sound runs and in collap
 without the engine grows to several tenths."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """A cause that is seen directly, and where."""
-
-    cause: Cause
-    evidence: Departure
-
-
 def fault_of(stage: Stage, settings: RunSettings) -> Fault | None:
     """The first fault that holds, in the order in which one would hide the next."""
-    if settings.overlap:
-        stage = _at_equal_weights(stage, settings)
-    found = (check(stage, settings) for check in CHECKS)
+    equal = _at_equal_weights(stage, settings) if settings.overlap else stage
+    found = chain(
+        (check(equal, settings) for check in OF_POLICIES), (check(stage) for check in OF_TASKS)
+    )
     return next((fault for fault in found if fault is not None), None)
 
 
@@ -249,10 +244,12 @@ def _at_opening(stage: Stage, metric: str, value: float, limit: float, normal: s
     )
 
 
-CHECKS: tuple[Callable[[Stage, RunSettings], Fault | None], ...] = (
+OF_POLICIES: tuple[Callable[[Stage, RunSettings], Fault | None], ...] = (
     _temperature,
     _routes,
     _other_policy,
     _sampling,
     _stale_engine,
 )
+
+OF_TASKS = (failing_environment, no_signal)

@@ -202,5 +202,7 @@ CHECKS = (
     Check(metric="extreme_token_fraction", finding=_ever_above(0.1)),
     Check(metric="ess", finding=_ends_below(0.5)),
     Check(metric="no_signal_fraction", finding=_ends_above(0.9)),
+    Check(metric="environment_failed_fraction", finding=_ends_above(0.1)),
+    Check(metric="truncated_fraction", finding=_ends_above(0.5)),
     Check(metric="gradient_norm", finding=_rose_tenfold),
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 from steadyrl.policies.loading import Pretrained, no_progress_bars
+from steadyrl.records.errors import NonFiniteError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
@@ -22,7 +23,6 @@ from steadyrl.studies.records import RunRecord, digest_of, read_record, record_o
 from steadyrl.studies.study import Study, changed
 from steadyrl.training.checkpoint import latest_checkpoint, weights_digest
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner import NonFiniteError
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at how far the runs have come."""

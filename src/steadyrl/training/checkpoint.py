@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from steadyrl.algorithms.protocol import Stateful
 from steadyrl.policies.loading import no_progress_bars
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import (
     RunFolder,
     left_over,
@@ -40,7 +40,18 @@ PLACE = "place.json"
 def save_checkpoint(
     path: Path, learner: LocalLearner, place: Place, *, algorithm_state: Any = None
 ) -> None:
-    """Writes the whole state of learner and algorithm to `path`, all or nothing."""
+    """Writes the whole state of learner and algorithm to `path`, all or nothing.
+
+    Raises:
+        NonFiniteError: a weight is not finite. Nothing is written.
+    """
+    for name, weight in learner.policy.model.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise NonFiniteError(
+                f"After step {place.step}, {name} is not finite. No checkpoint was written. Set a "
+                "lower learning_rate or gradient_clip, or dtype float32, in the run's config.yaml "
+                "and resume it."
+            )
 
     def write(draft: Path) -> None:
         with no_progress_bars():

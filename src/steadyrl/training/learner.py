@@ -11,7 +11,7 @@ from torch import Tensor
 from steadyrl.algorithms.protocol import LossTerm
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import NonFiniteError
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner_settings import LearnerSettings
@@ -19,10 +19,6 @@ from steadyrl.training.measurements import TokenMeasurements, measured_tokens
 from steadyrl.training.micro_batches import least_saving, plan_micro_batches, saves_enough
 from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.training.replay import assembled, records_routing, routing_to_replay
-
-
-class NonFiniteError(UserError):
-    """A loss or a gradient is not finite. The weights are those before the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,49 @@
+"""Tasks from which nothing can be learned are named, and sparse ones are not."""
+
+from tests.report.diagnosed_runs import run, sound, stage
+
+from steadyrl.report.diagnosis import Status, diagnose
+from steadyrl.report.diagnosis_causes import CauseName
+
+
+def test_an_environment_that_fails_is_named() -> None:
+    found = diagnose(run(sound(environment_failed_fraction=[0.0, 0.0, 0.2] + [0.8] * 5)))
+    assert found.status is Status.FAULT
+    assert found.cause is not None
+    assert found.cause.name is CauseName.ENVIRONMENT
+    assert "failed in 80% of the episodes" in found.cause.reason
+
+
+def test_an_environment_that_failed_for_a_while_is_no_fault() -> None:
+    flaky = [0.0, 0.9, 0.9, 0.9, 0.1, 0.0, 0.0, 0.0]
+    assert diagnose(run(sound(environment_failed_fraction=flaky))).status is Status.HEALTHY
+
+
+def test_a_run_without_signal_from_the_beginning_learns_nothing() -> None:
+    nothing = stage(reward=[0.0] * 12, no_signal_fraction=[1.0] * 12)
+    found = diagnose(run(nothing))
+    assert (found.status, found.step) == (Status.FAULT, 1)
+    assert found.cause is not None
+    assert found.cause.name is CauseName.NO_SIGNAL
+    assert "easier or harder tasks" in found.cause.change
+    early = stage(reward=[0.0] * 9, no_signal_fraction=[1.0] * 9)
+    assert diagnose(run(early)).status is Status.HEALTHY
+
+
+def test_answers_that_are_cut_are_told_from_answers_that_are_wrong() -> None:
+    cut = stage(
+        reward=[0.0] * 12, no_signal_fraction=[1.0] * 12, truncated_fraction=[0.94] * 6 + [1.0] * 6
+    )
+    cause = diagnose(run(cut)).cause
+    assert cause is not None
+    assert "97% of the episodes were cut short" in cause.reason
+    assert cause.change.startswith("Raise sampling.max_new_tokens")
+
+
+def test_sparse_rewards_and_mastered_tasks_are_no_fault() -> None:
+    sparse = stage(reward=[0.01] * 12, no_signal_fraction=[1.0] * 11 + [0.85])
+    mastered = stage(
+        reward=[0.5, 0.7, 0.9] + [1.0] * 12, no_signal_fraction=[0.2, 0.3, 0.6] + [1.0] * 12
+    )
+    for each in (sparse, mastered):
+        assert diagnose(run(each)).status is Status.HEALTHY
