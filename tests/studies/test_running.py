@@ -90,7 +90,7 @@ def rewards(folder: RunFolder) -> list[tuple[float, float]]:
 def test_workers_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "work"
     study = subprocess.Popen([sys.executable, "-m", "tests.studies.long_work", str(path)])
-    patience = time.monotonic() + 60
+    patience = time.monotonic() + 200
     while not path.exists() and time.monotonic() < patience:
         time.sleep(0.05)
     assert study.poll() is None
