@@ -47,8 +47,9 @@ class Estimator:
         if self.aggregation not in (Aggregation.TOKEN_SUM, Aggregation.LENGTH_NORM):
             raise UserError(
                 "Gradients are compared under the aggregations 'token_sum' and 'length_norm', got "
-                f"{self.aggregation.value!r}. The others are 'token_sum' times a constant of the "
-                "batch or of the prompt: use that."
+                f"{self.aggregation.value!r}. In place of 'constant' use 'token_sum', of which it "
+                "is a multiple. Means over tokens depend on the lengths of a whole batch or group: "
+                "their expectation is no sum over responses."
             )
 
 
