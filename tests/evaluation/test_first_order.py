@@ -300,9 +300,11 @@ def test_a_batch_that_no_engine_sampled_is_refused() -> None:
         policy_terms(small_policy(0), batch)
 
 
-def test_aggregations_that_are_a_constant_times_another_are_refused() -> None:
-    with pytest.raises(UserError, match=r"got 'token_mean'.* 'token_sum' times a constant"):
-        Estimator(objective=token_level, aggregation=Aggregation.TOKEN_MEAN)
+@pytest.mark.parametrize("aggregation", [Aggregation.TOKEN_MEAN, Aggregation.CONSTANT])
+def test_other_aggregations_are_refused(aggregation: Aggregation) -> None:
+    message = rf"got '{aggregation}'\. In place of 'constant' use 'token_sum'"
+    with pytest.raises(UserError, match=message):
+        Estimator(objective=token_level, aggregation=aggregation)
 
 
 def test_old_log_probabilities_are_those_of_the_policy_unless_the_batch_has_its_own() -> None:
