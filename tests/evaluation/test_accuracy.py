@@ -148,3 +148,23 @@ def test_an_evaluation_samples_in_its_own_way() -> None:
 def test_impossible_evaluations_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         EvaluationSettings(**wrong)
+
+
+def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() -> None:
+    def measured(words: list[str]) -> Accuracy:
+        return measure_accuracy(
+            EvaluationSettings(tasks=2, samples=2),
+            environment=Quiz(),
+            engine=ScriptedEngine(lambda _prompt, number, _call: words[number]),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
+
+    measured(["crash", "right"]).require_measured()
+    measured(["right...", "right..."]).require_measured()
+    told = "failed in all {} episodes .* The first one: environment failed: KeyError: 'no such"
+    with pytest.raises(UserError, match=told.format(4)):
+        measured(["crash", "crash"]).require_measured()
+    with pytest.raises(UserError, match=told.format(2)):
+        measured(["right...", "crash"]).require_measured()

@@ -6,8 +6,10 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.errors import UserError
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.stage import Stage
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 from tests.training.test_loop import Scripted, Silent, stage_of
 
 
@@ -54,3 +56,20 @@ def test_every_evaluation_asks_the_same_tasks_with_the_same_random_numbers() -> 
     assert asked(stage, 3) == (questions,)
     assert [count for _, count, _ in questions] == [2, 2, 2]
     assert len({seed for *_, seed in questions}) == 3
+
+
+def test_a_run_does_not_begin_with_an_environment_that_fails_always() -> None:
+    evaluator = Evaluator(
+        EvaluationSettings(tasks=3, samples=2),
+        environment=Quiz(),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=4,
+    )
+    stage = stage_of(Scripted([]), steps=7, evaluate_every=1)
+    crashing = ScriptedEngine(lambda *_: "crash")
+    with pytest.raises(UserError, match="failed in all 6 episodes"):
+        evaluator.evaluate(stage, 0, crashing)
+    later = evaluator.evaluate(stage, 1, crashing)
+    assert later is not None
+    assert later.score == 0

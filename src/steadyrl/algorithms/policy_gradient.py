@@ -28,6 +28,7 @@ from steadyrl.records.trajectory import Group
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
+from steadyrl.rollout.tasks import tasks_of
 
 ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "group_mean": group_mean,
@@ -117,7 +118,7 @@ class PolicyGradient:
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         first = step * count
-        tasks = [self._environment.task(Split.TRAIN, first + i) for i in range(count)]
+        tasks = tasks_of(self._environment, Split.TRAIN, range(first, first + count))
         groups = play_groups(
             self._environment,
             engine,

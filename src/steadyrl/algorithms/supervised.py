@@ -19,6 +19,7 @@ from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.seeds import derive_seed
+from steadyrl.rollout.tasks import tasks_of
 
 
 class Supervised:
@@ -45,7 +46,8 @@ class Supervised:
         """Demonstrations on fresh training tasks, each closed by the end token."""
         generator = np.random.default_rng(derive_seed(self._seed, step))
         first = step * self._batch_size
-        tasks = [self._environment.task(Split.TRAIN, first + i) for i in range(self._batch_size)]
+        numbers = range(first, first + self._batch_size)
+        tasks = tasks_of(self._environment, Split.TRAIN, numbers)
         texts = [self._teacher.demonstrate(task, generator) for task in tasks]
         prompts = encode_prompts(
             self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]

@@ -57,6 +57,7 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
         sampling=config.sampling,
         seed=options.seed,
     )
+    accuracy.require_measured()
     console.print(
         f"{checkpoint.name}, {options.tasks} {options.split.value} tasks: "
         f"avg@{options.samples} {accuracy.score:.3f}, "

@@ -8,10 +8,12 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
+from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.settings import Settings
-from steadyrl.records.trajectory import Group
+from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.tasks import tasks_of
 
 
 class EvaluationSettings(Settings):
@@ -57,6 +59,22 @@ class Accuracy:
         rewards = [t.reward for group in self.groups for t in group.trajectories]
         return sum(rewards) / len(rewards)
 
+    def require_measured(self) -> None:
+        """Returns unless the environment failed in every episode that came to its first answer.
+
+        Raises:
+            UserError: it did.
+        """
+        episodes = [trajectory for group in self.groups for trajectory in group.trajectories]
+        broken = [episode for episode in episodes if episode.environment_failed]
+        if broken and len(broken) == sum(map(_asks_environment, episodes)):
+            first = broken[0].truncation_reason.rstrip(".")
+            raise UserError(
+                f"The environment failed in all {len(broken)} episodes of the evaluation that it "
+                f"was to answer. The first one: {first}. Correct the environment, or see that what "
+                "it asks answers."
+            )
+
     def pass_at(self, k: int) -> float:
         """pass@k: the chance that one of `k` samples earns the full reward of 1.
 
@@ -83,7 +101,7 @@ def measure_accuracy(
     Args:
         sampling: Of training.
     """
-    tasks = [environment.task(settings.split, number) for number in range(settings.tasks)]
+    tasks = tasks_of(environment, settings.split, range(settings.tasks))
     groups = play_groups(
         environment,
         engine,
@@ -95,6 +113,12 @@ def measure_accuracy(
         max_turns=settings.max_turns,
     )
     return Accuracy(groups=tuple(groups), split=settings.split)
+
+
+def _asks_environment(episode: Trajectory) -> bool:
+    """Whether the environment was to answer a turn. It never sees one that was cut short."""
+    first = episode.completions[0]
+    return len(episode.completions) > 1 or first.finish_reason is not FinishReason.LENGTH
 
 
 def _pass_at(group: Group, k: int) -> float:
