@@ -10,9 +10,11 @@ from steadyrl.policies.tokenizers import (
     PRINTABLE,
     ROLES,
     character_tokenizer,
+    closing_id,
     encode_prompts,
     end_token_ids,
     neutralized,
+    padding_id,
 )
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message, Role
@@ -168,3 +170,19 @@ def test_model_that_could_never_end_is_refused() -> None:
     assert end_token_ids(endless, 4) == {4}
     with pytest.raises(UserError, match=r"Neither tokenizer nor model has an end token. Set"):
         end_token_ids(endless, None)
+
+
+def test_rows_are_filled_up_with_the_token_for_it_the_end_token_or_any() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.backend_tokenizer)
+    assert padding_id(TOKENIZER) == TOKENIZER.pad_token_id == 0
+    assert padding_id(bare) in TOKENIZER.get_vocab().values()
+    bare.eos_token = END
+    assert padding_id(bare) == closing_id(bare) == TOKENIZER.eos_token_id
+
+
+def test_a_tokenizer_without_end_token_cannot_close_a_demonstration() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.backend_tokenizer)
+    with pytest.raises(
+        UserError, match=r"has no end token, so demonstrations .*\. Set tokenizer\."
+    ):
+        closing_id(bare)

@@ -22,6 +22,7 @@ from steadyrl.algorithms.reference_settings import ReferenceKL, held
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
+from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.settings import Settings
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
@@ -156,8 +157,7 @@ class PolicyGradient:
         sizes = [len(group.trajectories) for group in groups]
         group_ids = torch.arange(len(groups)).repeat_interleave(torch.tensor(sizes))
         advantages = ADVANTAGES[self._settings.advantage](rewards, group_ids)
-        pad = self._tokenizer.pad_token_id
-        pad = self._tokenizer.eos_token_id if pad is None else pad
+        pad = padding_id(self._tokenizer)
         return token_batch(groups, advantages.split(sizes), pad_token_id=pad)
 
 

@@ -133,3 +133,27 @@ def end_token_ids(
     if not ends:
         raise UserError("Neither tokenizer nor model has an end token. Set tokenizer.eos_token.")
     return ends
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that rows are filled up with.
+
+    No position that is read sees it, so any token will do where the tokenizer names none, as one
+    whose end token stands in the model's generation config alone.
+    """
+    named = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((int(token) for token in named if token is not None), 0)
+
+
+def closing_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that closes a turn which no engine has written.
+
+    Raises:
+        UserError: the tokenizer has no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"The tokenizer {tokenizer.name_or_path!r} has no end token, so demonstrations cannot "
+            "be closed by one. Set tokenizer.eos_token, or leave the cold start out."
+        )
+    return int(tokenizer.eos_token_id)
