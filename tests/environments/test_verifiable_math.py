@@ -54,6 +54,7 @@ def test_every_problem_is_in_one_split_and_a_split_starts_over(problems: Path):
     assert sum(len(owned) for owned in ids.values()) == 60
     assert set().union(*ids.values()) == {f"math/{number}" for number in range(1, 61)}
     size = len(ids[Split.TEST])
+    assert [environment.distinct_tasks(split) for split in Split] == [*map(len, ids.values())]
     assert environment.task(Split.TEST, size) == environment.task(Split.TEST, 0)
 
 

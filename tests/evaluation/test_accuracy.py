@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz
 
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Split
@@ -97,6 +97,23 @@ def test_measuring_asks_the_tasks_of_the_split_as_often_as_wanted() -> None:
     assert accuracy.score == pytest.approx(2 / 6)
     assert accuracy.pass_at(1) == pytest.approx(2 / 6)
     assert accuracy.pass_at(2) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("there", "measured"), [(3, 3), (5, 5), (8, 5), (None, 5)])
+def test_no_task_is_measured_twice(there: int | None, measured: int) -> None:
+    accuracy = measure_accuracy(
+        EvaluationSettings(tasks=5, samples=1),
+        environment=ShortQuiz(there),
+        engine=ScriptedEngine(lambda *_: "right"),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=1,
+    )
+    assert [group.task_id for group in accuracy.groups] == [
+        f"quiz/test/{number}" for number in range(measured)
+    ]
+    told = "the test split has no more than 3 tasks, 5 were asked for"
+    assert accuracy.shortfall(5) == ("" if measured == 5 else told)
 
 
 def test_turns_of_an_evaluation_are_limited() -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.records.errors import UserError
-from steadyrl.rollout.tasks import begin, tasks_of
+from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
 from tests.environments.unchecked import unchecked
-from tests.rollout.fakes import Quiz
+from tests.rollout.fakes import Quiz, ShortQuiz
 
 
 class Broken(Quiz):
@@ -66,6 +66,18 @@ def test_what_starts_no_episode_is_refused(what: Any, message: str) -> None:
     (task,) = tasks_of(Quiz(), Split.TEST, [2])
     with pytest.raises(UserError, match=message):
         begin(Broken(what), task)
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"), [(Quiz(), None), (ShortQuiz(None), None), (ShortQuiz(3), 3)]
+)
+def test_tasks_are_counted_where_the_environment_can(environment: Quiz, count: int | None) -> None:
+    assert distinct_tasks(environment, Split.TEST) == count
+
+
+def test_what_is_no_count_of_tasks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"ShortQuiz.distinct_tasks gives 'few'. Give a whole"):
+        distinct_tasks(ShortQuiz("few"), Split.TEST)
 
 
 def test_a_failure_is_told_with_its_line() -> None:

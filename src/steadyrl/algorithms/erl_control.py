@@ -4,7 +4,7 @@ from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
-from steadyrl.rollout.tasks import begin, tasks_of
+from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
 
 
 class SecondChanceSettings(Settings):
@@ -33,6 +33,10 @@ class SecondChance:
         """That of the environment."""
         (task,) = tasks_of(self._environment, split, [index])
         return task
+
+    def distinct_tasks(self, split: Split) -> int | None:
+        """Those of the environment."""
+        return distinct_tasks(self._environment, split)
 
     def start(self, task: Task) -> Episode:
         """An attempt, and perhaps another."""

@@ -96,6 +96,15 @@ class Environment(Protocol):
 
 
 @runtime_checkable
+class CountsTasks(Protocol):
+    """An environment that knows how many tasks it has."""
+
+    def distinct_tasks(self, split: Split) -> int | None:
+        """Tasks of `split` before it starts over; None where there is no such number."""
+        ...
+
+
+@runtime_checkable
 class Teacher(Protocol):
     """Writes demonstrations to learn from before reinforcement begins."""
 

@@ -86,6 +86,10 @@ class VerifiableMath:
         prompt = Message(role="user", content=content)
         return Task(id=f"math/{problem.id}", prompt=(prompt,), payload=problem.answer)
 
+    def distinct_tasks(self, split: Split) -> int:
+        """Problems of the file that belong to `split`."""
+        return len(self._problems[split])
+
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the problem of `task`."""
         return _OneAnswer(self, task.payload)

@@ -13,7 +13,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import distinct_tasks, tasks_of
 
 
 class EvaluationSettings(Settings):
@@ -22,7 +22,7 @@ class EvaluationSettings(Settings):
     split: Split = Split.TEST
 
     tasks: int = Field(256, ge=1)
-    """Held-out tasks: numbers 0 to `tasks - 1` of the split."""
+    """Held-out tasks: numbers 0 to `tasks - 1` of the split, or all of them where it has fewer."""
 
     samples: int = Field(4, ge=1)
     """Episodes for each task: the k of avg@k."""
@@ -52,6 +52,13 @@ class Accuracy:
 
     groups: tuple[Group, ...]
     split: Split = Split.TEST
+
+    def shortfall(self, asked: int) -> str:
+        """That the split has fewer tasks than were `asked` for, in words; empty if it has not."""
+        measured = len(self.groups)
+        if measured >= asked:
+            return ""
+        return f"the {self.split} split has no more than {measured} tasks, {asked} were asked for"
 
     @property
     def score(self) -> float:
@@ -96,12 +103,14 @@ def measure_accuracy(
     sampling: Sampling,
     seed: int,
 ) -> Accuracy:
-    """Episodes of the engine's policy on the held-out tasks of `settings`.
+    """Episodes of the engine's policy on the held-out tasks of `settings`, each task once.
 
     Args:
         sampling: Of training.
     """
-    tasks = tasks_of(environment, settings.split, range(settings.tasks))
+    there = distinct_tasks(environment, settings.split)
+    count = settings.tasks if there is None else min(settings.tasks, max(1, there))
+    tasks = tasks_of(environment, settings.split, range(count))
     groups = play_groups(
         environment,
         engine,

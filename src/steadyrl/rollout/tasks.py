@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from steadyrl.environments.protocol import Environment, Episode, Split, Task
+from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Split, Task
 from steadyrl.records.errors import UserError, cause
 
 
@@ -13,6 +13,32 @@ def tasks_of(environment: Environment, split: Split, numbers: Iterable[int]) -> 
         UserError: the environment fails, or gives something else than a task.
     """
     return [_task(environment, split, number) for number in numbers]
+
+
+def distinct_tasks(environment: Environment, split: Split) -> int | None:
+    """Tasks of `split` before it starts over; None where the environment does not say.
+
+    Raises:
+        UserError: the environment fails, or gives something else than a number.
+    """
+    if not isinstance(environment, CountsTasks):
+        return None
+    name = type(environment).__name__
+    try:
+        count = environment.distinct_tasks(split)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name}.distinct_tasks failed on the {split} split: {cause(error)}. Correct it, or "
+            "leave it out."
+        ) from error
+    if count is not None and not isinstance(count, int):
+        raise UserError(
+            f"{name}.distinct_tasks gives {count!r:.200}. Give a whole number, or None where there "
+            "is no end of tasks."
+        )
+    return count
 
 
 def begin(environment: Environment, task: Task) -> Episode:
