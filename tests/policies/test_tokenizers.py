@@ -186,3 +186,33 @@ def test_a_tokenizer_without_end_token_cannot_close_a_demonstration() -> None:
         UserError, match=r"has no end token, so demonstrations .*\. Set tokenizer\."
     ):
         closing_id(bare)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{{ raise_exception('System role not supported') }}",
+            r"of the roles system, user: TemplateError: System role not supported\. Take an env",
+        ),
+        ("{% for m in messages %}\n{{ m.content ", r"TemplateSyntaxError: .* \(line 2\)\. Take an"),
+        ("{{ messages[0].content + 1 }}", r"system, user: TypeError: can only concatenate str"),
+    ],
+)
+def test_a_template_that_refuses_a_conversation_is_told(template: str, message: str) -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.name_or_path = "org/strict"
+    tokenizer.chat_template = template
+    told = rf"chat template of the tokenizer 'org/strict' refuses a conversation .*{message}"
+    system, user = Message(role="system", content="Be right."), Message(role="user", content="1")
+    with pytest.raises(UserError, match=told):
+        encode_prompts(tokenizer, [[system, user]])
+
+
+def test_a_refusal_says_whether_tools_were_shown() -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('no tools') if tools else 'fine' }}"
+    conversation = [Message(role="user", content="1")]
+    assert TOKENIZER.decode(encode_prompts(tokenizer, [conversation])[0]) == "fine"
+    with pytest.raises(UserError, match="of the roles user with tools: TemplateError: no tools"):
+        encode_prompts(tokenizer, [conversation], [[{"name": "search"}]])
