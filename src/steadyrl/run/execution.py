@@ -12,6 +12,7 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.manifest import as_json, manifest
 from steadyrl.run.overlap import overlapped
+from steadyrl.run.places import with_absolute_paths
 from steadyrl.training.checkpoint import (
     check_stage,
     latest_checkpoint,
@@ -35,7 +36,7 @@ def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -
             f"{path} already holds a run. Continue it with --resume {path}, or choose another "
             "--out."
         )
-    config = _with_absolute_path(config)
+    config = with_absolute_paths(config)
     with _assembled(config) as assembly, only_writer(path):
         try:
             write_atomically(folder.manifest, as_json(manifest(config.seed)))
@@ -80,20 +81,10 @@ def saved_config(folder: RunFolder) -> RunConfig:
     model = config.model
     if not isinstance(model, Pretrained) or last is None or not is_local(model.path):
         return config
-    return config if Path(model.path).expanduser().is_dir() else _with_model(config, last)
-
-
-def _with_absolute_path(config: RunConfig) -> RunConfig:
-    """`config`, whose checkpoint is found from any folder if it is a local one."""
-    if not isinstance(config.model, Pretrained):
+    if Path(model.path).expanduser().is_dir():
         return config
-    path = Path(config.model.path).expanduser()
-    return _with_model(config, path) if path.is_dir() else config
-
-
-def _with_model(config: RunConfig, path: Path) -> RunConfig:
-    model = config.model.model_copy(update={"path": str(path.resolve())})
-    return config.model_copy(update={"model": model})
+    its_own = model.model_copy(update={"path": str(last.resolve())})
+    return config.model_copy(update={"model": its_own})
 
 
 @contextmanager
