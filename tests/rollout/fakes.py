@@ -108,6 +108,13 @@ class ShortQuiz(Quiz):
         return self._count
 
 
+class Hopeless(Quiz):
+    """Has no task to give."""
+
+    def task(self, split: Split, index: int) -> Task:
+        raise IndexError(index)
+
+
 class QuizEpisode:
     """One attempt at a quiz."""
 

@@ -25,20 +25,20 @@ from steadyrl.training.stage import Place
 
 
 def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
-    """Runs `config` in a new folder `path`, to its end.
+    """Runs `config` in the folder `path`, to its end.
+
+    A run that failed before it measured anything makes room for this one.
 
     Raises:
         UserError: the folder holds a run already or cannot be written; parts do not fit together.
     """
     folder = RunFolder(path)
-    if folder.config.exists():
-        raise UserError(
-            f"{path} already holds a run. Continue it with --resume {path}, or choose another "
-            "--out."
-        )
+    _check_free(folder)
     config = with_absolute_paths(config)
     with _assembled(config) as assembly, only_writer(path):
+        _check_free(folder)  # another run may have begun there in the meantime
         try:
+            folder.clear()
             write_atomically(folder.manifest, as_json(manifest(config.seed)))
             write_atomically(folder.config, to_yaml(config))
         except OSError as error:
@@ -69,6 +69,14 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
             load_algorithm_state(checkpoint, assembly.stages)
         _run(assembly, config, folder, place, watchers)
     return folder
+
+
+def _check_free(folder: RunFolder) -> None:
+    if folder.is_taken:
+        raise UserError(
+            f"{folder.path} already holds a run. Continue it with --resume {folder.path}, or "
+            "choose another --out."
+        )
 
 
 def saved_config(folder: RunFolder) -> RunConfig:
