@@ -97,6 +97,14 @@ def test_json_lists_ids_and_numbers_are_read(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize("form", ["{}\n{}\n", "[{}, {}]"])
+def test_a_mark_of_the_byte_order_is_no_part_of_a_problem(tmp_path: Path, form: str):
+    path = tmp_path / "problems.json"
+    rows = [json.dumps({"problem": f"{n}+1", "answer": n + 1}) for n in (1, 2)]
+    path.write_text(form.format(*rows), encoding="utf-8-sig")
+    assert [(p.problem, p.answer) for p in read_problems(path)] == [("1+1", "2"), ("2+1", "3")]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

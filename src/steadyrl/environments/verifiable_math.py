@@ -125,7 +125,7 @@ def read_problems(path: Path) -> list[Problem]:
         UserError: the file is missing, not JSON, or a row lacks a field; names the row and field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"Cannot read the problems in {path} ({error}). Give the path of a UTF-8 JSON file."
