@@ -27,7 +27,7 @@ class Broken(Quiz):
 
 
 def raises(*_: object) -> Any:
-    raise IndexError("no such thing")
+    raise IndexError("no such\nthing.")
 
 
 def refuses(*_: object) -> Any:
@@ -85,4 +85,4 @@ def test_a_failure_is_told_with_its_line() -> None:
         tasks_of(Broken(raises), Split.TEST, [2])
     (number,) = re.findall(r"\(line (\d+) of test_tasks\.py\)", str(refusal.value))
     with open(__file__, encoding="utf-8") as file:
-        assert "no such thing" in file.readlines()[int(number) - 1]
+        assert "raise IndexError" in file.readlines()[int(number) - 1]

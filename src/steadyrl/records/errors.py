@@ -22,7 +22,8 @@ def cause(error: BaseException) -> str:
     Example:
         cause(error) == "KeyError: 'limit' (line 12 of my_tasks.py)"
     """
-    text = f"{type(error).__name__}: {error}".removesuffix(": ").rstrip(".")
+    told = " ".join(str(error).split()).rstrip(".")
+    text = f"{type(error).__name__}: {told}" if told else type(error).__name__
     frames = extract_tb(error.__traceback__)[1:]  # the first one called
     there = [frame for frame in frames if "importlib" not in frame.filename]
     lines = [frame.lineno for frame in there if frame.filename == there[0].filename]
