@@ -1,7 +1,7 @@
 """The control: a failed attempt, its feedback, and another attempt in one conversation."""
 
 from tests.algorithms.experiential import texts
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, some_tasks
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, some_tasks
 
 from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
@@ -19,6 +19,11 @@ def test_a_success_is_over_at_once() -> None:
     assert environment.task(Split.TRAIN, 0) == task
     outcome = environment.start(task).respond("right")
     assert (outcome.reward, outcome.terminated, outcome.observation) == (1.0, True, ())
+
+
+def test_it_has_as_many_tasks_as_its_environment() -> None:
+    assert SecondChance(ShortQuiz(3), COMPACT).distinct_tasks(Split.TEST) == 3
+    assert SecondChance(Quiz(), COMPACT).distinct_tasks(Split.TEST) is None
 
 
 def test_a_failure_is_told_and_the_last_attempt_counts() -> None:

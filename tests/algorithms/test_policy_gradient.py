@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
+from transformers import PreTrainedTokenizerFast
 
 from steadyrl.algorithms.objective_settings import (
     CISPO,
@@ -31,7 +32,9 @@ ENVIRONMENT = Arithmetic(ArithmeticSettings(operands=3))
 PROMPTS, GROUP_SIZE, MINI_BATCHES = 2, 3, 2
 
 
-def algorithm(seed: int = 5, **options: object) -> PolicyGradient:
+def algorithm(
+    seed: int = 5, tokenizer: PreTrainedTokenizerFast = TOKENIZER, **options: object
+) -> PolicyGradient:
     settings = PolicyGradientSettings(
         **{
             "prompts": PROMPTS,
@@ -43,7 +46,7 @@ def algorithm(seed: int = 5, **options: object) -> PolicyGradient:
     return PolicyGradient(
         settings,
         environment=ENVIRONMENT,
-        tokenizer=TOKENIZER,
+        tokenizer=tokenizer,
         sampling=Sampling(max_new_tokens=8),
         seed=seed,
     )
@@ -86,6 +89,21 @@ def test_every_step_asks_fresh_training_tasks() -> None:
     seen = [questions(algorithm().collect(step, solver([0] * 4))) for step in range(3)]
     assert seen == [asked(0), asked(1), asked(2)]
     assert len({question for step in seen for question in step}) > 9  # chains may repeat
+
+
+def test_a_tokenizer_that_names_neither_end_nor_padding_makes_the_same_rows() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.backend_tokenizer)
+    bare.chat_template = TOKENIZER.chat_template
+    assert (bare.pad_token_id, bare.eos_token_id) == (None, None)
+    usual, filled = (
+        [batch for (batch,) in algorithm(tokenizer=t).collect(0, solver([1] * 4)).mini_batches]
+        for t in (TOKENIZER, bare)
+    )
+    for one, other in zip(usual, filled, strict=True):
+        real = one.attention_mask
+        assert not real.all()
+        assert torch.equal(other.attention_mask, real)
+        assert torch.equal(other.tokens[real], one.tokens[real])
 
 
 def test_collecting_is_a_function_of_step_and_seed(dense_policy: Policy) -> None:

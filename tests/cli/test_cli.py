@@ -10,12 +10,16 @@ import yaml
 
 from steadyrl.algorithms.objective_settings import GRPO, Masking, MiniRL
 from steadyrl.cli.train import described
+from steadyrl.environments.custom import CustomSettings
+from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import from_yaml, to_yaml
+from steadyrl.run.execution import start_run
 from tests.cli.tiny_demo import TINY, Steady
+from tests.rollout.fakes import Quiz, ShortQuiz
 from tests.run.tiny import tiny_run
 
 # Training.
@@ -144,6 +148,22 @@ def test_evaluate_measures_the_last_checkpoint(demo: Path, steadyrl: Steady) -> 
         first
     )
     assert (first[0], first[2]) == (0, "")
+
+
+def three_quizzes() -> Quiz:
+    """An environment of three tasks, for `environment.made_by`."""
+    return ShortQuiz(3)
+
+
+def test_evaluate_counts_the_tasks_that_there_are(tmp_path: Path, steadyrl: Steady) -> None:
+    quiz = CustomSettings(made_by="tests.cli.test_cli:three_quizzes")
+    evaluation = EvaluationSettings(tasks=3, samples=1)
+    start_run(tiny_run(environment=quiz, cold_start=None, steps=1, evaluation=evaluation), tmp_path)
+    code, out, _ = steadyrl("evaluate", str(tmp_path), "--tasks", "40", "--samples", "2")
+
+    assert code == 0
+    assert out.startswith("rl-000001, 3 test tasks: avg@2 ")
+    assert out.endswith("The test split has no more than 3 tasks, 40 were asked for.\n")
 
 
 def test_report_is_written_anew(demo: Path, tmp_path: Path, steadyrl: Steady) -> None:

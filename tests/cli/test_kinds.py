@@ -1,11 +1,19 @@
 """Options that choose kinds of blocks, as a user types them."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from steadyrl.algorithms.memory_settings import NoMemory, Retrieval
 from steadyrl.algorithms.objective_settings import GRPO
 from steadyrl.cli.train import described
+from steadyrl.environments.custom import CustomSettings
+from steadyrl.environments.hotpot_qa import HotpotQASettings
+from steadyrl.environments.hotpot_questions import FileQuestions
+from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.environments.retriever_bm25 import BM25Settings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
@@ -35,6 +43,54 @@ def test_a_kind_may_need_what_is_given_with_it() -> None:
     assert config.cold_start is None
 
 
+def test_a_kind_may_be_chosen_within_another_that_is_chosen() -> None:
+    people = ["--environment.questions.name", "synthetic", "--environment.questions.people", "100"]
+    hotpot = ["--environment.name", "hotpot_qa", "--environment.retriever.k1=2"]
+    for options in ([*hotpot, *people], [*people, *hotpot]):
+        environment = configured("minirl", "--model", "org/model", *options).environment
+        assert environment == HotpotQASettings(
+            questions=SyntheticQuestions(people=100), retriever=BM25Settings(k1=2.0)
+        )
+
+
+def test_what_a_kind_within_needs_is_read_as_what_it_is() -> None:
+    files = ["--environment.questions.name", "file", "--environment.questions.train", "a.json"]
+    silent = ["--environment.instruction", "None", "--environment.questions.test", "None"]
+    options = ["--environment.name", "hotpot_qa", *files, *silent]
+    environment = configured("minirl", "--model", "org/model", *options).environment
+    assert environment == HotpotQASettings(questions=FileQuestions(train=Path("a.json")))
+
+
+@pytest.mark.parametrize("text", ['{"digits": 4, "names": ["a"]}', "{digits: 4, names: [a]}"])
+def test_mappings_are_written_in_one_line_of_json_or_yaml(text: str) -> None:
+    options = ["--environment.name", "custom", "--environment.made-by", "my_tasks:Reverse"]
+    custom = configured("minirl", "--model", "org/m", *options, "--environment.options", text)
+    assert custom.environment == CustomSettings(
+        made_by="my_tasks:Reverse", options={"digits": 4, "names": ["a"]}
+    )
+    gym = configured("minirl", "--model", "org/m", f"--environment.knobs={text}").environment
+    assert isinstance(gym, ReasoningGymSettings)
+    assert gym.knobs == {"digits": 4, "names": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("digits", "holds no names"), ("{digits: [", "is neither YAML nor JSON")]
+)
+def test_what_is_no_mapping_is_refused(
+    capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        configured("minirl", "--model", "org/model", "--environment.knobs", text)
+    told = re.sub(r"[\s│]+", " ", capsys.readouterr().err)
+    assert f"--environment.knobs: {text!r} {message}. Write names and values in braces" in told
+
+
+def test_help_shows_how_mappings_are_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        configured("minirl", "--help")
+    assert "--environment.knobs {NAME: VALUE, ...}" in capsys.readouterr().out
+
+
 def test_the_kind_that_is_there_already_keeps_its_settings() -> None:
     named = configured("demo", "--environment.name", "arithmetic", "--environment.operands", "3")
     plain = configured("demo", "--environment.operands", "3")
@@ -51,6 +107,10 @@ def test_a_block_can_be_left_out() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            ["--environment.name", "hotpot_qa", "--environment.questions.name", "chess"],
+            r"environment\.hotpot_qa\.questions: .* 'chess' .* does not match any of .*'synthetic'",
+        ),
         (["--environment.name", "chess"], "'chess' .* does not match any of .*'arithmetic'"),
         (
             ["--environment.name", "reasoning_gym"],
@@ -79,4 +139,5 @@ def test_truth_is_written_as_in_yaml_or_python(word: str, value: bool) -> None:
 def test_other_words_are_no_truth(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         configured("demo", "--engine.overlap", "yes")
-    assert "--engine.overlap" in capsys.readouterr().err
+    told = re.sub(r"[\s│]+", " ", capsys.readouterr().err)
+    assert "--engine.overlap: 'yes' is neither true nor false. Give one of them." in told

@@ -37,12 +37,43 @@ def test_its_turns_are_what_its_settings_say() -> None:
     assert longest_episode(CustomSettings(made_by="my_tasks:Reverse", turns=6)) == 6
 
 
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be made, as modules."""
+    (tmp_path / "broken.py").write_text(
+        "class Unread:\n"
+        "    def __init__(self):\n"
+        "        open('no_such_file.json')\n"
+        "class Confused:\n"
+        "    def __init__(self, digits=3):\n"
+        "        sum(digits)\n"
+        "NUMBER = 3\n"
+    )
+    (tmp_path / "unwritten.py").write_text("LIMIT = 10\n1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize(
+    ("made_by", "message"),
+    [
+        ("broken:Unread", r"broken:Unread failed with the options {}: FileNotFoundError: .*line 3"),
+        ("broken:Confused", r"failed with .* TypeError: 'int' object is not iterable \(line 6 of"),
+        ("broken:NUMBER", r"broken:NUMBER is 3, which cannot be called. Name the class or"),
+        ("unwritten:Tasks", r"importing unwritten failed: ZeroDivisionError: .* \(line 2 of unw"),
+    ],
+)
+def test_what_fails_to_be_made_is_told_by_its_own_reason(made_by: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_custom(CustomSettings(made_by=made_by))
+
+
 @pytest.mark.usefixtures("my_tasks")
 @pytest.mark.parametrize(
     ("made_by", "options", "message"),
     [
         ("no_such_module:Reverse", {}, "No module named 'no_such_module'. Install"),
-        ("my_tasks:Forwards", {}, "has no attribute 'Forwards'. Install"),
+        ("my_tasks:Forwards", {}, "my_tasks.py has no 'Forwards'. Correct the name"),
         ("my_tasks:Reverse", {"letters": 3}, "unexpected keyword argument 'letters'. Give those"),
         ("my_tasks:ReverseOnce", {"word": "1"}, "makes a ReverseOnce, which is no environment"),
     ],

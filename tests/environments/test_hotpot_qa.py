@@ -275,6 +275,7 @@ def test_tasks_are_the_same_at_any_time_and_a_split_starts_over():
     assert tasks == [second.task(Split.TEST, index) for index in reversed(range(20))][::-1]
     ids = [first.task(Split.TEST, index).id for index in range(500)]
     assert ids[len(set(ids))] == ids[0]
+    assert first.distinct_tasks(Split.TEST) == len(set(ids))
     assert isinstance(first, Environment)
     assert isinstance(first.start(tasks[0]), Episode)
 

@@ -82,6 +82,8 @@ def test_splits_share_no_question_even_in_a_small_world():
     assert asked[Split.TRAIN].isdisjoint(asked[Split.VALIDATION] | asked[Split.TEST])
     assert asked[Split.VALIDATION].isdisjoint(asked[Split.TEST])
     assert all(len(questions) > 5 for questions in asked.values())
+    assert environment.distinct_tasks(Split.TEST) == 300
+    assert environment.task(Split.TEST, 300) == environment.task(Split.TEST, 0)
 
 
 def test_a_world_of_one_question_is_refused_for_the_splits_that_do_not_own_it():

@@ -96,10 +96,18 @@ def test_levels_of_a_file_are_shared_out_among_the_splits_and_start_over(tmp_pat
     played = Sokoban(SokobanSettings(levels=path, moves=60, rendering="compact"))
     asked = [{played.task(split, index).payload.game for index in range(60)} for split in Split]
     assert sum(map(len, asked)) == len(set().union(*asked)) == 60
+    assert [played.distinct_tasks(split) for split in Split] == [*map(len, asked)]
     task = played.task(Split.TRAIN, 0)
     (plan,) = played.solution(task)
     assert set(plan) == {"r"}
     assert played.start(task).respond(plan).reward == 1.0
+
+
+def test_levels_that_are_drawn_or_asked_in_many_meanings_are_not_counted(tmp_path: Path):
+    path = level_file(tmp_path / "levels.txt", range(1, 61))
+    renamed = SokobanSettings(levels=path, rendering="compact", symbols="permuted")
+    assert Sokoban(renamed).distinct_tasks(Split.TEST) is None
+    assert Sokoban(SokobanSettings()).distinct_tasks(Split.TEST) is None
 
 
 def test_a_split_without_levels_is_refused(tmp_path: Path):

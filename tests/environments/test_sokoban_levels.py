@@ -77,6 +77,13 @@ def test_a_file_of_the_usual_format_is_read(tmp_path: Path):
     assert narrow.rows == ("#####", "#@$.#", "#####")
 
 
+def test_a_mark_of_the_byte_order_is_no_part_of_a_level(tmp_path: Path):
+    path = tmp_path / "levels.txt"
+    path.write_text("#####\n#@$.#\n#####\n", encoding="utf-8-sig")
+    (level,) = read_levels(path)
+    assert level.rows == ("#####", "#@$.#", "#####")
+
+
 def test_titles_separate_levels_without_empty_lines(tmp_path: Path):
     path = tmp_path / "levels.txt"
     path.write_text(BOXOBAN.replace("\n\n", "\n"))

@@ -54,6 +54,7 @@ def test_every_problem_is_in_one_split_and_a_split_starts_over(problems: Path):
     assert sum(len(owned) for owned in ids.values()) == 60
     assert set().union(*ids.values()) == {f"math/{number}" for number in range(1, 61)}
     size = len(ids[Split.TEST])
+    assert [environment.distinct_tasks(split) for split in Split] == [*map(len, ids.values())]
     assert environment.task(Split.TEST, size) == environment.task(Split.TEST, 0)
 
 
@@ -94,6 +95,14 @@ def test_json_lists_ids_and_numbers_are_read(tmp_path: Path):
         Problem(id="7", problem="1+1?", answer="2"),
         Problem(id="2", problem="1/2?", answer="1/2"),
     ]
+
+
+@pytest.mark.parametrize("form", ["{}\n{}\n", "[{}, {}]"])
+def test_a_mark_of_the_byte_order_is_no_part_of_a_problem(tmp_path: Path, form: str):
+    path = tmp_path / "problems.json"
+    rows = [json.dumps({"problem": f"{n}+1", "answer": n + 1}) for n in (1, 2)]
+    path.write_text(form.format(*rows), encoding="utf-8-sig")
+    assert [(p.problem, p.answer) for p in read_problems(path)] == [("1+1", "2"), ("2+1", "3")]
 
 
 @pytest.mark.parametrize(

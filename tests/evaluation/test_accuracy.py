@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz
 
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Split
@@ -99,6 +99,23 @@ def test_measuring_asks_the_tasks_of_the_split_as_often_as_wanted() -> None:
     assert accuracy.pass_at(2) == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(("there", "measured"), [(3, 3), (5, 5), (8, 5), (None, 5)])
+def test_no_task_is_measured_twice(there: int | None, measured: int) -> None:
+    accuracy = measure_accuracy(
+        EvaluationSettings(tasks=5, samples=1),
+        environment=ShortQuiz(there),
+        engine=ScriptedEngine(lambda *_: "right"),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=1,
+    )
+    assert [group.task_id for group in accuracy.groups] == [
+        f"quiz/test/{number}" for number in range(measured)
+    ]
+    told = "the test split has no more than 3 tasks, 5 were asked for"
+    assert accuracy.shortfall(5) == ("" if measured == 5 else told)
+
+
 def test_turns_of_an_evaluation_are_limited() -> None:
     accuracy = measure_accuracy(
         EvaluationSettings(tasks=1, samples=1, max_turns=2),
@@ -148,3 +165,23 @@ def test_an_evaluation_samples_in_its_own_way() -> None:
 def test_impossible_evaluations_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         EvaluationSettings(**wrong)
+
+
+def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() -> None:
+    def measured(words: list[str]) -> Accuracy:
+        return measure_accuracy(
+            EvaluationSettings(tasks=2, samples=2),
+            environment=Quiz(),
+            engine=ScriptedEngine(lambda _prompt, number, _call: words[number]),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
+
+    measured(["crash", "right"]).require_measured()
+    measured(["right...", "right..."]).require_measured()
+    told = "failed in all {} episodes .* The first one: environment failed: KeyError: 'no such"
+    with pytest.raises(UserError, match=told.format(4)):
+        measured(["crash", "crash"]).require_measured()
+    with pytest.raises(UserError, match=told.format(2)):
+        measured(["right...", "crash"]).require_measured()

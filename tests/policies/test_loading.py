@@ -223,6 +223,35 @@ def test_folder_without_tokenizer_is_reported(tmp_path: Path) -> None:
         load_tokenizer(Pretrained(path=str(tmp_path)))
 
 
+def test_files_that_a_folder_lacks_are_named(tmp_path: Path) -> None:
+    empty = Pretrained(path=str(tmp_path))
+    both = (
+        r"cannot be loaded: .+ The folder has no config\.json and no tokenizer\.json\. Give a fol"
+    )
+    with pytest.raises(UserError, match=both):
+        load_tokenizer(empty)
+    with pytest.raises(UserError, match=r"cannot be loaded: .+ The folder has no config\.json\. G"):
+        load_model(empty, tokenizer=load_tokenizer(TINY_DENSE), seed=0)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"\. The folder has no tokenizer\.json\. Give a") as caught:
+        load_tokenizer(empty)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reason_of_many_lines_is_told_but_not_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Talkative:
+        @staticmethod
+        def from_pretrained(path: str) -> None:
+            raise ValueError("It needs one of:\n(1) this,\n(2) that." + " And so on." * 100)
+
+    monkeypatch.setattr("steadyrl.policies.loading.AutoTokenizer", Talkative)
+    with pytest.raises(UserError, match=r"It needs one of: \(1\) this, \(2\) that\.") as caught:
+        load_tokenizer(Pretrained(path="org/model"))
+    assert len(str(caught.value)) < 500
+
+
 def test_name_that_is_not_on_the_hub_is_reported() -> None:
     with pytest.raises(UserError, match=r"'nobody/no-such-model' cannot be loaded: .+ on the hub"):
         load(Pretrained(path="nobody/no-such-model"))

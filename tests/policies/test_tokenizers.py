@@ -10,9 +10,11 @@ from steadyrl.policies.tokenizers import (
     PRINTABLE,
     ROLES,
     character_tokenizer,
+    closing_id,
     encode_prompts,
     end_token_ids,
     neutralized,
+    padding_id,
 )
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message, Role
@@ -168,3 +170,49 @@ def test_model_that_could_never_end_is_refused() -> None:
     assert end_token_ids(endless, 4) == {4}
     with pytest.raises(UserError, match=r"Neither tokenizer nor model has an end token. Set"):
         end_token_ids(endless, None)
+
+
+def test_rows_are_filled_up_with_the_token_for_it_the_end_token_or_any() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.backend_tokenizer)
+    assert padding_id(TOKENIZER) == TOKENIZER.pad_token_id == 0
+    assert padding_id(bare) in TOKENIZER.get_vocab().values()
+    bare.eos_token = END
+    assert padding_id(bare) == closing_id(bare) == TOKENIZER.eos_token_id
+
+
+def test_a_tokenizer_without_end_token_cannot_close_a_demonstration() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.backend_tokenizer)
+    with pytest.raises(
+        UserError, match=r"has no end token, so demonstrations .*\. Set tokenizer\."
+    ):
+        closing_id(bare)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{{ raise_exception('System role not supported') }}",
+            r"of the roles system, user: TemplateError: System role not supported\. Take an env",
+        ),
+        ("{% for m in messages %}\n{{ m.content ", r"TemplateSyntaxError: .* \(line 2\)\. Take an"),
+        ("{{ messages[0].content + 1 }}", r"system, user: TypeError: can only concatenate str"),
+    ],
+)
+def test_a_template_that_refuses_a_conversation_is_told(template: str, message: str) -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.name_or_path = "org/strict"
+    tokenizer.chat_template = template
+    told = rf"chat template of the tokenizer 'org/strict' refuses a conversation .*{message}"
+    system, user = Message(role="system", content="Be right."), Message(role="user", content="1")
+    with pytest.raises(UserError, match=told):
+        encode_prompts(tokenizer, [[system, user]])
+
+
+def test_a_refusal_says_whether_tools_were_shown() -> None:
+    tokenizer = character_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('no tools') if tools else 'fine' }}"
+    conversation = [Message(role="user", content="1")]
+    assert TOKENIZER.decode(encode_prompts(tokenizer, [conversation])[0]) == "fine"
+    with pytest.raises(UserError, match="of the roles user with tools: TemplateError: no tools"):
+        encode_prompts(tokenizer, [conversation], [[{"name": "search"}]])

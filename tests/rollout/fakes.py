@@ -1,6 +1,7 @@
 """Engines and environments that do what a script says."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,6 +95,24 @@ class Quiz:
 
     def start(self, task: Task) -> "QuizEpisode":
         return QuizEpisode(self.turns)
+
+
+class ShortQuiz(Quiz):
+    """Has so many tasks in each split."""
+
+    def __init__(self, count: Any) -> None:
+        super().__init__()
+        self._count = count
+
+    def distinct_tasks(self, split: Split) -> Any:
+        return self._count
+
+
+class Hopeless(Quiz):
+    """Has no task to give."""
+
+    def task(self, split: Split, index: int) -> Task:
+        raise IndexError(index)
 
 
 class QuizEpisode:

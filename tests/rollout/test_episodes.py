@@ -1,8 +1,14 @@
 """Episodes with an engine that follows a script."""
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
 
 from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.protocol import Task
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups, response_text
@@ -19,8 +25,9 @@ def play(
     group_size: int = 1,
     seed: int = 3,
     max_turns: int = 32,
+    environment: Quiz | None = None,
 ) -> list[Group]:
-    environment = Quiz(turns=turns)
+    environment = environment or Quiz(turns=turns)
     return play_groups(
         environment,
         engine,
@@ -92,6 +99,28 @@ def test_failure_of_the_environment_is_a_truncated_episode_with_its_reason() -> 
     assert trajectory.truncation_reason == "environment failed: KeyError: 'no such word'"
     assert trajectory.reward == 1  # of the turn before
     assert said(trajectory)[-1] == ("assistant", "crash")
+
+
+@pytest.mark.parametrize("answer", [(1.0, True), None, 1.0])
+def test_an_answer_that_is_no_outcome_is_a_failure_of_the_environment(answer: Any) -> None:
+    class Terse(Quiz):
+        def start(self, task: Task) -> Any:
+            return SimpleNamespace(respond=lambda _text: answer)
+
+    engine = ScriptedEngine(lambda *_: "right")
+    ((trajectory,),) = [group.trajectories for group in play(engine, environment=Terse())]
+    assert trajectory.environment_failed
+    assert f"TypeError: respond gives {answer!r}, which is no Outc" in trajectory.truncation_reason
+
+
+def test_an_environment_cannot_end_the_run() -> None:
+    class Quitting(Quiz):
+        def start(self, task: Task) -> Any:
+            return SimpleNamespace(respond=lambda _text: sys.exit(3))
+
+    engine = ScriptedEngine(lambda *_: "right")
+    ((trajectory,),) = [group.trajectories for group in play(engine, environment=Quitting())]
+    assert trajectory.truncation_reason == "environment failed: SystemExit: 3"
 
 
 def test_spent_budget_is_a_truncated_episode_that_the_environment_does_not_see() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from steadyrl.environments.custom import CustomSettings
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.errors import NonFiniteError, UserError
@@ -220,6 +221,37 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished: Path) -> None:
     with pytest.raises(UserError, match=rf"{finished} already holds a run\. {remedy}"):
         start_run(tiny_run(), finished)
     assert timeless(finished) == before
+
+
+def test_a_run_that_failed_before_it_measured_anything_makes_room(
+    finished: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    broken = CustomSettings(made_by="tests.rollout.fakes:Hopeless")
+    with pytest.raises(UserError, match=r"Hopeless\.task failed on number 0"):
+        start_run(tiny_run(cold_start=None, environment=broken), path)
+    assert (path / "config.yaml").exists()
+    RunFolder(path).append_note({"stage": "of another", "step": 0, "note": "decided"})
+    start_run(tiny_run(), path)
+
+    assert timeless(path) == timeless(finished)
+    assert weights(path) == weights(finished)
+    assert RunFolder(path).read_notes() == RunFolder(finished).read_notes()
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "checkpoints"])
+def test_a_run_with_metrics_or_a_checkpoint_keeps_its_folder(
+    finished: Path, tmp_path: Path, left: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(tiny_run()))
+    if left == "checkpoints":
+        shutil.copytree(finished / left, tmp_path / left)
+    else:
+        shutil.copy(finished / left, tmp_path / left)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="already holds a run"):
+        start_run(tiny_run(), tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

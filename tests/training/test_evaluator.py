@@ -1,13 +1,20 @@
 """When a run is evaluated."""
 
+from pathlib import Path
+
 import pytest
 
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.evaluator import Evaluator
-from steadyrl.training.stage import Stage
+from steadyrl.training.journal import Journal, JournalSettings
+from steadyrl.training.loop import evaluate_at_first
+from steadyrl.training.stage import Place, Stage
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz
 from tests.training.test_loop import Scripted, Silent, stage_of
 
 
@@ -54,3 +61,38 @@ def test_every_evaluation_asks_the_same_tasks_with_the_same_random_numbers() -> 
     assert asked(stage, 3) == (questions,)
     assert [count for _, count, _ in questions] == [2, 2, 2]
     assert len({seed for *_, seed in questions}) == 3
+
+
+@pytest.mark.parametrize(("there", "noted"), [(2, True), (3, False), (None, False)])
+def test_too_few_held_out_tasks_are_noted(tmp_path: Path, there: int | None, noted: bool) -> None:
+    evaluator = Evaluator(
+        EvaluationSettings(tasks=3, samples=1),
+        environment=ShortQuiz(there),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=4,
+    )
+    stage, folder = stage_of(Scripted([]), steps=7, evaluate_every=1), RunFolder(tmp_path)
+    journal = Journal(folder, JournalSettings(tensorboard=False), [stage], Place())
+    evaluate_at_first(stage, ScriptedEngine(lambda *_: "right"), evaluator, journal)
+
+    told = "Evaluation: the test split has no more than 2 tasks, 3 were asked for. Scores are"
+    assert [note["note"].startswith(told) for note in folder.read_notes()] == [True] * noted
+    assert [row["score"] for row in folder.read_metrics()] == [1.0]
+
+
+def test_a_run_does_not_begin_with_an_environment_that_fails_always() -> None:
+    evaluator = Evaluator(
+        EvaluationSettings(tasks=3, samples=2),
+        environment=Quiz(),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=4,
+    )
+    stage = stage_of(Scripted([]), steps=7, evaluate_every=1)
+    crashing = ScriptedEngine(lambda *_: "crash")
+    with pytest.raises(UserError, match="failed in all 6 episodes"):
+        evaluator.evaluate(stage, 0, crashing)
+    later = evaluator.evaluate(stage, 1, crashing)
+    assert later is not None
+    assert later.score == 0

@@ -4,6 +4,7 @@ from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
+from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
 
 
 class SecondChanceSettings(Settings):
@@ -30,7 +31,12 @@ class SecondChance:
 
     def task(self, split: Split, index: int) -> Task:
         """That of the environment."""
-        return self._environment.task(split, index)
+        (task,) = tasks_of(self._environment, split, [index])
+        return task
+
+    def distinct_tasks(self, split: Split) -> int | None:
+        """Those of the environment."""
+        return distinct_tasks(self._environment, split)
 
     def start(self, task: Task) -> Episode:
         """An attempt, and perhaps another."""
@@ -44,7 +50,7 @@ class _UpToTwoAttempts:
         self._environment = environment
         self._task = task
         self._settings = settings
-        self._attempt = environment.start(task)
+        self._attempt = begin(environment, task)
         self._is_second = False
         self._reward = 0.0
         self._feedback: list[str] = []
@@ -72,7 +78,7 @@ class _UpToTwoAttempts:
             content = f"{said}\n{asked}"
         else:
             content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"
-        self._attempt = self._environment.start(self._task)
+        self._attempt = begin(self._environment, self._task)
         self._is_second, self._reward = True, 0.0
         again = Message(role="user", content=content)
         return Outcome(

@@ -30,7 +30,7 @@ from steadyrl.algorithms.protocol import MiniBatch
 from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.environments.protocol import Task
 from steadyrl.objectives.grouping import Grouping
-from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.policies.tokenizers import encode_prompts, padding_id
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
@@ -129,9 +129,7 @@ class Rows:
         """The rows as one batch; no batch without rows."""
         if not groups:
             return []
-        pad = self._tokenizer.pad_token_id
-        pad = self._tokenizer.eos_token_id if pad is None else pad
-        return [token_batch(groups, advantages, pad_token_id=pad)]
+        return [token_batch(groups, advantages, pad_token_id=padding_id(self._tokenizer))]
 
 
 def credits_of(

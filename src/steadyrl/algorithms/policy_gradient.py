@@ -22,12 +22,14 @@ from steadyrl.algorithms.reference_settings import ReferenceKL, held
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
+from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.settings import Settings
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
+from steadyrl.rollout.tasks import tasks_of
 
 ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "group_mean": group_mean,
@@ -117,7 +119,7 @@ class PolicyGradient:
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         first = step * count
-        tasks = [self._environment.task(Split.TRAIN, first + i) for i in range(count)]
+        tasks = tasks_of(self._environment, Split.TRAIN, range(first, first + count))
         groups = play_groups(
             self._environment,
             engine,
@@ -155,8 +157,7 @@ class PolicyGradient:
         sizes = [len(group.trajectories) for group in groups]
         group_ids = torch.arange(len(groups)).repeat_interleave(torch.tensor(sizes))
         advantages = ADVANTAGES[self._settings.advantage](rewards, group_ids)
-        pad = self._tokenizer.pad_token_id
-        pad = self._tokenizer.eos_token_id if pad is None else pad
+        pad = padding_id(self._tokenizer)
         return token_batch(groups, advantages.split(sizes), pad_token_id=pad)
 
 

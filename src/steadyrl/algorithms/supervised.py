@@ -13,12 +13,13 @@ from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Teacher
 from steadyrl.objectives import Aggregation, nll
-from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.policies.tokenizers import closing_id, encode_prompts, padding_id
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.seeds import derive_seed
+from steadyrl.rollout.tasks import tasks_of
 
 
 class Supervised:
@@ -45,7 +46,8 @@ class Supervised:
         """Demonstrations on fresh training tasks, each closed by the end token."""
         generator = np.random.default_rng(derive_seed(self._seed, step))
         first = step * self._batch_size
-        tasks = [self._environment.task(Split.TRAIN, first + i) for i in range(self._batch_size)]
+        numbers = range(first, first + self._batch_size)
+        tasks = tasks_of(self._environment, Split.TRAIN, numbers)
         texts = [self._teacher.demonstrate(task, generator) for task in tasks]
         prompts = encode_prompts(
             self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]
@@ -62,11 +64,11 @@ def demonstrated(
 ) -> Experience:
     """One batch of `prompts` with their answers `texts`, each closed by the end token."""
     responses = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    end = closing_id(tokenizer)
     batch = demonstration_batch(
         prompts,
         [torch.tensor([*response, end]) for response in responses],
-        pad_token_id=end if pad is None else pad,
+        pad_token_id=padding_id(tokenizer),
     )
     return Experience(mini_batches=((batch,),))
 
@@ -89,7 +91,7 @@ def demonstrated_episodes(
     ]
     read = encode_prompts(tokenizer, [before for _, before, _ in turns])
     written = tokenizer([text for _, _, text in turns], add_special_tokens=False)["input_ids"]
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    end = closing_id(tokenizer)
     completions: list[list[Completion]] = [[] for _ in prompts]
     for (row, _, _), before, response in zip(turns, read, written, strict=True):
         completions[row].append(_completion(before, [*response, end]))
@@ -97,8 +99,8 @@ def demonstrated_episodes(
         Group(task_id=str(row), trajectories=(_episode((*prompt, *said), completions[row]),))
         for row, (prompt, said) in enumerate(zip(prompts, continuations, strict=True))
     ]
-    pad_token_id = end if pad is None else pad
-    batch = token_batch(groups, [torch.ones(1)] * len(groups), pad_token_id=pad_token_id)
+    advantages = [torch.ones(1)] * len(groups)
+    batch = token_batch(groups, advantages, pad_token_id=padding_id(tokenizer))
     return Experience(mini_batches=((replace(batch, rollout_logprobs=None),),))
 
 

@@ -57,8 +57,11 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
         sampling=config.sampling,
         seed=options.seed,
     )
+    accuracy.require_measured()
     console.print(
-        f"{checkpoint.name}, {options.tasks} {options.split.value} tasks: "
+        f"{checkpoint.name}, {len(accuracy.groups)} {options.split.value} tasks: "
         f"avg@{options.samples} {accuracy.score:.3f}, "
         f"pass@{options.samples} {accuracy.pass_at(options.samples):.3f}"
     )
+    if shortfall := accuracy.shortfall(options.tasks):
+        console.print(f"{shortfall[0].upper()}{shortfall[1:]}.")

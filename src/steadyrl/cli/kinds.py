@@ -1,10 +1,12 @@
 """Options that choose which kind of block a configuration has, or that it has none.
 
---erl.memory.name none      another kind, with its own defaults and what else is given for it
+--erl.memory.name none      another kind, with its own defaults and what else is given for it,
+                            which may be another kind within: --environment.name hotpot_qa
+                            --environment.questions.name synthetic
 --cold-start none           no such block
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from steadyrl.run.config import RunConfig, parse
@@ -28,14 +30,8 @@ def choose_kinds(recipe: RunConfig, options: list[str], where: str) -> tuple[Run
             block[leaf] = None
             left = _without(left, option)
         elif leaf == "name" and value != block.get("name"):
-            prefix = option.removesuffix("name")
-            beside = {
-                other.removeprefix(prefix).replace("-", "_"): text
-                for other, text in given.items()
-                if other.startswith(prefix) and "." not in other.removeprefix(prefix)
-            }
             block.clear()
-            block.update(beside)
+            block.update(_below(given, option.removesuffix("name")))
     return (recipe if values == recipe.model_dump() else parse(values, where)), left
 
 
@@ -50,6 +46,25 @@ def _pairs(options: list[str]) -> Iterator[tuple[str, str]]:
             yield name, value
         elif following and not following[0].startswith("--"):
             yield name, following[0]
+
+
+def _below(given: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    """What is given for a block and the blocks within it: a kind may need some of it to be valid.
+
+    It is only text. What needs no text to be valid, None and mappings, is left out: all of the
+    options are read again, as what they are.
+    """
+    block: dict[str, Any] = {}
+    for option, text in given.items():
+        *path, leaf = option.removeprefix(prefix).replace("-", "_").split(".")
+        empty = text.lower() == "none" and leaf != "name"
+        if not option.startswith(prefix) or empty or text.startswith("{"):
+            continue
+        inner = block
+        for name in path:
+            inner = inner.setdefault(name, {})
+        inner[leaf] = text
+    return block
 
 
 def _block(values: dict[str, Any], path: list[str]) -> dict[str, Any] | None:

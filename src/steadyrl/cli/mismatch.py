@@ -17,6 +17,7 @@ from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.evaluation.mismatch_sources import MismatchSources, mismatch_sources
 from steadyrl.evaluation.mismatch_sources_passes import engine_policy, rescore
 from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.token_batch import TokenBatch
@@ -165,9 +166,8 @@ def _sampled(config: RunConfig, options: MismatchOptions, assembly: Assembly) ->
         sampling=config.sampling,
         seed=options.seed,
     )
-    pad = tokenizer.pad_token_id
     return token_batch(
         accuracy.groups,
         [torch.zeros(len(group.trajectories)) for group in accuracy.groups],
-        pad_token_id=tokenizer.eos_token_id if pad is None else pad,
+        pad_token_id=padding_id(tokenizer),
     )

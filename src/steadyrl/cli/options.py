@@ -1,9 +1,11 @@
 """Options from dataclasses and settings, by tyro."""
 
+import json
 from inspect import getdoc
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 import tyro
+import yaml
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -97,10 +99,41 @@ def _truth(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool] | None:
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="{true,false}",
-        instance_from_str=lambda words: _TRUTHS.index(words[0].lower()) == 1,
+        instance_from_str=lambda words: _read_truth(words[0]),
         is_instance=lambda value: isinstance(value, bool),
         str_from_instance=lambda value: [str(value).lower()],
     )
+
+
+def _read_truth(word: str) -> bool:
+    if word.lower() not in _TRUTHS:
+        raise ValueError(f"{word!r} is neither true nor false. Give one of them.")
+    return word.lower() == "true"
+
+
+@_REGISTRY.primitive_rule
+def _mapping(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, Any]] | None:
+    """Names and values, written as in one line of YAML or JSON: `{digits: 4}`."""
+    if get_origin(info.type) is not dict:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{NAME: VALUE, ...}",
+        instance_from_str=lambda words: _read_mapping(words[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+def _read_mapping(text: str) -> dict[str, Any]:
+    remedy = "Write names and values in braces and in quotes, such as '{digits: 4}'."
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is neither YAML nor JSON. {remedy}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{text!r} holds no names. {remedy}")
+    return {str(name): given for name, given in value.items()}
 
 
 @_REGISTRY.primitive_rule

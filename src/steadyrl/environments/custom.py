@@ -1,11 +1,12 @@
 """An environment of your own, by the name of the function or class that makes it."""
 
+from inspect import signature
 from typing import Any, Literal
 
 from pydantic import Field
 
 from steadyrl.environments.protocol import Environment
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import UserError, cause
 from steadyrl.records.named_object import named_object
 from steadyrl.records.settings import Settings
 
@@ -33,15 +34,18 @@ def make_custom(settings: CustomSettings) -> Environment:
     """Calls what `settings` name.
 
     Raises:
-        UserError: there is no such thing, or what it makes is no environment.
+        UserError: there is no such thing, it fails, or what it makes is no environment.
     """
     maker = named_object(settings.made_by, given_as="environment.made_by")
+    _check_call(maker, settings)
     try:
         environment = maker(**settings.options)
-    except TypeError as error:
+    except UserError:
+        raise
+    except Exception as error:
         raise UserError(
-            f"{settings.made_by} cannot be called with the environment's options: {error}. Give "
-            "those that it takes."
+            f"{settings.made_by} failed with the options {settings.options}: {cause(error)}. "
+            "Correct it, or give other options."
         ) from error
     if not isinstance(environment, Environment):
         raise UserError(
@@ -49,3 +53,19 @@ def make_custom(settings: CustomSettings) -> Environment:
             "needs the methods task(split, index) and start(task)."
         )
     return environment
+
+
+def _check_call(maker: Any, settings: CustomSettings) -> None:
+    """Raises UserError where `maker` does not take the options, before any line of it has run."""
+    if not callable(maker):
+        raise UserError(
+            f"{settings.made_by} is {maker!r:.200}, which cannot be called. Name the class or "
+            "function that makes the environment."
+        )
+    try:
+        signature(maker).bind(**settings.options)
+    except TypeError as error:
+        raise UserError(
+            f"{settings.made_by} cannot be called with the environment's options: {error}. Give "
+            "those that it takes."
+        ) from error

@@ -66,6 +66,11 @@ class GridEnvironment(ABC):
             legend, settings.symbols, settings.actions, settings.meaning
         )
 
+    @property
+    def meaning_varies(self) -> bool:
+        """Whether one board may be asked in several meanings."""
+        return len(self._meanings) > 1
+
     @abstractmethod
     def game(self, split: Split, index: int, draws: Draws) -> Game:
         """The position at the start of task number `index`; `draws` are this place's own."""

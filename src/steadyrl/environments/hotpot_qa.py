@@ -131,6 +131,10 @@ class HotpotQA:
             tools=(schema,) if templated else (),
         )
 
+    def distinct_tasks(self, split: Split) -> int:
+        """Questions of `split`."""
+        return len(self._questions[split])
+
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the question of `task`."""
         return _Inquiry(self, task.payload)

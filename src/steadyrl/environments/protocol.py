@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,6 +24,9 @@ class Task:
 
     Example:
         Task(id="sums/train/0", prompt=(Message(role="user", content="3+4="),), payload=7)
+
+    Raises:
+        TypeError: the prompt does not consist of messages.
     """
 
     id: str
@@ -34,13 +38,23 @@ class Task:
     tools: tuple[dict[str, Any], ...] = ()
     """Schemas of the tools that the tokenizer's chat template shows with the prompt."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", _messages(self.prompt, "the prompt"))
+        if not self.prompt:
+            raise TypeError("the prompt is empty. Give at least one Message.")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an environment answers one turn of the model."""
+    """How an environment answers one turn of the model.
+
+    Raises:
+        TypeError: the reward is no number, or the observation does not consist of messages.
+        ValueError: the reward is not finite.
+    """
 
     reward: float
-    """Earned by this turn; an episode's reward is the sum."""
+    """Earned by this turn; an episode's reward is the sum. A scalar of NumPy or PyTorch will do."""
 
     terminated: bool
 
@@ -49,6 +63,14 @@ class Outcome:
 
     feedback: str = ""
     """What happened, in words, for a reader or a reflection. The next turn does not see it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reward", _number(self.reward))
+        object.__setattr__(self, "terminated", bool(self.terminated))
+        object.__setattr__(self, "observation", _messages(self.observation, "the observation"))
+        object.__setattr__(self, "feedback", self.feedback or "")
+        if not isinstance(self.feedback, str):
+            raise TypeError(f"the feedback is {self.feedback!r}. Give a text.")
 
 
 @runtime_checkable
@@ -74,9 +96,37 @@ class Environment(Protocol):
 
 
 @runtime_checkable
+class CountsTasks(Protocol):
+    """An environment that knows how many tasks it has."""
+
+    def distinct_tasks(self, split: Split) -> int | None:
+        """Tasks of `split` before it starts over; None where there is no such number."""
+        ...
+
+
+@runtime_checkable
 class Teacher(Protocol):
     """Writes demonstrations to learn from before reinforcement begins."""
 
     def demonstrate(self, task: Task, generator: np.random.Generator) -> str:
         """A response to `task.prompt`, right or wrong, in the teacher's style."""
         ...
+
+
+def _number(reward: Any) -> float:
+    """`reward` as a Python number, which JSON and means can hold."""
+    if reward is None or isinstance(reward, str | bytes):
+        raise TypeError(f"the reward is {reward!r}. Give a number.")
+    number = float(reward)
+    if not isfinite(number):
+        raise ValueError(f"the reward is {number}. Give a finite number.")
+    return number
+
+
+def _messages(given: Any, what: str) -> tuple[Message, ...]:
+    messages = tuple(given) if isinstance(given, list | tuple) else None
+    if messages is None or not all(isinstance(message, Message) for message in messages):
+        raise TypeError(
+            f"{what} is {given!r:.200}. Give a tuple of Message(role=..., content=...)."
+        )
+    return messages

@@ -100,6 +100,10 @@ class ReasoningGym:
         name = f"{self.settings.dataset}/{split}/{index}"
         return Task(id=name, prompt=(prompt,), payload=entry)
 
+    def distinct_tasks(self, split: Split) -> int:
+        """Questions of each split."""
+        return self.settings.size
+
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the question of `task`."""
         return _OneAnswer(self, task.payload)

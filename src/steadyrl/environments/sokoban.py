@@ -105,6 +105,12 @@ class Sokoban(GridEnvironment):
             if split_of_game(level) == split:
                 return level
 
+    def distinct_tasks(self, split: Split) -> int | None:
+        """Levels of the file that belong to `split`; None if meanings vary or levels are drawn."""
+        if self.settings.levels is None or self.meaning_varies:
+            return None
+        return len(self._levels[split])
+
     def _from_file(self, split: Split, index: int) -> SokobanBoard:
         levels = self._levels[split]
         if not levels:

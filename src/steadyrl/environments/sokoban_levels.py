@@ -42,7 +42,7 @@ def read_levels(path: Path) -> list[SokobanBoard]:
         UserError: the file cannot be read, or holds no level or a broken one; names its first line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"Cannot read the levels in {path} ({error}). Give the path of a UTF-8 text file."

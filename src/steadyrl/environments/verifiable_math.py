@@ -86,6 +86,10 @@ class VerifiableMath:
         prompt = Message(role="user", content=content)
         return Task(id=f"math/{problem.id}", prompt=(prompt,), payload=problem.answer)
 
+    def distinct_tasks(self, split: Split) -> int:
+        """Problems of the file that belong to `split`."""
+        return len(self._problems[split])
+
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the problem of `task`."""
         return _OneAnswer(self, task.payload)
@@ -121,7 +125,7 @@ def read_problems(path: Path) -> list[Problem]:
         UserError: the file is missing, not JSON, or a row lacks a field; names the row and field.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"Cannot read the problems in {path} ({error}). Give the path of a UTF-8 JSON file."

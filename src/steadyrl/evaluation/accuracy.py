@@ -8,10 +8,12 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
+from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.settings import Settings
-from steadyrl.records.trajectory import Group
+from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.tasks import distinct_tasks, tasks_of
 
 
 class EvaluationSettings(Settings):
@@ -20,7 +22,7 @@ class EvaluationSettings(Settings):
     split: Split = Split.TEST
 
     tasks: int = Field(256, ge=1)
-    """Held-out tasks: numbers 0 to `tasks - 1` of the split."""
+    """Held-out tasks: numbers 0 to `tasks - 1` of the split, or all of them where it has fewer."""
 
     samples: int = Field(4, ge=1)
     """Episodes for each task: the k of avg@k."""
@@ -51,11 +53,34 @@ class Accuracy:
     groups: tuple[Group, ...]
     split: Split = Split.TEST
 
+    def shortfall(self, asked: int) -> str:
+        """That the split has fewer tasks than were `asked` for, in words; empty if it has not."""
+        measured = len(self.groups)
+        if measured >= asked:
+            return ""
+        return f"the {self.split} split has no more than {measured} tasks, {asked} were asked for"
+
     @property
     def score(self) -> float:
         """avg@k: the mean reward over all tasks and samples."""
         rewards = [t.reward for group in self.groups for t in group.trajectories]
         return sum(rewards) / len(rewards)
+
+    def require_measured(self) -> None:
+        """Returns unless the environment failed in every episode that came to its first answer.
+
+        Raises:
+            UserError: it did.
+        """
+        episodes = [trajectory for group in self.groups for trajectory in group.trajectories]
+        broken = [episode for episode in episodes if episode.environment_failed]
+        if broken and len(broken) == sum(map(_asks_environment, episodes)):
+            first = broken[0].truncation_reason.rstrip(".")
+            raise UserError(
+                f"The environment failed in all {len(broken)} episodes of the evaluation that it "
+                f"was to answer. The first one: {first}. Correct the environment, or see that what "
+                "it asks answers."
+            )
 
     def pass_at(self, k: int) -> float:
         """pass@k: the chance that one of `k` samples earns the full reward of 1.
@@ -78,12 +103,14 @@ def measure_accuracy(
     sampling: Sampling,
     seed: int,
 ) -> Accuracy:
-    """Episodes of the engine's policy on the held-out tasks of `settings`.
+    """Episodes of the engine's policy on the held-out tasks of `settings`, each task once.
 
     Args:
         sampling: Of training.
     """
-    tasks = [environment.task(settings.split, number) for number in range(settings.tasks)]
+    there = distinct_tasks(environment, settings.split)
+    count = settings.tasks if there is None else min(settings.tasks, max(1, there))
+    tasks = tasks_of(environment, settings.split, range(count))
     groups = play_groups(
         environment,
         engine,
@@ -95,6 +122,12 @@ def measure_accuracy(
         max_turns=settings.max_turns,
     )
     return Accuracy(groups=tuple(groups), split=settings.split)
+
+
+def _asks_environment(episode: Trajectory) -> bool:
+    """Whether the environment was to answer a turn. It never sees one that was cut short."""
+    first = episode.completions[0]
+    return len(episode.completions) > 1 or first.finish_reason is not FinishReason.LENGTH
 
 
 def _pass_at(group: Group, k: int) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 import torch
@@ -225,11 +226,20 @@ def _from_pretrained(loader: Any, path: str, **options: Any) -> Any:
             str(Path(path).expanduser()) if looks_local else path, **options
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = shorten(str(error), 300, placeholder=" [...]") or type(error).__name__
         raise UserError(
-            f"The checkpoint {path!r} cannot be loaded: {reason} "
+            f"The checkpoint {path!r} cannot be loaded: {reason.rstrip('.')}. "
+            f"{_missing(loader, path)}"
             "Give a folder written by save_pretrained, or a name on the hub that can be reached."
         ) from error
+
+
+def _missing(loader: Any, path: str) -> str:
+    """The files that a local folder lacks and `loader` looks for, in a sentence; empty if none."""
+    folder = Path(path).expanduser()
+    wanted = ["config.json", *(["tokenizer.json"] if loader is AutoTokenizer else [])]
+    lacks = [name for name in wanted if folder.is_dir() and not (folder / name).is_file()]
+    return f"The folder has no {' and no '.join(lacks)}. " if lacks else ""
 
 
 @contextmanager

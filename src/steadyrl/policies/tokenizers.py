@@ -65,7 +65,7 @@ def encode_prompts(
         tools: Schemas of each conversation's tools, for the template to show; None for none.
 
     Raises:
-        UserError: the tokenizer has no chat template.
+        UserError: the tokenizer has no chat template, or it refuses a conversation.
     """
     if tokenizer.chat_template is None:
         raise UserError(
@@ -76,11 +76,10 @@ def encode_prompts(
         return []
     control = control_tokens(tokenizer)
     texts = [
-        tokenizer.apply_chat_template(
+        _prompt_text(
+            tokenizer,
             [{"role": m.role, "content": _without(control, m.content)} for m in conversation],
-            tools=list(schemas) or None,
-            tokenize=False,
-            add_generation_prompt=True,
+            list(schemas) or None,
         )
         for conversation, schemas in zip(
             conversations, tools or [()] * len(conversations), strict=True
@@ -88,6 +87,32 @@ def encode_prompts(
     ]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [torch.tensor(row, dtype=torch.long) for row in ids]
+
+
+def _prompt_text(
+    tokenizer: PreTrainedTokenizerBase,
+    conversation: list[dict[str, str]],
+    tools: list[dict[str, Any]] | None,
+) -> str:
+    try:
+        text: str = tokenizer.apply_chat_template(
+            conversation, tools=tools, tokenize=False, add_generation_prompt=True
+        )
+    except Exception as error:  # a template is foreign code, and many refuse what they do not know
+        roles = ", ".join(message["role"] for message in conversation)
+        raise UserError(
+            f"The chat template of the tokenizer {tokenizer.name_or_path!r} refuses a conversation "
+            f"of the roles {roles}{' with tools' if tools else ''}: {_reason(error)}. Take an "
+            "environment or a style that asks with other roles, leave its system message out if it "
+            "has a setting for it, or correct tokenizer.chat_template."
+        ) from error
+    return text
+
+
+def _reason(error: Exception) -> str:
+    line = getattr(error, "lineno", None)  # of a template that cannot be read
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -133,3 +158,27 @@ def end_token_ids(
     if not ends:
         raise UserError("Neither tokenizer nor model has an end token. Set tokenizer.eos_token.")
     return ends
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that rows are filled up with.
+
+    No position that is read sees it, so any token will do where the tokenizer names none, as one
+    whose end token stands in the model's generation config alone.
+    """
+    named = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((int(token) for token in named if token is not None), 0)
+
+
+def closing_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that closes a turn which no engine has written.
+
+    Raises:
+        UserError: the tokenizer has no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"The tokenizer {tokenizer.name_or_path!r} has no end token, so demonstrations cannot "
+            "be closed by one. Set tokenizer.eos_token, or leave the cold start out."
+        )
+    return int(tokenizer.eos_token_id)

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import UserError, cause
 
 
 def named_object(path: str, *, given_as: str) -> Any:
@@ -17,9 +17,19 @@ def named_object(path: str, *, given_as: str) -> Any:
     """
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        found = importlib.import_module(module)
+    except ImportError as error:
         raise UserError(
             f"{given_as} is {path!r}: {error}. Install the package, or put the folder of the "
             "module on PYTHONPATH."
         ) from error
+    except Exception as error:
+        raise UserError(
+            f"{given_as} is {path!r}, and importing {module} failed: {cause(error)}. Correct it."
+        ) from error
+    if not hasattr(found, name):
+        raise UserError(
+            f"{given_as} is {path!r}: {found.__file__} has no {name!r}. Correct the name, or see "
+            "that this is the module you mean: PYTHONPATH says where modules are looked for."
+        )
+    return getattr(found, name)

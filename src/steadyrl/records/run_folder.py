@@ -98,6 +98,21 @@ class RunFolder:
         self.references = path / "references"
         self.report = path / "report.html"
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether it holds a run that has measured anything, or saved a checkpoint."""
+        if not self.config.exists():
+            return False
+        measured = self.metrics.exists() and self.metrics.stat().st_size > 0
+        return measured or any(self.checkpoints.glob("[!.]*"))
+
+    def clear(self) -> None:
+        """Removes what a run that is not to be kept has left behind."""
+        for file in (self.config, self.manifest, self.metrics, self.notes, self.memory):
+            file.unlink(missing_ok=True)
+        for folder in (self.completions, self.tensorboard, self.references):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def read_metrics(self) -> list[dict[str, Any]]:
         """The metrics of every finished step, oldest first."""
         return read_json_lines(self.metrics)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
-from steadyrl.environments.protocol import Environment, Episode, Task
+from steadyrl.environments.protocol import Environment, Episode, Outcome, Task
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
 from steadyrl.rollout.seeds import derive_seed
+from steadyrl.rollout.tasks import begin
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,7 +63,7 @@ def play_groups(
     """
     plays = [
         [
-            _Play(task=task, episode=environment.start(task), messages=list(task.prompt))
+            _Play(task=task, episode=begin(environment, task), messages=list(task.prompt))
             for _ in range(group_size)
         ]
         for task in tasks
@@ -144,7 +145,9 @@ def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokeniz
         return
     try:
         outcome = play.episode.respond(text)
-    except Exception as error:  # an environment is foreign code: its failure is data
+        if not isinstance(outcome, Outcome):
+            raise TypeError(f"respond gives {outcome!r:.200}, which is no Outcome")
+    except (Exception, SystemExit) as error:  # an environment is foreign code: its failure is data
         play.truncation_reason = f"{ENVIRONMENT_FAILED}: {type(error).__name__}: {error}"
         return
     play.reward += outcome.reward

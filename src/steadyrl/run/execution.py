@@ -12,6 +12,7 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.manifest import as_json, manifest
 from steadyrl.run.overlap import overlapped
+from steadyrl.run.places import with_absolute_paths
 from steadyrl.training.checkpoint import (
     check_stage,
     latest_checkpoint,
@@ -24,20 +25,20 @@ from steadyrl.training.stage import Place
 
 
 def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
-    """Runs `config` in a new folder `path`, to its end.
+    """Runs `config` in the folder `path`, to its end.
+
+    A run that failed before it measured anything makes room for this one.
 
     Raises:
         UserError: the folder holds a run already or cannot be written; parts do not fit together.
     """
     folder = RunFolder(path)
-    if folder.config.exists():
-        raise UserError(
-            f"{path} already holds a run. Continue it with --resume {path}, or choose another "
-            "--out."
-        )
-    config = _with_absolute_path(config)
+    _check_free(folder)
+    config = with_absolute_paths(config)
     with _assembled(config) as assembly, only_writer(path):
+        _check_free(folder)  # another run may have begun there in the meantime
         try:
+            folder.clear()
             write_atomically(folder.manifest, as_json(manifest(config.seed)))
             write_atomically(folder.config, to_yaml(config))
         except OSError as error:
@@ -70,6 +71,14 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
     return folder
 
 
+def _check_free(folder: RunFolder) -> None:
+    if folder.is_taken:
+        raise UserError(
+            f"{folder.path} already holds a run. Continue it with --resume {folder.path}, or "
+            "choose another --out."
+        )
+
+
 def saved_config(folder: RunFolder) -> RunConfig:
     """The configuration of the run in `folder`.
 
@@ -80,20 +89,10 @@ def saved_config(folder: RunFolder) -> RunConfig:
     model = config.model
     if not isinstance(model, Pretrained) or last is None or not is_local(model.path):
         return config
-    return config if Path(model.path).expanduser().is_dir() else _with_model(config, last)
-
-
-def _with_absolute_path(config: RunConfig) -> RunConfig:
-    """`config`, whose checkpoint is found from any folder if it is a local one."""
-    if not isinstance(config.model, Pretrained):
+    if Path(model.path).expanduser().is_dir():
         return config
-    path = Path(config.model.path).expanduser()
-    return _with_model(config, path) if path.is_dir() else config
-
-
-def _with_model(config: RunConfig, path: Path) -> RunConfig:
-    model = config.model.model_copy(update={"path": str(path.resolve())})
-    return config.model_copy(update={"model": model})
+    its_own = model.model_copy(update={"path": str(last.resolve())})
+    return config.model_copy(update={"model": its_own})
 
 
 @contextmanager

@@ -27,11 +27,15 @@ class Evaluator:
         self._seed = seed
 
     def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Accuracy | None:
-        """The accuracy after `step` steps of `stage`, or None where none is due."""
+        """The accuracy after `step` steps of `stage`, or None where none is due.
+
+        Raises:
+            UserError: the environment fails in every episode before the first step.
+        """
         every = stage.evaluate_every
         if every is None or (step % every and step != stage.steps):
             return None
-        return measure_accuracy(
+        accuracy = measure_accuracy(
             self.settings,
             environment=self._environment,
             engine=engine,
@@ -39,3 +43,6 @@ class Evaluator:
             sampling=self._sampling,
             seed=self._seed,
         )
+        if step == 0:  # later on it may be an outage, which a run outlives
+            accuracy.require_measured()
+        return accuracy

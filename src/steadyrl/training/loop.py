@@ -37,7 +37,7 @@ def train(
             stage.algorithm.hold(learner.reference)
         engine.load_weights(learner.weights(), learner.policy_version)
         if first == 0 and stage.evaluate_every is not None:
-            journal.record(stage, 0, {}, (), evaluator.evaluate(stage, 0, engine))
+            evaluate_at_first(stage, engine, evaluator, journal)
         for step in range(first, stage.steps):
             choose_routing_replay(stage, step, learner, journal)
             metrics, experience = train_step(stage, step, learner, engine)
@@ -89,6 +89,17 @@ def train_step(
         updated=updated,
     )
     return metrics, experience
+
+
+def evaluate_at_first(
+    stage: Stage, engine: RolloutEngine, evaluator: Evaluator, journal: Journal
+) -> None:
+    """Records the accuracy before the first step, and notes it where there are too few tasks."""
+    accuracy = evaluator.evaluate(stage, 0, engine)
+    journal.record(stage, 0, {}, (), accuracy)
+    shortfall = "" if accuracy is None else accuracy.shortfall(evaluator.settings.tasks)
+    if shortfall:
+        journal.note(stage, 0, f"Evaluation: {shortfall}. Scores are means over these.")
 
 
 def choose_routing_replay(stage: Stage, step: int, learner: LocalLearner, journal: Journal) -> None:

@@ -1,0 +1,84 @@
+"""Tasks and episodes of an environment: foreign code, which may break or give something else."""
+
+from collections.abc import Iterable
+
+from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Split, Task
+from steadyrl.records.errors import UserError, cause
+
+
+def tasks_of(environment: Environment, split: Split, numbers: Iterable[int]) -> list[Task]:
+    """The tasks of `split` with these numbers, in order.
+
+    Raises:
+        UserError: the environment fails, or gives something else than a task.
+    """
+    return [_task(environment, split, number) for number in numbers]
+
+
+def distinct_tasks(environment: Environment, split: Split) -> int | None:
+    """Tasks of `split` before it starts over; None where the environment does not say.
+
+    Raises:
+        UserError: the environment fails, or gives something else than a number.
+    """
+    if not isinstance(environment, CountsTasks):
+        return None
+    name = type(environment).__name__
+    try:
+        count = environment.distinct_tasks(split)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name}.distinct_tasks failed on the {split} split: {cause(error)}. Correct it, or "
+            "leave it out."
+        ) from error
+    if count is not None and not isinstance(count, int):
+        raise UserError(
+            f"{name}.distinct_tasks gives {count!r:.200}. Give a whole number, or None where there "
+            "is no end of tasks."
+        )
+    return count
+
+
+def begin(environment: Environment, task: Task) -> Episode:
+    """A fresh attempt at `task`.
+
+    Raises:
+        UserError: the environment fails, or gives something else than an episode.
+    """
+    name = type(environment).__name__
+    try:
+        episode = environment.start(task)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name}.start failed on the task {task.id!r}: {cause(error)}. Correct it: every task "
+            "can be started any number of times."
+        ) from error
+    if not isinstance(episode, Episode):
+        raise UserError(
+            f"{name}.start gives {episode!r:.200}, which is no episode. Give an object with the "
+            "method respond(text)."
+        )
+    return episode
+
+
+def _task(environment: Environment, split: Split, number: int) -> Task:
+    name = type(environment).__name__
+    try:
+        task = environment.task(split, number)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{name}.task failed on number {number} of the {split} split: {cause(error)}. Correct "
+            "it: there is a task for every number from 0 on."
+        ) from error
+    if not isinstance(task, Task):
+        raise UserError(
+            f"{name}.task gives {task!r:.200}, which is no task. Give a Task(id=..., prompt=..., "
+            "payload=...)."
+        )
+    return task

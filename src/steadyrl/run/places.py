@@ -1,0 +1,27 @@
+"""Files and folders that a configuration names, as they are found from any working folder."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from steadyrl.environments.hotpot_questions import HubQuestions
+from steadyrl.policies.loading import Pretrained
+from steadyrl.records.settings import Settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+_NAMES_OR_FOLDERS: dict[type[Settings], str] = {Pretrained: "path", HubQuestions: "dataset"}
+"""Fields with a name on the hub, unless there is a folder of that name."""
+
+
+def with_absolute_paths(settings: AnySettings) -> AnySettings:
+    """`settings`, of which every path begins at the root. Names on the hub stay as they are."""
+    changes: dict[str, Any] = {}
+    for name, value in settings:
+        if isinstance(value, Settings):
+            changes[name] = with_absolute_paths(value)
+        elif isinstance(value, Path):
+            changes[name] = value.expanduser().resolve()
+        elif name == _NAMES_OR_FOLDERS.get(type(settings)):
+            folder = Path(value).expanduser()
+            changes[name] = str(folder.resolve()) if folder.is_dir() else value
+    return settings.model_copy(update=changes)

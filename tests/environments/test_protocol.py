@@ -1,0 +1,75 @@
+"""What environments may write into tasks and outcomes, and what becomes of it."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from steadyrl.environments.protocol import Outcome, Task
+from steadyrl.records.message import Message
+from tests.environments.unchecked import unchecked
+
+HELLO = Message(role="user", content="hello")
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5], dtype=torch.half)],
+)
+def test_a_reward_may_be_a_scalar_of_numpy_or_torch(reward: Any) -> None:
+    outcome = unchecked(Outcome, reward=reward, terminated=np.bool_(True))
+    assert (type(outcome.reward), type(outcome.terminated)) == (float, bool)
+    assert json.loads(json.dumps([outcome.reward, outcome.terminated])) == [0.5, True]
+
+
+def test_a_reward_may_be_a_truth_or_a_whole_number() -> None:
+    made = [unchecked(Outcome, reward=r, terminated=True) for r in (True, 2, np.int64(3))]
+    assert [outcome.reward for outcome in made] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (None, r"the reward is None\. Give a number"),
+        ("1", r"the reward is '1'\. Give a number"),
+        (float("nan"), r"the reward is nan\. Give a finite number"),
+        (np.float32("-inf"), r"the reward is -inf\. Give a finite number"),
+    ],
+)
+def test_what_is_no_finite_number_is_no_reward(reward: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        unchecked(Outcome, reward=reward, terminated=True)
+
+
+def test_messages_may_come_in_a_list() -> None:
+    outcome = unchecked(Outcome, reward=0, terminated=False, observation=[HELLO])
+    assert outcome.observation == (HELLO,)
+    assert unchecked(Task, id="a", prompt=[HELLO]).prompt == (HELLO,)
+
+
+@pytest.mark.parametrize("messages", ["hello", [{"role": "user", "content": "hello"}], HELLO])
+def test_what_are_no_messages_is_refused(messages: Any) -> None:
+    with pytest.raises(TypeError, match=r"the observation is .*\. Give a tuple of Message\("):
+        unchecked(Outcome, reward=0, terminated=False, observation=messages)
+    with pytest.raises(TypeError, match=r"the prompt is .*\. Give a tuple of Message\("):
+        unchecked(Task, id="a", prompt=messages)
+
+
+def test_a_task_asks_something() -> None:
+    with pytest.raises(TypeError, match=r"the prompt is empty\. Give at least one Message"):
+        Task(id="a", prompt=(), payload=None)
+
+
+def test_nothing_to_say_is_no_feedback() -> None:
+    assert unchecked(Outcome, reward=0, terminated=True, feedback=None).feedback == ""
+    with pytest.raises(TypeError, match=r"the feedback is 3\. Give a text"):
+        unchecked(Outcome, reward=0, terminated=True, feedback=3)
+
+
+def test_a_message_has_a_role_that_templates_know_and_a_text() -> None:
+    with pytest.raises(ValueError, match=r"role is 'User'\. Give one of system, user, assistant"):
+        unchecked(Message, role="User", content="hello")
+    with pytest.raises(ValueError, match=r"content of a message is 3\. Give a text"):
+        unchecked(Message, role="user", content=3)

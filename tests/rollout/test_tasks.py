@@ -1,0 +1,88 @@
+"""Tasks and episodes of environments that break, or give other things."""
+
+import re
+from typing import Any
+
+import pytest
+
+from steadyrl.environments.protocol import Split, Task
+from steadyrl.records.errors import UserError
+from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
+from tests.environments.unchecked import unchecked
+from tests.rollout.fakes import Quiz, ShortQuiz
+
+
+class Broken(Quiz):
+    """Does what its task or its start is told to."""
+
+    def __init__(self, what: Any) -> None:
+        super().__init__()
+        self.what = what
+
+    def task(self, split: Split, index: int) -> Task:
+        return self.what(split, index)
+
+    def start(self, task: Task) -> Any:
+        return self.what(task)
+
+
+def raises(*_: object) -> Any:
+    raise IndexError("no such\nthing.")
+
+
+def refuses(*_: object) -> Any:
+    raise UserError("Give more problems.")
+
+
+def test_tasks_have_the_numbers_that_were_asked_for() -> None:
+    tasks = tasks_of(Quiz(), Split.TEST, range(3, 6))
+    assert [task.id for task in tasks] == [f"quiz/test/{number}" for number in (3, 4, 5)]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (raises, r"Broken.task failed on number 2 of the test split: IndexError: no such thing \("),
+        (lambda *_: None, r"Broken.task gives None, which is no task. Give a Task\("),
+        (lambda *_: {"prompt": "hi"}, r"Broken.task gives {'prompt': 'hi'}, which is no task"),
+        (lambda *_: unchecked(Task, prompt="hi"), r"TypeError: the prompt is 'hi'. Give a"),
+        (refuses, r"^Give more problems\.$"),
+    ],
+)
+def test_what_gives_no_task_is_refused(what: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tasks_of(Broken(what), Split.TEST, [2])
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (raises, r"Broken.start failed on the task 'quiz/test/2': IndexError: no such thing \("),
+        (lambda *_: None, r"Broken.start gives None, which is no episode. Give an object with"),
+        (refuses, r"^Give more problems\.$"),
+    ],
+)
+def test_what_starts_no_episode_is_refused(what: Any, message: str) -> None:
+    (task,) = tasks_of(Quiz(), Split.TEST, [2])
+    with pytest.raises(UserError, match=message):
+        begin(Broken(what), task)
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"), [(Quiz(), None), (ShortQuiz(None), None), (ShortQuiz(3), 3)]
+)
+def test_tasks_are_counted_where_the_environment_can(environment: Quiz, count: int | None) -> None:
+    assert distinct_tasks(environment, Split.TEST) == count
+
+
+def test_what_is_no_count_of_tasks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"ShortQuiz.distinct_tasks gives 'few'. Give a whole"):
+        distinct_tasks(ShortQuiz("few"), Split.TEST)
+
+
+def test_a_failure_is_told_with_its_line() -> None:
+    with pytest.raises(UserError) as refusal:
+        tasks_of(Broken(raises), Split.TEST, [2])
+    (number,) = re.findall(r"\(line (\d+) of test_tasks\.py\)", str(refusal.value))
+    with open(__file__, encoding="utf-8") as file:
+        assert "raise IndexError" in file.readlines()[int(number) - 1]
