@@ -70,8 +70,10 @@ def study_command(arguments: list[str], console: Console) -> None:
     """Runs studies and prints their verdicts."""
     options = read_options(StudyOptions, arguments, program="steadyrl study", switches=True)
     if not options.names and not options.all:
+        width = 2 + max(map(len, STUDIES))
         for name, make in STUDIES.items():
-            console.print(f"{name:<16}{make(options.numerics).title}", markup=False)
+            line = f"{name:<{width}}{make(options.numerics).title}"
+            console.print(line, markup=False, soft_wrap=True)
         return
     workplace = Workplace(records=options.out / "runs", folders=options.work)
     studies = _finished(_chosen(options), workplace, options, console)
