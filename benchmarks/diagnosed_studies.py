@@ -25,7 +25,7 @@ from steadyrl.studies import STUDIES
 from steadyrl.studies.measures import MEASURES
 from steadyrl.studies.records import digest_of, read_record
 
-SEEDS = 5
+SEEDS = 7
 LOOKS = 100
 FATES = {"kept 0.9 or more": 0.9, "kept 0.5 to 0.9": 0.5, "kept less than 0.5": 0.0}
 """What becomes of runs, and the least that such a run keeps of its best reward."""
