@@ -64,6 +64,18 @@ def test_a_figure_shows_the_panels_of_its_study(tmp_path: Path) -> None:
     assert path.stat().st_size > 0
 
 
+def test_a_long_title_takes_two_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(
+        "steadyrl.studies.drawing.save", lambda figure, path: (drawn.append(figure), path)[1]
+    )
+    runs = {name: {0: record([0.2] * 20)} for name in ("A", "B")}
+    for words in (1, 5):
+        study = replace(study_of([]), title=" ".join(["a rather long title"] * words))
+        draw(study, runs, Path("figure.svg"))
+    assert [len(figure.get_suptitle().splitlines()) for figure in drawn] == [1, 2]
+
+
 @pytest.mark.parametrize(
     "values",
     [{"A": [[0.1, 0.2], [0.3]], "B": [[0.1, 0.2], [0.3, 0.4]]}, {"A": [[0.1]], "B": []}],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from jaxtyping import Float
@@ -31,6 +32,8 @@ LOGARITHMIC = "mismatch_kl_k3"
 
 SMALLEST = 1e-12
 
+TITLE_WIDTH = 118
+"""Characters of a title that fit into the figure's width."""
 
 Course = tuple[Float[np.ndarray, " _S"], Float[np.ndarray, " _S"]]
 """(gradient steps, values), equally many."""
@@ -49,7 +52,7 @@ def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) 
     figure, panels = four_panels("gradient steps", height, study.panels)
     seeds = max((len(of_condition) for of_condition in runs.values()), default=0)
     title = f"{study.title}: mean of {seeds} seeds, range without what a seed's runs share"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.suptitle(fill(title, TITLE_WIDTH), x=0.01, ha="left", fontsize=12)
     for name, axes in panels.items():
         courses = {
             condition.name: [
