@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from benchmarks.choice_of_experts import CANDIDATES, described, replayable, summary
+
 from steadyrl.studies.experts import MORE_EXPERTS
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "choice_of_experts.json"
