@@ -27,6 +27,7 @@ def rows(steps: int) -> list[dict[str, Any]]:
     for step in range(1, steps + 1):
         row = {name: float(generator.uniform(0.4, 0.6)) for name in names}
         row |= {"ess": 0.99, "extreme_token_fraction": 0.001}
+        row |= {"environment_failed_fraction": 0.0, "truncated_fraction": 0.1}
         row["routing_disagreement_per_layer"] = generator.uniform(0, 1, size=4).tolist()
         result.append({"stage": "rl", "step": step, "seconds": 36.0, **row})
     result[-1]["score"] = 0.5
@@ -224,3 +225,12 @@ def test_a_long_run_is_reported_in_seconds_and_megabytes(make_run: MakeRun) -> N
 
     assert time.process_time() - began < 10
     assert path.stat().st_size < 3_000_000
+
+
+def test_an_environment_that_fails_asks_for_a_closer_look(
+    make_run: MakeRun, read_page: ReadPage
+) -> None:
+    failing = [row | {"environment_failed_fraction": 0.25} for row in rows(10)]
+    text = read_page(write_report(make_run(failing))).text
+    assert "it ends at 0.25, above 0.1" in text
+    assert "Every recorded value is finite." not in text
