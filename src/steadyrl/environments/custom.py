@@ -1,12 +1,13 @@
 """An environment of your own, by the name of the function or class that makes it."""
 
+from functools import partial
 from inspect import signature
 from typing import Any, Literal
 
 from pydantic import Field
 
 from steadyrl.environments.protocol import Environment
-from steadyrl.records.errors import UserError, cause
+from steadyrl.records.errors import UserError, answer_of
 from steadyrl.records.named_object import named_object
 from steadyrl.records.settings import Settings
 
@@ -38,15 +39,11 @@ def make_custom(settings: CustomSettings) -> Environment:
     """
     maker = named_object(settings.made_by, given_as="environment.made_by")
     _check_call(maker, settings)
-    try:
-        environment = maker(**settings.options)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{settings.made_by} failed with the options {settings.options}: {cause(error)}. "
-            "Correct it, or give other options."
-        ) from error
+    environment = answer_of(
+        partial(maker, **settings.options),
+        failure=f"{settings.made_by} failed with the options {settings.options}",
+        remedy="Correct it, or give other options.",
+    )
     if not isinstance(environment, Environment):
         raise UserError(
             f"{settings.made_by} makes a {type(environment).__name__}, which is no environment. It "

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import UserError, in_words
 from steadyrl.records.message import Message
 
 PAD, END = "<|pad|>", "<|end|>"
@@ -111,8 +111,7 @@ def _prompt_text(
 
 def _reason(error: Exception) -> str:
     line = getattr(error, "lineno", None)  # of a template that cannot be read
-    text = " ".join(str(error).split()).rstrip(".")
-    return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
+    return in_words(error) + (f" (line {line})" if line else "")
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -1,7 +1,11 @@
 """The one exception for what the caller can mend, and how that of foreign code is told."""
 
+from collections.abc import Callable
 from pathlib import Path
 from traceback import extract_tb
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
 
 
 class UserError(ValueError):
@@ -16,14 +20,37 @@ class NonFiniteError(UserError):
     """A loss, a gradient, a weight or a logit is not finite: the policy has broken down."""
 
 
+def answer_of(foreign: Callable[[], Answer], *, failure: str, remedy: str) -> Answer:
+    """What code that is not ours returns.
+
+    Args:
+        failure: What it means if it raises, as `Reverse.start failed`.
+        remedy: What to do then.
+
+    Raises:
+        UserError: it raises. A UserError of its own goes through as it is.
+    """
+    try:
+        return foreign()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{failure}: {cause(error)}. {remedy}") from error
+
+
+def in_words(error: BaseException) -> str:
+    """Its type and its text, in one line."""
+    told = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {told}" if told else type(error).__name__
+
+
 def cause(error: BaseException) -> str:
     """An exception of a function that was called here: its type, its text, and its line there.
 
     Example:
         cause(error) == "KeyError: 'limit' (line 12 of my_tasks.py)"
     """
-    told = " ".join(str(error).split()).rstrip(".")
-    text = f"{type(error).__name__}: {told}" if told else type(error).__name__
+    text = in_words(error)
     frames = extract_tb(error.__traceback__)[1:]  # the first one called
     there = [frame for frame in frames if "importlib" not in frame.filename]
     lines = [frame.lineno for frame in there if frame.filename == there[0].filename]

@@ -1,9 +1,10 @@
 """Tasks and episodes of an environment: foreign code, which may break or give something else."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Split, Task
-from steadyrl.records.errors import UserError, cause
+from steadyrl.records.errors import UserError, answer_of
 
 
 def tasks_of(environment: Environment, split: Split, numbers: Iterable[int]) -> list[Task]:
@@ -24,15 +25,11 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
     if not isinstance(environment, CountsTasks):
         return None
     name = type(environment).__name__
-    try:
-        count = environment.distinct_tasks(split)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{name}.distinct_tasks failed on the {split} split: {cause(error)}. Correct it, or "
-            "leave it out."
-        ) from error
+    count = answer_of(
+        partial(environment.distinct_tasks, split),
+        failure=f"{name}.distinct_tasks failed on the {split} split",
+        remedy="Correct it, or leave it out.",
+    )
     if count is not None and not isinstance(count, int):
         raise UserError(
             f"{name}.distinct_tasks gives {count!r:.200}. Give a whole number, or None where there "
@@ -48,15 +45,11 @@ def begin(environment: Environment, task: Task) -> Episode:
         UserError: the environment fails, or gives something else than an episode.
     """
     name = type(environment).__name__
-    try:
-        episode = environment.start(task)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{name}.start failed on the task {task.id!r}: {cause(error)}. Correct it: every task "
-            "can be started any number of times."
-        ) from error
+    episode = answer_of(
+        partial(environment.start, task),
+        failure=f"{name}.start failed on the task {task.id!r}",
+        remedy="Correct it: every task can be started any number of times.",
+    )
     if not isinstance(episode, Episode):
         raise UserError(
             f"{name}.start gives {episode!r:.200}, which is no episode. Give an object with the "
@@ -67,15 +60,11 @@ def begin(environment: Environment, task: Task) -> Episode:
 
 def _task(environment: Environment, split: Split, number: int) -> Task:
     name = type(environment).__name__
-    try:
-        task = environment.task(split, number)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{name}.task failed on number {number} of the {split} split: {cause(error)}. Correct "
-            "it: there is a task for every number from 0 on."
-        ) from error
+    task = answer_of(
+        partial(environment.task, split, number),
+        failure=f"{name}.task failed on number {number} of the {split} split",
+        remedy="Correct it: there is a task for every number from 0 on.",
+    )
     if not isinstance(task, Task):
         raise UserError(
             f"{name}.task gives {task!r:.200}, which is no task. Give a Task(id=..., prompt=..., "
