@@ -1,7 +1,7 @@
 """Models and tokenizers from presets and from Hugging Face checkpoints."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -137,7 +137,7 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _small_model(settings, tokenizer)
-    return _with_weights_in(model, dtype).eval()
+        return _typed(model, _types_when_loaded(model, dtype)).eval()
 
 
 def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -148,10 +148,7 @@ def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedM
     """
     with torch.random.fork_rng(devices=[]):
         twin = type(model)(deepcopy(model.config))  # the twin may change its own settings
-        types = _types_when_loaded(model, dtype)
-    for name, tensor in _tensors(twin):
-        tensor.data = tensor.data.to(types[name])
-    return twin.eval()
+        return _typed(twin, _types_when_loaded(model, dtype)).eval()
 
 
 def _types_when_loaded(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.dtype]:
@@ -165,20 +162,16 @@ def _types_when_loaded(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, 
     return types
 
 
+def _typed(model: PreTrainedModel, types: Mapping[str, torch.dtype]) -> PreTrainedModel:
+    """`model`, whose weights and buffers have these types."""
+    for name, tensor in _tensors(model):
+        tensor.data = tensor.data.to(types[name])
+    return model
+
+
 def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters(remove_duplicate=False)
     yield from model.named_buffers(remove_duplicate=False)
-
-
-def _with_weights_in(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """`model`, of a family that keeps nothing in float32, with weights in `dtype`.
-
-    Its buffers, the rotary frequencies, keep their type, as they do in `from_pretrained`: rounded
-    ones would turn far positions by whole radians.
-    """
-    for weight in model.parameters():
-        weight.data = weight.data.to(dtype)
-    return model
 
 
 def _small_model(
