@@ -31,6 +31,19 @@ SHARED = {
     "bos_token_id": None,
     "eos_token_id": 1,
 }
+DEEPSEEK = {
+    **SHARED,
+    "n_routed_experts": 8,
+    "moe_intermediate_size": 16,
+    "intermediate_size": 16,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+}
+"""Three layers, of which the first is dense."""
 
 
 def qwen3_moe() -> PreTrainedModel:
@@ -66,19 +79,10 @@ def mixtral() -> PreTrainedModel:
 
 def deepseek_v3() -> PreTrainedModel:
     config = DeepseekV3Config(
-        **SHARED,
-        n_routed_experts=8,
+        **DEEPSEEK,
         num_experts_per_tok=2,
-        moe_intermediate_size=16,
-        intermediate_size=16,
         n_group=2,
         topk_group=1,
-        first_k_dense_replace=1,
-        kv_lora_rank=8,
-        q_lora_rank=8,
-        qk_nope_head_dim=8,
-        qk_rope_head_dim=8,
-        v_head_dim=8,
     )
     return DeepseekV3ForCausalLM(config)
 

@@ -16,7 +16,7 @@ from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
-from tests.policies.families import FAMILIES, SHARED, VOCABULARY, family_model, scaled_up
+from tests.policies.families import DEEPSEEK, FAMILIES, VOCABULARY, family_model, scaled_up
 
 BATCH, LENGTH = 3, 7
 
@@ -282,20 +282,11 @@ def test_router_that_breaks_the_contract_is_refused_by_name() -> None:
 
 def deepseek_v2(method: str) -> DeepseekV2ForCausalLM:
     config = DeepseekV2Config(
-        **SHARED,
-        n_routed_experts=8,
+        **DEEPSEEK,
         num_experts_per_tok=3,
-        moe_intermediate_size=16,
-        intermediate_size=16,
         n_group=4,
         topk_group=2,
         topk_method=method,
-        first_k_dense_replace=1,
-        kv_lora_rank=8,
-        q_lora_rank=8,
-        qk_nope_head_dim=8,
-        qk_rope_head_dim=8,
-        v_head_dim=8,
     )
     return DeepseekV2ForCausalLM(config)
 
