@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from steadyrl.report.log_axis import mark_log_axis
 from steadyrl.report.run_data import LayerSeries, Series
 from steadyrl.report.svg import Ink, inline_svg
 from steadyrl.report.wording import count, short_number
@@ -226,14 +227,11 @@ def _set_limits(
         return
     low, high = float(shown.min()), float(shown.max())
     if on_log_axis:
-        low, high = low / 1.3, high * 1.3
-        narrow = high / low < 30
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,), numticks=6))
-        axes.yaxis.set_minor_locator(NullLocator())
-    else:
-        low, high = _linear_limits(low, high)
-        axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
-    axes.set_ylim(low, high)
+        axes.set_ylim(low / 1.3, high * 1.3)
+        mark_log_axis(axes)
+        return
+    axes.set_ylim(_linear_limits(low, high))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.curves import smoothed, smoothing_window, uses_log_axis
+from steadyrl.report.log_axis import mark_log_axis
 from steadyrl.report.metric_texts import text_for
 from steadyrl.report.run_data import Series, Stage, read_run
 
@@ -76,9 +77,12 @@ def _draw(axes: Axes, stage: Stage, name: str, colour: str) -> None:
     if series is None:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center")
         return
-    if uses_log_axis(series, text.log_scale):
+    on_log_axis = uses_log_axis(series, text.log_scale)
+    if on_log_axis:
         axes.set_yscale("log")
     _draw_curve(axes, series, colour)
+    if on_log_axis:
+        mark_log_axis(axes)
 
 
 def _draw_curve(axes: Axes, series: Series, colour: str) -> None:

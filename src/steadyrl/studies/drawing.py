@@ -9,6 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from steadyrl.report.figure import four_panels, save
+from steadyrl.report.log_axis import mark_log_axis
 from steadyrl.studies.records import RunRecord
 from steadyrl.studies.study import Study
 
@@ -51,7 +52,8 @@ def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) 
     height = 5.6 + 0.25 * rows
     figure, panels = four_panels("gradient steps", height, study.panels)
     seeds = max((len(of_condition) for of_condition in runs.values()), default=0)
-    title = f"{study.title}: mean of {seeds} seeds, range without what a seed's runs share"
+    bands = "bands: their range, less what a seed's runs share"
+    title = f"{study.title}: mean of {seeds} seeds; {bands}"
     figure.suptitle(fill(title, TITLE_WIDTH), x=0.01, ha="left", fontsize=12)
     for name, axes in panels.items():
         courses = {
@@ -65,6 +67,8 @@ def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) 
         if name == LOGARITHMIC:
             axes.set_yscale("log")
         _draw_panel(axes, courses, logarithmic=name == LOGARITHMIC)
+        if name == LOGARITHMIC:
+            mark_log_axis(axes)
     handles, labels = panels["score"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return save(figure, path)
