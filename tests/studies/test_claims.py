@@ -12,7 +12,11 @@ from steadyrl.studies.claims import (
     Interval,
     Relation,
     Verdict,
+    collapses,
     greater,
+    is_stable,
+    is_unstable,
+    less,
     not_greater,
     similar,
 )
@@ -47,7 +51,7 @@ def test_the_interval_is_that_of_the_t_test(values: list[float]) -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_values_decide_nothing(count: int) -> None:
     interval = Interval.of(np.full(count, 0.7))
-    for make in (greater, not_greater, similar):
+    for make in (greater, less, not_greater, similar):
         assert make("best_score", "A", "B").verdict(interval) is UNDECIDED
 
 
@@ -59,6 +63,10 @@ def test_fewer_than_two_values_decide_nothing(count: int) -> None:
         (Relation.GREATER, -0.01, 0.05, UNDECIDED),
         (Relation.GREATER, -0.01, 0.019, FAILS),
         (Relation.GREATER, -0.5, -0.1, FAILS),
+        (Relation.LESS, -0.05, -0.01, HOLDS),
+        (Relation.LESS, -0.05, 0.01, UNDECIDED),
+        (Relation.LESS, -0.019, 0.01, FAILS),
+        (Relation.LESS, 0.1, 0.5, FAILS),
         (Relation.NOT_GREATER, -0.5, -0.1, HOLDS),
         (Relation.NOT_GREATER, -0.01, 0.019, HOLDS),
         (Relation.NOT_GREATER, -0.01, 0.05, UNDECIDED),
@@ -98,3 +106,23 @@ def test_a_claim_stands_or_falls_with_all_of_its_parts(
 def test_a_level_is_no_condition() -> None:
     assert greater("kept", "A", 0.9).conditions == ("A",)
     assert greater("kept", "A", "B").conditions == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("kept", "stable", "unstable", "collapsed"),
+    [
+        ((0.92, 0.99), HOLDS, FAILS, FAILS),
+        ((0.70, 0.80), FAILS, HOLDS, FAILS),
+        ((0.10, 0.40), FAILS, HOLDS, HOLDS),
+        ((0.30, 0.97), UNDECIDED, UNDECIDED, UNDECIDED),
+    ],
+)
+def test_stable_is_above_nine_tenths_and_collapsed_below_half(
+    kept: tuple[float, float], stable: Verdict, unstable: Verdict, collapsed: Verdict
+) -> None:
+    expected = {is_stable: stable, is_unstable: unstable, collapses: collapsed}
+    for part, verdict in expected.items():
+        comparison = part("A")
+        assert isinstance(comparison.second, float)
+        low, high = (share - comparison.second for share in kept)
+        assert comparison.verdict(between(low, high)) is verdict

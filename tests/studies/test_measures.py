@@ -18,6 +18,7 @@ from steadyrl.studies.measures import (
     kept,
     log10_gradient_norm,
     log10_mismatch,
+    mean_reward,
     mean_score,
     retry_lift,
     retry_reward,
@@ -60,10 +61,17 @@ def test_mismatch_is_averaged_in_decades() -> None:
     assert log10_mismatch(run) == pytest.approx(-3)
 
 
-def test_the_gradient_s_norm_is_that_of_the_median_step() -> None:
-    run = record([0.5] * 3)
-    run.curves["gradient_norm"][:] = [0.0, 10.0, 1000.0]
-    assert log10_gradient_norm(run) == pytest.approx(1)
+def test_the_gradient_s_norm_is_the_median_of_those_that_are_not_zero() -> None:
+    run = record([0.5] * 4)
+    run.curves["gradient_norm"][:] = [0.0, 10.0, 100.0, 1000.0]
+    assert log10_gradient_norm(run) == pytest.approx(2)
+    run.curves["gradient_norm"][:] = [0.0] * 4
+    assert np.isnan(log10_gradient_norm(run))
+
+
+def test_the_mean_reward_counts_a_failed_run_to_its_end() -> None:
+    assert mean_reward(record([0.2] * 10 + [0.6] * 10)) == pytest.approx(0.4)
+    assert mean_reward(record([0.8] * 10, failure="not finite")) == pytest.approx(0.4)
 
 
 def test_the_mean_score_is_that_of_the_course() -> None:

@@ -49,6 +49,9 @@ class Relation(StrEnum):
     GREATER = "greater"
     """Above 0. Fails when it is proven to be smaller than the margin."""
 
+    LESS = "less"
+    """Below 0. Fails when it is proven to be above minus the margin."""
+
     NOT_GREATER = "not_greater"
     """Smaller than the margin. Fails when it is proven to be above 0."""
 
@@ -86,6 +89,8 @@ class Comparison:
         match self.relation:
             case Relation.GREATER:
                 holds, fails = positive, small
+            case Relation.LESS:
+                holds, fails = difference.high < 0, difference.low > -self.margin
             case Relation.NOT_GREATER:
                 holds, fails = small, positive
             case Relation.SIMILAR:
@@ -117,6 +122,11 @@ def greater(measure: str, first: str, second: str | float) -> Comparison:
     return _comparison(measure, first, Relation.GREATER, second)
 
 
+def less(measure: str, first: str, second: str | float) -> Comparison:
+    """`first` has less of `measure` than `second`."""
+    return _comparison(measure, first, Relation.LESS, second)
+
+
 def not_greater(measure: str, first: str, second: str | float) -> Comparison:
     """`first` has no more of `measure` than `second`, or too little more to matter."""
     return _comparison(measure, first, Relation.NOT_GREATER, second)
@@ -125,6 +135,21 @@ def not_greater(measure: str, first: str, second: str | float) -> Comparison:
 def similar(measure: str, first: str, second: str | float) -> Comparison:
     """`first` and `second` have as good as the same of `measure`."""
     return _comparison(measure, first, Relation.SIMILAR, second)
+
+
+def is_stable(condition: str) -> Comparison:
+    """`condition` ends with more than nine tenths of its best reward."""
+    return greater("kept", condition, 0.9)
+
+
+def is_unstable(condition: str) -> Comparison:
+    """`condition` ends with less than nine tenths of its best reward."""
+    return less("kept", condition, 0.9)
+
+
+def collapses(condition: str) -> Comparison:
+    """`condition` ends with less than half of its best reward."""
+    return less("kept", condition, 0.5)
 
 
 def _comparison(measure: str, first: str, relation: Relation, second: str | float) -> Comparison:
@@ -148,6 +173,7 @@ SMALLEST_DIFFERENCE = {
     "log10_mismatch": 0.1,
     "log10_gradient_norm": 0.1,
     "mean_score": 0.02,
+    "mean_reward": 0.02,
     "score_in_equal_time": 0.02,
     "retry_reward": 0.02,
     "retry_lift": 0.02,

@@ -45,6 +45,7 @@ def experiential_study(world: str, game: str, recipe: RunConfig, numerics: Numer
             "mean_score",
             "first_score",
             "final_reward",
+            "mean_reward",
             "retry_reward",
             "retry_lift",
             "kept",
@@ -111,6 +112,11 @@ CLAIMS = (
         text="Reflections guide second attempts better than the raw record does",
         source=f"{SOURCE}, figure 7",
         comparisons=(greater("retry_reward", ERL, NO_REFLECTION),),
+    ),
+    Claim(
+        text="In training, first attempts earn more than those of reinforcement alone",
+        source=f"{SOURCE}, figure 6",
+        comparisons=(greater("mean_reward", ERL, RLVR),),
     ),
     Claim(
         text="Experiential RL ends higher than reinforcement, and is ahead on the way",

@@ -29,6 +29,11 @@ def final_reward(record: RunRecord) -> float:
     return float(rewards(record)[-tenth(record) :].mean())
 
 
+def mean_reward(record: RunRecord) -> float:
+    """Training reward averaged over the run: high for what is learned soon."""
+    return float(rewards(record).mean())
+
+
 def kept(record: RunRecord) -> float:
     """The share of its best reward that the run ends with: 1 is stable, 0 a full collapse."""
     best = best_reward(record)
@@ -107,9 +112,11 @@ def log10_mismatch(record: RunRecord) -> float:
 def log10_gradient_norm(record: RunRecord) -> float:
     """The decimal logarithm of the gradient's norm before clipping, in the median of the run.
 
-    Not the mean: where no group has signal the norm is 0.
+    Of the bins in which some group had signal; nan where none had.
     """
-    return float(np.log10(max(np.median(record.curve("gradient_norm")), 1e-12)))
+    norms = record.curve("gradient_norm")
+    felt = norms[norms > 0]
+    return float(np.log10(np.median(felt))) if felt.size else float("nan")
 
 
 def _to_the_end(record: RunRecord, name: str) -> Float[np.ndarray, " S"]:
@@ -141,6 +148,7 @@ MEASURES: dict[str, Callable[[RunRecord], float]] = {
         first_score,
         best_reward,
         final_reward,
+        mean_reward,
         kept,
         final_entropy,
         log10_mismatch,

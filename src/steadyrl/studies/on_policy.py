@@ -5,7 +5,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.studies.claims import Claim, greater, not_greater
+from steadyrl.studies.claims import Claim, collapses, greater, is_stable, not_greater
 from steadyrl.studies.study import Condition, Study
 from steadyrl.studies.world import MINIRL, world
 
@@ -29,7 +29,7 @@ CLAIMS = (
     Claim(
         text="MiniRL is stable",
         source=SOURCE,
-        comparisons=(greater("kept", PLAIN, 0.9),),
+        comparisons=(is_stable(PLAIN),),
     ),
     Claim(
         text="MiniRL is the most stable of the six",
@@ -40,7 +40,7 @@ CLAIMS = (
         text="Length normalisation is stable, with a lower score",
         source=SOURCE,
         comparisons=(
-            greater("kept", LENGTH_NORM, 0.9),
+            is_stable(LENGTH_NORM),
             greater("best_score", PLAIN, LENGTH_NORM),
         ),
     ),
@@ -48,6 +48,7 @@ CLAIMS = (
         text="Without train-inference importance sampling the run collapses, its entropy falls",
         source=SOURCE,
         comparisons=(
+            collapses(UNCORRECTED),
             greater("kept", PLAIN, UNCORRECTED),
             greater("final_entropy", PLAIN, UNCORRECTED),
         ),
@@ -58,6 +59,7 @@ CLAIMS = (
         comparisons=(
             greater("log10_mismatch", PLAIN, R3),
             not_greater("best_score", R3, PLAIN),
+            not_greater("kept", R3, PLAIN),
         ),
     ),
     Claim(
@@ -68,7 +70,11 @@ CLAIMS = (
     Claim(
         text="R3 does not save the run without train-inference importance sampling",
         source=SOURCE,
-        comparisons=(greater("kept", PLAIN, R3_UNCORRECTED),),
+        comparisons=(
+            collapses(UNCORRECTED),
+            collapses(R3_UNCORRECTED),
+            greater("kept", PLAIN, R3_UNCORRECTED),
+        ),
     ),
 )
 

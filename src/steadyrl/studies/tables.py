@@ -37,12 +37,12 @@ NOTES = {
     "`retry_lift` how far it lies above that of first attempts.",
     "seconds": "`seconds` is the time of a run's steps, without evaluations.",
     "log10_gradient_norm": "`log10_gradient_norm` is of the norm before clipping, in the median of "
-    "a run.",
+    "a run's bins that have a gradient.",
     "kept": "`kept` is the last tenth's reward over the best tenth's.",
 }
 """What a reader has to know of measures that are shown."""
 
-RELATIONS = {"greater": ">", "not_greater": "not >", "similar": "≈"}
+RELATIONS = {"greater": ">", "less": "<", "not_greater": "not >", "similar": "≈"}
 
 
 def study_page(content: dict[str, Any]) -> str:
