@@ -14,7 +14,9 @@ from steadyrl.studies.tables import BEGIN, END, study_page, update_page
 from tests.studies.made_up import record, study_of
 
 BETTER = Claim(text="A beats B", source="here", comparisons=(greater("best_score", "A", "B"),))
-ALIKE = Claim(text="A is B", source="there", comparisons=(similar("best_score", "A", "B"),))
+ALIKE = Claim(
+    text="A is B", source="our own: there", comparisons=(similar("best_score", "A", "B"),)
+)
 SOLID = Claim(text="A is solid", source="here", comparisons=(greater("kept", "A", 0.9),))
 STUDY = study_of([BETTER, ALIKE, SOLID])
 
@@ -145,6 +147,9 @@ def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
         f"| made-up | A beats B | [holds]{fp8}, 3 seeds | [fails]{int4}, 3 seeds |",
         f"| made-up | A is B | [fails]{fp8}, 3 seeds | [fails]{int4}, 3 seeds |",
         f"| made-up | A is solid | [holds]{fp8}, 3 seeds | [holds]{int4}, 3 seeds |",
+        "",
+        "Verdicts at all levels: of 4 on the papers' claims 3 hold, 1 fail and 0 are undecided; of "
+        "2 on our own 0 hold, 2 fail and 0 are undecided.",
     ]
     assert before == "before\n"
     assert after.startswith(f"\nbetween\n{BEGIN}\n| study |")

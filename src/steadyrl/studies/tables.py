@@ -11,6 +11,7 @@ import numpy as np
 
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import write_atomically
+from steadyrl.studies.claims import Verdict
 
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
@@ -41,6 +42,9 @@ NOTES = {
     "kept": "`kept` is the last tenth's reward over the best tenth's.",
 }
 """What a reader has to know of measures that are shown."""
+
+OWN = "our own"
+"""How the source of a claim begins that no paper makes."""
 
 RELATIONS = {"greater": ">", "less": "<", "not_greater": "not >", "similar": "≈"}
 
@@ -88,7 +92,7 @@ def claims_table(contents: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]:
-    """A row for each claim, a column for each level, every verdict linked to its study.
+    """A row for each claim, a column for each level, verdicts linked to their study; then counts.
 
     Args:
         folder: Where the studies' folders lie, as seen from the page.
@@ -103,7 +107,24 @@ def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]
     lines = [_row(["experiment", "claim", *levels]), _row(["---"] * (2 + len(levels)))]
     for (experiment, text), verdicts in claims.items():
         lines.append(_row([experiment, text, *(verdicts.get(level, "") for level in levels)]))
-    return lines
+    return [*lines, "", _counts(contents)]
+
+
+def _counts(contents: Iterable[dict[str, Any]]) -> str:
+    """How many verdicts of each kind there are, on claims of papers and on our own."""
+    claims = [claim for content in contents for claim in content["claims"]]
+    parts = []
+    for whose, own in (("the papers' claims", False), ("our own", True)):
+        verdicts = [
+            Verdict(claim["verdict"]) for claim in claims if claim["source"].startswith(OWN) is own
+        ]
+        holding, failing, open_ = (verdicts.count(verdict) for verdict in Verdict)
+        if verdicts:
+            parts.append(
+                f"of {len(verdicts)} on {whose} {holding} hold, {failing} fail and {open_} are "
+                "undecided"
+            )
+    return f"Verdicts at all levels: {'; '.join(parts)}."
 
 
 def read_results(results: Path) -> list[dict[str, Any]]:
