@@ -183,6 +183,23 @@ def test_every_prompt_is_prefilled_once_and_finished_answers_are_fed_no_more() -
     assert fed[1:] == [(count, 1) for count in running]
 
 
+@pytest.mark.parametrize("model", ["qwen3", "mixtral", "gemma2"])
+def test_prompts_are_prefilled_in_passes_of_like_length_within_their_budget(model: str) -> None:
+    # 8 positions: the prompt of 9 tokens is alone, those of 4 and 3 take 8, then two of 2 and one
+    # of 1 take 6. Logits after each prompt, and no others.
+    policy, requests = policy_of(model), some_requests((2, 9, 1, 3, 2, 4))
+    expected = reference_engine(policy).generate(requests, EIGHT)
+    engine = engine_model(policy)
+    fed, scored = shapes_fed(engine), []
+    engine.model.lm_head.register_forward_hook(
+        lambda _module, _args, logits: scored.append(logits.shape[:-1].numel())
+    )
+    local = LocalEngine(engine, max_running=64, prefill_positions=8)
+    assert_same_answers(local.generate(requests, EIGHT), expected)
+    assert fed[:3] == [(1, 9), (2, 4), (3, 2)]
+    assert scored[:3] == [1, 2, 3]
+
+
 def test_a_group_split_over_admissions_feeds_each_token_of_an_answer_once() -> None:
     policy, requests = policy_of("mixtral"), some_requests((6,), num_completions=9)
     model = engine_model(policy)

@@ -14,6 +14,7 @@ from steadyrl.policies.numerics import (
     Numerics,
     WeightScaling,
 )
+from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.routing import RoutingHook
@@ -49,6 +50,7 @@ class EngineModel:
         lowered = numerics in WEIGHT_ROUNDINGS
         self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
         self.load_weights(policy.model.state_dict(), version=0)
+        self.head = OutputHead(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -2,12 +2,14 @@
 
 One `step` of the engine:
 
-    admit   waiting sequences take free slots; each distinct prompt is prefilled once
+    admit   waiting sequences take free slots; each distinct prompt is prefilled once, with others
+            of like length
     decode  one forward pass writes one token to every running sequence
     retire  finished sequences leave, and the last running ones close the gaps
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,9 +22,13 @@ from steadyrl.engines.sampler import sample
 from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
 from steadyrl.engines.slot_cache import SlotCache
 from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing
+
+PREFILL_POSITIONS = 1 << 14
+"""That a pass over prompts computes at most, padding included."""
 
 
 class LocalEngine:
@@ -31,14 +37,19 @@ class LocalEngine:
     Args:
         model: The engine's copy of the policy.
         max_running: Sequences written at the same time.
+        prefill_positions: Of prompts that are computed in one pass, padding included. A longer
+            prompt has a pass of its own.
 
     Raises:
         UserError: the model keeps a state that is not keys and values, or takes no positions.
     """
 
-    def __init__(self, model: EngineModel, *, max_running: int) -> None:
+    def __init__(
+        self, model: EngineModel, *, max_running: int, prefill_positions: int = PREFILL_POSITIONS
+    ) -> None:
         self._model = model
         self._max_running = max_running
+        self._prefill_positions = prefill_positions
         try:
             self._masks = AttentionMasks(model.model)
         except UserError as error:
@@ -69,14 +80,18 @@ class LocalEngine:
         waiting = WaitingLine(requests, sampling)
         if not len(waiting):
             return [[] for _ in requests]
-        batch = _Batch(self._model, self._masks, requests, sampling, self._slots(len(waiting)))
+        batch = _Batch(
+            self._model,
+            self._masks,
+            requests,
+            sampling,
+            slots=min(self._max_running, len(waiting)),
+            prefill_positions=self._prefill_positions,
+        )
         while len(waiting) or batch.slots.running:
             batch.admit(waiting)
             batch.decode()
         return batch.completions()
-
-    def _slots(self, sequences: int) -> int:
-        return min(self._max_running, sequences)
 
 
 class _Batch:
@@ -88,7 +103,9 @@ class _Batch:
         masks: AttentionMasks,
         requests: Sequence[Request],
         sampling: Sampling,
+        *,
         slots: int,
+        prefill_positions: int,
     ) -> None:
         capacity = max(len(r.prompt_ids) for r in requests) + sampling.max_new_tokens
         self._model = model
@@ -96,6 +113,7 @@ class _Batch:
         self._requests = requests
         self._sampling = sampling
         self._max_running = slots
+        self._prefill_positions = prefill_positions
         self._cache = SlotCache(slots, capacity)
         self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
         self._done: dict[Ticket, Completion] = {}
@@ -118,8 +136,8 @@ class _Batch:
         source = torch.tensor([numbers.index(ticket.request) for ticket in tickets])
         for ticket, uniform in zip(tickets, waiting.uniforms(tickets), strict=True):
             self.slots.admit(ticket, self._requests[ticket.request].prompt_ids, uniform)
-        rows = slice(first, self.slots.running)
-        self._sample(rows, self._prefill(numbers, source.to(self._model.device), rows))
+        prompts = [self._requests[number].prompt_ids for number in numbers]
+        self._sample(slice(first, self.slots.running), self._prefill(prompts, source, first))
 
     def decode(self) -> None:
         """Feeds the last token of every running sequence and draws the next."""
@@ -139,39 +157,63 @@ class _Batch:
             past_key_values=self._cache,
         )
         if experts is not None:
-            slots.record(rows, positions, fed[:, 0], experts[:, 0])
-        self._sample(rows, logits[:, 0])
+            running = torch.arange(slots.running, device=positions.device)
+            slots.record(running, positions, fed[:, 0], experts[:, 0])
+        self._sample(rows, logits)
 
     def _prefill(
-        self, numbers: list[int], source: Int[Tensor, " N"], rows: slice
+        self, prompts: list[Int[Tensor, " _P"]], source: Int[Tensor, " N"], first: int
     ) -> Float[Tensor, "N V"]:
-        """Computes each distinct prompt once; returns the logits after it for every new row."""
-        prompts = [self._requests[number].prompt_ids for number in numbers]
-        tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(self._model.device)
-        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=tokens.device)
-        kept, place = ends.unique(return_inverse=True)
+        """Computes each of `prompts` once; returns the logits after that of every new row.
+
+        Args:
+            source: The prompt of each new row.
+            first: The first of them.
+        """
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        plan = plan_passes(lengths, self._prefill_positions, pass_cost=PASS_COST)
+        logits = []
+        for numbers in plan:
+            row, place = (source[:, None] == numbers).nonzero(as_tuple=True)
+            logits.append(self._prefill_pass([prompts[n] for n in numbers], place, first + row))
+        places = torch.cat(plan).argsort()[source]
+        return torch.cat(logits)[places.to(self._model.device)]
+
+    def _prefill_pass(
+        self,
+        prompts: list[Int[Tensor, " _P"]],
+        source: Int[Tensor, " n"],
+        rows: Int[Tensor, " n"],
+    ) -> Float[Tensor, "U V"]:
+        """Computes `prompts` for `rows`, which have those of `source`; returns the logits after."""
+        device = self._model.device
+        source, rows = source.to(device), rows.to(device)
+        tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(device)
+        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
         cache = DynamicCache()
         # Padding is on the right: causality alone keeps it from every real token.
-        positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        positions = torch.arange(tokens.shape[1], device=device)[None]
         logits, experts = self._forward(
             input_ids=tokens,
             position_ids=positions,
             past_key_values=cache,
-            logits_to_keep=kept,
+            at=positions == ends[:, None],
         )
-        self._cache.admit(cache, source, rows.start)
+        self._cache.admit(cache, source, rows)
         if experts is not None:
             self.slots.record(rows, slice(0, tokens.shape[1]), tokens[source], experts[source])
-        return logits[torch.arange(len(prompts), device=tokens.device), place][source]
+        return logits
 
-    def _forward(self, **inputs: object) -> tuple[Tensor, Tensor | None]:
-        """Logits and, when recorded, the experts that every fed token chose."""
-        model, hook = self._model.model, self._model.hook
+    def _forward(
+        self, *, at: Bool[Tensor, "B S"] | None = None, **inputs: Any
+    ) -> tuple[Float[Tensor, "N V"], Tensor | None]:
+        """Logits of the positions `at`, or of all, and the experts of every token if recorded."""
+        head, hook = self._model.head, self._model.hook
+        inputs["use_cache"] = True
         if hook is None:
-            return model(**inputs, use_cache=True).logits, None
-        shape = tuple(inputs["input_ids"].shape)  # type: ignore[attr-defined]
-        with hook.watch(shape) as watch:
-            logits = model(**inputs, use_cache=True).logits
+            return head.logits(inputs, at), None
+        with hook.watch(tuple(inputs["input_ids"].shape)) as watch:
+            logits = head.logits(inputs, at)
         return logits, watch.experts().to(hook.dtype)
 
     def _sample(self, rows: slice, logits: Float[Tensor, "N V"]) -> None:

@@ -43,9 +43,10 @@ class SlotCache(Cache):
         """Columns that the current step may see."""
         return self.visible
 
-    def admit(self, prefilled: DynamicCache, source: Int[Tensor, " N"], first_slot: int) -> None:
-        """Copies row `source[i]` of a prefilled cache into slot `first_slot + i`."""
-        slots = slice(first_slot, first_slot + len(source))
+    def admit(
+        self, prefilled: DynamicCache, source: Int[Tensor, " N"], slots: Int[Tensor, " N"]
+    ) -> None:
+        """Copies row `source[i]` of a prefilled cache into slot `slots[i]`."""
         for layer, filled in enumerate(prefilled.layers):
             if layer == len(self._keys):
                 self._keys.append(self._allocate(filled.keys))
