@@ -51,6 +51,15 @@ def test_local_engine_matches_reference_engine(model: str) -> None:
     assert len({tuple(answer.token_ids.tolist()) for answer in flat(expected)}) > 4
 
 
+@pytest.mark.parametrize("model", ["qwen3_moe", "mixtral", "olmoe", "gpt_oss"])
+def test_a_model_that_is_to_put_out_router_logits_is_sampled_from(model: str) -> None:
+    plain, requests = policy_of(model), some_requests(num_completions=1)
+    policy = policy_of(model)
+    policy.model.config.output_router_logits = True  # a loss on them reads the attention mask
+    expected = local_engine(plain).generate(requests, EIGHT)
+    assert_same_answers(local_engine(policy).generate(requests, EIGHT), expected)
+
+
 @pytest.mark.parametrize("max_running", [1, 3, 64])
 @pytest.mark.parametrize("model", ["mixtral", "gpt_oss"])
 def test_slots_change_no_answer(model: str, max_running: int) -> None:

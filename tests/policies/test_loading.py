@@ -177,6 +177,15 @@ def test_a_saved_model_comes_back_the_same(settings: SmallMoE, tmp_path: Path) -
     assert back_tokenizer.pad_token_id == tokenizer.pad_token_id
 
 
+def test_a_checkpoint_that_is_to_put_out_router_logits_does_not(tmp_path: Path) -> None:
+    model = load(TINY_MOE)
+    model.config.output_router_logits = True
+    assert model(input_ids=torch.arange(6)[None]).router_logits is not None
+    model.save_pretrained(tmp_path)
+    back = load_model(Pretrained(path=str(tmp_path)), tokenizer=load_tokenizer(TINY_MOE), seed=0)
+    assert back(input_ids=torch.arange(6)[None]).router_logits is None
+
+
 def test_missing_folder_is_named() -> None:
     for load_part in (load, load_tokenizer):
         with pytest.raises(

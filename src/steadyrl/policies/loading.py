@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen3Config,
@@ -128,11 +129,14 @@ def load_model(
 ) -> PreTrainedModel:
     """The model in `dtype`, on the CPU, in evaluation mode (no dropout).
 
+    It puts out no router logits, whatever its configuration says: nobody reads them.
+
     Raises:
         UserError: the checkpoint is missing or cannot be read.
     """
     if isinstance(settings, Pretrained):
         model = _from_pretrained(AutoModelForCausalLM, settings.path, dtype=dtype)
+        _put_out_no_router_logits(model.config)
         return model.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -144,11 +148,20 @@ def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedM
     """A model of the same architecture as `model`, whose weights are still to be loaded.
 
     Every weight and buffer has the type that `from_pretrained` gives it for `dtype`: a family may
-    keep some in float32, as routers.
+    keep some in float32, as routers. It puts out no router logits.
     """
+    config = deepcopy(model.config)  # the twin may change its own settings
+    _put_out_no_router_logits(config)
     with torch.random.fork_rng(devices=[]):
-        twin = type(model)(deepcopy(model.config))  # the twin may change its own settings
+        twin = type(model)(config)
         return _typed(twin, _types_when_loaded(model, dtype)).eval()
+
+
+def _put_out_no_router_logits(config: PreTrainedConfig) -> None:
+    """The loss that families compute of them takes no attention masks of ours."""
+    for part in (config, config.get_text_config()):
+        if hasattr(part, "output_router_logits"):
+            part.output_router_logits = False
 
 
 def _types_when_loaded(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.dtype]:
