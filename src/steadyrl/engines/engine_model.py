@@ -41,8 +41,7 @@ class EngineModel:
         record_routing: bool,
     ) -> None:
         dtype = DTYPES.get(numerics, policy.model.dtype)
-        self.model = model_from_config(policy.model, dtype).to(policy.device)
-        self.hook = RoutingHook(self.model) if record_routing else None
+        self.model = model_from_config(policy.model, dtype)
         self.max_positions = most_positions(self.model)
         """Tokens that a prompt and its answer may have together; None: no limit."""
         self.end_token_ids = policy.end_token_ids
@@ -50,6 +49,7 @@ class EngineModel:
         lowered = numerics in WEIGHT_ROUNDINGS
         self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
         self.load_weights(policy.model.state_dict(), version=0)
+        self.hook = RoutingHook(self.model) if record_routing else None
         self.head = OutputHead(self.model)
 
     @property

@@ -42,7 +42,7 @@ def load_reference(path: Path, policy: Policy) -> Policy:
         UserError: they are missing, damaged, or those of another model.
     """
     saved = _verified(path)
-    model = model_from_config(policy.model, policy.model.dtype).to(policy.device)
+    model = model_from_config(policy.model, policy.model.dtype)
     own = _weights(model)
     if {n: w.shape for n, w in own.items()} != {n: w.shape for n, w in saved.items()}:
         raise UserError(
