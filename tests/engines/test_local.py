@@ -305,10 +305,10 @@ def test_weights_of_another_model_are_refused_by_name_and_by_shape() -> None:
     engine = local_engine(policy_of("qwen3"))
     weights = dict(policy_of("qwen3").model.state_dict())
     extra = {**weights, "model.extra.weight": torch.zeros(1)}
-    with pytest.raises(RuntimeError, match=r"Weight names differ .*model.extra.weight"):
+    with pytest.raises(ValueError, match=r"Weight names differ .*model.extra.weight"):
         engine.load_weights(extra, 1)
     weights["model.norm.weight"] = torch.zeros(31)
-    with pytest.raises(RuntimeError, match=r"model.norm.weight has shape \(31,\), .* \(32,\)"):
+    with pytest.raises(ValueError, match=r"model.norm.weight has shape \(31,\), .* \(32,\)"):
         engine.load_weights(weights, 1)
     assert engine.policy_version == 0
 

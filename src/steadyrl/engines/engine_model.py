@@ -18,6 +18,7 @@ from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.routing import RoutingHook
+from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
@@ -62,21 +63,9 @@ class EngineModel:
         """Whether the model's tensors must count their changes: rounding looks at the count."""
         return self._low is not None
 
-    @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over `weights` and rounds them as the numerics say."""
-        own = self.model.state_dict()
-        if own.keys() != weights.keys():
-            differing = sorted(own.keys() ^ weights.keys())
-            raise RuntimeError(f"Weight names differ from the engine's: {differing[:5]} ...")
-        for name, target in own.items():
-            if target.shape != weights[name].shape:
-                raise RuntimeError(
-                    f"Weight {name} has shape {tuple(weights[name].shape)}, the engine's model "
-                    f"expects {tuple(target.shape)}."
-                )
-        for name, target in own.items():
-            target.copy_(weights[name])
+        copy_weights(weights, self.model.state_dict())
         if self._low is not None:
             self._low.round_weights()
         self.policy_version = version
