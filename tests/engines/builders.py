@@ -14,6 +14,8 @@ from transformers import (
     GPTNeoForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    MoshiConfig,
+    MoshiForCausalLM,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -97,6 +99,18 @@ def gpt_neo() -> PreTrainedModel:
         eos_token_id=1,
     )
     return GPTNeoForCausalLM(config)
+
+
+def moshi() -> PreTrainedModel:
+    """Every layer's window counts columns, which nothing in its configuration says."""
+    config = MoshiConfig(
+        **SHARED,
+        head_dim=16,
+        ffn_dim=32,
+        sliding_window=WINDOW,
+        audio_encoder_config={"model_type": "mimi"},
+    )
+    return MoshiForCausalLM(config)
 
 
 def falcon_with_alibi() -> PreTrainedModel:

@@ -13,7 +13,7 @@ from steadyrl.policies.shared_prefixes import shared_lengths
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.routing import Routing
-from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, policy_of
+from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, moshi, policy_of
 from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
 
 FAMILY_OF_ROW = torch.tensor([3, 0, 3, 3, 0, 7, 3])
@@ -215,6 +215,19 @@ def test_the_probe_alone_sees_windows_that_count_columns() -> None:
     policy = Policy(scaled_up(gpt_neo), character_tokenizer())
     del policy.model.config.attention_layers  # which is what they are judged by without it
     assert policy.obstacle_to_sharing() == "GPTNeoForCausalLM computes something else then."
+
+
+def test_low_precision_hides_nothing_from_the_probe() -> None:
+    # Scores of 4 nats are wrong by 0.02, which bfloat16 may round them by.
+    policy = Policy(scaled_up(moshi).bfloat16(), character_tokenizer())
+    assert policy.obstacle_to_sharing() == "MoshiForCausalLM computes something else then."
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "gemma2", "gpt_oss"])
+def test_low_precision_stands_in_no_way(name: str) -> None:
+    policy = policy_of(name)
+    policy.model.bfloat16()
+    assert policy.obstacle_to_sharing() is None
 
 
 def test_alibi_stands_in_the_way() -> None:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
 from steadyrl.policies.routers import is_moe
@@ -23,6 +24,7 @@ from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
 from steadyrl.policies.tokenizers import end_token_ids
+from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
@@ -119,7 +121,10 @@ class Policy:
 
     @torch.no_grad()
     def obstacle_to_sharing(self) -> str | None:
-        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can."""
+        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can.
+
+        A model of lower precision is copied for it: its rounding would hide what it computes.
+        """
         attention = self.model.config.get_text_config()._attn_implementation
         family = type(self.model).__name__
         if attention not in ("sdpa", "eager"):
@@ -128,16 +133,25 @@ class Policy:
             return "Activation checkpointing keeps no keys and values."
         *rows, families = probe_rows(self.model)
         try:
-            whole = self.score(*rows, record_routing=True)
-            shared = self.score(*rows, replay=whole.routing, families=families)
+            exact = self._in_float32()
+            whole = exact.score(*rows, record_routing=True)
+            shared = exact.score(*rows, replay=whole.routing, families=families)
         except UserError as error:
             return str(error)
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             return f"{family} fails at it: {error}"
-        tolerance = torch.finfo(self.model.dtype).eps ** 0.5
+        tolerance = torch.finfo(torch.float32).eps ** 0.5
         if not torch.allclose(whole.logprobs, shared.logprobs, atol=tolerance, rtol=tolerance):
             return f"{family} computes something else then."
         return None
+
+    def _in_float32(self) -> "Policy":
+        """Itself if it computes in float32 or wider, otherwise a copy that does."""
+        if torch.finfo(self.model.dtype).eps <= torch.finfo(torch.float32).eps:
+            return self
+        model = model_from_config(self.model, torch.float32)
+        copy_weights(self.model.state_dict(), model.state_dict())
+        return Policy(model, self.tokenizer, hook_routing=self.hook is not None)
 
     def score(
         self,

@@ -85,9 +85,9 @@ class LocalLearner:
         self.policy = policy
         self.policy_version = 0
         self.reference: Policy | None = None
-        self.optimizer = MasterOptimizer(policy.model.named_parameters())
         self._settings = settings
         self._least_saving = least_saving(settings.share_prefixes, policy)
+        self.optimizer = MasterOptimizer(policy.model.named_parameters())
         self._optimizer_settings = OptimizerSettings()
         self._temperature = 1.0
         self.replay = replay
