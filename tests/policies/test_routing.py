@@ -161,18 +161,24 @@ def test_recomputation_without_its_routing_is_refused() -> None:
         loss.backward()
 
 
-def test_checkpointed_gradients_of_an_unwatched_forward_equal_plain_ones() -> None:
-    def gradient(checkpointed: bool) -> Tensor:
+@pytest.mark.parametrize("watched", [False, True])
+def test_every_backward_pass_over_a_checkpointed_graph_gives_the_plain_gradient(
+    watched: bool,
+) -> None:
+    def gradients(checkpointed: bool) -> list[Tensor]:
         policy = policy_of("qwen3_moe")
         assert policy.hook is not None
         if checkpointed:
             policy.enable_activation_checkpointing()
-        score(policy, record=False).logprobs.sum().backward()
-        gradient = policy.hook.routers[0].weight.grad
-        assert isinstance(gradient, Tensor)
-        return gradient
+        loss = score(policy, record=watched).logprobs.sum()
+        weights = [router.weight for router in policy.hook.routers]
+        passes = [torch.autograd.grad(loss, weights, retain_graph=True) for _ in range(2)]
+        return [gradient for gradients in passes for gradient in gradients]
 
-    assert torch.allclose(gradient(False), gradient(True), rtol=1e-5, atol=1e-7)
+    plain, recomputed = gradients(False), gradients(True)
+    assert len(plain) == len(recomputed) == 6
+    for one, other in zip(plain, recomputed, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
