@@ -167,7 +167,7 @@ class Policy:
     ) -> TokenScores:
         """Log-probability and entropy of each token in `asked`, given what precedes it.
 
-        Padding may stand on either side. Entry 0 of a row has nothing before it and is never
+        Padding is on the right. Entry 0 of a row has nothing before it and is never
         answered. Logits exist only at the positions asked for.
 
         Args:
@@ -175,14 +175,16 @@ class Policy:
             replay: Expert choices to use instead of the model's own.
             record_routing: Whether to return the expert choices used.
             families: Rows of one number may share what they begin with, which is then computed
-                once. Padding is on the right.
+                once.
             pass_cost: Positions that take as long as one more pass over them.
 
         Raises:
             RuntimeError: `replay` was recorded on other tokens, or misses a row that is needed.
-            UserError: rows are so long that the model changes the rotary frequencies of all.
+            UserError: padding is on the left, or rows are so long that the model changes the
+                rotary frequencies of all.
         """
         self._row_limit.check(tokens.shape[1])
+        _check_padding(attention_mask)
         wanted = asked[:, 1:] & attention_mask[:, :-1]
         if replay is not None:
             _check_replay(replay, tokens, attention_mask)
@@ -193,7 +195,7 @@ class Policy:
                 tokens, attention_mask, families, replay, pass_cost=pass_cost
             )
         if prefixes is None:
-            features, experts = forward(_whole_rows(tokens, attention_mask), replay)
+            features, experts = forward(_whole_rows(tokens), replay)
             features = features[:, :-1][wanted]
         else:
             features, experts = prefixes.run(forward, self._masks, wanted=wanted)
@@ -243,16 +245,23 @@ class Policy:
         )
 
 
-def _whole_rows(tokens: Tensor, attention_mask: Tensor) -> dict[str, Any]:
-    """What the model is given to compute every row as it is."""
-    inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
-    if bool(attention_mask[:, 0].all()):
-        # Padding on the right: causality alone keeps it from every real token.
-        inputs["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device)[None]
-    else:
-        inputs["attention_mask"] = attention_mask.long()
-        inputs["position_ids"] = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    return inputs
+def _check_padding(attention_mask: Tensor) -> None:
+    """Proves that no row is padded before a token of it."""
+    before = (attention_mask[:, 1:] & ~attention_mask[:, :-1]).any(dim=1)
+    if bool(before.any()):
+        raise UserError(
+            f"Padding stands before tokens in rows {before.nonzero().flatten().tolist()}. Put it "
+            "on the right."
+        )
+
+
+def _whole_rows(tokens: Tensor) -> dict[str, Any]:
+    """What the model is given to compute every row as it is.
+
+    Causality alone keeps padding from every real token.
+    """
+    positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    return {"input_ids": tokens, "position_ids": positions, "use_cache": False}
 
 
 def _spread(values: Float[Tensor, " N"], wanted: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:
