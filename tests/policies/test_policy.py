@@ -113,6 +113,26 @@ def test_only_what_is_asked_is_answered() -> None:
     assert part.routing is None
 
 
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_logits_behind_a_cap_or_a_factor_exist_where_they_are_asked_for(
+    name: str, share: bool
+) -> None:
+    policy, tokens = policy_of(name), some_tokens()
+    tokens[:, :4] = tokens[0, :4]
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    asked = everything & (torch.arange(LENGTH) > 4)
+    full = policy.score(tokens, everything, everything)
+    given = []
+    policy.model.lm_head.register_forward_hook(
+        lambda _module, _args, logits: given.append(logits.shape[:-1].numel())
+    )
+    prefix_groups = torch.zeros(BATCH, dtype=torch.long) if share else None
+    part = policy.score(tokens, everything, asked, families=prefix_groups)
+    torch.testing.assert_close(part.logprobs[asked], full.logprobs[asked], rtol=0, atol=1e-5)
+    assert sum(given) == asked.sum() == BATCH * 2
+
+
 def test_nothing_asked_is_answered_with_zeros_that_carry_gradient() -> None:
     policy, tokens = policy_of("qwen3"), some_tokens()
     everything = torch.ones_like(tokens, dtype=torch.bool)

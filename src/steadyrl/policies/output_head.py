@@ -85,7 +85,8 @@ def _is_plain(model: PreTrainedModel) -> bool:
     tokens = torch.arange(2, device=model.device)[None]
     with torch.no_grad():
         logits = model(input_ids=tokens, use_cache=False).logits
-        hidden = getattr(
-            model.base_model(input_ids=tokens, use_cache=False), "last_hidden_state", None
-        )
-        return hidden is not None and torch.equal(head(hidden), logits)
+        outputs = model.base_model(input_ids=tokens, use_cache=False)
+        hidden = getattr(outputs, "last_hidden_state", None)
+        if hidden is None or hidden.shape[-1] != head.in_features:  # as Electra, which narrows it
+            return False
+        return torch.equal(head(hidden), logits)

@@ -6,7 +6,7 @@ This is the only place where the time axis is shifted: the model's output at `t 
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.loading import model_from_config
+from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
 from steadyrl.policies.routers import is_moe
@@ -66,7 +67,7 @@ class Policy:
         self.tokenizer = tokenizer
         self.logits_memory = logits_memory
         self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
-        self._head_is_plain = _head_is_plain(model)
+        self._head = OutputHead(model)
         self._recomputes = False
         self._row_limit = RowLimit(model)
 
@@ -168,7 +169,8 @@ class Policy:
         """Log-probability and entropy of each token in `asked`, given what precedes it.
 
         Padding is on the right. Entry 0 of a row has nothing before it and is never
-        answered. Logits exist only at the positions asked for.
+        answered. Logits exist only at the positions asked for: some of them at a time where the
+        head is plain, all in the model's type where its family puts a cap or a factor behind.
 
         Args:
             temperature: Logits are divided by it, as in the engine that sampled the tokens.
@@ -195,8 +197,8 @@ class Policy:
                 tokens, attention_mask, families, replay, pass_cost=pass_cost
             )
         if prefixes is None:
-            features, experts = forward(_whole_rows(tokens), replay)
-            features = features[:, :-1][wanted]
+            at = nn.functional.pad(wanted, (0, 1))
+            features, experts = forward(_whole_rows(tokens), at, replay)
         else:
             features, experts = prefixes.run(forward, self._masks, wanted=wanted)
         targets = tokens[:, 1:][wanted]
@@ -217,32 +219,30 @@ class Policy:
         return AttentionMasks(self.model)
 
     def _forward(
-        self, inputs: dict[str, Any], replay: Routing | None, *, record: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """The model's outputs at every position, and experts used if they are to be recorded."""
-        run = self._hidden_states if self._head_is_plain else self._logits
+        self,
+        inputs: dict[str, Any],
+        at: Bool[Tensor, "b S"],
+        replay: Routing | None,
+        *,
+        record: bool,
+    ) -> tuple[Float[Tensor, "n D"], Tensor | None]:
+        """Last states, or logits, of the positions `at`; and experts used if to be recorded."""
+        run = self._head.states if self._head.is_plain else self._head.logits
         if self.hook is None or (replay is None and not record):
-            return run(inputs), None
-        batch, length = inputs["input_ids"].shape
+            return run(inputs, at), None
+        batch, length = at.shape
         with self.hook.watch((batch, length), replay=replay) as watch:
-            features = run(inputs)
+            features = run(inputs, at)
         return features, watch.experts().to(self.hook.dtype) if record else None
-
-    def _hidden_states(self, inputs: dict[str, Any]) -> Tensor:
-        return self.model.base_model(**inputs).last_hidden_state
-
-    def _logits(self, inputs: dict[str, Any]) -> Tensor:
-        return self.model(**inputs).logits
 
     def _token_scores(
         self, features: Float[Tensor, "N D"], targets: Int[Tensor, " N"], temperature: float
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        if not self._head_is_plain:
-            return scores_of_logits(features, targets, temperature=temperature)
-        head = cast(nn.Linear, self.model.get_output_embeddings())
-        return scores_by_head(
-            features, head, targets, temperature=temperature, memory=self.logits_memory
-        )
+        memory = self.logits_memory
+        if not self._head.is_plain:
+            return scores_of_logits(features, targets, temperature=temperature, memory=memory)
+        head = self._head.linear
+        return scores_by_head(features, head, targets, temperature=temperature, memory=memory)
 
 
 def _check_padding(attention_mask: Tensor) -> None:
@@ -291,17 +291,3 @@ def _check_replay(replay: Routing, tokens: Tensor, attention_mask: Tensor) -> No
             f"Routing to replay misses {int(missing.sum())} rows that feed a prediction, the first "
             f"at sequence {row}, position {position}. Routes are never made up: record them all."
         )
-
-
-def _head_is_plain(model: PreTrainedModel) -> bool:
-    """Whether logits are the output embedding of the last hidden state, with nothing after it."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or model.base_model is model:
-        return False
-    tokens = torch.arange(2, device=model.device)[None]
-    with torch.no_grad():
-        logits = model(input_ids=tokens, use_cache=False).logits
-        hidden = getattr(
-            model.base_model(input_ids=tokens, use_cache=False), "last_hidden_state", None
-        )
-        return hidden is not None and torch.equal(head(hidden), logits)

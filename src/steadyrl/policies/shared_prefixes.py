@@ -23,8 +23,10 @@ from steadyrl.records.routing import Routing, fed_tokens_checksum
 MOST_MASK_ENTRIES = 1 << 26
 """Entries of the attention mask of a suffix pass of several rows."""
 
-ForwardPass = Callable[[dict[str, Any], Routing | None], tuple[Tensor, Tensor | None]]
-"""From inputs, and routing to replay, to features (b, S, D) and experts used (b, S, L, K)."""
+ForwardPass = Callable[[dict[str, Any], Tensor, Routing | None], tuple[Tensor, Tensor | None]]
+"""From inputs, positions `at` (b, S) and routing to replay: to features of these positions (n, D),
+row after row, and experts used (b, S, L, K).
+"""
 
 
 def shared_lengths(
@@ -143,9 +145,14 @@ class SharedPrefixes:
         Args:
             wanted: Of all tokens but the last ones.
         """
+        places = self._places()
+        asked = places[:, :-1][wanted]
+        sizes = [piece.positions.numel() for piece in (self.prefix, *self.suffixes)]
+        at = wanted.new_zeros(sum(sizes)).index_fill(0, asked, True)
+        at_pieces = at.split(sizes)
         cache = _PrefixCache()
-        outputs = [self._pass(forward, self.prefix, past_key_values=cache)]
-        for suffix in self.suffixes:
+        outputs = [self._pass(forward, self.prefix, at_pieces[0], past_key_values=cache)]
+        for suffix, at_suffix in zip(self.suffixes, at_pieces[1:], strict=True):
             family = self.family[suffix.rows]
             cache.read_by(family)
             before = self.prefix.positions[family]
@@ -155,15 +162,15 @@ class SharedPrefixes:
                 torch.cat([before, suffix.positions], dim=1),
                 torch.cat([absent, torch.zeros_like(suffix.within)], dim=1),
             )
-            outputs.append(self._pass(forward, suffix, past_key_values=cache, attention_mask=mask))
-        places = self._places()
-        features = torch.cat([features.flatten(0, 1) for features, _ in outputs])
+            inputs = {"past_key_values": cache, "attention_mask": mask}
+            outputs.append(self._pass(forward, suffix, at_suffix, **inputs))
+        features = torch.cat([features for features, _ in outputs])
         experts = [used.flatten(0, 1) for _, used in outputs if used is not None]
         used = torch.cat(experts)[places] if experts else None
-        return features[places[:, :-1][wanted]], used
+        return features[(at.cumsum(0) - 1)[asked]], used
 
     def _pass(
-        self, forward: ForwardPass, piece: _Piece, **inputs: Any
+        self, forward: ForwardPass, piece: _Piece, at: Bool[Tensor, " _"], **inputs: Any
     ) -> tuple[Tensor, Tensor | None]:
         tokens, replay = piece.of_rows(self.tokens), self.replay
         if replay is not None:
@@ -178,7 +185,7 @@ class SharedPrefixes:
             "position_ids": piece.positions.clamp(max=self.tokens.shape[1] - 1),
             "use_cache": True,
         }
-        return forward(inputs, replay)
+        return forward(inputs, at.view_as(tokens), replay)
 
     def _places(self) -> Int[Tensor, "B T"]:
         """Where among the features of all passes each token's are; anywhere for padding."""
