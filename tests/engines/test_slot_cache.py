@@ -65,3 +65,15 @@ def test_a_slot_is_moved_whole_after_steps() -> None:
     step(cache, [2, 2], [5, 6])
     cache.move(torch.tensor([1]), torch.tensor([0]))
     assert step(cache, [3], [9]) == [[101, 8, 6, 9]]
+
+
+def test_columns_come_as_they_are_needed_and_what_was_written_stays() -> None:
+    cache = SlotCache(2, 7)
+    cache.admit(prefilled(1, 2), torch.tensor([0, 0]), torch.tensor([0, 1]))
+    columns, expected = [], [1.0, 11.0]
+    for position in range(2, 7):
+        expected.append(float(position))
+        assert step(cache, [position, 2], [position, 50]) == [expected, [1, 11, 50]]
+        keys, _ = cache.update(torch.ones(2, HEADS, 1, WIDTH), torch.ones(2, HEADS, 1, WIDTH), 0)
+        columns.append(keys.untyped_storage().nbytes() // (4 * 2 * HEADS * WIDTH))
+    assert columns == [4, 4, 7, 7, 7]  # doubled, but not beyond 7
