@@ -22,7 +22,7 @@ class OutputHead:
         self._embedding = cast(nn.Module, model.get_output_embeddings())
         self.is_plain = _is_plain(model)
         """Whether logits are the output embedding of the last states, with nothing behind it."""
-        self._selects = self._selects_right()
+        self._selects = not self.is_plain and self._selects_right()
 
     @property
     def linear(self) -> nn.Linear:
@@ -43,6 +43,8 @@ class OutputHead:
         """
         if at is None:
             return self._model(**inputs).logits.flatten(0, 1)
+        if self.is_plain:
+            return self.linear(self.states(inputs, at))
         if not self._selects:
             return self._model(**inputs).logits[at]
         with _given_alone(self._embedding, at):
