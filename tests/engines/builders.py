@@ -16,6 +16,8 @@ from transformers import (
     MixtralForCausalLM,
     MoshiConfig,
     MoshiForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -111,6 +113,14 @@ def moshi() -> PreTrainedModel:
         audio_encoder_config={"model_type": "mimi"},
     )
     return MoshiForCausalLM(config)
+
+
+def openai_gpt() -> PreTrainedModel:
+    """Keeps no keys and values, though its layers have no type that says so."""
+    config = OpenAIGPTConfig(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=1
+    )
+    return OpenAIGPTLMHeadModel(config)
 
 
 def falcon_with_alibi() -> PreTrainedModel:

@@ -29,6 +29,8 @@ from tests.engines.builders import (
     flat,
     gpt_neo,
     local_engine,
+    moshi,
+    openai_gpt,
     policy_of,
     reference_engine,
     some_requests,
@@ -182,8 +184,9 @@ def test_every_end_token_of_the_model_ends_an_answer() -> None:
 def test_every_prompt_is_prefilled_once_and_finished_answers_are_fed_no_more() -> None:
     policy, requests = policy_of("mixtral"), some_requests((4, 7), num_completions=6)
     model = engine_model(policy)
+    engine = LocalEngine(model, max_running=64)
     fed = shapes_fed(model)
-    answers = flat(LocalEngine(model, max_running=64).generate(requests, EIGHT))
+    answers = flat(engine.generate(requests, EIGHT))
     written = [len(answer.token_ids) for answer in answers]
     assert len(set(written)) > 2
     assert fed[0] == (2, 7)  # two prompts, however many answers
@@ -192,19 +195,19 @@ def test_every_prompt_is_prefilled_once_and_finished_answers_are_fed_no_more() -
     assert fed[1:] == [(count, 1) for count in running]
 
 
-@pytest.mark.parametrize("model", ["qwen3", "mixtral", "gemma2"])
-def test_prompts_are_prefilled_in_passes_of_like_length_within_their_budget(model: str) -> None:
+@pytest.mark.parametrize("name", ["qwen3", "mixtral", "gemma2"])
+def test_prompts_are_prefilled_in_passes_of_like_length_within_their_budget(name: str) -> None:
     # 8 positions: the prompt of 9 tokens is alone, those of 4 and 3 take 8, then two of 2 and one
     # of 1 take 6. Logits after each prompt, and no others.
-    policy, requests = policy_of(model), some_requests((2, 9, 1, 3, 2, 4))
+    policy, requests = policy_of(name), some_requests((2, 9, 1, 3, 2, 4))
     expected = reference_engine(policy).generate(requests, EIGHT)
-    engine = engine_model(policy)
-    fed, scored = shapes_fed(engine), []
-    engine.model.lm_head.register_forward_hook(
+    model = engine_model(policy)
+    engine = LocalEngine(model, max_running=64, prefill_positions=8)
+    fed, scored = shapes_fed(model), []
+    model.model.lm_head.register_forward_hook(
         lambda _module, _args, logits: scored.append(logits.shape[:-1].numel())
     )
-    local = LocalEngine(engine, max_running=64, prefill_positions=8)
-    assert_same_answers(local.generate(requests, EIGHT), expected)
+    assert_same_answers(engine.generate(requests, EIGHT), expected)
     assert fed[:3] == [(1, 9), (2, 4), (3, 2)]
     assert scored[:3] == [1, 2, 3]
 
@@ -212,8 +215,9 @@ def test_prompts_are_prefilled_in_passes_of_like_length_within_their_budget(mode
 def test_a_group_split_over_admissions_feeds_each_token_of_an_answer_once() -> None:
     policy, requests = policy_of("mixtral"), some_requests((6,), num_completions=9)
     model = engine_model(policy)
+    engine = LocalEngine(model, max_running=2)
     fed = shapes_fed(model)
-    answers = flat(LocalEngine(model, max_running=2).generate(requests, EIGHT))
+    answers = flat(engine.generate(requests, EIGHT))
     decoded = [rows for rows, columns in fed if columns == 1]
     assert max(decoded) == 2
     assert sum(decoded) == sum(len(answer.token_ids) - 1 for answer in answers)
@@ -345,6 +349,7 @@ def test_model_without_positions_is_refused_by_the_local_engine_only() -> None:
     [
         (gpt_neo, r"GPTNeoForCausalLM has layers of local attention"),
         (falcon_with_alibi, r"FalconForCausalLM has alibi: true"),
+        (moshi, r"MoshiForCausalLM computes something else when sequences"),
     ],
 )
 def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
@@ -356,6 +361,13 @@ def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
     for answer in flat(reference_engine(policy).generate(some_requests((3, 9)), EIGHT)):
         expected = policy_logprobs(policy, answer, 1.0)
         torch.testing.assert_close(answer.logprobs, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("numerics", [Numerics.FLOAT32, Numerics.BFLOAT16])
+def test_a_model_without_a_cache_is_refused_in_any_arithmetic(numerics: Numerics) -> None:
+    policy = Policy(scaled_up(openai_gpt), character_tokenizer())
+    with pytest.raises(UserError, match=r"OpenAIGPTLMHeadModel fails to write .* 'reference'"):
+        local_engine(policy, numerics=numerics)
 
 
 def policy_logprobs(policy: Policy, answer: Completion, temperature: float) -> Tensor:

@@ -21,6 +21,7 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample
 from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
 from steadyrl.engines.slot_cache import SlotCache
+from steadyrl.engines.slot_probe import obstacle_to_slots
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.records.completion import Completion, FinishReason
@@ -41,7 +42,8 @@ class LocalEngine:
             prompt has a pass of its own.
 
     Raises:
-        UserError: the model keeps a state that is not keys and values, or takes no positions.
+        UserError: the model keeps a state that is not keys and values, takes no positions, or
+            computes something else when sequences of different lengths are written at once.
     """
 
     def __init__(
@@ -53,7 +55,10 @@ class LocalEngine:
         try:
             self._masks = AttentionMasks(model.model)
         except UserError as error:
-            raise UserError(f"{error} Use the engine 'reference' for it.") from error
+            raise _use_the_reference(str(error)) from error
+        obstacle = obstacle_to_slots(model, self._masks)
+        if obstacle is not None:
+            raise _use_the_reference(obstacle)
 
     @property
     def policy_version(self) -> int:
@@ -92,6 +97,10 @@ class LocalEngine:
             batch.admit(waiting)
             batch.decode()
         return batch.completions()
+
+
+def _use_the_reference(obstacle: str) -> UserError:
+    return UserError(f"{obstacle} Use the engine 'reference' for it.")
 
 
 class _Batch:
