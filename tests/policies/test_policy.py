@@ -128,7 +128,7 @@ def test_logits_behind_a_cap_or_a_factor_exist_where_they_are_asked_for(
         lambda _module, _args, logits: given.append(logits.shape[:-1].numel())
     )
     prefix_groups = torch.zeros(BATCH, dtype=torch.long) if share else None
-    part = policy.score(tokens, everything, asked, families=prefix_groups)
+    part = policy.score(tokens, everything, asked, prefix_groups=prefix_groups)
     torch.testing.assert_close(part.logprobs[asked], full.logprobs[asked], rtol=0, atol=1e-5)
     assert sum(given) == asked.sum() == BATCH * 2
 

@@ -132,11 +132,11 @@ class Policy:
             return f"Its attention, {attention}, takes no masks of ours."
         if self._recomputes:
             return "Activation checkpointing keeps no keys and values."
-        *rows, families = probe_rows(self.model)
+        *rows, prefix_groups = probe_rows(self.model)
         try:
             exact = self._in_float32()
             whole = exact.score(*rows, record_routing=True)
-            shared = exact.score(*rows, replay=whole.routing, families=families)
+            shared = exact.score(*rows, replay=whole.routing, prefix_groups=prefix_groups)
         except UserError as error:
             return str(error)
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -163,7 +163,7 @@ class Policy:
         temperature: float = 1.0,
         replay: Routing | None = None,
         record_routing: bool = False,
-        families: Int[Tensor, " B"] | None = None,
+        prefix_groups: Int[Tensor, " B"] | None = None,
         pass_cost: int = PASS_COST,
     ) -> TokenScores:
         """Log-probability and entropy of each token in `asked`, given what precedes it.
@@ -176,7 +176,7 @@ class Policy:
             temperature: Logits are divided by it, as in the engine that sampled the tokens.
             replay: Expert choices to use instead of the model's own.
             record_routing: Whether to return the expert choices used.
-            families: Rows of one number may share what they begin with, which is then computed
+            prefix_groups: Rows of one number may share what they begin with, which is then computed
                 once.
             pass_cost: Positions that take as long as one more pass over them.
 
@@ -192,9 +192,9 @@ class Policy:
             _check_replay(replay, tokens, attention_mask)
         forward = partial(self._forward, record=record_routing)
         prefixes = None
-        if families is not None:
+        if prefix_groups is not None:
             prefixes = SharedPrefixes.of(
-                tokens, attention_mask, families, replay, pass_cost=pass_cost
+                tokens, attention_mask, prefix_groups, replay, pass_cost=pass_cost
             )
         if prefixes is None:
             at = nn.functional.pad(wanted, (0, 1))

@@ -228,7 +228,7 @@ class LocalLearner:
             temperature=temperature,
             replay=None if replay is None else replay.to(device),
             record_routing=record_routing,
-            families=micro.group_ids.to(device) if shares else None,
+            prefix_groups=micro.group_ids.to(device) if shares else None,
             pass_cost=self._settings.pass_cost,
         )
 
