@@ -21,6 +21,7 @@ from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
+from steadyrl.policies.row_checks import check_padding, check_replay
 from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
@@ -186,10 +187,10 @@ class Policy:
                 rotary frequencies of all.
         """
         self._row_limit.check(tokens.shape[1])
-        _check_padding(attention_mask)
+        check_padding(attention_mask)
         wanted = asked[:, 1:] & attention_mask[:, :-1]
         if replay is not None:
-            _check_replay(replay, tokens, attention_mask)
+            check_replay(replay, tokens, attention_mask)
         forward = partial(self._forward, record=record_routing)
         prefixes = None
         if prefix_groups is not None:
@@ -245,16 +246,6 @@ class Policy:
         return scores_by_head(features, head, targets, temperature=temperature, memory=memory)
 
 
-def _check_padding(attention_mask: Tensor) -> None:
-    """Proves that no row is padded before a token of it."""
-    before = (attention_mask[:, 1:] & ~attention_mask[:, :-1]).any(dim=1)
-    if bool(before.any()):
-        raise UserError(
-            f"Padding stands before tokens in rows {before.nonzero().flatten().tolist()}. Put it "
-            "on the right."
-        )
-
-
 def _whole_rows(tokens: Tensor) -> dict[str, Any]:
     """What the model is given to compute every row as it is.
 
@@ -268,26 +259,3 @@ def _spread(values: Float[Tensor, " N"], wanted: Bool[Tensor, "B S"]) -> Float[T
     """`values` at their positions, zeros elsewhere and in the first column."""
     spread = values.new_zeros(wanted.shape).masked_scatter(wanted, values)
     return nn.functional.pad(spread, (1, 0))
-
-
-def _check_replay(replay: Routing, tokens: Tensor, attention_mask: Tensor) -> None:
-    """Proves that the routing was recorded on these very tokens and misses none that matters."""
-    if replay.known.shape != tokens.shape:
-        raise RuntimeError(
-            f"Routing of shape {tuple(replay.known.shape)} for tokens {tuple(tokens.shape)}."
-        )
-    fed = fed_tokens_checksum(tokens, replay.known)
-    wrong = (fed != replay.fed_tokens.to(fed.device)).nonzero().flatten().tolist()
-    if wrong:
-        raise RuntimeError(
-            f"Routing was recorded on other tokens than it is replayed on, in rows {wrong}. "
-            "A shift by one position or an exchange of rows does this."
-        )
-    is_last = attention_mask & (attention_mask.long().flip(1).cumsum(1).flip(1) == 1)
-    missing = attention_mask & ~is_last & ~replay.known
-    if bool(missing.any()):
-        row, position = missing.nonzero()[0].tolist()
-        raise RuntimeError(
-            f"Routing to replay misses {int(missing.sum())} rows that feed a prediction, the first "
-            f"at sequence {row}, position {position}. Routes are never made up: record them all."
-        )
