@@ -14,6 +14,10 @@ from transformers import (
     GPTNeoForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    MoshiConfig,
+    MoshiForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -97,6 +101,26 @@ def gpt_neo() -> PreTrainedModel:
         eos_token_id=1,
     )
     return GPTNeoForCausalLM(config)
+
+
+def moshi() -> PreTrainedModel:
+    """Every layer's window counts columns, which nothing in its configuration says."""
+    config = MoshiConfig(
+        **SHARED,
+        head_dim=16,
+        ffn_dim=32,
+        sliding_window=WINDOW,
+        audio_encoder_config={"model_type": "mimi"},
+    )
+    return MoshiForCausalLM(config)
+
+
+def openai_gpt() -> PreTrainedModel:
+    """Keeps no keys and values, though its layers have no type that says so."""
+    config = OpenAIGPTConfig(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=64, eos_token_id=1
+    )
+    return OpenAIGPTLMHeadModel(config)
 
 
 def falcon_with_alibi() -> PreTrainedModel:

@@ -29,6 +29,8 @@ from tests.engines.builders import (
     flat,
     gpt_neo,
     local_engine,
+    moshi,
+    openai_gpt,
     policy_of,
     reference_engine,
     some_requests,
@@ -49,6 +51,15 @@ def test_local_engine_matches_reference_engine(model: str) -> None:
     # What makes the comparison worth something: short and long answers.
     assert {answer.finish_reason for answer in flat(expected)} == set(FinishReason)
     assert len({tuple(answer.token_ids.tolist()) for answer in flat(expected)}) > 4
+
+
+@pytest.mark.parametrize("model", ["qwen3_moe", "mixtral", "olmoe", "gpt_oss"])
+def test_a_model_that_is_to_put_out_router_logits_is_sampled_from(model: str) -> None:
+    plain, requests = policy_of(model), some_requests(num_completions=1)
+    policy = policy_of(model)
+    policy.model.config.output_router_logits = True  # a loss on them reads the attention mask
+    expected = local_engine(plain).generate(requests, EIGHT)
+    assert_same_answers(local_engine(policy).generate(requests, EIGHT), expected)
 
 
 @pytest.mark.parametrize("max_running", [1, 3, 64])
@@ -173,8 +184,9 @@ def test_every_end_token_of_the_model_ends_an_answer() -> None:
 def test_every_prompt_is_prefilled_once_and_finished_answers_are_fed_no_more() -> None:
     policy, requests = policy_of("mixtral"), some_requests((4, 7), num_completions=6)
     model = engine_model(policy)
+    engine = LocalEngine(model, max_running=64)
     fed = shapes_fed(model)
-    answers = flat(LocalEngine(model, max_running=64).generate(requests, EIGHT))
+    answers = flat(engine.generate(requests, EIGHT))
     written = [len(answer.token_ids) for answer in answers]
     assert len(set(written)) > 2
     assert fed[0] == (2, 7)  # two prompts, however many answers
@@ -183,11 +195,29 @@ def test_every_prompt_is_prefilled_once_and_finished_answers_are_fed_no_more() -
     assert fed[1:] == [(count, 1) for count in running]
 
 
+@pytest.mark.parametrize("name", ["qwen3", "mixtral", "gemma2"])
+def test_prompts_are_prefilled_in_passes_of_like_length_within_their_budget(name: str) -> None:
+    # 8 positions: the prompt of 9 tokens is alone, those of 4 and 3 take 8, then two of 2 and one
+    # of 1 take 6. Logits after each prompt, and no others.
+    policy, requests = policy_of(name), some_requests((2, 9, 1, 3, 2, 4))
+    expected = reference_engine(policy).generate(requests, EIGHT)
+    model = engine_model(policy)
+    engine = LocalEngine(model, max_running=64, prefill_positions=8)
+    fed, scored = shapes_fed(model), []
+    model.model.lm_head.register_forward_hook(
+        lambda _module, _args, logits: scored.append(logits.shape[:-1].numel())
+    )
+    assert_same_answers(engine.generate(requests, EIGHT), expected)
+    assert fed[:3] == [(1, 9), (2, 4), (3, 2)]
+    assert scored[:3] == [1, 2, 3]
+
+
 def test_a_group_split_over_admissions_feeds_each_token_of_an_answer_once() -> None:
     policy, requests = policy_of("mixtral"), some_requests((6,), num_completions=9)
     model = engine_model(policy)
+    engine = LocalEngine(model, max_running=2)
     fed = shapes_fed(model)
-    answers = flat(LocalEngine(model, max_running=2).generate(requests, EIGHT))
+    answers = flat(engine.generate(requests, EIGHT))
     decoded = [rows for rows, columns in fed if columns == 1]
     assert max(decoded) == 2
     assert sum(decoded) == sum(len(answer.token_ids) - 1 for answer in answers)
@@ -279,10 +309,10 @@ def test_weights_of_another_model_are_refused_by_name_and_by_shape() -> None:
     engine = local_engine(policy_of("qwen3"))
     weights = dict(policy_of("qwen3").model.state_dict())
     extra = {**weights, "model.extra.weight": torch.zeros(1)}
-    with pytest.raises(RuntimeError, match=r"Weight names differ .*model.extra.weight"):
+    with pytest.raises(ValueError, match=r"Weight names differ .*model.extra.weight"):
         engine.load_weights(extra, 1)
     weights["model.norm.weight"] = torch.zeros(31)
-    with pytest.raises(RuntimeError, match=r"model.norm.weight has shape \(31,\), .* \(32,\)"):
+    with pytest.raises(ValueError, match=r"model.norm.weight has shape \(31,\), .* \(32,\)"):
         engine.load_weights(weights, 1)
     assert engine.policy_version == 0
 
@@ -319,6 +349,7 @@ def test_model_without_positions_is_refused_by_the_local_engine_only() -> None:
     [
         (gpt_neo, r"GPTNeoForCausalLM has layers of local attention"),
         (falcon_with_alibi, r"FalconForCausalLM has alibi: true"),
+        (moshi, r"MoshiForCausalLM computes something else when sequences"),
     ],
 )
 def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
@@ -330,6 +361,13 @@ def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
     for answer in flat(reference_engine(policy).generate(some_requests((3, 9)), EIGHT)):
         expected = policy_logprobs(policy, answer, 1.0)
         torch.testing.assert_close(answer.logprobs, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("numerics", [Numerics.FLOAT32, Numerics.BFLOAT16])
+def test_a_model_without_a_cache_is_refused_in_any_arithmetic(numerics: Numerics) -> None:
+    policy = Policy(scaled_up(openai_gpt), character_tokenizer())
+    with pytest.raises(UserError, match=r"OpenAIGPTLMHeadModel fails to write .* 'reference'"):
+        local_engine(policy, numerics=numerics)
 
 
 def policy_logprobs(policy: Policy, answer: Completion, temperature: float) -> Tensor:

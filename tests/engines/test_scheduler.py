@@ -21,7 +21,9 @@ def filled(running: int) -> Slots:
         )
     rows = slice(0, running)
     experts = torch.arange(running).view(running, 1, 1, 1).expand(running, 2, 1, 2)
-    slots.record(rows, slice(0, 2), torch.arange(running)[:, None].expand(-1, 2), experts)
+    slots.record(
+        torch.arange(running), slice(0, 2), torch.arange(running)[:, None].expand(-1, 2), experts
+    )
     slots.append(rows, torch.arange(running) + 50, -torch.arange(running).float())
     return slots
 

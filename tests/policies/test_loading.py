@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     Ernie4_5_MoeConfig,
     Ernie4_5_MoeForCausalLM,
@@ -29,6 +31,7 @@ from steadyrl.policies.loading import (
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
+from tests.engines.builders import gpt2
 from tests.policies.families import SHARED, scaled_up
 
 TINY = {"layers": 1, "width": 16, "heads": 2, "kv_heads": 1, "head_dim": 8}
@@ -74,15 +77,50 @@ def test_weights_are_a_function_of_the_seed_alone() -> None:
     assert not torch.allclose(logits(one), logits(other), atol=1e-4)
 
 
-def test_a_twin_differs_in_weights_until_they_are_loaded() -> None:
+def test_a_twin_computes_the_same_once_weights_of_its_own_are_loaded() -> None:
     model = load(TINY_MOE)
     state = torch.random.get_rng_state()
     twin = model_from_config(model, torch.float32)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert not torch.allclose(logits(twin), logits(model), atol=1e-4)
+    assert not {w.data_ptr() for w in twin.parameters()} & {
+        w.data_ptr() for w in model.parameters()
+    }
     twin.load_state_dict(model.state_dict())
     assert torch.equal(logits(twin), logits(model))
     assert not twin.training
+
+
+def test_a_twin_ties_what_its_model_ties() -> None:
+    model = gpt2()
+    twin = model_from_config(model, torch.bfloat16)
+    assert twin.lm_head.weight is twin.transformer.wte.weight
+    assert model.lm_head.weight is model.transformer.wte.weight
+
+
+class Work(TorchDispatchMode):
+    """Notes what is computed outside the device without memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.largest_float32 = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not result.is_meta:
+            self.names.add(func.overloadpacket.__name__)
+            if result.dtype == torch.float32:
+                self.largest_float32 = max(self.largest_float32, result.numel())
+        return result
+
+
+def test_a_twin_is_made_in_its_own_type_and_nothing_is_drawn_for_it() -> None:
+    model = load(TINY_MOE, dtype=torch.bfloat16)
+    with Work() as work:
+        model_from_config(model, torch.bfloat16)
+    assert "empty_like" in work.names
+    assert not work.names & {"normal_", "uniform_", "randn", "rand"}
+    assert work.largest_float32 == 4  # the rotary frequencies
 
 
 def test_a_twin_changes_its_own_settings_only() -> None:
@@ -157,6 +195,10 @@ def test_a_twin_in_bfloat16_computes_as_a_loaded_model_does(
         )
         assert not [name for (name, one), (_, other) in pairs if one.dtype != other.dtype]
         twin.load_state_dict(loaded.state_dict())
+        for (name, one), (_, other) in zip(
+            twin.named_buffers(), loaded.named_buffers(), strict=True
+        ):
+            assert torch.equal(one, other), name
         assert torch.equal(logits(twin), logits(loaded))
 
 
@@ -175,6 +217,15 @@ def test_a_saved_model_comes_back_the_same(settings: SmallMoE, tmp_path: Path) -
     assert back_tokenizer.chat_template == tokenizer.chat_template
     assert back_tokenizer.eos_token_id == tokenizer.eos_token_id
     assert back_tokenizer.pad_token_id == tokenizer.pad_token_id
+
+
+def test_a_checkpoint_that_is_to_put_out_router_logits_does_not(tmp_path: Path) -> None:
+    model = load(TINY_MOE)
+    model.config.output_router_logits = True
+    assert model(input_ids=torch.arange(6)[None]).router_logits is not None
+    model.save_pretrained(tmp_path)
+    back = load_model(Pretrained(path=str(tmp_path)), tokenizer=load_tokenizer(TINY_MOE), seed=0)
+    assert back(input_ids=torch.arange(6)[None]).router_logits is None
 
 
 def test_missing_folder_is_named() -> None:

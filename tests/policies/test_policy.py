@@ -83,24 +83,21 @@ def test_gradient_is_that_of_full_logits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma2"])
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_on_either_side_changes_no_score(name: str, side: str) -> None:
+def test_padding_changes_no_score(name: str) -> None:
     policy, tokens = policy_of(name), some_tokens()
     everything = torch.ones_like(tokens, dtype=torch.bool)
     alone = policy.score(tokens, everything, everything).logprobs
-    # Rows of lengths 7, 5 and 3, cut at the end or at the start.
-    lengths = torch.tensor([7, 5, 3])
-    mask = torch.arange(LENGTH) < lengths[:, None]
-    padded = torch.where(mask, tokens, 0)
-    if side == "left":
-        shift = (torch.arange(LENGTH) + lengths[:, None]) % LENGTH
-        padded, mask = padded.gather(1, shift), mask.gather(1, shift)
-    scores = policy.score(padded, mask, mask).logprobs
-    for row, length in enumerate(lengths.tolist()):
-        answered = scores[row][mask[row]]
-        torch.testing.assert_close(answered[1:], alone[row, 1:length], rtol=0, atol=1e-5)
-        assert answered[0].item() == 0
+    mask = torch.arange(LENGTH) < torch.tensor([7, 5, 3])[:, None]
+    scores = policy.score(torch.where(mask, tokens, 0), mask, mask).logprobs
+    torch.testing.assert_close(scores[mask], alone[mask], rtol=0, atol=1e-5)
     assert not scores[~mask].any()
+
+
+def test_padding_on_the_left_is_refused() -> None:
+    policy, tokens = policy_of("qwen3"), some_tokens()
+    mask = torch.arange(LENGTH) >= torch.tensor([0, 2, 4])[:, None]
+    with pytest.raises(UserError, match=r"before tokens in rows \[1, 2\]. Put it on the right"):
+        policy.score(tokens, mask, mask)
 
 
 def test_only_what_is_asked_is_answered() -> None:
@@ -114,6 +111,26 @@ def test_only_what_is_asked_is_answered() -> None:
     for ours, theirs in ((part.logprobs, full.logprobs), (part.entropy, full.entropy)):
         torch.testing.assert_close(ours, torch.where(answered, theirs, 0), rtol=0, atol=1e-6)
     assert part.routing is None
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("name", NOT_PLAIN)
+def test_logits_behind_a_cap_or_a_factor_exist_where_they_are_asked_for(
+    name: str, share: bool
+) -> None:
+    policy, tokens = policy_of(name), some_tokens()
+    tokens[:, :4] = tokens[0, :4]
+    everything = torch.ones_like(tokens, dtype=torch.bool)
+    asked = everything & (torch.arange(LENGTH) > 4)
+    full = policy.score(tokens, everything, everything)
+    given = []
+    policy.model.lm_head.register_forward_hook(
+        lambda _module, _args, logits: given.append(logits.shape[:-1].numel())
+    )
+    prefix_groups = torch.zeros(BATCH, dtype=torch.long) if share else None
+    part = policy.score(tokens, everything, asked, prefix_groups=prefix_groups)
+    torch.testing.assert_close(part.logprobs[asked], full.logprobs[asked], rtol=0, atol=1e-5)
+    assert sum(given) == asked.sum() == BATCH * 2
 
 
 def test_nothing_asked_is_answered_with_zeros_that_carry_gradient() -> None:

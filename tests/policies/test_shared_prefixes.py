@@ -13,10 +13,10 @@ from steadyrl.policies.shared_prefixes import shared_lengths
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.routing import Routing
-from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, policy_of
+from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, moshi, policy_of
 from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
 
-FAMILY_OF_ROW = torch.tensor([3, 0, 3, 3, 0, 7, 3])
+GROUP_OF_ROW = torch.tensor([3, 0, 3, 3, 0, 7, 3])
 """Four rows that begin alike, two that do, and one alone; in no order."""
 
 LENGTHS = torch.tensor([14, 9, 7, 12, 8, 10, 6])
@@ -24,13 +24,13 @@ BEGINNINGS = {3: 5, 0: 4, 7: 0}
 
 
 def rows() -> tuple[Tensor, Tensor]:
-    """Tokens, and which of them are real. Rows of a family differ right after their beginning."""
+    """Tokens, and which of them are real. Rows of a group differ right after their beginning."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(10, VOCABULARY, (len(LENGTHS), 14), generator=generator)
-    for family, length in BEGINNINGS.items():
-        of_family = (family == FAMILY_OF_ROW).nonzero().flatten()
-        tokens[of_family, :length] = tokens[of_family[0], :length]
-        tokens[of_family, length] = torch.arange(len(of_family))
+    for group, length in BEGINNINGS.items():
+        of_group = (group == GROUP_OF_ROW).nonzero().flatten()
+        tokens[of_group, :length] = tokens[of_group[0], :length]
+        tokens[of_group, length] = torch.arange(len(of_group))
     real = torch.arange(tokens.shape[1]) < LENGTHS[:, None]
     return torch.where(real, tokens, 0), real
 
@@ -47,7 +47,7 @@ def score(policy: Policy, *, share: bool, replay: Routing | None = None) -> Toke
         temperature=0.7,
         replay=replay,
         record_routing=policy.hook is not None,
-        families=FAMILY_OF_ROW if share else None,
+        prefix_groups=GROUP_OF_ROW if share else None,
         pass_cost=4,  # so that suffixes take several passes
     )
 
@@ -87,7 +87,7 @@ def test_each_beginning_is_computed_once() -> None:
         lambda _module, _args, inputs: fed.append(tuple(inputs["input_ids"].shape)),
         with_kwargs=True,
     )
-    shared = policy.score(TOKENS, REAL, ASKED, families=FAMILY_OF_ROW, pass_cost=0)
+    shared = policy.score(TOKENS, REAL, ASKED, prefix_groups=GROUP_OF_ROW, pass_cost=0)
     assert torch.isfinite(shared.logprobs).all()
     prefix, *suffixes = fed
     assert prefix == (3, 5)
@@ -96,7 +96,7 @@ def test_each_beginning_is_computed_once() -> None:
 
 def test_rows_that_share_nothing_are_computed_as_they_are() -> None:
     policy = policy_of("qwen3")
-    alone = policy.score(TOKENS, REAL, ASKED, families=torch.arange(len(TOKENS)))
+    alone = policy.score(TOKENS, REAL, ASKED, prefix_groups=torch.arange(len(TOKENS)))
     assert torch.equal(alone.logprobs, policy.score(TOKENS, REAL, ASKED).logprobs)
 
 
@@ -120,7 +120,7 @@ def test_rows_share_no_further_than_their_routing_agrees() -> None:
     experts = recorded.experts.clone()
     experts[2, 3] = (experts[2, 3] + 1) % 8  # row 2 goes ways of its own at its fourth token
     replay = replace(recorded, experts=experts)
-    shared = shared_lengths(TOKENS, REAL, FAMILY_OF_ROW, replay)
+    shared = shared_lengths(TOKENS, REAL, GROUP_OF_ROW, replay)
     assert shared.tolist() == [3, 4, 3, 3, 4, 0, 3]
     whole, found = (score(policy, share=share, replay=replay) for share in (False, True))
     torch.testing.assert_close(found.logprobs, whole.logprobs, atol=1e-5, rtol=1e-5)
@@ -136,8 +136,8 @@ def test_shared_lengths_of_a_worked_example() -> None:
     # its last token; row 3 is alone.
     tokens = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0], [1, 2, 3, 9], [1, 2, 3, 4], [5, 6, 7, 0]])
     real = torch.arange(4) < torch.tensor([4, 2, 4, 4, 3])[:, None]
-    families = torch.tensor([0, 1, 0, 2, 1])
-    assert shared_lengths(tokens, real, families).tolist() == [3, 1, 3, 0, 1]
+    prefix_groups = torch.tensor([0, 1, 0, 2, 1])
+    assert shared_lengths(tokens, real, prefix_groups).tolist() == [3, 1, 3, 0, 1]
 
 
 @given(
@@ -147,20 +147,20 @@ def test_shared_lengths_of_a_worked_example() -> None:
 def test_shared_lengths_are_the_longest_common_beginnings(
     rows: list[list[int]], data: st.DataObject
 ) -> None:
-    families = data.draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
+    prefix_groups = data.draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
     tokens = torch.tensor([row + [0] * (5 - len(row)) for row in rows])
     real = torch.arange(5) < torch.tensor([len(row) for row in rows])[:, None]
 
-    def longest(family: int) -> int:
-        members = [row for row, number in zip(rows, families, strict=True) if number == family]
+    def longest(group: int) -> int:
+        members = [row for row, number in zip(rows, prefix_groups, strict=True) if number == group]
         if len(members) == 1:
             return 0
         most = min(len(row) for row in members) - 1
         alike = [n for n in range(most + 1) if len({tuple(row[:n]) for row in members}) == 1]
         return max(alike)
 
-    found = shared_lengths(tokens, real, torch.tensor(families))
-    assert found.tolist() == [longest(family) for family in families]
+    found = shared_lengths(tokens, real, torch.tensor(prefix_groups))
+    assert found.tolist() == [longest(group) for group in prefix_groups]
 
 
 # What stands in the way.
@@ -217,6 +217,19 @@ def test_the_probe_alone_sees_windows_that_count_columns() -> None:
     assert policy.obstacle_to_sharing() == "GPTNeoForCausalLM computes something else then."
 
 
+def test_low_precision_hides_nothing_from_the_probe() -> None:
+    # Scores of 4 nats are wrong by 0.02, which bfloat16 may round them by.
+    policy = Policy(scaled_up(moshi).bfloat16(), character_tokenizer())
+    assert policy.obstacle_to_sharing() == "MoshiForCausalLM computes something else then."
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "gemma2", "gpt_oss"])
+def test_low_precision_stands_in_no_way(name: str) -> None:
+    policy = policy_of(name)
+    policy.model.bfloat16()
+    assert policy.obstacle_to_sharing() is None
+
+
 def test_alibi_stands_in_the_way() -> None:
     policy = Policy(scaled_up(falcon_with_alibi), character_tokenizer())
     assert "FalconForCausalLM has alibi: true" in (policy.obstacle_to_sharing() or "")
@@ -231,6 +244,6 @@ def test_the_probe_exceeds_a_window_unless_that_is_too_long(
     model.config.sliding_window = window
     rows = probe_rows(model)
     assert rows.tokens.shape == (4, longest)
-    shared = shared_lengths(rows.tokens, rows.real, rows.families)
+    shared = shared_lengths(rows.tokens, rows.real, rows.prefix_groups)
     assert shared.tolist() == [longest - 3] * 2 + [1, 1]
     assert rows.asked.sum(dim=1).tolist() == [3] * 4

@@ -42,17 +42,22 @@ def with_gradients(
     return [logprobs.detach(), entropy.detach(), *(leaf.grad for leaf in leaves)]  # type: ignore[misc]
 
 
+def scores_by_logits(features: Tensor, head: nn.Linear, targets: Tensor, **settings: Any) -> Scores:
+    return scores_of_logits(head(features), targets, **settings)
+
+
+@pytest.mark.parametrize("score", [scores_by_head, scores_by_logits])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("memory", [2 * EVERYTHING_IS_KEPT, 0])
 @pytest.mark.parametrize("working_memory", [1, 4 * BYTES_PER_TOKEN, 64 << 20])
 def test_scores_and_gradients_are_those_of_the_definition(
-    bias: bool, temperature: float, memory: int, working_memory: int
+    score: Callable[..., Scores], bias: bool, temperature: float, memory: int, working_memory: int
 ) -> None:
     expected = with_gradients(definition, torch.float64, bias=bias, temperature=temperature)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         found = with_gradients(
-            scores_by_head,
+            score,
             dtype,
             bias=bias,
             temperature=temperature,
@@ -110,6 +115,23 @@ def test_probabilities_are_kept_if_they_fit_and_computed_again_if_not(memory: in
     logprobs, _ = scores_by_head(features, head, targets, temperature=1.0, memory=memory)
     kept = logprobs.grad_fn.kept  # type: ignore[union-attr]
     assert sum(part.nbytes for part in kept) == (memory if memory == EVERYTHING_IS_KEPT else 0)
+
+
+@pytest.mark.parametrize("memory", [EVERYTHING_IS_KEPT, ONE_IS_TOO_MANY])
+def test_of_logits_that_exist_no_more_is_kept_if_it_does_not_fit(memory: int) -> None:
+    logits = torch.randn(TOKENS, VOCABULARY, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def note(saved: Tensor) -> Tensor:
+        if saved.data_ptr() != logits.data_ptr():
+            kept[saved.data_ptr()] = saved.nbytes
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        scores_of_logits(
+            logits, torch.arange(TOKENS), temperature=0.5, memory=memory, working_memory=1
+        )
+    assert (sum(kept.values()) >= EVERYTHING_IS_KEPT) == (memory == EVERYTHING_IS_KEPT)
 
 
 def test_scoring_without_gradient_keeps_nothing() -> None:

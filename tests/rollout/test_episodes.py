@@ -9,6 +9,7 @@ import torch
 
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Task
+from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups, response_text
@@ -186,18 +187,27 @@ def test_the_place_of_an_episode_keeps_its_seed_when_others_have_ended() -> None
     assert without_first.items() <= everyone.items()
 
 
-def test_response_is_the_text_without_its_end_token_only() -> None:
-    def completion(text: str, reason: FinishReason) -> Completion:
-        tokens = ids_of(text)
-        return Completion(
-            prompt_ids=torch.tensor([2]),
-            token_ids=tokens,
-            logprobs=torch.zeros(len(tokens)),
-            finish_reason=reason,
-            policy_version=0,
-        )
+def completion(text: str, reason: FinishReason) -> Completion:
+    tokens = ids_of(text)
+    return Completion(
+        prompt_ids=torch.tensor([2]),
+        token_ids=tokens,
+        logprobs=torch.zeros(len(tokens)),
+        finish_reason=reason,
+        policy_version=0,
+    )
 
+
+def test_response_is_the_text_without_its_end_token_only() -> None:
     stopped = completion("a <|tool|>b<|end|>", FinishReason.STOP)
     assert response_text(stopped, TOKENIZER) == "a <|tool|>b"
     assert response_text(completion("<|end|>", FinishReason.STOP), TOKENIZER) == ""
     assert response_text(completion("a b", FinishReason.LENGTH), TOKENIZER) == "a b"
+
+
+def test_response_is_not_tidied_up_though_the_tokenizer_would() -> None:
+    tidy = character_tokenizer()
+    tidy.clean_up_tokenization_spaces = True
+    written = completion("go . left , I 'm", FinishReason.LENGTH)
+    assert tidy.decode(written.token_ids) == "go. left, I'm"
+    assert response_text(written, tidy) == "go . left , I 'm"

@@ -1,4 +1,4 @@
-"""Every row once, within the budget; families stay together where that saves enough."""
+"""Every row once, within the budget; groups stay together where that saves enough."""
 
 from dataclasses import replace
 
@@ -63,19 +63,19 @@ def test_every_row_is_in_one_micro_batch(
 
 
 @given(answers=GROUPS, prompt=st.integers(1, 12), budget=st.integers(1, 60))
-def test_a_micro_batch_of_families_keeps_the_budget_or_is_one_row(
+def test_a_micro_batch_of_groups_keeps_the_budget_or_is_one_row(
     answers: list[list[int]], prompt: int, budget: int
 ) -> None:
     batch = batch_of([prompt] * len(answers), answers)
     for rows in plan(batch, budget, 0.0):
-        families = {int(batch.group_ids[row]) for row in rows}
+        prefix_groups = {int(batch.group_ids[row]) for row in rows}
         own = sum(int(batch.lengths[row]) - prompt for row in rows)
-        assert own + prompt * len(families) <= budget or len(rows) == 1
+        assert own + prompt * len(prefix_groups) <= budget or len(rows) == 1
 
 
-def test_families_stay_together_where_that_saves_enough() -> None:
+def test_groups_stay_together_where_that_saves_enough() -> None:
     # Two prompts of 6 tokens with three answers each, of 1, 2 and 3 tokens: 48 positions as they
-    # are. Sharing saves 2 x 2 x 6 = 24, half of them, and a family takes 6 + 6 = 12. With room for
+    # are. Sharing saves 2 x 2 x 6 = 24, half of them, and a group takes 6 + 6 = 12. With room for
     # 23 in place of 24, the last row is left over.
     batch = batch_of([6, 6], [[1, 2, 3], [3, 2, 1]])
     by_length = [rows.tolist() for rows in plan_passes(batch.lengths, 24)]

@@ -14,9 +14,11 @@ from steadyrl.policies.numerics import (
     Numerics,
     WeightScaling,
 )
+from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.routing import RoutingHook
+from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
@@ -40,8 +42,7 @@ class EngineModel:
         record_routing: bool,
     ) -> None:
         dtype = DTYPES.get(numerics, policy.model.dtype)
-        self.model = model_from_config(policy.model, dtype).to(policy.device)
-        self.hook = RoutingHook(self.model) if record_routing else None
+        self.model = model_from_config(policy.model, dtype)
         self.max_positions = most_positions(self.model)
         """Tokens that a prompt and its answer may have together; None: no limit."""
         self.end_token_ids = policy.end_token_ids
@@ -49,6 +50,8 @@ class EngineModel:
         lowered = numerics in WEIGHT_ROUNDINGS
         self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
         self.load_weights(policy.model.state_dict(), version=0)
+        self.hook = RoutingHook(self.model) if record_routing else None
+        self.head = OutputHead(self.model)
 
     @property
     def device(self) -> torch.device:
@@ -56,25 +59,19 @@ class EngineModel:
         return self.model.device
 
     @property
+    def is_rounded(self) -> bool:
+        """Whether it computes in less than float32."""
+        precision = torch.finfo(self.model.dtype).eps
+        return self._low is not None or precision > torch.finfo(torch.float32).eps
+
+    @property
     def needs_versions(self) -> bool:
         """Whether the model's tensors must count their changes: rounding looks at the count."""
         return self._low is not None
 
-    @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over `weights` and rounds them as the numerics say."""
-        own = self.model.state_dict()
-        if own.keys() != weights.keys():
-            differing = sorted(own.keys() ^ weights.keys())
-            raise RuntimeError(f"Weight names differ from the engine's: {differing[:5]} ...")
-        for name, target in own.items():
-            if target.shape != weights[name].shape:
-                raise RuntimeError(
-                    f"Weight {name} has shape {tuple(weights[name].shape)}, the engine's model "
-                    f"expects {tuple(target.shape)}."
-                )
-        for name, target in own.items():
-            target.copy_(weights[name])
+        copy_weights(weights, self.model.state_dict())
         if self._low is not None:
             self._low.round_weights()
         self.policy_version = version

@@ -67,6 +67,6 @@ class RolloutEngine(Protocol):
         """Takes over the trainer's weights.
 
         Raises:
-            RuntimeError: names or shapes are not those of this engine's model.
+            ValueError: names or shapes are not those of this engine's model.
         """
         ...

@@ -55,19 +55,22 @@ class Slots:
         self.uniforms[row] = uniform
 
     def record(
-        self, rows: slice, columns: slice | Tensor, fed: Tensor, experts: Integer[Tensor, "..."]
+        self,
+        rows: Int[Tensor, " N"],
+        columns: slice | Int[Tensor, " N"],
+        fed: Tensor,
+        experts: Integer[Tensor, "..."],
     ) -> None:
-        """Notes which experts were chosen for the tokens `fed`, at their places."""
+        """Notes which experts were chosen for the tokens `fed`, at their places.
+
+        Args:
+            columns: The same of all `rows`, or one of each.
+        """
         if self.experts is None:
             shape = (*self.tokens.shape, *experts.shape[-2:])
             self.experts = torch.zeros(shape, dtype=experts.dtype, device=experts.device)
-        if isinstance(columns, Tensor):
-            index = torch.arange(rows.start, rows.stop, device=columns.device)
-            self.fed[index, columns] = fed
-            self.experts[index, columns] = experts
-        else:
-            self.fed[rows, columns] = fed
-            self.experts[rows, columns] = experts
+        self.fed[rows, columns] = fed
+        self.experts[rows, columns] = experts
 
     def append(self, rows: slice, tokens: Int[Tensor, " N"], logprobs: Float[Tensor, " N"]) -> None:
         """Adds one sampled token to each of `rows`."""

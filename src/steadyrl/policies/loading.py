@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen3Config,
@@ -128,38 +129,58 @@ def load_model(
 ) -> PreTrainedModel:
     """The model in `dtype`, on the CPU, in evaluation mode (no dropout).
 
+    It puts out no router logits, whatever its configuration says: nobody reads them.
+
     Raises:
         UserError: the checkpoint is missing or cannot be read.
     """
     if isinstance(settings, Pretrained):
         model = _from_pretrained(AutoModelForCausalLM, settings.path, dtype=dtype)
+        _put_out_no_router_logits(model.config)
         return model.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _small_model(settings, tokenizer)
-        return _typed(model, _types_when_loaded(model, dtype)).eval()
+        return _typed(model, _on_no_device(model, dtype)[1]).eval()
 
 
 def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """A model of the same architecture as `model`, whose weights are still to be loaded.
+    """A model of the same architecture as `model`, on its device, whose weights must be loaded.
 
-    Every weight and buffer has the type that `from_pretrained` gives it for `dtype`: a family may
-    keep some in float32, as routers.
+    Until then they are whatever the memory held. Every weight and buffer has the type that
+    `from_pretrained` gives it for `dtype`: a family may keep some in float32, as routers. Buffers
+    that no checkpoint holds, as rotary frequencies, are as `from_pretrained` computes them. It puts
+    out no router logits.
     """
+    twin = _typed(*_on_no_device(model, dtype)).to_empty(device=model.device)
+    twin.tie_weights()
+    for weight in (*twin.parameters(), *twin.state_dict(keep_vars=True).values()):
+        vars(weight)["_is_hf_initialized"] = True  # by what is loaded
     with torch.random.fork_rng(devices=[]):
-        twin = type(model)(deepcopy(model.config))  # the twin may change its own settings
-        return _typed(twin, _types_when_loaded(model, dtype)).eval()
+        twin.initialize_weights()
+    return twin.eval()
 
 
-def _types_when_loaded(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The type of every weight and buffer of a model that `from_pretrained` loads in `dtype`."""
+def _put_out_no_router_logits(config: PreTrainedConfig) -> None:
+    """The loss that families compute of them takes no attention masks of ours."""
+    for part in (config, config.get_text_config()):
+        if hasattr(part, "output_router_logits"):
+            part.output_router_logits = False
+
+
+def _on_no_device(
+    model: PreTrainedModel, dtype: torch.dtype
+) -> tuple[PreTrainedModel, dict[str, torch.dtype]]:
+    """A model like `model` without memory, and the types that `from_pretrained` would give it."""
+    config = deepcopy(model.config)  # the twin may change its own settings
+    _put_out_no_router_logits(config)
     with torch.device("meta"):
-        loaded = type(model)._from_config(deepcopy(model.config), dtype=dtype)
-    types = {name: tensor.dtype for name, tensor in _tensors(loaded)}
-    for pattern, kept in loaded._get_dtype_plan(dtype).items():
+        empty = type(model)._from_config(config, dtype=dtype)
+    types = {name: tensor.dtype for name, tensor in _tensors(empty)}
+    for pattern, kept in empty._get_dtype_plan(dtype).items():
         found = re.compile(pattern.replace("*", ".*"))
-        types |= {name: kept for name in loaded.state_dict() if found.search(name)}
-    return types
+        types |= {name: kept for name in empty.state_dict() if found.search(name)}
+    return empty, types
 
 
 def _typed(model: PreTrainedModel, types: Mapping[str, torch.dtype]) -> PreTrainedModel:

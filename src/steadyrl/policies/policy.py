@@ -6,7 +6,7 @@ This is the only place where the time axis is shifted: the model's output at `t 
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,14 +15,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.loading import model_from_config
+from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
+from steadyrl.policies.row_checks import check_padding, check_replay
 from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
 from steadyrl.policies.tokenizers import end_token_ids
+from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
@@ -64,7 +68,7 @@ class Policy:
         self.tokenizer = tokenizer
         self.logits_memory = logits_memory
         self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
-        self._head_is_plain = _head_is_plain(model)
+        self._head = OutputHead(model)
         self._recomputes = False
         self._row_limit = RowLimit(model)
 
@@ -119,25 +123,37 @@ class Policy:
 
     @torch.no_grad()
     def obstacle_to_sharing(self) -> str | None:
-        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can."""
+        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can.
+
+        A model of lower precision is copied for it: its rounding would hide what it computes.
+        """
         attention = self.model.config.get_text_config()._attn_implementation
         family = type(self.model).__name__
         if attention not in ("sdpa", "eager"):
             return f"Its attention, {attention}, takes no masks of ours."
         if self._recomputes:
             return "Activation checkpointing keeps no keys and values."
-        *rows, families = probe_rows(self.model)
+        *rows, prefix_groups = probe_rows(self.model)
         try:
-            whole = self.score(*rows, record_routing=True)
-            shared = self.score(*rows, replay=whole.routing, families=families)
+            exact = self._in_float32()
+            whole = exact.score(*rows, record_routing=True)
+            shared = exact.score(*rows, replay=whole.routing, prefix_groups=prefix_groups)
         except UserError as error:
             return str(error)
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             return f"{family} fails at it: {error}"
-        tolerance = torch.finfo(self.model.dtype).eps ** 0.5
+        tolerance = torch.finfo(torch.float32).eps ** 0.5
         if not torch.allclose(whole.logprobs, shared.logprobs, atol=tolerance, rtol=tolerance):
             return f"{family} computes something else then."
         return None
+
+    def _in_float32(self) -> "Policy":
+        """Itself if it computes in float32 or wider, otherwise a copy that does."""
+        if torch.finfo(self.model.dtype).eps <= torch.finfo(torch.float32).eps:
+            return self
+        model = model_from_config(self.model, torch.float32)
+        copy_weights(self.model.state_dict(), model.state_dict())
+        return Policy(model, self.tokenizer, hook_routing=self.hook is not None)
 
     def score(
         self,
@@ -148,39 +164,42 @@ class Policy:
         temperature: float = 1.0,
         replay: Routing | None = None,
         record_routing: bool = False,
-        families: Int[Tensor, " B"] | None = None,
+        prefix_groups: Int[Tensor, " B"] | None = None,
         pass_cost: int = PASS_COST,
     ) -> TokenScores:
         """Log-probability and entropy of each token in `asked`, given what precedes it.
 
-        Padding may stand on either side. Entry 0 of a row has nothing before it and is never
-        answered. Logits exist only at the positions asked for.
+        Padding is on the right. Entry 0 of a row has nothing before it and is never
+        answered. Logits exist only at the positions asked for: some of them at a time where the
+        head is plain, all in the model's type where its family puts a cap or a factor behind.
 
         Args:
             temperature: Logits are divided by it, as in the engine that sampled the tokens.
             replay: Expert choices to use instead of the model's own.
             record_routing: Whether to return the expert choices used.
-            families: Rows of one number may share what they begin with, which is then computed
-                once. Padding is on the right.
+            prefix_groups: Rows of one number may share what they begin with, which is then computed
+                once.
             pass_cost: Positions that take as long as one more pass over them.
 
         Raises:
             RuntimeError: `replay` was recorded on other tokens, or misses a row that is needed.
-            UserError: rows are so long that the model changes the rotary frequencies of all.
+            UserError: padding is on the left, or rows are so long that the model changes the
+                rotary frequencies of all.
         """
         self._row_limit.check(tokens.shape[1])
+        check_padding(attention_mask)
         wanted = asked[:, 1:] & attention_mask[:, :-1]
         if replay is not None:
-            _check_replay(replay, tokens, attention_mask)
+            check_replay(replay, tokens, attention_mask)
         forward = partial(self._forward, record=record_routing)
         prefixes = None
-        if families is not None:
+        if prefix_groups is not None:
             prefixes = SharedPrefixes.of(
-                tokens, attention_mask, families, replay, pass_cost=pass_cost
+                tokens, attention_mask, prefix_groups, replay, pass_cost=pass_cost
             )
         if prefixes is None:
-            features, experts = forward(_whole_rows(tokens, attention_mask), replay)
-            features = features[:, :-1][wanted]
+            at = nn.functional.pad(wanted, (0, 1))
+            features, experts = forward(_whole_rows(tokens), at, replay)
         else:
             features, experts = prefixes.run(forward, self._masks, wanted=wanted)
         targets = tokens[:, 1:][wanted]
@@ -201,84 +220,42 @@ class Policy:
         return AttentionMasks(self.model)
 
     def _forward(
-        self, inputs: dict[str, Any], replay: Routing | None, *, record: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """The model's outputs at every position, and experts used if they are to be recorded."""
-        run = self._hidden_states if self._head_is_plain else self._logits
+        self,
+        inputs: dict[str, Any],
+        at: Bool[Tensor, "b S"],
+        replay: Routing | None,
+        *,
+        record: bool,
+    ) -> tuple[Float[Tensor, "n D"], Tensor | None]:
+        """Last states, or logits, of the positions `at`; and experts used if to be recorded."""
+        run = self._head.states if self._head.is_plain else self._head.logits
         if self.hook is None or (replay is None and not record):
-            return run(inputs), None
-        batch, length = inputs["input_ids"].shape
+            return run(inputs, at), None
+        batch, length = at.shape
         with self.hook.watch((batch, length), replay=replay) as watch:
-            features = run(inputs)
+            features = run(inputs, at)
         return features, watch.experts().to(self.hook.dtype) if record else None
-
-    def _hidden_states(self, inputs: dict[str, Any]) -> Tensor:
-        return self.model.base_model(**inputs).last_hidden_state
-
-    def _logits(self, inputs: dict[str, Any]) -> Tensor:
-        return self.model(**inputs).logits
 
     def _token_scores(
         self, features: Float[Tensor, "N D"], targets: Int[Tensor, " N"], temperature: float
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        if not self._head_is_plain:
-            return scores_of_logits(features, targets, temperature=temperature)
-        head = cast(nn.Linear, self.model.get_output_embeddings())
-        return scores_by_head(
-            features, head, targets, temperature=temperature, memory=self.logits_memory
-        )
+        memory = self.logits_memory
+        if not self._head.is_plain:
+            return scores_of_logits(features, targets, temperature=temperature, memory=memory)
+        head = self._head.linear
+        return scores_by_head(features, head, targets, temperature=temperature, memory=memory)
 
 
-def _whole_rows(tokens: Tensor, attention_mask: Tensor) -> dict[str, Any]:
-    """What the model is given to compute every row as it is."""
-    inputs: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
-    if bool(attention_mask[:, 0].all()):
-        # Padding on the right: causality alone keeps it from every real token.
-        inputs["position_ids"] = torch.arange(tokens.shape[1], device=tokens.device)[None]
-    else:
-        inputs["attention_mask"] = attention_mask.long()
-        inputs["position_ids"] = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
-    return inputs
+def _whole_rows(tokens: Tensor) -> dict[str, Any]:
+    """What the model is given to compute every row as it is.
+
+    Causality alone keeps padding from every real token.
+    """
+    positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    return {"input_ids": tokens, "position_ids": positions, "use_cache": False}
 
 
 def _spread(values: Float[Tensor, " N"], wanted: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:
     """`values` at their positions, zeros elsewhere and in the first column."""
     spread = values.new_zeros(wanted.shape).masked_scatter(wanted, values)
     return nn.functional.pad(spread, (1, 0))
-
-
-def _check_replay(replay: Routing, tokens: Tensor, attention_mask: Tensor) -> None:
-    """Proves that the routing was recorded on these very tokens and misses none that matters."""
-    if replay.known.shape != tokens.shape:
-        raise RuntimeError(
-            f"Routing of shape {tuple(replay.known.shape)} for tokens {tuple(tokens.shape)}."
-        )
-    fed = fed_tokens_checksum(tokens, replay.known)
-    wrong = (fed != replay.fed_tokens.to(fed.device)).nonzero().flatten().tolist()
-    if wrong:
-        raise RuntimeError(
-            f"Routing was recorded on other tokens than it is replayed on, in rows {wrong}. "
-            "A shift by one position or an exchange of rows does this."
-        )
-    is_last = attention_mask & (attention_mask.long().flip(1).cumsum(1).flip(1) == 1)
-    missing = attention_mask & ~is_last & ~replay.known
-    if bool(missing.any()):
-        row, position = missing.nonzero()[0].tolist()
-        raise RuntimeError(
-            f"Routing to replay misses {int(missing.sum())} rows that feed a prediction, the first "
-            f"at sequence {row}, position {position}. Routes are never made up: record them all."
-        )
-
-
-def _head_is_plain(model: PreTrainedModel) -> bool:
-    """Whether logits are the output embedding of the last hidden state, with nothing after it."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or model.base_model is model:
-        return False
-    tokens = torch.arange(2, device=model.device)[None]
-    with torch.no_grad():
-        logits = model(input_ids=tokens, use_cache=False).logits
-        hidden = getattr(
-            model.base_model(input_ids=tokens, use_cache=False), "last_hidden_state", None
-        )
-        return hidden is not None and torch.equal(head(hidden), logits)

@@ -115,6 +115,25 @@ class Watch:
                 raise RuntimeError("Experts used differ from the experts replayed.")
 
 
+class _Watching:
+    """Within it, a thread's routers are watched by `watch`. It may be entered again and again.
+
+    As every backward pass over one graph does.
+    """
+
+    def __init__(self, current: threading.local, watch: Watch) -> None:
+        self._current = current
+        self._watch = watch
+        self._previous: list[Watch | None] = []
+
+    def __enter__(self) -> None:
+        self._previous.append(getattr(self._current, "watch", None))
+        self._current.watch = self._watch
+
+    def __exit__(self, *_: object) -> None:
+        self._current.watch = self._previous.pop()
+
+
 class RoutingHook:
     """Records and replays the routing of `model`, whose routers it wraps.
 
@@ -164,7 +183,7 @@ class RoutingHook:
                     f"(B, T, L, K) = {expected}. Record it with a model of the same architecture."
                 )
         watch = Watch(shape, self.num_layers, replay)
-        with self._watching(watch):
+        with _Watching(self._current, watch):
             yield watch
         watch.verify()
 
@@ -174,19 +193,11 @@ class RoutingHook:
         A forward pass that nobody watches is routed live, then and when it is recomputed.
         """
         watch = self._watch or Watch((0, 0), self.num_layers, None)
-        return self._watching(watch), self._watching(watch)
+        return _Watching(self._current, watch), _Watching(self._current, watch)
 
     @property
     def _watch(self) -> Watch | None:
         return getattr(self._current, "watch", None)
-
-    @contextmanager
-    def _watching(self, watch: Watch | None) -> Iterator[None]:
-        previous, self._current.watch = self._watch, watch
-        try:
-            yield
-        finally:
-            self._current.watch = previous
 
     def _route(self, layer: int, router: Router, *args: Any, **kwargs: Any) -> RouterOutput:
         watch = self._watch
@@ -213,7 +224,7 @@ def _check_contract(hook: RoutingHook, family: str) -> None:
     replay = Routing(experts=row, known=known, fed_tokens=torch.zeros(1, dtype=torch.long))
     watch = Watch((1, tokens), hook.num_layers, replay)
     try:
-        with torch.no_grad(), hook._watching(watch):
+        with torch.no_grad(), _Watching(hook._current, watch):
             output = router(hidden)
         kept = isinstance(output, tuple) and len(output) == 3 and torch.equal(output[2], choice)
         live = kept and bool((output[1].isfinite() & (output[1] != 0)).all())

@@ -1,7 +1,7 @@
 """Passes over rows that begin alike, in which what they share is computed once.
 
-    prefix pass     one row for each family: features, keys and values of the tokens it shares
-    suffix passes   the rest of every row, which attends to the keys and values of its family
+    prefix pass     one row for each group: features, keys and values of the tokens it shares
+    suffix passes   the rest of every row, which attends to the keys and values of its group
 
 What a token gets depends on it and on what precedes it alone, so it is that of a pass over the
 whole row, up to rounding. The gradient of shared tokens is summed over the rows that share them.
@@ -23,26 +23,28 @@ from steadyrl.records.routing import Routing, fed_tokens_checksum
 MOST_MASK_ENTRIES = 1 << 26
 """Entries of the attention mask of a suffix pass of several rows."""
 
-ForwardPass = Callable[[dict[str, Any], Routing | None], tuple[Tensor, Tensor | None]]
-"""From inputs, and routing to replay, to features (b, S, D) and experts used (b, S, L, K)."""
+ForwardPass = Callable[[dict[str, Any], Tensor, Routing | None], tuple[Tensor, Tensor | None]]
+"""From inputs, positions `at` (b, S) and routing to replay: to features of these positions (n, D),
+row after row, and experts used (b, S, L, K).
+"""
 
 
 def shared_lengths(
     tokens: Int[Tensor, "B T"],
     attention_mask: Bool[Tensor, "B T"],
-    families: Int[Tensor, " B"],
+    prefix_groups: Int[Tensor, " B"],
     replay: Routing | None = None,
 ) -> Int[Tensor, " B"]:
-    """How many leading tokens each row shares with all rows of its family; never all it has.
+    """How many leading tokens each row shares with all rows of its group; never all it has.
 
-    0 for a row that is alone in its family. Padding is on the right.
+    0 for a row that is alone in its group. Padding is on the right.
 
     Args:
-        families: Rows of one number may share what they begin with.
+        prefix_groups: Rows of one number may share what they begin with.
         replay: Routing to be replayed. Rows share no further than it agrees.
     """
-    _, family, sizes = families.unique(return_inverse=True, return_counts=True)
-    first = _first_of_each(family)[family]
+    _, group, sizes = prefix_groups.unique(return_inverse=True, return_counts=True)
+    first = _first_of_each(group)[group]
     lengths = _leading(attention_mask & attention_mask[first] & (tokens == tokens[first]))
     lengths = torch.minimum(lengths, attention_mask.sum(dim=1) - 1)
     if replay is not None:
@@ -51,8 +53,8 @@ def shared_lengths(
         same_experts = (experts == experts[first]).flatten(2).all(dim=-1)
         lengths = torch.minimum(lengths, _leading(same_experts & (known == known[first])))
     least = lengths.new_full((len(sizes),), tokens.shape[1])
-    least = least.scatter_reduce(0, family, lengths, "amin")
-    return torch.where(sizes > 1, least, 0)[family]
+    least = least.scatter_reduce(0, group, lengths, "amin")
+    return torch.where(sizes > 1, least, 0)[group]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,10 @@ class SharedPrefixes:
     """Routing to replay."""
 
     prefix: _Piece
-    """One row for each family."""
+    """One row for each group."""
 
-    family: Int[Tensor, " B"]
-    """Which row of the prefix pass is that of each row's family."""
+    group: Int[Tensor, " B"]
+    """Which row of the prefix pass is that of each row's group."""
 
     suffixes: tuple[_Piece, ...]
 
@@ -104,7 +106,7 @@ class SharedPrefixes:
         cls,
         tokens: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
-        families: Int[Tensor, " B"],
+        prefix_groups: Int[Tensor, " B"],
         replay: Routing | None,
         *,
         pass_cost: int,
@@ -112,16 +114,16 @@ class SharedPrefixes:
         """The passes that compute once what rows of one number begin with; None if that is nothing.
 
         Args:
-            families: As in `shared_lengths`.
+            prefix_groups: As in `shared_lengths`.
             pass_cost: As in `plan_passes`.
         """
-        shared = shared_lengths(tokens, attention_mask, families, replay)
+        shared = shared_lengths(tokens, attention_mask, prefix_groups, replay)
         if not bool(shared.any()):
             return None
-        # Rows that share nothing make up one family, of whose prefix they see nothing.
-        sharing = torch.where(shared > 0, families, families.min() - 1)
-        family = sharing.unique(return_inverse=True)[1]
-        first = _first_of_each(family)
+        # Rows that share nothing make up one group, of whose prefix they see nothing.
+        sharing = torch.where(shared > 0, prefix_groups, prefix_groups.min() - 1)
+        group = sharing.unique(return_inverse=True)[1]
+        first = _first_of_each(group)
         begin = torch.zeros_like(first)
         ends = attention_mask.sum(dim=1)
         most = MOST_MASK_ENTRIES // tokens.shape[1]
@@ -131,7 +133,7 @@ class SharedPrefixes:
             tokens=tokens,
             replay=replay,
             prefix=_Piece.of(first, begin, begin + shared.max()),
-            family=family,
+            group=group,
             suffixes=tuple(_Piece.of(rows, shared[rows], ends[rows]) for rows in passes),
         )
 
@@ -143,27 +145,32 @@ class SharedPrefixes:
         Args:
             wanted: Of all tokens but the last ones.
         """
+        places = self._places()
+        asked = places[:, :-1][wanted]
+        sizes = [piece.positions.numel() for piece in (self.prefix, *self.suffixes)]
+        at = wanted.new_zeros(sum(sizes)).index_fill(0, asked, True)
+        at_pieces = at.split(sizes)
         cache = _PrefixCache()
-        outputs = [self._pass(forward, self.prefix, past_key_values=cache)]
-        for suffix in self.suffixes:
-            family = self.family[suffix.rows]
-            cache.read_by(family)
-            before = self.prefix.positions[family]
+        outputs = [self._pass(forward, self.prefix, at_pieces[0], past_key_values=cache)]
+        for suffix, at_suffix in zip(self.suffixes, at_pieces[1:], strict=True):
+            group = self.group[suffix.rows]
+            cache.read_by(group)
+            before = self.prefix.positions[group]
             absent = before >= suffix.begin[:, None]
             mask = masks.of(
                 suffix.positions,
                 torch.cat([before, suffix.positions], dim=1),
                 torch.cat([absent, torch.zeros_like(suffix.within)], dim=1),
             )
-            outputs.append(self._pass(forward, suffix, past_key_values=cache, attention_mask=mask))
-        places = self._places()
-        features = torch.cat([features.flatten(0, 1) for features, _ in outputs])
+            inputs = {"past_key_values": cache, "attention_mask": mask}
+            outputs.append(self._pass(forward, suffix, at_suffix, **inputs))
+        features = torch.cat([features for features, _ in outputs])
         experts = [used.flatten(0, 1) for _, used in outputs if used is not None]
         used = torch.cat(experts)[places] if experts else None
-        return features[places[:, :-1][wanted]], used
+        return features[(at.cumsum(0) - 1)[asked]], used
 
     def _pass(
-        self, forward: ForwardPass, piece: _Piece, **inputs: Any
+        self, forward: ForwardPass, piece: _Piece, at: Bool[Tensor, " _"], **inputs: Any
     ) -> tuple[Tensor, Tensor | None]:
         tokens, replay = piece.of_rows(self.tokens), self.replay
         if replay is not None:
@@ -178,14 +185,14 @@ class SharedPrefixes:
             "position_ids": piece.positions.clamp(max=self.tokens.shape[1] - 1),
             "use_cache": True,
         }
-        return forward(inputs, replay)
+        return forward(inputs, at.view_as(tokens), replay)
 
     def _places(self) -> Int[Tensor, "B T"]:
         """Where among the features of all passes each token's are; anywhere for padding."""
-        families, length = self.prefix.positions.shape
+        groups, length = self.prefix.positions.shape
         columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        places = self.family[:, None] * length + columns
-        size = families * length
+        places = self.group[:, None] * length + columns
+        size = groups * length
         for suffix in self.suffixes:
             entries = size + torch.arange(suffix.positions.numel(), device=columns.device)
             within = suffix.within
@@ -202,33 +209,33 @@ class _PrefixCache(Cache):
         super().__init__(layers=[])
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        self._family: Tensor | None = None
+        self._group: Tensor | None = None
 
-    def read_by(self, family: Int[Tensor, " b"]) -> None:
-        """The next pass's row `i` sees what row `family[i]` of the prefix pass wrote."""
-        self._family = family
+    def read_by(self, group: Int[Tensor, " b"]) -> None:
+        """The next pass's row `i` sees what row `group[i]` of the prefix pass wrote."""
+        self._group = group
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Float[Tensor, "b H S D"], Float[Tensor, "b H S V"]]:
         """Stores the prefix pass's keys and values; for suffixes, puts them before their own."""
-        if self._family is None:
+        if self._group is None:
             self._keys.append(key_states)
             self._values.append(value_states)
             return key_states, value_states
-        keys, values = self._keys[layer_idx][self._family], self._values[layer_idx][self._family]
+        keys, values = self._keys[layer_idx][self._group], self._values[layer_idx][self._group]
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns before those that the pass computes."""
-        return 0 if self._family is None else self._keys[layer_idx].shape[2]
+        return 0 if self._group is None else self._keys[layer_idx].shape[2]
 
 
-def _first_of_each(family: Int[Tensor, " B"]) -> Int[Tensor, " F"]:
-    """The first row of each family; families are numbered without gaps."""
-    rows = torch.arange(len(family), device=family.device)
-    first = rows.new_full((int(family.max()) + 1,), len(family))
-    return first.scatter_reduce(0, family, rows, "amin")
+def _first_of_each(group: Int[Tensor, " B"]) -> Int[Tensor, " _"]:
+    """The first row of each group; groups are numbered without gaps."""
+    rows = torch.arange(len(group), device=group.device)
+    first = rows.new_full((int(group.max()) + 1,), len(group))
+    return first.scatter_reduce(0, group, rows, "amin")
 
 
 def _leading(true: Bool[Tensor, "B T"]) -> Int[Tensor, " B"]:

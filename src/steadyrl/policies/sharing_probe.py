@@ -19,7 +19,7 @@ ENDING = 3
 
 
 class ProbeRows(NamedTuple):
-    """Two families of two rows: one shares more tokens than a window holds, the other a single one.
+    """Two groups of two rows: one shares more tokens than a window holds, the other a single one.
 
     Keys then stand in columns that are not their positions.
     """
@@ -27,7 +27,7 @@ class ProbeRows(NamedTuple):
     tokens: Int[Tensor, "4 T"]
     real: Bool[Tensor, "4 T"]
     asked: Bool[Tensor, "4 T"]
-    families: Int[Tensor, "4"]
+    prefix_groups: Int[Tensor, "4"]
 
 
 def probe_rows(model: PreTrainedModel) -> ProbeRows:

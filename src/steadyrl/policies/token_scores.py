@@ -10,11 +10,13 @@ The backward pass needs nothing of the forward pass but p. It is kept where it f
 for it, and is computed again, piece by piece, where it does not.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 LOGITS_MEMORY = 1 << 30
 """Bytes of probabilities that are kept from the forward to the backward pass."""
@@ -54,9 +56,27 @@ def scores_by_head(
 
 
 def scores_of_logits(
-    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], *, temperature: float
+    logits: Float[Tensor, "N V"],
+    targets: Int[Tensor, " N"],
+    *,
+    temperature: float,
+    memory: int = LOGITS_MEMORY,
+    working_memory: int = WORKING_MEMORY,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     """The same of `logits` that exist already."""
+    bytes_per_row = 4 * logits.shape[1]
+    keeps = torch.is_grad_enabled() and len(logits) * bytes_per_row <= memory
+    score = _scores if keeps else partial(checkpoint, _scores, use_reentrant=False)
+    rows = max(1, working_memory // bytes_per_row)
+    pieces = zip(logits.split(rows), targets.split(rows), strict=True)
+    parts = [score(some, their_targets, temperature) for some, their_targets in pieces]
+    logprobs, entropy = (torch.cat(values) for values in zip(*parts, strict=True))
+    return logprobs, entropy
+
+
+def _scores(
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], temperature: float
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     scaled = _widened(logits) / temperature
     normalizer = scaled.logsumexp(dim=-1)
     logprobs = scaled.gather(-1, targets[:, None]).squeeze(-1) - normalizer

@@ -157,8 +157,8 @@ def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokeniz
 
 
 def response_text(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the model wrote, without its end token. Other special tokens stay visible."""
+    """What the model wrote, to the letter, without its end token. Other special tokens stay."""
     ids = completion.token_ids
     if completion.finish_reason is FinishReason.STOP:
         ids = ids[:-1]
-    return tokenizer.decode(ids, skip_special_tokens=False)
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

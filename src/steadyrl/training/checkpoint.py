@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from steadyrl.algorithms.protocol import Stateful
 from steadyrl.policies.loading import no_progress_bars
+from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import (
     RunFolder,
@@ -85,16 +85,13 @@ def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
     content = _verified_content(path)
     with no_progress_bars():
         saved = AutoModelForCausalLM.from_pretrained(path, dtype=learner.policy.model.dtype)
-    own = learner.policy.model.state_dict()
-    loaded = saved.state_dict()
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in loaded.items()}:
+    try:
+        copy_weights(saved.state_dict(), learner.policy.model.state_dict())
+    except ValueError as error:
         raise UserError(
             f"The checkpoint {path} holds another model than the run's configuration describes. "
-            "Resume a run with the configuration it began with."
-        )
-    with torch.no_grad():
-        for name, weight in own.items():
-            weight.copy_(loaded[name])
+            f"{error} Resume a run with the configuration it began with."
+        ) from error
     learner.optimizer.load_state(load_file(path / TRAINER_STATE))
     learner.policy_version = content["policy_version"]
     return Place(stage=content["stage"], step=content["step"])

@@ -85,9 +85,9 @@ class LocalLearner:
         self.policy = policy
         self.policy_version = 0
         self.reference: Policy | None = None
-        self.optimizer = MasterOptimizer(policy.model.named_parameters())
         self._settings = settings
         self._least_saving = least_saving(settings.share_prefixes, policy)
+        self.optimizer = MasterOptimizer(policy.model.named_parameters())
         self._optimizer_settings = OptimizerSettings()
         self._temperature = 1.0
         self.replay = replay
@@ -228,7 +228,7 @@ class LocalLearner:
             temperature=temperature,
             replay=None if replay is None else replay.to(device),
             record_routing=record_routing,
-            families=micro.group_ids.to(device) if shares else None,
+            prefix_groups=micro.group_ids.to(device) if shares else None,
             pass_cost=self._settings.pass_cost,
         )
 

@@ -44,18 +44,18 @@ def plan_micro_batches(
 ) -> list[Int[Tensor, " _"]]:
     """The rows of each micro-batch of `rows`.
 
-    Families stay together where computing once what they begin with saves more than `least_saving`
+    Groups stay together where computing once what they begin with saves more than `least_saving`
     of the positions; rows of like length otherwise.
 
     Args:
-        most_positions: That a micro-batch computes, padding included. Families are cut into passes
+        most_positions: That a micro-batch computes, padding included. Groups are cut into passes
             that have little of it, which does not count.
     """
-    lengths, families = batch.lengths[rows], batch.group_ids[rows]
+    lengths, prefix_groups = batch.lengths[rows], batch.group_ids[rows]
     if len(rows) and least_saving < 1:
-        shared = shared_lengths(batch.tokens[rows], batch.attention_mask[rows], families)
-        if _saving(lengths, shared, families) > least_saving:
-            plan = _by_family(lengths, shared, families, most_positions)
+        shared = shared_lengths(batch.tokens[rows], batch.attention_mask[rows], prefix_groups)
+        if _saving(lengths, shared, prefix_groups) > least_saving:
+            plan = _by_group(lengths, shared, prefix_groups, most_positions)
             return [rows[index] for index in plan]
     plan = plan_passes(lengths, most_positions, pass_cost=pass_cost)
     return [rows[index] for index in plan]
@@ -70,28 +70,28 @@ def saves_enough(batch: TokenBatch, least_saving: float) -> bool:
 
 
 def _saving(
-    lengths: Int[Tensor, " B"], shared: Int[Tensor, " B"], families: Int[Tensor, " B"]
+    lengths: Int[Tensor, " B"], shared: Int[Tensor, " B"], prefix_groups: Int[Tensor, " B"]
 ) -> float:
     """Share of the positions that need not be computed when those that are shared are once."""
-    family, sizes = families.unique(return_inverse=True, return_counts=True)[1:]
-    copies = shared * (sizes - 1)[family] / sizes[family]
+    group, sizes = prefix_groups.unique(return_inverse=True, return_counts=True)[1:]
+    copies = shared * (sizes - 1)[group] / sizes[group]
     return float(copies.sum() / lengths.sum())
 
 
-def _by_family(
+def _by_group(
     lengths: Int[Tensor, " B"],
     shared: Int[Tensor, " B"],
-    families: Int[Tensor, " B"],
+    prefix_groups: Int[Tensor, " B"],
     most_positions: int,
 ) -> list[Int[Tensor, " _"]]:
-    """Row after row, one family after the other, as long as there is room."""
-    order = families.argsort(stable=True)
+    """Row after row, one group after the other, as long as there is room."""
+    order = prefix_groups.argsort(stable=True)
     cuts, positions, previous = [], 0, None
     for place, row in enumerate(order.tolist()):
-        length, beginning, family = int(lengths[row]), int(shared[row]), int(families[row])
-        positions += length - beginning if family == previous else length
+        length, beginning, group = int(lengths[row]), int(shared[row]), int(prefix_groups[row])
+        positions += length - beginning if group == previous else length
         if place and positions > most_positions:
             cuts.append(place)
             positions = length
-        previous = family
+        previous = group
     return [*order.tensor_split(cuts)]

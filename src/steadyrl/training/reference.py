@@ -9,13 +9,13 @@ They are written when the stage begins and never again, so that a resumed run is
 import json
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.policy import Policy
+from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import write_folder_atomically
 from steadyrl.training.checkpoint import sha256_of
@@ -42,16 +42,14 @@ def load_reference(path: Path, policy: Policy) -> Policy:
         UserError: they are missing, damaged, or those of another model.
     """
     saved = _verified(path)
-    model = model_from_config(policy.model, policy.model.dtype).to(policy.device)
-    own = _weights(model)
-    if {n: w.shape for n, w in own.items()} != {n: w.shape for n, w in saved.items()}:
+    model = model_from_config(policy.model, policy.model.dtype)
+    try:
+        copy_weights(saved, _weights(model))
+    except ValueError as error:
         raise UserError(
             f"The reference {path} holds another model than the run's configuration describes. "
-            "Resume a run with the configuration it began with."
-        )
-    with torch.no_grad():
-        for name, weight in own.items():
-            weight.copy_(saved[name])
+            f"{error} Resume a run with the configuration it began with."
+        ) from error
     return Policy(
         model.requires_grad_(False),
         policy.tokenizer,

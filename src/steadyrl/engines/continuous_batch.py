@@ -1,0 +1,196 @@
+"""Sequences that are written at the same time, each from its prompt to its end.
+
+One `step` of the engine:
+
+    admit   waiting sequences take free slots; each distinct prompt is prefilled once, with others
+            of like length
+    decode  one forward pass writes one token to every running sequence
+    retire  finished sequences leave, and the last running ones close the gaps
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from steadyrl.engines.engine_model import EngineModel, recorded_routings
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.sampler import sample
+from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
+from steadyrl.engines.slot_cache import SlotCache
+from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.passes import PASS_COST, plan_passes
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.routing import Routing
+
+
+class ContinuousBatch:
+    """The sequences of one `generate`."""
+
+    def __init__(
+        self,
+        model: EngineModel,
+        masks: AttentionMasks,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        slots: int,
+        prefill_positions: int,
+    ) -> None:
+        capacity = max(len(r.prompt_ids) for r in requests) + sampling.max_new_tokens
+        self._model = model
+        self._masks = masks
+        self._requests = requests
+        self._sampling = sampling
+        self._max_running = slots
+        self._prefill_positions = prefill_positions
+        self._cache = SlotCache(slots, capacity)
+        self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
+        self._done: dict[Ticket, Completion] = {}
+        self.slots = Slots(slots, capacity, sampling.max_new_tokens, model.device)
+
+    def completions(self) -> list[list[Completion]]:
+        """What was written, by request."""
+        return [
+            [self._done[Ticket(request=n, sample=i)] for i in range(request.num_completions)]
+            for n, request in enumerate(self._requests)
+        ]
+
+    def admit(self, waiting: WaitingLine) -> None:
+        """Fills free slots, prefills the new prompts and draws their first tokens."""
+        first = self.slots.running
+        tickets = waiting.take(self._max_running - first)
+        if not tickets:
+            return
+        numbers = sorted({ticket.request for ticket in tickets})
+        source = torch.tensor([numbers.index(ticket.request) for ticket in tickets])
+        for ticket, uniform in zip(tickets, waiting.uniforms(tickets), strict=True):
+            self.slots.admit(ticket, self._requests[ticket.request].prompt_ids, uniform)
+        prompts = [self._requests[number].prompt_ids for number in numbers]
+        self._sample(slice(first, self.slots.running), self._prefill(prompts, source, first))
+
+    def decode(self) -> None:
+        """Feeds the last token of every running sequence and draws the next."""
+        slots = self.slots
+        if not slots.running:
+            return
+        rows = slice(0, slots.running)
+        positions = slots.lengths[rows] - 1
+        visible = int(positions.max()) + 1
+        fed = slots.tokens[rows].gather(1, positions[:, None])
+        columns = torch.arange(visible, device=positions.device)
+        self._cache.begin_step(positions, visible)
+        logits, experts = self._forward(
+            input_ids=fed,
+            position_ids=positions[:, None],
+            attention_mask=self._masks.of(positions[:, None], columns[None]),
+            past_key_values=self._cache,
+        )
+        if experts is not None:
+            running = torch.arange(slots.running, device=positions.device)
+            slots.record(running, positions, fed[:, 0], experts[:, 0])
+        self._sample(rows, logits)
+
+    def _prefill(
+        self, prompts: list[Int[Tensor, " _P"]], source: Int[Tensor, " N"], first: int
+    ) -> Float[Tensor, "N V"]:
+        """Computes each of `prompts` once; returns the logits after that of every new row.
+
+        Args:
+            source: The prompt of each new row.
+            first: The first of them.
+        """
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        plan = plan_passes(lengths, self._prefill_positions, pass_cost=PASS_COST)
+        logits = []
+        for numbers in plan:
+            row, place = (source[:, None] == numbers).nonzero(as_tuple=True)
+            logits.append(self._prefill_pass([prompts[n] for n in numbers], place, first + row))
+        places = torch.cat(plan).argsort()[source]
+        return torch.cat(logits)[places.to(self._model.device)]
+
+    def _prefill_pass(
+        self,
+        prompts: list[Int[Tensor, " _P"]],
+        source: Int[Tensor, " n"],
+        rows: Int[Tensor, " n"],
+    ) -> Float[Tensor, "U V"]:
+        """Computes `prompts` for `rows`, which have those of `source`; returns the logits after."""
+        device = self._model.device
+        source, rows = source.to(device), rows.to(device)
+        tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(device)
+        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
+        cache = DynamicCache()
+        # Padding is on the right: causality alone keeps it from every real token.
+        positions = torch.arange(tokens.shape[1], device=device)[None]
+        logits, experts = self._forward(
+            input_ids=tokens,
+            position_ids=positions,
+            past_key_values=cache,
+            at=positions == ends[:, None],
+        )
+        self._cache.admit(cache, source, rows)
+        if experts is not None:
+            self.slots.record(rows, slice(0, tokens.shape[1]), tokens[source], experts[source])
+        return logits
+
+    def _forward(
+        self, *, at: Bool[Tensor, "B S"] | None = None, **inputs: Any
+    ) -> tuple[Float[Tensor, "N V"], Tensor | None]:
+        """Logits of the positions `at`, or of all, and the experts of every token if recorded."""
+        head, hook = self._model.head, self._model.hook
+        inputs["use_cache"] = True
+        if hook is None:
+            return head.logits(inputs, at), None
+        with hook.watch(tuple(inputs["input_ids"].shape)) as watch:
+            logits = head.logits(inputs, at)
+        return logits, watch.experts().to(hook.dtype)
+
+    def _sample(self, rows: slice, logits: Float[Tensor, "N V"]) -> None:
+        """Draws one token for each of `rows`, then retires the sequences that it ends."""
+        slots = self.slots
+        written = slots.lengths[rows] - slots.prompt_lengths[rows]
+        uniform = slots.uniforms[rows].gather(1, written[:, None]).squeeze(1)
+        tokens, logprobs = sample(logits, uniform, self._sampling)
+        slots.append(rows, tokens, logprobs)
+        stopped = torch.isin(tokens, self._ends)
+        finished = stopped | (written + 1 == self._sampling.max_new_tokens)
+        if bool(finished.any()):
+            self._retire(rows.start, finished, stopped)
+
+    def _retire(
+        self, first: int, finished: Bool[Tensor, " N"], stopped: Bool[Tensor, " N"]
+    ) -> None:
+        slots = self.slots
+        indices = finished.nonzero().flatten()
+        rows = (indices + first).tolist()
+        self._complete(rows, stopped[indices].tolist())
+        movers, holes = slots.release(rows)
+        if holes:
+            self._cache.move(torch.tensor(movers), torch.tensor(holes))
+
+    @torch.inference_mode(False)  # a trainer may use it under autograd
+    @torch.no_grad()
+    def _complete(self, rows: list[int], stopped: list[bool]) -> None:
+        """Notes what the sequences in `rows` have written."""
+        slots = self.slots
+        lengths = slots.lengths[rows].cpu()
+        tokens, logprobs = slots.tokens[rows].cpu(), slots.logprobs[rows].cpu()
+        routings: list[Routing | None] = [None] * len(rows)
+        if slots.experts is not None:
+            fed, experts = slots.fed[rows].cpu(), slots.experts[rows].cpu()
+            routings = [*recorded_routings(fed, experts, lengths - 1)]
+        for number, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
+            ticket = slots.tickets[row]
+            prompt = self._requests[ticket.request].prompt_ids
+            self._done[ticket] = Completion(
+                prompt_ids=prompt,
+                token_ids=tokens[number, len(prompt) : length],
+                logprobs=logprobs[number, : length - len(prompt)],
+                finish_reason=FinishReason.STOP if stopped[number] else FinishReason.LENGTH,
+                policy_version=self._model.policy_version,
+                routing=routings[number],
+            )

@@ -1,0 +1,94 @@
+"""What a model makes of its last hidden states, at the positions that are asked for alone."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class OutputHead:
+    """The output embedding of a model, and what its family puts behind it: a cap or a factor.
+
+    Args:
+        model: Is asked about a few tokens, to see what its family does.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._embedding = cast(nn.Module, model.get_output_embeddings())
+        self.is_plain = _is_plain(model)
+        """Whether logits are the output embedding of the last states, with nothing behind it."""
+        self._selects = not self.is_plain and self._selects_right()
+
+    @property
+    def linear(self) -> nn.Linear:
+        """The head, if it is plain."""
+        assert self.is_plain
+        return cast(nn.Linear, self._embedding)
+
+    def states(self, inputs: Mapping[str, Any], at: Bool[Tensor, "B S"]) -> Float[Tensor, "N D"]:
+        """The last hidden states of the positions `at`, row after row."""
+        return self._model.base_model(**inputs).last_hidden_state[at]
+
+    def logits(
+        self, inputs: Mapping[str, Any], at: Bool[Tensor, "B S"] | None
+    ) -> Float[Tensor, "N V"]:
+        """The logits of the positions `at`, or of all, row after row.
+
+        No others are computed, unless the family's head takes no states that were selected.
+        """
+        if at is None:
+            return self._model(**inputs).logits.flatten(0, 1)
+        if self.is_plain:
+            return self.linear(self.states(inputs, at))
+        if not self._selects:
+            return self._model(**inputs).logits[at]
+        with _given_alone(self._embedding, at):
+            return self._model(**inputs).logits[0]
+
+    @torch.no_grad()
+    def _selects_right(self) -> bool:
+        """Whether logits of selected states are the same as those selected of all logits."""
+        if not isinstance(self._embedding, nn.Module):
+            return False
+        tokens = torch.arange(4, device=self._model.device).remainder(3).view(2, 2)
+        at = torch.eye(2, dtype=torch.bool, device=tokens.device).flip(0)
+        inputs = {"input_ids": tokens, "use_cache": False}
+        expected = self._model(**inputs).logits[at]
+        try:
+            with _given_alone(self._embedding, at):
+                found = self._model(**inputs).logits
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+            return False
+        tolerance = torch.finfo(expected.dtype).eps ** 0.5
+        return found.shape == (1, *expected.shape) and torch.allclose(
+            found[0], expected, rtol=tolerance, atol=tolerance
+        )
+
+
+@contextmanager
+def _given_alone(embedding: nn.Module, at: Bool[Tensor, "B S"]) -> Iterator[None]:
+    """Within it, `embedding` is given the states at these positions, as one row."""
+    handle = embedding.register_forward_pre_hook(lambda _, args: (args[0][at][None], *args[1:]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _is_plain(model: PreTrainedModel) -> bool:
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or model.base_model is model:
+        return False
+    tokens = torch.arange(2, device=model.device)[None]
+    with torch.no_grad():
+        logits = model(input_ids=tokens, use_cache=False).logits
+        outputs = model.base_model(input_ids=tokens, use_cache=False)
+        hidden = getattr(outputs, "last_hidden_state", None)
+        if hidden is None or hidden.shape[-1] != head.in_features:  # as Electra, which narrows it
+            return False
+        return torch.equal(head(hidden), logits)
