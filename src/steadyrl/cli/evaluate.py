@@ -9,7 +9,7 @@ from rich.console import Console
 from steadyrl.cli.open_run import open_run
 from steadyrl.cli.options import read_options
 from steadyrl.environments.protocol import Split
-from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
+from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.records.errors import UserError
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.execution import saved_config
@@ -58,10 +58,24 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
         seed=options.seed,
     )
     accuracy.require_measured()
-    console.print(
-        f"{checkpoint.name}, {len(accuracy.groups)} {options.split.value} tasks: "
-        f"avg@{options.samples} {accuracy.score:.3f}, "
-        f"pass@{options.samples} {accuracy.pass_at(options.samples):.3f}"
-    )
-    if shortfall := accuracy.shortfall(options.tasks):
-        console.print(f"{shortfall[0].upper()}{shortfall[1:]}.")
+    lines = told(checkpoint.name, accuracy, asked=settings.tasks)
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def told(name: str, accuracy: Accuracy, *, asked: int) -> list[str]:
+    """What was measured of the checkpoint of that name on as many of the tasks `asked` as are."""
+    k = accuracy.samples
+    chance = accuracy.pass_at(k)
+    solved = "not measured" if chance is None else f"{chance:.3f}"
+    lines = [
+        f"{name}, {len(accuracy.groups)} {accuracy.split.value} tasks: "
+        f"avg@{k} {accuracy.score:.3f}, pass@{k} {solved}"
+    ]
+    if accuracy.failed_fraction:
+        lines.append(
+            f"The environment failed in {accuracy.failed_fraction:.1%} of the episodes, which are "
+            f"left out; pass@{k} is of tasks in which it never did."
+        )
+    if shortfall := accuracy.shortfall(asked):
+        lines.append(f"{shortfall[0].upper()}{shortfall[1:]}.")
+    return lines
