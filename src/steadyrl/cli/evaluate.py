@@ -18,19 +18,19 @@ from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a run's last checkpoint on held-out tasks."""
+    """Measure a run's last checkpoint on held-out tasks, as the run does if not told otherwise."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
 
-    split: Split = Split.TEST
-    """Which tasks."""
+    split: Split | None = None
+    """Which tasks; None: those of the run's own evaluations."""
 
-    tasks: int = 256
-    """How many of them."""
+    tasks: int | None = None
+    """How many of them; None: as in the run."""
 
-    samples: int = 4
-    """Episodes for each task."""
+    samples: int | None = None
+    """Episodes for each task; None: as in the run."""
 
     seed: int = 0
     """Of the sampling."""
@@ -44,8 +44,7 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
     if checkpoint is None:
         raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")
     config = saved_config(folder)
-    asked = {"split": options.split, "tasks": options.tasks, "samples": options.samples}
-    settings = EvaluationSettings(**config.evaluation.model_dump() | asked)
+    settings = wanted(options, config.evaluation)
     assembly = Assembly.of(config)
     load_checkpoint(checkpoint, assembly.learner)
     assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
@@ -60,6 +59,13 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
     accuracy.require_measured()
     lines = told(checkpoint.name, accuracy, asked=settings.tasks)
     console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def wanted(options: EvaluateOptions, own: EvaluationSettings) -> EvaluationSettings:
+    """The run's `own` settings with what the options change, so that scores can be compared."""
+    asked = {name: getattr(options, name) for name in ("split", "tasks", "samples")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return EvaluationSettings(**own.model_dump() | given)
 
 
 def told(name: str, accuracy: Accuracy, *, asked: int) -> list[str]:
