@@ -133,7 +133,8 @@ def _reflections_alone(
     seed: int,
 ) -> GridDrills | QuestionDrills:
     shares = {"first_attempts": 0.0, "reflections": 1.0, "retries": 0.0}
-    parts = {"tokenizer": tokenizer, "batch_size": 1, "seed": seed}
+    end = int(tokenizer.eos_token_id)
+    parts = {"tokenizer": tokenizer, "closing_id": end, "batch_size": 1, "seed": seed}
     if isinstance(teacher, QuestionDrillSettings):
         return QuestionDrills(teacher.model_copy(update=shares), **parts)
     shares |= {"plain": 0.0, "half_plain": 0.0}
