@@ -140,8 +140,17 @@ def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
 
 def latest_checkpoint(folder: RunFolder) -> Path | None:
     """The checkpoint a run has come furthest with; None when there is none."""
-    places = {path: read_place(path) for path in folder.checkpoints.glob("*") if _is_whole(path)}
-    return max(places, key=lambda path: places[path], default=None)
+    return next(reversed(whole_checkpoints(folder)), None)
+
+
+def whole_checkpoints(folder: RunFolder) -> list[Path]:
+    """The checkpoints of a run in the order of their places. What else lies there is none.
+
+    Raises:
+        UserError: the place.json of one is damaged.
+    """
+    found = folder.checkpoints.glob("*")
+    return sorted((p for p in found if p.is_dir() and not p.name.startswith(".")), key=read_place)
 
 
 def read_place(path: Path) -> tuple[int, int]:
@@ -170,17 +179,13 @@ def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
 
     The `keep` newest stay, and of each stage its last: what the next stage began with.
     """
-    whole = sorted((p for p in folder.checkpoints.glob("*") if _is_whole(p)), key=read_place)
+    whole = whole_checkpoints(folder)
     last_of_stage = {read_place(path)[0]: path for path in whole}
     for path in whole[:-keep]:
         if path not in last_of_stage.values():
             remove_folder(path)
     for path in left_over(folder.checkpoints):
         shutil.rmtree(path)
-
-
-def _is_whole(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
 
 
 def _content(path: Path) -> dict[str, Any]:
