@@ -123,10 +123,12 @@ def checkpoint_name(stage: str, step: int) -> str:
 def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
     """Gives the algorithm that ran when `path` was saved what it remembered then.
 
+    Of the checkpoint's files it reads, and verifies, place.json and algorithm_state.json alone.
+
     Raises:
-        UserError: the checkpoint is damaged or was saved under another algorithm.
+        UserError: one of them is damaged, or another algorithm ran then.
     """
-    content = _verified_content(path)
+    content = _content(path)
     algorithm = stages[content["stage"]].algorithm
     if not isinstance(algorithm, Stateful):
         return
@@ -135,6 +137,7 @@ def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
             f"The checkpoint {path} holds no memory, but {type(algorithm).__name__} has one. "
             "Resume a run with the configuration it began with."
         )
+    _verify(path, ALGORITHM_STATE, content)
     algorithm.load_state(json.loads((path / ALGORITHM_STATE).read_text(encoding="utf-8")))
 
 
@@ -203,13 +206,19 @@ def _content(path: Path) -> dict[str, Any]:
 def _verified_content(path: Path) -> dict[str, Any]:
     """What place.json holds, and proof that every file is as it was written."""
     content = _content(path)
-    for name, checksum in content["sha256"].items():
-        file = path / name
-        if not file.is_file():
-            raise _damaged(path, f"{name} is missing")
-        if name != PLACE and sha256_of(file) != checksum:
-            raise _damaged(path, f"{name} has changed since it was written")
+    for name in content["sha256"]:
+        if name != PLACE:
+            _verify(path, name, content)
     return content
+
+
+def _verify(path: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Proves that the file `name` is as it was written."""
+    file = path / name
+    if not file.is_file():
+        raise _damaged(path, f"{name} is missing")
+    if sha256_of(file) != content["sha256"][name]:
+        raise _damaged(path, f"{name} has changed since it was written")
 
 
 def _damaged(path: Path, reason: str) -> UserError:
