@@ -210,11 +210,6 @@ class RunConfig(Settings):
                 f"{self._credited_under}.correction to 'truncation' or 'masking', choose 'minirl' "
                 "or a DPPO, or set engine.overlap to false."
             )
-        if isinstance(self.model, SmallMoE) and self.model.experts_per_token > self.model.experts:
-            raise ValueError(
-                f"experts_per_token is {self.model.experts_per_token}, but the model has "
-                f"{self.model.experts} experts. Lower experts_per_token."
-            )
         return self
 
     @property
