@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import tyro
-from benchmarks.mismatch_sources import Row, account, percent, span
+from mismatch_sources import Row, account, percent, span
 
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics

@@ -33,7 +33,7 @@ from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import EngineSettings, from_yaml
 from steadyrl.run.manifest import manifest
-from steadyrl.training.checkpoint import load_checkpoint, read_place
+from steadyrl.training.checkpoint import load_checkpoint, read_place, whole_checkpoints
 
 GAIN, EXACT = 0.4, 0.8
 ALONE, GUIDED, PLAYED, REFLECTED = range(4)
@@ -133,7 +133,8 @@ def _reflections_alone(
     seed: int,
 ) -> GridDrills | QuestionDrills:
     shares = {"first_attempts": 0.0, "reflections": 1.0, "retries": 0.0}
-    parts = {"tokenizer": tokenizer, "batch_size": 1, "seed": seed}
+    end = int(tokenizer.eos_token_id)
+    parts = {"tokenizer": tokenizer, "closing_id": end, "batch_size": 1, "seed": seed}
     if isinstance(teacher, QuestionDrillSettings):
         return QuestionDrills(teacher.model_copy(update=shares), **parts)
     shares |= {"plain": 0.0, "half_plain": 0.0}
@@ -181,13 +182,13 @@ def checkpoint_of(path: Path) -> Path:
     """
     if path.parent.name == "checkpoints":
         return path
-    found = [place for place in RunFolder(path).checkpoints.glob("*") if read_place(place)[0] == 0]
+    found = [place for place in whole_checkpoints(RunFolder(path)) if read_place(place)[0] == 0]
     if not found:
         raise UserError(
             f"{path} has no checkpoint of a cold start. Give a folder that 'steadyrl train' wrote, "
             "or one of its checkpoints."
         )
-    return max(found, key=read_place)
+    return found[-1]
 
 
 def main(options: Options) -> None:

@@ -23,7 +23,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml
 from steadyrl.run.manifest import manifest
-from steadyrl.training.checkpoint import load_checkpoint, read_place
+from steadyrl.training.checkpoint import load_checkpoint, read_place, whole_checkpoints
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def compare(tokens: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> dict[str, fl
 def last_checkpoints(folder: RunFolder) -> list[Path]:
     """The last checkpoint of each stage."""
     by_stage = {}
-    for path in sorted(folder.checkpoints.glob("*"), key=read_place):
+    for path in whole_checkpoints(folder):
         by_stage[read_place(path)[0]] = path
     return list(by_stage.values())
 

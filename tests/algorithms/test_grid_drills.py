@@ -28,8 +28,13 @@ LEVEL = SokobanSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Ch
 
 def drills_of(**changes: object) -> GridDrills:
     values = {"environment": LAKE, "hidden_pairs": 0.0} | changes
+    tokenizer = character_tokenizer()
     return GridDrills(
-        GridDrillSettings(**values), tokenizer=character_tokenizer(), batch_size=16, seed=0
+        GridDrillSettings(**values),
+        tokenizer=tokenizer,
+        closing_id=tokenizer.eos_token_id,
+        batch_size=16,
+        seed=0,
     )
 
 

@@ -33,7 +33,11 @@ TOKENIZER = character_tokenizer()
 def drills_of(**changes: object) -> QuestionDrills:
     values = {"environment": QUESTIONS, "hidden_pairs": 0.0} | changes
     return QuestionDrills(
-        QuestionDrillSettings(**values), tokenizer=TOKENIZER, batch_size=16, seed=0
+        QuestionDrillSettings(**values),
+        tokenizer=TOKENIZER,
+        closing_id=TOKENIZER.eos_token_id,
+        batch_size=16,
+        seed=0,
     )
 
 

@@ -19,6 +19,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 
+END = TOKENIZER.eos_token_id
 ENVIRONMENT = Arithmetic(ArithmeticSettings(operands=3))
 
 
@@ -32,7 +33,12 @@ def refusing_engine() -> ScriptedEngine:
 def algorithm(error_rate: float = 0.0, seed: int = 3) -> Supervised:
     teacher = ArithmeticTeacher(ArithmeticTeacherSettings(error_rate=error_rate), ENVIRONMENT)
     return Supervised(
-        teacher=teacher, environment=ENVIRONMENT, tokenizer=TOKENIZER, batch_size=4, seed=seed
+        teacher=teacher,
+        environment=ENVIRONMENT,
+        tokenizer=TOKENIZER,
+        closing_id=END,
+        batch_size=4,
+        seed=seed,
     )
 
 
@@ -73,7 +79,12 @@ class Dice:
 
 def test_every_demonstration_draws_its_own_random_numbers() -> None:
     subject = Supervised(
-        teacher=Dice(), environment=ENVIRONMENT, tokenizer=TOKENIZER, batch_size=4, seed=3
+        teacher=Dice(),
+        environment=ENVIRONMENT,
+        tokenizer=TOKENIZER,
+        closing_id=END,
+        batch_size=4,
+        seed=3,
     )
     thrown = []
     for step in range(3):
@@ -123,7 +134,9 @@ def test_a_demonstrated_episode_is_the_row_of_one_that_was_sampled() -> None:
     pad = TOKENIZER.pad_token_id
     sampled = token_batch(groups, [torch.ones(1)] * 2, pad_token_id=pad)
     said = [group.trajectories[0].messages[1:] for group in groups]
-    ((batch,),) = demonstrated_episodes([t.prompt for t in tasks], said, TOKENIZER).mini_batches
+    ((batch,),) = demonstrated_episodes(
+        [t.prompt for t in tasks], said, TOKENIZER, END
+    ).mini_batches
     for name in ("tokens", "attention_mask", "loss_mask", "group_ids", "advantages"):
         assert getattr(batch, name).equal(getattr(sampled, name)), name
     assert batch.rollout_logprobs is None
@@ -138,10 +151,10 @@ def test_turns_of_the_prompt_carry_no_loss() -> None:
         Message(role="user", content="wrong"),
     )
     answer = (Message(role="assistant", content="2"),)
-    ((batch,),) = demonstrated_episodes([prompt], [answer], TOKENIZER).mini_batches
+    ((batch,),) = demonstrated_episodes([prompt], [answer], TOKENIZER, END).mini_batches
     assert TOKENIZER.decode(batch.tokens[0][batch.loss_mask[0]]) == "2<|end|>"
     prompts = encode_prompts(TOKENIZER, [prompt])
-    ((single,),) = demonstrated(prompts, ["2"], TOKENIZER).mini_batches
+    ((single,),) = demonstrated(prompts, ["2"], TOKENIZER, END).mini_batches
     assert batch.tokens.equal(single.tokens)
     assert batch.loss_mask.equal(single.loss_mask)
     assert batch.advantages.equal(single.advantages)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from steadyrl.algorithms.memory_settings import NoMemory, Retrieval
-from steadyrl.algorithms.objective_settings import GRPO
+from steadyrl.algorithms.objective_settings import GRPO, GSPO, Masking, Truncation
 from steadyrl.cli.train import described
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
@@ -17,7 +17,7 @@ from steadyrl.environments.retriever_bm25 import BM25Settings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
-from steadyrl.run.config import RunConfig
+from steadyrl.run.config import RunConfig, to_yaml
 
 
 def configured(*options: str) -> RunConfig:
@@ -129,6 +129,36 @@ def test_a_checkpoint_is_not_taught_from_nothing() -> None:
         configured("demo", "--model", "org/model")
     config = configured("demo", "--model", "org/model", "--cold-start", "none")
     assert config.model == Pretrained(path="org/model")
+
+
+@pytest.mark.parametrize("other", [("name", "small_dense"), ("path", "org/other")])
+def test_a_checkpoint_is_not_exchanged_for_another_model_in_silence(
+    other: tuple[str, str],
+) -> None:
+    key, model = other
+    changes = ["--checkpoint", "org/model", "--cold-start", "none", f"--model.{key}", model]
+    with pytest.raises(UserError, match=rf"is org/model, but another option makes {model} the"):
+        configured("demo", *changes)
+
+
+def test_kinds_are_chosen_on_top_of_an_algorithm() -> None:
+    options = ["--algorithm", "gspo", "--policy-gradient.correction.name", "truncation"]
+    credit = configured("demo", *options).policy_gradient
+    assert (credit.objective, credit.correction) == (GSPO(), Truncation())
+    other = ["--algorithm", "grpo", "--policy-gradient.objective.name", "gspo"]
+    credit = configured("demo", *other).policy_gradient
+    assert (credit.objective, credit.advantage) == (GSPO(), "group_mean_std")
+
+
+def test_an_algorithm_may_need_a_kind_that_is_chosen_on_top(tmp_path: Path) -> None:
+    """GRPO does not read the ratio to the engine, which overlap wants corrected."""
+    recipe = configured("demo", "--engine.overlap", "true")
+    (tmp_path / "ahead.yaml").write_text(to_yaml(recipe))
+    words = [str(tmp_path / "ahead.yaml"), "--algorithm", "grpo"]
+    with pytest.raises(UserError, match=r"engine\.overlap is true, but .* 'grpo'"):
+        configured(*words)
+    credit = configured(*words, "--policy-gradient.correction.name", "masking").policy_gradient
+    assert (credit.objective, credit.correction) == (GRPO(), Masking())
 
 
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("True", True), ("false", False)])

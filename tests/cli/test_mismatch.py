@@ -44,6 +44,7 @@ def mismatch(run: Path, *options: str) -> tuple[str, dict]:
 
 
 def test_the_last_two_checkpoints_are_compared_in_a_table_and_a_file(run: Path) -> None:
+    (run / "checkpoints" / "notes.txt").write_text("no checkpoint")
     out, found = mismatch(run)
 
     assert f"fp8 engine with the weights of rl-000004, {found['tokens']} tokens.\n" in out

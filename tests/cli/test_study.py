@@ -37,6 +37,9 @@ def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -
         (["builtins:str"], "builtins:str makes a str. Let it return a Study."),
         (["figure1", "--seeds", "0"], "--seeds is 0. Give 1 or more."),
         (["figure1", "--processes", "0"], "--processes is 0. Give 1 or more."),
+        (["figure1", "--all"], "--all is given besides figure1. Leave the names out, or --all."),
+        (["--quick"], "Options of a run are given, but no study to run. Give its name, or --all"),
+        (["--page", "page.md"], "but no study to run. Give its name, or --all"),
     ],
 )
 def test_what_cannot_be_used_is_said(

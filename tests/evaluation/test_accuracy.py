@@ -1,6 +1,6 @@
 """avg@k and pass@k."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import pytest
@@ -73,7 +73,7 @@ def test_score_is_the_mean_reward() -> None:
 def test_pass_at_k_needs_k_samples(k: int) -> None:
     accuracy = accuracy_of([[1.0, 0.0]])
     with pytest.raises(
-        UserError, match=rf"pass@{k} cannot be estimated from 2 samples of task 'task 0'. Ask for k"
+        UserError, match=rf"pass@{k} cannot be estimated from 2 samples of a task. Ask for k"
     ):
         accuracy.pass_at(k)
 
@@ -167,21 +167,52 @@ def test_impossible_evaluations_are_refused(wrong: dict[str, object]) -> None:
         EvaluationSettings(**wrong)
 
 
-def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() -> None:
-    def measured(words: list[str]) -> Accuracy:
-        return measure_accuracy(
-            EvaluationSettings(tasks=2, samples=2),
-            environment=Quiz(),
-            engine=ScriptedEngine(lambda _prompt, number, _call: words[number]),
-            tokenizer=TOKENIZER,
-            sampling=Sampling(max_new_tokens=8),
-            seed=1,
-        )
+def measured(words: Callable[[str, int], str], *, samples: int = 2) -> Accuracy:
+    """Of two tasks, where `words` gives what sample number `n` says to a prompt."""
+    return measure_accuracy(
+        EvaluationSettings(tasks=2, samples=samples),
+        environment=Quiz(),
+        engine=ScriptedEngine(lambda prompt, number, _call: words(prompt, number)),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=1,
+    )
 
-    measured(["crash", "right"]).require_measured()
-    measured(["right...", "right..."]).require_measured()
+
+def test_episodes_that_the_environment_broke_off_are_no_wrong_answers() -> None:
+    """Task 0: right, right, wrong. Task 1: right, broken, broken."""
+    said = {"q0": ["right", "right", "x"], "q1": ["right", "crash", "crash"]}
+    accuracy = measured(
+        lambda prompt, number: said["q0" if "q0" in prompt else "q1"][number], samples=3
+    )
+    assert accuracy.score == pytest.approx((2 / 3 + 1) / 2)
+    assert accuracy.failed_fraction == pytest.approx(2 / 6)
+    assert accuracy.pass_at(1) == pytest.approx((2 / 3 + 1) / 2)
+    assert accuracy.pass_at(3) == 1  # of task 0 alone, of which three samples are sound
+    assert accuracy.metrics() == {
+        "score": accuracy.score,
+        "score_pass_at_k": 1.0,
+        "score_failed_fraction": accuracy.failed_fraction,
+    }
+
+
+def test_a_task_without_a_sound_episode_is_left_out() -> None:
+    accuracy = measured(lambda prompt, n: "crash" if "q1" in prompt else ["right", "x"][n])
+    assert (accuracy.score, accuracy.failed_fraction) == (0.5, 0.5)
+    accuracy = measured(lambda _, number: ["crash", "right"][number])
+    assert accuracy.pass_at(2) is None
+    assert accuracy.metrics() == {"score": 1.0, "score_failed_fraction": 0.5}
+
+
+def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() -> None:
+    def said(*words: str) -> Accuracy:
+        return measured(lambda _, number: words[number])
+
+    said("crash", "right").require_measured()
+    said("right...", "right...").require_measured()
     told = "failed in all {} episodes .* The first one: environment failed: KeyError: 'no such"
     with pytest.raises(UserError, match=told.format(4)):
-        measured(["crash", "crash"]).require_measured()
+        said("crash", "crash").require_measured()
     with pytest.raises(UserError, match=told.format(2)):
-        measured(["right...", "crash"]).require_measured()
+        said("right...", "crash").require_measured()
+    assert said("right...", "crash").metrics() == {"score_failed_fraction": 0.5}

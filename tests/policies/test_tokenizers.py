@@ -1,5 +1,7 @@
 """Character tokenizers, prompts and end tokens."""
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,15 +179,51 @@ def test_rows_are_filled_up_with_the_token_for_it_the_end_token_or_any() -> None
     assert padding_id(TOKENIZER) == TOKENIZER.pad_token_id == 0
     assert padding_id(bare) in TOKENIZER.get_vocab().values()
     bare.eos_token = END
-    assert padding_id(bare) == closing_id(bare) == TOKENIZER.eos_token_id
+    assert padding_id(bare) == TOKENIZER.eos_token_id
 
 
-def test_a_tokenizer_without_end_token_cannot_close_a_demonstration() -> None:
-    bare = PreTrainedTokenizerFast(tokenizer_object=TOKENIZER.backend_tokenizer)
-    with pytest.raises(
-        UserError, match=r"has no end token, so demonstrations .*\. Set tokenizer\."
-    ):
-        closing_id(bare)
+def closing_by(template: str, ends: set[str], own: str | None = "<eos>") -> str:
+    """Of a tokenizer with the end token `own`, for a model with `ends`."""
+    backend = character_tokenizer().backend_tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template)
+    tokenizer.add_tokens(["<eos>", "<end_of_turn>"], special_tokens=True)
+    tokenizer.eos_token = own
+    token = closing_id(tokenizer, set(tokenizer.convert_tokens_to_ids(sorted(ends))))
+    return tokenizer.convert_ids_to_tokens(token)
+
+
+def turns(end: str) -> str:
+    return f"{{% for m in messages %}}<{{{{ m.role }}}}>{{{{ m.content }}}}{end}{{% endfor %}}"
+
+
+@pytest.mark.parametrize(
+    ("template", "ends", "own", "closing"),
+    [
+        (turns("<end_of_turn>\n"), {"<eos>", "<end_of_turn>"}, "<eos>", "<end_of_turn>"),
+        (turns(" <end_of_turn><eos>"), {"<eos>", "<end_of_turn>"}, "<eos>", "<end_of_turn>"),
+        # No engine stops at this one: it would not be the end of a turn that is sampled.
+        (turns("<end_of_turn>"), {"<eos>"}, "<eos>", "<eos>"),
+        (turns("\n"), {"<eos>", "<end_of_turn>"}, "<eos>", "<eos>"),
+        ("no turns at all", {"<eos>"}, "<eos>", "<eos>"),
+        (turns("<end_of_turn>"), {"<eos>", "<end_of_turn>"}, None, "<end_of_turn>"),
+        (turns(""), {"<end_of_turn>"}, None, "<end_of_turn>"),
+    ],
+)
+def test_a_turn_is_closed_as_the_template_closes_it(
+    template: str, ends: set[str], own: str | None, closing: str
+) -> None:
+    assert closing_by(template, ends, own) == closing
+
+
+def test_the_next_prompt_goes_on_where_a_closed_turn_ended(chatml: PreTrainedTokenizerFast) -> None:
+    tokenizer = deepcopy(chatml)
+    tokenizer.eos_token = "<|im_start|>"
+    first = [Message(role="user", content="1+2=")]
+    second = [*first, Message(role="assistant", content="3"), Message(role="user", content="+4=")]
+    before, after = encode_prompts(tokenizer, [first, second])
+    ends = end_token_ids(tokenizer, tokenizer.convert_tokens_to_ids("<|im_end|>"))
+    written = [*before.tolist(), *encode("3"), closing_id(tokenizer, ends)]
+    assert after[: len(written)].tolist() == written
 
 
 @pytest.mark.parametrize(

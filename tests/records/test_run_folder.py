@@ -1,6 +1,7 @@
 """A run's files, as a kill at any moment leaves them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,27 @@ def test_a_folder_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     write_folder_atomically(path, lambda folder: write(folder, "four", fail=False))
     assert (path / "weights").read_text(encoding="utf-8") == "four"
     assert [entry.name for entry in tmp_path.iterdir()] == ["rl-000001"]
+
+
+def test_what_has_its_name_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under its draft's name first, then its own name in the folder that holds it."""
+    settled: list[str] = []
+
+    def note(descriptor: int) -> None:
+        number = os.fstat(descriptor).st_ino
+        (path,) = (p for p in [tmp_path, *tmp_path.rglob("*")] if p.stat().st_ino == number)
+        settled.append(path.relative_to(tmp_path).as_posix())
+
+    def write(folder: Path) -> None:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "weights").write_text("w")
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomically(tmp_path / "config.yaml", "seed: 0")
+    assert settled == [".config.yaml.draft", "."]
+    settled.clear()
+    write_folder_atomically(tmp_path / "rl", write)
+    assert settled == [".rl.draft/inner", ".rl.draft/inner/weights", ".rl.draft", "."]
 
 
 def test_events_are_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def rows(steps: int) -> list[dict[str, Any]]:
     for step in range(1, steps + 1):
         row = {name: float(generator.uniform(0.4, 0.6)) for name in names}
         row |= {"ess": 0.99, "extreme_token_fraction": 0.001}
-        row |= {"environment_failed_fraction": 0.0, "truncated_fraction": 0.1}
+        row |= {"environment_failed_fraction": 0.0, "score_failed_fraction": 0.0}
+        row |= {"truncated_fraction": 0.1}
         row["routing_disagreement_per_layer"] = generator.uniform(0, 1, size=4).tolist()
         result.append({"stage": "rl", "step": step, "seconds": 36.0, **row})
     result[-1]["score"] = 0.5

@@ -259,6 +259,28 @@ def test_experiential_rl_refuses_what_it_does_not_read(
         tiny_experiential_run(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"numerics": "float32", "weight_scaling": "block"},
+            "engine: weight_scaling is 'block', but numerics are 'float32', .* no scales. Leave",
+        ),
+        (
+            {"name": "reference", "max_running": 3},
+            "engine: max_running is 3, but the engine 'reference' writes one .* Leave max_running",
+        ),
+    ],
+)
+def test_settings_that_the_engine_does_not_read_are_refused(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(changed("engine", changes), "my.yaml")
+    for kept in ({"weight_scaling": "block", "numerics": "fp8"}, {"name": "reference"}):
+        assert parse(changed("engine", kept), "my.yaml")
+
+
 OVERLAP = EngineSettings(overlap=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from steadyrl.records.errors import UserError
+from steadyrl.training import checkpoint
 from steadyrl.training.checkpoint import load_algorithm_state, load_checkpoint, save_checkpoint
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
@@ -65,6 +66,18 @@ def test_the_algorithm_of_the_stage_gets_its_state_back(tmp_path: Path) -> None:
     assert own.remembered == STATE
     assert other.remembered == "other"
     assert load_checkpoint(tmp_path / "rl-000001", tiny_learner()) == Place(stage=1, step=1)
+
+
+def test_the_state_is_verified_without_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load_checkpoint` has read them all before; hashing large weights takes minutes."""
+    path, own, hashed = remembering(tmp_path), Remembering(), []
+    real = checkpoint.sha256_of
+    monkeypatch.setattr(checkpoint, "sha256_of", lambda f: (hashed.append(f.name), real(f))[1])
+    load_algorithm_state(path, stages(Remembering(), own))
+
+    assert (own.remembered, hashed) == (STATE, ["algorithm_state.json"])
 
 
 @pytest.mark.parametrize("harm", [cut_off, flip_a_bit, empty, Path.unlink])

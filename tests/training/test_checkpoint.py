@@ -22,6 +22,7 @@ from steadyrl.training.checkpoint import (
     read_place,
     save_checkpoint,
     weights_digest,
+    whole_checkpoints,
 )
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.learner_settings import LearnerSettings
@@ -198,6 +199,14 @@ def test_the_latest_checkpoint_is_the_furthest_place_not_the_last_name(
 
     assert latest_checkpoint(folder) == folder.checkpoints / "rl-000100"
     assert latest_checkpoint(RunFolder(tmp_path / "nothing")) is None
+
+
+def test_what_is_no_checkpoint_is_not_taken_for_one(saved: Path, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, ["rl-000004", "cold_start-001400"])
+    (folder.checkpoints / "notes.txt").write_text("the good one is rl-000004")
+    (folder.checkpoints / ".rl-000006.draft").mkdir()
+    names = [path.name for path in whole_checkpoints(folder)]
+    assert names == ["cold_start-001400", "rl-000004"]
 
 
 def test_old_checkpoints_are_dropped_and_what_a_kill_left(saved: Path, tmp_path: Path) -> None:

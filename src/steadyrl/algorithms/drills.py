@@ -24,7 +24,11 @@ MakeDrill = Callable[[Task, np.random.Generator], Drill]
 
 
 class Drills(ABC):
-    """Drills of several kinds, each on a fresh task whose words have a meaning of its own."""
+    """Drills of several kinds, each on a fresh task whose words have a meaning of its own.
+
+    Args:
+        closing_id: The token that closes every turn of the model.
+    """
 
     samples_from_engine = False
 
@@ -33,6 +37,7 @@ class Drills(ABC):
         environment: Environment,
         *,
         tokenizer: PreTrainedTokenizerBase,
+        closing_id: int,
         batch_size: int,
         seed: int,
     ) -> None:
@@ -41,6 +46,7 @@ class Drills(ABC):
             environment, SecondChanceSettings(style=ReflectionStyle.COMPACT)
         )
         self._tokenizer = tokenizer
+        self._closing_id = closing_id
         self._batch_size = batch_size
         self._seed = seed
 
@@ -52,7 +58,7 @@ class Drills(ABC):
             for number in range(self._batch_size)
         ]
         prompts, continuations = zip(*drills, strict=True)
-        return demonstrated_episodes(prompts, continuations, self._tokenizer)
+        return demonstrated_episodes(prompts, continuations, self._tokenizer, self._closing_id)
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """Mean negative log-likelihood of the tokens of the model's turns."""

@@ -99,13 +99,20 @@ class GridDrills(Drills):
         settings: GridDrillSettings,
         *,
         tokenizer: PreTrainedTokenizerBase,
+        closing_id: int,
         batch_size: int,
         seed: int,
     ) -> None:
         self._settings = settings
         world = settings.environment
         environment = FrozenLake(world) if isinstance(world, FrozenLakeSettings) else Sokoban(world)
-        super().__init__(environment, tokenizer=tokenizer, batch_size=batch_size, seed=seed)
+        super().__init__(
+            environment,
+            tokenizer=tokenizer,
+            closing_id=closing_id,
+            batch_size=batch_size,
+            seed=seed,
+        )
 
     def kinds(self) -> Sequence[tuple[float, MakeDrill]]:
         """Of a plan or a rulebook each."""

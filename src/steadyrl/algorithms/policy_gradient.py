@@ -1,7 +1,6 @@
 """Policy gradient on groups of episodes: which of the published ones, its settings say."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -163,13 +162,7 @@ class PolicyGradient:
 
 def _comparable(groups: list[Group]) -> list[Group]:
     """The groups without episodes whose environment failed, as long as two of them are left."""
-    left = [
-        replace(
-            group, trajectories=tuple(t for t in group.trajectories if not t.environment_failed)
-        )
-        for group in groups
-    ]
-    return [group for group in left if len(group.trajectories) > 1]
+    return [group.sound for group in groups if len(group.sound.trajectories) > 1]
 
 
 def group_metrics(groups: list[Group]) -> dict[str, float]:

@@ -96,12 +96,19 @@ class QuestionDrills(Drills):
         settings: QuestionDrillSettings,
         *,
         tokenizer: PreTrainedTokenizerBase,
+        closing_id: int,
         batch_size: int,
         seed: int,
     ) -> None:
         self._settings = settings
         environment = HotpotQA(settings.environment)
-        super().__init__(environment, tokenizer=tokenizer, batch_size=batch_size, seed=seed)
+        super().__init__(
+            environment,
+            tokenizer=tokenizer,
+            closing_id=closing_id,
+            batch_size=batch_size,
+            seed=seed,
+        )
         assert isinstance(settings.environment.questions, CodedQuestions)
         self._relations = RELATIONS[: settings.environment.questions.relations]
 

@@ -13,7 +13,7 @@ from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Teacher
 from steadyrl.objectives import Aggregation, nll
-from steadyrl.policies.tokenizers import closing_id, encode_prompts, padding_id
+from steadyrl.policies.tokenizers import encode_prompts, padding_id
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
@@ -23,7 +23,11 @@ from steadyrl.rollout.tasks import tasks_of
 
 
 class Supervised:
-    """Learns to write what a teacher writes on training tasks."""
+    """Learns to write what a teacher writes on training tasks.
+
+    Args:
+        closing_id: The token that closes every demonstration.
+    """
 
     samples_from_engine = False
 
@@ -33,17 +37,19 @@ class Supervised:
         teacher: Teacher,
         environment: Environment,
         tokenizer: PreTrainedTokenizerBase,
+        closing_id: int,
         batch_size: int,
         seed: int,
     ) -> None:
         self._teacher = teacher
         self._environment = environment
         self._tokenizer = tokenizer
+        self._closing_id = closing_id
         self._batch_size = batch_size
         self._seed = seed
 
     def collect(self, step: int, engine: RolloutEngine) -> Experience:
-        """Demonstrations on fresh training tasks, each closed by the end token."""
+        """Demonstrations on fresh training tasks, each closed by an end token."""
         generator = np.random.default_rng(derive_seed(self._seed, step))
         first = step * self._batch_size
         numbers = range(first, first + self._batch_size)
@@ -52,7 +58,7 @@ class Supervised:
         prompts = encode_prompts(
             self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]
         )
-        return demonstrated(prompts, texts, self._tokenizer)
+        return demonstrated(prompts, texts, self._tokenizer, self._closing_id)
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """Mean negative log-likelihood of the demonstrated tokens."""
@@ -60,14 +66,16 @@ class Supervised:
 
 
 def demonstrated(
-    prompts: Sequence[Int[Tensor, " _P"]], texts: Sequence[str], tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Int[Tensor, " _P"]],
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    closing_id: int,
 ) -> Experience:
-    """One batch of `prompts` with their answers `texts`, each closed by the end token."""
+    """One batch of `prompts` with their answers `texts`, each closed by the token `closing_id`."""
     responses = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    end = closing_id(tokenizer)
     batch = demonstration_batch(
         prompts,
-        [torch.tensor([*response, end]) for response in responses],
+        [torch.tensor([*response, closing_id]) for response in responses],
         pad_token_id=padding_id(tokenizer),
     )
     return Experience(mini_batches=((batch,),))
@@ -77,11 +85,12 @@ def demonstrated_episodes(
     prompts: Sequence[tuple[Message, ...]],
     continuations: Sequence[tuple[Message, ...]],
     tokenizer: PreTrainedTokenizerBase,
+    closing_id: int,
 ) -> Experience:
     """One batch of conversations that begin with `prompts` and go on with `continuations`.
 
-    Of these, the assistant's turns carry loss, each closed by the end token; what it reads between
-    them does not. A conversation is one row if the chat template only ever adds to it.
+    Of these, the assistant's turns carry loss, each closed by the token `closing_id`; what it reads
+    between them does not. A conversation is one row if the chat template only ever adds to it.
     """
     turns = [
         (row, (*prompt, *said[:place]), message.content)
@@ -91,10 +100,9 @@ def demonstrated_episodes(
     ]
     read = encode_prompts(tokenizer, [before for _, before, _ in turns])
     written = tokenizer([text for _, _, text in turns], add_special_tokens=False)["input_ids"]
-    end = closing_id(tokenizer)
     completions: list[list[Completion]] = [[] for _ in prompts]
     for (row, _, _), before, response in zip(turns, read, written, strict=True):
-        completions[row].append(_completion(before, [*response, end]))
+        completions[row].append(_completion(before, [*response, closing_id]))
     groups = [
         Group(task_id=str(row), trajectories=(_episode((*prompt, *said), completions[row]),))
         for row, (prompt, said) in enumerate(zip(prompts, continuations, strict=True))

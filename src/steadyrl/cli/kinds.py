@@ -7,18 +7,24 @@
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from steadyrl.run.config import RunConfig, parse
 
 
-def choose_kinds(recipe: RunConfig, options: list[str], where: str) -> tuple[RunConfig, list[str]]:
+def choose_kinds(
+    recipe: Mapping[str, Any], options: list[str], where: str
+) -> tuple[RunConfig, list[str]]:
     """`recipe` with the blocks that `options` ask for, and the options that are still to be read.
+
+    Args:
+        recipe: The values of a configuration, which may become valid by these blocks alone.
 
     Raises:
         UserError: with these blocks alone it is no valid configuration.
     """
-    values = recipe.model_dump()
+    values = deepcopy(dict(recipe))
     given = dict(_pairs(options))
     left = list(options)
     for option, value in given.items():
@@ -32,7 +38,7 @@ def choose_kinds(recipe: RunConfig, options: list[str], where: str) -> tuple[Run
         elif leaf == "name" and value != block.get("name"):
             block.clear()
             block.update(_below(given, option.removesuffix("name")))
-    return (recipe if values == recipe.model_dump() else parse(values, where)), left
+    return parse(values, where), left
 
 
 def _pairs(options: list[str]) -> Iterator[tuple[str, str]]:

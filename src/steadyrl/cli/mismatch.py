@@ -26,7 +26,7 @@ from steadyrl.run.assembly import Assembly, load_policy
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest
-from steadyrl.training.checkpoint import load_checkpoint, read_place
+from steadyrl.training.checkpoint import load_checkpoint, whole_checkpoints
 from steadyrl.training.learner import LocalLearner
 
 
@@ -108,7 +108,7 @@ def _index(kept: Sequence[Path], option: str, name: str) -> int:
 
 def _kept(folder: RunFolder) -> list[Path]:
     """The checkpoints of a run, oldest first."""
-    kept = sorted(folder.checkpoints.glob("[!.]*"), key=read_place)
+    kept = whole_checkpoints(folder)
     if not kept:
         raise UserError(f"{folder.path} has no checkpoint yet. Let it run to its first one.")
     return kept

@@ -69,6 +69,7 @@ class StudyOptions:
 def study_command(arguments: list[str], console: Console) -> None:
     """Runs studies and prints their verdicts."""
     options = read_options(StudyOptions, arguments, program="steadyrl study", switches=True)
+    _check_names(options)
     if not options.names and not options.all:
         width = 2 + max(map(len, STUDIES))
         for name, make in STUDIES.items():
@@ -87,6 +88,24 @@ def study_command(arguments: list[str], console: Console) -> None:
         console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
     if options.page is not None:
         update_page(options.page, options.out)
+
+
+def _check_names(options: StudyOptions) -> None:
+    """Nothing is asked for that would not be done.
+
+    Raises:
+        UserError: --all besides names, or options of runs without a study to run.
+    """
+    if options.names and options.all:
+        raise UserError(
+            f"--all is given besides {', '.join(options.names)}. Leave the names out, or --all."
+        )
+    listed = StudyOptions(numerics=options.numerics)
+    if not options.names and not options.all and options != listed:
+        raise UserError(
+            "Options of a run are given, but no study to run. Give its name, or --all; 'steadyrl "
+            "study' lists them."
+        )
 
 
 def _finished(

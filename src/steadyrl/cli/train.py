@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -89,11 +89,13 @@ def described(arguments: list[str]) -> tuple[RunConfig, Path]:
         )
     name, *rest = arguments
     program = f"steadyrl train {name}"
-    recipe, rest = choose_kinds(find_recipe(name), rest, name)
+    recipe = find_recipe(name)
     shortcuts = read_known_options(Shortcuts, rest, program=program)
-    start = TrainOptions(config=_taking(shortcuts, recipe, name))
-    options = read_options(TrainOptions, rest, program=program, default=start)
+    start, rest = choose_kinds(_taking(shortcuts, recipe), rest, name)
+    default = TrainOptions(config=start)
+    options = read_options(TrainOptions, rest, program=program, default=default)
     config = parse(options.config.model_dump(), name)
+    _check_checkpoint(shortcuts.checkpoint, config, name)
     _check_all_are_read(rest, config, name)
     return config, options.out or Path("runs") / Path(name).stem
 
@@ -110,23 +112,35 @@ def _check_all_are_read(options: list[str], config: RunConfig, name: str) -> Non
             )
 
 
-def _taking(shortcuts: Shortcuts, recipe: RunConfig, name: str) -> RunConfig:
-    """`recipe` with the changes that the shortcuts stand for."""
-    changes = recipe.model_dump()
+def _check_checkpoint(checkpoint: str | None, config: RunConfig, name: str) -> None:
+    """It is what is trained, and is not taught from nothing."""
+    if checkpoint is None:
+        return
+    if config.cold_start is not None:
+        raise UserError(
+            f"{name} begins with {config.cold_start.steps} steps of supervised learning, made "
+            f"for a model that knows nothing yet. To train {checkpoint} without "
+            "them, add --cold-start none, or take a recipe that has none."
+        )
+    trained = config.model.path if isinstance(config.model, Pretrained) else config.model.name
+    if trained != checkpoint:
+        raise UserError(
+            f"--checkpoint is {checkpoint}, but another option makes {trained} the model. Leave "
+            "one of the two out."
+        )
+
+
+def _taking(shortcuts: Shortcuts, recipe: RunConfig) -> dict[str, Any]:
+    """The values of `recipe` with the changes that the shortcuts stand for."""
+    values = recipe.model_dump()
     if shortcuts.algorithm is not None:
-        credit = changes["policy_gradient" if recipe.erl is None else "erl"]
+        credit = values["policy_gradient" if recipe.erl is None else "erl"]
         credit |= PUBLISHED[shortcuts.algorithm].model_dump(
             include={"objective", "correction", "advantage", "aggregation", "constant_length"}
         )
     if shortcuts.checkpoint is not None:
-        if recipe.cold_start is not None:
-            raise UserError(
-                f"{name} begins with {recipe.cold_start.steps} steps of supervised learning, made "
-                f"for a model that knows nothing yet. To train {shortcuts.checkpoint} without "
-                "them, add --cold-start none, or take a recipe that has none."
-            )
-        changes["model"] = Pretrained(path=shortcuts.checkpoint).model_dump()
-    return parse(changes, name)
+        values["model"] = Pretrained(path=shortcuts.checkpoint).model_dump()
+    return values
 
 
 def _view(stack: ExitStack, console: Console) -> Watcher:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from math import comb
+from statistics import fmean
 
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
@@ -61,20 +62,37 @@ class Accuracy:
         return f"the {self.split} split has no more than {measured} tasks, {asked} were asked for"
 
     @property
+    def samples(self) -> int:
+        """Episodes of each task."""
+        return min(len(group.trajectories) for group in self.groups)
+
+    @property
+    def failed_fraction(self) -> float:
+        """Share of episodes that their environment broke off: neither score nor pass@k has them."""
+        failed = [episode.environment_failed for episode in self._episodes]
+        return sum(failed) / len(failed)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the environment did not fail in every episode that came to its first answer."""
+        failed = sum(episode.environment_failed for episode in self._episodes)
+        return failed == 0 or failed < sum(map(_asks_environment, self._episodes))
+
+    @property
     def score(self) -> float:
-        """avg@k: the mean reward over all tasks and samples."""
-        rewards = [t.reward for group in self.groups for t in group.trajectories]
-        return sum(rewards) / len(rewards)
+        """avg@k: the mean over tasks of the mean reward of the sound episodes, where measured."""
+        assert self.is_measured
+        tasks = [[t.reward for t in group.trajectories] for group in self._sound]
+        return fmean(fmean(rewards) for rewards in tasks if rewards)
 
     def require_measured(self) -> None:
-        """Returns unless the environment failed in every episode that came to its first answer.
+        """Returns if something was measured.
 
         Raises:
-            UserError: it did.
+            UserError: the environment failed wherever it was asked.
         """
-        episodes = [trajectory for group in self.groups for trajectory in group.trajectories]
-        broken = [episode for episode in episodes if episode.environment_failed]
-        if broken and len(broken) == sum(map(_asks_environment, episodes)):
+        if not self.is_measured:
+            broken = [episode for episode in self._episodes if episode.environment_failed]
             first = broken[0].truncation_reason.rstrip(".")
             raise UserError(
                 f"The environment failed in all {len(broken)} episodes of the evaluation that it "
@@ -82,16 +100,42 @@ class Accuracy:
                 "it asks answers."
             )
 
-    def pass_at(self, k: int) -> float:
+    def pass_at(self, k: int) -> float | None:
         """pass@k: the chance that one of `k` samples earns the full reward of 1.
 
-        The unbiased estimator 1 - C(n - c, k) / C(n, k) of arXiv:2107.03374 for n samples of a
-        task, c of them right.
+        The unbiased estimator 1 - C(n - c, k) / C(n, k) of arXiv:2107.03374 for n sound samples of
+        a task, c of them right. Tasks with fewer than `k` sound samples are left out; None if no
+        other is left.
 
         Raises:
-            UserError: a task has fewer than `k` samples.
+            UserError: fewer than `k` samples were drawn of a task.
         """
-        return sum(_pass_at(group, k) for group in self.groups) / len(self.groups)
+        if not 1 <= k <= self.samples:
+            raise UserError(
+                f"pass@{k} cannot be estimated from {self.samples} samples of a task. Ask for k "
+                f"from 1 to {self.samples}, or draw more samples."
+            )
+        chances = [_pass_at(group, k) for group in self._sound if len(group.trajectories) >= k]
+        return sum(chances) / len(chances) if chances else None
+
+    def metrics(self) -> dict[str, float]:
+        """What a run records: score and pass@k where they are measured, and what was left out."""
+        if not self.is_measured:
+            return {"score_failed_fraction": self.failed_fraction}
+        chance = self.pass_at(self.samples)
+        return {
+            "score": self.score,
+            **({} if chance is None else {"score_pass_at_k": chance}),
+            "score_failed_fraction": self.failed_fraction,
+        }
+
+    @property
+    def _episodes(self) -> list[Trajectory]:
+        return [episode for group in self.groups for episode in group.trajectories]
+
+    @property
+    def _sound(self) -> list[Group]:
+        return [group.sound for group in self.groups]
 
 
 def measure_accuracy(
@@ -132,10 +176,5 @@ def _asks_environment(episode: Trajectory) -> bool:
 
 def _pass_at(group: Group, k: int) -> float:
     n = len(group.trajectories)
-    if not 1 <= k <= n:
-        raise UserError(
-            f"pass@{k} cannot be estimated from {n} samples of task {group.task_id!r}. Ask for k "
-            f"from 1 to {n}, or draw more samples."
-        )
     right = sum(trajectory.reward >= 1 for trajectory in group.trajectories)
     return 1 - comb(n - right, k) / comb(n, k)

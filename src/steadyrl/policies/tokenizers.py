@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n\t"
 
 _TAGS = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,40}\]")
+
+_REPLY = "2468"
+"""No template writes it of its own accord."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -67,19 +70,15 @@ def encode_prompts(
     Raises:
         UserError: the tokenizer has no chat template, or it refuses a conversation.
     """
-    if tokenizer.chat_template is None:
-        raise UserError(
-            f"The tokenizer {tokenizer.name_or_path!r} has no chat template, so prompts cannot be "
-            "written for it. Use an instruction-tuned checkpoint, or set tokenizer.chat_template."
-        )
     if not conversations:
         return []
     control = control_tokens(tokenizer)
     texts = [
-        _prompt_text(
+        _rendered(
             tokenizer,
             [{"role": m.role, "content": _without(control, m.content)} for m in conversation],
             list(schemas) or None,
+            add_generation_prompt=True,
         )
         for conversation, schemas in zip(
             conversations, tools or [()] * len(conversations), strict=True
@@ -89,14 +88,24 @@ def encode_prompts(
     return [torch.tensor(row, dtype=torch.long) for row in ids]
 
 
-def _prompt_text(
+def _rendered(
     tokenizer: PreTrainedTokenizerBase,
     conversation: list[dict[str, str]],
-    tools: list[dict[str, Any]] | None,
+    tools: list[dict[str, Any]] | None = None,
+    *,
+    add_generation_prompt: bool = False,
 ) -> str:
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"The tokenizer {tokenizer.name_or_path!r} has no chat template, so prompts cannot be "
+            "written for it. Use an instruction-tuned checkpoint, or set tokenizer.chat_template."
+        )
     try:
         text: str = tokenizer.apply_chat_template(
-            conversation, tools=tools, tokenize=False, add_generation_prompt=True
+            conversation,
+            tools=tools,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
         )
     except Exception as error:  # a template is foreign code, and many refuse what they do not know
         roles = ", ".join(message["role"] for message in conversation)
@@ -169,15 +178,22 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return next((int(token) for token in named if token is not None), 0)
 
 
-def closing_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def closing_id(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> int:
     """The token that closes a turn which no engine has written.
 
+    The chat template closes a turn by it, if by one of `ends`: Gemma's by <end_of_turn>, Phi-3's by
+    <|end|>, though the tokenizer's own end token is another. Then the next prompt goes on where the
+    turn ended. Else it is the tokenizer's, or one of `ends` where it has none.
+
+    Args:
+        ends: Every token that ends a turn, as `end_token_ids` gives them.
+
     Raises:
-        UserError: the tokenizer has no end token.
+        UserError: the tokenizer has no chat template, or it refuses an answered question.
     """
-    if tokenizer.eos_token_id is None:
-        raise UserError(
-            f"The tokenizer {tokenizer.name_or_path!r} has no end token, so demonstrations cannot "
-            "be closed by one. Set tokenizer.eos_token, or leave the cold start out."
-        )
-    return int(tokenizer.eos_token_id)
+    asked = {"role": "user", "content": "1+1="}
+    text = _rendered(tokenizer, [asked, {"role": "assistant", "content": _REPLY}])
+    before, _, after = text.rpartition(_REPLY)
+    written = tokenizer(after, add_special_tokens=False)["input_ids"] if before else []
+    own = [min(ends) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)]
+    return next(token for token in [*written, *own] if token in {*ends, *own})

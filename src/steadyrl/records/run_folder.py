@@ -29,9 +29,7 @@ def write_atomically(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    _rename(draft, path)
 
 
 def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -40,9 +38,27 @@ def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     write(draft)
+    for written in draft.rglob("*"):
+        _settle(written)
     if path.exists():
         remove_folder(path)
+    _rename(draft, path)
+
+
+def _rename(draft: Path, path: Path) -> None:
+    """Gives `draft` the name `path` for good: not even a loss of power leaves less than all."""
+    _settle(draft)
     draft.replace(path)
+    _settle(path.parent)
+
+
+def _settle(path: Path) -> None:
+    """Returns when a file's content, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_folder(path: Path) -> None:

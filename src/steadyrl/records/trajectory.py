@@ -1,6 +1,6 @@
 """Episodes, and groups of episodes that can be compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -62,6 +62,12 @@ class Group:
     def rewards(self) -> Float[Tensor, " G"]:
         """The reward of each episode."""
         return torch.tensor([trajectory.reward for trajectory in self.trajectories])
+
+    @property
+    def sound(self) -> "Group":
+        """The group without the episodes that their environment broke off."""
+        sound = tuple(t for t in self.trajectories if not t.environment_failed)
+        return replace(self, trajectories=sound)
 
     @property
     def has_signal(self) -> bool:

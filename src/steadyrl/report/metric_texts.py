@@ -38,6 +38,15 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OUTCOME,
     ),
+    "score_failed_fraction": MetricText(
+        title="Held-out episodes that broke",
+        meaning=(
+            "Share of held-out episodes that an exception of the environment ended. They are left "
+            "out of score and pass@k. Healthy: 0."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
     "reward": MetricText(
         title="Training reward",
         meaning=(

@@ -196,6 +196,7 @@ def _ends_above(limit: float) -> Callable[[Series], str | None]:
 
 CHECKS = (
     Check(metric="score", finding=_lost_score),
+    Check(metric="score_failed_fraction", finding=_ends_above(0.1)),
     Check(metric="reward", finding=_lost_reward),
     Check(metric="entropy", finding=_fell_tenfold),
     Check(metric="mismatch_kl_k3", finding=_rose_tenfold),

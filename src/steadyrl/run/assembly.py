@@ -28,6 +28,7 @@ from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
+from steadyrl.policies.tokenizers import closing_id
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
@@ -73,7 +74,7 @@ class Assembly:
         algorithm = _algorithm(config, environment, tokenizer, make)
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
-            stages.insert(0, _cold_start(config, environment, tokenizer))
+            stages.insert(0, _cold_start(config, environment, policy))
         evaluator = Evaluator(
             config.evaluation,
             environment=environment,
@@ -138,13 +139,12 @@ def local_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
     return LocalEngine(model, max_running=settings.max_running)
 
 
-def _cold_start(
-    config: RunConfig, environment: Environment, tokenizer: PreTrainedTokenizerBase
-) -> Stage:
+def _cold_start(config: RunConfig, environment: Environment, policy: Policy) -> Stage:
     settings = config.cold_start
     assert settings is not None
     parts: dict[str, Any] = {
-        "tokenizer": tokenizer,
+        "tokenizer": policy.tokenizer,
+        "closing_id": closing_id(policy.tokenizer, policy.end_token_ids),
         "batch_size": settings.batch_size,
         "seed": derive_seed(config.seed, COLD_START),
     }

@@ -50,6 +50,24 @@ class EngineSettings(Settings):
     rollout's weights are then one rollout older than those that the update begins with, which the
     ratio to the engine corrects for: an objective that reads it, or a correction, has to be set."""
 
+    @model_validator(mode="after")
+    def _combination_does_something(self) -> "EngineSettings":
+        plain = self.numerics in (Numerics.FLOAT32, Numerics.BFLOAT16)
+        if plain and self.weight_scaling is not WeightScaling.CHANNEL:
+            raise ValueError(
+                f"weight_scaling is {self.weight_scaling.value!r}, but numerics are "
+                f"{self.numerics.value!r}, which have no scales. Leave weight_scaling out, or "
+                "choose fp8, int8 or int4."
+            )
+        running = EngineSettings.model_fields["max_running"].default
+        if self.name == "reference" and self.max_running != running:
+            raise ValueError(
+                f"max_running is {self.max_running}, but the engine 'reference' writes one "
+                f"sequence at a time. Leave max_running out (it is {running} then), or choose the "
+                "engine 'local'."
+            )
+        return self
+
 
 class ColdStart(Settings):
     """Supervised learning from a procedural teacher, before reinforcement begins."""
@@ -191,11 +209,6 @@ class RunConfig(Settings):
                 "read the ratio to the engine, whose weights are one rollout older then. Set "
                 f"{self._credited_under}.correction to 'truncation' or 'masking', choose 'minirl' "
                 "or a DPPO, or set engine.overlap to false."
-            )
-        if isinstance(self.model, SmallMoE) and self.model.experts_per_token > self.model.experts:
-            raise ValueError(
-                f"experts_per_token is {self.model.experts_per_token}, but the model has "
-                f"{self.model.experts} experts. Lower experts_per_token."
             )
         return self
 

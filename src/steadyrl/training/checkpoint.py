@@ -120,10 +120,12 @@ def checkpoint_name(stage: str, step: int) -> str:
 def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
     """Gives the algorithm that ran when `path` was saved what it remembered then.
 
+    Of the checkpoint's files it reads, and verifies, place.json and algorithm_state.json alone.
+
     Raises:
-        UserError: the checkpoint is damaged or was saved under another algorithm.
+        UserError: one of them is damaged, or another algorithm ran then.
     """
-    content = _verified_content(path)
+    content = _content(path)
     algorithm = stages[content["stage"]].algorithm
     if not isinstance(algorithm, Stateful):
         return
@@ -132,13 +134,23 @@ def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
             f"The checkpoint {path} holds no memory, but {type(algorithm).__name__} has one. "
             "Resume a run with the configuration it began with."
         )
+    _verify(path, ALGORITHM_STATE, content)
     algorithm.load_state(json.loads((path / ALGORITHM_STATE).read_text(encoding="utf-8")))
 
 
 def latest_checkpoint(folder: RunFolder) -> Path | None:
     """The checkpoint a run has come furthest with; None when there is none."""
-    places = {path: read_place(path) for path in folder.checkpoints.glob("*") if _is_whole(path)}
-    return max(places, key=lambda path: places[path], default=None)
+    return next(reversed(whole_checkpoints(folder)), None)
+
+
+def whole_checkpoints(folder: RunFolder) -> list[Path]:
+    """The checkpoints of a run in the order of their places. What else lies there is none.
+
+    Raises:
+        UserError: the place.json of one is damaged.
+    """
+    found = folder.checkpoints.glob("*")
+    return sorted((p for p in found if p.is_dir() and not p.name.startswith(".")), key=read_place)
 
 
 def read_place(path: Path) -> tuple[int, int]:
@@ -167,17 +179,13 @@ def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
 
     The `keep` newest stay, and of each stage its last: what the next stage began with.
     """
-    whole = sorted((p for p in folder.checkpoints.glob("*") if _is_whole(p)), key=read_place)
+    whole = whole_checkpoints(folder)
     last_of_stage = {read_place(path)[0]: path for path in whole}
     for path in whole[:-keep]:
         if path not in last_of_stage.values():
             remove_folder(path)
     for path in left_over(folder.checkpoints):
         shutil.rmtree(path)
-
-
-def _is_whole(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -195,13 +203,19 @@ def _content(path: Path) -> dict[str, Any]:
 def _verified_content(path: Path) -> dict[str, Any]:
     """What place.json holds, and proof that every file is as it was written."""
     content = _content(path)
-    for name, checksum in content["sha256"].items():
-        file = path / name
-        if not file.is_file():
-            raise _damaged(path, f"{name} is missing")
-        if name != PLACE and sha256_of(file) != checksum:
-            raise _damaged(path, f"{name} has changed since it was written")
+    for name in content["sha256"]:
+        if name != PLACE:
+            _verify(path, name, content)
     return content
+
+
+def _verify(path: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Proves that the file `name` is as it was written."""
+    file = path / name
+    if not file.is_file():
+        raise _damaged(path, f"{name} is missing")
+    if sha256_of(file) != content["sha256"][name]:
+        raise _damaged(path, f"{name} has changed since it was written")
 
 
 def _damaged(path: Path, reason: str) -> UserError:

@@ -95,10 +95,7 @@ class Journal:
         """Notes what the step that ended with `step` steps done measured, and its episodes."""
         row = {"stage": stage.name, "step": step, **metrics}
         if accuracy is not None:
-            row |= {
-                "score": accuracy.score,
-                "score_pass_at_k": accuracy.pass_at(_samples(accuracy)),
-            }
+            row |= accuracy.metrics()
             name = f"evaluation_{stage.name}"
             self._write_completions(name, step, accuracy.split, accuracy.groups, stage)
         if groups and step % self._settings.completions_every == 0:
@@ -200,10 +197,6 @@ def _task_of(episode: Trajectory) -> str:
     """What was asked: the last message before the first answer. Instructions come before it."""
     asked = takewhile(lambda message: message.role != "assistant", episode.messages)
     return [message.content for message in asked][-1]
-
-
-def _samples(accuracy: Accuracy) -> int:
-    return min(len(group.trajectories) for group in accuracy.groups)
 
 
 def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: Place) -> bool:
