@@ -23,6 +23,7 @@ from steadyrl.algorithms.objective_settings import (
     ObjectiveSettings,
     Truncation,
     make_objective,
+    reads_responses,
 )
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.objectives import (
@@ -86,6 +87,19 @@ def test_corrections_multiply_the_objective(terms: TokenTerms, level: MismatchLe
 def test_a_corrected_objective_travels_between_processes(terms: TokenTerms) -> None:
     objective = make_objective(GRPO(), Truncation())
     assert torch.equal(pickle.loads(pickle.dumps(objective))(terms), objective(terms))
+
+
+def test_objectives_and_corrections_of_sequences_read_whole_responses() -> None:
+    nothing = NoCorrection()
+    sequence = MismatchLevel.SEQUENCE_PRODUCT
+    assert reads_responses(GSPO(), nothing)
+    assert reads_responses(GSPOToken(), Truncation())
+    assert reads_responses(GRPO(), Truncation(level=sequence))
+    assert reads_responses(GRPO(), Masking(level=MismatchLevel.SEQUENCE_GEOMETRIC_MEAN))
+    for objective in (MiniRL(), GRPO(), DPPO(), DualClip()):
+        assert not reads_responses(objective, nothing)
+    assert not reads_responses(GRPO(), Masking())
+    assert not reads_responses(GRPO(), Truncation())
 
 
 @pytest.mark.parametrize("objective", [MiniRL(), DPPO()])

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from steadyrl.algorithms.objective_settings import (
     CISPO,
     GRPO,
+    GSPO,
     MiniRL,
     ObjectiveSettings,
     Reinforce,
@@ -225,6 +226,14 @@ def test_the_one_loss_term_is_the_objective_of_the_settings() -> None:
     assert term.proportional_to_advantage
     terms = far_apart()
     assert torch.equal(term.objective(terms), grpo(terms, clip_low=0.2, clip_high=0.5))
+
+
+def test_the_term_says_whether_its_objective_reads_whole_responses() -> None:
+    for objective, reads in ((GRPO(), False), (GSPO(), True)):
+        subject = algorithm(objective=objective)
+        (batch,) = subject.collect(0, solver([1] * 4)).mini_batches[0]
+        (term,) = subject.loss_terms((batch,))
+        assert term.reads_responses is reads
 
 
 def test_objective_settings_reach_their_functions() -> None:

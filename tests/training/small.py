@@ -74,6 +74,7 @@ def made_up_batch(
         attention_mask=attention_mask,
         loss_mask=loss_mask,
         group_ids=torch.arange(rows) // 2,
+        response_ids=torch.arange(rows),
         advantages=torch.tensor(advantages)[:, None] * loss_mask,
         rollout_logprobs=-5 * torch.rand(rows, length, generator=generator) * loss_mask,
     )

@@ -23,7 +23,7 @@ from steadyrl.algorithms.erl_internalization import NoInternalization, make_inte
 from steadyrl.algorithms.erl_rows import Rows
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import make_memory, recalled_text
-from steadyrl.algorithms.objective_settings import make_objective
+from steadyrl.algorithms.objective_settings import make_objective, reads_responses
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reference_settings import held
@@ -121,7 +121,7 @@ class ExperientialRL:
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """The policy's objective on what was sampled under its own prompt, and internalisation.
 
-        Together they weigh as if all rows stood in one batch, but for the coefficient of
+        Together they weigh as if all of it stood in one batch, but for the coefficient of
         internalisation.
         """
         sizes = [_size(batch, self._settings.aggregation) for batch in mini_batch]
@@ -248,6 +248,7 @@ class ExperientialRL:
             constant_length=settings.constant_length,
             scale=coefficient * share,
             proportional_to_advantage=reinforced and not is_held,
+            reads_responses=reinforced and reads_responses(settings.objective, settings.correction),
             reads_reference=is_held,
         )
 
@@ -270,11 +271,11 @@ def _make_reflector(
 
 
 def _size(batch: TokenBatch, aggregation: Aggregation) -> int:
-    """What the aggregation divides by: tokens, groups, or else rows."""
+    """What the aggregation divides by: tokens, groups, or else responses."""
     match aggregation:
         case Aggregation.TOKEN_MEAN:
             return int(batch.loss_mask.sum())
         case Aggregation.GROUP_TOKEN_MEAN:
             return len(Grouping.by(batch.group_ids).ids)
         case _:
-            return len(batch)
+            return batch.responses

@@ -200,6 +200,14 @@ def corrects_mismatch(settings: ObjectiveSettings) -> bool:
     )
 
 
+def reads_responses(settings: ObjectiveSettings, correction: CorrectionSettings) -> bool:
+    """Whether the objective of a token depends on its whole response."""
+    of_sequences = (
+        isinstance(correction, Truncation | Masking) and correction.level is not MismatchLevel.TOKEN
+    )
+    return isinstance(settings, GSPO | GSPOToken) or of_sequences
+
+
 def _options(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(exclude={"name"})
 

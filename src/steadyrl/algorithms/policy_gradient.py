@@ -16,6 +16,7 @@ from steadyrl.algorithms.objective_settings import (
     ObjectiveSettings,
     corrects_mismatch,
     make_objective,
+    reads_responses,
 )
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reference_settings import ReferenceKL, held
@@ -109,6 +110,7 @@ class PolicyGradient:
         self._settings = settings
         plain = make_objective(settings.objective, settings.correction)
         self._objective = held(plain, settings.reference_kl)
+        self._reads_responses = reads_responses(settings.objective, settings.correction)
         self._environment = environment
         self._tokenizer = tokenizer
         self._sampling = sampling
@@ -148,6 +150,7 @@ class PolicyGradient:
                 aggregation=self._settings.aggregation,
                 constant_length=self._settings.constant_length,
                 proportional_to_advantage=not self._settings.reference_kl.is_on,
+                reads_responses=self._reads_responses,
                 reads_reference=self._settings.reference_kl.is_on,
             ),
         )

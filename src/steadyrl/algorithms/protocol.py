@@ -39,6 +39,10 @@ class LossTerm:
     proportional_to_advantage: bool = False
     """The term is zero, and so is its gradient, on rows whose advantages are zero."""
 
+    reads_responses: bool = False
+    """The objective of a token depends on its whole response, so that all rows of one have to be in
+    the same pass."""
+
     reads_reference: bool = False
     """The objective reads `ref_logprobs`."""
 

@@ -63,16 +63,16 @@ def masked_mismatch(
 
 
 def mismatch_at(terms: TokenTerms, level: MismatchLevel) -> Float[Tensor, "B T"]:
-    """The mismatch m of each token, the same at all tokens of a row where it is a sequence's.
+    """The mismatch m of each token, the same at all tokens of a response where it is a sequence's.
 
     0 outside the loss mask.
     """
     log_mismatch = terms.log_mismatch
     match level:
         case MismatchLevel.SEQUENCE_PRODUCT:
-            log_mismatch = log_product(log_mismatch, terms.loss_mask)
+            log_mismatch = log_product(log_mismatch, terms.loss_mask, terms.response_ids)
         case MismatchLevel.SEQUENCE_GEOMETRIC_MEAN:
-            log_mismatch = log_geometric_mean(log_mismatch, terms.loss_mask)
+            log_mismatch = log_geometric_mean(log_mismatch, terms.loss_mask, terms.response_ids)
     return torch.where(terms.loss_mask, log_mismatch.exp(), 0.0)
 
 

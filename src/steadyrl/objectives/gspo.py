@@ -51,7 +51,8 @@ def gspo_token(
 
 
 def _sequence_log_ratio(terms: TokenTerms) -> Float[Tensor, "B T"]:
-    return log_geometric_mean(terms.log_ratio, terms.loss_mask).expand(terms.logprobs.shape)
+    log_ratio = log_geometric_mean(terms.log_ratio, terms.loss_mask, terms.response_ids)
+    return log_ratio.expand(terms.logprobs.shape)
 
 
 def _clipped_surrogate(

@@ -146,12 +146,13 @@ class LocalLearner:
             batch.loss_mask,
             batch.group_ids,
             term.aggregation,
+            response_ids=batch.response_ids,
             constant_length=term.constant_length,
         )
         learned = torch.ones(len(batch), dtype=torch.bool)
         if term.proportional_to_advantage and settings.skip_no_signal:
             learned = batch.has_signal
-        for rows in self._plan(batch, learned):
+        for rows in self._plan(batch, learned, whole_responses=term.reads_responses):
             micro = batch.rows(rows)
             token_terms, tokens = self._token_terms(micro, reads_reference=term.reads_reference)
             objective = term.objective(token_terms)
@@ -186,6 +187,7 @@ class LocalLearner:
             rollout_logprobs=rollout,
             advantages=micro.advantages.to(device),
             loss_mask=micro.loss_mask.to(device),
+            response_ids=micro.response_ids.to(device),
             teacher_logprobs=self._teacher_logprobs(micro),
             ref_logprobs=self._ref_logprobs(micro, scores) if reads_reference else None,
         )
@@ -232,7 +234,9 @@ class LocalLearner:
             pass_cost=self._settings.pass_cost,
         )
 
-    def _plan(self, batch: TokenBatch, chosen: Bool[Tensor, " B"]) -> list[Int[Tensor, " b"]]:
+    def _plan(
+        self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False
+    ) -> list[Int[Tensor, " b"]]:
         """The rows of each micro-batch of the rows that are `chosen`."""
         return plan_micro_batches(
             batch,
@@ -240,6 +244,7 @@ class LocalLearner:
             self._settings.micro_batch_tokens,
             pass_cost=self._settings.pass_cost,
             least_saving=self._least_saving,
+            whole_responses=whole_responses,
         )
 
     def _clip_gradients(self, step: int) -> float:
