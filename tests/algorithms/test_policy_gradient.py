@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
-from tests.rollout.fakes import TOKENIZER, ScriptedEngine
+from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine
 from transformers import PreTrainedTokenizerFast
 
 from steadyrl.algorithms.objective_settings import (
@@ -207,6 +207,22 @@ def test_nothing_is_learned_from_episodes_whose_environment_failed(
     assert experience.metrics["reward"] == 1
     assert experience.metrics["no_signal_fraction"] == 1
     assert sum(len(group.trajectories) for group in experience.groups) == 12
+
+
+def test_a_task_whose_prompt_leaves_no_room_is_left_out_of_the_batch() -> None:
+    subject = PolicyGradient(
+        PolicyGradientSettings(prompts=1, group_size=2, mini_batches=2),
+        environment=LongQuiz(0),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=0,
+    )
+    words = ScriptedEngine(lambda _, number, __: ["right", "wrong"][number], max_positions=20)
+    experience = subject.collect(0, words)
+    ((batch,),) = experience.mini_batches
+    assert (len(batch), batch.responses) == (2, 2)
+    assert [len(group.trajectories) for group in experience.groups] == [2, 2]
+    assert experience.metrics["truncated_fraction"] == 0.5
 
 
 def test_spent_budgets_are_counted() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz
+from tests.rollout.fakes import TOKENIZER, LongQuiz, Quiz, ScriptedEngine, ShortQuiz
 
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Split
@@ -168,11 +168,11 @@ def test_impossible_evaluations_are_refused(wrong: dict[str, object]) -> None:
 
 
 def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() -> None:
-    def measured(words: list[str]) -> Accuracy:
+    def measured(words: list[str], environment: Quiz | None = None) -> Accuracy:
         return measure_accuracy(
             EvaluationSettings(tasks=2, samples=2),
-            environment=Quiz(),
-            engine=ScriptedEngine(lambda _prompt, number, _call: words[number]),
+            environment=environment or Quiz(),
+            engine=ScriptedEngine(lambda _prompt, number, _call: words[number], max_positions=20),
             tokenizer=TOKENIZER,
             sampling=Sampling(max_new_tokens=8),
             seed=1,
@@ -185,3 +185,7 @@ def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() 
         measured(["crash", "crash"]).require_measured()
     with pytest.raises(UserError, match=told.format(2)):
         measured(["right...", "crash"]).require_measured()
+    # A task that leaves no room to answer is not begun: it earns nothing, and asks nothing.
+    assert measured(["right", "right"], LongQuiz(1)).score == 0.5
+    with pytest.raises(UserError, match=told.format(2)):
+        measured(["crash", "crash"], LongQuiz(1)).require_measured()

@@ -1,6 +1,7 @@
 """Engines and environments that do what a script says."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -106,6 +107,20 @@ class ShortQuiz(Quiz):
 
     def distinct_tasks(self, split: Split) -> Any:
         return self._count
+
+
+class LongQuiz(Quiz):
+    """Asks for more than 100 tokens at the numbers `long`."""
+
+    def __init__(self, *long: int) -> None:
+        super().__init__()
+        self._long = long
+
+    def task(self, split: Split, index: int) -> Task:
+        task = super().task(split, index)
+        if index not in self._long:
+            return task
+        return replace(task, prompt=(Message(role="user", content=f"q{index}" + "x" * 100),))
 
 
 class Hopeless(Quiz):

@@ -11,10 +11,11 @@ from torch import Tensor
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
 from steadyrl.records.completion import Completion
+from steadyrl.records.trajectory import Group
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner
-from steadyrl.training.loop import train, train_step
+from steadyrl.training.loop import note_prompts_too_long, train, train_step
 from steadyrl.training.measurements import Bounds
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
@@ -306,6 +307,29 @@ def test_the_loop_takes_every_step_from_its_start(
     train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start)
 
     assert journal.seen == expected
+
+
+def test_tasks_that_were_not_played_are_noted_by_name() -> None:
+    class Notes(NotingJournal):
+        def note(self, stage: Stage, step: int, text: str) -> None:
+            self.seen.append((stage.name, step, text))
+
+    reason = "prompt too long: 104 tokens leave no room to answer"
+    (played,) = group_of([[]]).trajectories
+    unplayed = replace(played, truncated=True, truncation_reason=reason)
+    groups = [
+        Group(task_id=f"t{number}", trajectories=(played if number == 1 else unplayed,))
+        for number in range(5)
+    ]
+    journal, stage = Notes(), stage_of(Scripted(()))
+    note_prompts_too_long(stage, 7, groups[:2], journal)
+    note_prompts_too_long(stage, 8, groups, journal)
+    note_prompts_too_long(stage, 9, groups[1:2], journal)
+    why = "Prompt too long: 104 tokens leave no room to answer."
+    assert journal.seen == [
+        ("rl", 7, f"Not played: 't0'. {why}"),
+        ("rl", 8, f"Not played: 't0', 't2', 't3' and 1 more. {why}"),
+    ]
 
 
 def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:

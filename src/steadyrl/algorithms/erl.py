@@ -32,7 +32,6 @@ from steadyrl.algorithms.reflection import (
     PolicyReflector,
     Reflector,
     ServerReflector,
-    has_room,
 )
 from steadyrl.algorithms.reflection_prompts import (
     account_of,
@@ -46,7 +45,7 @@ from steadyrl.algorithms.reflection_settings import (
     ReflectionSettings,
     ServerReflection,
 )
-from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.engines.protocol import RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.objectives import Aggregation
 from steadyrl.objectives.grouping import Grouping
@@ -164,7 +163,7 @@ class ExperientialRL:
 
     def _reflects_on(self, attempt: Trajectory) -> bool:
         failed = attempt.reward < self._settings.threshold
-        return not attempt.environment_failed and (failed or not self._settings.gate)
+        return attempt.was_played and (failed or not self._settings.gate)
 
     def _reflect(
         self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
@@ -201,7 +200,7 @@ class ExperientialRL:
         )
         asked: list[tuple[ExperientialEpisode, Task]] = []
         for (episode, task), prompt in zip(guided, prompts, strict=True):
-            if has_room(engine, len(prompt), self._sampling):
+            if has_room(engine.max_positions, len(prompt), self._sampling):
                 asked.append((episode, task))
             else:
                 episode.failure = f"guidance of {len(prompt)} tokens leaves no room to answer"

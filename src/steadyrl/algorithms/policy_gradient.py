@@ -165,11 +165,9 @@ class PolicyGradient:
 
 
 def _comparable(groups: list[Group]) -> list[Group]:
-    """The groups without episodes whose environment failed, as long as two of them are left."""
+    """The groups without episodes that were not played, as long as two of them are left."""
     left = [
-        replace(
-            group, trajectories=tuple(t for t in group.trajectories if not t.environment_failed)
-        )
+        replace(group, trajectories=tuple(t for t in group.trajectories if t.was_played))
         for group in groups
     ]
     return [group for group in left if len(group.trajectories) > 1]
