@@ -96,6 +96,8 @@ def test_responses_weigh_the_same_in_however_many_rows() -> None:
     assert [t.scale for t in terms] == pytest.approx([2 / 10, 3 / 10, 3 / 10, 2 / 10])
     # Internalisation is not by GSPO.
     assert [t.reads_responses for t in terms] == [True, True, True, False]
+    limited = [t.limits(far_apart()).clipped_high for t in terms]
+    assert [clipped is not None for clipped in limited] == [True, True, True, False]
 
 
 def test_every_response_weighs_the_same_but_for_the_coefficient() -> None:

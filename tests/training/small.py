@@ -11,7 +11,7 @@ from steadyrl.algorithms.protocol import LossTerm, Objective
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.objectives import Aggregation, minirl
+from steadyrl.objectives import Aggregation, minirl, minirl_limits
 from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
@@ -137,13 +137,14 @@ def term_on(
     aggregation: Aggregation = Aggregation.TOKEN_SUM,
     scale: float = 1.0,
 ) -> LossTerm:
-    """A policy-gradient term."""
+    """A policy-gradient term, with the limits of MiniRL."""
     return LossTerm(
         batch=batch,
         objective=objective,
         aggregation=aggregation,
         scale=scale,
         proportional_to_advantage=True,
+        limits=minirl_limits,
     )
 
 

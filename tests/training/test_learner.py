@@ -14,13 +14,14 @@ from steadyrl.algorithms.objective_settings import (
     CorrectionSettings,
     Masking,
     NoCorrection,
+    make_limits,
     make_objective,
     reads_responses,
 )
 from steadyrl.objectives import Aggregation, MismatchLevel, TokenTerms, minirl, nll
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.learner import LocalLearner
-from steadyrl.training.measurements import Bounds, policy_metrics
+from steadyrl.training.measurements import policy_metrics
 from steadyrl.training.optimizer import OptimizerSettings
 from tests.training.small import (
     UNCLIPPED,
@@ -169,7 +170,27 @@ def test_first_update_is_its_own_old_policy() -> None:
     measured = tiny_learner().update([term_on(made_up_batch())], step=0, steps=1).measurements
 
     assert torch.equal(measured.logprobs, measured.old_logprobs)
-    assert policy_metrics(measured, Bounds())["staleness_kl_k3"] == 0
+    assert policy_metrics(measured)["staleness_kl_k3"] == 0
+
+
+def test_limits_are_measured_on_every_token_by_those_of_the_term() -> None:
+    batch = made_up_batch((1.0, -0.5, 0.0, 0.0, -1.0))
+    old = tiny_learner().score(batch).old_logprobs
+    assert old is not None
+    # Mismatch e on the first two rows and 1 on the others; no response is stopped.
+    shift = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])[:, None]
+    batch = replace(batch, old_logprobs=old, rollout_logprobs=old - shift)
+    correction = Masking(low=0.5, high=2.0)
+    term = replace(
+        term_on(batch, make_objective(GSPO(), correction)),
+        limits=make_limits(GSPO(clip_low=0.5, clip_high=0.5), correction),
+    )
+    found = policy_metrics(tiny_learner().update([term], step=0, steps=1).measurements)
+    tokens = batch.loss_mask.sum(dim=1)
+
+    assert found["masked_fraction"] == pytest.approx(float(tokens[:2].sum() / tokens.sum()))
+    assert found["clip_fraction_low"] == found["clip_fraction_high"] == 0
+    assert "truncated_weight_fraction" not in found
 
 
 def test_update_after_scoring_compares_new_weights_with_those_scored() -> None:

@@ -16,7 +16,6 @@ from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.loop import note_prompts_too_long, train, train_step
-from steadyrl.training.measurements import Bounds
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from steadyrl.training.stopwatch import Stopwatch
@@ -78,7 +77,6 @@ def stage_of(algorithm: Scripted, *, steps: int = 2, **changes: Any) -> Stage:
         "name": "rl",
         "optimizer": OptimizerSettings(learning_rate=1e-3),
         "temperature": 1.0,
-        "bounds": Bounds(clip_low=0.2, clip_high=0.27, weight_cap=5.0),
     }
     return Stage(algorithm=algorithm, steps=steps, **{**values, **changes})
 

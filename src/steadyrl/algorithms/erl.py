@@ -23,7 +23,7 @@ from steadyrl.algorithms.erl_internalization import NoInternalization, make_inte
 from steadyrl.algorithms.erl_rows import Rows
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import make_memory, recalled_text
-from steadyrl.algorithms.objective_settings import make_objective, reads_responses
+from steadyrl.algorithms.objective_settings import make_limits, make_objective, reads_responses
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reference_settings import held
@@ -47,7 +47,7 @@ from steadyrl.algorithms.reflection_settings import (
 )
 from steadyrl.engines.protocol import RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Split, Task
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import Aggregation, unlimited
 from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts, neutralized
@@ -88,6 +88,7 @@ class ExperientialRL:
         self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine)
         self._rows = Rows(settings, tokenizer)
         self._objective = make_objective(settings.objective, settings.correction)
+        self._limits = make_limits(settings.objective, settings.correction)
         self._internalize = make_internalization(settings.internalization)
 
     def collect(self, step: int, engine: RolloutEngine) -> Experience:
@@ -249,6 +250,7 @@ class ExperientialRL:
             proportional_to_advantage=reinforced and not is_held,
             reads_responses=reinforced and reads_responses(settings.objective, settings.correction),
             reads_reference=is_held,
+            limits=self._limits if reinforced else unlimited,
         )
 
 

@@ -15,6 +15,7 @@ from steadyrl.algorithms.objective_settings import (
     NoCorrection,
     ObjectiveSettings,
     corrects_mismatch,
+    make_limits,
     make_objective,
     reads_responses,
 )
@@ -110,6 +111,7 @@ class PolicyGradient:
         self._settings = settings
         plain = make_objective(settings.objective, settings.correction)
         self._objective = held(plain, settings.reference_kl)
+        self._limits = make_limits(settings.objective, settings.correction)
         self._reads_responses = reads_responses(settings.objective, settings.correction)
         self._environment = environment
         self._tokenizer = tokenizer
@@ -152,6 +154,7 @@ class PolicyGradient:
                 proportional_to_advantage=not self._settings.reference_kl.is_on,
                 reads_responses=self._reads_responses,
                 reads_reference=self._settings.reference_kl.is_on,
+                limits=self._limits,
             ),
         )
 

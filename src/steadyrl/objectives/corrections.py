@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.sequences import log_geometric_mean, log_product
 from steadyrl.objectives.terms import TokenTerms
 
@@ -41,6 +42,13 @@ def truncated_mismatch(
     return mismatch_at(terms, level).clamp(max=cap)
 
 
+def truncation_limits(
+    terms: TokenTerms, *, level: MismatchLevel = MismatchLevel.TOKEN, cap: float = 2.0
+) -> Limited:
+    """Tokens whose weight `truncated_mismatch` truncates."""
+    return Limited(truncated=mismatch_at(terms, level) > cap)
+
+
 def masked_mismatch(
     terms: TokenTerms,
     *,
@@ -60,6 +68,18 @@ def masked_mismatch(
     mismatch = mismatch_at(terms, level)
     outside = (mismatch < low) | (mismatch > high)
     return mismatch.masked_fill(outside, 0.0)
+
+
+def masking_limits(
+    terms: TokenTerms,
+    *,
+    level: MismatchLevel = MismatchLevel.TOKEN,
+    low: float = 0.5,
+    high: float = 5.0,
+) -> Limited:
+    """Tokens that `masked_mismatch` masks."""
+    mismatch = mismatch_at(terms, level)
+    return Limited(masked=terms.loss_mask & ((mismatch < low) | (mismatch > high)))
 
 
 def mismatch_at(terms: TokenTerms, level: MismatchLevel) -> Float[Tensor, "B T"]:

@@ -154,7 +154,7 @@ class LocalLearner:
             learned = batch.has_signal
         for rows in self._plan(batch, learned, whole_responses=term.reads_responses):
             micro = batch.rows(rows)
-            token_terms, tokens = self._token_terms(micro, reads_reference=term.reads_reference)
+            token_terms, tokens = self._token_terms(micro, term)
             objective = term.objective(token_terms)
             micro_weights = weights[rows, : micro.tokens.shape[1]].to(objective.device)
             loss = aggregate(objective, micro_weights)
@@ -165,17 +165,17 @@ class LocalLearner:
             yield loss.item(), tokens
         if settings.measure_skipped and batch.is_measured:
             with torch.no_grad():
-                for rows in self._plan(batch, ~learned):
-                    token_terms, tokens = self._token_terms(batch.rows(rows))
+                for rows in self._plan(batch, ~learned, whole_responses=term.reads_responses):
+                    token_terms, tokens = self._token_terms(batch.rows(rows), term)
                     if bool(tokens.logprobs.isnan().any()):
                         raise _non_finite("a log-probability", step, _not_finite_count(token_terms))
                     yield 0.0, tokens
 
     def _token_terms(
-        self, micro: TokenBatch, *, reads_reference: bool = False
+        self, micro: TokenBatch, term: LossTerm
     ) -> tuple[TokenTerms, TokenMeasurements]:
         """The objective's input for a micro-batch, and what was measured on the way."""
-        record = micro.rollout_routing is not None or reads_reference
+        record = micro.rollout_routing is not None or term.reads_reference
         scores = self._score(micro, record_routing=record)
         device = scores.logprobs.device
         now = scores.logprobs.detach()
@@ -189,9 +189,11 @@ class LocalLearner:
             loss_mask=micro.loss_mask.to(device),
             response_ids=micro.response_ids.to(device),
             teacher_logprobs=self._teacher_logprobs(micro),
-            ref_logprobs=self._ref_logprobs(micro, scores) if reads_reference else None,
+            ref_logprobs=self._ref_logprobs(micro, scores) if term.reads_reference else None,
         )
-        return terms, measured_tokens(micro, terms, scores)
+        with torch.no_grad():
+            limited = term.limits(terms)
+        return terms, measured_tokens(micro, terms, scores, limited)
 
     @torch.no_grad()
     def _teacher_logprobs(self, micro: TokenBatch) -> Float[Tensor, "B T"] | None:

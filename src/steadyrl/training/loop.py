@@ -75,7 +75,7 @@ def train_step(
             staleness.append(learner.policy_version - sampled_by)
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
-    metrics = {**experience.metrics, **_update_metrics(stage, updates)}
+    metrics = {**experience.metrics, **_update_metrics(updates)}
     responses = [
         c for group in experience.groups for t in group.trajectories for c in t.completions
     ]
@@ -131,7 +131,7 @@ def choose_routing_replay(stage: Stage, step: int, learner: LocalLearner, journa
         journal.note(stage, step + 1, f"Routing replay: {choice.mode}, because {choice.reason}.")
 
 
-def _update_metrics(stage: Stage, updates: Sequence[Update]) -> dict[str, Any]:
+def _update_metrics(updates: Sequence[Update]) -> dict[str, Any]:
     """Means over the step's updates, and what its tokens say of the three policies."""
     if not updates:
         return {"gradient_steps": 0}
@@ -142,5 +142,5 @@ def _update_metrics(stage: Stage, updates: Sequence[Update]) -> dict[str, Any]:
         "gradient_norm": sum(update.gradient_norm for update in updates) / len(updates),
         "learning_rate": updates[-1].learning_rate,
         "gradient_steps": len(updates),
-        **policy_metrics(tokens, stage.bounds),
+        **policy_metrics(tokens),
     }
