@@ -109,6 +109,16 @@ class ShortQuiz(Quiz):
         return self._count
 
 
+class TenthsQuiz(Quiz):
+    """Asks ten times. Each answer earns 0.1, whatever it is."""
+
+    def __init__(self) -> None:
+        super().__init__(turns=10)
+
+    def start(self, task: Task) -> "QuizEpisode":
+        return TenthsEpisode(self.turns)
+
+
 class LongQuiz(Quiz):
     """Asks for more than 100 tokens at the numbers `long`."""
 
@@ -147,6 +157,13 @@ class QuizEpisode:
             observation=() if over else (Message(role="user", content="next"),),
             feedback=f"you wrote {text}" if text else "",
         )
+
+
+class TenthsEpisode(QuizEpisode):
+    """One attempt at a `TenthsQuiz`."""
+
+    def respond(self, text: str) -> Outcome:
+        return replace(super().respond(text), reward=0.1)
 
 
 def some_tasks(environment: Quiz, count: int) -> list[Task]:

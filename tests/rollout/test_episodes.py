@@ -19,6 +19,7 @@ from tests.rollout.fakes import (
     LongQuiz,
     Quiz,
     ScriptedEngine,
+    TenthsQuiz,
     ids_of,
     some_tasks,
 )
@@ -130,6 +131,12 @@ def test_an_environment_cannot_end_the_run() -> None:
     engine = ScriptedEngine(lambda *_: "right")
     ((trajectory,),) = [group.trajectories for group in play(engine, environment=Quitting())]
     assert trajectory.truncation_reason == "environment failed: SystemExit: 3"
+
+
+def test_ten_turns_of_a_tenth_earn_the_full_reward() -> None:
+    (group,) = play(ScriptedEngine(lambda *_: "x"), environment=TenthsQuiz())
+    assert sum([0.1] * 10) < 1
+    assert group.trajectories[0].reward == 1
 
 
 def test_spent_budget_is_a_truncated_episode_that_the_environment_does_not_see() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import fsum
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,7 +25,7 @@ class _Play:
     episode: Episode
     messages: list[Message]
     completions: list[Completion] = field(default_factory=list)
-    reward: float = 0.0
+    rewards: list[float] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
     terminated: bool = False
     truncation_reason: str = ""
@@ -38,7 +39,7 @@ class _Play:
             task_id=self.task.id,
             messages=tuple(self.messages),
             completions=tuple(self.completions),
-            reward=self.reward,
+            reward=fsum(self.rewards),  # rounded once: ten turns of 0.1 earn 1
             feedback="\n".join(line for line in self.feedback if line),
             terminated=self.terminated,
             truncated=bool(self.truncation_reason),
@@ -176,7 +177,7 @@ def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokeniz
     except (Exception, SystemExit) as error:  # an environment is foreign code: its failure is data
         play.truncation_reason = f"{ENVIRONMENT_FAILED}: {type(error).__name__}: {error}"
         return
-    play.reward += outcome.reward
+    play.rewards.append(outcome.reward)
     play.feedback.append(outcome.feedback)
     play.messages.extend(outcome.observation)
     play.terminated = outcome.terminated
