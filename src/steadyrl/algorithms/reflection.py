@@ -22,11 +22,9 @@ from steadyrl.engines.protocol import Request, RolloutEngine, has_room
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.message import Message
+from steadyrl.records.message import Conversation
 from steadyrl.rollout.episodes import response_text
 from steadyrl.rollout.seeds import derive_seed
-
-Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
