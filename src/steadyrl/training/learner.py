@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,44 +32,15 @@ class Update:
     measurements: TokenMeasurements
 
 
-@runtime_checkable
-class Learner(Protocol):
-    """What the loop needs of a trainer."""
-
-    policy_version: int
-    """Optimiser steps taken since the weights were made."""
-
-    def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
-        """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
-        ...
-
-    def score(self, batch: TokenBatch) -> TokenBatch:
-        """`batch` with what the present weights say: `old_logprobs`, and `old_routing` if replay
-        will want it.
-        """
-        ...
-
-    def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
-        """One optimiser step on the sum of `terms`; `step` of `steps` sets the learning rate.
-
-        Raises:
-            NonFiniteError: before the weights change.
-        """
-        ...
-
-    def weights(self) -> Mapping[str, Tensor]:
-        """The weights, for an engine to load."""
-        ...
-
-
 class LocalLearner:
-    """A learner in this process.
+    """The trainer, in this process.
 
     Args:
         policy: Its model is trained in place.
         replay: Whose routing the forward passes use. It may be changed between steps.
 
-    `reference` is the policy whose `ref_logprobs` loss terms may read; None where none does.
+    `policy_version` counts optimiser steps since the weights were made. `reference` is the policy
+    whose `ref_logprobs` loss terms may read; None where none does.
     """
 
     def __init__(
@@ -119,7 +89,11 @@ class LocalLearner:
         return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
-        """One optimiser step on the sum of `terms`."""
+        """One optimiser step on the sum of `terms`; `step` of `steps` sets the learning rate.
+
+        Raises:
+            NonFiniteError: before the weights change.
+        """
         self.optimizer.zero_gradients()
         losses: list[float] = []
         measured: list[TokenMeasurements] = []
