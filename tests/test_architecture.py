@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from steadyrl.algorithms.objective_settings import Masking
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.metric_texts import METRIC_TEXTS
 from steadyrl.run.execution import start_run
@@ -122,7 +123,8 @@ def test_links_of_the_documents_lead_somewhere() -> None:
 def test_every_metric_that_a_run_writes_is_documented(tmp_path: Path) -> None:
     held = {"prompts": 4, "group_size": 4, "mini_batches": 2, "reference_kl": {"coefficient": 0.1}}
     start_run(tiny_run(evaluate_every=6, policy_gradient=held), tmp_path / "plain")
-    start_run(tiny_experiential_run(evaluate_every=6), tmp_path / "experiential")
+    erl = tiny_experiential_run().erl.model_copy(update={"correction": Masking()})
+    start_run(tiny_experiential_run(evaluate_every=6, erl=erl), tmp_path / "experiential")
     folders = [RunFolder(tmp_path / name) for name in ("plain", "experiential")]
     rows = [row for folder in folders for row in folder.read_metrics()]
     written = {name for row in rows for name in row} - {"stage", "step"}

@@ -1,5 +1,7 @@
 """Experiential RL: who reflects, and what is learned."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.algorithms.experiential import (
@@ -18,6 +20,7 @@ from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
 
 from steadyrl.algorithms.memory_settings import NoMemory
+from steadyrl.algorithms.objective_settings import GSPO
 from steadyrl.algorithms.protocol import Algorithm, Stateful
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
@@ -83,12 +86,26 @@ def test_group_of_one_has_no_advantage_where_that_is_asked_for() -> None:
     assert credits(internalized) == [1.0, 1.0]
 
 
-def test_every_row_weighs_the_same_but_for_the_coefficient() -> None:
+def test_responses_weigh_the_same_in_however_many_rows() -> None:
+    subject = algorithm(objective=GSPO())
+    (mini_batch,) = subject.collect(0, student()).mini_batches
+    first, *others = mini_batch
+    assert first.response_ids.tolist() == [0, 1, 2, 3, 4, 5]
+    two = replace(first, response_ids=torch.tensor([0, 0, 0, 1, 1, 1]))
+    terms = subject.loss_terms((two, *others))
+    assert [t.scale for t in terms] == pytest.approx([2 / 10, 3 / 10, 3 / 10, 2 / 10])
+    # Internalisation is not by GSPO.
+    assert [t.reads_responses for t in terms] == [True, True, True, False]
+    limited = [t.limits(far_apart()).clipped_high for t in terms]
+    assert [clipped is not None for clipped in limited] == [True, True, True, False]
+
+
+def test_every_response_weighs_the_same_but_for_the_coefficient() -> None:
     subject = algorithm(internalization_coefficient=0.5)
     (mini_batch,) = subject.collect(0, student()).mini_batches
     terms = subject.loss_terms(mini_batch)
 
-    # 6 + 3 + 3 + 2 rows. A mean over each batch, times its share, is a mean over all of them.
+    # 6 + 3 + 3 + 2 responses. A mean over each batch, times its share, is a mean over all of them.
     assert [t.scale for t in terms] == pytest.approx([6 / 14, 3 / 14, 3 / 14, 0.5 * 2 / 14])
     assert [t.batch for t in terms] == list(mini_batch)
     assert {t.aggregation for t in terms} == {Aggregation.TOKEN_SUM}

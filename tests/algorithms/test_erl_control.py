@@ -1,7 +1,7 @@
 """The control: a failed attempt, its feedback, and another attempt in one conversation."""
 
 from tests.algorithms.experiential import texts
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, some_tasks
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, TenthsQuiz, some_tasks
 
 from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
@@ -47,6 +47,12 @@ def test_rewards_of_long_attempts_are_those_of_the_last_one_alone() -> None:
     assert again.content == (
         "What happened:\nyou wrote right\nyou wrote w\n\nTry the same task once more.\n\nq0"
     )
+
+
+def test_an_attempt_whose_turns_add_up_to_the_threshold_is_no_failure() -> None:
+    episode = SecondChance(TenthsQuiz(), COMPACT).start(some_tasks(Quiz(), 1)[0])
+    *_, last = [episode.respond("x") for _ in range(10)]
+    assert (last.reward, last.terminated) == (1.0, True)
 
 
 def test_policy_gradient_learns_from_both_attempts_by_the_last_reward() -> None:

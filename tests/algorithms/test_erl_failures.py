@@ -14,7 +14,7 @@ from tests.algorithms.experiential import (
     learned,
     student,
 )
-from tests.rollout.fakes import TOKENIZER
+from tests.rollout.fakes import TOKENIZER, LongQuiz
 
 from steadyrl.algorithms.protocol import Experience
 
@@ -95,6 +95,15 @@ def test_what_does_not_fit_into_the_context_is_recorded(
     experience = collected(student(lessons=lessons, max_positions=positions))
     assert experience.metrics["failed_reflections"] == failures
     assert experience.groups[2].trajectories[0].truncation_reason == reason
+
+
+def test_a_task_whose_prompt_leaves_no_room_is_not_reflected_on() -> None:
+    # Only q0 is played. Its failures are reflected on in 22 tokens, which leave room for 16 more.
+    experience = collected(student(max_positions=60), environment=LongQuiz(1))
+    first, *_ = batches(experience)
+    assert len(first) == 3
+    assert experience.metrics["reflection_fraction"] == 2 / 6
+    assert experience.groups[1].trajectories[0].prompt_too_long
 
 
 def test_a_lesson_cannot_open_a_turn() -> None:

@@ -6,7 +6,6 @@ from tests.algorithms.experiential import (
     algorithm,
     batches,
     collected,
-    credits,
     student,
     texts,
 )
@@ -18,6 +17,7 @@ from steadyrl.algorithms.memory_settings import NoMemory
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import NoReflection
 from steadyrl.environments.protocol import Outcome, Task
+from steadyrl.objectives import TokenTerms
 
 
 def test_without_reflection_the_second_attempt_reads_the_raw_record() -> None:
@@ -52,17 +52,26 @@ class GradedEpisode(QuizEpisode):
 
 @pytest.mark.parametrize(
     ("kind", "weights"),
-    [("nll", [0.5 / 0.5, 1.0]), ("reward_weighted", [0.5, 1.0]), ("importance_weighted", [1, 1])],
+    [("nll", [1.0, 1.0]), ("reward_weighted", [0.5, 1.0]), ("importance_weighted", [1.0, 1.0])],
 )
 def test_successes_in_part_are_internalised_by_indicator_or_by_reward(
     kind: str, weights: list[float]
 ) -> None:
     second = {"do A": "half", "do B": "wrong", "do C": "right"}
-    experience = collected(
-        student(second=second), environment=Graded(), internalization={"name": kind}
+    subject = algorithm(environment=Graded(), internalization={"name": kind})
+    experience = subject.collect(0, student(second=second))
+    term = subject.loss_terms(batches(experience))[-1]
+    rows = term.batch
+    # At the probabilities that the tokens were drawn with, no importance weight differs from 1.
+    terms = TokenTerms(
+        logprobs=rows.rollout_logprobs.clone().requires_grad_(),
+        old_logprobs=rows.rollout_logprobs,
+        rollout_logprobs=rows.rollout_logprobs,
+        advantages=rows.advantages,
+        loss_mask=rows.loss_mask,
     )
-    internalized = batches(experience)[-1]
-    assert credits(internalized) == weights
+    (gradient,) = torch.autograd.grad(term.objective(terms).sum(), terms.logprobs)
+    assert torch.equal(gradient, torch.tensor(weights)[:, None] * rows.loss_mask)
     # A half is no success: only "do C" is remembered.
     assert [write.text for write in experience.memory_writes] == ["do C"]
 

@@ -2,6 +2,8 @@
 
 import math
 import pickle
+from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
@@ -9,10 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from tests.algorithms.terms import far_apart
 
 from steadyrl.algorithms.objective_settings import (
+    CISPO,
     CORRECTIONS,
     DPPO,
     GRPO,
     GSPO,
+    LIMITS,
     OBJECTIVES,
     CorrectionSettings,
     DualClip,
@@ -21,8 +25,11 @@ from steadyrl.algorithms.objective_settings import (
     MiniRL,
     NoCorrection,
     ObjectiveSettings,
+    Reinforce,
     Truncation,
+    make_limits,
     make_objective,
+    reads_responses,
 )
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.objectives import (
@@ -32,10 +39,12 @@ from steadyrl.objectives import (
     dppo,
     dual_clip,
     grpo,
+    grpo_limits,
     gspo,
     gspo_token,
     masked_mismatch,
     truncated_mismatch,
+    truncation_limits,
 )
 
 
@@ -70,6 +79,42 @@ def test_every_name_has_a_function_and_every_function_a_name() -> None:
 
     assert names(ObjectiveSettings) == set(OBJECTIVES)
     assert names(CorrectionSettings) == set(CORRECTIONS) | {"none"}
+    assert set(LIMITS) == names(ObjectiveSettings) | names(CorrectionSettings)
+
+
+LIMITED = ["clipped_low", "clipped_high"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "correction", "kinds"),
+    [
+        (MiniRL(), NoCorrection(), [*LIMITED, "truncated"]),
+        (GRPO(), NoCorrection(), LIMITED),
+        (GRPO(), Truncation(), [*LIMITED, "truncated"]),
+        (GRPO(), Masking(), [*LIMITED, "masked"]),
+        (CISPO(), NoCorrection(), LIMITED),
+        (GSPO(), NoCorrection(), LIMITED),
+        (GSPOToken(), NoCorrection(), LIMITED),
+        (DualClip(), NoCorrection(), [*LIMITED, "truncated"]),
+        (DPPO(), NoCorrection(), [*LIMITED, "truncated"]),
+        (Reinforce(), NoCorrection(), []),
+        (Reinforce(), Masking(), ["masked"]),
+    ],
+)
+def test_metrics_know_the_limits_of_an_objective_and_its_correction(
+    terms: TokenTerms, objective: Any, correction: Any, kinds: list[str]
+) -> None:
+    limited = make_limits(objective, correction)(terms)
+    found = [field.name for field in fields(limited) if getattr(limited, field.name) is not None]
+    assert found == kinds
+
+
+def test_limits_are_those_of_the_settings() -> None:
+    terms = far_apart()
+    limits = make_limits(GRPO(**BOUNDS), Truncation(cap=1.3))(terms)
+    assert torch.equal(limits.clipped_low, grpo_limits(terms, **BOUNDS).clipped_low)
+    assert torch.equal(limits.truncated, truncation_limits(terms, cap=1.3).truncated)
+    assert not torch.equal(limits.truncated, truncation_limits(terms).truncated)
 
 
 @pytest.mark.parametrize("level", MismatchLevel)
@@ -86,6 +131,19 @@ def test_corrections_multiply_the_objective(terms: TokenTerms, level: MismatchLe
 def test_a_corrected_objective_travels_between_processes(terms: TokenTerms) -> None:
     objective = make_objective(GRPO(), Truncation())
     assert torch.equal(pickle.loads(pickle.dumps(objective))(terms), objective(terms))
+
+
+def test_objectives_and_corrections_of_sequences_read_whole_responses() -> None:
+    nothing = NoCorrection()
+    sequence = MismatchLevel.SEQUENCE_PRODUCT
+    assert reads_responses(GSPO(), nothing)
+    assert reads_responses(GSPOToken(), Truncation())
+    assert reads_responses(GRPO(), Truncation(level=sequence))
+    assert reads_responses(GRPO(), Masking(level=MismatchLevel.SEQUENCE_GEOMETRIC_MEAN))
+    for objective in (MiniRL(), GRPO(), DPPO(), DualClip()):
+        assert not reads_responses(objective, nothing)
+    assert not reads_responses(GRPO(), Masking())
+    assert not reads_responses(GRPO(), Truncation())
 
 
 @pytest.mark.parametrize("objective", [MiniRL(), DPPO()])

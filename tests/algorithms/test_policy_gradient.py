@@ -8,12 +8,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
-from tests.rollout.fakes import TOKENIZER, ScriptedEngine
+from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine
 from transformers import PreTrainedTokenizerFast
 
 from steadyrl.algorithms.objective_settings import (
     CISPO,
     GRPO,
+    GSPO,
     MiniRL,
     ObjectiveSettings,
     Reinforce,
@@ -208,6 +209,22 @@ def test_nothing_is_learned_from_episodes_whose_environment_failed(
     assert sum(len(group.trajectories) for group in experience.groups) == 12
 
 
+def test_a_task_whose_prompt_leaves_no_room_is_left_out_of_the_batch() -> None:
+    subject = PolicyGradient(
+        PolicyGradientSettings(prompts=1, group_size=2, mini_batches=2),
+        environment=LongQuiz(0),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=0,
+    )
+    words = ScriptedEngine(lambda _, number, __: ["right", "wrong"][number], max_positions=20)
+    experience = subject.collect(0, words)
+    ((batch,),) = experience.mini_batches
+    assert (len(batch), batch.responses) == (2, 2)
+    assert [len(group.trajectories) for group in experience.groups] == [2, 2]
+    assert experience.metrics["truncated_fraction"] == 0.5
+
+
 def test_spent_budgets_are_counted() -> None:
     engine = ScriptedEngine(lambda _prompt, number, _call: "1..." if number else "2")
     assert algorithm().collect(0, engine).metrics["truncated_fraction"] == pytest.approx(2 / 3)
@@ -225,6 +242,14 @@ def test_the_one_loss_term_is_the_objective_of_the_settings() -> None:
     assert term.proportional_to_advantage
     terms = far_apart()
     assert torch.equal(term.objective(terms), grpo(terms, clip_low=0.2, clip_high=0.5))
+
+
+def test_the_term_says_whether_its_objective_reads_whole_responses() -> None:
+    for objective, reads in ((GRPO(), False), (GSPO(), True)):
+        subject = algorithm(objective=objective)
+        (batch,) = subject.collect(0, solver([1] * 4)).mini_batches[0]
+        (term,) = subject.loss_terms((batch,))
+        assert term.reads_responses is reads
 
 
 def test_objective_settings_reach_their_functions() -> None:

@@ -14,10 +14,10 @@ from steadyrl.algorithms.reflection import (
     PolicyReflector,
     Reflector,
     ServerReflector,
-    has_room,
 )
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, ServerReflection
+from steadyrl.engines.protocol import has_room
 from steadyrl.policies.policy import Policy
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
@@ -85,9 +85,9 @@ def test_a_prompt_without_room_is_not_asked_and_moves_no_other_s_random_numbers(
     assert third.failure == "the record leaves no room to reflect on it"
     assert third.completion is None
     assert third.reply == ""
-    assert has_room(fitting, 5, COMPACT.sampling)
-    assert not has_room(fitting, 6, COMPACT.sampling)
-    assert has_room(scripted({}), 10**9, COMPACT.sampling)
+    assert has_room(21, 5, COMPACT.sampling)
+    assert not has_room(21, 6, COMPACT.sampling)
+    assert has_room(None, 10**9, COMPACT.sampling)
 
 
 def server_reflection(url: str, **options: Any) -> ServerReflection:

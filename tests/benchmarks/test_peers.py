@@ -43,6 +43,7 @@ def test_the_bare_loop_takes_the_gradient_of_the_weighted_logprobs() -> None:
         attention_mask=tokens != 0,
         loss_mask=mask,
         group_ids=torch.tensor([0, 0]),
+        response_ids=torch.tensor([0, 1]),
         advantages=advantages.float(),
     )
     # The definition: the logits before each token, their log-softmax at it, times the advantage.

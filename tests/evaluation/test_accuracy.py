@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz
+from tests.rollout.fakes import TOKENIZER, LongQuiz, Quiz, ScriptedEngine, ShortQuiz
 
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Split
@@ -167,12 +167,16 @@ def test_impossible_evaluations_are_refused(wrong: dict[str, object]) -> None:
         EvaluationSettings(**wrong)
 
 
-def measured(words: Callable[[str, int], str], *, samples: int = 2) -> Accuracy:
+def measured(
+    words: Callable[[str, int], str], *, samples: int = 2, environment: Quiz | None = None
+) -> Accuracy:
     """Of two tasks, where `words` gives what sample number `n` says to a prompt."""
     return measure_accuracy(
         EvaluationSettings(tasks=2, samples=samples),
-        environment=Quiz(),
-        engine=ScriptedEngine(lambda prompt, number, _call: words(prompt, number)),
+        environment=environment or Quiz(),
+        engine=ScriptedEngine(
+            lambda prompt, number, _call: words(prompt, number), max_positions=20
+        ),
         tokenizer=TOKENIZER,
         sampling=Sampling(max_new_tokens=8),
         seed=1,
@@ -216,3 +220,9 @@ def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() 
     with pytest.raises(UserError, match=told.format(2)):
         said("right...", "crash").require_measured()
     assert said("right...", "crash").metrics() == {"score_failed_fraction": 0.5}
+
+
+def test_a_task_that_leaves_no_room_to_answer_earns_nothing_and_asks_nothing() -> None:
+    assert measured(lambda *_: "right", environment=LongQuiz(1)).score == 0.5
+    with pytest.raises(UserError, match="failed in all 2 episodes"):
+        measured(lambda *_: "crash", environment=LongQuiz(1)).require_measured()

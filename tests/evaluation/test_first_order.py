@@ -190,7 +190,8 @@ def drawn(batch: TokenBatch, count: int, seed: int) -> TokenBatch:
     chances = batch.rollout_logprobs.double().sum(dim=1).exp()
     generator = torch.Generator().manual_seed(seed)
     rows = chances.multinomial(count, replacement=True, generator=generator)
-    return replace(batch.rows(rows), group_ids=torch.arange(count))
+    each = torch.arange(count)
+    return replace(batch.rows(rows), group_ids=each, response_ids=each)
 
 
 def transformer_errors(eps: float) -> dict[str, FirstOrderError]:
@@ -266,7 +267,7 @@ def test_a_group_is_never_split_between_blocks() -> None:
     # less: that cancels where both are in one block, and drowns the rewards where they are not.
     policy = small_policy(0)
     half = drawn(enumerated(perturbed(policy, 0.1), 2), 200, seed=5)
-    both = half.rows(torch.arange(200).repeat(2))
+    both = replace(half.rows(torch.arange(200).repeat(2)), response_ids=torch.arange(400))
     shift = torch.tensor([30.0] * 200 + [-30.0] * 200, dtype=torch.float64).unsqueeze(1)
     shifted = replace(both, advantages=both.advantages + shift * both.loss_mask)
     token = {"token": ESTIMATORS["token"]}

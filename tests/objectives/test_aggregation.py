@@ -81,6 +81,27 @@ def test_losses_of_micro_batches_sum_to_the_published_objective(
 
 
 @pytest.mark.parametrize("aggregation", Aggregation)
+@given(places=st.lists(st.integers(0, 2), min_size=12, max_size=12))
+def test_weights_of_tokens_do_not_depend_on_the_rows_their_response_is_cut_into(
+    aggregation: Aggregation, places: list[int]
+) -> None:
+    # Every loss token of row i goes into one of three rows, 3 i to 3 i + 2, of the same response.
+    kept = torch.tensor(places).reshape(4, 1, 3) == torch.arange(3).reshape(1, 3, 1)
+    cut = LOSS_MASK[:, None, 1:] & kept
+    weights = token_weights(
+        cut.flatten(0, 1),
+        GROUP_IDS.repeat_interleave(3),
+        aggregation,
+        response_ids=torch.arange(4).repeat_interleave(3),
+        constant_length=constant_length(aggregation),
+    )
+    whole = token_weights(
+        LOSS_MASK, GROUP_IDS, aggregation, constant_length=constant_length(aggregation)
+    )
+    assert torch.equal(weights.unflatten(0, (4, 3)).sum(dim=1), whole[:, 1:])
+
+
+@pytest.mark.parametrize("aggregation", Aggregation)
 def test_rows_without_an_advantage_can_be_left_out(aggregation: Aggregation) -> None:
     objective = torch.tensor([2.0, 0.0, -3.0, 0.0]).unsqueeze(1) * LOSS_MASK
     weights = token_weights(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -75,6 +76,31 @@ def test_on_policy_gradient_of_a_response_is_reinforce(
     expected = gradient(reinforce(terms), terms)
     for objective in OF_RESPONSES.values():
         torch.testing.assert_close(gradient(objective(terms), terms), expected)
+
+
+@every_objective
+def test_rows_of_one_response_are_as_good_as_one_row(
+    scattered_terms: TokenTerms, objective: Objective
+) -> None:
+    # Each of the 8 rows becomes 3, of the same response.
+    def cut(values: Tensor) -> Tensor:
+        return values.reshape(24, 4)
+
+    logprobs = cut(scattered_terms.logprobs)
+    rows = TokenTerms(
+        logprobs=logprobs,
+        old_logprobs=cut(scattered_terms.old_logprobs),
+        rollout_logprobs=cut(scattered_terms.rollout_logprobs),
+        advantages=cut(scattered_terms.advantages),
+        loss_mask=cut(scattered_terms.loss_mask),
+        response_ids=torch.arange(8).repeat_interleave(3),
+    )
+    whole, value = objective(scattered_terms), objective(rows)
+    torch.testing.assert_close(value, cut(whole))
+    (of_rows,) = torch.autograd.grad(value.sum(), logprobs, retain_graph=True)
+    torch.testing.assert_close(of_rows, cut(gradient(whole, scattered_terms)))
+    alone = replace(scattered_terms, response_ids=torch.arange(8))
+    assert torch.equal(objective(alone), whole)
 
 
 @every_objective

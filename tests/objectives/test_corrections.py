@@ -103,6 +103,21 @@ def test_extreme_policies_give_finite_weights(
     assert weights[0, 2].item() == 0
 
 
+@every_level
+@pytest.mark.parametrize("weigh", [truncated_mismatch, masked_mismatch])
+def test_the_mismatch_of_a_response_is_that_of_all_its_rows(
+    scattered_terms: TokenTerms, weigh, level: MismatchLevel
+) -> None:
+    # Each of the 8 rows becomes 3, of the same response.
+    names = ("logprobs", "old_logprobs", "rollout_logprobs", "advantages", "loss_mask")
+    rows = TokenTerms(
+        **{name: getattr(scattered_terms, name).reshape(24, 4) for name in names},
+        response_ids=torch.arange(8).repeat_interleave(3),
+    )
+    expected = weigh(scattered_terms, level=level).reshape(24, 4)
+    torch.testing.assert_close(weigh(rows, level=level), expected)
+
+
 def test_correction_multiplies_every_token_and_its_gradient(scattered_terms: TokenTerms) -> None:
     terms = scattered_terms
     weights = masked_mismatch(terms)

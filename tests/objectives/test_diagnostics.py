@@ -5,9 +5,7 @@ import torch
 from torch import Tensor
 
 from steadyrl.objectives import (
-    TokenTerms,
-    clip_diagnostics,
-    minirl,
+    limit_diagnostics,
     mismatch_diagnostics,
     routing_disagreement,
     sampling_diagnostics,
@@ -102,8 +100,8 @@ def test_staleness_is_the_kl_of_the_old_policy_to_the_current_one() -> None:
 
 def test_weights_of_a_worked_example() -> None:
     # w = 4 and 1: ess = 5**2 / (2 * 17).
-    got = weight_diagnostics(logs(0.4, 0.1), logs(0.1, 0.1), weight_cap=3.0)
-    assert got == pytest.approx({"ess": 25 / 34, "truncated_weight_fraction": 0.5})
+    got = weight_diagnostics(logs(0.4, 0.1), logs(0.1, 0.1))
+    assert got == pytest.approx({"ess": 25 / 34})
 
 
 @pytest.mark.parametrize(
@@ -118,28 +116,19 @@ def test_weights_of_a_worked_example() -> None:
 def test_effective_sample_size_of_extreme_weights(log_weights: list[float], ess: float) -> None:
     rollout_logprobs = torch.full((4,), -36.0)
     logprobs = rollout_logprobs + torch.tensor(log_weights)
-    got = weight_diagnostics(logprobs, rollout_logprobs, weight_cap=math.inf)
+    got = weight_diagnostics(logprobs, rollout_logprobs)
     assert got["ess"] == pytest.approx(ess)
-    assert got["truncated_weight_fraction"] == 0
 
 
-def test_clip_fractions_count_the_gradients_that_minirl_removes(
-    scattered_terms: TokenTerms,
-) -> None:
-    terms = scattered_terms
-    (gradient,) = torch.autograd.grad(minirl(terms).sum(), terms.logprobs)
-    removed = (gradient == 0)[terms.loss_mask]
-    advantages = terms.advantages[terms.loss_mask]
-    got = clip_diagnostics(
-        terms.old_logprobs[terms.loss_mask],
-        terms.logprobs[terms.loss_mask],
-        advantages,
-        clip_low=0.2,
-        clip_high=0.27,
-    )
-    count = len(advantages)
-    assert got["clip_fraction_low"] == (removed & (advantages < 0)).sum().item() / count > 0
-    assert got["clip_fraction_high"] == (removed & (advantages > 0)).sum().item() / count > 0
+def test_limits_are_shares_of_all_tokens_where_there_are_any() -> None:
+    some, none = torch.tensor([True, False, False, True]), torch.zeros(4, dtype=torch.bool)
+    assert limit_diagnostics(clipped_low=some, clipped_high=none, truncated=None, masked=~none) == {
+        "clip_fraction_low": 0.5,
+        "clip_fraction_high": 0.0,
+        "masked_fraction": 1.0,
+    }
+    given = {"clipped_low": None, "clipped_high": None, "masked": None}
+    assert limit_diagnostics(truncated=some, **given) == {"truncated_weight_fraction": 0.5}
 
 
 def test_diagnostics_of_impossible_tokens_are_not_nan() -> None:
@@ -152,8 +141,7 @@ def test_diagnostics_of_impossible_tokens_are_not_nan() -> None:
         | sampling_diagnostics(*every_pair, torch.ones(4))
         | temperature_diagnostics(*every_pair, torch.ones(4))
         | staleness_diagnostics(*every_pair)
-        | weight_diagnostics(*every_pair, weight_cap=5.0)
-        | clip_diagnostics(*every_pair, torch.ones(4), clip_low=0.2, clip_high=0.27)
+        | weight_diagnostics(*every_pair)
     )
     assert not [name for name, value in everything.items() if math.isnan(value)]
 
@@ -178,10 +166,12 @@ NONE = torch.zeros(0)
         lambda: sampling_diagnostics(NONE, NONE, NONE),
         lambda: temperature_diagnostics(NONE, NONE, NONE),
         lambda: staleness_diagnostics(NONE, NONE),
-        lambda: weight_diagnostics(NONE, NONE, weight_cap=5.0),
-        lambda: clip_diagnostics(NONE, NONE, NONE, clip_low=0.2, clip_high=0.27),
+        lambda: weight_diagnostics(NONE, NONE),
+        lambda: limit_diagnostics(
+            clipped_low=None, clipped_high=None, truncated=NONE.bool(), masked=None
+        ),
     ],
-    ids=["mismatch", "sampling", "temperature", "staleness", "weight", "clip"],
+    ids=["mismatch", "sampling", "temperature", "staleness", "weight", "limit"],
 )
 def test_diagnostics_of_no_token_are_refused(diagnose) -> None:
     with pytest.raises(UserError, match=r"need a token that carries loss, got none\. Leave"):

@@ -25,6 +25,7 @@ def some_batch() -> TokenBatch:
         attention_mask=REAL,
         loss_mask=LOSS,
         group_ids=torch.tensor([0, 0, 1]),
+        response_ids=torch.tensor([4, 4, 7]),
         advantages=torch.tensor([[0.5], [0.0], [-0.5]]) * LOSS,
         rollout_logprobs=-TOKENS / 10,
         rollout_routing=routing,
@@ -39,6 +40,7 @@ def test_rows_are_cut_to_the_longest_of_them_in_every_field() -> None:
     assert rows.attention_mask.tolist() == [[True, True, True], [True, True, False]]
     assert rows.loss_mask.tolist() == [[False, True, True], [False, True, False]]
     assert rows.group_ids.tolist() == [1, 0]
+    assert rows.response_ids.tolist() == [7, 4]
     assert rows.advantages.tolist() == [[0, -0.5, -0.5], [0, 0, 0]]
     assert rows.rollout_logprobs is not None
     assert rows.old_logprobs is not None
@@ -65,7 +67,7 @@ def test_rows_leave_out_what_is_not_there() -> None:
 
 def test_rows_have_signal_where_an_advantage_meets_the_loss() -> None:
     batch = some_batch()
-    assert len(batch) == 3
+    assert (len(batch), batch.responses) == (3, 2)
     assert batch.lengths.tolist() == [4, 2, 3]
     assert batch.has_signal.tolist() == [True, False, True]
     outside = replace(batch, advantages=torch.where(LOSS, 0.0, 1.0))

@@ -1,6 +1,7 @@
 """Engines and environments that do what a script says."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -108,6 +109,30 @@ class ShortQuiz(Quiz):
         return self._count
 
 
+class TenthsQuiz(Quiz):
+    """Asks ten times. Each answer earns 0.1, whatever it is."""
+
+    def __init__(self) -> None:
+        super().__init__(turns=10)
+
+    def start(self, task: Task) -> "QuizEpisode":
+        return TenthsEpisode(self.turns)
+
+
+class LongQuiz(Quiz):
+    """Asks for more than 100 tokens at the numbers `long`."""
+
+    def __init__(self, *long: int) -> None:
+        super().__init__()
+        self._long = long
+
+    def task(self, split: Split, index: int) -> Task:
+        task = super().task(split, index)
+        if index not in self._long:
+            return task
+        return replace(task, prompt=(Message(role="user", content=f"q{index}" + "x" * 100),))
+
+
 class Hopeless(Quiz):
     """Has no task to give."""
 
@@ -132,6 +157,13 @@ class QuizEpisode:
             observation=() if over else (Message(role="user", content="next"),),
             feedback=f"you wrote {text}" if text else "",
         )
+
+
+class TenthsEpisode(QuizEpisode):
+    """One attempt at a `TenthsQuiz`."""
+
+    def respond(self, text: str) -> Outcome:
+        return replace(super().respond(text), reward=0.1)
 
 
 def some_tasks(environment: Quiz, count: int) -> list[Task]:

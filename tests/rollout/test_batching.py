@@ -109,6 +109,7 @@ def test_rows_are_padded_on_the_right_and_grouped_by_prompt() -> None:
     assert (batch.tokens[~batch.attention_mask] == PAD).all()
     assert not batch.loss_mask[~batch.attention_mask].any()
     assert batch.group_ids.tolist() == [0, 0, 1, 1]
+    assert batch.response_ids.tolist() == [0, 1, 2, 3]
     assert batch.advantages.amax(dim=1).tolist() == [1, 2, 3, 4]
     assert not batch.advantages[~batch.loss_mask].any()
 
@@ -121,13 +122,14 @@ def test_a_prompt_that_does_not_continue_begins_a_new_row_under_the_same_advanta
         engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[0][0]
         for prompt in prompts
     ]
-    batch = batch_of([group_of(*turns)], [-2.0])
+    batch = batch_of([group_of(*turns), group_of(turns[0])], [-2.0], [1.0])
+    assert batch.group_ids.tolist() == [0, 0, 1]
+    assert batch.response_ids.tolist() == [0, 0, 1]
     assert [text_of(batch, row) for row in range(2)] == [
         "<|user|>p<|assistant|>one<|end|>",
         "<|user|>q<|assistant|>two<|end|>",
     ]
-    assert batch.group_ids.tolist() == [0, 0]
-    assert batch.advantages.amin(dim=1).tolist() == [-2, -2]
+    assert batch.advantages.sum(dim=1).tolist() == [-8, -8, 4]
     assert batch.rollout_logprobs is not None
     assert batch.rollout_logprobs[1].tolist() == [0, 0, 0, -103, -104, -105, -106]
     assert batch.rollout_routing is not None

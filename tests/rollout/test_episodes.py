@@ -11,9 +11,19 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Task
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.errors import UserError
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups, response_text
-from tests.rollout.fakes import TOKENIZER, Answer, Quiz, ScriptedEngine, ids_of, some_tasks
+from tests.rollout.fakes import (
+    TOKENIZER,
+    Answer,
+    LongQuiz,
+    Quiz,
+    ScriptedEngine,
+    TenthsQuiz,
+    ids_of,
+    some_tasks,
+)
 
 SAMPLING = Sampling(max_new_tokens=8)
 
@@ -124,6 +134,12 @@ def test_an_environment_cannot_end_the_run() -> None:
     assert trajectory.truncation_reason == "environment failed: SystemExit: 3"
 
 
+def test_ten_turns_of_a_tenth_earn_the_full_reward() -> None:
+    (group,) = play(ScriptedEngine(lambda *_: "x"), environment=TenthsQuiz())
+    assert sum([0.1] * 10) < 1
+    assert group.trajectories[0].reward == 1
+
+
 def test_spent_budget_is_a_truncated_episode_that_the_environment_does_not_see() -> None:
     trajectory = episode(lambda *_: "right...", turns=2)
     assert (trajectory.terminated, trajectory.truncated) == (False, True)
@@ -161,6 +177,36 @@ def test_a_conversation_without_room_to_answer_is_truncated_and_the_others_go_on
     assert reasons(fits + 1) == ["", ""]
     assert reasons(fits) == ["", told]
     assert reasons(fits - 1) == [told.replace(str(len(second) + 1), str(len(second))), told]
+
+
+def test_a_prompt_without_room_to_answer_is_not_begun_and_the_others_go_on() -> None:
+    def played(environment: Quiz, max_positions: int | None) -> tuple[list[Group], ScriptedEngine]:
+        engine = ScriptedEngine(lambda *_: "right", max_positions=max_positions)
+        return play(engine, tasks=3, group_size=2, environment=environment), engine
+
+    groups, engine = played(LongQuiz(1), 20)
+    for trajectory in groups[1].trajectories:
+        # user, q1 and 100 letters more, assistant.
+        told = "prompt too long: 104 tokens leave no room to answer"
+        assert (trajectory.truncated, trajectory.truncation_reason) == (True, told)
+        assert (trajectory.prompt_too_long, trajectory.was_played) == (True, False)
+        assert (trajectory.completions, trajectory.reward) == ((), 0.0)
+    others, unlimited = played(LongQuiz(1), None)
+    assert [groups[i].rewards.tolist() for i in (0, 2)] == [[1.0, 1.0]] * 2
+    seeds = [request.seed for request in unlimited.calls[0]]
+    assert [request.seed for request in engine.calls[0]] == [seeds[0], seeds[2]]
+    assert all(t.was_played for group in others for t in group.trajectories)
+
+
+def test_prompts_that_all_leave_no_room_to_answer_are_refused() -> None:
+    message = (
+        r"None of 2 prompts leaves room .* task 'quiz/train/0' has 104 tokens, and with "
+        r"sampling.max_new_tokens 8 needs 112 positions; the engine has 111. Lower sampling.max_n"
+    )
+    engine = ScriptedEngine(lambda *_: "right", max_positions=111)
+    with pytest.raises(UserError, match=message):
+        play(engine, tasks=2, environment=LongQuiz(0, 1))
+    assert play(engine, tasks=0) == []
 
 
 def test_seeds_are_of_the_run_the_turn_and_the_place() -> None:

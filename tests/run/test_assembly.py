@@ -7,16 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from steadyrl.algorithms.objective_settings import (
-    CISPO,
-    DPPO,
-    GRPO,
-    GSPO,
-    DualClip,
-    MiniRL,
-    Reinforce,
-)
-from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
@@ -29,7 +19,6 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import EngineSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
-from steadyrl.training.measurements import Bounds
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
 from tests.run.tiny import tiny_run
 
@@ -52,24 +41,6 @@ def test_trainer_scores_at_the_temperature_that_the_engine_samples_at() -> None:
     cold, rl = Assembly.of(tiny_run(sampling=Sampling(temperature=0.7))).stages
 
     assert (cold.temperature, rl.temperature) == (1.0, 0.7)
-
-
-@pytest.mark.parametrize(
-    ("objective", "bounds"),
-    [
-        (MiniRL(weight_cap=3.0), Bounds(clip_low=0.2, clip_high=0.27, weight_cap=3.0)),
-        (GRPO(clip_low=0.1), Bounds(clip_low=0.1, clip_high=0.27)),
-        (CISPO(clip_high=0.5), Bounds(clip_low=0.2, clip_high=0.5)),
-        (DualClip(clip_high=0.5), Bounds(clip_low=0.2, clip_high=0.5)),
-        (DPPO(weight_cap=7.0), Bounds(weight_cap=7.0)),
-        (GSPO(), Bounds()),  # of whole responses: not the bounds of a token
-        (Reinforce(), Bounds()),
-    ],
-)
-def test_metrics_know_the_bounds_of_the_objective(objective: Any, bounds: Bounds) -> None:
-    settings = PolicyGradientSettings(objective=objective, prompts=4, group_size=4)
-
-    assert Assembly.of(tiny_run(policy_gradient=settings)).stages[-1].bounds == bounds
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:

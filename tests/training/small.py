@@ -11,7 +11,7 @@ from steadyrl.algorithms.protocol import LossTerm, Objective
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.objectives import Aggregation, minirl
+from steadyrl.objectives import Aggregation, minirl, minirl_limits
 from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
@@ -74,6 +74,7 @@ def made_up_batch(
         attention_mask=attention_mask,
         loss_mask=loss_mask,
         group_ids=torch.arange(rows) // 2,
+        response_ids=torch.arange(rows),
         advantages=torch.tensor(advantages)[:, None] * loss_mask,
         rollout_logprobs=-5 * torch.rand(rows, length, generator=generator) * loss_mask,
     )
@@ -136,13 +137,14 @@ def term_on(
     aggregation: Aggregation = Aggregation.TOKEN_SUM,
     scale: float = 1.0,
 ) -> LossTerm:
-    """A policy-gradient term."""
+    """A policy-gradient term, with the limits of MiniRL."""
     return LossTerm(
         batch=batch,
         objective=objective,
         aggregation=aggregation,
         scale=scale,
         proportional_to_advantage=True,
+        limits=minirl_limits,
     )
 
 

@@ -9,10 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyrl.objectives import Aggregation, TokenTerms, minirl, nll
+from steadyrl.algorithms.objective_settings import (
+    GSPO,
+    CorrectionSettings,
+    Masking,
+    NoCorrection,
+    make_limits,
+    make_objective,
+    reads_responses,
+)
+from steadyrl.objectives import Aggregation, MismatchLevel, TokenTerms, minirl, nll
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.learner import LocalLearner
-from steadyrl.training.measurements import Bounds, policy_metrics
+from steadyrl.training.measurements import policy_metrics
 from steadyrl.training.optimizer import OptimizerSettings
 from tests.training.small import (
     UNCLIPPED,
@@ -58,6 +67,41 @@ def test_gradient_is_that_of_the_whole_batch_under_any_token_budget(
 
     assert max(gradient.abs().max() for gradient in whole.values()) > 1e-3
     assert largest_difference(cut, whole) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "correction",
+    [NoCorrection(), Masking(level=MismatchLevel.SEQUENCE_GEOMETRIC_MEAN, low=0.8, high=1.3)],
+)
+def test_gradient_of_whole_responses_is_the_same_under_any_token_budget(
+    correction: CorrectionSettings,
+) -> None:
+    advantages = (1.0, -0.5, 1.0, -0.5, 0.0)
+    batch = replace(made_up_batch(advantages), response_ids=torch.tensor([0, 1, 0, 1, 2]))
+    old = tiny_learner().score(batch).old_logprobs
+    assert old is not None
+    noise = torch.randn(old.shape, generator=torch.Generator().manual_seed(0))
+    batch = replace(batch, old_logprobs=old + 0.1 * noise, rollout_logprobs=old + 0.2 * noise)
+    term = replace(
+        term_on(batch, make_objective(GSPO(clip_low=0.5, clip_high=0.5), correction)),
+        reads_responses=reads_responses(GSPO(), correction),
+    )
+    learners = tiny_learner(), tiny_learner(micro_batch_tokens=1)
+    whole, cut = (learner.update([term], step=0, steps=1) for learner in learners)
+
+    assert cut.loss == pytest.approx(whole.loss, abs=1e-6)
+    assert whole.gradient_norm > 1e-3
+    assert largest_difference(*(learner.optimizer.gradients() for learner in learners)) < 1e-6
+
+
+def test_a_response_in_several_rows_weighs_as_much_as_one_in_a_single_row() -> None:
+    rows = made_up_batch((1.0, 1.0, -1.0))
+    batch = replace(rows, response_ids=torch.tensor([0, 0, 1]))
+    of_responses, of_rows = step(tiny_learner(), batch), step(tiny_learner(), rows)
+
+    # A mean over 2 responses in place of one over 3 rows.
+    expected = {name: gradient * 3 / 2 for name, gradient in of_rows.items()}
+    assert largest_difference(of_responses, expected) < 1e-6
 
 
 def test_terms_are_summed_with_their_scales() -> None:
@@ -126,7 +170,27 @@ def test_first_update_is_its_own_old_policy() -> None:
     measured = tiny_learner().update([term_on(made_up_batch())], step=0, steps=1).measurements
 
     assert torch.equal(measured.logprobs, measured.old_logprobs)
-    assert policy_metrics(measured, Bounds())["staleness_kl_k3"] == 0
+    assert policy_metrics(measured)["staleness_kl_k3"] == 0
+
+
+def test_limits_are_measured_on_every_token_by_those_of_the_term() -> None:
+    batch = made_up_batch((1.0, -0.5, 0.0, 0.0, -1.0))
+    old = tiny_learner().score(batch).old_logprobs
+    assert old is not None
+    # Mismatch e on the first two rows and 1 on the others; no response is stopped.
+    shift = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])[:, None]
+    batch = replace(batch, old_logprobs=old, rollout_logprobs=old - shift)
+    correction = Masking(low=0.5, high=2.0)
+    term = replace(
+        term_on(batch, make_objective(GSPO(), correction)),
+        limits=make_limits(GSPO(clip_low=0.5, clip_high=0.5), correction),
+    )
+    found = policy_metrics(tiny_learner().update([term], step=0, steps=1).measurements)
+    tokens = batch.loss_mask.sum(dim=1)
+
+    assert found["masked_fraction"] == pytest.approx(float(tokens[:2].sum() / tokens.sum()))
+    assert found["clip_fraction_low"] == found["clip_fraction_high"] == 0
+    assert "truncated_weight_fraction" not in found
 
 
 def test_update_after_scoring_compares_new_weights_with_those_scored() -> None:

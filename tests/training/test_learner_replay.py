@@ -10,7 +10,7 @@ from steadyrl.objectives import TokenTerms, nll
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.measurements import Bounds, policy_metrics
+from steadyrl.training.measurements import policy_metrics
 from tests.training.small import (
     count_rows,
     largest_difference,
@@ -43,7 +43,7 @@ def test_r3_uses_the_routing_of_the_engine_in_scoring_and_update(budget: int) ->
 
     assert float((replayed - live)[batch.loss_mask].abs().max()) > 1e-3
     torch.testing.assert_close(scored.old_logprobs, replayed)
-    assert policy_metrics(measured, Bounds())["routing_disagreement_any_layer"] == 0
+    assert policy_metrics(measured)["routing_disagreement_any_layer"] == 0
 
 
 def test_r3_on_sampled_tokens_without_routing_is_refused() -> None:
@@ -58,7 +58,7 @@ def test_without_replay_trainer_and_engine_route_some_tokens_differently() -> No
     batch = sampled_batch(learner.policy)
     measured = learner.update([term_on(batch)], step=0, steps=1).measurements
 
-    assert policy_metrics(measured, Bounds())["routing_disagreement"] > 0
+    assert policy_metrics(measured)["routing_disagreement"] > 0
 
 
 @pytest.mark.parametrize("budget", [24, 16384])
@@ -126,9 +126,8 @@ def test_reprompted_rows_leave_every_measurement_as_it_was(
     together = both.update([term_on(batch), term_on(other)], step=0, steps=1)
     expected = alone.update([term_on(batch)], step=0, steps=1)
 
-    bounds = Bounds(clip_low=0.2, clip_high=0.27, weight_cap=5.0)
-    found = policy_metrics(together.measurements, bounds)
-    assert found == policy_metrics(expected.measurements, bounds)
+    found = policy_metrics(together.measurements)
+    assert found == policy_metrics(expected.measurements)
     assert {"mismatch_kl_k3", "ess", "entropy", "routing_disagreement"} <= set(found)
     gradients = both.optimizer.gradients(), alone.optimizer.gradients()
     assert largest_difference(*gradients) > 1e-4

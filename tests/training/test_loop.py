@@ -10,12 +10,13 @@ from torch import Tensor
 
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings
 from steadyrl.records.completion import Completion
+from steadyrl.records.trajectory import Group
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner
-from steadyrl.training.loop import train, train_step
-from steadyrl.training.measurements import Bounds
+from steadyrl.training.loop import note_prompts_too_long, train, train_step
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from steadyrl.training.stopwatch import Stopwatch
@@ -77,7 +78,6 @@ def stage_of(algorithm: Scripted, *, steps: int = 2, **changes: Any) -> Stage:
         "name": "rl",
         "optimizer": OptimizerSettings(learning_rate=1e-3),
         "temperature": 1.0,
-        "bounds": Bounds(clip_low=0.2, clip_high=0.27, weight_cap=5.0),
     }
     return Stage(algorithm=algorithm, steps=steps, **{**values, **changes})
 
@@ -306,6 +306,58 @@ def test_the_loop_takes_every_step_from_its_start(
     train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start)
 
     assert journal.seen == expected
+
+
+class NotesAlone(NotingJournal):
+    """Notes what it is to keep a sentence of."""
+
+    def note(self, stage: Stage, step: int, text: str) -> None:
+        self.seen.append((stage.name, step, text))
+
+    def record(self, stage: Stage, step: int, metrics: Any, groups: Any, accuracy: Any) -> None:
+        pass
+
+
+def unplayed_but_one(tasks: int) -> list[Group]:
+    """Of so many tasks, number 1 alone was played."""
+    reason = "prompt too long: 104 tokens leave no room to answer"
+    (played,) = group_of([[]]).trajectories
+    unplayed = replace(played, truncated=True, truncation_reason=reason)
+    return [
+        Group(task_id=f"t{number}", trajectories=(played if number == 1 else unplayed,))
+        for number in range(tasks)
+    ]
+
+
+def test_tasks_that_a_step_or_an_evaluation_could_not_play_are_noted() -> None:
+    class Unplayed(Scripted):
+        def collect(self, step: int, engine: Any) -> Experience:
+            return Experience(mini_batches=(), groups=tuple(unplayed_but_one(1)))
+
+    class Evaluating(NotingEvaluator):
+        settings = EvaluationSettings(tasks=2)
+
+        def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Any:
+            return Accuracy(groups=tuple(unplayed_but_one(2)))
+
+    journal = NotesAlone()
+    stage = stage_of(Unplayed(()), steps=1, evaluate_every=1)
+    train([stage], tiny_learner(), Silent(), Evaluating(journal), journal, Place())
+    notes = [told for told in journal.seen if told[0] == "rl"]
+    assert [step for _, step, text in notes if str(text).startswith("Not played: 't0'.")] == [0, 1]
+
+
+def test_tasks_that_were_not_played_are_noted_by_name() -> None:
+    groups = unplayed_but_one(5)
+    journal, stage = NotesAlone(), stage_of(Scripted(()))
+    note_prompts_too_long(stage, 7, groups[:2], journal)
+    note_prompts_too_long(stage, 8, groups, journal)
+    note_prompts_too_long(stage, 9, groups[1:2], journal)
+    why = "Prompt too long: 104 tokens leave no room to answer."
+    assert journal.seen == [
+        ("rl", 7, f"Not played: 't0'. {why}"),
+        ("rl", 8, f"Not played: 't0', 't2', 't3' and 1 more. {why}"),
+    ]
 
 
 def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.training.measurements import Bounds, TokenMeasurements, policy_metrics
+from steadyrl.training.measurements import TokenMeasurements, policy_metrics
 
 
 def measured(**changes: Tensor | None) -> TokenMeasurements:
@@ -17,6 +17,10 @@ def measured(**changes: Tensor | None) -> TokenMeasurements:
         "logprobs": torch.tensor([0.5, 0.75, 0.25, 0.125]).log(),
         "entropy": torch.tensor([0.1, 0.2, 0.3, 0.6]),
         "advantages": torch.tensor([1.0, 1.0, -1.0, 1.0]),
+        # Of an objective with clip bounds 0.2 and 0.27, and the cap 1.2.
+        "clipped_low": torch.tensor([False, False, True, False]),
+        "clipped_high": torch.tensor([False, True, False, False]),
+        "truncated": torch.tensor([False, True, False, False]),
         "engine_routing": torch.tensor([[[0, 1], [2, 3]]] * 4),
         # Token 0 in another order; token 1 elsewhere in layer 1; tokens 2 and 3 as the engine.
         "trainer_routing": torch.tensor(
@@ -27,7 +31,7 @@ def measured(**changes: Tensor | None) -> TokenMeasurements:
 
 
 def test_metrics_of_four_tokens() -> None:
-    metrics = policy_metrics(measured(), Bounds(clip_low=0.2, clip_high=0.27, weight_cap=1.2))
+    metrics = policy_metrics(measured())
 
     assert metrics.pop("routing_disagreement_per_layer") == [0, 1 / 4]
     # mismatch u = pi_old / mu_old: 1, 1, 1, 1/4; k1 = -log u, k3 = u - 1 - log u.
@@ -67,7 +71,7 @@ def test_metrics_of_four_tokens() -> None:
 def test_tokens_that_no_engine_sampled_have_an_entropy_only() -> None:
     tokens = measured(rollout_logprobs=None, engine_routing=None, trainer_routing=None)
 
-    assert policy_metrics(tokens, Bounds()) == pytest.approx({"entropy": 0.3})
+    assert policy_metrics(tokens) == pytest.approx({"entropy": 0.3})
 
 
 def test_the_distance_from_a_reference_is_measured_where_there_is_one() -> None:
@@ -75,33 +79,25 @@ def test_the_distance_from_a_reference_is_measured_where_there_is_one() -> None:
     ref = torch.tensor([0.5, 0.5, 0.5, 0.125]).log()
     expected = (2 / 3 - 1 + math.log(1.5) + 2 - 1 - math.log(2)) / 4
 
-    assert policy_metrics(measured(ref_logprobs=ref), Bounds())["reference_kl"] == pytest.approx(
+    assert policy_metrics(measured(ref_logprobs=ref))["reference_kl"] == pytest.approx(
         expected, abs=1e-6
     )
-    assert "reference_kl" not in policy_metrics(measured(), Bounds())
+    assert "reference_kl" not in policy_metrics(measured())
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "clipped"), [(0.2, 0.6, (0.25, 0)), (0.6, 0.27, (0, 0.25)), (0.6, 0.6, (0, 0))]
-)
-def test_each_side_is_clipped_at_its_own_bound(
-    low: float, high: float, clipped: tuple[float, float]
-) -> None:
-    metrics = policy_metrics(measured(), Bounds(clip_low=low, clip_high=high))
+def test_limits_are_measured_where_there_are_any() -> None:
+    some = torch.tensor([True, False, False, False])
+    limits = {"clipped_low": None, "clipped_high": None, "truncated": None, "masked": some}
+    metrics = policy_metrics(measured(**limits))
 
-    assert (metrics["clip_fraction_low"], metrics["clip_fraction_high"]) == clipped
-
-
-def test_clipping_and_truncation_are_measured_where_the_objective_has_bounds() -> None:
-    metrics = policy_metrics(measured(), Bounds())
-
-    assert "clip_fraction_low" not in metrics
-    assert "clip_fraction_high" not in metrics
-    assert metrics["truncated_weight_fraction"] == 0
+    assert metrics["masked_fraction"] == 0.25
+    assert {"clip_fraction_low", "clip_fraction_high", "truncated_weight_fraction"}.isdisjoint(
+        metrics
+    )
 
 
 def test_routing_is_compared_where_both_sides_have_it() -> None:
-    names = policy_metrics(measured(engine_routing=None), Bounds())
+    names = policy_metrics(measured(engine_routing=None))
 
     assert not any(name.startswith("routing") for name in names)
     assert "mismatch_kl_k3" in names
@@ -124,4 +120,4 @@ def test_what_one_part_lacks_the_whole_lacks() -> None:
 
 
 def test_no_tokens_give_no_metrics() -> None:
-    assert policy_metrics(TokenMeasurements.join([]), Bounds(clip_low=0.2, clip_high=0.2)) == {}
+    assert policy_metrics(TokenMeasurements.join([])) == {}

@@ -33,6 +33,7 @@ def batch_of(prompts: list[int], answers: list[list[int]]) -> TokenBatch:
         attention_mask=attention_mask,
         loss_mask=attention_mask,
         group_ids=torch.tensor([group for group, _ in rows]),
+        response_ids=torch.arange(len(rows)),
         advantages=attention_mask.float(),
     )
 
@@ -90,6 +91,35 @@ def test_rows_that_were_not_chosen_take_no_part() -> None:
     chosen = torch.tensor([1, 2, 5])
     (rows,) = plan_micro_batches(batch, chosen, 100, pass_cost=0, least_saving=0.0)
     assert sorted(rows.tolist()) == [1, 2, 5]
+
+
+def test_responses_stay_together_where_they_have_to() -> None:
+    # Rows of 3, 9, 5, 4 and 2 tokens, of the responses 0, 1, 0, 1 and 2.
+    batch = batch_of([1], [[2, 8, 4, 3, 1]])
+    batch = replace(batch, response_ids=torch.tensor([0, 1, 0, 1, 2]))
+
+    def whole(most_positions: int, rows: list[int] | None = None) -> list[list[int]]:
+        chosen = torch.tensor([0, 1, 2, 3, 4] if rows is None else rows, dtype=torch.long)
+        parts = plan_micro_batches(
+            batch, chosen, most_positions, pass_cost=0, least_saving=0.0, whole_responses=True
+        )
+        return [part.tolist() for part in parts]
+
+    assert whole(1) == [[1, 3], [0, 2], [4]]  # a response, however long
+    assert whole(15) == [[1, 3], [0, 2, 4]]  # 3 rows of 5
+    assert whole(36) == [[1, 3, 0, 2], [4]]  # 4 rows of 9, padding included
+    assert whole(45) == [[1, 3, 0, 2, 4]]
+    assert whole(45, [4, 2, 0]) == [[2, 0, 4]]
+    assert whole(45, []) == []
+
+
+def test_responses_of_one_row_are_cut_as_if_they_need_not_stay_together() -> None:
+    batch = batch_of([6, 6], [[1, 2, 3], [3, 2, 1]])
+    rows = torch.arange(6)
+    parts = plan_micro_batches(
+        batch, rows, 23, pass_cost=0, least_saving=0.49, whole_responses=True
+    )
+    assert [part.tolist() for part in parts] == plan(batch, 23, 0.49)
 
 
 def test_what_is_saved_is_counted_in_positions() -> None:

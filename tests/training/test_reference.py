@@ -24,7 +24,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner import LocalLearner
-from steadyrl.training.measurements import Bounds, policy_metrics
+from steadyrl.training.measurements import policy_metrics
 from steadyrl.training.reference import load_reference, save_reference
 from tests.training.small import (
     largest_difference,
@@ -63,7 +63,7 @@ def moved(learner: LocalLearner) -> None:
 
 def reference_kl(learner: LocalLearner, terms: Sequence[LossTerm]) -> float:
     tokens = learner.update(terms, step=0, steps=2).measurements
-    return policy_metrics(tokens, Bounds())["reference_kl"]
+    return policy_metrics(tokens)["reference_kl"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from steadyrl.objectives import Aggregation, nll
-from steadyrl.training.measurements import Bounds, policy_metrics
+from steadyrl.training.measurements import policy_metrics
 from tests.training.small import (
     count_rows,
     largest_difference,
@@ -70,7 +70,7 @@ def test_nothing_is_measured_where_skipped_rows_are_not() -> None:
     none = learner.update([term_on(without_signal(batch))], step=1, steps=2).measurements
 
     assert len(some.logprobs) == int(batch.loss_mask[[0, 3]].sum())
-    assert policy_metrics(none, Bounds()) == {}
+    assert policy_metrics(none) == {}
 
 
 def test_terms_that_do_not_depend_on_advantages_run_every_row() -> None:

@@ -142,6 +142,7 @@ def _batch(size: Size) -> TokenBatch:
         attention_mask=torch.ones_like(mask),
         loss_mask=mask,
         group_ids=torch.zeros(size.group, dtype=torch.long),
+        response_ids=torch.arange(size.group),
         advantages=mask.float(),
     )
 

@@ -12,10 +12,8 @@ from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.supervised import demonstrated_episodes, maximum_likelihood
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Task
-from steadyrl.records.message import Message
+from steadyrl.records.message import Conversation, Message
 from steadyrl.rollout.seeds import derive_seed
-
-Conversation = tuple[Message, ...]
 
 Drill = tuple[Conversation, Conversation]
 """A prompt and how the conversation goes on."""

@@ -23,7 +23,7 @@ from steadyrl.algorithms.erl_internalization import NoInternalization, make_inte
 from steadyrl.algorithms.erl_rows import Rows
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import make_memory, recalled_text
-from steadyrl.algorithms.objective_settings import make_objective
+from steadyrl.algorithms.objective_settings import make_limits, make_objective, reads_responses
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reference_settings import held
@@ -32,7 +32,6 @@ from steadyrl.algorithms.reflection import (
     PolicyReflector,
     Reflector,
     ServerReflector,
-    has_room,
 )
 from steadyrl.algorithms.reflection_prompts import (
     account_of,
@@ -46,9 +45,9 @@ from steadyrl.algorithms.reflection_settings import (
     ReflectionSettings,
     ServerReflection,
 )
-from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.engines.protocol import RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Split, Task
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import Aggregation, unlimited
 from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts, neutralized
@@ -89,6 +88,7 @@ class ExperientialRL:
         self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine)
         self._rows = Rows(settings, tokenizer)
         self._objective = make_objective(settings.objective, settings.correction)
+        self._limits = make_limits(settings.objective, settings.correction)
         self._internalize = make_internalization(settings.internalization)
 
     def collect(self, step: int, engine: RolloutEngine) -> Experience:
@@ -121,7 +121,7 @@ class ExperientialRL:
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """The policy's objective on what was sampled under its own prompt, and internalisation.
 
-        Together they weigh as if all rows stood in one batch, but for the coefficient of
+        Together they weigh as if all of it stood in one batch, but for the coefficient of
         internalisation.
         """
         sizes = [_size(batch, self._settings.aggregation) for batch in mini_batch]
@@ -164,7 +164,7 @@ class ExperientialRL:
 
     def _reflects_on(self, attempt: Trajectory) -> bool:
         failed = attempt.reward < self._settings.threshold
-        return not attempt.environment_failed and (failed or not self._settings.gate)
+        return attempt.was_played and (failed or not self._settings.gate)
 
     def _reflect(
         self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
@@ -201,7 +201,7 @@ class ExperientialRL:
         )
         asked: list[tuple[ExperientialEpisode, Task]] = []
         for (episode, task), prompt in zip(guided, prompts, strict=True):
-            if has_room(engine, len(prompt), self._sampling):
+            if has_room(engine.max_positions, len(prompt), self._sampling):
                 asked.append((episode, task))
             else:
                 episode.failure = f"guidance of {len(prompt)} tokens leaves no room to answer"
@@ -248,7 +248,9 @@ class ExperientialRL:
             constant_length=settings.constant_length,
             scale=coefficient * share,
             proportional_to_advantage=reinforced and not is_held,
+            reads_responses=reinforced and reads_responses(settings.objective, settings.correction),
             reads_reference=is_held,
+            limits=self._limits if reinforced else unlimited,
         )
 
 
@@ -270,11 +272,11 @@ def _make_reflector(
 
 
 def _size(batch: TokenBatch, aggregation: Aggregation) -> int:
-    """What the aggregation divides by: tokens, groups, or else rows."""
+    """What the aggregation divides by: tokens, groups, or else responses."""
     match aggregation:
         case Aggregation.TOKEN_MEAN:
             return int(batch.loss_mask.sum())
         case Aggregation.GROUP_TOKEN_MEAN:
             return len(Grouping.by(batch.group_ids).ids)
         case _:
-            return len(batch)
+            return batch.responses

@@ -1,5 +1,7 @@
 """The control of Experiential RL: plain reinforcement learning that reads the same feedback."""
 
+from math import fsum
+
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
 from steadyrl.records.message import Message
@@ -52,20 +54,20 @@ class _UpToTwoAttempts:
         self._settings = settings
         self._attempt = begin(environment, task)
         self._is_second = False
-        self._reward = 0.0
+        self._rewards: list[float] = []
         self._feedback: list[str] = []
 
     def respond(self, text: str) -> Outcome:
         """The outcome of one turn. Rewards are kept back until the attempt that counts is over."""
         outcome = self._attempt.respond(text)
-        self._reward += outcome.reward
+        self._rewards.append(outcome.reward)
         self._feedback.append(outcome.feedback)
-        failed = self._reward < self._settings.threshold
+        earned = fsum(self._rewards)
+        failed = earned < self._settings.threshold
         if outcome.terminated and failed and not self._is_second:
             return self._second_chance(outcome)
-        reward = self._reward if outcome.terminated else 0.0
         return Outcome(
-            reward=reward,
+            reward=earned if outcome.terminated else 0.0,
             terminated=outcome.terminated,
             observation=outcome.observation,
             feedback=outcome.feedback,
@@ -79,7 +81,7 @@ class _UpToTwoAttempts:
         else:
             content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"
         self._attempt = begin(self._environment, self._task)
-        self._is_second, self._reward = True, 0.0
+        self._is_second, self._rewards = True, []
         again = Message(role="user", content=content)
         return Outcome(
             reward=0.0, terminated=False, observation=(again,), feedback=outcome.feedback

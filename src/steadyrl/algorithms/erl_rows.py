@@ -56,7 +56,7 @@ class Rows:
         return tuple(tuple(part) for part in parts if part)
 
     def _first(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
-        used = [episode for episode in episodes if not episode.first.environment_failed]
+        used = [episode for episode in episodes if episode.first.was_played]
         return self._credited(grouped(used, "", lambda e: e.first))
 
     def _reflections(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:

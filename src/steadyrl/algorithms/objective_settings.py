@@ -8,22 +8,32 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import Objective
+from steadyrl.algorithms.protocol import Limits, Objective
 from steadyrl.objectives import (
     Divergence,
+    Limited,
     MismatchLevel,
     TokenTerms,
     cispo,
+    cispo_limits,
     corrected,
     dppo,
+    dppo_limits,
     dual_clip,
+    dual_clip_limits,
     grpo,
+    grpo_limits,
     gspo,
+    gspo_limits,
     gspo_token,
     masked_mismatch,
+    masking_limits,
     minirl,
+    minirl_limits,
     reinforce,
     truncated_mismatch,
+    truncation_limits,
+    unlimited,
 )
 from steadyrl.records.settings import Settings
 
@@ -182,6 +192,21 @@ CORRECTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+LIMITS: dict[str, Callable[..., Limited]] = {
+    "minirl": minirl_limits,
+    "grpo": grpo_limits,
+    "cispo": cispo_limits,
+    "gspo": gspo_limits,
+    "gspo_token": gspo_limits,
+    "dual_clip": dual_clip_limits,
+    "dppo": dppo_limits,
+    "reinforce": unlimited,
+    "none": unlimited,
+    "truncation": truncation_limits,
+    "masking": masking_limits,
+}
+
+
 def make_objective(
     settings: ObjectiveSettings, correction: CorrectionSettings | None = None
 ) -> Objective:
@@ -193,11 +218,26 @@ def make_objective(
     return partial(_corrected, plain, weights)
 
 
+def make_limits(settings: ObjectiveSettings, correction: CorrectionSettings) -> Limits:
+    """Which tokens meet a limit of the objective or its correction, of token terms alone."""
+    of_objective = partial(LIMITS[settings.name], **_options(settings))
+    of_correction = partial(LIMITS[correction.name], **_options(correction))
+    return partial(_joined_limits, of_objective, of_correction)
+
+
 def corrects_mismatch(settings: ObjectiveSettings) -> bool:
     """Whether the objective weighs tokens by pi_theta / mu_old by itself."""
     return isinstance(settings, DPPO) or (
         isinstance(settings, MiniRL) and settings.correct_mismatch
     )
+
+
+def reads_responses(settings: ObjectiveSettings, correction: CorrectionSettings) -> bool:
+    """Whether the objective of a token depends on its whole response."""
+    of_sequences = (
+        isinstance(correction, Truncation | Masking) and correction.level is not MismatchLevel.TOKEN
+    )
+    return isinstance(settings, GSPO | GSPOToken) or of_sequences
 
 
 def _options(settings: Settings) -> dict[str, Any]:
@@ -206,3 +246,7 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 def _corrected(objective: Objective, weights: Objective, terms: TokenTerms) -> Float[Tensor, "B T"]:
     return corrected(objective(terms), weights(terms))
+
+
+def _joined_limits(objective: Limits, correction: Limits, terms: TokenTerms) -> Limited:
+    return objective(terms) | correction(terms)

@@ -14,7 +14,9 @@ from steadyrl.algorithms.objective_settings import (
     NoCorrection,
     ObjectiveSettings,
     corrects_mismatch,
+    make_limits,
     make_objective,
+    reads_responses,
 )
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.algorithms.reference_settings import ReferenceKL, held
@@ -108,6 +110,8 @@ class PolicyGradient:
         self._settings = settings
         plain = make_objective(settings.objective, settings.correction)
         self._objective = held(plain, settings.reference_kl)
+        self._limits = make_limits(settings.objective, settings.correction)
+        self._reads_responses = reads_responses(settings.objective, settings.correction)
         self._environment = environment
         self._tokenizer = tokenizer
         self._sampling = sampling
@@ -147,7 +151,9 @@ class PolicyGradient:
                 aggregation=self._settings.aggregation,
                 constant_length=self._settings.constant_length,
                 proportional_to_advantage=not self._settings.reference_kl.is_on,
+                reads_responses=self._reads_responses,
                 reads_reference=self._settings.reference_kl.is_on,
+                limits=self._limits,
             ),
         )
 
@@ -161,8 +167,12 @@ class PolicyGradient:
 
 
 def _comparable(groups: list[Group]) -> list[Group]:
-    """The groups without episodes whose environment failed, as long as two of them are left."""
-    return [group.sound for group in groups if len(group.sound.trajectories) > 1]
+    """The groups without episodes that were not played, as long as two of them are left."""
+    left = [
+        replace(group, trajectories=tuple(t for t in group.trajectories if t.was_played))
+        for group in groups
+    ]
+    return [group for group in left if len(group.trajectories) > 1]
 
 
 def group_metrics(groups: list[Group]) -> dict[str, float]:

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steadyrl.engines.protocol import RolloutEngine
-from steadyrl.objectives import Aggregation, TokenTerms
+from steadyrl.objectives import Aggregation, Limited, TokenTerms, unlimited
 from steadyrl.policies.policy import Policy
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
 
 Objective = Callable[[TokenTerms], Float[Tensor, "B T"]]
+Limits = Callable[[TokenTerms], Limited]
 
 MiniBatch = tuple[TokenBatch, ...]
 """What one optimiser step learns from: at least one batch, each of rows that are treated alike."""
@@ -39,8 +40,15 @@ class LossTerm:
     proportional_to_advantage: bool = False
     """The term is zero, and so is its gradient, on rows whose advantages are zero."""
 
+    reads_responses: bool = False
+    """The objective of a token depends on its whole response, so that all rows of one have to be in
+    the same pass."""
+
     reads_reference: bool = False
     """The objective reads `ref_logprobs`."""
+
+    limits: Limits = unlimited
+    """Which tokens meet a limit of the objective, for the metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

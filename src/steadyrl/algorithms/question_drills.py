@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.drills import Conversation, Drill, Drills, MakeDrill, answer
+from steadyrl.algorithms.drills import Drill, Drills, MakeDrill, answer
 from steadyrl.algorithms.reflection_prompts import (
     Account,
     ReflectionStyle,
@@ -34,6 +34,7 @@ from steadyrl.environments.hotpot_dialogue import DialogueStyle, call_text
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Episode, Outcome, Task
 from steadyrl.policies.tokenizers import neutralized
+from steadyrl.records.message import Conversation
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Trajectory
 

@@ -18,15 +18,13 @@ from steadyrl.algorithms.reflection_settings import (
     ServerReflection,
 )
 from steadyrl.engines.openai import OpenAIReflector, ReflectorError
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.engines.protocol import Request, RolloutEngine, has_room
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.message import Message
+from steadyrl.records.message import Conversation
 from steadyrl.rollout.episodes import response_text
 from steadyrl.rollout.seeds import derive_seed
-
-Conversation = tuple[Message, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +74,8 @@ class PolicyReflector:
         """A reflection for each of `prompts`. One whose prompt leaves no room is not asked for."""
         sampling = self._settings.sampling
         encoded = encode_prompts(self._tokenizer, prompts)
-        asked = [n for n, ids in enumerate(encoded) if has_room(engine, len(ids), sampling)]
+        limit = engine.max_positions
+        asked = [n for n, ids in enumerate(encoded) if has_room(limit, len(ids), sampling)]
         requests = [
             Request(prompt_ids=encoded[n], num_completions=1, seed=derive_seed(seed, n))
             for n in asked
@@ -164,9 +163,3 @@ def reflection_of(
     except MalformedReflectionError as error:
         return Reflection(prompt=prompt, reply=reply, failure=str(error), completion=completion)
     return Reflection(prompt=prompt, reply=reply, lesson=lesson, completion=completion)
-
-
-def has_room(engine: RolloutEngine, prompt_length: int, sampling: Sampling) -> bool:
-    """Whether the engine can hold a prompt of so many tokens and a whole answer to it."""
-    limit = engine.max_positions
-    return limit is None or prompt_length + sampling.max_new_tokens <= limit

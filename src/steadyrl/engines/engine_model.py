@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int, Integer
 from torch import Tensor
 
-from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.protocol import Request, Sampling, has_room
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.numerics import (
     WEIGHT_ROUNDINGS,
@@ -83,7 +83,7 @@ class EngineModel:
             needed = len(request.prompt_ids) + sampling.max_new_tokens
             if len(request.prompt_ids) == 0:
                 raise UserError("A prompt has no tokens. Check the chat template.")
-            if positions is not None and needed > positions:
+            if not has_room(positions, len(request.prompt_ids), sampling):
                 raise UserError(
                     f"A prompt of {len(request.prompt_ids)} tokens with max_new_tokens "
                     f"{sampling.max_new_tokens} needs {needed} positions, but the model has "

@@ -41,6 +41,15 @@ class Request:
     seed: int
 
 
+def has_room(max_positions: int | None, prompt_length: int, sampling: Sampling) -> bool:
+    """Whether an engine can hold a prompt of so many tokens and a whole answer to it.
+
+    Args:
+        max_positions: That of the engine.
+    """
+    return max_positions is None or prompt_length + sampling.max_new_tokens <= max_positions
+
+
 @runtime_checkable
 class RolloutEngine(Protocol):
     """Samples from its own copy of the policy, in its own arithmetic."""

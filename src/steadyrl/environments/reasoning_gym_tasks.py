@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.extras import require_extra
 from steadyrl.environments.isolation import Isolated, IsolationError
-from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.one_answer import OneAnswer, Verdict
+from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.splits import split_of
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
@@ -106,21 +107,15 @@ class ReasoningGym:
 
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the question of `task`."""
-        return _OneAnswer(self, task.payload)
+        return OneAnswer(self.settings.answer_format, partial(self._check, task.payload))
 
-    def judge(self, entry: dict[str, Any], response: str) -> Outcome:
-        """The outcome of `response`. Its feedback does not tell the right answer."""
-        answer = cut_answer(response, self.settings.answer_format)
-        if not answer:
-            feedback = f"no answer was found in the {self.settings.answer_format} format"
-            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+    def _check(self, entry: dict[str, Any], answer: str) -> Verdict:
         try:
             score, reason = self._score(answer, entry)
         except IsolationError as error:
             score, reason = 0.0, f"scoring {error}"
         right = score == 1.0
-        feedback = "the answer is right" if right else f"the answer is wrong: {reason}"
-        return Outcome(reward=float(right), terminated=True, feedback=feedback)
+        return right, "the answer is right" if right else f"the answer is wrong: {reason}"
 
     def _entry(self, split: Split, index: int) -> dict[str, Any]:
         """The first draw for `index` that `split` owns.
@@ -154,15 +149,6 @@ class ReasoningGym:
                     f"{self.settings.dataset!r}: {error}. Change them."
                 ) from error
         return self._datasets[seed]
-
-
-class _OneAnswer:
-    def __init__(self, environment: ReasoningGym, entry: dict[str, Any]) -> None:
-        self._environment = environment
-        self._entry = entry
-
-    def respond(self, text: str) -> Outcome:
-        return self._environment.judge(self._entry, text)
 
 
 def make_dataset(name: str, knobs: Mapping[str, Any], size: int, seed: int) -> Any:

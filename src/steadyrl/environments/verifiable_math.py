@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.isolation import IsolationError
 from steadyrl.environments.math_answers import isolated_agreement
-from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.one_answer import OneAnswer, Verdict
+from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.splits import split_of
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
@@ -92,30 +94,14 @@ class VerifiableMath:
 
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the problem of `task`."""
-        return _OneAnswer(self, task.payload)
+        return OneAnswer(self.settings.answer_format, partial(self._check, task.payload))
 
-    def judge(self, gold: str, response: str) -> Outcome:
-        """The outcome of `response`. Its feedback does not tell the right answer."""
-        answer = cut_answer(response, self.settings.answer_format)
-        if not answer:
-            feedback = f"no answer was found in the {self.settings.answer_format} format"
-            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+    def _check(self, gold: str, answer: str) -> Verdict:
         try:
             right = self._agree(gold, answer)
         except IsolationError as error:
-            feedback = f"the answer could not be checked: it {error}"
-            return Outcome(reward=0.0, terminated=True, feedback=feedback)
-        feedback = "the answer is right" if right else "the answer is wrong"
-        return Outcome(reward=float(right), terminated=True, feedback=feedback)
-
-
-class _OneAnswer:
-    def __init__(self, environment: VerifiableMath, gold: str) -> None:
-        self._environment = environment
-        self._gold = gold
-
-    def respond(self, text: str) -> Outcome:
-        return self._environment.judge(self._gold, text)
+            return False, f"the answer could not be checked: it {error}"
+        return right, "the answer is right" if right else "the answer is wrong"
 
 
 def read_problems(path: Path) -> list[Problem]:

@@ -170,8 +170,8 @@ def measure_accuracy(
 
 def _asks_environment(episode: Trajectory) -> bool:
     """Whether the environment was to answer a turn. It never sees one that was cut short."""
-    first = episode.completions[0]
-    return len(episode.completions) > 1 or first.finish_reason is not FinishReason.LENGTH
+    turns = [completion.finish_reason for completion in episode.completions]
+    return len(turns) > 1 or turns == [FinishReason.STOP]
 
 
 def _pass_at(group: Group, k: int) -> float:

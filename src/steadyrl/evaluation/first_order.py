@@ -55,7 +55,7 @@ class Estimator:
 
 def sequence_level(terms: TokenTerms) -> Float[Tensor, "B T"]:
     """sg[prod_s w_s] A_t log pi_theta(y_t | x, y_<t): its gradient is that of equation 2."""
-    weight = log_product(terms.log_weight, terms.loss_mask).exp()
+    weight = log_product(terms.log_weight, terms.loss_mask, terms.response_ids).exp()
     return terms.weighted_logprobs(weight * terms.advantages)
 
 
@@ -79,6 +79,7 @@ def all_responses(prompt: Int[Tensor, " S"], vocabulary: Sequence[int], length: 
         attention_mask=torch.ones_like(in_response),
         loss_mask=in_response,
         group_ids=torch.arange(len(tokens)),
+        response_ids=torch.arange(len(tokens)),
         advantages=torch.zeros(tokens.shape),
     )
 
@@ -116,6 +117,7 @@ def policy_terms(
         rollout_logprobs=batch.rollout_logprobs.to(device),
         advantages=batch.advantages.to(device),
         loss_mask=batch.loss_mask.to(device),
+        response_ids=batch.response_ids.to(device),
     )
 
 
@@ -220,9 +222,11 @@ def _gradient(
     row_weights: Float[Tensor, "B 1"],
     parameters: Sequence[Tensor],
 ) -> Float[Tensor, " N"]:
-    """Gradient of the mean over rows, each times its weight."""
+    """Gradient of the mean over responses, each row times its weight."""
     rows = torch.arange(len(terms.loss_mask), device=terms.loss_mask.device)
-    weights = row_weights * token_weights(terms.loss_mask, rows, estimator.aggregation)
+    weights = row_weights * token_weights(
+        terms.loss_mask, rows, estimator.aggregation, response_ids=terms.response_ids
+    )
     value = (weights * estimator.objective(terms)).sum()
     gradients = torch.autograd.grad(
         value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True

@@ -5,7 +5,6 @@ whole. What a step is worth depends on those taken before it: where the two orde
 act together, and neither number is the right one.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -112,7 +111,7 @@ def _change(
         variance=centered.square().mean().item(),
         share=covariance / variance if variance > 0 else None,
         extreme_token_fraction=measured["extreme_token_fraction"],
-        ess=weight_diagnostics(after, before, math.inf)["ess"],
+        ess=weight_diagnostics(after, before)["ess"],
     )
 
 

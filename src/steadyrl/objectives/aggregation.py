@@ -15,13 +15,16 @@ from steadyrl.records.errors import UserError
 
 
 class Aggregation(StrEnum):
-    """The weight of a token of row `i`: one of `B` rows, of `P` groups, with |y_i| loss tokens."""
+    """The weight of a token of response `i`, which has |y_i| loss tokens in one row or several.
+
+    There are `Y` responses, to `P` prompts: the rows of a prompt are a group.
+    """
 
     TOKEN_SUM = "token_sum"
-    """1 / B: sum over tokens, mean over responses (MiniRL, arXiv:2512.01374, equation 7)."""
+    """1 / Y: sum over tokens, mean over responses (MiniRL, arXiv:2512.01374, equation 7)."""
 
     LENGTH_NORM = "length_norm"
-    """1 / (B |y_i|): mean over a response's tokens (GRPO, arXiv:2402.03300, equation 3)."""
+    """1 / (Y |y_i|): mean over a response's tokens (GRPO, arXiv:2402.03300, equation 3)."""
 
     TOKEN_MEAN = "token_mean"
     """1 / sum_i |y_i|: mean over all tokens of the batch."""
@@ -31,7 +34,7 @@ class Aggregation(StrEnum):
     (DAPO, arXiv:2503.14476, equation 8; CISPO, arXiv:2506.13585, equation 4)."""
 
     CONSTANT = "constant"
-    """1 / (B constant_length): the same for every token, whatever was sampled
+    """1 / (Y constant_length): the same for every token, whatever was sampled
     (Dr. GRPO, arXiv:2503.20783)."""
 
 
@@ -40,16 +43,18 @@ def token_weights(
     group_ids: Int[Tensor, " B"],
     aggregation: Aggregation,
     *,
+    response_ids: Int[Tensor, " B"] | None = None,
     constant_length: int | None = None,
 ) -> Float[Tensor, "B T"]:
     """The weight of each token such that loss = -(weights * objective).sum().
 
-    0 outside the loss mask. A row without loss tokens counts in `B`, its group in `P`.
+    0 outside the loss mask. A response without loss tokens counts in `Y`, its group in `P`.
 
     Args:
         loss_mask: of all rows of the mini-batch.
         group_ids: rows of equal ids were sampled for one prompt.
         aggregation: which of the definitions above.
+        response_ids: rows of equal ids are one response; None: each is one of its own.
         constant_length: tokens; for `CONSTANT` and no other. The longest response allowed.
 
     Raises:
@@ -58,19 +63,21 @@ def token_weights(
     _check_constant_length(aggregation, constant_length)
     lengths = loss_mask.sum(dim=1).to(torch.get_default_dtype())
     groups = Grouping.by(group_ids)
-    rows = torch.full_like(lengths, len(lengths))
+    rows = torch.arange(len(loss_mask), device=loss_mask.device)
+    responses = Grouping.by(rows if response_ids is None else response_ids)
+    count = torch.full_like(lengths, len(responses.ids))
     match aggregation:
         case Aggregation.TOKEN_SUM:
-            divisors = rows
+            divisors = count
         case Aggregation.LENGTH_NORM:
-            divisors = rows * lengths
+            divisors = count * responses.total(lengths)
         case Aggregation.TOKEN_MEAN:
             divisors = lengths.sum().expand_as(lengths)
         case Aggregation.GROUP_TOKEN_MEAN:
             divisors = len(groups.ids) * groups.total(lengths)
         case Aggregation.CONSTANT:
             assert constant_length is not None
-            divisors = rows * constant_length
+            divisors = count * constant_length
     # A divisor of 0 means that its rows have no loss token, so any other value will do.
     return loss_mask / divisors.clamp(min=1).unsqueeze(1)
 

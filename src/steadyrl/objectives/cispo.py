@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.terms import TokenTerms
 
 
@@ -23,3 +24,9 @@ def cispo(terms: TokenTerms, *, clip_low: float, clip_high: float) -> Float[Tens
     """
     clipped_ratio = terms.log_ratio.exp().clamp(1 - clip_low, 1 + clip_high)
     return terms.weighted_logprobs(clipped_ratio * terms.advantages)
+
+
+def cispo_limits(terms: TokenTerms, *, clip_low: float, clip_high: float) -> Limited:
+    """Tokens whose weight `cispo` clips, whatever the sign of their advantage. None is stopped."""
+    ratio = terms.log_ratio.exp()
+    return Limited(clipped_low=ratio < 1 - clip_low, clipped_high=ratio > 1 + clip_high)

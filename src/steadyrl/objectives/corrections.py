@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.sequences import log_geometric_mean, log_product
 from steadyrl.objectives.terms import TokenTerms
 
@@ -41,6 +42,13 @@ def truncated_mismatch(
     return mismatch_at(terms, level).clamp(max=cap)
 
 
+def truncation_limits(
+    terms: TokenTerms, *, level: MismatchLevel = MismatchLevel.TOKEN, cap: float = 2.0
+) -> Limited:
+    """Tokens whose weight `truncated_mismatch` truncates."""
+    return Limited(truncated=mismatch_at(terms, level) > cap)
+
+
 def masked_mismatch(
     terms: TokenTerms,
     *,
@@ -62,17 +70,29 @@ def masked_mismatch(
     return mismatch.masked_fill(outside, 0.0)
 
 
+def masking_limits(
+    terms: TokenTerms,
+    *,
+    level: MismatchLevel = MismatchLevel.TOKEN,
+    low: float = 0.5,
+    high: float = 5.0,
+) -> Limited:
+    """Tokens that `masked_mismatch` masks."""
+    mismatch = mismatch_at(terms, level)
+    return Limited(masked=terms.loss_mask & ((mismatch < low) | (mismatch > high)))
+
+
 def mismatch_at(terms: TokenTerms, level: MismatchLevel) -> Float[Tensor, "B T"]:
-    """The mismatch m of each token, the same at all tokens of a row where it is a sequence's.
+    """The mismatch m of each token, the same at all tokens of a response where it is a sequence's.
 
     0 outside the loss mask.
     """
     log_mismatch = terms.log_mismatch
     match level:
         case MismatchLevel.SEQUENCE_PRODUCT:
-            log_mismatch = log_product(log_mismatch, terms.loss_mask)
+            log_mismatch = log_product(log_mismatch, terms.loss_mask, terms.response_ids)
         case MismatchLevel.SEQUENCE_GEOMETRIC_MEAN:
-            log_mismatch = log_geometric_mean(log_mismatch, terms.loss_mask)
+            log_mismatch = log_geometric_mean(log_mismatch, terms.loss_mask, terms.response_ids)
     return torch.where(terms.loss_mask, log_mismatch.exp(), 0.0)
 
 

@@ -9,10 +9,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
-from steadyrl.objectives.clipping import above_clip, below_clip
 from steadyrl.objectives.kl import k1, k3
 from steadyrl.objectives.quotient import log_quotient
 from steadyrl.records.errors import UserError
@@ -136,44 +135,46 @@ def reference_diagnostics(
 
 
 def weight_diagnostics(
-    logprobs: Float[Tensor, " N"], rollout_logprobs: Float[Tensor, " N"], weight_cap: float
+    logprobs: Float[Tensor, " N"], rollout_logprobs: Float[Tensor, " N"]
 ) -> dict[str, float]:
     """The importance weights w = pi_theta / mu_old.
 
     Returns:
         ess: effective sample size as a share of the tokens, (sum w)^2 / (N sum w^2), before
             truncation: 1 when all weights are equal, 1/N when one outweighs all, 0 when all are 0.
-        truncated_weight_fraction: tokens with w > weight_cap.
     """
     _require_tokens(logprobs)
     log_weight = log_quotient(logprobs, rollout_logprobs)
     log_ess = 2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)
     all_weights_zero = bool(torch.isneginf(log_weight).all())
-    return {
-        "ess": 0.0 if all_weights_zero else log_ess.exp().item() / len(log_weight),
-        "truncated_weight_fraction": _mean(log_weight > math.log(weight_cap)),
-    }
+    return {"ess": 0.0 if all_weights_zero else log_ess.exp().item() / len(log_weight)}
 
 
-def clip_diagnostics(
-    old_logprobs: Float[Tensor, " N"],
-    logprobs: Float[Tensor, " N"],
-    advantages: Float[Tensor, " N"],
-    clip_low: float,
-    clip_high: float,
+def limit_diagnostics(
+    *,
+    clipped_low: Bool[Tensor, " N"] | None,
+    clipped_high: Bool[Tensor, " N"] | None,
+    truncated: Bool[Tensor, " N"] | None,
+    masked: Bool[Tensor, " N"] | None,
 ) -> dict[str, float]:
-    """Tokens whose gradient the mask M_t of arXiv:2512.01374, equation 7, removes.
+    """How many tokens meet each limit of the objective and its correction, of those they have.
 
     Returns:
-        clip_fraction_low: of all tokens, those with A < 0 and ratio < 1 - clip_low.
-        clip_fraction_high: of all tokens, those with A > 0 and ratio > 1 + clip_high.
+        truncated_weight_fraction: of all tokens, those whose weight is cut at its cap.
+        clip_fraction_low: those that the trust region stops on their way down.
+        clip_fraction_high: those that it stops on their way up.
+        masked_fraction: those that a correction leaves out.
     """
-    _require_tokens(logprobs)
-    log_ratio = log_quotient(logprobs, old_logprobs)
-    return {
-        "clip_fraction_low": _mean(below_clip(log_ratio, advantages, clip_low)),
-        "clip_fraction_high": _mean(above_clip(log_ratio, advantages, clip_high)),
+    limited = {
+        "truncated_weight_fraction": truncated,
+        "clip_fraction_low": clipped_low,
+        "clip_fraction_high": clipped_high,
+        "masked_fraction": masked,
     }
+    there = {name: tokens for name, tokens in limited.items() if tokens is not None}
+    for tokens in there.values():
+        _require_tokens(tokens)
+    return {name: _mean(tokens) for name, tokens in there.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +219,7 @@ def _centred(values: Tensor) -> Tensor:
     return values - values.mean() if len(values) else values
 
 
-def _require_tokens(values: Float[Tensor, " N"]) -> None:
+def _require_tokens(values: Shaped[Tensor, " N"]) -> None:
     if len(values) == 0:
         raise UserError(
             "Diagnostics need a token that carries loss, got none. "

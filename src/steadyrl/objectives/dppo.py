@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.terms import TokenTerms
 
 
@@ -49,11 +50,32 @@ def dppo(
     and 0.05 for KL, and the cap of 20 from the code that the authors gave to verl. The paper's
     top-K divergences, which need more of the engine than one log-probability, are not here.
     """
+    fell, rose = _stopped(terms, divergence, threshold)
+    weight = terms.log_weight.exp().clamp(max=weight_cap)
+    return terms.weighted_logprobs(torch.where(fell | rose, 0.0, weight * terms.advantages))
+
+
+def dppo_limits(
+    terms: TokenTerms,
+    *,
+    divergence: Divergence = Divergence.TOTAL_VARIATION,
+    threshold: float = 0.15,
+    weight_cap: float = 20.0,
+) -> Limited:
+    """Tokens with M_t = 0, and those whose weight `dppo` caps."""
+    fell, rose = _stopped(terms, divergence, threshold)
+    truncated = terms.log_weight.exp() > weight_cap
+    return Limited(clipped_low=fell, clipped_high=rose, truncated=truncated)
+
+
+def _stopped(
+    terms: TokenTerms, divergence: Divergence, threshold: float
+) -> tuple[Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+    """Tokens that moved away too far: downwards with A < 0, and upwards with A > 0."""
     outside = binary_divergence(terms, divergence) > threshold
     log_weight, advantages = terms.log_weight, terms.advantages
-    leaving = ((advantages > 0) & (log_weight > 0)) | ((advantages < 0) & (log_weight < 0))
-    weight = log_weight.exp().clamp(max=weight_cap)
-    return terms.weighted_logprobs(torch.where(outside & leaving, 0.0, weight * advantages))
+    fell = outside & (advantages < 0) & (log_weight < 0)
+    return fell, outside & (advantages > 0) & (log_weight > 0)
 
 
 @torch.no_grad()

@@ -1,10 +1,13 @@
 """Dual-clip PPO (arXiv:1912.09729): the clipped surrogate, bounded where it was not."""
 
+from dataclasses import replace
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steadyrl.objectives.grpo import grpo
+from steadyrl.objectives.grpo import grpo, grpo_limits
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.terms import TokenTerms
 
 
@@ -30,5 +33,16 @@ def dual_clip(
     """
     surrogate = grpo(terms, clip_low=clip_low, clip_high=clip_high)
     advantages = terms.advantages.detach().masked_fill(~terms.loss_mask, 0.0)
-    capped = (advantages < 0) & (terms.log_ratio.exp() > ratio_cap)
-    return torch.where(capped, advantages * ratio_cap, surrogate)
+    return torch.where(_capped(terms, ratio_cap), advantages * ratio_cap, surrogate)
+
+
+def dual_clip_limits(
+    terms: TokenTerms, *, clip_low: float = 0.2, clip_high: float = 0.2, ratio_cap: float = 3.0
+) -> Limited:
+    """Tokens that `dual_clip` stops as `grpo` does, and those that it stops at `ratio_cap`."""
+    clipped = grpo_limits(terms, clip_low=clip_low, clip_high=clip_high)
+    return replace(clipped, truncated=_capped(terms, ratio_cap))
+
+
+def _capped(terms: TokenTerms, ratio_cap: float) -> Bool[Tensor, "B T"]:
+    return (terms.advantages < 0) & (terms.log_ratio.exp() > ratio_cap)

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.objectives.clipping import clip_limits
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.terms import TokenTerms
 
 
@@ -31,3 +33,8 @@ def grpo(
     advantages = terms.advantages.detach().masked_fill(~terms.loss_mask, 0.0)
     clipped_ratio = ratio.clamp(1 - clip_low, 1 + clip_high)
     return torch.minimum(ratio * advantages, clipped_ratio * advantages)
+
+
+def grpo_limits(terms: TokenTerms, *, clip_low: float = 0.2, clip_high: float = 0.27) -> Limited:
+    """Tokens of which `grpo` takes the clipped surrogate, so that they pass no gradient."""
+    return clip_limits(terms.log_ratio, terms.advantages, clip_low, clip_high)

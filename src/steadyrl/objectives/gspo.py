@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.objectives.clipping import clip_limits
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.quotient import log_quotient
 from steadyrl.objectives.sequences import log_geometric_mean
 from steadyrl.objectives.terms import TokenTerms
@@ -50,8 +52,15 @@ def gspo_token(
     return _clipped_surrogate(terms, log_ratio, clip_low, clip_high)
 
 
+def gspo_limits(terms: TokenTerms, *, clip_low: float = 3e-4, clip_high: float = 4e-4) -> Limited:
+    """Tokens that `gspo` and `gspo_token` stop: all of a response, if it has one advantage."""
+    log_ratio = _sequence_log_ratio(terms).masked_fill(~terms.loss_mask, 0.0)
+    return clip_limits(log_ratio, terms.advantages, clip_low, clip_high)
+
+
 def _sequence_log_ratio(terms: TokenTerms) -> Float[Tensor, "B T"]:
-    return log_geometric_mean(terms.log_ratio, terms.loss_mask).expand(terms.logprobs.shape)
+    log_ratio = log_geometric_mean(terms.log_ratio, terms.loss_mask, terms.response_ids)
+    return log_ratio.expand(terms.logprobs.shape)
 
 
 def _clipped_surrogate(

@@ -1,10 +1,13 @@
 """MiniRL (arXiv:2512.01374): REINFORCE, corrected for mismatch and bounded in staleness."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steadyrl.objectives.clipping import above_clip, below_clip
+from steadyrl.objectives.clipping import above_clip, below_clip, clip_limits
+from steadyrl.objectives.limits import Limited
 from steadyrl.objectives.terms import TokenTerms
 
 
@@ -41,9 +44,26 @@ def minirl(
     Departs from the paper in that the ablation is defined off policy too, where the paper has
     pi_theta = pi_theta_old and a weight of 1.
     """
-    log_weight = terms.log_weight if correct_mismatch else terms.log_ratio
-    weight = log_weight.exp().clamp(max=weight_cap)
+    weight = _weight(terms, correct_mismatch).clamp(max=weight_cap)
     clipped = above_clip(terms.log_ratio, terms.advantages, clip_high) | below_clip(
         terms.log_ratio, terms.advantages, clip_low
     )
     return terms.weighted_logprobs(torch.where(clipped, 0.0, weight * terms.advantages))
+
+
+def minirl_limits(
+    terms: TokenTerms,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.27,
+    weight_cap: float = 5.0,
+    correct_mismatch: bool = True,
+) -> Limited:
+    """Tokens with M_t = 0, and those whose weight `minirl` caps."""
+    clipped = clip_limits(terms.log_ratio, terms.advantages, clip_low, clip_high)
+    return replace(clipped, truncated=_weight(terms, correct_mismatch) > weight_cap)
+
+
+def _weight(terms: TokenTerms, correct_mismatch: bool) -> Float[Tensor, "B T"]:
+    log_weight = terms.log_weight if correct_mismatch else terms.log_ratio
+    return log_weight.exp()

@@ -1,34 +1,53 @@
-"""Log quotients of whole sequences, from those of their tokens.
+"""Log quotients of whole responses, from those of their tokens.
 
 Two different quantities go by the name of a sequence's importance ratio: the quotient of the
 sequence's probabilities, which is a product over its tokens, and the geometric mean of the same
 factors, its |y|-th root. They have names of their own here.
+
+Rows of equal `response_ids` are one response; without ids each row is one of its own. All rows of a
+response have to be there: a sum over a part of them is another quantity.
 """
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steadyrl.objectives.grouping import Grouping
 from steadyrl.objectives.quotient import MAX_LOG_QUOTIENT
 
 
 def log_product(
-    log_quotients: Float[Tensor, "B T"], loss_mask: Bool[Tensor, "B T"]
+    log_quotients: Float[Tensor, "B T"],
+    loss_mask: Bool[Tensor, "B T"],
+    response_ids: Int[Tensor, " B"] | None = None,
 ) -> Float[Tensor, "B 1"]:
-    """Log prod_t q_t over the loss tokens of each row, at most `MAX_LOG_QUOTIENT`.
+    """Log prod_t q_t over the loss tokens of each row's response, at most `MAX_LOG_QUOTIENT`.
 
-    0 for a row without loss tokens.
+    0 for a response without loss tokens.
     """
-    kept = log_quotients.masked_fill(~loss_mask, 0.0)
-    return kept.sum(dim=1, keepdim=True).clamp(max=MAX_LOG_QUOTIENT)
+    sums = _sums(log_quotients, loss_mask, response_ids)
+    return sums.clamp(max=MAX_LOG_QUOTIENT)
 
 
 def log_geometric_mean(
-    log_quotients: Float[Tensor, "B T"], loss_mask: Bool[Tensor, "B T"]
+    log_quotients: Float[Tensor, "B T"],
+    loss_mask: Bool[Tensor, "B T"],
+    response_ids: Int[Tensor, " B"] | None = None,
 ) -> Float[Tensor, "B 1"]:
-    """(1 / |y|) log prod_t q_t over the |y| loss tokens of each row.
+    """(1 / |y|) log prod_t q_t over the |y| loss tokens of each row's response.
 
-    0 for a row without loss tokens.
+    0 for a response without loss tokens.
     """
-    kept = log_quotients.masked_fill(~loss_mask, 0.0)
-    lengths = loss_mask.sum(dim=1, keepdim=True).clamp(min=1)
-    return kept.sum(dim=1, keepdim=True) / lengths
+    lengths = _sums(loss_mask.to(log_quotients.dtype), loss_mask, response_ids).clamp(min=1)
+    return _sums(log_quotients, loss_mask, response_ids) / lengths
+
+
+def _sums(
+    values: Float[Tensor, "B T"],
+    loss_mask: Bool[Tensor, "B T"],
+    response_ids: Int[Tensor, " B"] | None,
+) -> Float[Tensor, "B 1"]:
+    """For each row, the sum of `values` over the loss tokens of its response."""
+    sums = values.masked_fill(~loss_mask, 0.0).sum(dim=1)
+    if response_ids is not None:
+        sums = Grouping.by(response_ids).total(sums)
+    return sums.unsqueeze(1)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steadyrl.objectives.quotient import log_quotient
@@ -35,6 +35,9 @@ class TokenTerms:
 
     loss_mask: Bool[Tensor, "B T"]
     """Tokens that carry gradient."""
+
+    response_ids: Int[Tensor, " B"] | None = None
+    """Which rows are one response, all of them here; None: each is one of its own."""
 
     teacher_logprobs: Float[Tensor, "B T"] | None = None
     """log pi_theta of the same tokens under a teacher's prompt, where there is one."""

@@ -25,3 +25,7 @@ class Message:
             raise ValueError(f"role is {self.role!r}. Give one of {', '.join(get_args(Role))}.")
         if not isinstance(self.content, str):
             raise ValueError(f"the content of a message is {self.content!r:.200}. Give a text.")
+
+
+Conversation = tuple[Message, ...]
+"""What was said, in order."""

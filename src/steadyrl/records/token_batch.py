@@ -27,6 +27,10 @@ class TokenBatch:
     group_ids: Int[Tensor, " B"]
     """Which rows were sampled for one prompt."""
 
+    response_ids: Int[Tensor, " B"]
+    """Which rows are one response: all that was sampled in one episode. They are several where a
+    later prompt did not continue the tokens before it."""
+
     advantages: Float[Tensor, "B T"]
     """0 outside the loss mask."""
 
@@ -62,6 +66,11 @@ class TokenBatch:
         return self.attention_mask.sum(dim=1)
 
     @property
+    def responses(self) -> int:
+        """How many responses the rows are."""
+        return len(self.response_ids.unique())
+
+    @property
     def is_measured(self) -> bool:
         """Whether metrics of the policies read it: each sampled token once, under its prompt."""
         return not self.reprompted and self.teacher is None
@@ -87,6 +96,7 @@ class TokenBatch:
             attention_mask=self.attention_mask[index, :length],
             loss_mask=self.loss_mask[index, :length],
             group_ids=self.group_ids[index],
+            response_ids=self.response_ids[index],
             advantages=self.advantages[index, :length],
             rollout_logprobs=cut(self.rollout_logprobs),
             rollout_routing=cut_routing(self.rollout_routing),

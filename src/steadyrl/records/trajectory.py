@@ -13,6 +13,9 @@ from steadyrl.records.reflected_episode import ReflectedEpisode
 ENVIRONMENT_FAILED = "environment failed"
 """How the reason begins when an episode was cut short by an exception of its environment."""
 
+PROMPT_TOO_LONG = "prompt too long"
+"""How the reason begins when an episode was not begun: its prompt leaves no room to answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
@@ -24,7 +27,8 @@ class Trajectory:
     """The whole conversation, the model's turns included."""
 
     completions: tuple[Completion, ...]
-    """The policy's turns as tokens, in order. None where another model wrote them."""
+    """The policy's turns as tokens, in order. None where another model wrote them, or where the
+    episode was not begun."""
 
     reward: float
 
@@ -46,6 +50,16 @@ class Trajectory:
     def environment_failed(self) -> bool:
         """Whether it broke on an exception of its environment, so that its reward means nothing."""
         return self.truncation_reason.startswith(ENVIRONMENT_FAILED)
+
+    @property
+    def prompt_too_long(self) -> bool:
+        """Whether it was not begun, because its prompt leaves no room to answer."""
+        return self.truncation_reason.startswith(PROMPT_TOO_LONG)
+
+    @property
+    def was_played(self) -> bool:
+        """Whether its reward says something of the policy, so that it can be learned from."""
+        return not (self.environment_failed or self.prompt_too_long)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,6 +167,15 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.CORRECTION,
     ),
+    "masked_fraction": MetricText(
+        title="Masked tokens",
+        meaning=(
+            "Share of tokens that the correction leaves out, because engine and trainer disagree "
+            "on them too far. Healthy: close to 0. Trouble: a rise, for nothing is learned there."
+        ),
+        log_scale=False,
+        group=MetricGroup.CORRECTION,
+    ),
     "loss": MetricText(
         title="Loss",
         meaning=(

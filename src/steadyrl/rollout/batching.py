@@ -29,24 +29,29 @@ def token_batch(
 ) -> TokenBatch:
     """The rows of all trajectories, each token of a trajectory under its advantage.
 
-    A trajectory is one row as long as each turn's prompt continues the tokens before it; otherwise
-    a new row begins there. What the environment said carries no loss.
+    A trajectory is one response. It is one row as long as each turn's prompt continues the tokens
+    before it; otherwise a new row begins there. What the environment said carries no loss.
 
     Args:
         advantages: Of each trajectory, by group.
     """
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     _check_routing([c for episode in episodes for c in episode.completions])
+    credits = [credit for values in advantages for credit in values.tolist()]
+    groups_of = [number for number, group in enumerate(groups) for _ in group.trajectories]
     rows: list[_Row] = []
-    row_advantages: list[float] = []
-    group_ids: list[int] = []
-    for number, (group, credits) in enumerate(zip(groups, advantages, strict=True)):
-        for trajectory, credit in zip(group.trajectories, credits.tolist(), strict=True):
-            for row in _rows(trajectory):
-                rows.append(row)
-                row_advantages.append(credit)
-                group_ids.append(number)
-    return _padded(rows, row_advantages, group_ids, pad_token_id)
+    responses: list[int] = []
+    for number, trajectory in enumerate(episodes):
+        its_rows = _rows(trajectory)
+        rows += its_rows
+        responses += [number] * len(its_rows)
+    return _padded(
+        rows,
+        [credits[response] for response in responses],
+        group_ids=[groups_of[response] for response in responses],
+        response_ids=responses,
+        pad_token_id=pad_token_id,
+    )
 
 
 def demonstration_batch(
@@ -65,7 +70,10 @@ def demonstration_batch(
         )
         for prompt, response in zip(prompts, responses, strict=True)
     ]
-    batch = _padded(rows, [1.0] * len(rows), list(range(len(rows))), pad_token_id)
+    ids = list(range(len(rows)))
+    batch = _padded(
+        rows, [1.0] * len(rows), group_ids=ids, response_ids=ids, pad_token_id=pad_token_id
+    )
     return replace(batch, rollout_logprobs=None)  # no engine sampled them
 
 
@@ -133,7 +141,9 @@ def _check_routing(completions: Sequence[Completion]) -> None:
 def _padded(
     rows: Sequence[_Row],
     advantages: Sequence[float],
+    *,
     group_ids: Sequence[int],
+    response_ids: Sequence[int],
     pad_token_id: int,
 ) -> TokenBatch:
     tokens = pad_sequence([r.tokens for r in rows], batch_first=True, padding_value=pad_token_id)
@@ -144,6 +154,7 @@ def _padded(
         attention_mask=torch.arange(tokens.shape[1]) < lengths[:, None],
         loss_mask=loss_mask,
         group_ids=torch.tensor(group_ids),
+        response_ids=torch.tensor(response_ids),
         advantages=torch.tensor(advantages)[:, None] * loss_mask,
         rollout_logprobs=pad_sequence([row.rollout_logprobs for row in rows], batch_first=True),
         rollout_routing=_routing(rows, tokens),

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import fsum
 
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Task
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
-from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
+from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import begin
 
@@ -23,7 +25,7 @@ class _Play:
     episode: Episode
     messages: list[Message]
     completions: list[Completion] = field(default_factory=list)
-    reward: float = 0.0
+    rewards: list[float] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
     terminated: bool = False
     truncation_reason: str = ""
@@ -37,7 +39,7 @@ class _Play:
             task_id=self.task.id,
             messages=tuple(self.messages),
             completions=tuple(self.completions),
-            reward=self.reward,
+            reward=fsum(self.rewards),  # rounded once: ten turns of 0.1 earn 1
             feedback="\n".join(line for line in self.feedback if line),
             terminated=self.terminated,
             truncated=bool(self.truncation_reason),
@@ -58,8 +60,12 @@ def play_groups(
 ) -> list[Group]:
     """`group_size` episodes of each of `tasks`, in order.
 
-    Turns that stay over budget and exceptions of the environment end an episode as truncated, with
-    the reason: they are data. Every turn's tokens are drawn from `seed` and the turn's place alone.
+    Turns that stay over budget, conversations that leave no room to answer and exceptions of the
+    environment end an episode as truncated, with the reason: they are data. Every turn's tokens are
+    drawn from `seed` and the turn's place alone.
+
+    Raises:
+        UserError: no prompt leaves room to answer.
     """
     plays = [
         [
@@ -90,19 +96,40 @@ def _first_turn(
     sampling: Sampling,
     seed: int,
 ) -> None:
-    """The turn in which a whole group answers the same prompt."""
+    """The turn in which a whole group answers the same prompt, where that leaves room."""
     prompts = encode_prompts(
         tokenizer,
         [group[0].messages for group in plays],
         [group[0].task.tools for group in plays],
     )
-    requests = [
-        Request(prompt_ids=prompt, num_completions=len(group), seed=derive_seed(seed, 0, number))
-        for number, (group, prompt) in enumerate(zip(plays, prompts, strict=True))
-    ]
-    for group, completions in zip(plays, engine.generate(requests, sampling), strict=True):
+    requests: list[Request] = []
+    asked: list[list[_Play]] = []
+    for number, (group, prompt) in enumerate(zip(plays, prompts, strict=True)):
+        if has_room(engine.max_positions, len(prompt), sampling):
+            asked.append(group)
+            key = derive_seed(seed, 0, number)
+            requests.append(Request(prompt_ids=prompt, num_completions=len(group), seed=key))
+            continue
+        for play in group:
+            play.truncation_reason = (
+                f"{PROMPT_TOO_LONG}: {len(prompt)} tokens leave no room to answer"
+            )
+    if plays and not asked:
+        raise _no_room(plays[0][0].task, len(prompts[0]), len(plays), engine, sampling)
+    for group, completions in zip(asked, engine.generate(requests, sampling), strict=True):
         for play, completion in zip(group, completions, strict=True):
             _take_turn(play, completion, tokenizer)
+
+
+def _no_room(
+    task: Task, length: int, prompts: int, engine: RolloutEngine, sampling: Sampling
+) -> UserError:
+    return UserError(
+        f"None of {prompts} prompts leaves room to answer. That of task {task.id!r} has {length} "
+        f"tokens, and with sampling.max_new_tokens {sampling.max_new_tokens} needs "
+        f"{length + sampling.max_new_tokens} positions; the engine has {engine.max_positions}. "
+        "Lower sampling.max_new_tokens, or let the environment ask for less."
+    )
 
 
 def _next_turn(
@@ -123,7 +150,7 @@ def _next_turn(
         [play.task.tools for _, play in running],
     )
     for (number, play), prompt in zip(running, prompts, strict=True):
-        if engine.max_positions and len(prompt) + sampling.max_new_tokens > engine.max_positions:
+        if not has_room(engine.max_positions, len(prompt), sampling):
             play.truncation_reason = (
                 f"conversation of {len(prompt)} tokens leaves no room to answer"
             )
@@ -150,7 +177,7 @@ def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokeniz
     except (Exception, SystemExit) as error:  # an environment is foreign code: its failure is data
         play.truncation_reason = f"{ENVIRONMENT_FAILED}: {type(error).__name__}: {error}"
         return
-    play.reward += outcome.reward
+    play.rewards.append(outcome.reward)
     play.feedback.append(outcome.feedback)
     play.messages.extend(outcome.observation)
     play.terminated = outcome.terminated

@@ -12,8 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.erl import ExperientialRL
 from steadyrl.algorithms.erl_control import SecondChance
 from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
-from steadyrl.algorithms.objective_settings import CISPO, DPPO, GRPO, DualClip, MiniRL
-from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
+from steadyrl.algorithms.policy_gradient import PolicyGradient
 from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
@@ -35,7 +34,6 @@ from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.learner import LocalLearner
-from steadyrl.training.measurements import Bounds
 from steadyrl.training.stage import Stage
 
 EngineMaker = Callable[[RunConfig, Policy], RolloutEngine]
@@ -174,7 +172,6 @@ def _reinforcement(config: RunConfig, algorithm: Algorithm, *, chooses_replay: b
         steps=config.steps,
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
-        bounds=_bounds(config.credit),
         holds_reference=config.credit.reference_kl.is_on or reflects_as_held,
         replay=partial(choose_replay, config.gradient_steps, overlap=config.engine.overlap)
         if chooses_replay
@@ -200,21 +197,3 @@ def _algorithm(
     if config.second_chance is not None:
         parts["environment"] = SecondChance(environment, config.second_chance)
     return PolicyGradient(config.policy_gradient, **parts)
-
-
-def _bounds(settings: PolicyGradientSettings) -> Bounds:
-    """The bounds that the objective puts on single tokens; GSPO's are on whole responses."""
-    objective = settings.objective
-    match objective:
-        case MiniRL():
-            return Bounds(
-                clip_low=objective.clip_low,
-                clip_high=objective.clip_high,
-                weight_cap=objective.weight_cap,
-            )
-        case GRPO() | CISPO() | DualClip():
-            return Bounds(clip_low=objective.clip_low, clip_high=objective.clip_high)
-        case DPPO():
-            return Bounds(weight_cap=objective.weight_cap)
-        case _:
-            return Bounds()

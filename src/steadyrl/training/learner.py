@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -33,44 +32,15 @@ class Update:
     measurements: TokenMeasurements
 
 
-@runtime_checkable
-class Learner(Protocol):
-    """What the loop needs of a trainer."""
-
-    policy_version: int
-    """Optimiser steps taken since the weights were made."""
-
-    def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
-        """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
-        ...
-
-    def score(self, batch: TokenBatch) -> TokenBatch:
-        """`batch` with what the present weights say: `old_logprobs`, and `old_routing` if replay
-        will want it.
-        """
-        ...
-
-    def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
-        """One optimiser step on the sum of `terms`; `step` of `steps` sets the learning rate.
-
-        Raises:
-            NonFiniteError: before the weights change.
-        """
-        ...
-
-    def weights(self) -> Mapping[str, Tensor]:
-        """The weights, for an engine to load."""
-        ...
-
-
 class LocalLearner:
-    """A learner in this process.
+    """The trainer, in this process.
 
     Args:
         policy: Its model is trained in place.
         replay: Whose routing the forward passes use. It may be changed between steps.
 
-    `reference` is the policy whose `ref_logprobs` loss terms may read; None where none does.
+    `policy_version` counts optimiser steps since the weights were made. `reference` is the policy
+    whose `ref_logprobs` loss terms may read; None where none does.
     """
 
     def __init__(
@@ -119,7 +89,11 @@ class LocalLearner:
         return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
-        """One optimiser step on the sum of `terms`."""
+        """One optimiser step on the sum of `terms`; `step` of `steps` sets the learning rate.
+
+        Raises:
+            NonFiniteError: before the weights change.
+        """
         self.optimizer.zero_gradients()
         losses: list[float] = []
         measured: list[TokenMeasurements] = []
@@ -146,14 +120,15 @@ class LocalLearner:
             batch.loss_mask,
             batch.group_ids,
             term.aggregation,
+            response_ids=batch.response_ids,
             constant_length=term.constant_length,
         )
         learned = torch.ones(len(batch), dtype=torch.bool)
         if term.proportional_to_advantage and settings.skip_no_signal:
             learned = batch.has_signal
-        for rows in self._plan(batch, learned):
+        for rows in self._plan(batch, learned, whole_responses=term.reads_responses):
             micro = batch.rows(rows)
-            token_terms, tokens = self._token_terms(micro, reads_reference=term.reads_reference)
+            token_terms, tokens = self._token_terms(micro, term)
             objective = term.objective(token_terms)
             micro_weights = weights[rows, : micro.tokens.shape[1]].to(objective.device)
             loss = aggregate(objective, micro_weights)
@@ -164,17 +139,17 @@ class LocalLearner:
             yield loss.item(), tokens
         if settings.measure_skipped and batch.is_measured:
             with torch.no_grad():
-                for rows in self._plan(batch, ~learned):
-                    token_terms, tokens = self._token_terms(batch.rows(rows))
+                for rows in self._plan(batch, ~learned, whole_responses=term.reads_responses):
+                    token_terms, tokens = self._token_terms(batch.rows(rows), term)
                     if bool(tokens.logprobs.isnan().any()):
                         raise _non_finite("a log-probability", step, _not_finite_count(token_terms))
                     yield 0.0, tokens
 
     def _token_terms(
-        self, micro: TokenBatch, *, reads_reference: bool = False
+        self, micro: TokenBatch, term: LossTerm
     ) -> tuple[TokenTerms, TokenMeasurements]:
         """The objective's input for a micro-batch, and what was measured on the way."""
-        record = micro.rollout_routing is not None or reads_reference
+        record = micro.rollout_routing is not None or term.reads_reference
         scores = self._score(micro, record_routing=record)
         device = scores.logprobs.device
         now = scores.logprobs.detach()
@@ -186,10 +161,13 @@ class LocalLearner:
             rollout_logprobs=rollout,
             advantages=micro.advantages.to(device),
             loss_mask=micro.loss_mask.to(device),
+            response_ids=micro.response_ids.to(device),
             teacher_logprobs=self._teacher_logprobs(micro),
-            ref_logprobs=self._ref_logprobs(micro, scores) if reads_reference else None,
+            ref_logprobs=self._ref_logprobs(micro, scores) if term.reads_reference else None,
         )
-        return terms, measured_tokens(micro, terms, scores)
+        with torch.no_grad():
+            limited = term.limits(terms)
+        return terms, measured_tokens(micro, terms, scores, limited)
 
     @torch.no_grad()
     def _teacher_logprobs(self, micro: TokenBatch) -> Float[Tensor, "B T"] | None:
@@ -232,7 +210,9 @@ class LocalLearner:
             pass_cost=self._settings.pass_cost,
         )
 
-    def _plan(self, batch: TokenBatch, chosen: Bool[Tensor, " B"]) -> list[Int[Tensor, " b"]]:
+    def _plan(
+        self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False
+    ) -> list[Int[Tensor, " b"]]:
         """The rows of each micro-batch of the rows that are `chosen`."""
         return plan_micro_batches(
             batch,
@@ -240,6 +220,7 @@ class LocalLearner:
             self._settings.micro_batch_tokens,
             pass_cost=self._settings.pass_cost,
             least_saving=self._least_saving,
+            whole_responses=whole_responses,
         )
 
     def _clip_gradients(self, step: int) -> float:

@@ -18,7 +18,8 @@ class LearnerSettings(Settings):
     """auto: CUDA when there is one."""
 
     micro_batch_tokens: int = Field(8192, ge=1)
-    """Positions whose gradient is computed at the same time, padding included."""
+    """Positions whose gradient is computed at the same time, padding included. One row at least;
+    under an objective or a correction of whole responses, all rows of one."""
 
     pass_cost: int = Field(PASS_COST, ge=0)
     """Positions that take as long as one more pass. Rows of like length share a pass, so that

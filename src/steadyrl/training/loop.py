@@ -12,6 +12,7 @@ from typing import Any
 
 from steadyrl.algorithms.protocol import AsksReference, Experience
 from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.records.trajectory import Group
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner, Update
@@ -41,6 +42,7 @@ def train(
         for step in range(first, stage.steps):
             choose_routing_replay(stage, step, learner, journal)
             metrics, experience = train_step(stage, step, learner, engine)
+            note_prompts_too_long(stage, step + 1, experience.groups, journal)
             accuracy = evaluator.evaluate(stage, step + 1, engine)
             journal.record(stage, step + 1, metrics, experience.groups, accuracy)
             journal.remember(stage, step + 1, experience.memory_writes)
@@ -73,7 +75,7 @@ def train_step(
             staleness.append(learner.policy_version - sampled_by)
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
-    metrics = {**experience.metrics, **_update_metrics(stage, updates)}
+    metrics = {**experience.metrics, **_update_metrics(updates)}
     responses = [
         c for group in experience.groups for t in group.trajectories for c in t.completions
     ]
@@ -94,12 +96,27 @@ def train_step(
 def evaluate_at_first(
     stage: Stage, engine: RolloutEngine, evaluator: Evaluator, journal: Journal
 ) -> None:
-    """Records the accuracy before the first step, and notes it where there are too few tasks."""
+    """Records the accuracy before the first step, and notes which tasks are wanting."""
     accuracy = evaluator.evaluate(stage, 0, engine)
     journal.record(stage, 0, {}, (), accuracy)
-    shortfall = "" if accuracy is None else accuracy.shortfall(evaluator.settings.tasks)
+    if accuracy is None:
+        return
+    shortfall = accuracy.shortfall(evaluator.settings.tasks)
     if shortfall:
         journal.note(stage, 0, f"Evaluation: {shortfall}. Scores are means over these.")
+    note_prompts_too_long(stage, 0, accuracy.groups, journal)
+
+
+def note_prompts_too_long(
+    stage: Stage, step: int, groups: Sequence[Group], journal: Journal
+) -> None:
+    """Notes which tasks of a step were not played, because nothing could be answered to them."""
+    unplayed = [group for group in groups if any(t.prompt_too_long for t in group.trajectories)]
+    if unplayed:
+        names = ", ".join(repr(group.task_id) for group in unplayed[:3])
+        more = f" and {len(unplayed) - 3} more" if len(unplayed) > 3 else ""
+        reason = unplayed[0].trajectories[0].truncation_reason
+        journal.note(stage, step, f"Not played: {names}{more}. {reason.capitalize()}.")
 
 
 def choose_routing_replay(stage: Stage, step: int, learner: LocalLearner, journal: Journal) -> None:
@@ -114,7 +131,7 @@ def choose_routing_replay(stage: Stage, step: int, learner: LocalLearner, journa
         journal.note(stage, step + 1, f"Routing replay: {choice.mode}, because {choice.reason}.")
 
 
-def _update_metrics(stage: Stage, updates: Sequence[Update]) -> dict[str, Any]:
+def _update_metrics(updates: Sequence[Update]) -> dict[str, Any]:
     """Means over the step's updates, and what its tokens say of the three policies."""
     if not updates:
         return {"gradient_steps": 0}
@@ -125,5 +142,5 @@ def _update_metrics(stage: Stage, updates: Sequence[Update]) -> dict[str, Any]:
         "gradient_norm": sum(update.gradient_norm for update in updates) / len(updates),
         "learning_rate": updates[-1].learning_rate,
         "gradient_steps": len(updates),
-        **policy_metrics(tokens, stage.bounds),
+        **policy_metrics(tokens),
     }

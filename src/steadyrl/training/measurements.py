@@ -4,12 +4,13 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from steadyrl.objectives import (
+    Limited,
     TokenTerms,
-    clip_diagnostics,
+    limit_diagnostics,
     mismatch_diagnostics,
     reference_diagnostics,
     routing_disagreement,
@@ -38,6 +39,13 @@ class TokenMeasurements:
     ref_logprobs: Float[Tensor, " N"] | None = None
     """None where there is no reference."""
 
+    clipped_low: Bool[Tensor, " N"] | None = None
+    """As in `Limited`; None where there is no such limit. So are the next three."""
+
+    clipped_high: Bool[Tensor, " N"] | None = None
+    truncated: Bool[Tensor, " N"] | None = None
+    masked: Bool[Tensor, " N"] | None = None
+
     engine_routing: Integer[Tensor, "N L K"] | None
     """Experts the engine chose for the token before each one: what its prediction was made of."""
 
@@ -65,11 +73,13 @@ class TokenMeasurements:
         return cls(**joined)
 
 
-def measured_tokens(micro: TokenBatch, terms: TokenTerms, scores: TokenScores) -> TokenMeasurements:
+def measured_tokens(
+    micro: TokenBatch, terms: TokenTerms, scores: TokenScores, limited: Limited
+) -> TokenMeasurements:
     """What a pass over the rows of `micro` computed about their loss tokens."""
     mask = terms.loss_mask
 
-    def chosen(values: Float[Tensor, "B T"]) -> Float[Tensor, " N"]:
+    def chosen(values: Shaped[Tensor, "B T"]) -> Shaped[Tensor, " N"]:
         return values.detach()[mask].cpu()
 
     def feeding(routing: Routing | None) -> Tensor | None:
@@ -83,21 +93,16 @@ def measured_tokens(micro: TokenBatch, terms: TokenTerms, scores: TokenScores) -
         entropy=chosen(scores.entropy),
         advantages=chosen(terms.advantages),
         ref_logprobs=None if terms.ref_logprobs is None else chosen(terms.ref_logprobs),
+        **{
+            limit.name: None if (met := getattr(limited, limit.name)) is None else chosen(met)
+            for limit in fields(limited)
+        },
         engine_routing=feeding(micro.rollout_routing),
         trainer_routing=feeding(scores.routing),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """The bounds an objective clips and truncates at; None where it does not."""
-
-    clip_low: float | None = None
-    clip_high: float | None = None
-    weight_cap: float | None = None
-
-
-def policy_metrics(tokens: TokenMeasurements, bounds: Bounds) -> dict[str, Any]:
+def policy_metrics(tokens: TokenMeasurements) -> dict[str, Any]:
     """The metrics of docs/metrics.md that speak of the three policies. Empty without tokens."""
     if len(tokens.logprobs) == 0:
         return {}
@@ -110,16 +115,13 @@ def policy_metrics(tokens: TokenMeasurements, bounds: Bounds) -> dict[str, Any]:
     metrics |= sampling_diagnostics(tokens.rollout_logprobs, tokens.logprobs, tokens.entropy)
     metrics |= temperature_diagnostics(tokens.rollout_logprobs, tokens.old_logprobs, tokens.entropy)
     metrics |= staleness_diagnostics(tokens.old_logprobs, tokens.logprobs)
-    cap = torch.inf if bounds.weight_cap is None else bounds.weight_cap
-    metrics |= weight_diagnostics(tokens.logprobs, tokens.rollout_logprobs, cap)
-    if bounds.clip_low is not None and bounds.clip_high is not None:
-        metrics |= clip_diagnostics(
-            tokens.old_logprobs,
-            tokens.logprobs,
-            tokens.advantages,
-            bounds.clip_low,
-            bounds.clip_high,
-        )
+    metrics |= weight_diagnostics(tokens.logprobs, tokens.rollout_logprobs)
+    metrics |= limit_diagnostics(
+        clipped_low=tokens.clipped_low,
+        clipped_high=tokens.clipped_high,
+        truncated=tokens.truncated,
+        masked=tokens.masked,
+    )
     if tokens.engine_routing is not None and tokens.trainer_routing is not None:
         disagreement = routing_disagreement(tokens.engine_routing, tokens.trainer_routing)
         metrics |= {

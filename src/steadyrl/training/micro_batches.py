@@ -1,7 +1,8 @@
-"""Cutting a batch into micro-batches: of rows of like length, or of rows that begin alike."""
+"""Cutting a batch into micro-batches: of rows of like length, or of rows that belong together."""
 
 from typing import Literal
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -41,6 +42,7 @@ def plan_micro_batches(
     *,
     pass_cost: int,
     least_saving: float,
+    whole_responses: bool = False,
 ) -> list[Int[Tensor, " _"]]:
     """The rows of each micro-batch of `rows`.
 
@@ -50,8 +52,13 @@ def plan_micro_batches(
     Args:
         most_positions: That a micro-batch computes, padding included. Groups are cut into passes
             that have little of it, which does not count.
+        whole_responses: Rows of one response stay together before all else, and beyond
+            `most_positions` if need be.
     """
     lengths, prefix_groups = batch.lengths[rows], batch.group_ids[rows]
+    if whole_responses and batch.responses < len(batch):
+        plan = _by_response(lengths, batch.response_ids[rows], most_positions)
+        return [rows[index] for index in plan]
     if len(rows) and least_saving < 1:
         shared = shared_lengths(batch.tokens[rows], batch.attention_mask[rows], prefix_groups)
         if _saving(lengths, shared, prefix_groups) > least_saving:
@@ -59,6 +66,24 @@ def plan_micro_batches(
             return [rows[index] for index in plan]
     plan = plan_passes(lengths, most_positions, pass_cost=pass_cost)
     return [rows[index] for index in plan]
+
+
+def _by_response(
+    lengths: Int[Tensor, " B"], response_ids: Int[Tensor, " B"], most_positions: int
+) -> list[Int[Tensor, " _"]]:
+    """Response after response, those with the longest rows first, as long as there is room."""
+    ids, response = response_ids.unique(return_inverse=True)
+    longest = lengths.new_zeros(len(ids)).scatter_reduce(0, response, lengths, "amax")
+    plan: list[Int[Tensor, " _"]] = []
+    width = 0
+    for number in longest.argsort(descending=True, stable=True).tolist():
+        own = (response == number).nonzero().flatten()
+        if plan and (len(plan[-1]) + len(own)) * width <= most_positions:
+            plan[-1] = torch.cat([plan[-1], own])
+        else:
+            plan.append(own)
+            width = int(longest[number])
+    return plan
 
 
 def saves_enough(batch: TokenBatch, least_saving: float) -> bool:

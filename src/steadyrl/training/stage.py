@@ -1,12 +1,11 @@
 """A stage of a run: an algorithm, for a number of steps."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.policies.replay_choice import ReplayChoice
-from steadyrl.training.measurements import Bounds
 from steadyrl.training.optimizer import OptimizerSettings
 
 ReplayRule = Callable[[Sequence[Mapping[str, Any]]], ReplayChoice]
@@ -24,7 +23,6 @@ class Stage:
     steps: int
     optimizer: OptimizerSettings
     temperature: float
-    bounds: Bounds = field(default_factory=Bounds)
 
     holds_reference: bool = False
     """Whether loss terms read, or reflections are written by, a reference policy: the weights with

@@ -1,0 +1,31 @@
+"""Episodes that are over with one answer, which is right or wrong."""
+
+from collections.abc import Callable
+
+from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
+from steadyrl.environments.protocol import Outcome
+
+Verdict = tuple[bool, str]
+"""Whether an answer is right, and the feedback that says so."""
+
+
+class OneAnswer:
+    """An attempt at a question with one right answer.
+
+    Args:
+        answer_format: How the answer is cut out of the response.
+        check: The verdict on an answer. Its feedback does not tell the right one.
+    """
+
+    def __init__(self, answer_format: AnswerFormat, check: Callable[[str], Verdict]) -> None:
+        self._answer_format = answer_format
+        self._check = check
+
+    def respond(self, text: str) -> Outcome:
+        """The outcome of the response: 1 for a right answer, and 0 for another or none."""
+        answer = cut_answer(text, self._answer_format)
+        if not answer:
+            feedback = f"no answer was found in the {self._answer_format} format"
+            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+        right, feedback = self._check(answer)
+        return Outcome(reward=float(right), terminated=True, feedback=feedback)
