@@ -16,8 +16,10 @@ from tests.algorithms.experiential import (
 )
 from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
+from tests.rollout.fakes import TOKENIZER, ScriptedEngine, ShortQuiz
 
 from steadyrl.algorithms.memory_settings import NoMemory
+from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm, Stateful
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
@@ -256,6 +258,21 @@ def test_collecting_is_a_function_of_step_and_seed_alone(dense_policy: Policy) -
 
     assert tokens(1) == tokens(1)
     assert tokens(1) != tokens(2)
+
+
+def test_a_stored_set_is_asked_in_the_order_of_policy_gradient_with_the_same_seed() -> None:
+    quiz = ShortQuiz(8)
+    plain = PolicyGradient(
+        PolicyGradientSettings(prompts=2, group_size=3),
+        environment=quiz,
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=16),
+        seed=5,
+    )
+    engine = ScriptedEngine(lambda *_: "right")
+    asked = [group.task_id for group in collected(engine, 1, environment=quiz).groups]
+    assert asked == [group.task_id for group in plain.collect(1, engine).groups]
+    assert asked != ["quiz/train/2", "quiz/train/3"]
 
 
 def test_all_parts_draw_different_random_numbers() -> None:

@@ -57,7 +57,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import shuffled_tasks
 
 REFLECTIONS, SECOND_ATTEMPTS = 1, 2
 """What random numbers are for, under the seed of a step. First attempts take that of the step, as
@@ -147,7 +147,7 @@ class ExperientialRL:
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         numbers = range(step * count, (step + 1) * count)
-        tasks = tasks_of(self._environment, Split.TRAIN, numbers)
+        tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
         groups = self._play(tasks, engine, seed, settings.group_size)
         first = [(place, t) for place, group in enumerate(groups) for t in group.trajectories]
         return [

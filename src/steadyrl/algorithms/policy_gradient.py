@@ -29,7 +29,7 @@ from steadyrl.records.trajectory import Group
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import shuffled_tasks
 
 ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "group_mean": group_mean,
@@ -119,7 +119,8 @@ class PolicyGradient:
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         first = step * count
-        tasks = tasks_of(self._environment, Split.TRAIN, range(first, first + count))
+        numbers = range(first, first + count)
+        tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
         groups = play_groups(
             self._environment,
             engine,
