@@ -48,6 +48,16 @@ def test_a_malformed_reflection_is_recorded_and_not_learned_from(lesson: str, re
     assert reason in experience.groups[2].trajectories[0].truncation_reason
 
 
+def test_a_step_whose_reflections_all_failed_for_one_reason_says_so() -> None:
+    (note,) = failing(dict.fromkeys(LESSONS, "")).notes
+    assert note == (
+        "Every episode that was to reflect broke in this step, for one reason: the reflection is "
+        "empty. Of such a step nothing is learned but first attempts."
+    )
+    assert failing({"w1": ""}).notes == ()
+    assert failing({**dict.fromkeys(LESSONS, ""), "w1": "do ..."}).notes == ()
+
+
 def test_an_environment_that_fails_in_a_first_attempt_takes_it_out_of_its_group() -> None:
     engine = student(first={"q0": ["right", "crash", "w2"], "q1": FIRST["q1"]})
     experience = collected(engine)

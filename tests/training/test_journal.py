@@ -282,6 +282,14 @@ def test_watchers_are_told_each_row(tmp_path: Path) -> None:
 # What an algorithm remembers, and the parts of its episodes.
 
 
+def test_a_note_that_is_kept_once_is_kept_again_by_another_stage_alone(tmp_path: Path) -> None:
+    journal = journal_in(tmp_path)
+    for where, step in ((STAGES[1], 1), (STAGES[1], 2), (STAGES[0], 2)):
+        journal.note_once(where, step, "So it is.")
+    kept = [(note["stage"], note["step"]) for note in RunFolder(tmp_path).read_notes()]
+    assert kept == [("rl", 1), ("cold_start", 2)]
+
+
 def remembered(path: Path) -> list[tuple[str, int, int, str]]:
     rows = RunFolder(path).read_memory()
     return [(row["stage"], row["step"], row["slot"], row["text"]) for row in rows]

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.erl_episodes import (
     ExperientialEpisode,
     episode_metrics,
+    notes_on,
     recorded_groups,
 )
 from steadyrl.algorithms.erl_internalization import NoInternalization, make_internalization
@@ -116,6 +117,7 @@ class ExperientialRL:
                 "memory_writes": float(len(writes)),
             },
             memory_writes=tuple(writes),
+            notes=notes_on(episodes),
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:

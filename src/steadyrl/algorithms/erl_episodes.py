@@ -149,6 +149,17 @@ def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]
     return metrics
 
 
+def notes_on(episodes: Sequence[ExperientialEpisode]) -> tuple[str, ...]:
+    """That every reflection of a step failed for one reason, and what it means."""
+    failures = [episode.failure for episode in episodes if episode.reflects]
+    if len(failures) < 2 or not failures[0] or len(set(failures)) > 1:
+        return ()
+    return (
+        f"Every episode that was to reflect broke in this step, for one reason: {failures[0]}. "
+        "Of such a step nothing is learned but first attempts.",
+    )
+
+
 def _length(trajectory: Trajectory) -> float:
     return float(sum(len(completion.token_ids) for completion in trajectory.completions))
 

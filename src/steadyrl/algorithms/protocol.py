@@ -57,6 +57,9 @@ class Experience:
     memory_writes: tuple[MemoryWrite, ...] = ()
     """What the algorithm has written into its memory, for the record."""
 
+    notes: tuple[str, ...] = ()
+    """Sentences about what became of the step that nobody would expect. The run keeps each once."""
+
     policy_version: int | None = None
     """Version of the weights that sampled it; None: those that the engine holds."""
 

@@ -16,7 +16,7 @@ from steadyrl.algorithms.objective_settings import CISPO, DPPO, GRPO, DualClip, 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
-from steadyrl.algorithms.reflection_settings import HeldReflection
+from steadyrl.algorithms.reflection_settings import HeldReflection, SampledReflection
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -26,6 +26,7 @@ from steadyrl.environments.protocol import Environment
 from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
+from steadyrl.policies.positions import most_positions
 from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
 from steadyrl.records.errors import UserError
@@ -70,6 +71,7 @@ class Assembly:
         environment = make_environment(config.environment)
         chooses = config.routing_replay == "auto" and policy.hook is not None
         make = partial(make_engine or local_engine, config)
+        _check_reflections_fit(config, policy)
         algorithm = _algorithm(config, environment, tokenizer, make)
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
@@ -136,6 +138,20 @@ def local_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
     if settings.name == "reference":
         return ReferenceEngine(model)
     return LocalEngine(model, max_running=settings.max_running)
+
+
+def _check_reflections_fit(config: RunConfig, policy: Policy) -> None:
+    """Raises UserError where no reflection could ever be asked for."""
+    reflection = None if config.erl is None else config.erl.reflection
+    if not isinstance(reflection, SampledReflection):
+        return
+    limit, budget = most_positions(policy.model), reflection.sampling.max_new_tokens
+    if limit is not None and budget >= limit:
+        raise UserError(
+            f"erl.reflection.sampling.max_new_tokens is {budget}, but prompt and answer together "
+            f"may have {limit} tokens in this model: no reflection would have room, and nothing "
+            "would be learned but first attempts. Lower it, or choose a model of more positions."
+        )
 
 
 def _cold_start(

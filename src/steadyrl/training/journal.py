@@ -121,6 +121,12 @@ class Journal:
         for watcher in self._watchers:
             watcher.on_note(stage, step, text)
 
+    def note_once(self, stage: Stage, step: int, text: str) -> None:
+        """The same, unless `text` is on record of `stage`."""
+        known = {(note["stage"], note["note"]) for note in self._folder.read_notes()}
+        if (stage.name, text) not in known:
+            self.note(stage, step, text)
+
     def remember(self, stage: Stage, step: int, writes: Sequence[MemoryWrite]) -> None:
         """Keeps what the algorithm wrote into its memory in the step."""
         if writes:

@@ -44,6 +44,8 @@ def train(
             accuracy = evaluator.evaluate(stage, step + 1, engine)
             journal.record(stage, step + 1, metrics, experience.groups, accuracy)
             journal.remember(stage, step + 1, experience.memory_writes)
+            for text in experience.notes:
+                journal.note_once(stage, step + 1, text)
             journal.checkpoint(stage, Place(stage=number, step=step + 1), learner)
 
 
