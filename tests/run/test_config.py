@@ -302,7 +302,7 @@ def test_drills_must_leave_out_the_meaning_that_the_run_hides(name: str) -> None
     values = RECIPES[name]().model_dump()
     holder = values["environment"].get("questions", values["environment"])
     holder["meaning"] += 1
-    with pytest.raises(UserError, match=r"drills of the cold start leave out meaning \d"):
+    with pytest.raises(UserError, match=r"among those of the drills .* and give both the same"):
         parse(values, name)
 
 

@@ -14,6 +14,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
 from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.hidden_meanings import teaches_what_is_hidden
 from steadyrl.environments.registry import (
     EnvironmentSettings,
     TeacherSettings,
@@ -147,12 +148,11 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _drills_leave_out_the_meaning_that_is_hidden(self) -> "RunConfig":
         drilled = getattr(self.cold_start.teacher if self.cold_start else None, "environment", None)
-        left_out, hidden = _meaning(drilled), _meaning(self.environment)
-        if left_out is not None and hidden is not None and left_out != hidden:
+        if teaches_what_is_hidden(drilled, self.environment):
             raise ValueError(
-                f"the environment has meaning {hidden}, but the drills of the cold start leave out "
-                f"meaning {left_out}, so that they teach what is to be found out. Give both the "
-                "same one."
+                "the meaning that the environment hides is among those of the drills of the cold "
+                "start, so that they teach what is to be found out. In the drills, permute what "
+                "is fixed in the environment and no more, and give both the same meaning."
             )
         return self
 
@@ -218,12 +218,6 @@ class RunConfig(Settings):
         """The routing replay before the run has chosen one."""
         replay = self.routing_replay
         return RoutingReplay.NONE if replay == "auto" else RoutingReplay(replay)
-
-
-def _meaning(environment: Any) -> int | None:
-    """Number of the meaning that an environment hides, or that drills leave out."""
-    meaning = getattr(getattr(environment, "questions", environment), "meaning", None)
-    return meaning if isinstance(meaning, int) else None
 
 
 def to_yaml(config: RunConfig) -> str:
