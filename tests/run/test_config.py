@@ -33,6 +33,7 @@ from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import EngineSettings, RunConfig, from_yaml, parse, to_yaml
+from steadyrl.training.journal import JournalSettings
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
 
@@ -276,6 +277,13 @@ def test_overlap_wants_an_objective_that_reads_the_ratio_to_the_engine(
     corrected = blind.model_copy(update={"correction": Truncation()})
     assert tiny_run(policy_gradient=corrected, engine=OVERLAP).engine.overlap
     assert tiny_run(policy_gradient=PolicyGradientSettings(), engine=OVERLAP).engine.overlap
+
+
+def test_overlap_wants_more_than_one_step_between_checkpoints() -> None:
+    every = JournalSettings(checkpoint_every=1)
+    with pytest.raises(ValidationError, match=r"checkpoint_every 1: .* to 2 or more, or engine"):
+        tiny_run(engine=OVERLAP, journal=every)
+    assert tiny_run(journal=every).journal == every
 
 
 def test_episodes_that_would_be_cut_short_are_refused() -> None:

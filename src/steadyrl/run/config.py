@@ -49,7 +49,9 @@ class EngineSettings(Settings):
     overlap: bool = False
     """Sample each rollout in a second process while the policy learns from the one before it. A
     rollout's weights are then one rollout older than those that the update begins with, which the
-    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set."""
+    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set.
+    The first rollout of the run, and that after each checkpoint, is sampled with the newest weights
+    and without overlap, so `journal.checkpoint_every` is part of what is learned."""
 
 
 class ColdStart(Settings):
@@ -182,6 +184,12 @@ class RunConfig(Settings):
                 "erl.reflection is 'held' with engine.overlap: the policy that is held belongs to "
                 "the training process, and rollouts come from another one. Set engine.overlap to "
                 "false, or erl.reflection.name to 'policy'."
+            )
+        if self.engine.overlap and self.journal.checkpoint_every == 1:
+            raise ValueError(
+                "engine.overlap is true with journal.checkpoint_every 1: no rollout is under way "
+                "while a checkpoint is written, so that nothing would overlap. Set "
+                "journal.checkpoint_every to 2 or more, or engine.overlap to false."
             )
         credit = self.credit
         corrected = corrects_mismatch(credit.objective) or credit.correction.name != "none"

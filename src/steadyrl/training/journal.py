@@ -28,7 +28,8 @@ class JournalSettings(Settings):
     """What is kept, and how often."""
 
     checkpoint_every: int = Field(50, ge=1)
-    """Steps between checkpoints. The last step of a stage always has one."""
+    """Steps between checkpoints. The last step of a stage always has one. Under `engine.overlap`
+    the first rollout after each is sampled without overlap, with weights that are not older."""
 
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints that are kept. The last one of each stage is kept besides."""
