@@ -22,7 +22,9 @@ class SecondChance:
 
     Both stand in one conversation, whose reward is that of the last attempt. So a policy that is
     reinforced in it has seen what a reflection sees, without reflecting, remembering or
-    internalising.
+    internalising. One that is cut short keeps what the attempt at hand has earned. Unlike
+    Experiential RL, which reflects on attempts cut at the token budget too, it gives them no second
+    one: a turn that is no whole answer ends the conversation.
     """
 
     def __init__(self, environment: Environment, settings: SecondChanceSettings) -> None:
@@ -56,20 +58,14 @@ class _UpToTwoAttempts:
         self._feedback: list[str] = []
 
     def respond(self, text: str) -> Outcome:
-        """The outcome of one turn. Rewards are kept back until the attempt that counts is over."""
+        """The outcome of one turn. A second attempt begins by taking back what the first earned."""
         outcome = self._attempt.respond(text)
         self._reward += outcome.reward
         self._feedback.append(outcome.feedback)
         failed = self._reward < self._settings.threshold
         if outcome.terminated and failed and not self._is_second:
             return self._second_chance(outcome)
-        reward = self._reward if outcome.terminated else 0.0
-        return Outcome(
-            reward=reward,
-            terminated=outcome.terminated,
-            observation=outcome.observation,
-            feedback=outcome.feedback,
-        )
+        return outcome
 
     def _second_chance(self, outcome: Outcome) -> Outcome:
         said = "\n".join([line for line in self._feedback if line])
@@ -79,8 +75,9 @@ class _UpToTwoAttempts:
         else:
             content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"
         self._attempt = begin(self._environment, self._task)
+        taken_back = outcome.reward - self._reward
         self._is_second, self._reward = True, 0.0
         again = Message(role="user", content=content)
         return Outcome(
-            reward=0.0, terminated=False, observation=(again,), feedback=outcome.feedback
+            reward=taken_back, terminated=False, observation=(again,), feedback=outcome.feedback
         )
