@@ -48,6 +48,33 @@ def test_a_malformed_reflection_is_recorded_and_not_learned_from(lesson: str, re
     assert reason in experience.groups[2].trajectories[0].truncation_reason
 
 
+@pytest.mark.parametrize(
+    ("malformed", "rewarded"),
+    [
+        ("left_out", {"do C<|end|>": 1.0}),
+        # The rewards (0, 0) of q0 are equal; that of q1 stands alone and is its advantage.
+        ("zero_reward", {"do ": 0.0, "<|end|>": 0.0, "do C<|end|>": 1.0}),
+    ],
+)
+def test_malformed_reflections_may_stand_in_their_group_with_reward_0(
+    malformed: str, rewarded: dict[str, float]
+) -> None:
+    reflection = COMPACT.model_copy(update={"malformed": malformed})
+    experience = failing({"w1": "do ...", "w2": ""}, reflection=reflection)
+    batch = batches(experience)[1]
+    assert dict(zip(learned(batch), credits(batch), strict=True)) == rewarded
+    assert (batch.temperature, len(batches(experience)[2])) == (0.5, 1)
+
+
+def test_a_malformed_reflection_is_pushed_down_by_one_that_helps() -> None:
+    reflection = COMPACT.model_copy(update={"malformed": "zero_reward"})
+    experience = failing({"w2": ""}, reflection=reflection)
+    reflections = batches(experience)[1]
+    assert learned(reflections)[:2] == ["do A<|end|>", "<|end|>"]
+    # Rewards 1 and 0: mean 1/2, deviation 1/sqrt(2).
+    assert credits(reflections)[:2] == pytest.approx([0.7071, -0.7071], abs=1e-4)
+
+
 def test_a_step_whose_reflections_all_failed_for_one_reason_says_so() -> None:
     (note,) = failing(dict.fromkeys(LESSONS, "")).notes
     assert note == (

@@ -146,7 +146,7 @@ def test_every_variant_runs_under_r3_and_gives_its_metrics(
 def test_a_held_reflector_reflects_as_the_policy_began_and_is_not_trained(tmp_path: Path) -> None:
     config = tiny_experiential_run()
     assert config.erl is not None
-    held = HeldReflection(**config.erl.reflection.model_dump(exclude={"name"}))
+    held = HeldReflection(**config.erl.reflection.model_dump(exclude={"name", "malformed"}))
     config = changed(reflection=held)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
