@@ -94,6 +94,9 @@ def test_an_environment_that_fails_in_a_first_attempt_takes_it_out_of_its_group(
     assert learned(reflections) == ["do B<|end|>", "do C<|end|>"]
     reasons = [t.truncation_reason for t in experience.groups[0].trajectories]
     assert reasons[1].startswith("environment failed: KeyError")
+    # Of the five others three succeed at once, and those under "do C" and "do B" with 1 and 0.
+    assert experience.metrics["reward"] == pytest.approx(3 / 5)
+    assert experience.metrics["reward_after_reflection"] == pytest.approx(4 / 5)
 
 
 def test_an_environment_that_fails_in_a_second_attempt_takes_its_reflection_along() -> None:
