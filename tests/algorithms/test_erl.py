@@ -85,6 +85,13 @@ def test_group_of_one_has_no_advantage_where_that_is_asked_for() -> None:
     assert credits(internalized) == [1.0, 1.0]
 
 
+def test_prompts_with_one_episode_learn_from_its_reward() -> None:
+    experience = collected(group_size=1)
+    # "right" at q0 and "w3" at q1, of which "do C" leads to success.
+    assert [credits(batch) for batch in batches(experience)] == [[1.0, 0.0], [1.0], [1.0], [1.0]]
+    assert experience.metrics["no_signal_fraction"] == 0.5
+
+
 def test_every_row_weighs_the_same_but_for_the_coefficient() -> None:
     subject = algorithm(internalization_coefficient=0.5)
     (mini_batch,) = subject.collect(0, student()).mini_batches

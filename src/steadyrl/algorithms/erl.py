@@ -111,7 +111,10 @@ class ExperientialRL:
             mini_batches=tuple(b for chunk in chunks for b in self._rows.mini_batches(chunk)),
             groups=tuple(groups),
             metrics={
-                **group_metrics(groups[: settings.prompts * settings.mini_batches]),
+                **group_metrics(
+                    groups[: settings.prompts * settings.mini_batches],
+                    alone_counts=settings.learns_from_groups_of_one,
+                ),
                 **episode_metrics(episodes),
                 "internalized_fraction": internalized / len(episodes),
                 "memory_writes": float(len(writes)),

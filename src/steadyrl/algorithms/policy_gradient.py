@@ -72,7 +72,7 @@ class PolicyGradientSettings(Settings):
 
     @model_validator(mode="after")
     def _combination_means_something(self) -> "PolicyGradientSettings":
-        if self.group_size == 1:
+        if self.group_size == 1 and not self.learns_from_groups_of_one:
             raise ValueError(
                 f"group_size is 1, but the advantage {self.advantage!r} compares the episodes of a "
                 "group, so every advantage would be zero. Set group_size to 2 or more."
@@ -90,6 +90,11 @@ class PolicyGradientSettings(Settings):
                 "that reads pi_theta / pi_old alone, such as 'grpo'."
             )
         return self
+
+    @property
+    def learns_from_groups_of_one(self) -> bool:
+        """Whether an episode whose group has no other may have an advantage."""
+        return False
 
 
 class PolicyGradient:
@@ -173,15 +178,20 @@ def _comparable(groups: list[Group]) -> list[Group]:
     return [group for group in left if len(group.trajectories) > 1]
 
 
-def group_metrics(groups: list[Group]) -> dict[str, float]:
+def group_metrics(groups: list[Group], *, alone_counts: bool = False) -> dict[str, float]:
     """Reward, lengths, failures, and the share of groups without signal.
 
     Rewards are those of episodes whose environment did not fail, if there are any.
+
+    Args:
+        alone_counts: The reward of an episode whose group has no other is its advantage.
     """
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     lengths = [sum(len(c.token_ids) for c in episode.completions) for episode in episodes]
     sound = [episode for episode in episodes if not episode.environment_failed]
     with_signal = sum(group.has_signal for group in _comparable(groups))
+    if alone_counts:
+        with_signal += sum(any(group.rewards) for group in groups if len(group.trajectories) == 1)
     return {
         "reward": sum(episode.reward for episode in sound or episodes) / len(sound or episodes),
         "environment_failed_fraction": (len(episodes) - len(sound)) / len(episodes),
