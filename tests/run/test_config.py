@@ -151,6 +151,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             0.0,
             "temperature is 0: every answer .* the same, .* Set a temperature above 0",
         ),
+        ("sampling.temperature", math.inf, "sampling.temperature: Input should be a finite number"),
+        ("evaluation.temperature", math.inf, "evaluation.temperature: Input .* a finite number"),
+        ("optimizer.learning_rate", math.inf, "optimizer.learning_rate: Input .* finite number"),
+        ("optimizer.weight_decay", math.inf, "optimizer.weight_decay: Input .* finite number"),
+        ("sampling.top_k", 1, "top_k is 1: every answer .* the same, .* Set top_k to 2 or more"),
         (
             "model.experts_per_token",
             5,

@@ -1,5 +1,7 @@
 """The control of Experiential RL: plain reinforcement learning that reads the same feedback."""
 
+from pydantic import Field
+
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
 from steadyrl.records.message import Message
@@ -10,7 +12,7 @@ from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
 class SecondChanceSettings(Settings):
     """When an attempt is repeated, and how its feedback is told."""
 
-    threshold: float = 1.0
+    threshold: float = Field(1.0, allow_inf_nan=False)
     """An attempt whose reward is below it is repeated, once."""
 
     style: ReflectionStyle = ReflectionStyle.RULEBOOK

@@ -34,7 +34,7 @@ class EvaluationSettings(Settings):
     max_turns: int = Field(32, ge=1)
     """Turns after which an episode is cut short."""
 
-    temperature: float | None = Field(None, ge=0.0)
+    temperature: float | None = Field(None, ge=0.0, allow_inf_nan=False)
     """Of the sampling here. None: as in training."""
 
     top_p: float | None = Field(None, gt=0.0, le=1.0)

@@ -173,11 +173,15 @@ class RunConfig(Settings):
                 "the old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or "
                 f"set {self._credited_under}.mini_batches to 2 or more."
             )
-        if self.sampling.temperature == 0:
-            raise ValueError(
-                "sampling.temperature is 0: every answer to a prompt would be the same, so no "
-                "group has signal. Set a temperature above 0."
-            )
+        for alike, name, remedy in (
+            (self.sampling.temperature == 0, "temperature is 0", "a temperature above 0"),
+            (self.sampling.top_k == 1, "top_k is 1", "top_k to 2 or more, or leave it out"),
+        ):
+            if alike:
+                raise ValueError(
+                    f"sampling.{name}: every answer to a prompt would be the same, so no group "
+                    f"has signal. Set {remedy}."
+                )
         held = self.erl is not None and isinstance(self.erl.reflection, HeldReflection)
         if held and self.engine.overlap:
             raise ValueError(
