@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.completion import FinishReason
+from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
 from steadyrl.records.reflected_episode import ReflectedEpisode
@@ -142,6 +143,13 @@ def test_a_run_that_begins_anew_forgets_its_first_evaluation(tmp_path: Path) -> 
         journal.close()
 
     assert places(tmp_path) == [("rl", 0)]
+
+
+def test_steps_of_a_stage_that_the_run_has_lost_are_refused(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path))
+    told = r"stage 'cold_start' are on record, .* stages now are rl\. Resume a run with the"
+    with pytest.raises(UserError, match=told):
+        Journal(RunFolder(tmp_path), JournalSettings(), STAGES[1:], BEGINNING)
 
 
 def test_a_row_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:

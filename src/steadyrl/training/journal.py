@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from steadyrl.algorithms.protocol import Stateful
 from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.settings import Settings
@@ -65,6 +66,9 @@ class Journal:
         stages: All stages of the run.
         start: Where the run goes on. What is on record behind that place is dropped: it will be
             recorded again, with the same values.
+
+    Raises:
+        UserError: steps of a stage that the run does not have are on record.
     """
 
     def __init__(
@@ -216,6 +220,11 @@ def _samples(accuracy: Accuracy) -> int:
 def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: Place) -> bool:
     """Whether the step of `row` lies before `start`, so that it will not be taken again."""
     names = [stage.name for stage in stages]
+    if row["stage"] not in names:
+        raise UserError(
+            f"Steps of a stage {row['stage']!r} are on record, in a run whose stages now are "
+            f"{', '.join(names)}. Resume a run with the configuration it began with."
+        )
     number = names.index(row["stage"])
     begun = start.step > 0 or start.stage > number
     return (number, row["step"]) <= (start.stage, start.step) and begun
