@@ -11,7 +11,7 @@ from tests.algorithms.terms import far_apart
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
-from steadyrl.algorithms.reference_settings import ReferenceKL, held
+from steadyrl.algorithms.reference_settings import ReferenceKL, with_penalty
 from steadyrl.engines.protocol import Sampling
 from steadyrl.objectives import ReferenceEstimator, grpo, nll, reference_divergence
 
@@ -23,7 +23,7 @@ PENALTY = 0.125 * reference_divergence(TERMS)
 
 def test_by_default_nothing_is_held() -> None:
     assert not ReferenceKL().is_on
-    assert held(nll, ReferenceKL()) is nll
+    assert with_penalty(nll, ReferenceKL()) is nll
     assert ReferenceKL().estimator is ReferenceEstimator.K3
     assert PolicyGradientSettings().reference_kl == ReferenceKL()
 

@@ -182,7 +182,7 @@ def test_a_held_reflector_does_not_follow_the_policy() -> None:
         assert isinstance(reflector, HeldReflector)
         return [r.reply for r in reflector.reflect([asked] * 4, assembly.engine, seed=1)]
 
-    algorithm.hold(assembly.learner.policy)
+    algorithm.take_reference(assembly.learner.policy)
     begun = replies()
     assert any(begun)
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_a_held_reflector_does_not_follow_the_policy() -> None:
             weight.mul_(-1)
     assembly.engine.load_weights(assembly.learner.weights(), 1)
     assert replies() == begun
-    algorithm.hold(assembly.learner.policy)
+    algorithm.take_reference(assembly.learner.policy)
     assert replies() != begun
 
 

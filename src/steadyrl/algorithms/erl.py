@@ -27,7 +27,7 @@ from steadyrl.algorithms.memory import make_memory, recalled_text
 from steadyrl.algorithms.objective_settings import make_objective
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
-from steadyrl.algorithms.reference_settings import held
+from steadyrl.algorithms.reference_settings import with_penalty
 from steadyrl.algorithms.reflection import (
     HeldReflector,
     PolicyReflector,
@@ -135,7 +135,7 @@ class ExperientialRL:
             for batch, size in zip(mini_batch, sizes, strict=True)
         )
 
-    def hold(self, reference: Policy) -> None:
+    def take_reference(self, reference: Policy) -> None:
         """Reflects with `reference`, where the settings say so."""
         if isinstance(self._reflector, HeldReflector):
             self._reflector.hold(reference)
@@ -243,17 +243,17 @@ class ExperientialRL:
         settings, reinforced = self._settings, batch.is_measured
         coefficient = 1.0 if reinforced else settings.internalization_coefficient
         objective = self._objective if reinforced else self._internalize
-        is_held = settings.reference_kl.is_on and batch.teacher is None
-        if is_held:
-            objective = held(objective, settings.reference_kl, scale=coefficient)
+        is_penalized = settings.reference_kl.is_on and batch.teacher is None
+        if is_penalized:
+            objective = with_penalty(objective, settings.reference_kl, scale=coefficient)
         return LossTerm(
             batch=batch,
             objective=objective,
             aggregation=settings.aggregation,
             constant_length=settings.constant_length,
             scale=coefficient * share,
-            proportional_to_advantage=reinforced and not is_held,
-            reads_reference=is_held,
+            proportional_to_advantage=reinforced and not is_penalized,
+            reads_reference=is_penalized,
         )
 
 

@@ -18,7 +18,7 @@ from steadyrl.algorithms.objective_settings import (
     make_objective,
 )
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
-from steadyrl.algorithms.reference_settings import ReferenceKL, held
+from steadyrl.algorithms.reference_settings import ReferenceKL, with_penalty
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
@@ -113,7 +113,7 @@ class PolicyGradient:
     ) -> None:
         self._settings = settings
         plain = make_objective(settings.objective, settings.correction)
-        self._objective = held(plain, settings.reference_kl)
+        self._objective = with_penalty(plain, settings.reference_kl)
         self._environment = environment
         self._tokenizer = tokenizer
         self._sampling = sampling

@@ -89,7 +89,7 @@ class Algorithm(Protocol):
 class AsksReference(Protocol):
     """An algorithm that may sample from the weights with which its stage began."""
 
-    def hold(self, reference: Policy) -> None:
+    def take_reference(self, reference: Policy) -> None:
         """Takes `reference`, which is not trained, before the first step."""
         ...
 

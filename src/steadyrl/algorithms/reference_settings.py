@@ -49,7 +49,7 @@ class ReferenceKL(Settings):
         return self.coefficient > 0
 
 
-def held(objective: Objective, settings: ReferenceKL, *, scale: float = 1.0) -> Objective:
+def with_penalty(objective: Objective, settings: ReferenceKL, *, scale: float = 1.0) -> Objective:
     """`objective` less the penalty, where that is on.
 
     Args:

@@ -148,14 +148,14 @@ class Journal:
         save_checkpoint(path, learner, place, algorithm_state=state)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
-    def hold_reference(self, stage: Stage, learner: LocalLearner, *, fresh: bool) -> None:
+    def give_reference(self, stage: Stage, learner: LocalLearner, *, fresh: bool) -> None:
         """Gives the learner the reference policy of `stage`, where that has one.
 
         Args:
             fresh: The stage begins, so that the present weights are the reference.
         """
         learner.reference = None
-        if stage.holds_reference:
+        if stage.needs_reference:
             path = self._folder.references / stage.name
             if fresh:
                 save_reference(path, learner.policy)

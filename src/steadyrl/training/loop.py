@@ -32,9 +32,9 @@ def train(
     for number, stage in enumerate(stages[start.stage :], start=start.stage):
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
-        journal.hold_reference(stage, learner, fresh=first == 0)
+        journal.give_reference(stage, learner, fresh=first == 0)
         if learner.reference is not None and isinstance(stage.algorithm, AsksReference):
-            stage.algorithm.hold(learner.reference)
+            stage.algorithm.take_reference(learner.reference)
         engine.load_weights(learner.weights(), learner.policy_version)
         if first == 0 and stage.evaluate_every is not None:
             evaluate_at_first(stage, engine, evaluator, journal)

@@ -26,7 +26,7 @@ class Stage:
     temperature: float
     bounds: Bounds = field(default_factory=Bounds)
 
-    holds_reference: bool = False
+    needs_reference: bool = False
     """Whether loss terms read, or reflections are written by, a reference policy: the weights with
     which the stage begins."""
 
