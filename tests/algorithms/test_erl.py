@@ -18,9 +18,11 @@ from tests.algorithms.experiential import (
 )
 from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
+from tests.rollout.fakes import TOKENIZER, ScriptedEngine, ShortQuiz
 
 from steadyrl.algorithms.memory_settings import NoMemory
 from steadyrl.algorithms.objective_settings import GSPO
+from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm, Stateful
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
@@ -98,6 +100,13 @@ def test_responses_weigh_the_same_in_however_many_rows() -> None:
     assert [t.reads_responses for t in terms] == [True, True, True, False]
     limited = [t.limits(far_apart()).clipped_high for t in terms]
     assert [clipped is not None for clipped in limited] == [True, True, True, False]
+
+
+def test_prompts_with_one_episode_learn_from_its_reward() -> None:
+    experience = collected(group_size=1)
+    # "right" at q0 and "w3" at q1, of which "do C" leads to success.
+    assert [credits(batch) for batch in batches(experience)] == [[1.0, 0.0], [1.0], [1.0], [1.0]]
+    assert experience.metrics["no_signal_fraction"] == 0.5
 
 
 def test_every_response_weighs_the_same_but_for_the_coefficient() -> None:
@@ -273,6 +282,21 @@ def test_collecting_is_a_function_of_step_and_seed_alone(dense_policy: Policy) -
 
     assert tokens(1) == tokens(1)
     assert tokens(1) != tokens(2)
+
+
+def test_a_stored_set_is_asked_in_the_order_of_policy_gradient_with_the_same_seed() -> None:
+    quiz = ShortQuiz(8)
+    plain = PolicyGradient(
+        PolicyGradientSettings(prompts=2, group_size=3),
+        environment=quiz,
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=16),
+        seed=5,
+    )
+    engine = ScriptedEngine(lambda *_: "right")
+    asked = [group.task_id for group in collected(engine, 1, environment=quiz).groups]
+    assert asked == [group.task_id for group in plain.collect(1, engine).groups]
+    assert asked != ["quiz/train/2", "quiz/train/3"]
 
 
 def test_all_parts_draw_different_random_numbers() -> None:

@@ -1,5 +1,6 @@
 """The control: a failed attempt, its feedback, and another attempt in one conversation."""
 
+import pytest
 from tests.algorithms.experiential import texts
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, TenthsQuiz, some_tasks
 
@@ -8,6 +9,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSe
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Environment, Split
+from steadyrl.rollout.episodes import play_groups
 
 COMPACT = SecondChanceSettings(style=ReflectionStyle.COMPACT)
 
@@ -41,7 +43,7 @@ def test_rewards_of_long_attempts_are_those_of_the_last_one_alone() -> None:
     settings = SecondChanceSettings(threshold=1.5)
     episode = SecondChance(Quiz(turns=2), settings).start(some_tasks(Quiz(), 1)[0])
     outcomes = [episode.respond(word) for word in ("right", "w", "right", "right")]
-    assert [outcome.reward for outcome in outcomes] == [0.0, 0.0, 0.0, 2.0]
+    assert [outcome.reward for outcome in outcomes] == [1.0, -1.0, 1.0, 1.0]
     assert [outcome.terminated for outcome in outcomes] == [False] * 3 + [True]
     (again,) = outcomes[1].observation
     assert again.content == (
@@ -52,7 +54,29 @@ def test_rewards_of_long_attempts_are_those_of_the_last_one_alone() -> None:
 def test_an_attempt_whose_turns_add_up_to_the_threshold_is_no_failure() -> None:
     episode = SecondChance(TenthsQuiz(), COMPACT).start(some_tasks(Quiz(), 1)[0])
     *_, last = [episode.respond("x") for _ in range(10)]
-    assert (last.reward, last.terminated) == (1.0, True)
+    assert last.terminated
+
+
+@pytest.mark.parametrize(
+    ("words", "reward"), [(["right", "cut..."], 1.0), (["right", "w", "right", "cut..."], 1.0)]
+)
+def test_what_was_earned_before_the_budget_was_spent_is_kept(
+    words: list[str], reward: float
+) -> None:
+    # As without a second chance: the first attempt's or, once that is over, the second's.
+    settings = SecondChanceSettings(threshold=1.5)
+    quiz = Quiz(turns=2)
+    (group,) = play_groups(
+        SecondChance(quiz, settings),
+        ScriptedEngine(lambda _prompt, _number, call: words[call]),
+        TOKENIZER,
+        some_tasks(quiz, 1),
+        group_size=1,
+        sampling=Sampling(max_new_tokens=8),
+        seed=0,
+    )
+    (episode,) = group.trajectories
+    assert (episode.reward, episode.truncation_reason) == (reward, "token budget spent")
 
 
 def test_policy_gradient_learns_from_both_attempts_by_the_last_reward() -> None:

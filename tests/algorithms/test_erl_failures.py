@@ -48,6 +48,43 @@ def test_a_malformed_reflection_is_recorded_and_not_learned_from(lesson: str, re
     assert reason in experience.groups[2].trajectories[0].truncation_reason
 
 
+@pytest.mark.parametrize(
+    ("malformed", "rewarded"),
+    [
+        ("left_out", {"do C<|end|>": 1.0}),
+        # The rewards (0, 0) of q0 are equal; that of q1 stands alone and is its advantage.
+        ("zero_reward", {"do ": 0.0, "<|end|>": 0.0, "do C<|end|>": 1.0}),
+    ],
+)
+def test_malformed_reflections_may_stand_in_their_group_with_reward_0(
+    malformed: str, rewarded: dict[str, float]
+) -> None:
+    reflection = COMPACT.model_copy(update={"malformed": malformed})
+    experience = failing({"w1": "do ...", "w2": ""}, reflection=reflection)
+    batch = batches(experience)[1]
+    assert dict(zip(learned(batch), credits(batch), strict=True)) == rewarded
+    assert (batch.temperature, len(batches(experience)[2])) == (0.5, 1)
+
+
+def test_a_malformed_reflection_is_pushed_down_by_one_that_helps() -> None:
+    reflection = COMPACT.model_copy(update={"malformed": "zero_reward"})
+    experience = failing({"w2": ""}, reflection=reflection)
+    reflections = batches(experience)[1]
+    assert learned(reflections)[:2] == ["do A<|end|>", "<|end|>"]
+    # Rewards 1 and 0: mean 1/2, deviation 1/sqrt(2).
+    assert credits(reflections)[:2] == pytest.approx([0.7071, -0.7071], abs=1e-4)
+
+
+def test_a_step_whose_reflections_all_failed_for_one_reason_says_so() -> None:
+    (note,) = failing(dict.fromkeys(LESSONS, "")).notes
+    assert note == (
+        "Every episode that was to reflect broke in this step, for one reason: the reflection is "
+        "empty. Of such a step nothing is learned but first attempts."
+    )
+    assert failing({"w1": ""}).notes == ()
+    assert failing({**dict.fromkeys(LESSONS, ""), "w1": "do ..."}).notes == ()
+
+
 def test_an_environment_that_fails_in_a_first_attempt_takes_it_out_of_its_group() -> None:
     engine = student(first={"q0": ["right", "crash", "w2"], "q1": FIRST["q1"]})
     experience = collected(engine)
@@ -57,6 +94,9 @@ def test_an_environment_that_fails_in_a_first_attempt_takes_it_out_of_its_group(
     assert learned(reflections) == ["do B<|end|>", "do C<|end|>"]
     reasons = [t.truncation_reason for t in experience.groups[0].trajectories]
     assert reasons[1].startswith("environment failed: KeyError")
+    # Of the five others three succeed at once, and those under "do C" and "do B" with 1 and 0.
+    assert experience.metrics["reward"] == pytest.approx(3 / 5)
+    assert experience.metrics["reward_after_reflection"] == pytest.approx(4 / 5)
 
 
 def test_an_environment_that_fails_in_a_second_attempt_takes_its_reflection_along() -> None:

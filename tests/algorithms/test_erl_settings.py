@@ -1,5 +1,6 @@
 """Settings of Experiential RL: the paper's, and nothing that does nothing."""
 
+import math
 import re
 from typing import Any
 
@@ -68,7 +69,9 @@ def test_variants_are_chosen_by_name(values: dict[str, Any], kind: type) -> None
             "temperature of reflections is 0: .* Set a temperature above 0",
         ),
         ({"reflection": {"name": "server"}}, "reflection.server.model"),
-        ({"group_size": 1}, "Set group_size to 2 or more"),
+        ({"group_size": 1, "group_of_one": "zero"}, "Set group_size to 2 or more"),
+        ({"threshold": math.nan}, "threshold Input should be a finite number"),
+        ({"internalization_coefficient": math.inf}, "finite number"),
     ],
 )
 def test_what_cannot_work_is_refused(values: dict[str, Any], message: str) -> None:

@@ -162,9 +162,11 @@ def test_the_ablation_of_minirl_may_be_corrected() -> None:
     assert settings.correction == Masking(low=0.5, high=5.0)
 
 
-@pytest.mark.parametrize(("low", "high"), [(2.0, 2.0), (3.0, 1.0)])
-def test_a_mask_that_leaves_nothing_is_refused(low: float, high: float) -> None:
-    message = rf"low is {low} and high is {high}, so every token would be masked. Set low below"
+@pytest.mark.parametrize(
+    ("low", "high"), [(2.0, 2.0), (3.0, 1.0), (1.5, 5.0), (0.0, 0.9), (1.0, 1.0)]
+)
+def test_a_mask_of_agreement_is_refused(low: float, high: float) -> None:
+    message = rf"low is {low} and high is {high}, but a mismatch of 1 is agreement, .* Set low to"
     with pytest.raises(ValidationError, match=message):
         Masking(low=low, high=high)
 

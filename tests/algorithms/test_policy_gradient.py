@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
-from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine
+from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine, ShortQuiz
 from transformers import PreTrainedTokenizerFast
 
 from steadyrl.algorithms.objective_settings import (
@@ -25,7 +25,7 @@ from steadyrl.algorithms.protocol import Experience
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
-from steadyrl.environments.protocol import Episode, Outcome, Split
+from steadyrl.environments.protocol import Environment, Episode, Outcome, Split
 from steadyrl.objectives import Aggregation, cispo, grpo, minirl, reinforce
 from steadyrl.policies.policy import Policy
 
@@ -34,7 +34,10 @@ PROMPTS, GROUP_SIZE, MINI_BATCHES = 2, 3, 2
 
 
 def algorithm(
-    seed: int = 5, tokenizer: PreTrainedTokenizerFast = TOKENIZER, **options: object
+    seed: int = 5,
+    tokenizer: PreTrainedTokenizerFast = TOKENIZER,
+    environment: Environment = ENVIRONMENT,
+    **options: object,
 ) -> PolicyGradient:
     settings = PolicyGradientSettings(
         **{
@@ -46,7 +49,7 @@ def algorithm(
     )
     return PolicyGradient(
         settings,
-        environment=ENVIRONMENT,
+        environment=environment,
         tokenizer=tokenizer,
         sampling=Sampling(max_new_tokens=8),
         seed=seed,
@@ -90,6 +93,17 @@ def test_every_step_asks_fresh_training_tasks() -> None:
     seen = [questions(algorithm().collect(step, solver([0] * 4))) for step in range(3)]
     assert seen == [asked(0), asked(1), asked(2)]
     assert len({question for step in seen for question in step}) > 9  # chains may repeat
+
+
+def test_the_seed_decides_in_what_order_a_stored_set_is_asked() -> None:
+    def asked_by(seed: int) -> list[str]:
+        subject = algorithm(seed, environment=ShortQuiz(8))
+        engine = ScriptedEngine(lambda *_: "right")
+        return [g.task_id for step in range(2) for g in subject.collect(step, engine).groups]
+
+    assert sorted(asked_by(5)) == sorted(asked_by(6)) == [f"quiz/train/{n}" for n in range(8)]
+    assert asked_by(5) == asked_by(5) != asked_by(6)
+    assert sorted(asked_by(5)) not in (asked_by(5), asked_by(6))
 
 
 def test_a_tokenizer_that_names_neither_end_nor_padding_makes_the_same_rows() -> None:

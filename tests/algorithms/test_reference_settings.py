@@ -11,7 +11,7 @@ from tests.algorithms.terms import far_apart
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
-from steadyrl.algorithms.reference_settings import ReferenceKL, held
+from steadyrl.algorithms.reference_settings import ReferenceKL, with_penalty
 from steadyrl.engines.protocol import Sampling
 from steadyrl.objectives import ReferenceEstimator, grpo, nll, reference_divergence
 
@@ -23,7 +23,7 @@ PENALTY = 0.125 * reference_divergence(TERMS)
 
 def test_by_default_nothing_is_held() -> None:
     assert not ReferenceKL().is_on
-    assert held(nll, ReferenceKL()) is nll
+    assert with_penalty(nll, ReferenceKL()) is nll
     assert ReferenceKL().estimator is ReferenceEstimator.K3
     assert PolicyGradientSettings().reference_kl == ReferenceKL()
 
@@ -32,6 +32,7 @@ def test_by_default_nothing_is_held() -> None:
     ("values", "message"),
     [
         ({"estimator": "k1"}, "'k1', whose gradient .* expectation is 0, .* Use 'k3', or 'k2'"),
+        ({"estimator": "k2"}, "is 'k2', but the coefficient is 0, .* Set a coefficient above 0"),
         ({"estimator": "k4"}, "'k2' or 'k3'"),
         ({"coefficient": -0.1}, "greater than or equal to 0"),
         ({"coefficient": float("inf")}, "finite number"),

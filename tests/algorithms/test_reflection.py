@@ -57,7 +57,7 @@ def test_a_held_policy_s_reflections_come_without_tokens_to_learn_from() -> None
         policies.append(policy)
         return held
 
-    settings = HeldReflection(**COMPACT.model_dump(exclude={"name"}))
+    settings = HeldReflection(**COMPACT.model_dump(exclude={"name", "malformed"}))
     reflector = HeldReflector(settings, TOKENIZER, make_engine)
     assert isinstance(reflector, Reflector)
     with pytest.raises(AssertionError, match="no policy is held"):

@@ -21,6 +21,7 @@ from steadyrl.algorithms.reflection_prompts import (
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.policies.tokenizers import neutralized
+from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
 
@@ -173,3 +174,23 @@ def test_the_raw_record_follows_the_instructions() -> None:
         replace(TASK, prompt=TASK.prompt[1:]), ACCOUNT, ReflectionStyle.COMPACT
     )
     assert compact.prompt[0] == Message(role="system", content="try\nbad luck\n0.25")
+
+
+def raises(_task: Task, _rulebook: str) -> Any:
+    raise KeyError("slot")
+
+
+@pytest.mark.parametrize(
+    ("guided", "message"),
+    [
+        (raises, r"Odd.guided failed on the task 'lake/1': KeyError: 'slot' \(line \d+ of test_re"),
+        (lambda _task, rulebook: rulebook, r"Odd.guided gives 'Go left.', which is no task. Give"),
+    ],
+)
+def test_an_environment_that_cannot_guide_is_told_by_name(guided: Any, message: str) -> None:
+    class Odd(Quiz):
+        def guided(self, task: Task, rulebook: str) -> Any:
+            return guided(task, rulebook)
+
+    with pytest.raises(UserError, match=message):
+        guided_task(Odd(), replace(TASK, id="lake/1"), "Go left.")

@@ -76,12 +76,19 @@ def test_a_world_too_small_for_three_splits_is_refused(size: int):
         ({"moves": 5}, "max_path is 8, but an episode has 5 moves.*Raise moves"),
         ({"boxes": 2}, "boxes"),
         ({"inner_walls": 0.6}, "inner_walls"),
-        ({"inner_walls": 0.1, "levels": "a.txt"}, "levels of a.txt have walls of their own"),
+        ({"inner_walls": 0.1, "levels": "a.txt"}, "inner_walls is 0.1, .* of a.txt are used"),
+        ({"min_size": 3, "levels": "a.txt"}, "min_size is 3, .* of a.txt are used. Leave one of"),
+        ({"max_path": 4, "levels": "a.txt"}, "max_path is 4, .* of a.txt are used"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict, message: str):
     with pytest.raises(ValidationError, match=message):
         SokobanSettings.model_validate(settings)
+
+
+def test_a_file_of_levels_sets_no_least_number_of_moves() -> None:
+    settings = SokobanSettings(levels="a.txt", moves=5)
+    assert SokobanSettings.model_validate(settings.model_dump()) == settings
 
 
 def level_file(path: Path, lengths: range) -> Path:

@@ -1,13 +1,20 @@
 """Tasks and episodes of environments that break, or give other things."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.records.errors import UserError
-from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
+from steadyrl.rollout.tasks import (
+    STORED_AT_MOST,
+    begin,
+    distinct_tasks,
+    shuffled_tasks,
+    tasks_of,
+)
 from tests.environments.unchecked import unchecked
 from tests.rollout.fakes import Quiz, ShortQuiz
 
@@ -86,3 +93,22 @@ def test_a_failure_is_told_with_its_line() -> None:
     (number,) = re.findall(r"\(line (\d+) of test_tasks\.py\)", str(refusal.value))
     with open(__file__, encoding="utf-8") as file:
         assert "raise IndexError" in file.readlines()[int(number) - 1]
+
+
+def numbers_of(environment: Quiz, numbers: Iterable[int], seed: int = 0) -> list[int]:
+    return [t.payload for t in shuffled_tasks(environment, Split.TRAIN, numbers, seed=seed)]
+
+
+def test_a_stored_set_is_gone_through_in_a_new_order_each_time() -> None:
+    first, second, third = (numbers_of(ShortQuiz(20), range(20 * n, 20 * n + 20)) for n in range(3))
+    assert sorted(first) == sorted(second) == sorted(third) == list(range(20))
+    assert first != second != third != first
+    assert first != list(range(20))
+    # A step that reaches over the end of a pass has its parts of both.
+    assert numbers_of(ShortQuiz(20), range(15, 25)) == first[15:] + second[:5]
+    assert numbers_of(ShortQuiz(20), range(20), seed=1) not in (first, list(range(20)))
+
+
+@pytest.mark.parametrize("count", [None, 0, STORED_AT_MOST + 1])
+def test_what_is_no_stored_set_stays_in_order(count: int | None) -> None:
+    assert numbers_of(ShortQuiz(count), range(5, 9)) == [5, 6, 7, 8]

@@ -7,6 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.reflection_settings import (
+    HeldReflection,
+    PolicyReflection,
+    SampledReflection,
+)
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
@@ -20,7 +26,7 @@ from steadyrl.run.config import EngineSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
-from tests.run.tiny import tiny_run
+from tests.run.tiny import tiny_experiential_run, tiny_run
 
 
 def pretrained(path: Path) -> Any:
@@ -153,3 +159,14 @@ def test_a_teacher_for_another_environment_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="arithmetic teacher cannot demonstrate on VerifiableMath"):
         Assembly.of(config)
+
+
+@pytest.mark.parametrize("kind", [PolicyReflection, HeldReflection])
+def test_reflections_that_never_have_room_are_refused(kind: type[SampledReflection]) -> None:
+    def settings(tokens: int) -> ExperientialSettings:
+        reflection = kind(sampling=Sampling(temperature=0.5, max_new_tokens=tokens))
+        return ExperientialSettings(reflection=reflection)
+
+    with pytest.raises(UserError, match=r"max_new_tokens is 128, .* 128 tokens in this model: no"):
+        Assembly.of(tiny_experiential_run(erl=settings(128)))
+    assert Assembly.of(tiny_experiential_run(erl=settings(127))).stages

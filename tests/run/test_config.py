@@ -33,6 +33,7 @@ from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import EngineSettings, RunConfig, from_yaml, parse, to_yaml
+from steadyrl.training.journal import JournalSettings
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
 
@@ -150,6 +151,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
             0.0,
             "temperature is 0: every answer .* the same, .* Set a temperature above 0",
         ),
+        ("sampling.temperature", math.inf, "sampling.temperature: Input should be a finite number"),
+        ("evaluation.temperature", math.inf, "evaluation.temperature: Input .* a finite number"),
+        ("optimizer.learning_rate", math.inf, "optimizer.learning_rate: Input .* finite number"),
+        ("optimizer.weight_decay", math.inf, "optimizer.weight_decay: Input .* finite number"),
+        ("sampling.top_k", 1, "top_k is 1: every answer .* the same, .* Set top_k to 2 or more"),
         (
             "model.experts_per_token",
             5,
@@ -300,6 +306,13 @@ def test_overlap_wants_an_objective_that_reads_the_ratio_to_the_engine(
     assert tiny_run(policy_gradient=PolicyGradientSettings(), engine=OVERLAP).engine.overlap
 
 
+def test_overlap_wants_more_than_one_step_between_checkpoints() -> None:
+    every = JournalSettings(checkpoint_every=1)
+    with pytest.raises(ValidationError, match=r"checkpoint_every 1: .* to 2 or more, or engine"):
+        tiny_run(engine=OVERLAP, journal=every)
+    assert tiny_run(journal=every).journal == every
+
+
 def test_episodes_that_would_be_cut_short_are_refused() -> None:
     lake = FrozenLakeSettings(moves=9)
     gradient = PolicyGradientSettings(max_turns=8)
@@ -324,7 +337,7 @@ def test_drills_must_leave_out_the_meaning_that_the_run_hides(name: str) -> None
     values = RECIPES[name]().model_dump()
     holder = values["environment"].get("questions", values["environment"])
     holder["meaning"] += 1
-    with pytest.raises(UserError, match=r"drills of the cold start leave out meaning \d"):
+    with pytest.raises(UserError, match=r"among those of the drills .* and give both the same"):
         parse(values, name)
 
 

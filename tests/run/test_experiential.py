@@ -146,7 +146,7 @@ def test_every_variant_runs_under_r3_and_gives_its_metrics(
 def test_a_held_reflector_reflects_as_the_policy_began_and_is_not_trained(tmp_path: Path) -> None:
     config = tiny_experiential_run()
     assert config.erl is not None
-    held = HeldReflection(**config.erl.reflection.model_dump(exclude={"name"}))
+    held = HeldReflection(**config.erl.reflection.model_dump(exclude={"name", "malformed"}))
     config = changed(reflection=held)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
@@ -182,7 +182,7 @@ def test_a_held_reflector_does_not_follow_the_policy() -> None:
         assert isinstance(reflector, HeldReflector)
         return [r.reply for r in reflector.reflect([asked] * 4, assembly.engine, seed=1)]
 
-    algorithm.hold(assembly.learner.policy)
+    algorithm.take_reference(assembly.learner.policy)
     begun = replies()
     assert any(begun)
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_a_held_reflector_does_not_follow_the_policy() -> None:
             weight.mul_(-1)
     assembly.engine.load_weights(assembly.learner.weights(), 1)
     assert replies() == begun
-    algorithm.hold(assembly.learner.policy)
+    algorithm.take_reference(assembly.learner.policy)
     assert replies() != begun
 
 
@@ -226,6 +226,9 @@ def test_an_unreachable_server_is_counted_and_stops_nothing(tmp_path: Path) -> N
     lines = (path / "completions" / "rl-000002.jsonl").read_text().splitlines()
     reasons = {json.loads(line)["truncation_reason"] for line in lines}
     assert any("cannot be reached" in reason for reason in reasons)
+    (note,) = [n for n in RunFolder(path).read_notes() if "to reflect" in n["note"]]
+    assert (note["stage"], note["step"]) == ("rl", 1)
+    assert "cannot be reached" in note["note"]
 
 
 def test_a_checkpoint_without_memory_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.completion import FinishReason
+from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
 from steadyrl.records.reflected_episode import ReflectedEpisode
@@ -143,6 +144,13 @@ def test_a_run_that_begins_anew_forgets_its_first_evaluation(tmp_path: Path) -> 
         journal.close()
 
     assert places(tmp_path) == [("rl", 0)]
+
+
+def test_steps_of_a_stage_that_the_run_has_lost_are_refused(tmp_path: Path) -> None:
+    write_steps(journal_in(tmp_path))
+    told = r"stage 'cold_start' are on record, .* stages now are rl\. Resume a run with the"
+    with pytest.raises(UserError, match=told):
+        Journal(RunFolder(tmp_path), JournalSettings(), STAGES[1:], BEGINNING)
 
 
 def test_a_row_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
@@ -281,6 +289,14 @@ def test_watchers_are_told_each_row(tmp_path: Path) -> None:
 
 
 # What an algorithm remembers, and the parts of its episodes.
+
+
+def test_a_note_that_is_kept_once_is_kept_again_by_another_stage_alone(tmp_path: Path) -> None:
+    journal = journal_in(tmp_path)
+    for where, step in ((STAGES[1], 1), (STAGES[1], 2), (STAGES[0], 2)):
+        journal.note_once(where, step, "So it is.")
+    kept = [(note["stage"], note["step"]) for note in RunFolder(tmp_path).read_notes()]
+    assert kept == [("rl", 1), ("cold_start", 2)]
 
 
 def remembered(path: Path) -> list[tuple[str, int, int, str]]:

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.erl_episodes import (
     ExperientialEpisode,
     episode_metrics,
+    notes_on,
     recorded_groups,
 )
 from steadyrl.algorithms.erl_internalization import NoInternalization, make_internalization
@@ -26,7 +27,7 @@ from steadyrl.algorithms.memory import make_memory, recalled_text
 from steadyrl.algorithms.objective_settings import make_limits, make_objective, reads_responses
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
-from steadyrl.algorithms.reference_settings import held
+from steadyrl.algorithms.reference_settings import with_penalty
 from steadyrl.algorithms.reflection import (
     HeldReflector,
     PolicyReflector,
@@ -56,7 +57,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import shuffled_tasks
 
 REFLECTIONS, SECOND_ATTEMPTS = 1, 2
 """What random numbers are for, under the seed of a step. First attempts take that of the step, as
@@ -110,12 +111,16 @@ class ExperientialRL:
             mini_batches=tuple(b for chunk in chunks for b in self._rows.mini_batches(chunk)),
             groups=tuple(groups),
             metrics={
-                **group_metrics(groups[: settings.prompts * settings.mini_batches]),
+                **group_metrics(
+                    groups[: settings.prompts * settings.mini_batches],
+                    alone_counts=settings.learns_from_groups_of_one,
+                ),
                 **episode_metrics(episodes),
                 "internalized_fraction": internalized / len(episodes),
                 "memory_writes": float(len(writes)),
             },
             memory_writes=tuple(writes),
+            notes=notes_on(episodes),
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
@@ -130,7 +135,7 @@ class ExperientialRL:
             for batch, size in zip(mini_batch, sizes, strict=True)
         )
 
-    def hold(self, reference: Policy) -> None:
+    def take_reference(self, reference: Policy) -> None:
         """Reflects with `reference`, where the settings say so."""
         if isinstance(self._reflector, HeldReflector):
             self._reflector.hold(reference)
@@ -147,7 +152,7 @@ class ExperientialRL:
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         numbers = range(step * count, (step + 1) * count)
-        tasks = tasks_of(self._environment, Split.TRAIN, numbers)
+        tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
         groups = self._play(tasks, engine, seed, settings.group_size)
         first = [(place, t) for place, group in enumerate(groups) for t in group.trajectories]
         return [
@@ -238,18 +243,18 @@ class ExperientialRL:
         settings, reinforced = self._settings, batch.is_measured
         coefficient = 1.0 if reinforced else settings.internalization_coefficient
         objective = self._objective if reinforced else self._internalize
-        is_held = settings.reference_kl.is_on and batch.teacher is None
-        if is_held:
-            objective = held(objective, settings.reference_kl, scale=coefficient)
+        is_penalized = settings.reference_kl.is_on and batch.teacher is None
+        if is_penalized:
+            objective = with_penalty(objective, settings.reference_kl, scale=coefficient)
         return LossTerm(
             batch=batch,
             objective=objective,
             aggregation=settings.aggregation,
             constant_length=settings.constant_length,
             scale=coefficient * share,
-            proportional_to_advantage=reinforced and not is_held,
+            proportional_to_advantage=reinforced and not is_penalized,
             reads_responses=reinforced and reads_responses(settings.objective, settings.correction),
-            reads_reference=is_held,
+            reads_reference=is_penalized,
             limits=self._limits if reinforced else unlimited,
         )
 

@@ -2,6 +2,8 @@
 
 from math import fsum
 
+from pydantic import Field
+
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
 from steadyrl.records.message import Message
@@ -12,7 +14,7 @@ from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
 class SecondChanceSettings(Settings):
     """When an attempt is repeated, and how its feedback is told."""
 
-    threshold: float = 1.0
+    threshold: float = Field(1.0, allow_inf_nan=False)
     """An attempt whose reward is below it is repeated, once."""
 
     style: ReflectionStyle = ReflectionStyle.RULEBOOK
@@ -24,7 +26,9 @@ class SecondChance:
 
     Both stand in one conversation, whose reward is that of the last attempt. So a policy that is
     reinforced in it has seen what a reflection sees, without reflecting, remembering or
-    internalising.
+    internalising. One that is cut short keeps what the attempt at hand has earned. Unlike
+    Experiential RL, which reflects on attempts cut at the token budget too, it gives them no second
+    one: a turn that is no whole answer ends the conversation.
     """
 
     def __init__(self, environment: Environment, settings: SecondChanceSettings) -> None:
@@ -58,7 +62,7 @@ class _UpToTwoAttempts:
         self._feedback: list[str] = []
 
     def respond(self, text: str) -> Outcome:
-        """The outcome of one turn. Rewards are kept back until the attempt that counts is over."""
+        """The outcome of one turn. A second attempt begins by taking back what the first earned."""
         outcome = self._attempt.respond(text)
         self._rewards.append(outcome.reward)
         self._feedback.append(outcome.feedback)
@@ -66,12 +70,7 @@ class _UpToTwoAttempts:
         failed = earned < self._settings.threshold
         if outcome.terminated and failed and not self._is_second:
             return self._second_chance(outcome)
-        return Outcome(
-            reward=earned if outcome.terminated else 0.0,
-            terminated=outcome.terminated,
-            observation=outcome.observation,
-            feedback=outcome.feedback,
-        )
+        return outcome
 
     def _second_chance(self, outcome: Outcome) -> Outcome:
         said = "\n".join([line for line in self._feedback if line])
@@ -81,8 +80,9 @@ class _UpToTwoAttempts:
         else:
             content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"
         self._attempt = begin(self._environment, self._task)
+        taken_back = outcome.reward - fsum(self._rewards)
         self._is_second, self._rewards = True, []
         again = Message(role="user", content=content)
         return Outcome(
-            reward=0.0, terminated=False, observation=(again,), feedback=outcome.feedback
+            reward=taken_back, terminated=False, observation=(again,), feedback=outcome.feedback
         )

@@ -133,11 +133,16 @@ def recorded_groups(episodes: Sequence[ExperientialEpisode], *, internalizes: bo
 
 
 def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]:
-    """What the parts of the episodes earned, and how often they came about."""
+    """What the parts of the episodes earned, and how often they came about.
+
+    Rewards are those of episodes whose environment did not fail in the first attempt, if there are
+    any.
+    """
+    sound = [episode for episode in episodes if not episode.first.environment_failed] or episodes
     second = [e.second for e in episodes if e.second is not None and e.second_reward is not None]
     reflections = [t for e in episodes if (t := e.reflection_trajectory) and t.completions]
     metrics = {
-        "reward_after_reflection": _mean([episode.last_reward for episode in episodes]),
+        "reward_after_reflection": _mean([episode.last_reward for episode in sound]),
         "reflection_fraction": _mean([float(episode.reflects) for episode in episodes]),
         "failed_reflections": float(sum(e.reflects and bool(e.failure) for e in episodes)),
     }
@@ -147,6 +152,17 @@ def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]
         metrics["reward_reflected"] = _mean([trajectory.reward for trajectory in second])
         metrics["second_attempt_length"] = _mean([_length(t) for t in second])
     return metrics
+
+
+def notes_on(episodes: Sequence[ExperientialEpisode]) -> tuple[str, ...]:
+    """That every reflection of a step failed for one reason, and what it means."""
+    failures = [episode.failure for episode in episodes if episode.reflects]
+    if len(failures) < 2 or not failures[0] or len(set(failures)) > 1:
+        return ()
+    return (
+        f"Every episode that was to reflect broke in this step, for one reason: {failures[0]}. "
+        "Of such a step nothing is learned but first attempts.",
+    )
 
 
 def _length(trajectory: Trajectory) -> float:

@@ -2,7 +2,7 @@
 
 part              prompt of the row     tokens        advantage
 first attempt     x                     y1            r1 against its group
-reflection        x, y1, f1, r1, m      Δ             r2 against its group
+reflection        x, y1, f1, r1, m      Δ             r2 against its group; 0 if malformed
 second attempt    x, Δ                  y2            r2 against its group
 internalisation   x                     y2            1, or r2; only of attempts with r2 > 0
 distillation      x                     y1            1; its teacher's prompt is x, Δ
@@ -63,7 +63,13 @@ class Rows:
         reflection = self._settings.reflection
         if not isinstance(reflection, PolicyReflection):
             return []
-        used = [episode for episode in episodes if episode.second_reward is not None]
+        malformed_too = reflection.malformed == "zero_reward"
+        used = [
+            episode
+            for episode in episodes
+            if episode.second_reward is not None
+            or (malformed_too and episode.reflection and episode.reflection.is_malformed)
+        ]
         batches = self._credited(grouped(used, "", lambda e: e.reflection_trajectory))
         temperature = reflection.sampling.temperature
         return [replace(batch, temperature=temperature) for batch in batches]

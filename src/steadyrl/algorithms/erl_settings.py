@@ -34,7 +34,7 @@ class ExperientialSettings(PolicyGradientSettings):
     group_size: int = Field(4, ge=1)
     """Episodes for each prompt."""
 
-    threshold: float = 1.0
+    threshold: float = Field(1.0, allow_inf_nan=False)
     """A first attempt whose reward is below it is reflected on. A second attempt whose reward is
     not below it writes its reflection into the memory."""
 
@@ -53,7 +53,7 @@ class ExperientialSettings(PolicyGradientSettings):
     internalization: InternalizationSettings = LikelihoodInternalization()
     """How second attempts are learned without their reflections."""
 
-    internalization_coefficient: float = Field(1.0, gt=0)
+    internalization_coefficient: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Weight of the rows of internalisation; all others have weight 1."""
 
     updates: Literal["mixed", "sequential"] = "mixed"
@@ -81,6 +81,11 @@ class ExperientialSettings(PolicyGradientSettings):
                 "that nothing has this weight. Leave one of them out."
             )
         return self
+
+    @property
+    def learns_from_groups_of_one(self) -> bool:
+        """Whether an episode whose group has no other may have an advantage."""
+        return self.group_of_one == "reward"
 
     @property
     def gradient_steps(self) -> int:

@@ -165,10 +165,11 @@ class Masking(Settings):
 
     @model_validator(mode="after")
     def _bounds_leave_room(self) -> "Masking":
-        if self.low >= self.high:
+        if not self.low <= 1 <= self.high or self.low == self.high:
             raise ValueError(
-                f"low is {self.low} and high is {self.high}, so every token would be masked. Set "
-                "low below high; a mismatch of 1 is agreement."
+                f"low is {self.low} and high is {self.high}, but a mismatch of 1 is agreement, "
+                "which would be masked, or all but it. Set low to 1 or below and high to 1 or "
+                "above, and not both to 1."
             )
         return self
 

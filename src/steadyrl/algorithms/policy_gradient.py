@@ -19,7 +19,7 @@ from steadyrl.algorithms.objective_settings import (
     reads_responses,
 )
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
-from steadyrl.algorithms.reference_settings import ReferenceKL, held
+from steadyrl.algorithms.reference_settings import ReferenceKL, with_penalty
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
@@ -30,7 +30,7 @@ from steadyrl.records.trajectory import Group
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import shuffled_tasks
 
 ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "group_mean": group_mean,
@@ -73,7 +73,7 @@ class PolicyGradientSettings(Settings):
 
     @model_validator(mode="after")
     def _combination_means_something(self) -> "PolicyGradientSettings":
-        if self.group_size == 1:
+        if self.group_size == 1 and not self.learns_from_groups_of_one:
             raise ValueError(
                 f"group_size is 1, but the advantage {self.advantage!r} compares the episodes of a "
                 "group, so every advantage would be zero. Set group_size to 2 or more."
@@ -92,6 +92,11 @@ class PolicyGradientSettings(Settings):
             )
         return self
 
+    @property
+    def learns_from_groups_of_one(self) -> bool:
+        """Whether an episode whose group has no other may have an advantage."""
+        return False
+
 
 class PolicyGradient:
     """Samples groups, credits each episode against its group, and maximises an objective."""
@@ -109,7 +114,7 @@ class PolicyGradient:
     ) -> None:
         self._settings = settings
         plain = make_objective(settings.objective, settings.correction)
-        self._objective = held(plain, settings.reference_kl)
+        self._objective = with_penalty(plain, settings.reference_kl)
         self._limits = make_limits(settings.objective, settings.correction)
         self._reads_responses = reads_responses(settings.objective, settings.correction)
         self._environment = environment
@@ -122,7 +127,8 @@ class PolicyGradient:
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         first = step * count
-        tasks = tasks_of(self._environment, Split.TRAIN, range(first, first + count))
+        numbers = range(first, first + count)
+        tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
         groups = play_groups(
             self._environment,
             engine,
@@ -175,15 +181,20 @@ def _comparable(groups: list[Group]) -> list[Group]:
     return [group for group in left if len(group.trajectories) > 1]
 
 
-def group_metrics(groups: list[Group]) -> dict[str, float]:
+def group_metrics(groups: list[Group], *, alone_counts: bool = False) -> dict[str, float]:
     """Reward, lengths, failures, and the share of groups without signal.
 
     Rewards are those of episodes whose environment did not fail, if there are any.
+
+    Args:
+        alone_counts: The reward of an episode whose group has no other is its advantage.
     """
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     lengths = [sum(len(c.token_ids) for c in episode.completions) for episode in episodes]
     sound = [episode for episode in episodes if not episode.environment_failed]
     with_signal = sum(group.has_signal for group in _comparable(groups))
+    if alone_counts:
+        with_signal += sum(any(group.rewards) for group in groups if len(group.trajectories) == 1)
     return {
         "reward": sum(episode.reward for episode in sound or episodes) / len(sound or episodes),
         "environment_failed_fraction": (len(episodes) - len(sound)) / len(episodes),

@@ -65,6 +65,9 @@ class Experience:
     memory_writes: tuple[MemoryWrite, ...] = ()
     """What the algorithm has written into its memory, for the record."""
 
+    notes: tuple[str, ...] = ()
+    """Sentences about what became of the step that nobody would expect. The run keeps each once."""
+
     policy_version: int | None = None
     """Version of the weights that sampled it; None: those that the engine holds."""
 
@@ -94,7 +97,7 @@ class Algorithm(Protocol):
 class AsksReference(Protocol):
     """An algorithm that may sample from the weights with which its stage began."""
 
-    def hold(self, reference: Policy) -> None:
+    def take_reference(self, reference: Policy) -> None:
         """Takes `reference`, which is not trained, before the first step."""
         ...
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from steadyrl.algorithms.protocol import Objective
 from steadyrl.objectives import ReferenceEstimator, penalized
@@ -34,13 +34,22 @@ class ReferenceKL(Settings):
             )
         return value
 
+    @model_validator(mode="after")
+    def _estimator_is_read(self) -> "ReferenceKL":
+        if not self.is_on and self.estimator is not ReferenceEstimator.K3:
+            raise ValueError(
+                f"the estimator is {self.estimator.value!r}, but the coefficient is 0, so that "
+                "nothing is estimated. Set a coefficient above 0, or leave both out."
+            )
+        return self
+
     @property
     def is_on(self) -> bool:
         """Whether there is anything to be held to."""
         return self.coefficient > 0
 
 
-def held(objective: Objective, settings: ReferenceKL, *, scale: float = 1.0) -> Objective:
+def with_penalty(objective: Objective, settings: ReferenceKL, *, scale: float = 1.0) -> Objective:
     """`objective` less the penalty, where that is on.
 
     Args:

@@ -49,6 +49,11 @@ class Reflection:
     completion: Completion | None = None
     """The reply as tokens of the policy; None when another model wrote it, or nothing was."""
 
+    @property
+    def is_malformed(self) -> bool:
+        """Whether the policy has written something in which there is no lesson."""
+        return self.completion is not None and bool(self.failure)
+
 
 @runtime_checkable
 class Reflector(Protocol):

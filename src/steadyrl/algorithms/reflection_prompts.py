@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from steadyrl.environments.protocol import Environment, Task
+from steadyrl.records.errors import UserError, answer_of
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
 
@@ -176,9 +178,23 @@ def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
     """`task` asked with a neutral `lesson` in the place of its instructions.
 
     The environment says where they stand if it knows; otherwise they are the system's message.
+
+    Raises:
+        UserError: the environment fails, or gives something else than a task.
     """
     if isinstance(environment, GuidedEnvironment):
-        return environment.guided(task, lesson)
+        name = type(environment).__name__
+        guided = answer_of(
+            partial(environment.guided, task, lesson),
+            failure=f"{name}.guided failed on the task {task.id!r}",
+            remedy="Correct it, or leave it out.",
+        )
+        if not isinstance(guided, Task):
+            raise UserError(
+                f"{name}.guided gives {guided!r:.200}, which is no task. Give `task` with another "
+                "prompt."
+            )
+        return guided
     told = [message for message in task.prompt if message.role != "system"]
     return replace(task, prompt=(Message(role="system", content=lesson), *told))
 

@@ -29,6 +29,11 @@ class PolicyReflection(SampledReflection):
 
     name: Literal["policy"] = "policy"
 
+    malformed: Literal["left_out", "zero_reward"] = "left_out"
+    """What is learned from a reflection in which no lesson can be read, or that is not over within
+    its budget. left_out: nothing, so that a policy is never told of the form. zero_reward: it
+    stands in its group with reward 0, as if its second attempt had failed."""
+
     @model_validator(mode="after")
     def _can_be_learned_from(self) -> "PolicyReflection":
         if self.sampling.temperature == 0:

@@ -15,7 +15,7 @@ from steadyrl.records.settings import Settings
 class Sampling(Settings):
     """How tokens are drawn."""
 
-    temperature: float = Field(1.0, ge=0.0)
+    temperature: float = Field(1.0, ge=0.0, allow_inf_nan=False)
     """Logits are divided by it. 0 takes the most probable token."""
 
     top_p: float = Field(1.0, gt=0.0, le=1.0)

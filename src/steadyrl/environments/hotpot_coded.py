@@ -72,7 +72,7 @@ class CodedSplit:
         self._settings = settings
         self._split = split
         self._relations = RELATIONS[: settings.relations]
-        self._meanings = _allowed_meanings(settings)
+        self._meanings = coded_meanings(settings)
         self._names = [name for name in _names() if split_of(name) is split]
         self._facts = {name: self._facts_of(place) for place, name in enumerate(self._names)}
 
@@ -117,8 +117,8 @@ class CodedSplit:
         return Draws(_SEED, self._settings.seed, _SPLITS[self._split], purpose, number)
 
 
-def _allowed_meanings(settings: CodedQuestions) -> list[str]:
-    """The relations that the words mean in turn: one way, or all others."""
+def coded_meanings(settings: CodedQuestions) -> list[str]:
+    """The relations that the words mean in turn: the one way that tasks have, or all others."""
     meanings = ["".join(letters) for letters in permutations(RELATIONS[: settings.relations])]
     kept = meanings.pop(settings.meaning)
     return [kept] if settings.words == "fixed" else meanings

@@ -100,7 +100,10 @@ class CountsTasks(Protocol):
     """An environment that knows how many tasks it has."""
 
     def distinct_tasks(self, split: Split) -> int | None:
-        """Tasks of `split` before it starts over; None where there is no such number."""
+        """Tasks of `split` before it starts over; None where there is no such number.
+
+        Training asks for them in an order drawn from its seed, and in a new one after the last.
+        """
         ...
 
 

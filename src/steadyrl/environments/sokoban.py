@@ -46,16 +46,18 @@ class SokobanSettings(GridSettings):
                 f"min_size is {self.min_size} and max_size {self.max_size}: no size lies between. "
                 "Raise max_size or lower min_size."
             )
-        if self.max_path > self.moves:
+        if self.levels is None and self.max_path > self.moves:
             raise ValueError(
                 f"max_path is {self.max_path}, but an episode has {self.moves} moves: some levels "
                 "could not be solved. Raise moves or lower max_path."
             )
-        if self.levels is not None and self.inner_walls:
-            raise ValueError(
-                f"inner_walls is {self.inner_walls}, and the levels of {self.levels} have walls of "
-                "their own. Leave one of them out."
-            )
+        for name in ("min_size", "max_size", "max_path", "inner_walls"):
+            value = getattr(self, name)
+            if self.levels is not None and value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name} is {value}, which says what levels are drawn, but those of "
+                    f"{self.levels} are used. Leave one of them out."
+                )
         return self
 
 

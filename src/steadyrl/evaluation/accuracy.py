@@ -14,7 +14,10 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.tasks import distinct_tasks, tasks_of
+from steadyrl.rollout.tasks import distinct_tasks, shuffled_tasks
+
+ORDER_SEED = 0
+"""Of the order of held-out tasks, which is the same in every run."""
 
 
 class EvaluationSettings(Settings):
@@ -23,7 +26,8 @@ class EvaluationSettings(Settings):
     split: Split = Split.TEST
 
     tasks: int = Field(256, ge=1)
-    """Held-out tasks: numbers 0 to `tasks - 1` of the split, or all of them where it has fewer."""
+    """Held-out tasks: the same ones in every run, or all of them where the split has fewer. Of a
+    stored set they are drawn from the whole split, not taken from its head."""
 
     samples: int = Field(4, ge=1)
     """Episodes for each task: the k of avg@k."""
@@ -31,7 +35,7 @@ class EvaluationSettings(Settings):
     max_turns: int = Field(32, ge=1)
     """Turns after which an episode is cut short."""
 
-    temperature: float | None = Field(None, ge=0.0)
+    temperature: float | None = Field(None, ge=0.0, allow_inf_nan=False)
     """Of the sampling here. None: as in training."""
 
     top_p: float | None = Field(None, gt=0.0, le=1.0)
@@ -154,7 +158,7 @@ def measure_accuracy(
     """
     there = distinct_tasks(environment, settings.split)
     count = settings.tasks if there is None else min(settings.tasks, max(1, there))
-    tasks = tasks_of(environment, settings.split, range(count))
+    tasks = shuffled_tasks(environment, settings.split, range(count), seed=ORDER_SEED)
     groups = play_groups(
         environment,
         engine,

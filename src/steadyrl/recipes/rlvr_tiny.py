@@ -38,13 +38,9 @@ def attempts_alone(erl: ExperientialSettings) -> PolicyGradientSettings:
 
     They have the turns of two attempts, so that a second chance can be had with half of them.
     """
-    return PolicyGradientSettings(
-        objective=erl.objective,
-        advantage=erl.advantage,
-        prompts=erl.prompts,
-        group_size=3 * erl.group_size,
-        max_turns=2 * erl.max_turns,
-    )
+    shared = {name: getattr(erl, name) for name in PolicyGradientSettings.model_fields}
+    own = {"group_size": 3 * erl.group_size, "max_turns": 2 * erl.max_turns}
+    return PolicyGradientSettings.model_validate(shared | own)
 
 
 def _without_reflection(recipe: RunConfig) -> RunConfig:

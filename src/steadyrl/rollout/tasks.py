@@ -1,10 +1,20 @@
 """Tasks and episodes of an environment: foreign code, which may break or give something else."""
 
 from collections.abc import Iterable
-from functools import partial
+from functools import lru_cache, partial
+
+import numpy as np
+from jaxtyping import Int
 
 from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Split, Task
 from steadyrl.records.errors import UserError, answer_of
+from steadyrl.rollout.seeds import derive_seed
+
+STORED_AT_MOST = 10**7
+"""Tasks that a split may have to be shuffled. Of more, each is made when it is asked for."""
+
+_ORDER = 2**32 - 1
+"""What the random numbers are for: no step has this number."""
 
 
 def tasks_of(environment: Environment, split: Split, numbers: Iterable[int]) -> list[Task]:
@@ -14,6 +24,31 @@ def tasks_of(environment: Environment, split: Split, numbers: Iterable[int]) -> 
         UserError: the environment fails, or gives something else than a task.
     """
     return [_task(environment, split, number) for number in numbers]
+
+
+def shuffled_tasks(
+    environment: Environment, split: Split, numbers: Iterable[int], *, seed: int
+) -> list[Task]:
+    """Tasks of `split` in an order drawn from `seed`, a new one for each pass over all of them.
+
+    Only where the environment says how many there are. Without end they are in order: each is
+    drawn by the environment itself.
+
+    Raises:
+        UserError: the environment fails, or gives something else than a task.
+    """
+    count = distinct_tasks(environment, split)
+    if count is None or not 1 <= count <= STORED_AT_MOST:
+        return tasks_of(environment, split, numbers)
+    places = [divmod(number, count) for number in numbers]
+    chosen = [int(_order(count, seed, passed)[place]) for passed, place in places]
+    return tasks_of(environment, split, chosen)
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, passed: int) -> Int[np.ndarray, " N"]:
+    """The numbers below `count` as pass number `passed` goes through them."""
+    return np.random.default_rng(derive_seed(seed, _ORDER, passed)).permutation(count)
 
 
 def distinct_tasks(environment: Environment, split: Split) -> int | None:

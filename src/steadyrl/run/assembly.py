@@ -15,7 +15,7 @@ from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradient
 from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
-from steadyrl.algorithms.reflection_settings import HeldReflection
+from steadyrl.algorithms.reflection_settings import HeldReflection, SampledReflection
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -25,6 +25,7 @@ from steadyrl.environments.protocol import Environment
 from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
+from steadyrl.policies.positions import most_positions
 from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.tokenizers import closing_id
@@ -69,6 +70,7 @@ class Assembly:
         environment = make_environment(config.environment)
         chooses = config.routing_replay == "auto" and policy.hook is not None
         make = partial(make_engine or local_engine, config)
+        _check_reflections_fit(config, policy)
         algorithm = _algorithm(config, environment, tokenizer, make)
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
@@ -137,6 +139,20 @@ def local_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
     return LocalEngine(model, max_running=settings.max_running)
 
 
+def _check_reflections_fit(config: RunConfig, policy: Policy) -> None:
+    """Raises UserError where no reflection could ever be asked for."""
+    reflection = None if config.erl is None else config.erl.reflection
+    if not isinstance(reflection, SampledReflection):
+        return
+    limit, budget = most_positions(policy.model), reflection.sampling.max_new_tokens
+    if limit is not None and budget >= limit:
+        raise UserError(
+            f"erl.reflection.sampling.max_new_tokens is {budget}, but prompt and answer together "
+            f"may have {limit} tokens in this model: no reflection would have room, and nothing "
+            "would be learned but first attempts. Lower it, or choose a model of more positions."
+        )
+
+
 def _cold_start(config: RunConfig, environment: Environment, policy: Policy) -> Stage:
     settings = config.cold_start
     assert settings is not None
@@ -172,7 +188,7 @@ def _reinforcement(config: RunConfig, algorithm: Algorithm, *, chooses_replay: b
         steps=config.steps,
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
-        holds_reference=config.credit.reference_kl.is_on or reflects_as_held,
+        needs_reference=config.credit.reference_kl.is_on or reflects_as_held,
         replay=partial(choose_replay, config.gradient_steps, overlap=config.engine.overlap)
         if chooses_replay
         else None,

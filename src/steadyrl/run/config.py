@@ -14,6 +14,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
 from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.hidden_meanings import teaches_what_is_hidden
 from steadyrl.environments.registry import (
     EnvironmentSettings,
     TeacherSettings,
@@ -48,7 +49,9 @@ class EngineSettings(Settings):
     overlap: bool = False
     """Sample each rollout in a second process while the policy learns from the one before it. A
     rollout's weights are then one rollout older than those that the update begins with, which the
-    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set."""
+    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set.
+    The first rollout of the run, and that after each checkpoint, is sampled with the newest weights
+    and without overlap, so `journal.checkpoint_every` is part of what is learned."""
 
     @model_validator(mode="after")
     def _combination_does_something(self) -> "EngineSettings":
@@ -165,12 +168,11 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _drills_leave_out_the_meaning_that_is_hidden(self) -> "RunConfig":
         drilled = getattr(self.cold_start.teacher if self.cold_start else None, "environment", None)
-        left_out, hidden = _meaning(drilled), _meaning(self.environment)
-        if left_out is not None and hidden is not None and left_out != hidden:
+        if teaches_what_is_hidden(drilled, self.environment):
             raise ValueError(
-                f"the environment has meaning {hidden}, but the drills of the cold start leave out "
-                f"meaning {left_out}, so that they teach what is to be found out. Give both the "
-                "same one."
+                "the meaning that the environment hides is among those of the drills of the cold "
+                "start, so that they teach what is to be found out. In the drills, permute what "
+                "is fixed in the environment and no more, and give both the same meaning."
             )
         return self
 
@@ -189,17 +191,27 @@ class RunConfig(Settings):
                 "the old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or "
                 f"set {self._credited_under}.mini_batches to 2 or more."
             )
-        if self.sampling.temperature == 0:
-            raise ValueError(
-                "sampling.temperature is 0: every answer to a prompt would be the same, so no "
-                "group has signal. Set a temperature above 0."
-            )
+        for alike, name, remedy in (
+            (self.sampling.temperature == 0, "temperature is 0", "a temperature above 0"),
+            (self.sampling.top_k == 1, "top_k is 1", "top_k to 2 or more, or leave it out"),
+        ):
+            if alike:
+                raise ValueError(
+                    f"sampling.{name}: every answer to a prompt would be the same, so no group "
+                    f"has signal. Set {remedy}."
+                )
         held = self.erl is not None and isinstance(self.erl.reflection, HeldReflection)
         if held and self.engine.overlap:
             raise ValueError(
                 "erl.reflection is 'held' with engine.overlap: the policy that is held belongs to "
                 "the training process, and rollouts come from another one. Set engine.overlap to "
                 "false, or erl.reflection.name to 'policy'."
+            )
+        if self.engine.overlap and self.journal.checkpoint_every == 1:
+            raise ValueError(
+                "engine.overlap is true with journal.checkpoint_every 1: no rollout is under way "
+                "while a checkpoint is written, so that nothing would overlap. Set "
+                "journal.checkpoint_every to 2 or more, or engine.overlap to false."
             )
         credit = self.credit
         corrected = corrects_mismatch(credit.objective) or credit.correction.name != "none"
@@ -231,12 +243,6 @@ class RunConfig(Settings):
         """The routing replay before the run has chosen one."""
         replay = self.routing_replay
         return RoutingReplay.NONE if replay == "auto" else RoutingReplay(replay)
-
-
-def _meaning(environment: Any) -> int | None:
-    """Number of the meaning that an environment hides, or that drills leave out."""
-    meaning = getattr(getattr(environment, "questions", environment), "meaning", None)
-    return meaning if isinstance(meaning, int) else None
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -61,7 +61,7 @@ def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
     assert erl is not None
     assert isinstance(erl.reflection, PolicyReflection)
     unreflected = NoReflection(style=ReflectionStyle.COMPACT)
-    as_begun = HeldReflection(**erl.reflection.model_dump(exclude={"name"}))
+    as_begun = HeldReflection(**erl.reflection.model_dump(exclude={"name", "malformed"}))
     experiential: dict[str, dict[str, Any]] = {
         ERL: {},
         NO_MEMORY: {"memory": NoMemory()},

@@ -10,6 +10,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from steadyrl.algorithms.protocol import Stateful
 from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.settings import Settings
@@ -28,7 +29,8 @@ class JournalSettings(Settings):
     """What is kept, and how often."""
 
     checkpoint_every: int = Field(50, ge=1)
-    """Steps between checkpoints. The last step of a stage always has one."""
+    """Steps between checkpoints. The last step of a stage always has one. Under `engine.overlap`
+    the first rollout after each is sampled without overlap, with weights that are not older."""
 
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints that are kept. The last one of each stage is kept besides."""
@@ -64,6 +66,9 @@ class Journal:
         stages: All stages of the run.
         start: Where the run goes on. What is on record behind that place is dropped: it will be
             recorded again, with the same values.
+
+    Raises:
+        UserError: steps of a stage that the run does not have are on record.
     """
 
     def __init__(
@@ -118,6 +123,12 @@ class Journal:
         for watcher in self._watchers:
             watcher.on_note(stage, step, text)
 
+    def note_once(self, stage: Stage, step: int, text: str) -> None:
+        """The same, unless `text` is on record of `stage`."""
+        known = {(note["stage"], note["note"]) for note in self._folder.read_notes()}
+        if (stage.name, text) not in known:
+            self.note(stage, step, text)
+
     def remember(self, stage: Stage, step: int, writes: Sequence[MemoryWrite]) -> None:
         """Keeps what the algorithm wrote into its memory in the step."""
         if writes:
@@ -134,14 +145,14 @@ class Journal:
         save_checkpoint(path, learner, place, algorithm_state=state)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
-    def hold_reference(self, stage: Stage, learner: LocalLearner, *, fresh: bool) -> None:
+    def give_reference(self, stage: Stage, learner: LocalLearner, *, fresh: bool) -> None:
         """Gives the learner the reference policy of `stage`, where that has one.
 
         Args:
             fresh: The stage begins, so that the present weights are the reference.
         """
         learner.reference = None
-        if stage.holds_reference:
+        if stage.needs_reference:
             path = self._folder.references / stage.name
             if fresh:
                 save_reference(path, learner.policy)
@@ -202,6 +213,11 @@ def _task_of(episode: Trajectory) -> str:
 def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: Place) -> bool:
     """Whether the step of `row` lies before `start`, so that it will not be taken again."""
     names = [stage.name for stage in stages]
+    if row["stage"] not in names:
+        raise UserError(
+            f"Steps of a stage {row['stage']!r} are on record, in a run whose stages now are "
+            f"{', '.join(names)}. Resume a run with the configuration it began with."
+        )
     number = names.index(row["stage"])
     begun = start.step > 0 or start.stage > number
     return (number, row["step"]) <= (start.stage, start.step) and begun

@@ -33,9 +33,9 @@ def train(
     for number, stage in enumerate(stages[start.stage :], start=start.stage):
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
-        journal.hold_reference(stage, learner, fresh=first == 0)
+        journal.give_reference(stage, learner, fresh=first == 0)
         if learner.reference is not None and isinstance(stage.algorithm, AsksReference):
-            stage.algorithm.hold(learner.reference)
+            stage.algorithm.take_reference(learner.reference)
         engine.load_weights(learner.weights(), learner.policy_version)
         if first == 0 and stage.evaluate_every is not None:
             evaluate_at_first(stage, engine, evaluator, journal)
@@ -46,6 +46,8 @@ def train(
             accuracy = evaluator.evaluate(stage, step + 1, engine)
             journal.record(stage, step + 1, metrics, experience.groups, accuracy)
             journal.remember(stage, step + 1, experience.memory_writes)
+            for text in experience.notes:
+                journal.note_once(stage, step + 1, text)
             journal.checkpoint(stage, Place(stage=number, step=step + 1), learner)
 
 

@@ -15,7 +15,7 @@ MomentDecay = Annotated[float, Field(ge=0, lt=1)]
 class OptimizerSettings(Settings):
     """AdamW, and how its learning rate changes."""
 
-    learning_rate: float = Field(1e-6, gt=0)
+    learning_rate: float = Field(1e-6, gt=0, allow_inf_nan=False)
 
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: constant, or falling to a tenth by the end of the stage."""
@@ -25,9 +25,9 @@ class OptimizerSettings(Settings):
 
     betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.95)
 
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(1e-8, gt=0, allow_inf_nan=False)
 
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
 
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the whole gradient."""

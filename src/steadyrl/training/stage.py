@@ -24,7 +24,7 @@ class Stage:
     optimizer: OptimizerSettings
     temperature: float
 
-    holds_reference: bool = False
+    needs_reference: bool = False
     """Whether loss terms read, or reflections are written by, a reference policy: the weights with
     which the stage begins."""
 

@@ -1,0 +1,46 @@
+"""Whether drills have, among their meanings, the one that a run is to find out."""
+
+from typing import Any
+
+from steadyrl.environments.frozen_lake_board import FROZEN_LAKE
+from steadyrl.environments.grid_environment import GridSettings
+from steadyrl.environments.grid_meaning import Choice, Meaning, allowed_meanings
+from steadyrl.environments.hotpot_coded import CodedQuestions, coded_meanings
+from steadyrl.environments.sokoban import SokobanSettings
+from steadyrl.environments.sokoban_board import SOKOBAN
+
+
+def teaches_what_is_hidden(drilled: Any, hidden: Any) -> bool:
+    """Whether tasks of the settings `drilled` may have the meaning that those of `hidden` have.
+
+    Games of two kinds share no symbols, so that only their actions are compared, if they are not
+    the paper's. Words are compared as far as the hidden ones go. Where tasks of `hidden` have
+    several meanings, none of them is to be found out.
+
+    Raises:
+        UserError: there is no meaning with the number that one of them gives.
+    """
+    drilled, hidden = (getattr(world, "questions", world) for world in (drilled, hidden))
+    if isinstance(drilled, GridSettings) and isinstance(hidden, GridSettings):
+        return _shares_game(drilled, hidden)
+    if isinstance(drilled, CodedQuestions) and isinstance(hidden, CodedQuestions):
+        words = coded_meanings(hidden)
+        known = {meaning[: hidden.relations] for meaning in coded_meanings(drilled)}
+        return len(words) == 1 and words[0] in known
+    return False
+
+
+def _shares_game(drilled: GridSettings, hidden: GridSettings) -> bool:
+    meanings = _meanings(hidden)
+    if len(meanings) > 1:
+        return False
+    (wanted,) = meanings
+    if type(drilled) is type(hidden):
+        return (wanted.shown, wanted.actions) in {(m.shown, m.actions) for m in _meanings(drilled)}
+    told = hidden.actions is Choice.PAPER
+    return not told and wanted.actions in {meaning.actions for meaning in _meanings(drilled)}
+
+
+def _meanings(settings: GridSettings) -> list[Meaning]:
+    legend = SOKOBAN if isinstance(settings, SokobanSettings) else FROZEN_LAKE
+    return allowed_meanings(legend, settings.symbols, settings.actions, settings.meaning)
