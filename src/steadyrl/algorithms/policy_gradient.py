@@ -1,6 +1,7 @@
 """Policy gradient on groups of episodes: which of the published ones, its settings say."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
