@@ -1,7 +1,6 @@
 """Policy gradient on groups of episodes: which of the published ones, its settings say."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -175,11 +174,8 @@ class PolicyGradient:
 
 def _comparable(groups: list[Group]) -> list[Group]:
     """The groups without episodes that were not played, as long as two of them are left."""
-    left = [
-        replace(group, trajectories=tuple(t for t in group.trajectories if t.was_played))
-        for group in groups
-    ]
-    return [group for group in left if len(group.trajectories) > 1]
+    played = [group.played for group in groups]
+    return [group for group in played if len(group.trajectories) > 1]
 
 
 def group_metrics(groups: list[Group], *, alone_counts: bool = False) -> dict[str, float]:

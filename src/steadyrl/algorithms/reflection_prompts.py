@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 from steadyrl.environments.protocol import Environment, Task
-from steadyrl.records.errors import UserError, answer_of
+from steadyrl.records.errors import answer_of, of_kind
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
 
@@ -189,12 +189,8 @@ def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
             failure=f"{name}.guided failed on the task {task.id!r}",
             remedy="Correct it, or leave it out.",
         )
-        if not isinstance(guided, Task):
-            raise UserError(
-                f"{name}.guided gives {guided!r:.200}, which is no task. Give `task` with another "
-                "prompt."
-            )
-        return guided
+        remedy = "Give `task` with another prompt."
+        return of_kind(guided, Task, given_by=f"{name}.guided", noun="task", remedy=remedy)
     told = [message for message in task.prompt if message.role != "system"]
     return replace(task, prompt=(Message(role="system", content=lesson), *told))
 

@@ -38,6 +38,21 @@ def answer_of(foreign: Callable[[], Answer], *, failure: str, remedy: str) -> An
         raise UserError(f"{failure}: {cause(error)}. {remedy}") from error
 
 
+def of_kind(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str) -> Answer:
+    """`answer` of code that is not ours, which is of `kind`.
+
+    Args:
+        given_by: What answered, as `Reverse.start`.
+        noun: What a thing of `kind` is called.
+
+    Raises:
+        UserError: it is something else.
+    """
+    if not isinstance(answer, kind):
+        raise UserError(f"{given_by} gives {answer!r:.200}, which is no {noun}. {remedy}")
+    return answer
+
+
 def in_words(error: BaseException) -> str:
     """Its type and its text, in one line."""
     told = " ".join(str(error).split()).rstrip(".")

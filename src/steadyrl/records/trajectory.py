@@ -84,6 +84,11 @@ class Group:
         return replace(self, trajectories=sound)
 
     @property
+    def played(self) -> "Group":
+        """The group without the episodes from whose reward nothing can be learned."""
+        return replace(self, trajectories=tuple(t for t in self.trajectories if t.was_played))
+
+    @property
     def has_signal(self) -> bool:
         """Whether the rewards differ, so that a group baseline leaves an advantage."""
         return len({trajectory.reward for trajectory in self.trajectories}) > 1

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Split, Task
-from steadyrl.records.errors import UserError, answer_of
+from steadyrl.records.errors import UserError, answer_of, of_kind
 from steadyrl.rollout.seeds import derive_seed
 
 STORED_AT_MOST = 10**7
@@ -85,12 +85,8 @@ def begin(environment: Environment, task: Task) -> Episode:
         failure=f"{name}.start failed on the task {task.id!r}",
         remedy="Correct it: every task can be started any number of times.",
     )
-    if not isinstance(episode, Episode):
-        raise UserError(
-            f"{name}.start gives {episode!r:.200}, which is no episode. Give an object with the "
-            "method respond(text)."
-        )
-    return episode
+    remedy = "Give an object with the method respond(text)."
+    return of_kind(episode, Episode, given_by=f"{name}.start", noun="episode", remedy=remedy)
 
 
 def _task(environment: Environment, split: Split, number: int) -> Task:
@@ -100,9 +96,5 @@ def _task(environment: Environment, split: Split, number: int) -> Task:
         failure=f"{name}.task failed on number {number} of the {split} split",
         remedy="Correct it: there is a task for every number from 0 on.",
     )
-    if not isinstance(task, Task):
-        raise UserError(
-            f"{name}.task gives {task!r:.200}, which is no task. Give a Task(id=..., prompt=..., "
-            "payload=...)."
-        )
-    return task
+    remedy = "Give a Task(id=..., prompt=..., payload=...)."
+    return of_kind(task, Task, given_by=f"{name}.task", noun="task", remedy=remedy)
