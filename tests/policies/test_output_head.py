@@ -3,7 +3,15 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import ElectraConfig, ElectraForCausalLM, PreTrainedModel
+from transformers import (
+    ElectraConfig,
+    ElectraForCausalLM,
+    FalconMambaConfig,
+    FalconMambaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedModel,
+)
 
 from steadyrl.policies.output_head import OutputHead
 from tests.engines.builders import OTHER_MODELS, gemma2, qwen3
@@ -55,3 +63,17 @@ def test_a_head_is_plain_if_nothing_stands_behind_it() -> None:
     assert not OutputHead(gemma2()).is_plain
     assert not OutputHead(qwen3_with_a_head_that_counts()).is_plain
     assert not OutputHead(electra()).is_plain
+
+
+@pytest.mark.parametrize(
+    ("config", "family"),
+    [(MambaConfig, MambaForCausalLM), (FalconMambaConfig, FalconMambaForCausalLM)],
+)
+def test_a_head_of_another_type_than_the_last_states_is_not_plain(config, family) -> None:
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
+    model = family(config(**sizes)).eval().bfloat16()  # residuals stay float32
+    inputs = {"input_ids": torch.arange(8).view(2, 4), "use_cache": False}
+    head = OutputHead(model)
+    with torch.no_grad():
+        assert torch.equal(head.logits(inputs, AT), model(**inputs).logits[AT])
+    assert not head.is_plain

@@ -8,6 +8,8 @@ from torch import Tensor
 from transformers import (
     DeepseekV2Config,
     DeepseekV2ForCausalLM,
+    DogeConfig,
+    DogeForCausalLM,
 )
 
 from steadyrl.policies.policy import Policy, TokenScores
@@ -326,3 +328,10 @@ def test_a_model_is_hooked_once() -> None:
     policy = policy_of("qwen3_moe")
     with pytest.raises(UserError, match="hooked already"):
         RoutingHook(policy.model)
+
+
+def test_a_family_that_chooses_experts_by_the_keys_of_their_product_is_refused_by_name() -> None:
+    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 1}
+    config = DogeConfig(**sizes, num_attention_heads=2, is_moe=True, num_experts=16)
+    with pytest.raises(UserError, match="DogeForCausalLM"):
+        RoutingHook(DogeForCausalLM(config))

@@ -91,4 +91,6 @@ def _is_plain(model: PreTrainedModel) -> bool:
         hidden = getattr(outputs, "last_hidden_state", None)
         if hidden is None or hidden.shape[-1] != head.in_features:  # as Electra, which narrows it
             return False
+        if hidden.dtype != head.weight.dtype:  # as Mamba in bfloat16, whose residuals are float32
+            return False
         return torch.equal(head(hidden), logits)

@@ -228,7 +228,7 @@ def _check_contract(hook: RoutingHook, family: str) -> None:
             output = router(hidden)
         kept = isinstance(output, tuple) and len(output) == 3 and torch.equal(output[2], choice)
         live = kept and bool((output[1].isfinite() & (output[1] != 0)).all())
-    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise _unsupported(family) from error
     if not kept:
         raise _unsupported(family)
