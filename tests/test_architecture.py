@@ -51,6 +51,48 @@ def imported(file: Path) -> set[str]:
     return names
 
 
+def private_names(file: Path) -> set[str]:
+    """Names with one underscore that a file reads, writes or imports, also through a string."""
+    names: list[object] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Attribute(attr=name):
+                names.append(name)
+            case ast.ImportFrom(module=module, names=aliases):
+                names += [*(module or "").split("."), *(alias.name for alias in aliases)]
+            case ast.Import(names=aliases):
+                names += [part for alias in aliases for part in alias.name.split(".")]
+            case ast.Call(func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr")):
+                names += [part.value for part in node.args if isinstance(part, ast.Constant)]
+            case ast.Subscript(value=ast.Call(func=ast.Name(id="vars")), slice=ast.Constant(name)):
+                names.append(name)
+    return {name for name in names if isinstance(name, str) and re.match(r"_[A-Za-z]", name)}
+
+
+def own_private_names(file: Path) -> set[str]:
+    """Names with one underscore that a file defines: in a class, by a `def`, or on `self`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.Attribute(attr=name, value=ast.Name(id="self" | "cls"), ctx=ast.Store()):
+                names.add(name)
+    return names
+
+
+def test_private_names_of_other_packages_are_in_one_module() -> None:
+    known = {"_exit", "_replace", "_fields", "_asdict"}  # documented by the standard library
+    known |= set().union(*map(own_private_names, MODULES))
+    used = {file.name: private_names(file) - known for file in MODULES}
+    compat = used.pop("compat.py")
+
+    assert {name: names for name, names in used.items() if names} == {}
+    assert "_can_record_outputs" in compat  # so that the search finds them
+
+
 def test_objectives_know_torch_jaxtyping_and_records_only() -> None:
     allowed = {"torch", "jaxtyping", *sys.stdlib_module_names}
     for file in (SOURCE / "objectives").glob("*.py"):

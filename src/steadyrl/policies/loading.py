@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
 from steadyrl.records.settings import Settings
@@ -155,7 +156,7 @@ def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedM
     twin = _typed(*_on_no_device(model, dtype)).to_empty(device=model.device)
     twin.tie_weights()
     for weight in (*twin.parameters(), *twin.state_dict(keep_vars=True).values()):
-        vars(weight)["_is_hf_initialized"] = True  # by what is loaded
+        mark_initialized(weight)  # by what is loaded
     with torch.random.fork_rng(devices=[]):
         twin.initialize_weights()
     return twin.eval()
@@ -175,9 +176,9 @@ def _on_no_device(
     config = deepcopy(model.config)  # the twin may change its own settings
     _put_out_no_router_logits(config)
     with torch.device("meta"):
-        empty = type(model)._from_config(config, dtype=dtype)
+        empty = model_of(type(model), config, dtype)
     types = {name: tensor.dtype for name, tensor in _tensors(empty)}
-    for pattern, kept in empty._get_dtype_plan(dtype).items():
+    for pattern, kept in dtypes_by_pattern(empty, dtype).items():
         found = re.compile(pattern.replace("*", ".*"))
         types |= {name: kept for name in empty.state_dict() if found.search(name)}
     return empty, types

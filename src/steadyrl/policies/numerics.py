@@ -11,7 +11,6 @@ rounded.
 
 from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -19,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from steadyrl.policies.compat import changes, wrap_gate
 from steadyrl.records.errors import UserError
 
 E4M3_MAX = 448.0
@@ -189,8 +189,8 @@ class LowPrecision:
     def _rounded_once(self, values: Tensor) -> Tensor:
         """`values` rounded. Queries, keys and values come from the same input: one rounding."""
         last = self._last
-        if last is None or last.values is not values or last.version != values._version:
-            self._last = last = _Rounded(values, values._version, self._round(values, -1))
+        if last is None or last.values is not values or last.version != changes(values):
+            self._last = last = _Rounded(values, changes(values), self._round(values, -1))
         return last.rounded
 
     def _lower_linear(self, linear: nn.Linear) -> None:
@@ -203,13 +203,9 @@ class LowPrecision:
                 f"{type(model).__name__} has experts without the gated interface of Transformers, "
                 "so their inner activation cannot be rounded. Use numerics float32 or bfloat16."
             )
-        model.set_experts_implementation("grouped_mm")  # the one that calls _apply_gate
+        model.set_experts_implementation("grouped_mm")  # it calls the gate that is wrapped
         input_dim = -2 if experts.is_transposed else -1
         self._weights.append((cast(Tensor, experts.gate_up_proj), input_dim))
         self._weights.append((cast(Tensor, experts.down_proj), input_dim))
         experts.register_forward_pre_hook(self._round_input)
-        apply_gate = cast(Callable[[Tensor], Tensor], experts._apply_gate)
-        vars(experts)["_apply_gate"] = partial(self._rounded_gate, apply_gate)
-
-    def _rounded_gate(self, apply_gate: Callable[[Tensor], Tensor], gate_up: Tensor) -> Tensor:
-        return self._round(apply_gate(gate_up), -1)
+        wrap_gate(experts, lambda inner: self._round(inner, -1))

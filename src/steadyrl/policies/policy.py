@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.compat import attention_name
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
@@ -127,7 +128,7 @@ class Policy:
 
         A model of lower precision is copied for it: its rounding would hide what it computes.
         """
-        attention = self.model.config.get_text_config()._attn_implementation
+        attention = attention_name(self.model.config.get_text_config())
         family = type(self.model).__name__
         if attention not in ("sdpa", "eager"):
             return f"Its attention, {attention}, takes no masks of ours."

@@ -3,6 +3,7 @@
 from torch import nn
 from transformers import PreTrainedModel
 
+from steadyrl.policies.compat import recorded_modules
 from steadyrl.records.errors import UserError
 
 
@@ -23,9 +24,7 @@ def find_routers(model: PreTrainedModel) -> list[nn.Module]:
     Raises:
         UserError: the family does not name its routers to Transformers.
     """
-    recorder = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
-    recorders = recorder if isinstance(recorder, list) else [recorder]
-    classes = tuple(getattr(item, "target_class", None) or item for item in recorders if item)
+    classes = recorded_modules(model, "router_logits")
     routers = [module for module in model.modules() if classes and isinstance(module, classes)]
     if not routers or not all(hasattr(r, "top_k") and hasattr(r, "num_experts") for r in routers):
         raise UserError(

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from steadyrl.policies.compat import in_backward_pass
 from steadyrl.policies.routers import find_routers
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, expert_dtype
@@ -203,7 +204,7 @@ class RoutingHook:
         watch = self._watch
         if watch is not None:
             return watch.route(layer, self.num_experts, router, args, kwargs)
-        if torch._C._current_graph_task_id() != -1:
+        if in_backward_pass():
             raise RuntimeError(
                 "A router was recomputed in the backward pass without its routing. Enable it with "
                 "Policy.enable_activation_checkpointing(), which carries the routing along."
