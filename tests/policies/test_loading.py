@@ -256,13 +256,13 @@ def test_damaged_configuration_is_reported_in_one_sentence(tmp_path: Path) -> No
         load(Pretrained(path=str(tmp_path)))
 
 
-def test_a_missing_package_of_a_quantised_checkpoint_is_named(tmp_path: Path) -> None:
+def test_a_quantized_checkpoint_is_refused_before_a_package_is_asked_for(tmp_path: Path) -> None:
     load(TINY_DENSE).save_pretrained(tmp_path)
     load_tokenizer(TINY_DENSE).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"cannot be loaded: .*bitsandbytes"):
+    with pytest.raises(UserError, match=r"quantized \(bitsandbytes\): .* dequantize"):
         load(Pretrained(path=str(tmp_path)))
 
 

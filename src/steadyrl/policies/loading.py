@@ -4,13 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import Path
-from textwrap import shorten
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field, model_validator
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -25,6 +22,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from steadyrl.policies.checkpoint_checks import check_weights
+from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
@@ -112,7 +111,7 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """
     if not isinstance(settings, Pretrained):
         return character_tokenizer()
-    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, settings.path)
+    tokenizer: PreTrainedTokenizerBase = read_pretrained(AutoTokenizer, settings.path)
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):
         raise UserError(
             f"The checkpoint {settings.path!r} has no tokenizer, only special tokens. Save the "
@@ -133,16 +132,24 @@ def load_model(
     It puts out no router logits, whatever its configuration says: nobody reads them.
 
     Raises:
-        UserError: the checkpoint is missing or cannot be read.
+        UserError: the checkpoint is missing, cannot be read, or is not whole.
     """
     if isinstance(settings, Pretrained):
-        model = _from_pretrained(AutoModelForCausalLM, settings.path, dtype=dtype)
+        model = _checked(settings.path, dtype)
         _put_out_no_router_logits(model.config)
         return model.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _small_model(settings, tokenizer)
         return _typed(model, _on_no_device(model, dtype)[1]).eval()
+
+
+def _checked(path: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of a checkpoint, whose weights are proven to be those of its files."""
+    options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    model, report = read_pretrained(AutoModelForCausalLM, path, **options)
+    check_weights(model, report, path)
+    return cast(PreTrainedModel, model)
 
 
 def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -224,37 +231,6 @@ def _small_model(
             **shared,
         )
     )
-
-
-def is_local(path: str) -> bool:
-    """Whether `path` can only be a folder, and no name on the hub."""
-    return path.startswith((".", "/", "~"))
-
-
-def _from_pretrained(loader: Any, path: str, **options: Any) -> Any:
-    """`loader.from_pretrained`, with what went wrong in one sentence."""
-    looks_local = is_local(path)
-    if looks_local and not Path(path).expanduser().is_dir():
-        raise UserError(f"No checkpoint folder at {path!r}. Give an existing folder or a hub name.")
-    try:
-        return loader.from_pretrained(
-            str(Path(path).expanduser()) if looks_local else path, **options
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        reason = shorten(str(error), 300, placeholder=" [...]") or type(error).__name__
-        raise UserError(
-            f"The checkpoint {path!r} cannot be loaded: {reason.rstrip('.')}. "
-            f"{_missing(loader, path)}"
-            "Give a folder written by save_pretrained, or a name on the hub that can be reached."
-        ) from error
-
-
-def _missing(loader: Any, path: str) -> str:
-    """The files that a local folder lacks and `loader` looks for, in a sentence; empty if none."""
-    folder = Path(path).expanduser()
-    wanted = ["config.json", *(["tokenizer.json"] if loader is AutoTokenizer else [])]
-    lacks = [name for name in wanted if folder.is_dir() and not (folder / name).is_file()]
-    return f"The folder has no {' and no '.join(lacks)}. " if lacks else ""
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.protocol import Environment
 from steadyrl.environments.registry import make_environment, make_teacher
+from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import most_positions
@@ -96,7 +97,8 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
     """The policy to be trained, on its device.
 
     Raises:
-        UserError: CUDA is asked for and missing, or routing replay is asked of a dense model.
+        UserError: CUDA is asked for and missing, the tokenizer does not fit the model, or routing
+            replay is asked of a dense model.
     """
     wanted = config.learner.device
     if wanted == "cuda" and not torch.cuda.is_available():
@@ -108,6 +110,7 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
         seed=derive_seed(config.seed, WEIGHTS),
         dtype=getattr(torch, config.learner.dtype),
     )
+    check_ids(model, tokenizer)
     replays = config.replay_to_begin_with is not RoutingReplay.NONE
     if replays and not is_moe(model):
         raise UserError(

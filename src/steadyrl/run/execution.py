@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from steadyrl.policies.loading import Pretrained, is_local
+from steadyrl.policies.checkpoint_folder import is_local
+from steadyrl.policies.loading import Pretrained
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.run_lock import only_writer

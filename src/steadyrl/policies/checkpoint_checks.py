@@ -1,0 +1,191 @@
+"""Proof that a loaded model is the one its checkpoint holds, and that its tokenizer fits it."""
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from steadyrl.policies.checkpoint_folder import quantized
+from steadyrl.records.errors import UserError
+
+_AGAIN = "Download or save it again, with all of its files."
+
+
+def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) -> None:
+    """Proves that every weight of `model` came from the checkpoint, and every one there was used.
+
+    Weights that no part of the model could have used, as those of a vision tower, are named in a
+    warning. Where the configuration ties the head to the embedding but the checkpoint holds both,
+    it is corrected, so that copies of the model are not tied either.
+
+    Args:
+        report: What `from_pretrained` gives for `output_loading_info`.
+
+    Raises:
+        UserError: weights are missing, left over, of another shape, quantized, not finite, or all
+            the same number.
+    """
+    if getattr(model, "hf_quantizer", None) is not None or not _is_plain(model):
+        raise quantized(path, _method(model))
+    missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    if report["mismatched_keys"]:
+        name, saved, wanted = min(report["mismatched_keys"])
+        raise UserError(
+            f"The checkpoint {path!r} does not fit its config.json: {name} has the shape "
+            f"{tuple(saved)}, but {type(model).__name__} of that configuration has "
+            f"{tuple(wanted)}{_more(report['mismatched_keys'])}. Correct config.json, or give the "
+            "weights that belong to it."
+        )
+    if missing:
+        raise UserError(
+            f"The checkpoint {path!r} is not whole: it lacks {len(missing)} of the "
+            f"{len(model.state_dict())} weights of {type(model).__name__}, as {missing[0]}, which "
+            f"would be random numbers. {_remedy(model, missing, unexpected)}"
+        )
+    _check_unused(model, unexpected, path)
+    _untie_what_differs(model)
+    _check_values(model, path)
+
+
+def check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Proves that the model has a row for every token that it may read or is to write.
+
+    Raises:
+        UserError: the tokenizer, or the model's generation config, has a token beyond them.
+    """
+    layers = (("embedding", model.get_input_embeddings()), ("head", model.get_output_embeddings()))
+    rows = {name: len(layer.weight) for name, layer in layers if hasattr(layer, "weight")}
+    if not rows:
+        return
+    part, count = min(rows.items(), key=lambda item: item[1])
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    ends = configured if isinstance(configured, list) else [configured]
+    beyond = [end for end in ends if end is not None and not 0 <= end < count]
+    if beyond:
+        raise UserError(
+            f"generation_config.json has the end token {beyond[0]}, but the model's {part} has "
+            f"{count} rows: it could never be sampled. Correct eos_token_id there."
+        )
+    token, number = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if number >= count:
+        raise UserError(
+            f"The tokenizer gives {token!r} the id {number}, but the model's {part} has {count} "
+            f"rows. Give the tokenizer that belongs to the checkpoint, or enlarge the model with "
+            f"resize_token_embeddings({number + 1}) and save it."
+        )
+
+
+def _is_plain(model: PreTrainedModel) -> bool:
+    """Whether every weight is a number of 16 bits or more."""
+    kinds = {weight.dtype for weight in model.parameters()}
+    return all(kind.is_floating_point and kind.itemsize > 1 for kind in kinds)
+
+
+def _method(model: PreTrainedModel) -> str | None:
+    settings = getattr(model.config, "quantization_config", None)
+    method = getattr(settings, "quant_method", None)
+    return None if method is None else str(getattr(method, "value", method))
+
+
+def _remedy(model: PreTrainedModel, missing: list[str], unexpected: list[str]) -> str:
+    """What to do where weights are missing."""
+    for name in unexpected:
+        wrapper, _, inner = name.partition(".")
+        while inner:
+            if inner in missing:
+                return (
+                    f"Its names begin with {wrapper + '.'!r}, as a wrapper of the model writes "
+                    "them: remove that from every name, and save it again."
+                )
+            step, _, inner = inner.partition(".")
+            wrapper = f"{wrapper}.{step}"
+    if any("lora_" in name for name in unexpected):
+        return "It holds adapters: merge them with peft's merge_and_unload, and save the result."
+    head = model.get_output_embeddings()
+    names = {
+        name for name, weight in model.named_parameters() if weight is getattr(head, "weight", 0)
+    }
+    if names.issuperset(missing):
+        return (
+            "If its head is its embedding, set tie_word_embeddings to true in its config.json; a "
+            "base model without a head cannot be trained here."
+        )
+    if unexpected:
+        return (
+            f"It holds others instead, as {unexpected[0]}: see that config.json belongs to these "
+            "weights."
+        )
+    return _AGAIN
+
+
+def _check_unused(model: PreTrainedModel, unexpected: list[str], path: str) -> None:
+    """Refuses weights of parts that the model has, or has fewer of; warns of any other."""
+    parts = {_pattern(name) for name, _ in model.named_modules()} - {""}
+    extra = getattr(model.config.get_text_config(), "num_nextn_predict_layers", None) or 0
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+    predict_ahead = {str(layers + number) for number in range(extra)}
+    others = [name for name in unexpected if not predict_ahead.intersection(name.split("."))]
+    known = [name for name in others if _pattern(name.rpartition(".")[0]) in parts]
+    if known:
+        raise UserError(
+            f"The checkpoint {path!r} holds {len(known)} weights that {type(model).__name__} as "
+            f"its config.json describes it leaves out, as {known[0]}: it would compute something "
+            "else. Correct config.json, as the number of layers or biases."
+        )
+    if others:
+        warnings.warn(
+            f"The checkpoint {path!r} holds {len(others)} weights that {type(model).__name__} does "
+            f"not use, as {others[0]}. They are neither trained nor saved.",
+            stacklevel=4,
+        )
+
+
+def _pattern(name: str) -> str:
+    """A module's name with every number replaced, so that it stands for all layers."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
+
+
+def _untie_what_differs(model: PreTrainedModel) -> None:
+    """Transformers keeps head and embedding apart where a checkpoint holds two different ones."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    weights = [getattr(layer, "weight", None) for layer in (head, embedding)]
+    if None in weights or weights[0] is weights[1]:
+        return
+    for config in (model.config, model.config.get_text_config()):
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False
+
+
+@torch.no_grad()
+def _check_values(model: PreTrainedModel, path: str) -> None:
+    """Refuses weights that are not finite, and matrices that hold one number everywhere."""
+    constant, matrices = [], 0
+    for name, weight in model.named_parameters():
+        if weight.numel() < 2:
+            continue
+        low, high = weight.aminmax()
+        if not bool(low.isfinite() & high.isfinite()):
+            raise UserError(
+                f"The checkpoint {path!r} holds a weight that is not finite in {weight.dtype}: "
+                f"{name}. {_AGAIN}"
+            )
+        if weight.dim() > 1:
+            matrices += 1
+            constant += [name] if bool(low == high) else []
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    vital = {id(layer.weight) for layer in ends if isinstance(layer, nn.Module)}
+    broken = [n for n, weight in model.named_parameters() if id(weight) in vital and n in constant]
+    if broken or len(constant) > matrices / 2:
+        raise UserError(
+            f"The checkpoint {path!r} was never written in full: {(broken or constant)[0]} holds "
+            f"one number everywhere{_more(constant)}. {_AGAIN}"
+        )
+
+
+def _more(names: Iterable[Any]) -> str:
+    count = len(list(names)) - 1
+    return f", and {count} more do" if count > 0 else ""

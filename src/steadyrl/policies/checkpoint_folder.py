@@ -1,0 +1,156 @@
+"""Reading Hugging Face folders, with what is wrong with one in a sentence."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+
+from steadyrl.records.errors import UserError
+
+_OTHER_FORMATS = (
+    ("*.gguf", "GGUF, which is quantized for inference", "Give the original checkpoint."),
+    (
+        "*.distcp",
+        "a distributed checkpoint of PyTorch",
+        "Convert it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save, then "
+        "save_pretrained.",
+    ),
+    ("zero_to_fp32.py", "a DeepSpeed checkpoint", "Run its zero_to_fp32.py, then save_pretrained."),
+    (
+        "params.json",
+        "the weights in the format of the model's authors",
+        "Convert them with the script of its family in Transformers, or give the -hf checkpoint.",
+    ),
+    ("consolidated*", "the weights in the format of the model's authors", "Give the -hf one."),
+    ("run.json", "a run of steadyrl", "Give one of the folders in its checkpoints/."),
+    (
+        "optimizer*",
+        "the state of an optimizer without weights",
+        "Save the model there too, with save_pretrained.",
+    ),
+)
+"""A file that tells what a folder without a model holds: its pattern, what it is, the remedy."""
+
+_DEQUANTIZED_ON_LOADING = frozenset({"fp8", "mxfp4"})
+"""Quantizations that Transformers undoes where the hardware has no kernels for them."""
+
+_JOINED = re.compile(r"^\s*(\S+)\s*\|\s*CONVERSION", re.MULTILINE)
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` can only be a folder, not a name on the hub."""
+    return path.startswith((".", "/", "~"))
+
+
+def read_pretrained(loader: Any, path: str, **options: Any) -> Any:
+    """`loader.from_pretrained`.
+
+    Raises:
+        UserError: there is no such checkpoint, it cannot be read, or it cannot be trained.
+    """
+    looks_local = is_local(path)
+    folder = Path(path).expanduser()
+    if looks_local and not folder.is_dir():
+        raise UserError(f"No checkpoint folder at {path!r}. Give an existing folder or a hub name.")
+    _refuse_untrainable(folder, path)
+    try:
+        with _load_report() as unjoined:
+            return loader.from_pretrained(str(folder) if looks_local else path, **options)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        if unjoined:
+            raise UserError(
+                f"The checkpoint {path!r} is not whole: what {unjoined[0]!r} is joined from is "
+                f"missing in part or differs in shape{_and_more(unjoined)}. Download or save it "
+                "again, with all of its files."
+            ) from error
+        reason = shorten(str(error), 300, placeholder=" [...]") or type(error).__name__
+        raise UserError(
+            f"The checkpoint {path!r} cannot be loaded: {reason.rstrip('.')}. "
+            f"{_missing_files(folder, tokenizer=loader is AutoTokenizer)}"
+            "Give a folder written by save_pretrained, or a name on the hub that can be reached."
+        ) from error
+
+
+def _refuse_untrainable(folder: Path, path: str) -> None:
+    """Raises UserError if the folder holds an adapter, or weights in a quantized form."""
+    file = folder / "adapter_config.json"
+    if file.is_file():
+        base = _read_json(file).get("base_model_name_or_path")
+        of = f" of {base!r}" if base else ""
+        raise UserError(
+            f"The checkpoint {path!r} is an adapter{of}, not a model. Merge it into its model with "
+            "peft's merge_and_unload, save that with save_pretrained, and give its folder."
+        )
+    quantization = _read_json(folder / "config.json").get("quantization_config")
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+    if method is not None and method not in _DEQUANTIZED_ON_LOADING:
+        raise quantized(path, method)
+
+
+def quantized(path: str, method: str | None) -> UserError:
+    """That the weights of a checkpoint are quantized."""
+    by = f" ({method})" if method else ""
+    return UserError(
+        f"The checkpoint {path!r} is quantized{by}: its weights cannot be trained. Give the one "
+        "that it was made from, or dequantize and save it."
+    )
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """The object in a file; an empty one if there is none, which reading the model will tell."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _missing_files(folder: Path, *, tokenizer: bool) -> str:
+    """What a local folder lacks, and what it holds instead, in sentences; empty if nothing."""
+    if not folder.is_dir():
+        return ""
+    wanted = ["config.json", *(["tokenizer.json"] if tokenizer else [])]
+    lacks = [name for name in wanted if not (folder / name).is_file()]
+    text = f"The folder has no {' and no '.join(lacks)}. " if lacks else ""
+    weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    if weights and not lacks:
+        return text
+    for pattern, content, remedy in _OTHER_FORMATS:
+        if any(folder.glob(pattern)):
+            return f"{text}It holds {content}. {remedy} "
+    return text
+
+
+@contextmanager
+def _load_report() -> Iterator[list[str]]:
+    """Holds back the table that Transformers prints of a load, which raises or returns it too.
+
+    Yields the names of weights that could not be joined from those in the files: the one thing that
+    it prints only.
+    """
+    unjoined: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "LOAD REPORT" not in text:
+            return True
+        unjoined.extend(_JOINED.findall(text))
+        return False
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(keep)
+    try:
+        yield unjoined
+    finally:
+        logger.removeFilter(keep)
+
+
+def _and_more(names: list[str]) -> str:
+    return f", and so for {len(names) - 1} more" if len(names) > 1 else ""
