@@ -12,6 +12,7 @@ from steadyrl.environments.answer_formats import AnswerFormat, answer_request, c
         (AnswerFormat.BOXED, r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (AnswerFormat.BOXED, r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
         (AnswerFormat.BOXED, r"\boxed{\boxed{12}}", "12"),
+        (AnswerFormat.BOXED, r"\boxed {12}", "12"),
         (AnswerFormat.BOXED, r"\boxed{12", None),
         (AnswerFormat.BOXED, "12", None),
         (AnswerFormat.TAG, "<answer>11</answer> or <answer> 12 </answer>!", "12"),

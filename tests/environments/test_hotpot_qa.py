@@ -83,6 +83,10 @@ def respond(library: Path, *turns: str, **settings: Any) -> Outcome:
         ),
         # One word of one, and one of three: 2 * 1 / (1 + 3).
         (r"\boxed{Italy}", 0.5, "the answer 'Italy' is right in part (F1 0.50)"),
+        (r"\boxed{\text{Republic of Italy}}", 1.0, "the answer "),
+        (r"\boxed{\textbf{Republic}\,\mathrm{of}\ \text{Italy}.}", 1.0, "the answer "),
+        (r"\boxed{\text{Italy}}", 0.5, "the answer "),
+        (r"\boxed{\text{Norway}}", 0.0, "the answer "),
         (r"\boxed{Norway}", 0.0, "the answer 'Norway' is wrong"),
         (r"\boxed{yes}", 0.0, "the answer 'yes' is wrong"),
         (r"\boxed{Norway} or \boxed{Italy}", 0.5, "the answer 'Italy' is right in part (F1 0.50)"),

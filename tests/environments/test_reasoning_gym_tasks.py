@@ -104,6 +104,7 @@ def test_a_world_of_one_question_is_refused_for_the_splits_that_do_not_own_it():
     ("answer_format", "template"),
     [
         (AnswerFormat.BOXED, r"I think \boxed{{1}}, no: \boxed{{{}}}."),
+        (AnswerFormat.BOXED, r"So \boxed{{\text{{{}}}}}."),
         (AnswerFormat.TAG, "<answer>1</answer> no <answer>{}</answer>"),
     ],
 )

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 from steadyrl.environments.protocol import Environment, Task
+from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.errors import answer_of, of_kind
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
@@ -153,12 +154,12 @@ def reflection_prompt(account: Account, style: ReflectionStyle) -> tuple[Message
 
 
 def lesson_in(reply: str, style: ReflectionStyle, *, longest: int) -> str:
-    """The lesson that a reflection draws. What stands before `</think>` is no part of it.
+    """The lesson that a reflection draws. Thoughts are not part of it.
 
     Raises:
         MalformedReflectionError: there is none, or it has more than `longest` characters.
     """
-    spoken = reply.rpartition("</think>")[2]
+    spoken = without_thoughts(reply)
     if style is not ReflectionStyle.COMPACT:
         blocks: list[str] = _BLOCK.findall(spoken)
         if not blocks:

@@ -18,6 +18,7 @@ from steadyrl.environments.registry import (
     make_teacher,
 )
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
+from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
 
 __all__ = [
@@ -47,4 +48,5 @@ __all__ = [
     "answers_agree",
     "make_environment",
     "make_teacher",
+    "without_thoughts",
 ]

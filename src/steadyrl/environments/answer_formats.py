@@ -3,7 +3,9 @@
 import re
 from enum import StrEnum
 
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+from steadyrl.environments.answer_text import closing_brace
+
+_BOX = re.compile(r"\\boxed\s*\{")
 
 
 class AnswerFormat(StrEnum):
@@ -42,15 +44,12 @@ def answer_request(answer_format: AnswerFormat) -> str:
 
 
 def _last_boxed(response: str) -> str | None:
-    _, found, rest = response.rpartition(r"\boxed{")
-    if not found:
+    boxes = [*_BOX.finditer(response)]
+    if not boxes:
         return None
-    depth = 1
-    for brace in _BRACE.finditer(rest):
-        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-        if depth == 0:
-            return rest[: brace.start()].strip()
-    return None
+    start = boxes[-1].end()
+    end = closing_brace(response, start)
+    return None if end is None else response[start:end].strip()
 
 
 def _last_tagged(response: str) -> str | None:

@@ -21,6 +21,7 @@ from steadyrl.environments.arithmetic_chain import (
 from steadyrl.environments.arithmetic_styles import Statement, Style, read, restatement
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
 from steadyrl.environments.splits import split_of
+from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
@@ -132,7 +133,7 @@ class _WholeChain:
         self._chain = chain
 
     def respond(self, text: str) -> Outcome:
-        statement = read(text)
+        statement = read(without_thoughts(text))
         if statement is None:
             feedback = f"malformed: write a chain like {_STYLES}, you wrote {_excerpt(text)}"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)
@@ -154,7 +155,7 @@ class _StepByStep:
         self._step += 1
         question = (self._value, self._chain[self._step])
         self._value += self._chain[self._step]
-        statement = read(text)
+        statement = read(without_thoughts(text))
         if statement is None or statement.style != Style.RESULTS or len(statement.results) != 1:
             feedback = f"step {self._step}: write one number only, you wrote {_excerpt(text)}"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)

@@ -19,6 +19,7 @@ from steadyrl.environments.grid_game import Legend, Verdict
 from steadyrl.environments.grid_meaning import Meaning
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Episode, Outcome
+from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.message import Message
 
 _KEYS = {move.key: move for move in Move}
@@ -68,7 +69,7 @@ class _OnePlan:
         self._attempt = Attempt(puzzle)
 
     def respond(self, text: str) -> Outcome:
-        attempt, plan = self._attempt, text.strip()
+        attempt, plan = self._attempt, without_thoughts(text).strip()
         if not plan or not set(plan) <= set(_KEYS):
             shown = plan if len(plan) <= _EXCERPT else plan[:_EXCERPT] + "..."
             feedback = f"{_UNREADABLE} {shown!a}: write letters of ldru only"

@@ -12,6 +12,7 @@ from steadyrl.environments.grid_game import Verdict
 from steadyrl.environments.grid_meaning import Meaning
 from steadyrl.environments.grid_moves import Cell, Move
 from steadyrl.environments.protocol import Episode, Outcome
+from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.message import Message
 
 INSTRUCTIONS = """\
@@ -110,7 +111,7 @@ class _TurnByTurn:
     def respond(self, text: str) -> Outcome:
         attempt, before = self._attempt, self._attempt.board
         lines = [] if attempt.turns else [_beginning(attempt)]
-        action = read_action(text)
+        action = read_action(without_thoughts(text))
         if action is None:
             attempt.wait()
             self._unreadable += 1

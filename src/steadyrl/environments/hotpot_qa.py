@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+from steadyrl.environments.answer_text import plain_text
 from steadyrl.environments.hotpot_dialogue import (
     CallError,
     DialogueStyle,
@@ -28,6 +29,7 @@ from steadyrl.environments.question_answering import answer_reward
 from steadyrl.environments.retrieval import Passage, Retriever, quoted
 from steadyrl.environments.retriever_bm25 import BM25, BM25Settings
 from steadyrl.environments.retriever_http import HTTPRetriever, HTTPRetrieverSettings
+from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
@@ -176,7 +178,8 @@ class HotpotQA:
         if not answer:
             feedback = r"the turn holds neither a tool call nor an answer in \boxed{}"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)
-        reward = answer_reward(answer, question.answer, least_f1=self.settings.least_f1)
+        given, gold = plain_text(answer), plain_text(question.answer)
+        reward = answer_reward(given, gold, least_f1=self.settings.least_f1)
         partly = f"right in part (F1 {reward:.2f})" if reward else "wrong"
         verdict = "right" if reward == 1.0 else partly
         if self.settings.style is DialogueStyle.CHAT:
@@ -194,10 +197,10 @@ class _Inquiry:
         self._turn = 0
 
     def respond(self, text: str) -> Outcome:
-        """The outcome of one turn. What stands before `</think>` is neither call nor answer."""
+        """The outcome of one turn. Thoughts hold neither calls nor answers."""
         settings = self._environment.settings
         self._turn += 1
-        spoken = text.rpartition("</think>")[2]
+        spoken = without_thoughts(text)
         try:
             calls = calls_in(spoken, settings.style)
         except CallError as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
 from steadyrl.environments.protocol import Outcome
+from steadyrl.environments.thoughts import without_thoughts
 
 Verdict = tuple[bool, str]
 """Whether an answer is right, and the feedback that says so."""
@@ -23,7 +24,7 @@ class OneAnswer:
 
     def respond(self, text: str) -> Outcome:
         """The outcome of the response: 1 for a right answer, and 0 for another or none."""
-        answer = cut_answer(text, self._answer_format)
+        answer = cut_answer(without_thoughts(text), self._answer_format)
         if not answer:
             feedback = f"no answer was found in the {self._answer_format} format"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)

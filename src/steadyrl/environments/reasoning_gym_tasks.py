@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
+from steadyrl.environments.answer_text import unwrap
 from steadyrl.environments.extras import require_extra
 from steadyrl.environments.isolation import Isolated, IsolationError
 from steadyrl.environments.one_answer import OneAnswer, Verdict
@@ -111,7 +112,7 @@ class ReasoningGym:
 
     def _check(self, entry: dict[str, Any], answer: str) -> Verdict:
         try:
-            score, reason = self._score(answer, entry)
+            score, reason = self._score(unwrap(answer), entry)
         except IsolationError as error:
             score, reason = 0.0, f"scoring {error}"
         right = score == 1.0

@@ -1,0 +1,69 @@
+r"""Plain text out of LaTeX: \text{Paris} is Paris."""
+
+import re
+import unicodedata
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textup|textnormal|emph|underline|mathrm|mathbf"
+    r"|mathit|mathsf|mathtt|bm|boldsymbol|mbox|hbox|fbox|boxed|operatorname\*?)\s*\{"
+)
+_FONT = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt|em)(?![A-Za-z])\s*")
+_SPACE = re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])|(?<!\\)~")
+_NO_SPACE = re.compile(r"\\!|\\displaystyle(?![A-Za-z])")
+_ACCENT = re.compile(r"\\(['`^\"~])\s*(?:\{([A-Za-z])\}|([A-Za-z]))")
+_ACCENTS = {"'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303"}
+_ESCAPED = re.compile(r"\\([&%$#_{}'\"])")
+
+
+def closing_brace(text: str, start: int) -> int | None:
+    """The place of the brace that closes one opened before `start`; None if it stays open."""
+    depth = 1
+    for brace in _BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+        if depth == 0:
+            return brace.start()
+    return None
+
+
+def unwrap(text: str) -> str:
+    r"""`text` without the commands that only set it in another font: \text{No} is No."""
+    text = text.strip()
+    while (wrapper := _WRAPPER.match(text)) and closing_brace(text, wrapper.end()) == len(text) - 1:
+        text = text[wrapper.end() : -1].strip()
+    return text
+
+
+def plain_text(text: str) -> str:
+    r"""`text` in plain characters, wherever in it LaTeX sets fonts, spaces, accents and escapes.
+
+    For answers in words: "\text{New}\,\mathbf{York}" is "New York".
+    """
+    text = text.strip()
+    for end in ("$$", "$"):
+        if len(text) > 2 * len(end) and text.startswith(end) and text.endswith(end):
+            text = text[len(end) : -len(end)]
+    if "\\" not in text:
+        return text.strip()
+    for pattern in (_WRAPPER, _FONT):
+        text = without_wrappers(text, pattern)
+    text = _SPACE.sub(" ", _NO_SPACE.sub("", text))
+    text = _ESCAPED.sub(r"\1", _ACCENT.sub(_accented, text))
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def without_wrappers(text: str, pattern: re.Pattern[str] = _WRAPPER) -> str:
+    """`text` with what each match of `pattern`, which ends in an opened brace, holds."""
+    start = 0
+    while wrapper := pattern.search(text, start):
+        end = closing_brace(text, wrapper.end())
+        if end is None:
+            start = wrapper.end()
+        else:
+            text = text[: wrapper.start()] + text[wrapper.end() : end] + text[end + 1 :]
+            start = wrapper.start()
+    return text
+
+
+def _accented(match: re.Match[str]) -> str:
+    return (match[2] or match[3]) + _ACCENTS[match[1]]
