@@ -44,3 +44,11 @@ def test_latex_is_read_as_the_text_it_sets(text: str, plain: str):
 )
 def test_only_a_command_around_the_whole_text_is_unwrapped(text: str, inner: str):
     assert unwrap(text) == inner
+
+
+@pytest.mark.parametrize(
+    "text", [r"\text{" * 20_000, r"\text{" * 20_000 + "}" * 20_000, "{" * 99_999]
+)
+def test_endless_nesting_is_read_in_linear_time(text: str):
+    assert plain_text(text) in ("", text)
+    assert unwrap(text)

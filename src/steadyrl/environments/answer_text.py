@@ -7,8 +7,10 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _WRAPPER = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|textup|textnormal|emph|underline|mathrm|mathbf"
     r"|mathit|mathsf|mathtt|bm|boldsymbol|mbox|hbox|fbox|boxed|operatorname\*?)\s*\{"
+    r"|\{\s*\\(?:rm|bf|it|sf|tt|em)(?![A-Za-z])\s*"
 )
-_FONT = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt|em)(?![A-Za-z])\s*")
+_GROUP = re.compile(rf"(?P<wrapper>{_WRAPPER.pattern})|{_BRACE.pattern}", re.DOTALL)
+_MOST_WRAPPERS = 10
 _SPACE = re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])|(?<!\\)~")
 _NO_SPACE = re.compile(r"\\!|\\displaystyle(?![A-Za-z])")
 _ACCENT = re.compile(r"\\(['`^\"~])\s*(?:\{([A-Za-z])\}|([A-Za-z]))")
@@ -28,9 +30,12 @@ def closing_brace(text: str, start: int) -> int | None:
 
 def unwrap(text: str) -> str:
     r"""`text` without the commands that only set it in another font: \text{No} is No."""
-    text = text.strip()
-    while (wrapper := _WRAPPER.match(text)) and closing_brace(text, wrapper.end()) == len(text) - 1:
-        text = text[wrapper.end() : -1].strip()
+    for _ in range(_MOST_WRAPPERS):
+        text = text.strip()
+        wrapper = _WRAPPER.match(text)
+        if wrapper is None or closing_brace(text, wrapper.end()) != len(text) - 1:
+            break
+        text = text[wrapper.end() : -1]
     return text
 
 
@@ -45,24 +50,26 @@ def plain_text(text: str) -> str:
             text = text[len(end) : -len(end)]
     if "\\" not in text:
         return text.strip()
-    for pattern in (_WRAPPER, _FONT):
-        text = without_wrappers(text, pattern)
-    text = _SPACE.sub(" ", _NO_SPACE.sub("", text))
+    text = _SPACE.sub(" ", _NO_SPACE.sub("", without_wrappers(text)))
     text = _ESCAPED.sub(r"\1", _ACCENT.sub(_accented, text))
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
-def without_wrappers(text: str, pattern: re.Pattern[str] = _WRAPPER) -> str:
-    """`text` with what each match of `pattern`, which ends in an opened brace, holds."""
+def without_wrappers(text: str) -> str:
+    """`text` with what its commands that set a font or a box hold in their place."""
+    pieces: list[str] = []
+    opened: list[int | None] = []
     start = 0
-    while wrapper := pattern.search(text, start):
-        end = closing_brace(text, wrapper.end())
-        if end is None:
-            start = wrapper.end()
-        else:
-            text = text[: wrapper.start()] + text[wrapper.end() : end] + text[end + 1 :]
-            start = wrapper.start()
-    return text
+    for group in _GROUP.finditer(text):
+        pieces += [text[start : group.start()], group.group()]
+        start = group.end()
+        if group["wrapper"] or group.group() == "{":
+            opened.append(len(pieces) - 1 if group["wrapper"] else None)
+        elif group.group() == "}" and opened:
+            wrapper = opened.pop()
+            if wrapper is not None:
+                pieces[wrapper] = pieces[-1] = ""
+    return "".join(pieces) + text[start:]
 
 
 def _accented(match: re.Match[str]) -> str:
