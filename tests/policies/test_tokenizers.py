@@ -201,8 +201,7 @@ def turns(end: str) -> str:
     [
         (turns("<end_of_turn>\n"), {"<eos>", "<end_of_turn>"}, "<eos>", "<end_of_turn>"),
         (turns(" <end_of_turn><eos>"), {"<eos>", "<end_of_turn>"}, "<eos>", "<end_of_turn>"),
-        # No engine stops at this one: it would not be the end of a turn that is sampled.
-        (turns("<end_of_turn>"), {"<eos>"}, "<eos>", "<eos>"),
+        (turns("<end_of_turn>"), {"<eos>"}, "<eos>", "<end_of_turn>"),
         (turns("\n"), {"<eos>", "<end_of_turn>"}, "<eos>", "<eos>"),
         ("no turns at all", {"<eos>"}, "<eos>", "<eos>"),
         (turns("<end_of_turn>"), {"<eos>", "<end_of_turn>"}, None, "<end_of_turn>"),
@@ -213,6 +212,34 @@ def test_a_turn_is_closed_as_the_template_closes_it(
     template: str, ends: set[str], own: str | None, closing: str
 ) -> None:
     assert closing_by(template, ends, own) == closing
+
+
+CLOSED_BY_THE_NEXT = "{% for m in messages %}{{ '<' + m.role + '>' + m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "ends"),
+    [
+        (turns("<end_of_turn>\n"), {"<eos>", "<end_of_turn>"}),
+        (turns("<eos>\n"), {"<eos>"}),
+        (turns("\n"), {"<eos>"}),
+        (CLOSED_BY_THE_NEXT, {"<eos>", "<user>"}),  # as GLM writes turns
+        (None, {"<eos>"}),
+        ("{{ raise_exception('no') }}", {"<eos>"}),
+    ],
+)
+def test_what_the_template_closes_turns_by_ends_them(template: str | None, ends: set[str]) -> None:
+    backend = character_tokenizer().backend_tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template)
+    tokens = [
+        "<eos>",
+        "<end_of_turn>",
+        "  ",
+        *(["<user>"] if template is CLOSED_BY_THE_NEXT else []),
+    ]
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    tokenizer.eos_token = "<eos>"
+    assert set(tokenizer.convert_ids_to_tokens(end_token_ids(tokenizer, None))) == ends
 
 
 def test_the_next_prompt_goes_on_where_a_closed_turn_ended(chatml: PreTrainedTokenizerFast) -> None:

@@ -6,13 +6,21 @@ import torch
 from transformers import JetMoeConfig, JetMoeForCausalLM
 
 from steadyrl.policies.loading import SmallDense, SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.tokenizers import CHAT_TEMPLATE, END
 
 DENSE = SmallDense(width=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp_width=16)
 
 
-def write_checkpoint(path: Path, settings: SmallDense | SmallMoE = DENSE) -> Path:
+def write_checkpoint(
+    path: Path,
+    settings: SmallDense | SmallMoE = DENSE,
+    *,
+    eos_token: str = END,
+    chat_template: str = CHAT_TEMPLATE,
+) -> Path:
     """A model of a preset, with its tokenizer."""
     tokenizer = load_tokenizer(settings)
+    tokenizer.eos_token, tokenizer.chat_template = eos_token, chat_template
     load_model(settings, tokenizer=tokenizer, seed=3).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path

@@ -19,6 +19,8 @@ from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.assembly import Assembly
@@ -27,6 +29,8 @@ from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
 from tests.run.tiny import tiny_experiential_run, tiny_run
+
+DENSE_RUN = {"routing_replay": RoutingReplay.NONE, "cold_start": None}
 
 
 def pretrained(path: Path) -> Any:
@@ -41,6 +45,42 @@ def test_stages_are_cold_start_and_then_reinforcement() -> None:
     assert cold.optimizer.learning_rate == 0.1
     assert rl.optimizer.learning_rate == 0.01
     assert [stage.name for stage in Assembly.of(tiny_run(cold_start=None)).stages] == ["rl"]
+
+
+@pytest.mark.parametrize("engine", ["local", "reference"])
+def test_a_turn_ends_where_the_template_closes_it_whatever_the_tokenizer_says(
+    engine: str, tmp_path: Path
+) -> None:
+    path = write_checkpoint(tmp_path, eos_token="<|pad|>")
+    numerics = EngineSettings(name=engine, numerics=Numerics.FLOAT32)
+    assembly = Assembly.of(tiny_run(model=pretrained(path), engine=numerics, **DENSE_RUN))
+    prompt = torch.tensor([3, 20, 5])
+    (answers,) = assembly.engine.generate(
+        [Request(prompt_ids=prompt, num_completions=40, seed=0)], Sampling(max_new_tokens=8)
+    )
+
+    (end,) = assembly.learner.policy.tokenizer("<|end|>", add_special_tokens=False)["input_ids"]
+    stopped = {int(a.token_ids[-1]) for a in answers if a.finish_reason is FinishReason.STOP}
+    assert end in stopped <= {0, end}
+    assert not any(end in answer.token_ids[:-1] for answer in answers)
+    assert assembly.notes == (
+        "Turns end at '<|end|>' too, by which the chat template closes them. The end tokens of "
+        "tokenizer and generation config are others: '<|pad|>'.",
+    )
+
+
+def test_nothing_is_noted_of_a_tokenizer_that_ends_turns_as_its_template_does() -> None:
+    assert Assembly.of(tiny_run()).notes == ()
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path)
+    tokenizer = character_tokenizer()
+    tokenizer.add_tokens(["<tool_call>"])
+    tokenizer.save_pretrained(path)
+    rows = len(tokenizer) - 1
+    with pytest.raises(UserError, match=rf"'<tool_call>' the id {rows}, but .* has {rows} rows"):
+        Assembly.of(tiny_run(model=pretrained(path), **DENSE_RUN))
 
 
 def test_trainer_scores_at_the_temperature_that_the_engine_samples_at() -> None:

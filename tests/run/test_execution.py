@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from steadyrl.environments.custom import CustomSettings
-from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import RunFolder
@@ -20,6 +20,7 @@ from steadyrl.training.checkpoint import load_checkpoint
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Stage
+from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run
 
 
@@ -283,3 +284,15 @@ def test_a_run_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path: Pat
 
     assert newest.name == "cold_start-000006"
     assert all(bool(w.isfinite().all()) for w in learner.weights().values())
+
+
+def test_what_a_run_decides_about_its_checkpoint_is_noted_once(tmp_path: Path) -> None:
+    model = Pretrained(path=str(write_checkpoint(tmp_path / "model", eos_token="<|pad|>")))
+    config = tiny_run(model=model, routing_replay="none", steps=3, cold_start=None)
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, tmp_path / "run", [StopAfter("rl", 2)])
+    resume_run(tmp_path / "run")
+
+    notes = RunFolder(tmp_path / "run").read_notes()
+    said = [(n["stage"], n["step"]) for n in notes if "by which the chat template" in n["note"]]
+    assert said == [("rl", 0)]

@@ -26,7 +26,7 @@ from steadyrl.policies.row_checks import check_padding, check_replay
 from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
-from steadyrl.policies.tokenizers import end_token_ids
+from steadyrl.policies.tokenizers import configured_ends, end_token_ids, template_end
 from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
@@ -80,8 +80,26 @@ class Policy:
 
     @property
     def end_token_ids(self) -> set[int]:
-        """Tokens that end a turn."""
-        return end_token_ids(self.tokenizer, self.model.generation_config.eos_token_id)
+        """Tokens that end a turn: those that are configured, and the chat template's."""
+        return end_token_ids(self.tokenizer, self._configured_eos)
+
+    @property
+    def end_token_note(self) -> str | None:
+        """That the chat template closes turns by a token which is not configured to end them."""
+        closing = template_end(self.tokenizer)
+        configured = configured_ends(self.tokenizer, self._configured_eos)
+        if closing is None or closing in configured:
+            return None
+        names = [repr(self.tokenizer.decode([token])) for token in (closing, *sorted(configured))]
+        return (
+            f"Turns end at {names[0]} too, by which the chat template closes them. The end tokens "
+            f"of tokenizer and generation config are others: {', '.join(names[1:]) or 'none'}."
+        )
+
+    @property
+    def _configured_eos(self) -> int | list[int] | None:
+        config = self.model.generation_config
+        return None if config is None else config.eos_token_id
 
     def enable_activation_checkpointing(self) -> None:
         """Recomputes each layer in the backward pass, with the routing of its forward pass.

@@ -156,16 +156,63 @@ def _without(control: Sequence[str], text: str) -> str:
 def end_token_ids(
     tokenizer: PreTrainedTokenizerBase, model_eos: int | list[int] | None
 ) -> set[int]:
-    """Every token that ends a turn: the tokenizer's and those of the model's generation config.
+    """Every token that ends a turn: the tokenizer's, the model's, and the chat template's.
+
+    A model learns to end a turn as its template closes it, whatever the configuration says.
+
+    Args:
+        model_eos: End tokens of the model's generation config.
 
     Raises:
         UserError: there is none.
     """
-    configured = model_eos if isinstance(model_eos, list) else [model_eos]
-    ends = {token for token in [tokenizer.eos_token_id, *configured] if token is not None}
+    ends = {*configured_ends(tokenizer, model_eos), template_end(tokenizer)} - {None}
     if not ends:
         raise UserError("Neither tokenizer nor model has an end token. Set tokenizer.eos_token.")
-    return ends
+    return {int(end) for end in ends if end is not None}
+
+
+def configured_ends(
+    tokenizer: PreTrainedTokenizerBase, model_eos: int | list[int] | None
+) -> set[int]:
+    """The end tokens that tokenizer and generation config name."""
+    listed = model_eos if isinstance(model_eos, list) else [model_eos]
+    return {int(token) for token in [tokenizer.eos_token_id, *listed] if token is not None}
+
+
+def template_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The control token by which the chat template closes a turn of the model.
+
+    ChatML closes it by <|im_end|>, Gemma by <end_of_turn>, Phi-3 by <|end|>, whatever end token the
+    tokenizer has. GLM writes nothing but the <|user|> of the next turn: a model that writes it has
+    ended its own. None where there is no template, it refuses a question with its answer, or it
+    closes turns by plain text.
+    """
+    asked, reply = {"role": "user", "content": "1+1="}, {"role": "assistant", "content": _REPLY}
+    for conversation in ([asked, reply], [asked, reply, {"role": "user", "content": "1+2="}]):
+        after = _closing_text(tokenizer, conversation)
+        written = tokenizer(after, add_special_tokens=False)["input_ids"]
+        known = {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder} - {tokenizer.bos_token_id}
+        control = [token for token in written if token in known and _is_mark(tokenizer, token)]
+        if control:
+            return int(control[0])
+    return None
+
+
+def _closing_text(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
+    """What the template writes after the model's reply; empty if it does not show that."""
+    if tokenizer.chat_template is None:
+        return ""
+    try:
+        before, _, after = _rendered(tokenizer, conversation).rpartition(_REPLY)
+    except UserError:
+        return ""
+    return after if before else ""
+
+
+def _is_mark(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
+    """Whether a token is more than white space, which some tokenizers add tokens for."""
+    return bool(tokenizer.decode([token]).strip())
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -181,19 +228,12 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def closing_id(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> int:
     """The token that closes a turn which no engine has written.
 
-    The chat template closes a turn by it, if by one of `ends`: Gemma's by <end_of_turn>, Phi-3's by
-    <|end|>, though the tokenizer's own end token is another. Then the next prompt goes on where the
-    turn ended. Else it is the tokenizer's, or one of `ends` where it has none.
+    The one by which the chat template closes it, so that the next prompt goes on where the turn
+    ended. Else it is the tokenizer's, or one of `ends` where it has none.
 
     Args:
         ends: Every token that ends a turn, as `end_token_ids` gives them.
-
-    Raises:
-        UserError: the tokenizer has no chat template, or it refuses an answered question.
     """
-    asked = {"role": "user", "content": "1+1="}
-    text = _rendered(tokenizer, [asked, {"role": "assistant", "content": _REPLY}])
-    before, _, after = text.rpartition(_REPLY)
-    written = tokenizer(after, add_special_tokens=False)["input_ids"] if before else []
-    own = [min(ends) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)]
-    return next(token for token in [*written, *own] if token in {*ends, *own})
+    own = min(ends) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
+    closing = template_end(tokenizer)
+    return own if closing is None else closing

@@ -54,6 +54,9 @@ class Assembly:
     evaluator: Evaluator
     environment: Environment
 
+    notes: tuple[str, ...] = ()
+    """What the run decides by itself about the checkpoint, in sentences."""
+
     @classmethod
     def of(cls, config: RunConfig, *, make_engine: EngineMaker | None = None) -> "Assembly":
         """The parts that `config` describes.
@@ -90,6 +93,7 @@ class Assembly:
             engine=make(policy),
             evaluator=evaluator,
             environment=environment,
+            notes=tuple(note for note in (policy.end_token_note,) if note is not None),
         )
 
 

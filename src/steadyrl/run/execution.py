@@ -118,6 +118,8 @@ def _run(
 ) -> None:
     journal = Journal(folder, config.journal, assembly.stages, place, watchers)
     try:
+        for note in assembly.notes:
+            journal.note_once(assembly.stages[0], 0, note)
         train(
             assembly.stages,
             assembly.learner,
