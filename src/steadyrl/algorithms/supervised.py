@@ -16,6 +16,7 @@ from steadyrl.objectives import Aggregation, nll
 from steadyrl.policies.tokenizers import encode_prompts, padding_id
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
+from steadyrl.records.text import well_formed
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.seeds import derive_seed
@@ -72,7 +73,9 @@ def demonstrated(
     closing_id: int,
 ) -> Experience:
     """One batch of `prompts` with their answers `texts`, each closed by the token `closing_id`."""
-    responses = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    responses = tokenizer([well_formed(text) for text in texts], add_special_tokens=False)[
+        "input_ids"
+    ]
     batch = demonstration_batch(
         prompts,
         [torch.tensor([*response, closing_id]) for response in responses],

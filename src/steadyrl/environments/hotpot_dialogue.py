@@ -25,6 +25,7 @@ from typing import Any
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.retrieval import Passage, quoted
 from steadyrl.records.message import Message
+from steadyrl.records.text import well_formed
 
 TOOL = "local_search"
 MOST_PASSAGES = 50
@@ -171,7 +172,7 @@ def _tagged_call(text: str) -> SearchCall:
 def _query(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise CallError("the query must be a text that is not empty")
-    return value.strip().encode("utf-8", "replace").decode("utf-8")
+    return well_formed(value.strip())
 
 
 def tool_reply(passages: Sequence[Passage], style: DialogueStyle, *, longest: int) -> Message:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from steadyrl.records.message import Message
+from steadyrl.records.text import map_texts, well_formed
 
 
 class Split(StrEnum):
@@ -42,6 +43,8 @@ class Task:
         object.__setattr__(self, "prompt", _messages(self.prompt, "the prompt"))
         if not self.prompt:
             raise TypeError("the prompt is empty. Give at least one Message.")
+        object.__setattr__(self, "id", map_texts(self.id, well_formed))
+        object.__setattr__(self, "tools", tuple(map_texts(self.tools, well_formed)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ class Outcome:
         object.__setattr__(self, "feedback", self.feedback or "")
         if not isinstance(self.feedback, str):
             raise TypeError(f"the feedback is {self.feedback!r}. Give a text.")
+        object.__setattr__(self, "feedback", well_formed(self.feedback))
 
 
 @runtime_checkable

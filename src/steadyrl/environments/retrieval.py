@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from steadyrl.records.text import well_formed
+
 _OPENINGS = re.compile(r"<(?=[|\uff5c/_A-Za-z])|\[(?=/?[A-Z_]+\])")
 
 
@@ -41,6 +43,6 @@ def quoted(text: str) -> str:
 
     A space parts the bracket from the name in `<|...|>`, `<name>`, `</name>` and `[NAME]`, with
     which the templates in use open and close turns, so that a passage cannot speak as another
-    role. Half surrogates, which no tokenizer takes, become question marks.
+    role.
     """
-    return _OPENINGS.sub(r"\g<0> ", text.encode("utf-8", "replace").decode("utf-8"))
+    return _OPENINGS.sub(r"\g<0> ", well_formed(text))

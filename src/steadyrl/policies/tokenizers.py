@@ -3,6 +3,7 @@
 import re
 import string
 from collections.abc import Sequence, Set
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from steadyrl.records.errors import UserError, in_words
 from steadyrl.records.message import Message
+from steadyrl.records.text import map_texts, well_formed
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
@@ -61,8 +63,8 @@ def encode_prompts(
 ) -> list[Int[Tensor, " _P"]]:
     """For each conversation, the tokens after which the model's next turn begins.
 
-    What a message says cannot open or close a turn: a space parts the first character of a control
-    token from its rest.
+    What a message or a tool's schema says cannot open or close a turn: a space parts the first
+    character of a control token from its rest.
 
     Args:
         tools: Schemas of each conversation's tools, for the template to show; None for none.
@@ -77,7 +79,7 @@ def encode_prompts(
         _rendered(
             tokenizer,
             [{"role": m.role, "content": _without(control, m.content)} for m in conversation],
-            list(schemas) or None,
+            map_texts(list(schemas), partial(_without, control)) or None,
             add_generation_prompt=True,
         )
         for conversation, schemas in zip(
@@ -135,13 +137,13 @@ def neutralized(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     `encode_prompts` keeps every message from opening a turn. This also takes apart what a message
     of the model itself may hold: tokens such as `<tool_call>` that the tokenizer knows without
     calling them special, and tags that the chat template writes. A space parts their first
-    character from the rest. Half surrogates, which no tokenizer takes, become question marks.
+    character from the rest. It is made `well_formed` first.
     Turns that a template marks by plain words, such as "User:", are not seen.
     """
     known = {token.content.strip() for token in tokenizer.added_tokens_decoder.values()}
     marks = sorted(known | set(_TAGS.findall(str(tokenizer.chat_template))), key=len, reverse=True)
     marks = [mark for mark in marks if len(mark) > 1]
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = well_formed(text)
     while any(mark in text for mark in marks):  # parting one may leave the next
         text = _without(marks, text)
     return text

@@ -5,6 +5,8 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TypeVar
 
+from steadyrl.records.text import well_formed
+
 Answer = TypeVar("Answer")
 
 
@@ -55,7 +57,7 @@ def of_kind(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str
 
 def in_words(error: BaseException) -> str:
     """Its type and its text, in one line."""
-    told = " ".join(str(error).split()).rstrip(".")
+    told = " ".join(well_formed(str(error)).split()).rstrip(".")
     return f"{type(error).__name__}: {told}" if told else type(error).__name__
 
 

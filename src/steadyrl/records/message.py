@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from steadyrl.records.text import well_formed
+
 Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One entry of a conversation.
+    """One entry of a conversation, whose content is made `well_formed`.
 
     Example:
         Message(role="user", content="3+4-2=")
@@ -25,6 +27,7 @@ class Message:
             raise ValueError(f"role is {self.role!r}. Give one of {', '.join(get_args(Role))}.")
         if not isinstance(self.content, str):
             raise ValueError(f"the content of a message is {self.content!r:.200}. Give a text.")
+        object.__setattr__(self, "content", well_formed(self.content))
 
 
 Conversation = tuple[Message, ...]
