@@ -2,35 +2,125 @@
 
 import io
 import re
+import threading
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
+from steadyrl.cli import live_view
 from steadyrl.cli.live_view import LineView, LiveView, scores, view_for
+from steadyrl.cli.run_status import RunStatus
 from tests.training.test_loop import Scripted, stage_of
 
-COLD = stage_of(Scripted([]), steps=120, name="cold_start")
+COLD = stage_of(Scripted([], samples=False), steps=120, name="cold_start")
 RL = stage_of(Scripted([]), steps=120)
 
 
-def console(terminal: bool) -> tuple[Console, io.StringIO]:
+class Clock:
+    """Shows what it is set to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def console(terminal: bool, width: int = 140) -> tuple[Console, io.StringIO]:
     file = io.StringIO()
-    return Console(file=file, force_terminal=terminal, width=140, color_system=None), file
+    return Console(file=file, force_terminal=terminal, width=width, color_system=None), file
 
 
-def test_lines_are_printed_now_and_then_at_evaluations_and_at_the_end() -> None:
+def test_a_log_has_a_line_for_each_step_with_its_seconds_and_the_time_left() -> None:
     screen, file = console(terminal=False)
-    view = LineView(screen, every=50)
-    for step in range(1, 121):
-        row = {"reward": step / 1000, "mismatch_kl_k3": 1e-4, "ess": 1.0}
-        view.on_step(RL, step, row | ({"score": 0.5} if step == 30 else {}))
+    clock = Clock()
+    view = LineView(screen, RunStatus(clock))
+    view.begin("evaluation", stage="rl", steps=120)
+    clock.now += 75
+    view.on_step(RL, 0, {"score": 0.25, "evaluation_seconds": 75.0})
+    for step in range(1, 4):
+        view.begin("rollout", stage="rl", step=step, steps=120)
+        clock.now += 10
+        row = {"reward": step / 1000, "mismatch_kl_k3": 1e-4, "ess": 1.0, "seconds": 10.0}
+        view.on_step(RL, step, row | ({"score": 0.5} if step == 2 else {}))
 
     assert file.getvalue().splitlines() == [
-        "rl 30/120  reward 0.030  score 0.500  mismatch 1.0e-04",
-        "rl 50/120  reward 0.050  mismatch 1.0e-04",
-        "rl 100/120  reward 0.100  mismatch 1.0e-04",
-        "rl 120/120  reward 0.120  mismatch 1.0e-04",
+        "rl 0/120  evaluation",
+        "rl 0/120  score 0.250  75.0 s",
+        "rl 1/120  reward 0.001  mismatch 1.0e-04  10.0 s  elapsed 0:00:10  left 0:19:50",
+        "rl 2/120  reward 0.002  score 0.500  mismatch 1.0e-04  10.0 s  elapsed 0:00:20  "
+        "left 0:19:40",
+        "rl 3/120  reward 0.003  mismatch 1.0e-04  10.0 s  elapsed 0:00:30  left 0:19:30",
     ]
+
+
+def test_a_cold_start_has_a_line_now_and_then_and_at_its_end() -> None:
+    screen, file = console(terminal=False)
+    view = LineView(screen, RunStatus(Clock()), every=50)
+    for step in range(1, 121):
+        view.on_step(COLD, step, {"loss": step / 100})
+
+    lines = [line.split("  ")[:2] for line in file.getvalue().splitlines()]
+    assert lines == [
+        ["cold_start 50/120", "loss 0.500"],
+        ["cold_start 100/120", "loss 1.000"],
+        ["cold_start 120/120", "loss 1.200"],
+    ]
+
+
+def test_a_long_phase_has_a_heartbeat_that_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_view, "FIRST_HEARTBEAT", 0.01)
+    monkeypatch.setattr(live_view, "HEARTBEAT", 60.0)
+    screen, file = console(terminal=False)
+    clock, beaten = Clock(), threading.Event()
+    view = LineView(screen, RunStatus(clock))
+    monkeypatch.setattr(screen, "print", printing(screen.print, beaten))
+    view.begin("rollout", stage="rl", step=4, steps=120)
+    clock.now += 20
+    view.advance("episodes", 0, 64)
+    view.advance("answers", 16, 64, tokens=2048, most_tokens=16384)
+    with view:
+        assert beaten.wait(10)
+
+    told = "rollout: 0/64 episodes, 16/64 answers, 2,048 tokens, after 0:00:20, about 0:01:00 left"
+    assert file.getvalue().splitlines() == [f"rl 4/120  {told}"]
+
+
+def printing(inner: Callable[..., None], done: threading.Event) -> Callable[..., None]:
+    def outer(*args: object, **kwargs: object) -> None:
+        inner(*args, **kwargs)
+        done.set()
+
+    return outer
+
+
+def test_the_time_left_of_a_phase_is_what_it_took_before() -> None:
+    clock = Clock()
+    status = RunStatus(clock)
+    for step in (1, 2):
+        status.begin("rollout", "rl", step, 9)
+        clock.now += 40
+        status.begin("update", "rl", step, 9)
+        clock.now += 5
+    status.begin("rollout", "rl", 3, 9)
+    clock.now += 10
+    status.advance("answers", 1, 64)
+
+    assert status.phase_text() == "rollout: 1/64 answers, after 0:00:10, about 0:00:30 left"
+
+
+def test_a_resumed_stage_counts_the_steps_of_this_process_alone() -> None:
+    clock = Clock()
+    status = RunStatus(clock)
+    status.begin("rollout", "rl", 51, 60)
+    clock.now += 30
+    status.take_step("rl", 51, 60, {})
+
+    assert status.stage is not None
+    assert status.stage_text(status.stage) == "elapsed 0:00:30  left 0:04:30"
 
 
 EXPERIENTIAL = {"reward": 0.25, "reward_after_reflection": 0.625, "memory_writes": 3.0}
@@ -38,14 +128,14 @@ EXPERIENTIAL = {"reward": 0.25, "reward_after_reflection": 0.625, "memory_writes
 
 def test_a_run_that_reflects_shows_reward_before_and_after_and_what_is_remembered() -> None:
     screen, file = console(terminal=False)
-    LineView(screen, every=50).on_step(RL, 50, EXPERIENTIAL)
+    LineView(screen).on_step(RL, 50, EXPERIENTIAL)
     told = "reward 0.250  after reflection 0.625  remembered 3"
-    assert file.getvalue().splitlines() == [f"rl 50/120  {told}"]
+    assert file.getvalue().startswith(f"rl 50/120  {told}  elapsed")
 
     screen, file = console(terminal=True)
     with LiveView(screen) as view:
         view.on_step(RL, 7, EXPERIENTIAL)
-    assert told in last_lines(view, file)[-1]
+    assert told in last_lines(file)[-1]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -57,31 +147,66 @@ def test_notes_are_printed(terminal: bool) -> None:
     assert "rl from step 2 on  Routing replay: r3, because it is." in file.getvalue()
 
 
-def last_lines(view: LiveView, file: io.StringIO) -> list[str]:
+def last_lines(file: io.StringIO) -> list[str]:
     """What the terminal shows at the end: text without control sequences."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
     return [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
 
 
-def test_a_terminal_shows_a_bar_for_each_stage_with_its_latest_metrics() -> None:
+def test_a_terminal_shows_a_bar_for_each_stage_and_the_latest_metrics() -> None:
     screen, file = console(terminal=True)
     with LiveView(screen) as view:
         view.on_step(COLD, 120, {"loss": 1.25, "entropy": 2.0})
         view.on_step(RL, 0, {"score": 0.5})
         view.on_step(RL, 7, {"reward": 0.25, "loss": -0.125})
-    cold, rl = last_lines(view, file)[-2:]
+    cold, rl, metrics = last_lines(file)[-3:]
 
-    assert cold.startswith("cold_start")
-    assert "120/120 entropy 2.000  loss 1.250" in cold
-    # The score stays until the next one; a policy-gradient loss says little, so it is left out.
+    assert cold.startswith("cold_start ")
+    assert "120/120" in cold
     assert "7/120" in rl
-    assert "reward 0.250  score 0.500" in rl
-    assert "loss" not in rl
+    # The score stays until the next one; a policy-gradient loss says little, so it is left out.
+    assert metrics == "reward 0.250  score 0.500"
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_step_elapsed_and_time_left_are_shown_at_any_width(width: int) -> None:
+    clock = Clock()
+    screen, file = console(terminal=True, width=width)
+    with LiveView(screen, RunStatus(clock)) as view:
+        view.begin("rollout", stage="cold_start", step=119, steps=120)
+        clock.now += 3600
+        view.on_step(COLD, 119, {"loss": 1.25, "entropy": 2.0})
+        view.begin("rollout", stage="rl", step=1, steps=2000)
+        clock.now += 83
+        row = EXPERIENTIAL | {"score": 0.5, "entropy": 1.0, "mismatch_kl_k3": 1e-4, "loss": 1.0}
+        view.on_step(stage_of(Scripted([]), steps=2000), 1, row)
+    lines = last_lines(file)
+
+    assert "1/2000  elapsed 0:01:23  left 46:05:17" in lines[-2]
+    assert "119/120  elapsed 1:01:23  left 0:00:00" in lines[-3]
+    assert max(map(len, lines)) <= width
+
+
+def test_a_terminal_shows_how_far_the_phase_is_until_the_run_ends() -> None:
+    screen, _ = console(terminal=True)
+    view = LiveView(screen, RunStatus(Clock()))
+    view.begin("loading the model")
+    view.begin("evaluation", stage="rl", steps=120)
+    view.advance("episodes", 12, 64)
+    with screen.capture() as shown:
+        screen.print(view)
+
+    assert "evaluation: 12/64 episodes, after 0:00:00" in shown.get()
 
 
 @pytest.mark.parametrize(("terminal", "kind"), [(True, LiveView), (False, LineView)])
 def test_the_view_fits_the_console(terminal: bool, kind: type) -> None:
     assert isinstance(view_for(console(terminal)[0]), kind)
+
+
+def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    assert isinstance(view_for(console(terminal=True)[0]), LineView)
 
 
 def test_scores_are_those_of_evaluated_rows_in_order() -> None:

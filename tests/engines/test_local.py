@@ -16,6 +16,7 @@ from transformers import (
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.policies.numerics import Numerics, WeightScaling, round_to_fp8, round_to_int8
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
@@ -36,6 +37,7 @@ from tests.engines.builders import (
     some_requests,
 )
 from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
+from tests.progress import Heard
 
 EIGHT = Sampling(max_new_tokens=8)
 MakeEngine = Callable[[Policy], RolloutEngine]
@@ -402,3 +404,20 @@ def test_what_was_written_can_be_used_under_autograd(numerics: Numerics) -> None
         factor = torch.ones((), requires_grad=True)
         (factor * answer.logprobs).sum().backward()  # keeps the log-probabilities for the gradient
         assert factor.grad is not None
+
+
+@pytest.mark.parametrize("kind", [LocalEngine, ReferenceEngine])
+def test_an_engine_says_how_many_answers_and_tokens_are_written(kind: type) -> None:
+    heard, requests = Heard(), some_requests()
+    slots = {"max_running": 4} if kind is LocalEngine else {}
+    engine = kind(engine_model(policy_of("qwen3"), Numerics.FLOAT32), progress=heard, **slots)
+    answers = flat(engine.generate(requests, EIGHT))
+    written = [tokens for tokens, _ in heard.tokens]
+
+    assert heard.of("answers")[-1] == (9, 9)
+    assert heard.of("answers") == sorted(heard.of("answers"))
+    assert written == sorted(written)
+    assert heard.tokens[-1] == (sum(len(answer.token_ids) for answer in answers), 9 * 8)
+    assert_same_answers(
+        [answers], [flat(reference_engine(policy_of("qwen3")).generate(requests, EIGHT))]
+    )

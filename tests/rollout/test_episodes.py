@@ -14,6 +14,7 @@ from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups, response_text
+from tests.progress import Heard
 from tests.rollout.fakes import (
     TOKENIZER,
     Answer,
@@ -257,3 +258,21 @@ def test_response_is_not_tidied_up_though_the_tokenizer_would() -> None:
     written = completion("go . left , I 'm", FinishReason.LENGTH)
     assert tidy.decode(written.token_ids) == "go. left, I'm"
     assert response_text(written, tidy) == "go . left , I 'm"
+
+
+def test_episodes_that_are_over_are_counted_while_they_are_played() -> None:
+    heard = Heard()
+    environment = Quiz(turns=2)
+    play_groups(
+        environment,
+        ScriptedEngine(lambda _prompt, number, call: "bad" if (number, call) == (1, 0) else "ok"),
+        TOKENIZER,
+        some_tasks(environment, 2),
+        group_size=2,
+        sampling=SAMPLING,
+        seed=3,
+        progress=heard,
+    )
+
+    # Answer 1 of each group ends its episode in the first turn, answer 0 in the second.
+    assert heard.of("episodes") == [(n, 4) for n in (0, 0, 1, 1, 2, 3, 4)]

@@ -23,6 +23,7 @@ from steadyrl.run.overlap import overlapped
 from steadyrl.run.rollout_process import RolloutProcess
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step
+from tests.progress import Heard
 from tests.run.test_execution import StopAfter, timeless, weights
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
@@ -81,6 +82,21 @@ def test_rollouts_are_those_of_the_weights_before_the_last_update() -> None:
     assert [row["staleness"] for row in measured] == [0.5, 2.5, 2.5, 2.5]
     other_weights = plain.learner.weights()
     assert all(torch.equal(w, other_weights[n]) for n, w in assembly.learner.weights().items())
+
+
+def test_progress_of_the_other_process_is_heard_in_this_one(tmp_path: Path) -> None:
+    heard = Heard()
+    start_run(one_stage(engine=OVERLAP), tmp_path / "run", [], heard)
+
+    assert heard.of("answers")[-1] == (8, 8)  # the last evaluation: 4 tasks, 2 samples
+    assert (32, 32) in heard.of("episodes")
+    assert [phase for phase, *_ in heard.phases][:4] == [
+        "loading the model",
+        "preparing the tasks",
+        "preparing the engine",
+        "evaluation",
+    ]
+    assert ("rollout", "rl", 4, 4) in heard.phases
 
 
 def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(tmp_path: Path) -> None:

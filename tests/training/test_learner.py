@@ -21,8 +21,10 @@ from steadyrl.algorithms.objective_settings import (
 from steadyrl.objectives import Aggregation, MismatchLevel, TokenTerms, minirl, nll
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.learner import LocalLearner
+from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.measurements import policy_metrics
 from steadyrl.training.optimizer import OptimizerSettings
+from tests.progress import Heard
 from tests.training.small import (
     UNCLIPPED,
     largest_difference,
@@ -319,3 +321,19 @@ def test_a_fresh_stage_forgets_momentum_and_keeps_weights() -> None:
     gradients = step(learner, batch), step(newcomer, batch)
     assert largest_difference(*gradients) == 0
     assert largest_difference(weights_of(learner), weights_of(newcomer)) == 0
+
+
+def test_rows_are_counted_while_they_are_scored_and_learned() -> None:
+    heard, batch = Heard(), made_up_batch()
+    settings = LearnerSettings(micro_batch_tokens=24)
+    learner = LocalLearner(tiny_policy(), settings, replay=RoutingReplay.NONE, progress=heard)
+    rows = len(batch)
+    learner.score(batch)
+    scored = heard.of("rows")
+    learner.update([term_on(batch)], step=0, steps=1)
+    learned = heard.of("rows")[len(scored) :]
+
+    for counted in (scored, learned):
+        assert len(counted) > 1
+        assert counted == sorted(counted)
+        assert counted[-1] == (rows, rows)

@@ -269,10 +269,8 @@ def two_stages() -> list[Stage]:
 
 
 COLD = [
-    ("evaluate", "cold_start", 1, 0),
     ("record", "cold_start", 1, None),
     ("checkpoint", "cold_start", Place(stage=0, step=1), 1),
-    ("evaluate", "cold_start", 2, 0),
     ("record", "cold_start", 2, None),
     ("checkpoint", "cold_start", Place(stage=0, step=2), 2),
 ]

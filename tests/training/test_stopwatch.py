@@ -5,6 +5,7 @@ import time
 import pytest
 
 from steadyrl.training.stopwatch import Stopwatch
+from tests.progress import Heard
 from tests.training.small import made_up_batch
 
 
@@ -22,6 +23,21 @@ def test_rates_are_tokens_of_each_part_over_its_seconds(monkeypatch: pytest.Monk
 
     assert metrics == {
         "seconds": 10.0,
+        "rollout_seconds": 2.0,
         "rollout_tokens_per_second": 7.0,
+        "update_seconds": 6.0,
         "update_tokens_per_second": positions / 6,
     }
+
+
+def test_each_part_is_announced_with_its_place_when_it_begins() -> None:
+    progress = Heard()
+    watch = Stopwatch(progress, stage="rl", step=3, steps=7)
+    with watch.measure("rollout"):
+        assert progress.phases == [("rollout", "rl", 3, 7)]
+    with watch.measure("update"):
+        pass
+
+    assert progress.phases[1:] == [("update", "rl", 3, 7)]
+    assert watch.seconds("evaluation") == {}
+    assert watch.seconds("update")["update_seconds"] > 0

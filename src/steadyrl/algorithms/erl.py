@@ -53,6 +53,7 @@ from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts, neutralized
 from steadyrl.records.memory_write import MemoryWrite
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
@@ -78,7 +79,9 @@ class ExperientialRL:
         sampling: Sampling,
         seed: int,
         make_engine: Callable[[Policy], RolloutEngine] | None = None,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
+        self._progress = progress
         self._settings = settings
         self._environment = environment
         self._tokenizer = tokenizer
@@ -86,7 +89,7 @@ class ExperientialRL:
         self._seed = seed
         self._neutral = partial(neutralized, tokenizer=tokenizer)
         self._memory = make_memory(settings.memory)
-        self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine)
+        self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine, progress)
         self._rows = Rows(settings, tokenizer)
         self._objective = make_objective(settings.objective, settings.correction)
         self._limits = make_limits(settings.objective, settings.correction)
@@ -237,6 +240,7 @@ class ExperientialRL:
             sampling=self._sampling,
             seed=seed,
             max_turns=self._settings.max_turns,
+            progress=self._progress,
         )
 
     def _term(self, batch: TokenBatch, share: float) -> LossTerm:
@@ -263,6 +267,7 @@ def _make_reflector(
     settings: ReflectionSettings,
     tokenizer: PreTrainedTokenizerBase,
     make_engine: Callable[[Policy], RolloutEngine] | None,
+    progress: Progress,
 ) -> Reflector | None:
     match settings:
         case PolicyReflection():
@@ -271,7 +276,7 @@ def _make_reflector(
             assert make_engine is not None, "a held reflector needs an engine of its own"
             return HeldReflector(settings, tokenizer, make_engine)
         case ServerReflection():
-            return ServerReflector(settings)
+            return ServerReflector(settings, progress)
         case _:
             return None
 

@@ -24,6 +24,7 @@ from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
 from steadyrl.policies.tokenizers import padding_id
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.settings import Settings
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
@@ -111,8 +112,10 @@ class PolicyGradient:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         seed: int,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         self._settings = settings
+        self._progress = progress
         plain = make_objective(settings.objective, settings.correction)
         self._objective = with_penalty(plain, settings.reference_kl)
         self._limits = make_limits(settings.objective, settings.correction)
@@ -138,6 +141,7 @@ class PolicyGradient:
             sampling=self._sampling,
             seed=derive_seed(self._seed, step),
             max_turns=settings.max_turns,
+            progress=self._progress,
         )
         chunks = [groups[i : i + settings.prompts] for i in range(0, count, settings.prompts)]
         comparable = [_comparable(chunk) for chunk in chunks]

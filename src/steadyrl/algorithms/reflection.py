@@ -23,6 +23,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Conversation
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.rollout.episodes import response_text
 from steadyrl.rollout.seeds import derive_seed
 
@@ -135,8 +136,9 @@ class ServerReflector:
         UserError: the variable that is to hold the server's key is not set.
     """
 
-    def __init__(self, settings: ServerReflection) -> None:
+    def __init__(self, settings: ServerReflection, progress: Progress = NO_PROGRESS) -> None:
         self._settings = settings
+        self._progress = progress
         self._server = OpenAIReflector(settings)
 
     def reflect(
@@ -145,7 +147,11 @@ class ServerReflector:
         """A reflection for each of `prompts`, several asked for at once."""
         seeds = [derive_seed(seed, number) for number in range(len(prompts))]
         with ThreadPoolExecutor(self._settings.at_once) as pool:
-            return list(pool.map(self._ask, prompts, seeds))
+            written: list[Reflection] = []
+            for reflection in pool.map(self._ask, prompts, seeds):
+                written.append(reflection)
+                self._progress.advance("answers", len(written), len(prompts))
+            return written
 
     def _ask(self, prompt: Conversation, seed: int) -> Reflection:
         try:

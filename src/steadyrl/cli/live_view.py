@@ -1,54 +1,51 @@
-"""A run as it goes on, in the terminal."""
+"""A run as it goes on: redrawn in a terminal, line by line in a log."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, ConsoleOptions
+from rich.live import Live
+from rich.text import Text
 
+from steadyrl.cli.run_status import RunStatus, StageStatus
 from steadyrl.training.stage import Stage
 
-SHOWN = (
-    ("reward", "reward", "{:.3f}"),
-    ("reward_after_reflection", "after reflection", "{:.3f}"),
-    ("memory_writes", "remembered", "{:.0f}"),
-    ("score", "score", "{:.3f}"),
-    ("entropy", "entropy", "{:.3f}"),
-    ("mismatch_kl_k3", "mismatch", "{:.1e}"),
-    ("loss", "loss", "{:.3f}"),
-)
-"""(metric, label, format) of what stands beside the bar."""
+BAR_WIDTH = 24
+FIRST_HEARTBEAT, HEARTBEAT = 10.0, 30.0
+"""Seconds of silence after which a log says what the run is at: once, and then again and again."""
 
 
-class LiveView:
-    """A progress bar for each stage, with the metrics that tell whether all is well."""
+class View(ABC):
+    """Watches a run and hears of its progress."""
 
-    def __init__(self, console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("[bold]{task.description:<10}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[metrics]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=console,
-            refresh_per_second=4,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._latest: dict[str, Any] = {}
+    def __init__(self, console: Console, status: RunStatus | None = None) -> None:
+        self._console = console
+        self._status = status or RunStatus()
 
-    def __enter__(self) -> "LiveView":
-        self._progress.start()
+    def begin(self, phase: str, *, stage: str = "", step: int = 0, steps: int = 0) -> None:
+        """The run turns to `phase`."""
+        self._status.begin(phase, stage, step, steps)
+
+    def advance(
+        self, part: str, done: int, total: int, *, tokens: int = 0, most_tokens: int = 0
+    ) -> None:
+        """So much of the phase is done."""
+        self._status.advance(part, done, total, tokens, most_tokens)
+
+    def on_step(self, stage: Stage, step: int, row: Mapping[str, Any]) -> None:
+        """Takes in what was measured in the step."""
+        self._status.take_step(stage.name, step, stage.steps, row)
+
+    def on_note(self, stage: Stage, step: int, text: str) -> None:
+        """Prints the note."""
+        line = f"{stage.name} from step {step} on  {text}"
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def __enter__(self) -> "View":
+        self._start()
         return self
 
     def __exit__(
@@ -57,55 +54,129 @@ class LiveView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._stop()
 
-    def on_step(self, stage: Stage, step: int, row: Mapping[str, Any]) -> None:
-        """Shows what was measured in the step."""
-        if stage.name not in self._tasks:
-            self._latest = {}
-            self._tasks[stage.name] = self._progress.add_task(
-                stage.name, total=stage.steps, metrics=""
-            )
-        self._latest |= row
-        labels = [
-            f"{label} {form.format(self._latest[name])}"
-            for name, label, form in SHOWN
-            if name in self._latest and not (name == "loss" and "reward" in self._latest)
-        ]
-        self._progress.update(self._tasks[stage.name], completed=step, metrics="  ".join(labels))
+    @abstractmethod
+    def _start(self) -> None: ...
 
-    def on_note(self, stage: Stage, step: int, text: str) -> None:
-        """Prints the note above the bars."""
-        self._progress.console.print(_noted(stage, step, text), markup=False, soft_wrap=True)
+    @abstractmethod
+    def _stop(self) -> None: ...
 
 
-class LineView:
-    """The same as plain lines, for logs and terminals that cannot redraw."""
+class LiveView(View):
+    """A bar for each stage, the latest metrics, and what the run is at."""
 
-    def __init__(self, console: Console, every: int = 50) -> None:
-        self._console = console
+    def __init__(self, console: Console, status: RunStatus | None = None) -> None:
+        super().__init__(console, status)
+        self._live = Live(self, console=console, refresh_per_second=4)
+        self._ended = False
+
+    def _start(self) -> None:
+        self._live.start()
+
+    def _stop(self) -> None:
+        self._ended = True
+        self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        status = self._status
+        for stage in list(status.stages.values()):
+            yield self._stage_line(stage, options)
+        metrics = status.step_text(status.metrics)
+        lines = [metrics] if metrics else []
+        if status.phase is not None and not self._ended:
+            lines.append(status.phase_text())
+        for line in lines:
+            yield Text(f"  {line}", no_wrap=True, overflow="ellipsis")
+
+    def _stage_line(self, stage: StageStatus, options: ConsoleOptions) -> Text:
+        rest = f"{stage.done}/{stage.steps}  {self._status.stage_text(stage)}"
+        room = options.max_width - len(f"{stage.name:<10}  {rest}") - 1
+        width = max(0, min(BAR_WIDTH, room))
+        full = round(width * stage.done / max(1, stage.steps))
+        done, open_ = ("#", "-") if options.ascii_only else ("\u2501", "\u2500")
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{stage.name:<10} ", style="bold")
+        line.append(done * full, style="green")
+        line.append(open_ * (width - full), style="dim")
+        return line.append(f" {rest}")
+
+
+class LineView(View):
+    """Plain lines, for logs and terminals that cannot redraw.
+
+    One for each step of reinforcement and each evaluation; of a cold start, whose steps are short,
+    one for every `every` steps. In between, a heartbeat says what takes so long.
+    """
+
+    def __init__(
+        self, console: Console, status: RunStatus | None = None, *, every: int = 50
+    ) -> None:
+        super().__init__(console, status)
         self._every = every
+        self._printed = threading.Event()
+        self._closed = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+
+    def _start(self) -> None:
+        self._heart.start()
+
+    def _stop(self) -> None:
+        self._closed.set()
+        self._printed.set()
+        self._heart.join(timeout=5.0)
+
+    def begin(self, phase: str, *, stage: str = "", step: int = 0, steps: int = 0) -> None:
+        """Prints that the first evaluation begins; later on the steps speak for themselves."""
+        super().begin(phase, stage=stage, step=step, steps=steps)
+        if stage and step == 0:
+            self._print(f"{stage} 0/{steps}  {phase}")
 
     def on_step(self, stage: Stage, step: int, row: Mapping[str, Any]) -> None:
-        """Prints a line every so many steps, at evaluations and at the end of a stage."""
-        if step % self._every and step != stage.steps and "score" not in row:
+        """Prints the step's line, where it has one."""
+        super().on_step(stage, step, row)
+        short = not stage.algorithm.samples_from_engine
+        if short and step % self._every and step != stage.steps and "score" not in row:
             return
-        labels = [f"{label} {form.format(row[name])}" for name, label, form in SHOWN if name in row]
-        line = f"{stage.name} {step}/{stage.steps}  " + "  ".join(labels)
-        self._console.print(line, markup=False, soft_wrap=True)
+        status = self._status
+        parts = [f"{stage.name} {step}/{stage.steps}", status.step_text(row)]
+        if seconds := row.get("seconds", 0.0) + row.get("evaluation_seconds", 0.0):
+            parts.append(f"{seconds:.1f} s")
+        if step and status.stage is not None:
+            parts.append(status.stage_text(status.stage))
+        self._print("  ".join(part for part in parts if part))
 
     def on_note(self, stage: Stage, step: int, text: str) -> None:
         """Prints the note."""
-        self._console.print(_noted(stage, step, text), markup=False, soft_wrap=True)
+        super().on_note(stage, step, text)
+        self._printed.set()
 
+    def heartbeat(self) -> str:
+        """What the run is at."""
+        status = self._status
+        stage = status.stage
+        place = f"{stage.name} {status.step}/{stage.steps}  " if stage is not None else ""
+        return f"{place}{status.phase_text()}"
 
-def _noted(stage: Stage, step: int, text: str) -> str:
-    return f"{stage.name} from step {step} on  {text}"
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
+        self._printed.set()
+
+    def _beat(self) -> None:
+        wait = FIRST_HEARTBEAT
+        while not self._closed.is_set():
+            if self._printed.wait(wait):
+                self._printed.clear()
+                wait = FIRST_HEARTBEAT
+            elif self._status.phase is not None:
+                self._console.print(self.heartbeat(), markup=False, soft_wrap=True)
+                wait = HEARTBEAT
 
 
 def view_for(console: Console) -> LiveView | LineView:
     """The view that fits the console."""
-    return LiveView(console) if console.is_terminal else LineView(console)
+    redraws = console.is_terminal and not console.is_dumb_terminal
+    return LiveView(console) if redraws else LineView(console)
 
 
 def scores(rows: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -1,6 +1,5 @@
 """`steadyrl train`."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
 from steadyrl.cli.kinds import choose_kinds
-from steadyrl.cli.live_view import LiveView, scores, view_for
+from steadyrl.cli.live_view import scores, view_for
 from steadyrl.cli.options import read_known_options, read_options
 from steadyrl.cli.recipes import find_recipe
 from steadyrl.policies.loading import Pretrained
@@ -19,7 +18,6 @@ from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.run.config import RunConfig, parse
 from steadyrl.run.execution import resume_run, start_run
-from steadyrl.training.journal import Watcher
 
 HELP = """\
 usage: steadyrl train RECIPE [options]
@@ -67,12 +65,12 @@ def train_command(arguments: list[str], console: Console) -> None:
         return
     if any(argument.partition("=")[0] == "--resume" for argument in arguments):
         path = read_options(ResumeOptions, arguments, program="steadyrl train").resume
-        with ExitStack() as stack:
-            folder = resume_run(path, [_view(stack, console)])
+        with view_for(console) as view:
+            folder = resume_run(path, [view], view)
     else:
         config, path = described(arguments)
-        with ExitStack() as stack:
-            folder = start_run(config, path, [_view(stack, console)])
+        with view_for(console) as view:
+            folder = start_run(config, path, [view], view)
     _close(folder, console)
 
 
@@ -141,11 +139,6 @@ def _taking(shortcuts: Shortcuts, recipe: RunConfig) -> dict[str, Any]:
     if shortcuts.checkpoint is not None:
         values["model"] = Pretrained(path=shortcuts.checkpoint).model_dump()
     return values
-
-
-def _view(stack: ExitStack, console: Console) -> Watcher:
-    view = view_for(console)
-    return stack.enter_context(view) if isinstance(view, LiveView) else view
 
 
 def _close(folder: RunFolder, console: Console) -> None:

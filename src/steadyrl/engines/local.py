@@ -13,6 +13,7 @@ from steadyrl.engines.slot_probe import obstacle_to_slots
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.records.completion import Completion
 from steadyrl.records.errors import UserError
+from steadyrl.records.progress import NO_PROGRESS, Progress
 
 PREFILL_POSITIONS = 1 << 14
 """That a pass over prompts computes at most, padding included."""
@@ -26,6 +27,7 @@ class LocalEngine:
         max_running: Sequences written at the same time.
         prefill_positions: Of prompts that are computed in one pass, padding included. A longer
             prompt has a pass of its own.
+        progress: Hears of every pass how many answers and tokens are written.
 
     Raises:
         UserError: the model keeps a state that is not keys and values, takes no positions, or
@@ -33,11 +35,17 @@ class LocalEngine:
     """
 
     def __init__(
-        self, model: EngineModel, *, max_running: int, prefill_positions: int = PREFILL_POSITIONS
+        self,
+        model: EngineModel,
+        *,
+        max_running: int,
+        prefill_positions: int = PREFILL_POSITIONS,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         self._model = model
         self._max_running = max_running
         self._prefill_positions = prefill_positions
+        self._progress = progress
         try:
             self._masks = AttentionMasks(model.model)
         except UserError as error:
@@ -79,9 +87,17 @@ class LocalEngine:
             slots=min(self._max_running, len(waiting)),
             prefill_positions=self._prefill_positions,
         )
+        answers, tokens = len(waiting), 0
+        most_tokens = answers * sampling.max_new_tokens
         while len(waiting) or batch.slots.running:
+            before = len(waiting)
             batch.admit(waiting)
+            tokens += before - len(waiting) + batch.slots.running
             batch.decode()
+            finished = answers - len(waiting) - batch.slots.running
+            self._progress.advance(
+                "answers", finished, answers, tokens=tokens, most_tokens=most_tokens
+            )
         return batch.completions()
 
 

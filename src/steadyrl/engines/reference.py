@@ -13,13 +13,15 @@ from steadyrl.engines.engine_model import EngineModel, recorded_routings
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample, uniforms
 from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.progress import NO_PROGRESS, Progress
 
 
 class ReferenceEngine:
     """A rollout engine without cache and without batches."""
 
-    def __init__(self, model: EngineModel) -> None:
+    def __init__(self, model: EngineModel, *, progress: Progress = NO_PROGRESS) -> None:
         self._model = model
+        self._progress = progress
 
     @property
     def policy_version(self) -> int:
@@ -38,10 +40,18 @@ class ReferenceEngine:
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
         """The completions of each request, in order."""
         self._model.check(requests, sampling)
-        return [
-            [self._complete(request, row, sampling) for row in uniforms(request, sampling)]
-            for request in requests
-        ]
+        answers: list[list[Completion]] = [[] for _ in requests]
+        total = sum(request.num_completions for request in requests)
+        done = tokens = 0
+        for request, written in zip(requests, answers, strict=True):
+            for row in uniforms(request, sampling):
+                written.append(self._complete(request, row, sampling))
+                done, tokens = done + 1, tokens + len(written[-1].token_ids)
+                most_tokens = total * sampling.max_new_tokens
+                self._progress.advance(
+                    "answers", done, total, tokens=tokens, most_tokens=most_tokens
+                )
+        return answers
 
     @torch.no_grad()
     def _complete(self, request: Request, uniform: Tensor, sampling: Sampling) -> Completion:

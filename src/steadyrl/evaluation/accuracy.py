@@ -11,6 +11,7 @@ from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
@@ -150,6 +151,7 @@ def measure_accuracy(
     tokenizer: PreTrainedTokenizerBase,
     sampling: Sampling,
     seed: int,
+    progress: Progress = NO_PROGRESS,
 ) -> Accuracy:
     """Episodes of the engine's policy on the held-out tasks of `settings`, each task once.
 
@@ -168,6 +170,7 @@ def measure_accuracy(
         sampling=settings.sampling(sampling),
         seed=seed,
         max_turns=settings.max_turns,
+        progress=progress,
     )
     return Accuracy(groups=tuple(groups), split=settings.split)
 

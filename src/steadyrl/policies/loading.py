@@ -147,7 +147,8 @@ def load_model(
 def _checked(path: str, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a checkpoint, whose weights are proven to be those of its files."""
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, report = read_pretrained(AutoModelForCausalLM, path, **options)
+    with no_progress_bars():
+        model, report = read_pretrained(AutoModelForCausalLM, path, **options)
     check_weights(model, report, path)
     return cast(PreTrainedModel, model)
 

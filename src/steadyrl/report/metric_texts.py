@@ -3,6 +3,7 @@
 from steadyrl.report.metric_text import MetricGroup, MetricText
 from steadyrl.report.metric_texts_experience import EXPERIENCE_TEXTS
 from steadyrl.report.metric_texts_mismatch import MISMATCH_TEXTS
+from steadyrl.report.metric_texts_speed import SPEED_TEXTS
 
 __all__ = ["METRIC_TEXTS", "MetricGroup", "text_for"]
 
@@ -219,40 +220,5 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OPTIMISATION,
     ),
-    "rollout_tokens_per_second": MetricText(
-        title="Rollout speed",
-        meaning=(
-            "Tokens the engine sampled per second. It moves with response length and batch size. A "
-            "fall at equal length says that the engine is starved or shares its device."
-        ),
-        log_scale=False,
-        group=MetricGroup.SPEED,
-    ),
-    "scoring_tokens_per_second": MetricText(
-        title="Scoring speed",
-        meaning=(
-            "Tokens per second whose probability the trainer recomputed under the old weights. It "
-            "should be flat; it falls when rows are padded more."
-        ),
-        log_scale=False,
-        group=MetricGroup.SPEED,
-    ),
-    "update_tokens_per_second": MetricText(
-        title="Update speed",
-        meaning=(
-            "Tokens per second that went forward and backward through the trainer. It should be "
-            "flat; it falls when rows are padded more or micro-batches are small."
-        ),
-        log_scale=False,
-        group=MetricGroup.SPEED,
-    ),
-    "seconds": MetricText(
-        title="Time a step",
-        meaning=(
-            "Wall time of rollout, scoring and updates in seconds; evaluations are not in it. It "
-            "should follow the response length; look for other work on the machine under a spike."
-        ),
-        log_scale=False,
-        group=MetricGroup.SPEED,
-    ),
+    **SPEED_TEXTS,
 }

@@ -12,6 +12,7 @@ from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import begin
@@ -57,6 +58,7 @@ def play_groups(
     sampling: Sampling,
     seed: int,
     max_turns: int = 32,
+    progress: Progress = NO_PROGRESS,
 ) -> list[Group]:
     """`group_size` episodes of each of `tasks`, in order.
 
@@ -74,12 +76,13 @@ def play_groups(
         ]
         for task in tasks
     ]
-    _first_turn(plays, engine, tokenizer, sampling, seed)
     everyone = [play for group in plays for play in group]
+    progress.advance("episodes", 0, len(everyone))
+    _first_turn(plays, engine, tokenizer, sampling, seed, progress)
     for turn in range(1, max_turns):
         if not any(play.running for play in everyone):
             break
-        _next_turn(everyone, engine, tokenizer, sampling, seed, turn)
+        _next_turn(everyone, engine, tokenizer, sampling, seed, turn, progress)
     for play in everyone:
         if play.running:
             play.truncation_reason = f"not over after {max_turns} turns"
@@ -95,6 +98,7 @@ def _first_turn(
     tokenizer: PreTrainedTokenizerBase,
     sampling: Sampling,
     seed: int,
+    progress: Progress,
 ) -> None:
     """The turn in which a whole group answers the same prompt, where that leaves room."""
     prompts = encode_prompts(
@@ -116,9 +120,13 @@ def _first_turn(
             )
     if plays and not asked:
         raise _no_room(plays[0][0].task, len(prompts[0]), len(plays), engine, sampling)
+    everyone = sum(len(group) for group in plays)
+    over = everyone - sum(len(group) for group in asked)
     for group, completions in zip(asked, engine.generate(requests, sampling), strict=True):
         for play, completion in zip(group, completions, strict=True):
             _take_turn(play, completion, tokenizer)
+            over += not play.running
+            progress.advance("episodes", over, everyone)
 
 
 def _no_room(
@@ -139,6 +147,7 @@ def _next_turn(
     sampling: Sampling,
     seed: int,
     turn: int,
+    progress: Progress,
 ) -> None:
     """A turn in which every running episode answers its own conversation."""
     requests: list[Request] = []
@@ -158,8 +167,11 @@ def _next_turn(
         asked.append(play)
         key = derive_seed(seed, turn, number)
         requests.append(Request(prompt_ids=prompt, num_completions=1, seed=key))
+    over = len(everyone) - len(asked)
     for play, (completion,) in zip(asked, engine.generate(requests, sampling), strict=True):
         _take_turn(play, completion, tokenizer)
+        over += not play.running
+        progress.advance("episodes", over, len(everyone))
 
 
 def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -31,6 +31,7 @@ from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.tokenizers import closing_id
 from steadyrl.records.errors import UserError
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
@@ -58,24 +59,33 @@ class Assembly:
     """What the run decides by itself about the checkpoint, in sentences."""
 
     @classmethod
-    def of(cls, config: RunConfig, *, make_engine: EngineMaker | None = None) -> "Assembly":
+    def of(
+        cls,
+        config: RunConfig,
+        *,
+        make_engine: EngineMaker | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> "Assembly":
         """The parts that `config` describes.
 
         Args:
             make_engine: Makes the engine in the place of `local_engine`.
+            progress: Hears how far the parts are with what takes long.
 
         Raises:
             UserError: parts do not fit together, or are not there.
         """
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        progress.begin("loading the model")
         tokenizer = load_tokenizer(config.model)
         policy = load_policy(config, tokenizer)
+        progress.begin("preparing the tasks")
         environment = make_environment(config.environment)
         chooses = config.routing_replay == "auto" and policy.hook is not None
-        make = partial(make_engine or local_engine, config)
+        make = partial(make_engine or partial(local_engine, progress=progress), config)
         _check_reflections_fit(config, policy)
-        algorithm = _algorithm(config, environment, tokenizer, make)
+        algorithm = _algorithm(config, environment, tokenizer, make, progress)
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
             stages.insert(0, _cold_start(config, environment, policy))
@@ -85,8 +95,12 @@ class Assembly:
             tokenizer=tokenizer,
             sampling=config.sampling,
             seed=derive_seed(config.seed, EVALUATION),
+            progress=progress,
         )
-        learner = LocalLearner(policy, config.learner, replay=config.replay_to_begin_with)
+        learner = LocalLearner(
+            policy, config.learner, replay=config.replay_to_begin_with, progress=progress
+        )
+        progress.begin("preparing the engine")
         return cls(
             stages=stages,
             learner=learner,
@@ -132,7 +146,9 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
         return Policy(model, tokenizer, hook_routing=False, logits_memory=logits_memory)
 
 
-def local_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
+def local_engine(
+    config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS
+) -> RolloutEngine:
     """The rollout engine, holding the policy's weights."""
     settings = config.engine
     model = EngineModel(
@@ -142,8 +158,8 @@ def local_engine(config: RunConfig, policy: Policy) -> RolloutEngine:
         record_routing=policy.hook is not None,
     )
     if settings.name == "reference":
-        return ReferenceEngine(model)
-    return LocalEngine(model, max_running=settings.max_running)
+        return ReferenceEngine(model, progress=progress)
+    return LocalEngine(model, max_running=settings.max_running, progress=progress)
 
 
 def _check_reflections_fit(config: RunConfig, policy: Policy) -> None:
@@ -208,12 +224,14 @@ def _algorithm(
     environment: Environment,
     tokenizer: PreTrainedTokenizerBase,
     make_engine: Callable[[Policy], RolloutEngine],
+    progress: Progress,
 ) -> Algorithm:
     parts: dict[str, Any] = {
         "environment": environment,
         "tokenizer": tokenizer,
         "sampling": config.sampling,
         "seed": derive_seed(config.seed, ROLLOUT),
+        "progress": progress,
     }
     if config.erl is not None:
         return ExperientialRL(config.erl, make_engine=make_engine, **parts)

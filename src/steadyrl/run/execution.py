@@ -7,6 +7,7 @@ from pathlib import Path
 from steadyrl.policies.checkpoint_folder import is_local
 from steadyrl.policies.loading import Pretrained
 from steadyrl.records.errors import UserError
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.run_lock import only_writer
 from steadyrl.run.assembly import Assembly
@@ -25,7 +26,12 @@ from steadyrl.training.loop import train
 from steadyrl.training.stage import Place
 
 
-def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
+def start_run(
+    config: RunConfig,
+    path: Path,
+    watchers: Sequence[Watcher] = (),
+    progress: Progress = NO_PROGRESS,
+) -> RunFolder:
     """Runs `config` in the folder `path`, to its end.
 
     A run that failed before it measured anything makes room for this one.
@@ -36,7 +42,7 @@ def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -
     folder = RunFolder(path)
     _check_free(folder)
     config = with_absolute_paths(config)
-    with _assembled(config) as assembly, only_writer(path):
+    with _assembled(config, progress) as assembly, only_writer(path):
         _check_free(folder)  # another run may have begun there in the meantime
         try:
             folder.clear()
@@ -46,11 +52,13 @@ def start_run(config: RunConfig, path: Path, watchers: Sequence[Watcher] = ()) -
             raise UserError(
                 f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
             ) from error
-        _run(assembly, config, folder, Place(), watchers)
+        _run(assembly, config, folder, Place(), watchers, progress)
     return folder
 
 
-def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
+def resume_run(
+    path: Path, watchers: Sequence[Watcher] = (), progress: Progress = NO_PROGRESS
+) -> RunFolder:
     """Goes on with the run in `path` from its last checkpoint, or from the start without one.
 
     Raises:
@@ -62,13 +70,14 @@ def resume_run(path: Path, watchers: Sequence[Watcher] = ()) -> RunFolder:
             f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
         )
     config = saved_config(folder)
-    with only_writer(path), _assembled(config) as assembly:
+    with only_writer(path), _assembled(config, progress) as assembly:
         place, checkpoint = Place(), latest_checkpoint(folder)
         if checkpoint is not None:
+            progress.begin("loading the checkpoint")
             check_stage(checkpoint, assembly.stages)
             place = load_checkpoint(checkpoint, assembly.learner)
             load_algorithm_state(checkpoint, assembly.stages)
-        _run(assembly, config, folder, place, watchers)
+        _run(assembly, config, folder, place, watchers, progress)
     return folder
 
 
@@ -97,12 +106,12 @@ def saved_config(folder: RunFolder) -> RunConfig:
 
 
 @contextmanager
-def _assembled(config: RunConfig) -> Iterator[Assembly]:
+def _assembled(config: RunConfig, progress: Progress) -> Iterator[Assembly]:
     """The parts of a run, and what they need until it ends."""
     if not config.engine.overlap:
-        yield Assembly.of(config)
+        yield Assembly.of(config, progress=progress)
         return
-    assembly, process = overlapped(config)
+    assembly, process = overlapped(config, progress)
     try:
         yield assembly
     finally:
@@ -115,6 +124,7 @@ def _run(
     folder: RunFolder,
     place: Place,
     watchers: Sequence[Watcher],
+    progress: Progress,
 ) -> None:
     journal = Journal(folder, config.journal, assembly.stages, place, watchers)
     try:
@@ -127,6 +137,7 @@ def _run(
             assembly.evaluator,
             journal,
             place,
+            progress,
         )
     finally:
         journal.close()

@@ -12,6 +12,7 @@ from steadyrl.algorithms.protocol import (
     Stateful,
 )
 from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.rollout_process import RemoteEngine, Reply, RolloutProcess
@@ -71,7 +72,9 @@ class RemembersAhead(CollectsAhead):
         self._process.ask("load_state", self._number, state).result()
 
 
-def overlapped(config: RunConfig) -> tuple[Assembly, RolloutProcess]:
+def overlapped(
+    config: RunConfig, progress: Progress = NO_PROGRESS
+) -> tuple[Assembly, RolloutProcess]:
     """The parts of a run whose rollouts and updates overlap, and the process to close at its end.
 
     Raises:
@@ -80,10 +83,10 @@ def overlapped(config: RunConfig) -> tuple[Assembly, RolloutProcess]:
     made: list[RolloutProcess] = []
 
     def make(config: RunConfig, policy: Any) -> RolloutEngine:
-        made.append(RolloutProcess(config, policy.model.state_dict()))
+        made.append(RolloutProcess(config, policy.model.state_dict(), progress))
         return RemoteEngine(made[0])
 
-    assembly = Assembly.of(config, make_engine=make)
+    assembly = Assembly.of(config, make_engine=make, progress=progress)
     (process,) = made
 
     def ahead(number: int, stage: Stage) -> Stage:

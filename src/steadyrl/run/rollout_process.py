@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -35,8 +35,10 @@ from steadyrl.algorithms.protocol import Experience, Stateful
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.records.completion import Completion
 from steadyrl.records.errors import UserError
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
+from steadyrl.run.progress_reports import ProgressReport, ProgressReporter
 from steadyrl.run.shared_weights import Layout, SharedWeights, layout_of
 
 _SERVE = "from steadyrl.run.rollout_process import serve; serve()"
@@ -58,7 +60,7 @@ class Reply:
             RuntimeError: the rollout process failed; the message holds its traceback.
         """
         while self.outcome is None:
-            self._process.read()
+            self._process.read(self)
         value, error = self.outcome
         if error is not None:
             raise error
@@ -72,9 +74,16 @@ class RolloutProcess:
 
     Args:
         weights: Of the policy. Their shapes and types stay.
+        progress: Hears how far the process is with what is being waited for.
     """
 
-    def __init__(self, config: RunConfig, weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        weights: Mapping[str, Tensor],
+        progress: Progress = NO_PROGRESS,
+    ) -> None:
+        self._progress = progress
         self._folder = TemporaryDirectory(prefix="steadyrl-")
         path, layout = Path(self._folder.name) / "weights", layout_of(weights)
         self._weights = SharedWeights(path, layout)
@@ -112,9 +121,13 @@ class RolloutProcess:
         self._weights.write(weights)
         self._loaded = self.ask("load_weights", version)
 
-    def read(self) -> None:
+    def read(self, awaited: Reply) -> None:
         """Waits for the next answer, which belongs to the oldest open question."""
         outcome = self._replies.get()
+        while isinstance(outcome, ProgressReport):
+            if self._open[0] is awaited:
+                outcome.tell(self._progress)
+            outcome = self._replies.get()
         if outcome is _ENDED:
             self._replies.put(_ENDED)
             outcome = (None, _ended(self._worker.wait()))
@@ -153,11 +166,14 @@ class RemoteEngine:
 class _Worker:
     """What answers in the rollout process."""
 
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
     def begin(self, config: RunConfig, path: Path, layout: Layout) -> None:
         """Builds engine and algorithms. The trainer's copy of the model is let go."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the other process has given them
-            assembly = Assembly.of(config)
+            assembly = Assembly.of(config, progress=self._progress)
         self._stages, self._engine = assembly.stages, assembly.engine
         self._weights = SharedWeights(path, layout)
 
@@ -195,7 +211,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides when to end
     questions, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what is printed must not get between the replies
-    worker = _Worker()
+    worker = _Worker(ProgressReporter(partial(_write, replies)))
     with suppress(EOFError, BrokenPipeError):
         while True:
             question, args = pickle.load(questions)

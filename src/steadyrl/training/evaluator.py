@@ -5,6 +5,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.training.stage import Stage
 
 
@@ -19,12 +20,19 @@ class Evaluator:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         seed: int,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         self.settings = settings
+        self._progress = progress
         self._environment = environment
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._seed = seed
+
+    def is_due(self, stage: Stage, step: int) -> bool:
+        """Whether the state after `step` steps of `stage` is measured."""
+        every = stage.evaluate_every
+        return every is not None and (step % every == 0 or step == stage.steps)
 
     def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Accuracy | None:
         """The accuracy after `step` steps of `stage`, or None where none is due.
@@ -32,8 +40,7 @@ class Evaluator:
         Raises:
             UserError: the environment fails in every episode before the first step.
         """
-        every = stage.evaluate_every
-        if every is None or (step % every and step != stage.steps):
+        if not self.is_due(stage, step):
             return None
         accuracy = measure_accuracy(
             self.settings,
@@ -42,6 +49,7 @@ class Evaluator:
             tokenizer=self._tokenizer,
             sampling=self._sampling,
             seed=self._seed,
+            progress=self._progress,
         )
         if step == 0:  # later on it may be an outage, which a run outlives
             accuracy.require_measured()

@@ -11,6 +11,7 @@ from steadyrl.algorithms.protocol import LossTerm
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.records.errors import NonFiniteError
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner_settings import LearnerSettings
@@ -38,6 +39,7 @@ class LocalLearner:
     Args:
         policy: Its model is trained in place.
         replay: Whose routing the forward passes use. It may be changed between steps.
+        progress: Hears after every micro-batch how many rows are done.
 
     `policy_version` counts optimiser steps since the weights were made. `reference` is the policy
     whose `ref_logprobs` loss terms may read; None where none does.
@@ -49,6 +51,7 @@ class LocalLearner:
         settings: LearnerSettings,
         *,
         replay: RoutingReplay,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         if settings.activation_checkpointing:
             policy.enable_activation_checkpointing()
@@ -61,6 +64,7 @@ class LocalLearner:
         self._optimizer_settings = OptimizerSettings()
         self._temperature = 1.0
         self.replay = replay
+        self._progress = progress
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
@@ -79,12 +83,15 @@ class LocalLearner:
         record = records_routing(self.replay, batch)
         logprobs = torch.zeros(batch.tokens.shape)
         routings: list[tuple[Int[Tensor, " b"], Routing]] = []
+        done = 0
         for index in self._plan(batch, torch.ones(len(batch), dtype=torch.bool)):
             micro = batch.rows(index)
             scores = self._score(micro, record_routing=record)
             logprobs[index, : micro.tokens.shape[1]] = scores.logprobs.cpu()
             if scores.routing is not None:
                 routings.append((index, scores.routing.to(torch.device("cpu"))))
+            done += len(index)
+            self._progress.advance("rows", done, len(batch))
         old_routing = assembled(routings, batch) if record else None
         return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
@@ -126,6 +133,7 @@ class LocalLearner:
         learned = torch.ones(len(batch), dtype=torch.bool)
         if term.proportional_to_advantage and settings.skip_no_signal:
             learned = batch.has_signal
+        done = 0
         for rows in self._plan(batch, learned, whole_responses=term.reads_responses):
             micro = batch.rows(rows)
             token_terms, tokens = self._token_terms(micro, term)
@@ -136,6 +144,8 @@ class LocalLearner:
                 raise _non_finite("the loss", step, _not_finite_count(token_terms))
             loss.backward()
             self.optimizer.gather_gradients()
+            done += len(rows)
+            self._progress.advance("rows", done, len(batch))
             yield loss.item(), tokens
         if settings.measure_skipped and batch.is_measured:
             with torch.no_grad():
@@ -143,6 +153,8 @@ class LocalLearner:
                     token_terms, tokens = self._token_terms(batch.rows(rows), term)
                     if bool(tokens.logprobs.isnan().any()):
                         raise _non_finite("a log-probability", step, _not_finite_count(token_terms))
+                    done += len(rows)
+                    self._progress.advance("rows", done, len(batch))
                     yield 0.0, tokens
 
     def _token_terms(

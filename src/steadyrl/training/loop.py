@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from steadyrl.algorithms.protocol import AsksReference, Experience
+from steadyrl.algorithms.protocol import AsksReference, Experience, MiniBatch
 from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import Group
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
@@ -28,8 +30,9 @@ def train(
     evaluator: Evaluator,
     journal: Journal,
     start: Place,
+    progress: Progress = NO_PROGRESS,
 ) -> None:
-    """Takes every step of `stages` from `start` on."""
+    """Takes every step of `stages` from `start` on, and tells `progress` what it is at."""
     for number, stage in enumerate(stages[start.stage :], start=start.stage):
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
@@ -38,27 +41,34 @@ def train(
             stage.algorithm.take_reference(learner.reference)
         engine.load_weights(learner.weights(), learner.policy_version)
         if first == 0 and stage.evaluate_every is not None:
-            evaluate_at_first(stage, engine, evaluator, journal)
+            evaluate_at_first(stage, engine, evaluator, journal, progress)
         for step in range(first, stage.steps):
             choose_routing_replay(stage, step, learner, journal)
-            metrics, experience = train_step(stage, step, learner, engine)
+            watch = Stopwatch(progress, stage=stage.name, step=step + 1, steps=stage.steps)
+            metrics, experience = train_step(stage, step, learner, engine, watch)
             note_prompts_too_long(stage, step + 1, experience.groups, journal)
-            accuracy = evaluator.evaluate(stage, step + 1, engine)
+            accuracy = evaluate(stage, step + 1, engine, evaluator, watch)
+            metrics |= watch.seconds("evaluation")
             journal.record(stage, step + 1, metrics, experience.groups, accuracy)
             journal.remember(stage, step + 1, experience.memory_writes)
             for text in experience.notes:
                 journal.note_once(stage, step + 1, text)
+            progress.begin("checkpoint", stage=stage.name, step=step + 1, steps=stage.steps)
             journal.checkpoint(stage, Place(stage=number, step=step + 1), learner)
 
 
 def train_step(
-    stage: Stage, step: int, learner: LocalLearner, engine: RolloutEngine
+    stage: Stage,
+    step: int,
+    learner: LocalLearner,
+    engine: RolloutEngine,
+    watch: Stopwatch | None = None,
 ) -> tuple[dict[str, Any], Experience]:
     """One step: mini-batches of fresh experience, each learned from once, in order.
 
     Where nothing could be learned from, there is none, and the weights stay.
     """
-    watch = Stopwatch()
+    watch = watch or Stopwatch()
     updates: list[Update] = []
     staleness: list[int] = []
     with watch.measure("rollout"):
@@ -68,10 +78,12 @@ def train_step(
     sampled_by = experience.policy_version
     if sampled_by is None:
         sampled_by = engine.policy_version
-    with watch.measure("scoring"):
-        # The first update's own forward pass is at the old weights: nothing to score for it.
-        first, later = experience.mini_batches[:1], experience.mini_batches[1:]
-        scored = [tuple(learner.score(batch) for batch in mini_batch) for mini_batch in later]
+    # The first update's own forward pass is at the old weights: nothing to score for it.
+    first, later = experience.mini_batches[:1], experience.mini_batches[1:]
+    scored: list[MiniBatch] = []
+    if later:
+        with watch.measure("scoring"):
+            scored = [tuple(map(learner.score, mini_batch)) for mini_batch in later]
     with watch.measure("update"):
         for mini_batch in (*first, *scored):
             staleness.append(learner.policy_version - sampled_by)
@@ -95,12 +107,27 @@ def train_step(
     return metrics, experience
 
 
+def evaluate(
+    stage: Stage, step: int, engine: RolloutEngine, evaluator: Evaluator, watch: Stopwatch
+) -> Accuracy | None:
+    """The accuracy after `step` steps, and its time on the watch, where one is due."""
+    if not evaluator.is_due(stage, step):
+        return None
+    with watch.measure("evaluation"):
+        return evaluator.evaluate(stage, step, engine)
+
+
 def evaluate_at_first(
-    stage: Stage, engine: RolloutEngine, evaluator: Evaluator, journal: Journal
+    stage: Stage,
+    engine: RolloutEngine,
+    evaluator: Evaluator,
+    journal: Journal,
+    progress: Progress = NO_PROGRESS,
 ) -> None:
     """Records the accuracy before the first step, and notes which tasks are wanting."""
-    accuracy = evaluator.evaluate(stage, 0, engine)
-    journal.record(stage, 0, {}, (), accuracy)
+    watch = Stopwatch(progress, stage=stage.name, steps=stage.steps)
+    accuracy = evaluate(stage, 0, engine, evaluator, watch)
+    journal.record(stage, 0, watch.seconds("evaluation"), (), accuracy)
     if accuracy is None:
         return
     shortfall = accuracy.shortfall(evaluator.settings.tasks)

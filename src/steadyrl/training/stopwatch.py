@@ -4,19 +4,31 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.token_batch import TokenBatch
 
 
 class Stopwatch:
-    """Seconds spent in each named part of a step."""
+    """Seconds spent in each named part of a step.
 
-    def __init__(self) -> None:
+    Args:
+        progress: Hears of each part when it begins.
+        stage: The stage's name, for `progress`; and so are `step`, from 1 on, and `steps`.
+    """
+
+    def __init__(
+        self, progress: Progress = NO_PROGRESS, *, stage: str = "", step: int = 0, steps: int = 0
+    ) -> None:
+        self._progress = progress
+        self._place = {"step": step, "steps": steps}
+        self._stage = stage
         self._started = time.perf_counter()
         self._seconds: dict[str, float] = {}
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
         """Adds the time inside the block to `part`."""
+        self._progress.begin(part, stage=self._stage, **self._place)
         started = time.perf_counter()
         yield
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - started
@@ -25,6 +37,10 @@ class Stopwatch:
         """Says how long `part` took where this process only waited for it."""
         self._seconds[part] = seconds
 
+    def seconds(self, part: str) -> dict[str, float]:
+        """The metric of how long `part` took; none if it was not measured."""
+        return {f"{part}_seconds": self._seconds[part]} if part in self._seconds else {}
+
     def metrics(
         self,
         *,
@@ -32,7 +48,7 @@ class Stopwatch:
         scored: Sequence[TokenBatch],
         updated: Sequence[TokenBatch],
     ) -> dict[str, float]:
-        """Seconds of the step, and tokens per second of each part that had any.
+        """Seconds of the step and of each part, and tokens per second of each part that had any.
 
         Scoring and update count all tokens of their rows, prompts included, those of rows that an
         exact shortcut left out too.
@@ -47,6 +63,7 @@ class Stopwatch:
         }
         metrics = {"seconds": time.perf_counter() - self._started}
         for part, tokens in counts.items():
+            metrics |= self.seconds(part)
             if tokens:
                 metrics[f"{part}_tokens_per_second"] = tokens / self._seconds[part]
         return metrics

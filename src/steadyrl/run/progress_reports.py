@@ -1,0 +1,48 @@
+"""Progress of another process, as messages between its replies."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from steadyrl.records.progress import NoProgress, Progress
+
+REPORT_EVERY = 0.5
+"""Seconds between two reports of one part."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """One call of `Progress.advance` in the other process."""
+
+    part: str
+    done: int
+    total: int
+    tokens: int
+    most_tokens: int
+
+    def tell(self, progress: Progress) -> None:
+        """Repeats the call."""
+        progress.advance(
+            self.part, self.done, self.total, tokens=self.tokens, most_tokens=self.most_tokens
+        )
+
+
+class ProgressReporter(NoProgress):
+    """Sends a report of each part twice a second, and when all of it is done.
+
+    Args:
+        send: Takes a report to the process that listens.
+    """
+
+    def __init__(self, send: Callable[[ProgressReport], None]) -> None:
+        self._send = send
+        self._sent: dict[str, float] = {}
+
+    def advance(
+        self, part: str, done: int, total: int, *, tokens: int = 0, most_tokens: int = 0
+    ) -> None:
+        """Sends what is new."""
+        now = time.monotonic()
+        if done == total or now - self._sent.get(part, 0.0) > REPORT_EVERY:
+            self._sent[part] = now
+            self._send(ProgressReport(part, done, total, tokens, most_tokens))
