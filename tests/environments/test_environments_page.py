@@ -1,12 +1,16 @@
+import operator
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from steadyrl.environments import Split
+from steadyrl.environments.isolation import Isolated
+from steadyrl.environments.protocol import SubmitsResponses
 from steadyrl.environments.reasoning_gym_tasks import ORDERED_BY_HASH
 
 PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
@@ -15,9 +19,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encodi
 @pytest.fixture
 def example() -> dict[str, Any]:
     """What the page's example defines."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    return defined_by(0)
+
+
+def defined_by(number: int) -> dict[str, Any]:
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[number], names)
     return names
 
 
@@ -50,3 +57,12 @@ def test_environments_load_neither_torch_nor_optional_packages():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_the_example_of_an_episode_that_is_submitted_is_one():
+    judge = Isolated(partial(getattr, operator, "eq"), timeout=60.0)
+    with judge:
+        episode = defined_by(1)["Answer"](judge, "4")
+        assert isinstance(episode, SubmitsResponses)
+        waiting = [episode.submit(text) for text in ("5", "4")]
+        assert [outcome().reward for outcome in waiting] == [0.0, 1.0]

@@ -1,5 +1,7 @@
 """One answer, cut out of a response and judged."""
 
+from collections.abc import Callable
+
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode
@@ -8,9 +10,9 @@ from steadyrl.environments.protocol import Episode
 def test_an_answer_earns_what_its_verdict_says_and_none_earns_nothing() -> None:
     asked: list[str] = []
 
-    def check(answer: str) -> Verdict:
+    def check(answer: str) -> Callable[[], Verdict]:
         asked.append(answer)
-        return answer == "4", f"heard {answer}"
+        return lambda: (answer == "4", f"heard {answer}")
 
     episode = OneAnswer(AnswerFormat.TAG, check)
     assert isinstance(episode, Episode)

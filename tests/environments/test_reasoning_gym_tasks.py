@@ -130,7 +130,7 @@ def test_a_scorer_that_fails_on_the_answer_counts_as_wrong_with_a_reason():
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
-    [("exit()", "ended its process"), ("[0]*9**9**9", "took longer than 1 s")],
+    [("exit()", "raised SystemExit"), ("[0]*9**9**9", "took longer than 1 s")],
 )
 def test_an_answer_that_a_scorer_evaluates_cannot_stop_the_run(answer: str, reason: str):
     environment = ReasoningGym(ReasoningGymSettings(dataset="n_queens", timeout=1.0))

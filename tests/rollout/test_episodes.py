@@ -1,6 +1,7 @@
 """Episodes with an engine that follows a script."""
 
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.protocol import Task
+from steadyrl.environments.protocol import Outcome, Task
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
@@ -133,6 +134,40 @@ def test_an_environment_cannot_end_the_run() -> None:
     engine = ScriptedEngine(lambda *_: "right")
     ((trajectory,),) = [group.trajectories for group in play(engine, environment=Quitting())]
     assert trajectory.truncation_reason == "environment failed: SystemExit: 3"
+
+
+class Together(Quiz):
+    """Pays each episode by how many were submitted before its outcome was waited for."""
+
+    submitted = 0
+
+    def start(self, task: Task) -> Any:
+        return SimpleNamespace(respond=print, submit=self.submit)
+
+    def submit(self, text: str) -> Callable[[], Outcome]:
+        if text == "crash":
+            raise KeyError("at once")
+        self.submitted += 1
+        mine = self.submitted
+
+        def outcome() -> Outcome:
+            if text == "later":
+                raise KeyError("later")
+            return Outcome(reward=self.submitted + mine / 8, terminated=True)
+
+        return outcome
+
+
+def test_all_turns_are_submitted_before_an_outcome_is_waited_for() -> None:
+    words = ["right", "crash", "wrong", "later"]
+    engine = ScriptedEngine(lambda _prompt, number, _call: words[number])
+    groups = play(engine, tasks=2, group_size=4, environment=Together())
+    # Three of each group are submitted. Each outcome goes to its own episode.
+    assert [g.rewards.tolist() for g in groups] == [[6.125, 0, 6.25, 0], [6.5, 0, 6.625, 0]]
+    for group in groups:
+        reasons = [t.truncation_reason for t in group.trajectories]
+        assert reasons[1] == "environment failed: KeyError: 'at once'"
+        assert reasons[3] == "environment failed: KeyError: 'later'"
 
 
 def test_ten_turns_of_a_tenth_earn_the_full_reward() -> None:

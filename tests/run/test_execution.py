@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
@@ -76,6 +78,27 @@ def test_equal_configurations_make_equal_runs(finished: Path, tmp_path: Path) ->
 
     assert timeless(tmp_path / "again") == timeless(finished)
     assert weights(tmp_path / "again") == weights(finished)
+
+
+class Closing(Arithmetic):
+    """Leaves a file when it is closed."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(ArithmeticSettings(operands=2, max_operand=4, max_result=5))
+        self._file = Path(file)
+
+    def close(self) -> None:
+        self._file.touch(exist_ok=False)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_environment_is_closed_when_the_run_ends_or_stops(tmp_path: Path, stops: bool) -> None:
+    file = tmp_path / "closed"
+    maker = CustomSettings(made_by="tests.run.test_execution:Closing", options={"file": str(file)})
+    config = tiny_run(environment=maker, cold_start=None, steps=1)
+    with pytest.raises(KeyboardInterrupt) if stops else nullcontext():
+        start_run(config, tmp_path / "run", [StopAfter("rl", 0)] if stops else [])
+    assert file.exists()
 
 
 @pytest.mark.parametrize(("stage", "step"), [("cold_start", 1), ("rl", 0), ("rl", 3)])

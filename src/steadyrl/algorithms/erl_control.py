@@ -1,5 +1,6 @@
 """The control of Experiential RL: plain reinforcement learning that reads the same feedback."""
 
+from collections.abc import Callable
 from math import fsum
 
 from pydantic import Field
@@ -8,7 +9,7 @@ from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
-from steadyrl.rollout.tasks import begin, distinct_tasks, tasks_of
+from steadyrl.rollout.tasks import begin, distinct_tasks, submit, tasks_of
 
 
 class SecondChanceSettings(Settings):
@@ -63,7 +64,14 @@ class _UpToTwoAttempts:
 
     def respond(self, text: str) -> Outcome:
         """The outcome of one turn. A second attempt begins by taking back what the first earned."""
-        outcome = self._attempt.respond(text)
+        return self.submit(text)()
+
+    def submit(self, text: str) -> Callable[[], Outcome]:
+        """The function that waits for the outcome of one turn."""
+        wait = submit(self._attempt, text)
+        return lambda: self._after(wait())
+
+    def _after(self, outcome: Outcome) -> Outcome:
         self._rewards.append(outcome.reward)
         self._feedback.append(outcome.feedback)
         earned = fsum(self._rewards)

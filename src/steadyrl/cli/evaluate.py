@@ -1,5 +1,6 @@
 """`steadyrl evaluate`."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,17 +46,17 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
         raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")
     config = saved_config(folder)
     settings = wanted(options, config.evaluation)
-    assembly = Assembly.of(config)
-    load_checkpoint(checkpoint, assembly.learner)
-    assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
-    accuracy = measure_accuracy(
-        settings,
-        environment=assembly.environment,
-        engine=assembly.engine,
-        tokenizer=assembly.learner.policy.tokenizer,
-        sampling=config.sampling,
-        seed=options.seed,
-    )
+    with closing(Assembly.of(config)) as assembly:
+        load_checkpoint(checkpoint, assembly.learner)
+        assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
+        accuracy = measure_accuracy(
+            settings,
+            environment=assembly.environment,
+            engine=assembly.engine,
+            tokenizer=assembly.learner.policy.tokenizer,
+            sampling=config.sampling,
+            seed=options.seed,
+        )
     accuracy.require_measured()
     lines = told(checkpoint.name, accuracy, asked=settings.tasks)
     console.print("\n".join(lines), markup=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """`steadyrl mismatch`."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -129,7 +130,8 @@ def _measured(
     learner = assembly.learner
     load_checkpoint(old, learner)
     assembly.engine.load_weights(learner.weights(), learner.policy_version)
-    batch = _sampled(config, options, assembly)
+    with closing(assembly):
+        batch = _sampled(config, options, assembly)
     engine = engine_policy(learner.policy, config.engine.numerics, config.engine.weight_scaling)
     newer = learner if new == old else _loaded(config, new, learner.policy.tokenizer)
     rescored = rescore(

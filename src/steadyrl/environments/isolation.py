@@ -1,127 +1,140 @@
-"""Calls that may hang, exit or eat all memory, made in a process of their own.
+"""Calls that may hang, exit or eat all memory, made in processes of their own.
 
-Judges built on computer algebra or `eval` can be led by a response into work that never ends
-(a power tower inside one C call, which no Python signal handler interrupts). The worker process
-arms a kernel timer without a handler before each call: when it fires the worker dies, the caller
-reads the end of the pipe, and the next call starts a new worker. This works from any thread, and
-a worker whose parent was killed ends by itself. It guards against accidents, not against attacks.
+Judges built on computer algebra or `eval` can be led by a response into work that never ends, such
+as a power tower inside one C call. This process holds the deadline of every call and has the worker
+killed when it has passed, with everything that it started, so it does not matter what a call does
+to its own timers, signals, threads or file descriptors. Workers end with this process, killed or
+not. This guards against accidents; it is not a sandbox for code that attacks it.
 """
 
 import os
 import pickle
-import resource
-import signal
-import subprocess
-import sys
 import threading
-import traceback
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, ParamSpec, TypeVar
+
+from steadyrl.environments.isolation_workers import IsolationError, ServerEndedError, Workers
+
+__all__ = ["MEMORY_LIMIT", "Isolated", "IsolationError"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MEMORY_LIMIT = 8 * 2**30
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-_SERVE = "from steadyrl.environments.isolation import serve; serve()"
-
-
-class IsolationError(RuntimeError):
-    """The call was given up: it ran out of time, or took its process down."""
+MEMORY_LIMIT = 8 * 2**30
 
 
 class Isolated(Generic[P, R]):
-    """The function that `factory` returns, called in a worker process.
+    """The function that `factory` returns, called in worker processes.
 
-    The factory (picklable: a module's function or a `partial` of one) runs once per worker, at
-    the first call; `timeout` is in seconds, per call, and does not count that start.
+    Each call finds the process as `factory` left it: random numbers seeded alike, and a worker in
+    which a call changed the working directory, the environment, signals, threads or the like is
+    replaced. So results depend neither on the number of workers nor on the calls before.
+
+    Args:
+        factory: Picklable, that is a module's function or a `partial` of one. It is called once, at
+            the first call, in the process from which all workers are forked. The function that it
+            returns takes anything that can be pickled, and returns plain values: numbers, texts,
+            and tuples, lists, sets and dicts of them.
+        timeout: Seconds that a call may take. The start of the processes does not count.
+        workers: Calls that run at once; None is one for each core. Started when they are needed.
+        memory: Bytes of address space that a worker may have, on Linux.
 
     Example:
-        judge = Isolated(partial(make_scorer, "chain_sum"), timeout=5.0)
-        judge("12", entry)
+        with Isolated(partial(make_scorer, "chain_sum"), timeout=5.0) as judge:
+            judge("12", entry)
+            pending = [judge.submit(answer, entry) for answer in answers]
+            verdicts = [future.result() for future in pending]
     """
 
-    def __init__(self, factory: Callable[[], Callable[P, R]], *, timeout: float) -> None:
-        self._setup = pickle.dumps((factory, timeout))
+    def __init__(
+        self,
+        factory: Callable[[], Callable[P, R]],
+        *,
+        timeout: float,
+        workers: int | None = None,
+        memory: int = MEMORY_LIMIT,
+    ) -> None:
+        self._factory = pickle.dumps(factory)
         self._timeout = timeout
+        self._memory = memory
+        self._workers = workers or cores()
+        self._places = threading.BoundedSemaphore(self._workers)
         self._lock = threading.Lock()
-        self._worker: subprocess.Popen[bytes] | None = None
+        self._server: Workers | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._closings = 0
+        self._unmade: RuntimeError | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """What the function returns.
+        """What the function returns. Waits while all workers are busy.
 
         Raises:
-            IsolationError: no reply came within the time limit.
-            RuntimeError: the function raised; the message holds the worker's traceback.
+            IsolationError: the call gave no result.
+            RuntimeError: no worker can be started; the message holds the traceback of `factory`.
         """
+        request, closings = pickle.dumps((args, kwargs)), self._closings
+        with self._places:
+            for _ in range(2):  # another call may have taken the server down
+                server = self._living_server()
+                try:
+                    result: R = server.call(request, self._timeout)
+                    return result
+                except ServerEndedError:
+                    self._drop(server)
+                if self._closings != closings:
+                    raise RuntimeError("An isolated function was closed during a call.")
+        raise IsolationError("ended the process that starts its workers")
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
+        """The result of a call that runs beside others, once it is there."""
         with self._lock:
-            result, error = self._ask(pickle.dumps((args, kwargs)))
-        if error:
-            raise RuntimeError(f"An isolated call raised.\n{error}")
-        return result
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._workers)
+            return self._threads.submit(self, *args, **kwargs)
 
-    def _ask(self, request: bytes) -> tuple[R, str]:
-        worker = self._living_worker()
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        try:
-            worker.stdin.write(request)
-            worker.stdin.flush()
-            reply: tuple[R, str] = pickle.load(worker.stdout)
-            return reply
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
-            status = _stop(worker)
-            if status == -signal.SIGALRM:
-                reason = f"took longer than {self._timeout:g} s"
-            else:
-                reason = f"ended its process (exit status {status})"
-            raise IsolationError(reason) from error
+    def close(self) -> None:
+        """Ends all processes. Calls under way fail; a later call starts new ones."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+            server, self._server = self._server, None
+            self._closings += 1
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+        if server is not None:
+            server.close()
+        if threads is not None:
+            threads.shutdown()
 
-    def _living_worker(self) -> subprocess.Popen[bytes]:
-        if self._worker is None or self._worker.poll() is not None:
-            self._worker = subprocess.Popen(
-                [sys.executable, "-c", _SERVE],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **_ONE_THREAD},
-                start_new_session=True,
-            )
-            weakref.finalize(self, _stop, self._worker)
-            assert self._worker.stdin is not None
-            self._worker.stdin.write(self._setup)
-        return self._worker
+    def __enter__(self) -> "Isolated[P, R]":
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-def _stop(worker: subprocess.Popen[bytes]) -> int:
-    """The exit status of `worker`, which ends when it finds its input closed."""
-    for pipe in (worker.stdin, worker.stdout):
-        assert pipe is not None
-        with suppress(BrokenPipeError):
-            pipe.close()
-    return worker.wait()
+    def _living_server(self) -> "Workers":
+        with self._lock:
+            if self._unmade is not None:
+                raise RuntimeError(str(self._unmade))
+            if self._server is None:
+                try:
+                    self._server = Workers(self._factory, self._memory)
+                except RuntimeError as error:  # to try again would take seconds for each call
+                    self._unmade = error
+                    raise
+                weakref.finalize(self, self._server.close)
+            return self._server
+
+    def _drop(self, server: "Workers") -> None:
+        with self._lock:
+            if self._server is server:
+                self._server = None
+        server.close()
 
 
-def serve() -> None:
-    """Returns when the input is closed, having answered every call: the worker's whole life."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
-    factory, timeout = pickle.load(requests)
-    function = factory()
-    with suppress(EOFError):
-        while True:
-            args, kwargs = pickle.load(requests)
-            signal.setitimer(signal.ITIMER_REAL, timeout)
-            try:
-                reply = (function(*args, **kwargs), "")
-            except Exception:
-                reply = (None, traceback.format_exc())
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            pickle.dump(reply, replies)
-            replies.flush()
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Callable
 
 from steadyrl.environments.extras import require_extra
-from steadyrl.environments.isolation import Isolated, IsolationError
+from steadyrl.environments.isolation import MEMORY_LIMIT, Isolated, IsolationError
 
 
-def isolated_agreement(*, timeout: float) -> Isolated[[str, str], bool]:
-    r"""The function (gold, answer) -> whether they agree, in a worker process that stays alive.
+def isolated_agreement(
+    *, timeout: float, workers: int | None = None, memory: int = MEMORY_LIMIT
+) -> Isolated[[str, str], bool]:
+    r"""The function (gold, answer) -> whether they agree, in worker processes that stay alive.
 
     Both are answers alone, plain ("1/2") or in LaTeX ("\frac{1}{2}"), compared by math-verify:
     values and sets rather than spellings, so that 0.5, 1/2 and 50% agree, units are dropped, and
@@ -19,7 +21,7 @@ def isolated_agreement(*, timeout: float) -> Isolated[[str, str], bool]:
         UserError: math-verify is not installed.
     """
     require_extra("math_verify", "math")
-    return Isolated(make_agreement, timeout=timeout)
+    return Isolated(make_agreement, timeout=timeout, workers=workers, memory=memory)
 
 
 def answers_agree(gold: str, answer: str, *, timeout: float = 5.0) -> bool:
@@ -31,7 +33,8 @@ def answers_agree(gold: str, answer: str, *, timeout: float = 5.0) -> bool:
         UserError: math-verify is not installed.
     """
     try:
-        return isolated_agreement(timeout=timeout)(gold, answer)
+        with isolated_agreement(timeout=timeout) as agree:
+            return agree(gold, answer)
     except IsolationError:
         return False
 
@@ -52,4 +55,5 @@ def make_agreement() -> Callable[[str, str], bool]:
         )
         return bool(verify(expected, given, timeout_seconds=None))
 
+    agree("1/2", "0.5")  # the first comparison takes long, and workers are forked after it
     return agree

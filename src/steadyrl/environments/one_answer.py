@@ -15,18 +15,31 @@ class OneAnswer:
 
     Args:
         answer_format: How the answer is cut out of the response.
-        check: The verdict on an answer. Its feedback does not tell the right one.
+        check: Starts judging an answer, and returns the function that waits for the verdict. Its
+            feedback does not tell the right answer.
     """
 
-    def __init__(self, answer_format: AnswerFormat, check: Callable[[str], Verdict]) -> None:
+    def __init__(
+        self, answer_format: AnswerFormat, check: Callable[[str], Callable[[], Verdict]]
+    ) -> None:
         self._answer_format = answer_format
         self._check = check
 
     def respond(self, text: str) -> Outcome:
         """The outcome of the response: 1 for a right answer, and 0 for another or none."""
+        return self.submit(text)()
+
+    def submit(self, text: str) -> Callable[[], Outcome]:
+        """The function that waits for the outcome of the response. Judging has begun."""
         answer = cut_answer(without_thoughts(text), self._answer_format)
         if not answer:
             feedback = f"no answer was found in the {self._answer_format} format"
-            return Outcome(reward=0.0, terminated=True, feedback=feedback)
-        right, feedback = self._check(answer)
-        return Outcome(reward=float(right), terminated=True, feedback=feedback)
+            nothing = Outcome(reward=0.0, terminated=True, feedback=feedback)
+            return lambda: nothing
+        verdict = self._check(answer)
+
+        def outcome() -> Outcome:
+            right, feedback = verdict()
+            return Outcome(reward=float(right), terminated=True, feedback=feedback)
+
+        return outcome

@@ -1,5 +1,6 @@
 """What an environment is: text in; text, reward and feedback out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -87,6 +88,19 @@ class Episode(Protocol):
 
 
 @runtime_checkable
+class SubmitsResponses(Protocol):
+    """An episode whose turns can be judged at the same time as those of others."""
+
+    def submit(self, text: str) -> Callable[[], Outcome]:
+        """Starts judging `text`, and returns the function that waits for the outcome.
+
+        It is called for every episode before any outcome is waited for, and in the place of
+        `respond`.
+        """
+        ...
+
+
+@runtime_checkable
 class Environment(Protocol):
     """A family of tasks."""
 
@@ -108,6 +122,15 @@ class CountsTasks(Protocol):
 
         Training asks for them in an order drawn from its seed, and in a new one after the last.
         """
+        ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """An environment that holds processes, files or connections."""
+
+    def close(self) -> None:
+        """Lets them go, at the end of the run."""
         ...
 
 

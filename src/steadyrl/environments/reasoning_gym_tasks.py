@@ -3,6 +3,7 @@
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
@@ -65,6 +66,13 @@ class ReasoningGymSettings(Settings):
     timeout: float = Field(5.0, gt=0.0)
     """Seconds after which scoring is given up and the answer counts as wrong."""
 
+    judge_workers: int | None = Field(None, ge=1)
+    """Answers that are judged at the same time, each in a process of its own. None: one for each
+    core. Rewards do not depend on it."""
+
+    judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
+    """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+
 
 class ReasoningGym:
     """Reward 1 when the dataset's scorer gives its full mark, else 0: no partial credit. One turn.
@@ -83,7 +91,12 @@ class ReasoningGym:
         self._datasets: dict[int, Any] = {}
         self._dataset(0)
         recipe = partial(make_scorer, settings.dataset, settings.knobs, settings.size)
-        self._score = Isolated(recipe, timeout=settings.timeout)
+        self._score = Isolated(
+            recipe,
+            timeout=settings.timeout,
+            workers=settings.judge_workers,
+            memory=int(settings.judge_memory * 2**30),
+        )
         instruction = settings.instruction
         self._instruction = (
             answer_request(settings.answer_format) if instruction is None else instruction
@@ -110,11 +123,18 @@ class ReasoningGym:
         """A fresh attempt at the question of `task`."""
         return OneAnswer(self.settings.answer_format, partial(self._check, task.payload))
 
-    def _check(self, entry: dict[str, Any], answer: str) -> Verdict:
+    def close(self) -> None:
+        """Ends the worker processes."""
+        self._score.close()
+
+    def _check(self, entry: dict[str, Any], answer: str) -> Callable[[], Verdict]:
+        return partial(self._verdict, self._score.submit(unwrap(answer), entry))
+
+    def _verdict(self, judged: Future[tuple[float, str]]) -> Verdict:
         try:
-            score, reason = self._score(unwrap(answer), entry)
+            score, reason = judged.result()
         except IsolationError as error:
-            score, reason = 0.0, f"scoring {error}"
+            score, reason = 0.0, f"scoring {error.reason}"
         right = score == 1.0
         return right, "the answer is right" if right else f"the answer is wrong: {reason}"
 

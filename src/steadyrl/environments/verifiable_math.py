@@ -1,6 +1,8 @@
 """Maths problems from a file, with answers that a program can check."""
 
 import json
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,13 @@ class VerifiableMathSettings(Settings):
     timeout: float = Field(5.0, gt=0.0)
     """Seconds after which a comparison is given up and the answer counts as wrong."""
 
+    judge_workers: int | None = Field(None, ge=1)
+    """Answers that are judged at the same time, each in a process of its own. None: one for each
+    core. Rewards do not depend on it."""
+
+    judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
+    """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
@@ -62,7 +71,11 @@ class VerifiableMath:
 
     def __init__(self, settings: VerifiableMathSettings) -> None:
         self.settings = settings
-        self._agree = isolated_agreement(timeout=settings.timeout)
+        self._agree = isolated_agreement(
+            timeout=settings.timeout,
+            workers=settings.judge_workers,
+            memory=int(settings.judge_memory * 2**30),
+        )
         self._problems: dict[Split, list[Problem]] = {split: [] for split in Split}
         for problem in read_problems(settings.path):
             self._problems[split_of(problem.problem)].append(problem)
@@ -96,11 +109,18 @@ class VerifiableMath:
         """A fresh attempt at the problem of `task`."""
         return OneAnswer(self.settings.answer_format, partial(self._check, task.payload))
 
-    def _check(self, gold: str, answer: str) -> Verdict:
+    def close(self) -> None:
+        """Ends the worker processes."""
+        self._agree.close()
+
+    def _check(self, gold: str, answer: str) -> Callable[[], Verdict]:
+        return partial(self._verdict, self._agree.submit(gold, answer))
+
+    def _verdict(self, judged: Future[bool]) -> Verdict:
         try:
-            right = self._agree(gold, answer)
+            right = judged.result()
         except IsolationError as error:
-            return False, f"the answer could not be checked: it {error}"
+            return False, f"the answer could not be checked: it {error.reason}"
         return right, "the answer is right" if right else "the answer is wrong"
 
 

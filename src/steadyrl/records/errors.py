@@ -57,7 +57,10 @@ def of_kind(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str
 
 def in_words(error: BaseException) -> str:
     """Its type and its text, in one line."""
-    told = " ".join(well_formed(str(error)).split()).rstrip(".")
+    try:
+        told = " ".join(well_formed(str(error)).split()).rstrip(".")
+    except Exception:  # the exception is foreign too
+        told = ""
     return f"{type(error).__name__}: {told}" if told else type(error).__name__
 
 

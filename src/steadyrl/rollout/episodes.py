@@ -1,7 +1,8 @@
 """Playing episodes: every running episode takes one turn per call of the engine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import fsum
 
 from transformers import PreTrainedTokenizerBase
@@ -10,12 +11,12 @@ from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Task
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.errors import UserError
+from steadyrl.records.errors import UserError, in_words
 from steadyrl.records.message import Message
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import begin
+from steadyrl.rollout.tasks import begin, submit
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,6 +35,11 @@ class _Play:
     @property
     def running(self) -> bool:
         return not (self.terminated or self.truncation_reason)
+
+    def fail(self, error: BaseException) -> None:
+        """Ends it on an exception of the environment."""
+        reason = str(error) if isinstance(error, UserError) else in_words(error)
+        self.truncation_reason = f"{ENVIRONMENT_FAILED}: {reason}"
 
     def trajectory(self) -> Trajectory:
         return Trajectory(
@@ -120,13 +126,9 @@ def _first_turn(
             )
     if plays and not asked:
         raise _no_room(plays[0][0].task, len(prompts[0]), len(plays), engine, sampling)
-    everyone = sum(len(group) for group in plays)
-    over = everyone - sum(len(group) for group in asked)
-    for group, completions in zip(asked, engine.generate(requests, sampling), strict=True):
-        for play, completion in zip(group, completions, strict=True):
-            _take_turn(play, completion, tokenizer)
-            over += not play.running
-            progress.advance("episodes", over, everyone)
+    completions = chain.from_iterable(engine.generate(requests, sampling))
+    turns = list(zip(chain.from_iterable(asked), completions, strict=True))
+    _take_turns(turns, tokenizer, sum(map(len, plays)), progress)
 
 
 def _no_room(
@@ -167,27 +169,56 @@ def _next_turn(
         asked.append(play)
         key = derive_seed(seed, turn, number)
         requests.append(Request(prompt_ids=prompt, num_completions=1, seed=key))
-    over = len(everyone) - len(asked)
-    for play, (completion,) in zip(asked, engine.generate(requests, sampling), strict=True):
-        _take_turn(play, completion, tokenizer)
+    completions = chain.from_iterable(engine.generate(requests, sampling))
+    turns = list(zip(asked, completions, strict=True))
+    _take_turns(turns, tokenizer, len(everyone), progress)
+
+
+def _take_turns(
+    turns: Sequence[tuple[_Play, Completion]],
+    tokenizer: PreTrainedTokenizerBase,
+    episodes: int,
+    progress: Progress,
+) -> None:
+    """Gives the model's turns to the environment, all of them before it waits for an outcome."""
+    waiting = [(play, _hand_over(play, completion, tokenizer)) for play, completion in turns]
+    over = episodes - len(waiting)
+    for play, outcome in waiting:
+        if play.running:
+            _note_outcome(play, outcome)
         over += not play.running
-        progress.advance("episodes", over, len(everyone))
+        progress.advance("episodes", over, episodes)
 
 
-def _take_turn(play: _Play, completion: Completion, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Gives the model's turn to the environment and notes its answer."""
+def _hand_over(
+    play: _Play, completion: Completion, tokenizer: PreTrainedTokenizerBase
+) -> Callable[[], Outcome] | None:
+    """What waits for the outcome of a turn; None where the environment does not see it."""
     play.completions.append(completion)
     text = response_text(completion, tokenizer)
     play.messages.append(Message(role="assistant", content=text))
     if completion.finish_reason is FinishReason.LENGTH:
         play.truncation_reason = "token budget spent"
-        return
+        return None
     try:
-        outcome = play.episode.respond(text)
+        return submit(play.episode, text)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an environment is foreign code: its failure is data
+        play.fail(error)
+        return None
+
+
+def _note_outcome(play: _Play, wait: Callable[[], Outcome] | None) -> None:
+    assert wait is not None, "a running episode was not asked"
+    try:
+        outcome = wait()
         if not isinstance(outcome, Outcome):
             raise TypeError(f"respond gives {outcome!r:.200}, which is no Outcome")
-    except (Exception, SystemExit) as error:  # an environment is foreign code: its failure is data
-        play.truncation_reason = f"{ENVIRONMENT_FAILED}: {type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        play.fail(error)
         return
     play.rewards.append(outcome.reward)
     play.feedback.append(outcome.feedback)

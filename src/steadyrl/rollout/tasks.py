@@ -1,12 +1,20 @@
 """Tasks and episodes of an environment: foreign code, which may break or give something else."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Int
 
-from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Split, Task
+from steadyrl.environments.protocol import (
+    CountsTasks,
+    Environment,
+    Episode,
+    Outcome,
+    Split,
+    SubmitsResponses,
+    Task,
+)
 from steadyrl.records.errors import UserError, answer_of, of_kind
 from steadyrl.rollout.seeds import derive_seed
 
@@ -87,6 +95,16 @@ def begin(environment: Environment, task: Task) -> Episode:
     )
     remedy = "Give an object with the method respond(text)."
     return of_kind(episode, Episode, given_by=f"{name}.start", noun="episode", remedy=remedy)
+
+
+def submit(episode: Episode, text: str) -> Callable[[], Outcome]:
+    """The function that waits for the outcome of the model's turn `text`.
+
+    Episodes that cannot be judged at the same time as others are asked when it is called.
+    """
+    if isinstance(episode, SubmitsResponses):
+        return episode.submit(text)
+    return partial(episode.respond, text)
 
 
 def _task(environment: Environment, split: Split, number: int) -> Task:

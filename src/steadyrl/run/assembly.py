@@ -21,7 +21,7 @@ from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.engines.reference import ReferenceEngine
-from steadyrl.environments.protocol import Environment
+from steadyrl.environments.protocol import Closable, Environment
 from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer
@@ -109,6 +109,11 @@ class Assembly:
             environment=environment,
             notes=tuple(note for note in (policy.end_token_note,) if note is not None),
         )
+
+    def close(self) -> None:
+        """Lets the environment end what it holds."""
+        if isinstance(self.environment, Closable):
+            self.environment.close()
 
 
 def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:

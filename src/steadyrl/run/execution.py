@@ -1,7 +1,7 @@
 """Starting a run, and going on with one that was interrupted."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from steadyrl.policies.checkpoint_folder import is_local
@@ -108,14 +108,14 @@ def saved_config(folder: RunFolder) -> RunConfig:
 @contextmanager
 def _assembled(config: RunConfig, progress: Progress) -> Iterator[Assembly]:
     """The parts of a run, and what they need until it ends."""
-    if not config.engine.overlap:
-        yield Assembly.of(config, progress=progress)
-        return
-    assembly, process = overlapped(config, progress)
-    try:
+    with ExitStack() as stack:
+        if config.engine.overlap:
+            assembly, process = overlapped(config, progress)
+            stack.callback(process.close)
+        else:
+            assembly = Assembly.of(config, progress=progress)
+        stack.callback(assembly.close)
         yield assembly
-    finally:
-        process.close()
 
 
 def _run(

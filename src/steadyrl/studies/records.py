@@ -42,7 +42,11 @@ BIN = 8
 
 DIGITS = 5
 
-ADDED_LATER = {"cold_start.teacher.half_plain": "0.0"}
+ADDED_LATER = {
+    "cold_start.teacher.half_plain": "0.0",
+    "environment.judge_workers": "None",
+    "environment.judge_memory": "8.0",
+}
 """Settings of what the default configuration does not have, with the value that changes nothing.
 Runs were recorded before there were these."""
 
