@@ -60,7 +60,7 @@ def test_environments_load_neither_torch_nor_optional_packages():
 
 
 def test_the_example_of_an_episode_that_is_submitted_is_one():
-    judge = Isolated(partial(getattr, operator, "eq"), timeout=60.0)
+    judge = Isolated(partial(partial, operator.eq), timeout=60.0)
     with judge:
         episode = defined_by(1)["Answer"](judge, "4")
         assert isinstance(episode, SubmitsResponses)

@@ -234,7 +234,7 @@ def test_closing_ends_all_processes_and_gives_up_what_waits() -> None:
     pending += [trouble.submit("well") for _ in range(100)]
     processes = [server_of(trouble), *workers_of(trouble)]
     trouble.close()
-    assert not any(map(is_alive, processes))
+    assert has_come(lambda: not any(map(is_alive, processes)))
     for future in pending[:2]:
         with pytest.raises(RuntimeError, match="closed during a call"):
             future.result()
@@ -245,7 +245,7 @@ def test_the_processes_end_with_their_owner() -> None:
     trouble = Isolated(isolated_functions.make_trouble, timeout=HANG)
     worker = trouble("process_id")
     del trouble
-    assert not is_alive(worker)
+    assert has_come(lambda: not is_alive(worker))
 
 
 ORPHAN = """

@@ -59,6 +59,7 @@ class Workers:
 
     def __init__(self, factory: bytes, memory: int) -> None:
         self._lock = threading.Lock()
+        self._is_closed = False
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
         self._control, theirs = socket.socketpair()
@@ -128,7 +129,9 @@ class Workers:
 
     def close(self) -> None:
         """Ends the server and, by it, every worker; kills them if that takes too long."""
-        self._control.close()
+        with self._lock:
+            self._is_closed = True
+            self._control.close()
         try:
             self._process.wait(_OBEYS_WITHIN)
         except subprocess.TimeoutExpired:
@@ -168,6 +171,8 @@ class Workers:
             return self._order(END, worker.process)
 
     def _order(self, kind: bytes, number: int, *sockets: int) -> int:
+        if self._is_closed:
+            raise ServerEndedError
         try:
             self._control.settimeout(_OBEYS_WITHIN)
             socket.send_fds(self._control, [ORDER.pack(kind, number)], sockets)
