@@ -9,7 +9,8 @@ import pytest
 import torch
 from tests.algorithms.experiential import algorithm, student
 from tests.algorithms.terms import far_apart
-from tests.training.small import largest_difference, tiny_learner, tiny_policy
+from tests.closeness import assert_close
+from tests.training.small import tiny_learner, tiny_policy
 from torch import Tensor
 
 from steadyrl.algorithms.erl_internalization import (
@@ -51,7 +52,7 @@ def written_out(batch: TokenBatch, weights: Tensor, scale: float) -> dict[str, T
 def test_gradient_is_that_of_the_negative_log_likelihood_under_the_bare_task() -> None:
     term = internalization_term("nll")
     expected = written_out(term.batch, torch.ones(()), scale=2 / 14)
-    assert largest_difference(gradient_of(tiny_learner(), term), expected) < 1e-6
+    assert_close(gradient_of(tiny_learner(), term), expected)
     assert max(float(g.abs().max()) for g in expected.values()) > 1e-3
 
 
@@ -68,7 +69,7 @@ def test_importance_weights_are_of_the_bare_task_over_the_guided_one(cap: float)
     weights = noise.exp().clamp(max=cap)
     expected = written_out(changed, weights, scale=7 * 2 / 14)
     term = replace(term, batch=changed, objective=partial(importance_weighted, cap=cap))
-    assert largest_difference(gradient_of(tiny_learner(), term), expected) < 1e-5
+    assert_close(gradient_of(tiny_learner(), term), expected)
 
 
 def test_settings_pass_the_cap_on() -> None:
@@ -147,7 +148,7 @@ def test_teacher_is_the_policy_under_the_lesson_and_reads_the_same_tokens() -> N
     # Rows are learned longest first. Both have one loss token more than their answer "w1", "w3".
     expected = logprobs_of(tiny_policy(), batch.teacher)[batch.teacher.loss_mask[:, 1:]]
     found = terms.teacher_logprobs[terms.loss_mask]
-    torch.testing.assert_close(found.sort().values, expected.detach().sort().values)
+    assert_close(found.sort().values, expected.sort().values)
     # The student's own gradient, written out with the coefficients held fixed.
     policy = tiny_policy()
     own = torch.nn.functional.pad(logprobs_of(policy, batch), (1, 0))
@@ -158,4 +159,4 @@ def test_teacher_is_the_policy_under_the_lesson_and_reads_the_same_tokens() -> N
     loss = -(coefficients * own)[batch.loss_mask].sum() / len(batch)
     loss.backward()
     written = {name: w.grad for name, w in policy.model.named_parameters()}
-    assert largest_difference(gradient, written) < 1e-5
+    assert_close(gradient, written)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 from tests.algorithms.terms import far_apart
+from tests.closeness import assert_close
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine, ShortQuiz
 from transformers import PreTrainedTokenizerFast
@@ -176,7 +177,7 @@ def test_each_episode_is_credited_against_its_own_group(advantage: str) -> None:
     for right in right_counts:
         rewards = [1.0] * right + [0.0] * (GROUP_SIZE - right)
         expected += [EXPECTED[advantage](rewards, i) for i in range(GROUP_SIZE)]
-    assert credits == pytest.approx(expected, abs=1e-5)
+    assert_close(credits, expected, terms=32)
 
 
 def test_metrics_speak_of_every_episode() -> None:

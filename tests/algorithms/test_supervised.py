@@ -1,8 +1,8 @@
 """The supervised cold start."""
 
 import numpy as np
-import pytest
 import torch
+from tests.closeness import assert_close
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, some_tasks
 
 from steadyrl.algorithms.supervised import Supervised, demonstrated, demonstrated_episodes
@@ -116,7 +116,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_demonstrated_tokens(
         logits = dense_policy.model(input_ids=batch.tokens).logits[:, :-1]
     targets = batch.tokens[:, 1:].masked_fill(~batch.loss_mask[:, 1:], -100)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert_close(loss.item(), expected.item())
 
 
 def test_a_demonstrated_episode_is_the_row_of_one_that_was_sampled() -> None:

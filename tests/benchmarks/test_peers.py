@@ -11,6 +11,7 @@ from benchmarks.performance.peers.transformers_generate import (
 )
 
 from steadyrl.records.token_batch import TokenBatch
+from tests.closeness import assert_close
 
 END = 1
 CPU = torch.device("cpu")
@@ -56,7 +57,7 @@ def test_the_bare_loop_takes_the_gradient_of_the_weighted_logprobs() -> None:
 
     assert counted == 4
     for name, weight in model.named_parameters():
-        torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-5)
+        assert_close(weight.grad, expected[name])
 
 
 def test_operations_are_counted_from_the_weights_that_each_token_meets() -> None:

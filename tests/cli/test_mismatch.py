@@ -15,6 +15,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import to_yaml
 from steadyrl.run.execution import start_run
+from tests.closeness import tolerance
 from tests.run.tiny import tiny_run
 
 ASKED = ["--tasks", "6", "--samples", "3"]
@@ -96,7 +97,8 @@ def test_numerics_may_be_other_than_the_run_s(run: Path) -> None:
     out, found = mismatch(run, "--numerics", "float32")
 
     assert out.startswith("float32 engine with the weights of rl-000004")
-    assert found["orders"]["routes_last"]["numerics"]["kl_k3"] < 1e-9
+    # Half the square of the roundings of log-probabilities below 8 nats.
+    assert found["orders"]["routes_last"]["numerics"]["kl_k3"] <= tolerance(8.0) ** 2 / 2
     assert found["orders"]["routes_last"]["weights"]["kl_k3"] > 1e-6
     assert [layer["share"] for layer in found["flips"]["routing"]] == [0]
     (shown,) = [line.split() for line in out.splitlines() if "engine, pi_old" in line]

@@ -22,6 +22,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
+from tests.closeness import assert_close
 from tests.engines.builders import (
     OTHER_MODELS,
     assert_same_answers,
@@ -134,7 +135,7 @@ def test_logprobs_are_those_of_the_policy_that_was_sampled(
     sampling = Sampling(temperature=temperature, max_new_tokens=8)
     for answer in flat(make_engine(policy).generate(some_requests(), sampling)):
         scored = policy_logprobs(policy, answer, temperature)
-        torch.testing.assert_close(answer.logprobs, scored, rtol=0, atol=1e-5)
+        assert_close(answer.logprobs, scored)
 
 
 def test_nucleus_logprobs_are_renormalised_over_the_nucleus() -> None:
@@ -154,7 +155,7 @@ def test_nucleus_logprobs_are_renormalised_over_the_nucleus() -> None:
             outside += len(row) - len(nucleus)
             assert token in nucleus
             share = row[token] / sum(row[index] for index in nucleus)
-            assert answer.logprobs[place].exp().item() == pytest.approx(share, abs=1e-5)
+            assert_close(answer.logprobs[place].exp().item(), share)
     assert outside > 0
 
 
@@ -362,7 +363,7 @@ def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
         local_engine(policy)
     for answer in flat(reference_engine(policy).generate(some_requests((3, 9)), EIGHT)):
         expected = policy_logprobs(policy, answer, 1.0)
-        torch.testing.assert_close(answer.logprobs, expected, rtol=0, atol=1e-5)
+        assert_close(answer.logprobs, expected)
 
 
 @pytest.mark.parametrize("numerics", [Numerics.FLOAT32, Numerics.BFLOAT16])

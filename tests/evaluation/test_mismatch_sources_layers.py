@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.closeness import assert_close
 from tests.policies.families import FAMILIES, VOCABULARY, family_model
 
 from steadyrl.evaluation.mismatch_sources_layers import (
@@ -61,7 +62,7 @@ def test_margins_of_every_layer_are_those_of_the_family_s_own_router_logits(fami
     assert len(margins) == len(logits) == 3
     for ours, theirs in zip(margins, logits, strict=True):
         ordered = theirs.reshape(-1, theirs.shape[-1]).sort(descending=True).values
-        torch.testing.assert_close(ours, ordered[:, chosen - 1] - ordered[:, chosen])
+        assert_close(ours, ordered[:, chosen - 1] - ordered[:, chosen])
 
 
 def test_margins_are_negative_where_a_family_chooses_by_more_than_its_logits() -> None:

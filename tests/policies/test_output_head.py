@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from steadyrl.policies.output_head import OutputHead
+from tests.closeness import assert_close
 from tests.engines.builders import OTHER_MODELS, gemma2, qwen3
 from tests.policies.families import VOCABULARY, scaled_up
 
@@ -54,7 +55,7 @@ def test_logits_of_some_positions_are_those_among_the_logits_of_all(build) -> No
         full = model(**inputs).logits
         found = OutputHead(model).logits(inputs, AT)
         everything = OutputHead(model).logits(inputs, None)
-    torch.testing.assert_close(found, full[AT])
+    assert_close(found, full[AT])
     assert torch.equal(everything, full.flatten(0, 1))
 
 

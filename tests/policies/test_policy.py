@@ -16,6 +16,7 @@ from transformers import (
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
+from tests.closeness import assert_close
 from tests.engines.builders import OTHER_MODELS, gemma2
 from tests.policies.families import SHARED, VOCABULARY, scaled_up
 
@@ -62,8 +63,8 @@ def test_scores_are_the_log_softmax_of_full_logits(name: str, temperature: float
     with torch.no_grad():
         scores = policy.score(tokens, everything, everything, temperature=temperature)
         logprobs, entropy = definition(policy, tokens, temperature)
-    torch.testing.assert_close(scores.logprobs[:, 1:].double(), logprobs, rtol=0, atol=1e-5)
-    torch.testing.assert_close(scores.entropy[:, 1:].double(), entropy, rtol=0, atol=1e-5)
+    assert_close(scores.logprobs[:, 1:], logprobs)
+    assert_close(scores.entropy[:, 1:], entropy)
     assert not scores.logprobs[:, 0].any()
     assert not scores.entropy[:, 0].any()
 
@@ -79,7 +80,7 @@ def test_gradient_is_that_of_full_logits(name: str) -> None:
     pairs = zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True)
     for (name_of_weight, one), other in pairs:
         assert one.grad is not None, name_of_weight
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
+        assert_close(one.grad, other.grad)
 
 
 @pytest.mark.parametrize("name", ["qwen3", "gemma2"])
@@ -89,7 +90,7 @@ def test_padding_changes_no_score(name: str) -> None:
     alone = policy.score(tokens, everything, everything).logprobs
     mask = torch.arange(LENGTH) < torch.tensor([7, 5, 3])[:, None]
     scores = policy.score(torch.where(mask, tokens, 0), mask, mask).logprobs
-    torch.testing.assert_close(scores[mask], alone[mask], rtol=0, atol=1e-5)
+    assert_close(scores[mask], alone[mask])
     assert not scores[~mask].any()
 
 
@@ -109,7 +110,7 @@ def test_only_what_is_asked_is_answered() -> None:
     part = policy.score(tokens, everything, asked)
     answered = asked & (torch.arange(LENGTH) > 0)
     for ours, theirs in ((part.logprobs, full.logprobs), (part.entropy, full.entropy)):
-        torch.testing.assert_close(ours, torch.where(answered, theirs, 0), rtol=0, atol=1e-6)
+        assert_close(ours, torch.where(answered, theirs, 0))
     assert part.routing is None
 
 
@@ -129,7 +130,7 @@ def test_logits_behind_a_cap_or_a_factor_exist_where_they_are_asked_for(
     )
     prefix_groups = torch.zeros(BATCH, dtype=torch.long) if share else None
     part = policy.score(tokens, everything, asked, prefix_groups=prefix_groups)
-    torch.testing.assert_close(part.logprobs[asked], full.logprobs[asked], rtol=0, atol=1e-5)
+    assert_close(part.logprobs[asked], full.logprobs[asked])
     assert sum(given) == asked.sum() == BATCH * 2
 
 
@@ -159,8 +160,8 @@ def test_uniform_logits_score_minus_log_of_the_vocabulary() -> None:
     everything = torch.ones_like(tokens, dtype=torch.bool)
     scores = policy.score(tokens, everything, everything, temperature=0.3)
     expected = torch.full((BATCH, LENGTH - 1), float(VOCABULARY)).log()
-    torch.testing.assert_close(scores.logprobs[:, 1:], -expected)
-    torch.testing.assert_close(scores.entropy[:, 1:], expected)
+    assert_close(scores.logprobs[:, 1:], -expected, terms=VOCABULARY)
+    assert_close(scores.entropy[:, 1:], expected, terms=VOCABULARY)
 
 
 def test_activation_checkpointing_changes_no_gradient_of_a_dense_model() -> None:
@@ -174,7 +175,7 @@ def test_activation_checkpointing_changes_no_gradient_of_a_dense_model() -> None
         policy.score(tokens, everything, everything).logprobs.square().sum().backward()
         results.append([weight.grad for weight in policy.model.parameters()])
     for plain, recomputed in zip(*results, strict=True):
-        torch.testing.assert_close(recomputed, plain)
+        assert_close(recomputed, plain)
 
 
 def test_activation_checkpointing_recomputes_and_switches_no_dropout_on() -> None:

@@ -19,6 +19,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
+from tests.closeness import assert_close
 from tests.engines.builders import gpt2, local_engine, qwen3, reference_engine, some_requests
 from tests.policies.families import SHARED, VOCABULARY, scaled_up
 
@@ -90,7 +91,7 @@ def test_rows_beyond_the_change_are_refused_and_depend_on_no_neighbour_before_it
             policy.score(tokens, real, real)
         within = real[:, :CHANGE]
         beside = policy.score(tokens[:, :CHANGE], within, within).logprobs
-        torch.testing.assert_close(beside[0, :6], short[0], rtol=0, atol=1e-5)
+        assert_close(beside[0, :6], short[0])
         # What is refused, from the model itself: the short row alone, and beside the long one.
         alone = policy.model(input_ids=tokens[:1, :6], use_cache=False).logits[0]
         beside = policy.model(input_ids=tokens, use_cache=False).logits[0, :6]

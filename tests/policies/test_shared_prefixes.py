@@ -13,6 +13,7 @@ from steadyrl.policies.shared_prefixes import shared_lengths
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.routing import Routing
+from tests.closeness import assert_close
 from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, moshi, policy_of
 from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
 
@@ -66,16 +67,14 @@ def gradients(policy: Policy, *, share: bool, replay: Routing | None) -> dict[st
 def test_shared_beginnings_change_no_score_and_no_gradient(name: str) -> None:
     policy = policy_of(name)
     whole, shared = score(policy, share=False), score(policy, share=True)
-    torch.testing.assert_close(shared.logprobs, whole.logprobs, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(shared.entropy, whole.entropy, atol=1e-5, rtol=1e-5)
+    assert_close(shared.logprobs, whole.logprobs)
+    assert_close(shared.entropy, whole.entropy)
     if whole.routing is not None:
         assert shared.routing is not None
         assert torch.equal(shared.routing.experts[REAL], whole.routing.experts[REAL])
     expected = gradients(policy, share=False, replay=whole.routing)
     found = gradients(policy, share=True, replay=whole.routing)
-    assert found.keys() == expected.keys()
-    for weight, gradient in expected.items():
-        torch.testing.assert_close(found[weight], gradient, atol=1e-4, rtol=1e-3)
+    assert_close(found, expected)
 
 
 def test_each_beginning_is_computed_once() -> None:
@@ -123,7 +122,7 @@ def test_rows_share_no_further_than_their_routing_agrees() -> None:
     shared = shared_lengths(TOKENS, REAL, GROUP_OF_ROW, replay)
     assert shared.tolist() == [3, 4, 3, 3, 4, 0, 3]
     whole, found = (score(policy, share=share, replay=replay) for share in (False, True))
-    torch.testing.assert_close(found.logprobs, whole.logprobs, atol=1e-5, rtol=1e-5)
+    assert_close(found.logprobs, whole.logprobs)
     assert found.routing is not None
     assert torch.equal(found.routing.experts[REAL], experts[REAL])
 

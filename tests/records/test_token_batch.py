@@ -44,8 +44,8 @@ def test_rows_are_cut_to_the_longest_of_them_in_every_field() -> None:
     assert rows.advantages.tolist() == [[0, -0.5, -0.5], [0, 0, 0]]
     assert rows.rollout_logprobs is not None
     assert rows.old_logprobs is not None
-    torch.testing.assert_close(rows.rollout_logprobs, -rows.tokens / 10)
-    torch.testing.assert_close(rows.old_logprobs, -rows.tokens / 100)
+    assert torch.equal(rows.rollout_logprobs, -rows.tokens / 10)
+    assert torch.equal(rows.old_logprobs, -rows.tokens / 100)
     for routing in (rows.rollout_routing, rows.old_routing):
         assert routing is not None
         assert torch.equal(routing.experts[:, :, 1, 0], rows.tokens)

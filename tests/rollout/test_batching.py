@@ -19,6 +19,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.episodes import play_groups
+from tests.closeness import assert_close
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ids_of, some_tasks
 
@@ -253,7 +254,7 @@ def test_two_turns_with_the_local_engine_are_reproduced_by_the_trainer(
         live = pupil.score(batch.tokens, batch.attention_mask, batch.loss_mask, record_routing=True)
         replayed = pupil.score(batch.tokens, batch.attention_mask, batch.loss_mask, replay=routing)
     for scores in (live, replayed):
-        torch.testing.assert_close(scores.logprobs, batch.rollout_logprobs, rtol=0, atol=1e-5)
+        assert_close(scores.logprobs, batch.rollout_logprobs)
     assert live.routing is not None
     same = live.routing.experts.sort(dim=-1).values == routing.experts.sort(dim=-1).values
     assert same[routing.known].all()

@@ -27,6 +27,7 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import EngineSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
+from tests.closeness import assert_close
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
@@ -121,7 +122,7 @@ def test_engine_is_the_one_asked_for_and_holds_the_weights() -> None:
         tokens = torch.cat([one.prompt_ids, one.token_ids])[None]
         mask = torch.ones_like(tokens, dtype=torch.bool)
         own = assembly.learner.policy.score(tokens, mask, mask).logprobs[0, 3:].detach()
-        torch.testing.assert_close(one.logprobs, own)
+        assert_close(one.logprobs, own)
         assert one.routing is not None
     assert answers["local"] == answers["reference"]
 

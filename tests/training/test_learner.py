@@ -24,6 +24,7 @@ from steadyrl.training.learner import LocalLearner
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.measurements import policy_metrics
 from steadyrl.training.optimizer import OptimizerSettings
+from tests.closeness import assert_close
 from tests.progress import Heard
 from tests.training.small import (
     UNCLIPPED,
@@ -52,7 +53,7 @@ def test_update_follows_the_gradient_of_the_minirl_loss_written_out() -> None:
     (-objective[batch.loss_mask].sum() / len(batch)).backward()
     expected = {name: w.grad for name, w in policy.model.named_parameters()}
 
-    assert largest_difference(step(learner, batch), expected) < 1e-6
+    assert_close(step(learner, batch), expected)
 
 
 @settings(deadline=None, max_examples=12)
@@ -68,7 +69,7 @@ def test_gradient_is_that_of_the_whole_batch_under_any_token_budget(
     cut = step(tiny_learner(micro_batch_tokens=budget), batch, aggregation=aggregation)
 
     assert max(gradient.abs().max() for gradient in whole.values()) > 1e-3
-    assert largest_difference(cut, whole) < 1e-6
+    assert_close(cut, whole)
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,9 @@ def test_gradient_of_whole_responses_is_the_same_under_any_token_budget(
     learners = tiny_learner(), tiny_learner(micro_batch_tokens=1)
     whole, cut = (learner.update([term], step=0, steps=1) for learner in learners)
 
-    assert cut.loss == pytest.approx(whole.loss, abs=1e-6)
+    assert_close(cut.loss, whole.loss)
     assert whole.gradient_norm > 1e-3
-    assert largest_difference(*(learner.optimizer.gradients() for learner in learners)) < 1e-6
+    assert_close(*(learner.optimizer.gradients() for learner in learners))
 
 
 def test_a_response_in_several_rows_weighs_as_much_as_one_in_a_single_row() -> None:
@@ -103,7 +104,7 @@ def test_a_response_in_several_rows_weighs_as_much_as_one_in_a_single_row() -> N
 
     # A mean over 2 responses in place of one over 3 rows.
     expected = {name: gradient * 3 / 2 for name, gradient in of_rows.items()}
-    assert largest_difference(of_responses, expected) < 1e-6
+    assert_close(of_responses, expected)
 
 
 def test_terms_are_summed_with_their_scales() -> None:
@@ -118,7 +119,7 @@ def test_terms_are_summed_with_their_scales() -> None:
     second = step(tiny_learner(), other, objective=nll, aggregation=Aggregation.TOKEN_MEAN)
     expected = {name: 0.5 * first[name] + 2.0 * second[name] for name in first}
 
-    assert largest_difference(together.optimizer.gradients(), expected) < 1e-6
+    assert_close(together.optimizer.gradients(), expected)
 
 
 def test_loss_is_reported_as_it_was_minimised() -> None:
@@ -131,7 +132,7 @@ def test_loss_is_reported_as_it_was_minimised() -> None:
     learned = batch.loss_mask & (batch.advantages != 0)
     expected = -logprobs[learned].sum() / batch.loss_mask.sum()
 
-    assert update.loss == pytest.approx(float(expected), abs=1e-5)
+    assert_close(update.loss, float(expected))
 
 
 def test_activation_checkpointing_gives_the_same_weights() -> None:
@@ -144,8 +145,8 @@ def test_activation_checkpointing_gives_the_same_weights() -> None:
     recomputed = count_layers(frugal)
     gradients = step(plain, batch), step(frugal, batch)
 
-    assert largest_difference(*gradients) < 1e-7
-    assert largest_difference(weights_of(plain), weights_of(frugal)) < 1e-7
+    assert_close(*gradients)
+    assert_close(weights_of(plain), weights_of(frugal))
     assert recomputed["calls"] == 2 * recomputed["micro_batches"]
 
 
@@ -206,7 +207,7 @@ def test_update_after_scoring_compares_new_weights_with_those_scored() -> None:
 
     assert float((now - frozen)[batch.loss_mask].abs().max()) > 1e-2
     for values, expected in ((measured.old_logprobs, frozen), (measured.logprobs, now)):
-        torch.testing.assert_close(values.sort().values, expected[batch.loss_mask].sort().values)
+        assert_close(values.sort().values, expected[batch.loss_mask].sort().values)
 
 
 def test_scoring_fills_in_old_logprobs_on_loss_tokens_and_changes_nothing_else() -> None:
@@ -215,7 +216,7 @@ def test_scoring_fills_in_old_logprobs_on_loss_tokens_and_changes_nothing_else()
     scored = learner.score(batch)
     expected = logprobs_of(learner.policy, batch.tokens).detach() * batch.loss_mask
 
-    torch.testing.assert_close(scored.old_logprobs, expected)
+    assert_close(scored.old_logprobs, expected)
     assert scored.old_routing is None
     assert largest_difference(weights_of(learner), before) == 0
     assert learner.policy_version == 0
@@ -225,7 +226,7 @@ def test_logprobs_are_those_of_the_stage_temperature() -> None:
     learner, batch = tiny_learner(temperature=2.5), made_up_batch()
     expected = logprobs_of(learner.policy, batch.tokens, temperature=2.5).detach() * batch.loss_mask
 
-    torch.testing.assert_close(learner.score(batch).old_logprobs, expected)
+    assert_close(learner.score(batch).old_logprobs, expected)
 
 
 def test_micro_batches_without_rollout_logprobs_are_not_corrected() -> None:
@@ -236,7 +237,7 @@ def test_micro_batches_without_rollout_logprobs_are_not_corrected() -> None:
     (-(batch.advantages * logprobs)[batch.loss_mask].sum() / len(batch)).backward()
 
     expected = {name: w.grad for name, w in policy.model.named_parameters()}
-    assert largest_difference(trusted, expected) < 1e-6
+    assert_close(trusted, expected)
 
 
 # bfloat16, clipping, schedule.
@@ -279,7 +280,7 @@ def test_bfloat16_gradients_of_micro_batches_are_summed_in_float32() -> None:
             expected[name] = expected.get(name, 0) + weight.grad.float()
 
     assert {gradient.dtype for gradient in summed.values()} == {torch.float32}
-    assert largest_difference(summed, expected) < 1e-6
+    assert_close(summed, expected)
 
 
 def test_gradient_is_scaled_to_the_clip_and_its_norm_reported_before() -> None:
@@ -290,9 +291,9 @@ def test_gradient_is_scaled_to_the_clip_and_its_norm_reported_before() -> None:
     learner = tiny_learner(optimizer=clipping)
     update = learner.update([term_on(batch)], step=0, steps=1)
 
-    assert update.gradient_norm == pytest.approx(norm, rel=1e-5)
+    assert_close(update.gradient_norm, norm)
     expected = {name: gradient / 4 for name, gradient in free.items()}
-    assert largest_difference(learner.optimizer.gradients(), expected) < 1e-6
+    assert_close(learner.optimizer.gradients(), expected)
 
 
 def test_update_takes_the_learning_rate_of_its_place_and_counts_a_version() -> None:

@@ -11,6 +11,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.measurements import policy_metrics
+from tests.closeness import assert_close
 from tests.training.small import (
     count_rows,
     largest_difference,
@@ -42,7 +43,7 @@ def test_r3_uses_the_routing_of_the_engine_in_scoring_and_update(budget: int) ->
     measured = learner.update([term_on(scored)], step=0, steps=1).measurements
 
     assert float((replayed - live)[batch.loss_mask].abs().max()) > 1e-3
-    torch.testing.assert_close(scored.old_logprobs, replayed)
+    assert_close(scored.old_logprobs, replayed)
     assert policy_metrics(measured)["routing_disagreement_any_layer"] == 0
 
 
@@ -167,7 +168,7 @@ def test_reprompted_rows_replay_the_trainer_s_routes_under_their_own_prompt(
         return nll(terms)
 
     learner.update([term_on(scored, noting)], step=1, steps=2)
-    torch.testing.assert_close(torch.cat(seen).sort().values, moved[batch.loss_mask].sort().values)
+    assert_close(torch.cat(seen).sort().values, moved[batch.loss_mask].sort().values)
     assert float((moved - unreplayed).abs().max()) > 1e-3
 
 
@@ -184,7 +185,7 @@ def test_rows_are_scored_at_the_temperature_they_were_drawn_at() -> None:
     own = replace(batch, temperature=0.5)
     expected = logprobs_of(learner.policy, batch.tokens, temperature=0.5).detach()
 
-    torch.testing.assert_close(learner.score(own).old_logprobs, expected * batch.loss_mask)
+    assert_close(learner.score(own).old_logprobs, expected * batch.loss_mask)
 
 
 # What rows of a group begin with.
@@ -202,7 +203,7 @@ def test_an_update_is_the_same_whether_beginnings_are_shared_or_not(
     batch = sampled_batch(shared.policy)
     scored, expected = shared.score(batch), whole.score(batch)
     assert scored.old_logprobs is not None
-    torch.testing.assert_close(scored.old_logprobs, expected.old_logprobs, atol=1e-5, rtol=1e-5)
+    assert_close(scored.old_logprobs, expected.old_logprobs)
     if replay is RoutingReplay.R2:
         assert scored.old_routing is not None
         assert expected.old_routing is not None
@@ -210,7 +211,7 @@ def test_an_update_is_the_same_whether_beginnings_are_shared_or_not(
         assert torch.equal(scored.old_routing.experts[real], expected.old_routing.experts[real])
     for learner in (shared, whole):
         move_weights(learner)
-    assert largest_difference(step(shared, scored), step(whole, expected)) < 1e-5
+    assert_close(step(shared, scored), step(whole, expected))
 
 
 def test_beginnings_are_shared_where_the_setting_says_so() -> None:

@@ -20,6 +20,7 @@ from steadyrl.training.loop import note_prompts_too_long, train, train_step
 from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from steadyrl.training.stopwatch import Stopwatch
+from tests.closeness import assert_close
 from tests.training.small import (
     completion_of,
     group_of,
@@ -111,7 +112,7 @@ def test_first_mini_batch_is_not_scored_and_later_ones_at_the_old_weights() -> N
     assert algorithm.scored[0] is THREE[0]
     for (batch,), (scored,) in zip(THREE[1:], algorithm.scored[1:], strict=True):
         old = frozen.score(batch.tokens, batch.attention_mask, batch.loss_mask).logprobs.detach()
-        torch.testing.assert_close(scored.old_logprobs, old)
+        assert_close(scored.old_logprobs, old)
     # Two scoring passes; then each update learns four rows and measures the one without signal.
     assert seen == [False, False, *[True, False] * 3]
 
@@ -156,11 +157,11 @@ def test_a_step_learns_from_every_batch_of_a_mini_batch_at_once() -> None:
     assert len(algorithm.scored[1]) == 2
     for batch, scored in zip((two, three), algorithm.scored[1], strict=True):
         old = frozen.score(batch.tokens, batch.attention_mask, batch.loss_mask).logprobs.detach()
-        torch.testing.assert_close(scored.old_logprobs, old)
+        assert_close(scored.old_logprobs, old)
     twin, _ = begun(stage)
     update = twin.update([term_on(one), term_on(two)], step=0, steps=2)
     twin_loss = twin.update([term_on(b) for b in algorithm.scored[1]], step=0, steps=2).loss
-    assert metrics["loss"] == pytest.approx((update.loss + twin_loss) / 2)
+    assert_close(metrics["loss"], (update.loss + twin_loss) / 2)
 
 
 def test_a_mini_batch_of_reprompted_rows_alone_hides_no_metric() -> None:

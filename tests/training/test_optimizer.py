@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+from tests.closeness import assert_close, tolerance
 
 
 def with_gradients(
@@ -40,7 +41,7 @@ def test_steps_are_those_of_torch_adamw() -> None:
     for gradient, value in zip(gradients, ours, strict=True):
         weight.grad = gradient.double()
         oracle.step()
-        torch.testing.assert_close(value, weight.detach().float(), atol=1e-6, rtol=1e-6)
+        assert_close(value, weight, terms=16)
 
 
 def test_steps_too_small_for_bfloat16_add_up_in_the_master() -> None:
@@ -58,8 +59,8 @@ def test_steps_too_small_for_bfloat16_add_up_in_the_master() -> None:
         optimizer.step(settings, 1e-4)
         seen[number] = (optimizer.masters["weight"].item(), weight.item())
 
-    assert seen[10] == (pytest.approx(0.999, abs=1e-6), 1.0)
-    assert seen[50] == (pytest.approx(0.995, abs=1e-6), 0.99609375)
+    assert seen[10] == (pytest.approx(0.999, rel=tolerance(1.0, terms=10)), 1.0)
+    assert seen[50] == (pytest.approx(0.995, rel=tolerance(1.0, terms=50)), 0.99609375)
 
 
 def test_gradients_of_a_bfloat16_weight_are_summed_in_float32() -> None:

@@ -26,6 +26,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.measurements import policy_metrics
 from steadyrl.training.reference import load_reference, save_reference
+from tests.closeness import assert_close
 from tests.training.small import (
     largest_difference,
     made_up_batch,
@@ -87,7 +88,7 @@ def test_without_a_penalty_a_step_at_the_reference_is_the_same(tmp_path: Path) -
     learner.update([held_term(batch)], step=0, steps=1)
 
     gradients = learner.optimizer.gradients(), step(tiny_learner(), batch)
-    assert largest_difference(*gradients) < 1e-7
+    assert_close(*gradients)
 
 
 def scores(policy: Policy, batch: TokenBatch) -> Tensor:
@@ -113,8 +114,8 @@ def test_the_gradient_is_that_of_the_loss_written_out(tmp_path: Path) -> None:
     total = loss[batch.loss_mask].sum() / len(batch)
     total.backward()
     expected = {name: w.grad for name, w in twin.model.named_parameters()}
-    assert largest_difference(learner.optimizer.gradients(), expected) < 1e-5
-    assert update.loss == pytest.approx(total.item(), abs=1e-5)
+    assert_close(learner.optimizer.gradients(), expected)
+    assert_close(update.loss, total.item())
 
 
 def test_rows_without_advantage_are_pulled_back(tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def test_the_reference_takes_the_routes_of_the_row(
 
     learner.update([replace(held_term(batch), objective=noting)], step=0, steps=1)
     found = torch.cat(seen).sort().values
-    torch.testing.assert_close(found, along[batch.loss_mask].sort().values)
+    assert_close(found, along[batch.loss_mask].sort().values)
     assert float((along - live).abs().max()) > 1e-3
 
 
