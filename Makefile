@@ -7,16 +7,23 @@ VLLM   ?= .venv-vllm
 OLDER  ?= .venv-older
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-export OMP_NUM_THREADS = 1
+export OMP_NUM_THREADS ?= 1
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test check format bench older-readers clean
+.PHONY: demo test test-slow coverage check format bench older-readers clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
 
-test: $(VENV)/dev.stamp          ## install, run all tests
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal \
-		--cov=steadyrl --cov-report=term:skip-covered
+test: $(VENV)/dev.stamp          ## install, run all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
+	$(PYTEST) -m slow
+
+# On its own, because to trace every line takes half as long again as the tests.
+coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of them ran
+	$(PYTEST) --cov=steadyrl --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev.stamp         ## format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks

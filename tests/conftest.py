@@ -1,8 +1,8 @@
-"""One thread, no network, and the small models that many tests share."""
+"""Threads as the environment says or one, no network, and small models that many tests share."""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -12,7 +12,7 @@ import torch
 from steadyrl.policies.loading import SmallDense, SmallMoE, load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture

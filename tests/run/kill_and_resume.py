@@ -20,8 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.run.execution import resume_run, start_run
@@ -41,7 +39,6 @@ Kill = Callable[[Path, float], bool]
 
 def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
     """What was killed when, and how many runs it took."""
-    torch.set_num_threads(1)
     started = time.monotonic()
     assert not run_until(folder / "undisturbed", lambda _path, _seconds: False)
     duration = time.monotonic() - started

@@ -1,7 +1,6 @@
 """A run that is killed again and again ends with the same bits as one that is not."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import pytest
 
 from steadyrl.records.run_folder import RunFolder
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 KILLS = 10
@@ -22,7 +23,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str,
     done = subprocess.run(
         [sys.executable, "-m", "tests.run.kill_and_resume", str(folder), str(KILLS), "0"],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=False,
