@@ -366,6 +366,18 @@ def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
         assert_close(answer.logprobs, expected)
 
 
+@pytest.mark.parametrize("window", [4, 300])
+@pytest.mark.parametrize("numerics", [Numerics.BFLOAT16, Numerics.FP8])
+def test_no_arithmetic_and_no_long_window_hides_what_slots_change(
+    numerics: Numerics, window: int
+) -> None:
+    model = scaled_up(moshi)
+    model.config.sliding_window = window
+    policy = Policy(model, character_tokenizer())
+    with pytest.raises(UserError, match=r"MoshiForCausalLM computes something else when .*'refe"):
+        local_engine(policy, numerics=numerics)
+
+
 @pytest.mark.parametrize("numerics", [Numerics.FLOAT32, Numerics.BFLOAT16])
 def test_a_model_without_a_cache_is_refused_in_any_arithmetic(numerics: Numerics) -> None:
     policy = Policy(scaled_up(openai_gpt), character_tokenizer())

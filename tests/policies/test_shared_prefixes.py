@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.shared_prefixes import shared_lengths
@@ -14,7 +15,7 @@ from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.routing import Routing
 from tests.closeness import assert_close
-from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, moshi, policy_of
+from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, moshi, policy_of, qwen3
 from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
 
 GROUP_OF_ROW = torch.tensor([3, 0, 3, 3, 0, 7, 3])
@@ -180,29 +181,41 @@ def test_activation_checkpointing_stands_in_the_way() -> None:
 def test_attention_without_masks_stands_in_the_way() -> None:
     policy = policy_of("qwen3")
     policy.model.config._attn_implementation = "flash_attention_2"
-    obstacle = policy.obstacle_to_sharing()
-    assert obstacle == "Its attention, flash_attention_2, takes no masks of ours."
+    assert "flash_attention_2, which takes no masks of ours" in (policy.obstacle_to_sharing() or "")
+
+
+class Forgets(Qwen3ForCausalLM):
+    """Keeps no keys and values."""
+
+    def __init__(self, config: Qwen3Config) -> None:
+        super().__init__(config)
+        self.model.register_forward_pre_hook(
+            lambda _, args, inputs: (args, inputs | {"past_key_values": None}), with_kwargs=True
+        )
+
+
+class Counts(Qwen3ForCausalLM):
+    """Takes the columns of its inputs for their positions."""
+
+    def __init__(self, config: Qwen3Config) -> None:
+        super().__init__(config)
+        self.model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(
+        self, _module: object, args: object, inputs: dict[str, Tensor]
+    ) -> tuple[object, object]:
+        length = inputs["input_ids"].shape[1]
+        return args, inputs | {"position_ids": torch.arange(length)[None]}
 
 
 def test_a_model_without_keys_and_values_stands_in_the_way() -> None:
-    policy = policy_of("qwen3")
-
-    def forget(_module: object, args: object, inputs: dict[str, object]) -> tuple[object, object]:
-        return args, inputs | {"past_key_values": None}
-
-    policy.model.base_model.register_forward_pre_hook(forget, with_kwargs=True)
-    assert "Qwen3ForCausalLM fails at it: " in (policy.obstacle_to_sharing() or "")
+    policy = Policy(Forgets(qwen3().config).eval(), character_tokenizer())
+    assert "Forgets fails at it: " in (policy.obstacle_to_sharing() or "")
 
 
 def test_a_model_that_counts_positions_by_itself_stands_in_the_way() -> None:
-    policy = policy_of("qwen3")
-
-    def count(_module: object, args: object, inputs: dict[str, object]) -> tuple[object, object]:
-        length = inputs["input_ids"].shape[1]  # type: ignore[attr-defined]
-        return args, inputs | {"position_ids": torch.arange(length)[None]}
-
-    policy.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
-    assert policy.obstacle_to_sharing() == "Qwen3ForCausalLM computes something else then."
+    policy = Policy(Counts(qwen3().config).eval(), character_tokenizer())
+    assert policy.obstacle_to_sharing() == "Counts computes something else then."
 
 
 def test_windows_that_count_columns_stand_in_the_way() -> None:
@@ -210,10 +223,12 @@ def test_windows_that_count_columns_stand_in_the_way() -> None:
     assert "GPTNeoForCausalLM has layers of local" in (policy.obstacle_to_sharing() or "")
 
 
-def test_the_probe_alone_sees_windows_that_count_columns() -> None:
-    policy = Policy(scaled_up(gpt_neo), character_tokenizer())
-    del policy.model.config.attention_layers  # which is what they are judged by without it
-    assert policy.obstacle_to_sharing() == "GPTNeoForCausalLM computes something else then."
+@pytest.mark.parametrize("window", [4, 300])
+def test_the_probe_alone_sees_windows_that_count_columns(window: int) -> None:
+    model = scaled_up(moshi)  # whose configuration says nothing of it
+    model.config.sliding_window = window
+    policy = Policy(model, character_tokenizer())
+    assert policy.obstacle_to_sharing() == "MoshiForCausalLM computes something else then."
 
 
 def test_low_precision_hides_nothing_from_the_probe() -> None:

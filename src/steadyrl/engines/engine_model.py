@@ -59,12 +59,6 @@ class EngineModel:
         return self.model.device
 
     @property
-    def is_rounded(self) -> bool:
-        """Whether it computes in less than float32."""
-        precision = torch.finfo(self.model.dtype).eps
-        return self._low is not None or precision > torch.finfo(torch.float32).eps
-
-    @property
     def needs_versions(self) -> bool:
         """Whether the model's tensors must count their changes: rounding looks at the count."""
         return self._low is not None

@@ -11,6 +11,7 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.scheduler import WaitingLine
 from steadyrl.engines.slot_probe import obstacle_to_slots
 from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.probes import obstacle
 from steadyrl.records.completion import Completion
 from steadyrl.records.errors import UserError
 from steadyrl.records.progress import NO_PROGRESS, Progress
@@ -50,9 +51,9 @@ class LocalEngine:
             self._masks = AttentionMasks(model.model)
         except UserError as error:
             raise _use_the_reference(str(error)) from error
-        obstacle = obstacle_to_slots(model, self._masks)
-        if obstacle is not None:
-            raise _use_the_reference(obstacle)
+        reason = obstacle(obstacle_to_slots, model.model)
+        if reason is not None:
+            raise _use_the_reference(reason)
 
     @property
     def policy_version(self) -> int:
@@ -101,5 +102,5 @@ class LocalEngine:
         return batch.completions()
 
 
-def _use_the_reference(obstacle: str) -> UserError:
-    return UserError(f"{obstacle} Use the engine 'reference' for it.")
+def _use_the_reference(reason: str) -> UserError:
+    return UserError(f"{reason} Use the engine 'reference' for it.")

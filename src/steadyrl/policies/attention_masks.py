@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.policies.compat import attention_name
 from steadyrl.records.errors import UserError
 
 
@@ -14,13 +15,19 @@ class AttentionMasks:
     """Masks for sequences whose tokens stand where their positions say, not where their columns do.
 
     Raises:
-        UserError: the family has layers that keep no keys and values, takes no positions, or looks
-            at columns itself.
+        UserError: the family has layers that keep no keys and values, takes no positions or masks,
+            or looks at columns itself.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config.get_text_config()
         self._dtype = model.dtype
+        attention = attention_name(config)
+        if attention not in ("sdpa", "eager"):
+            raise UserError(
+                f"{type(model).__name__} computes attention by {attention}, which takes no masks "
+                "of ours. Load it with sdpa or eager."
+            )
         kinds = set(getattr(config, "layer_types", None) or ())
         unknown = kinds - {"full_attention", "sliding_attention"}
         if unknown:

@@ -17,10 +17,13 @@ from steadyrl.records.errors import UserError
 
 def recorded_modules(model: nn.Module, output: str) -> tuple[type[nn.Module], ...]:
     """Classes of the modules from which Transformers takes an output; empty if it names none."""
-    named = getattr(model, "_can_record_outputs", None) or {}
-    recorder = named.get(output)
-    recorders = recorder if isinstance(recorder, list) else [recorder]
-    return tuple(getattr(item, "target_class", None) or item for item in recorders if item)
+    for part in model.modules():  # where a model names none, what it is made of may
+        recorder = (getattr(part, "_can_record_outputs", None) or {}).get(output)
+        recorders = recorder if isinstance(recorder, list) else [recorder]
+        found = tuple(getattr(item, "target_class", None) or item for item in recorders if item)
+        if found:
+            return found
+    return ()
 
 
 def in_backward_pass() -> bool:

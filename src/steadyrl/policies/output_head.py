@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from steadyrl.policies.probes import obstacle
+
 
 class OutputHead:
     """The output embedding of a model, and what its family puts behind it: a cap or a factor.
@@ -20,7 +22,7 @@ class OutputHead:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._embedding = cast(nn.Module, model.get_output_embeddings())
-        self.is_plain = _is_plain(model)
+        self.is_plain = _is_plain(model) and obstacle(_cap_or_factor, model) is None
         """Whether logits are the output embedding of the last states, with nothing behind it."""
         self._selects = not self.is_plain and self._selects_right()
 
@@ -78,6 +80,11 @@ def _given_alone(embedding: nn.Module, at: Bool[Tensor, "B S"]) -> Iterator[None
         yield
     finally:
         handle.remove()
+
+
+def _cap_or_factor(model: PreTrainedModel) -> str | None:
+    """A cap of 30 changes no small logit in bfloat16, hence a copy in float32."""
+    return None if _is_plain(model) else f"{type(model).__name__} changes what its head puts out."
 
 
 def _is_plain(model: PreTrainedModel) -> bool:

@@ -15,19 +15,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
-from steadyrl.policies.compat import attention_name
-from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
+from steadyrl.policies.probes import agree, obstacle, obstacle_to_causality
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.row_checks import check_padding, check_replay
 from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
+from steadyrl.policies.small_copy import FAILURES
 from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
-from steadyrl.policies.tokenizers import configured_ends, end_token_ids, template_end
-from steadyrl.policies.weights import copy_weights
+from steadyrl.policies.tokenizers import (
+    character_tokenizer,
+    configured_ends,
+    end_token_ids,
+    template_end,
+)
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
@@ -54,7 +58,8 @@ class Policy:
             pass. Where they would need more, they are computed twice.
 
     Raises:
-        UserError: the model has experts, and its family's routers cannot be hooked.
+        UserError: the model is not causal; or it has experts, and its family's routers cannot be
+            hooked.
     """
 
     def __init__(
@@ -68,6 +73,9 @@ class Policy:
         self.model = model
         self.tokenizer = tokenizer
         self.logits_memory = logits_memory
+        not_causal = obstacle(obstacle_to_causality, model)
+        if not_causal is not None:
+            raise UserError(not_causal)
         self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
         self._head = OutputHead(model)
         self._recomputes = False
@@ -142,37 +150,14 @@ class Policy:
 
     @torch.no_grad()
     def obstacle_to_sharing(self) -> str | None:
-        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can.
-
-        A model of lower precision is copied for it: its rounding would hide what it computes.
-        """
-        attention = attention_name(self.model.config.get_text_config())
-        family = type(self.model).__name__
-        if attention not in ("sdpa", "eager"):
-            return f"Its attention, {attention}, takes no masks of ours."
+        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can."""
         if self._recomputes:
             return "Activation checkpointing keeps no keys and values."
-        *rows, prefix_groups = probe_rows(self.model)
         try:
-            exact = self._in_float32()
-            whole = exact.score(*rows, record_routing=True)
-            shared = exact.score(*rows, replay=whole.routing, prefix_groups=prefix_groups)
+            AttentionMasks(self.model)
         except UserError as error:
             return str(error)
-        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-            return f"{family} fails at it: {error}"
-        tolerance = torch.finfo(torch.float32).eps ** 0.5
-        if not torch.allclose(whole.logprobs, shared.logprobs, atol=tolerance, rtol=tolerance):
-            return f"{family} computes something else then."
-        return None
-
-    def _in_float32(self) -> "Policy":
-        """Itself if it computes in float32 or wider, otherwise a copy that does."""
-        if torch.finfo(self.model.dtype).eps <= torch.finfo(torch.float32).eps:
-            return self
-        model = model_from_config(self.model, torch.float32)
-        copy_weights(self.model.state_dict(), model.state_dict())
-        return Policy(model, self.tokenizer, hook_routing=self.hook is not None)
+        return obstacle(_changed_by_sharing, self.model)
 
     def score(
         self,
@@ -263,6 +248,27 @@ class Policy:
             return scores_of_logits(features, targets, temperature=temperature, memory=memory)
         head = self._head.linear
         return scores_by_head(features, head, targets, temperature=temperature, memory=memory)
+
+
+def _changed_by_sharing(model: PreTrainedModel) -> str | None:
+    """Whether scores change where what rows begin with is computed once; None if they do not."""
+    family = type(model).__name__
+    tokenizer = character_tokenizer()  # which no score looks at
+    *rows, prefix_groups = probe_rows(model)
+    try:
+        try:
+            policy = Policy(model, tokenizer)
+        except UserError:  # experts that are not replayed
+            policy = Policy(model, tokenizer, hook_routing=False)
+        whole = policy.score(*rows, record_routing=True)
+        shared = policy.score(*rows, replay=whole.routing, prefix_groups=prefix_groups)
+    except UserError as error:
+        return str(error)
+    except FAILURES as error:
+        return f"{family} fails at it: {error}"
+    if not agree(shared.logprobs, whole.logprobs):
+        return f"{family} computes something else then."
+    return None
 
 
 def _whole_rows(tokens: Tensor) -> dict[str, Any]:

@@ -26,10 +26,10 @@ def find_routers(model: PreTrainedModel) -> list[nn.Module]:
     """
     classes = recorded_modules(model, "router_logits")
     routers = [module for module in model.modules() if classes and isinstance(module, classes)]
-    if not routers or not all(hasattr(r, "top_k") and hasattr(r, "num_experts") for r in routers):
+    if not routers:
         raise UserError(
-            f"{type(model).__name__} has no router that routing replay knows: it needs a "
-            "'router_logits' recorder whose modules have top_k and num_experts. Use "
-            "routing_replay none, or a newer version of transformers."
+            f"{type(model).__name__} has no router that routing replay knows: Transformers has no "
+            "'router_logits' recorder for it, or no layer has what it records. Use routing_replay "
+            "none, or a newer version of transformers."
         )
     return routers

@@ -15,51 +15,23 @@ has lost its watch is refused, never routed live.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Integer
+from jaxtyping import Integer
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from steadyrl.policies.compat import in_backward_pass
+from steadyrl.policies.probes import obstacle
+from steadyrl.policies.replay_probe import obstacle_to_replay
+from steadyrl.policies.router_choice import AnswerTopK, Router, RouterChoice, observe_choices
 from steadyrl.policies.routers import find_routers
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, expert_dtype
-
-RouterOutput = tuple[Tensor, Tensor, Tensor]
-Router = Callable[..., RouterOutput]
-
-
-class _AnswerTopK(TorchFunctionMode):
-    """Answers the `topk` over a router's experts with given indices."""
-
-    def __init__(
-        self, num_experts: int, experts: Integer[Tensor, "N K"], known: Bool[Tensor, " N"] | None
-    ) -> None:
-        super().__init__()
-        self._shape = (experts.shape[0], num_experts)
-        self._experts = experts
-        self._known = known
-        self.answers = 0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if func not in (torch.topk, Tensor.topk) or args[0].shape != self._shape:
-            return result
-        if result.indices.shape != self._experts.shape:
-            return result
-        self.answers += 1
-        experts = self._experts
-        if self._known is not None:
-            experts = torch.where(self._known[:, None], experts, result.indices)
-        return torch.return_types.topk((args[0].gather(-1, experts), experts))
 
 
 class Watch:
@@ -76,12 +48,14 @@ class Watch:
             self._rows = [rows.long() for rows in by_layer]
             self._known = None if bool(replay.known.all()) else replay.known.flatten()
 
-    def route(self, layer: int, num_experts: int, router: Router, args: Any, kwargs: Any) -> Any:
+    def route(
+        self, layer: int, choice: RouterChoice, router: Router, args: Any, kwargs: Any
+    ) -> Any:
         """What `router` returns, with the replayed choice if there is one."""
         if self.replay is None:
             output = router(*args, **kwargs)
         else:
-            with _AnswerTopK(num_experts, self._rows[layer], self._known) as answer:
+            with AnswerTopK(choice, self._rows[layer], self._known) as answer:
                 output = router(*args, **kwargs)
             if answer.answers != 1:
                 raise RuntimeError(
@@ -89,7 +63,7 @@ class Watch:
                     "expected 1. The router saw another number of tokens than the routing holds "
                     f"({self._rows[layer].shape[0]}), or its forward pass changed."
                 )
-        self.used[layer] = output[2].detach()
+        self.used[layer] = choice.indices(output)
         return output
 
     def experts(self) -> Integer[Tensor, "B T L K"]:
@@ -138,30 +112,34 @@ class _Watching:
 class RoutingHook:
     """Records and replays the routing of `model`, whose routers it wraps.
 
+    Args:
+        prove: Whether to prove on a small copy of `model` that replay does what it should.
+
     Raises:
-        UserError: the family's routers do not keep the contract (logits, weights, indices), or are
-            wrapped already.
+        UserError: the family's routers do not return the indices of one top-k over all experts,
+            give no weight to some replayed experts, or are wrapped already.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, prove: bool = True) -> None:
         self.routers = find_routers(model)
-        first = self.routers[0]
-        self.num_experts: int = cast(int, first.num_experts)
-        self.experts_per_token: int = cast(int, first.top_k)
+        family = type(model).__name__
+        if any("forward" in vars(router) for router in self.routers):
+            raise UserError(f"{family} is hooked already. Make one Policy of each model.")
+        self._choices = observe_choices(model, self.routers)
+        self.num_experts = max(choice.num_experts for choice in self._choices)
+        self.experts_per_token = self._choices[0].experts_per_token
         self.dtype = expert_dtype(self.num_experts)
         self._current = threading.local()
-        family = type(model).__name__
+        reason = obstacle(_prove, model) if prove else None
+        if reason is not None:
+            raise UserError(reason)
         for layer, router in enumerate(self.routers):
-            if "forward" in vars(router):
-                raise UserError(f"{family} is hooked already. Make one Policy of each model.")
-            forward = router.forward
-            router.forward = partial(self._route, layer, forward)
-        try:
-            _check_contract(self, family)
-        except UserError:
-            for router in self.routers:
-                del router.forward  # what remains is the family's own
-            raise
+            router.forward = partial(self._route, layer, router.forward)
+
+    def remove(self) -> None:
+        """Leaves the routers to themselves again."""
+        for router in self.routers:
+            del router.forward
 
     @property
     def num_layers(self) -> int:
@@ -200,10 +178,10 @@ class RoutingHook:
     def _watch(self) -> Watch | None:
         return getattr(self._current, "watch", None)
 
-    def _route(self, layer: int, router: Router, *args: Any, **kwargs: Any) -> RouterOutput:
+    def _route(self, layer: int, router: Router, *args: Any, **kwargs: Any) -> Any:
         watch = self._watch
         if watch is not None:
-            return watch.route(layer, self.num_experts, router, args, kwargs)
+            return watch.route(layer, self._choices[layer], router, args, kwargs)
         if in_backward_pass():
             raise RuntimeError(
                 "A router was recomputed in the backward pass without its routing. Enable it with "
@@ -212,45 +190,9 @@ class RoutingHook:
         return router(*args, **kwargs)
 
 
-def _check_contract(hook: RoutingHook, family: str) -> None:
-    """Replays choices of every expert through the first router and sees what comes out."""
-    router = hook.routers[0]
-    weight = next(router.parameters())
-    choice = _choices_of_all(hook.num_experts, hook.experts_per_token).to(weight.device)
-    tokens = len(choice)
-    # All but zero, so that no gate weight is small because of what is scored.
-    hidden = torch.linspace(-1e-3, 1e-3, tokens * weight.shape[-1]).view(tokens, -1).to(weight)
-    row = choice[None, :, None].expand(1, tokens, hook.num_layers, -1)
-    known = torch.ones(1, tokens, dtype=torch.bool, device=weight.device)
-    replay = Routing(experts=row, known=known, fed_tokens=torch.zeros(1, dtype=torch.long))
-    watch = Watch((1, tokens), hook.num_layers, replay)
+def _prove(model: PreTrainedModel) -> str | None:
+    hook = RoutingHook(model, prove=False)
     try:
-        with torch.no_grad(), _Watching(hook._current, watch):
-            output = router(hidden)
-        kept = isinstance(output, tuple) and len(output) == 3 and torch.equal(output[2], choice)
-        live = kept and bool((output[1].isfinite() & (output[1] != 0)).all())
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise _unsupported(family) from error
-    if not kept:
-        raise _unsupported(family)
-    if not live:
-        raise UserError(
-            f"{family} gives an expert that is replayed a gate weight of 0 where its router would "
-            "not have considered it, as outside the groups of experts that a token is limited to, "
-            "so that replay would switch the expert off. Use routing_replay none."
-        )
-
-
-def _choices_of_all(num_experts: int, experts_per_token: int) -> Integer[Tensor, "N K"]:
-    """Choices of two tokens or more that together name every expert, in no order of theirs."""
-    tokens = max(2, -(-num_experts // experts_per_token))
-    numbers = torch.arange(tokens * experts_per_token) % num_experts
-    return numbers.view(tokens, -1).flip(1)
-
-
-def _unsupported(family: str) -> UserError:
-    return UserError(
-        f"{family} routes in a way that routing replay does not know: its router must return "
-        "(logits, weights, indices) and choose by one top-k over all experts. Use routing_replay "
-        "none."
-    )
+        return obstacle_to_replay(model, hook)
+    finally:
+        hook.remove()

@@ -1,0 +1,115 @@
+"""Probes of what a family of models computes, each on a small float32 copy of the model.
+
+A probe answers with the reason why the family cannot be used as asked, in a sentence, or with None.
+Its answer depends on the architecture alone, so it is found once in a process. A family that cannot
+be made small is copied as it is.
+"""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from steadyrl.policies.loading import model_from_config
+from steadyrl.policies.small_copy import FAILURES, Architecture
+from steadyrl.policies.weights import copy_weights
+
+Probe = Callable[[PreTrainedModel], str | None]
+
+LENGTH = 14
+"""Tokens of a row that is probed: some more than three windows of a small copy."""
+
+CUTS = (1, 6, LENGTH - 1)
+"""Where rows begin to differ, or end."""
+
+SEEDS = (0, 1)
+
+
+def obstacle(probe: Probe, model: PreTrainedModel) -> str | None:
+    """What `probe` says of a small copy of `model`, or of a whole one if there can be none."""
+    if hasattr(model, "is_probed"):  # itself a copy, by a probe that asks others
+        return probe(model)
+    family = Architecture.of(model)
+    if _small_copy(family) is not None:
+        return _obstacle_of_copy(probe, family)
+    whole = model_from_config(model, torch.float32)
+    copy_weights(model.state_dict(), whole.state_dict())
+    return _asked(probe, whole)
+
+
+@lru_cache(maxsize=4)
+def _small_copy(family: Architecture) -> PreTrainedModel | None:
+    return family.small_copy()
+
+
+@lru_cache(maxsize=256)
+def _obstacle_of_copy(probe: Probe, family: Architecture) -> str | None:
+    return _asked(probe, deepcopy(_small_copy(family)))
+
+
+def _asked(probe: Probe, model: PreTrainedModel | None) -> str | None:
+    assert model is not None
+    model.is_probed = True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return probe(model)
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether values are equal but for rounding, by the scale of all of them."""
+    tolerance = torch.finfo(expected.dtype).eps ** 0.5 * float(expected.abs().max())
+    return torch.allclose(found, expected, rtol=0, atol=tolerance)
+
+
+@torch.no_grad()
+def obstacle_to_causality(model: PreTrainedModel) -> str | None:
+    """Why what `model` says of a token is not a function of the tokens before it.
+
+    Later tokens, the length of the row and the other rows of the batch are changed.
+    """
+    first, second = SEEDS
+    reason = _leak(model, first)
+    return reason and _leak(model, second)  # a tie of experts may end otherwise, once
+
+
+def _leak(model: PreTrainedModel, seed: int) -> str | None:
+    family = type(model).__name__
+    tokens, others = _rows(model, seed)
+    try:
+        whole = _logits(model, tokens[None])[0]
+        for what, cut, rows in _variations(tokens, others):
+            if not agree(_logits(model, rows)[0, :cut], whole[:cut]):
+                return (
+                    f"{family} is not a causal language model: what it says of a token depends on "
+                    f"{what}. Use a checkpoint of a causal family, or set is_decoder to true in "
+                    "its config.json if it was trained so."
+                )
+    except FAILURES as error:
+        return f"{family} fails on a row of {LENGTH} tokens: {error}."
+    return None
+
+
+def _variations(tokens: Tensor, others: Tensor) -> Iterator[tuple[str, int, Tensor]]:
+    """Rows of which the first begins with as many of `tokens`."""
+    for cut in CUTS:
+        yield "the tokens after it", cut, torch.cat([tokens[:cut], others[cut:]])[None]
+        yield "the length of its row", cut, tokens[None, :cut]
+        padded = torch.cat([tokens[:cut], tokens.new_zeros(LENGTH - cut)])
+        yield "other rows of its batch", cut, torch.stack([padded, others])
+
+
+def _rows(model: PreTrainedModel, seed: int) -> Int[Tensor, "2 T"]:
+    """Two rows that differ at every position."""
+    generator = torch.Generator().manual_seed(seed)
+    size = min(model.config.get_text_config().vocab_size, 40)
+    tokens = torch.randint(3, size, (LENGTH,), generator=generator)
+    other = 3 + (tokens - 2) % (size - 3)
+    return torch.stack([tokens, other]).to(model.device)
+
+
+def _logits(model: PreTrainedModel, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "B T V"]:
+    return model(input_ids=tokens, use_cache=False).logits

@@ -1,0 +1,149 @@
+"""How a family's routers choose: by which top-k, and where among their outputs they return it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Integer
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+
+from steadyrl.policies.small_copy import FAILURES
+from steadyrl.records.errors import UserError
+
+Router = Callable[..., Any]
+PROBE_TOKENS = 5
+"""Prime, so that no other size is mistaken for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterChoice:
+    """The choice of one router."""
+
+    num_experts: int
+    """Scores among which its top-k chooses, whether or not each belongs to an expert."""
+
+    experts_per_token: int
+
+    place: int
+    """Of the chosen indices among the outputs."""
+
+    def indices(self, output: Any) -> Integer[Tensor, "N K"]:
+        """The experts of every token, from what the router returned."""
+        return output[self.place].detach().reshape(-1, self.experts_per_token)
+
+
+def observe_choices(model: PreTrainedModel, routers: Sequence[nn.Module]) -> list[RouterChoice]:
+    """The choices of `routers` in a forward pass of `model` over a few tokens.
+
+    Raises:
+        UserError: one of them returns no indices of a top-k, or its layer is not computed.
+    """
+    family = type(model).__name__
+    found: dict[int, RouterChoice | None] = {}
+    for layer, router in enumerate(routers):
+        router.forward = partial(_observe, found, layer, router.forward)
+    try:
+        with torch.no_grad():
+            tokens = torch.arange(PROBE_TOKENS, device=model.device)[None]
+            model(input_ids=tokens, use_cache=False)
+    except FAILURES as error:
+        raise unsupported(family) from error
+    finally:
+        for router in routers:
+            del router.forward
+    choices = [found.get(layer) for layer in range(len(routers))]
+    known = [choice for choice in choices if choice is not None]
+    if len(known) < len(routers) or len({choice.experts_per_token for choice in known}) > 1:
+        raise unsupported(family)
+    return known
+
+
+def unsupported(family: str) -> UserError:
+    """The refusal of a family whose routers cannot be replayed."""
+    return UserError(
+        f"{family} routes in a way that routing replay does not know: its routers must return the "
+        "indices of one top-k over all experts, as many in each layer. Use routing_replay none."
+    )
+
+
+def _observe(
+    found: dict[int, RouterChoice | None], layer: int, router: Router, *args: Any, **kwargs: Any
+) -> Any:
+    with _SeeTopK() as seen:
+        output = router(*args, **kwargs)
+    found[layer] = _choice(output, seen.calls)
+    return output
+
+
+def _choice(output: Any, calls: Sequence[tuple[int, Tensor]]) -> RouterChoice | None:
+    """The last top-k among `calls` whose indices are returned for every token."""
+    outputs = output if isinstance(output, tuple) else ()
+    for num_scores, indices in reversed(calls):
+        for place, part in enumerate(outputs):
+            if (
+                isinstance(part, Tensor)
+                and part.shape == indices.shape
+                and part.numel() == PROBE_TOKENS * part.shape[-1]
+                and torch.equal(part, indices)
+            ):
+                return RouterChoice(
+                    num_experts=num_scores, experts_per_token=part.shape[-1], place=place
+                )
+    return None
+
+
+class _SeeTopK(TorchFunctionMode):
+    """Notes how many scores each `topk` chooses among, and what it chooses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, Tensor]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func in (torch.topk, Tensor.topk):
+            self.calls.append((_scores(args, kwargs).shape[-1], result.indices))
+        return result
+
+
+class AnswerTopK(TorchFunctionMode):
+    """Answers the `topk` over a router's experts with given indices."""
+
+    def __init__(
+        self,
+        choice: RouterChoice,
+        experts: Integer[Tensor, "N K"],
+        known: Bool[Tensor, " N"] | None,
+    ) -> None:
+        super().__init__()
+        self._num_experts = choice.num_experts
+        self._experts = experts
+        self._known = known
+        self.answers = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func not in (torch.topk, Tensor.topk):
+            return result
+        scores, shape = _scores(args, kwargs), result.indices.shape
+        if scores.shape[-1] != self._num_experts or shape[-1] != self._experts.shape[-1]:
+            return result
+        if shape.numel() != self._experts.numel():
+            return result
+        self.answers += 1
+        experts = self._experts.view(shape)
+        if self._known is not None:
+            experts = torch.where(self._known.view(shape[:-1])[..., None], experts, result.indices)
+        return torch.return_types.topk((scores.gather(-1, experts), experts))
+
+
+def _scores(args: tuple[Any, ...], kwargs: Any) -> Tensor:
+    return args[0] if args else kwargs["input"]
