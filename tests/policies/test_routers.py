@@ -60,5 +60,5 @@ def test_models_with_experts_are_told_apart_from_dense_ones() -> None:
 
 
 def test_family_without_known_routers_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="LlamaForCausalLM has no router .* 'router_logits'"):
+    with pytest.raises(UserError, match=r"LlamaForCausalLM has no router .* 'router_logits'"):
         find_routers(LlamaForCausalLM(LlamaConfig(**SIZES, **HEADS, **IDS)))
