@@ -23,7 +23,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
-from steadyrl.run.assembly import Assembly, load_policy
+from steadyrl.run.assembly import Assembly, load_policy, make_learner
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest
@@ -149,8 +149,7 @@ def _loaded(
     config: RunConfig, checkpoint: Path, tokenizer: PreTrainedTokenizerBase
 ) -> LocalLearner:
     """Another learner of the run, with the weights of `checkpoint`."""
-    policy = load_policy(config, tokenizer)
-    learner = LocalLearner(policy, config.learner, replay=config.replay_to_begin_with)
+    learner = make_learner(config, *load_policy(config, tokenizer))
     load_checkpoint(checkpoint, learner)
     return learner
 

@@ -153,6 +153,25 @@ def _checked(path: str, dtype: torch.dtype) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
+def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Gives `model`, in place, the types that loading it in `dtype` would give.
+
+    Returns:
+        Parameters that lose precision by it, as they were, by name.
+    """
+    types = _on_no_device(model, dtype)[1]
+    precise = {
+        name: weight.data
+        for name, weight in model.named_parameters()
+        if torch.finfo(types[name]).eps > torch.finfo(weight.dtype).eps
+    }
+    _typed(model, types)
+    parts = (getattr(model.config, name) for name in model.config.sub_configs)
+    for config in (model.config, *filter(None, parts)):
+        config.dtype = dtype
+    return precise
+
+
 def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     """A model of the same architecture as `model`, on its device, whose weights must be loaded.
 

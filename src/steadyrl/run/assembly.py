@@ -1,12 +1,13 @@
 """From a configuration to the objects it describes."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.erl import ExperientialRL
@@ -24,7 +25,7 @@ from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.protocol import Closable, Environment
 from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.policies.checkpoint_checks import check_ids
-from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import most_positions
 from steadyrl.policies.replay_choice import choose_replay
@@ -41,7 +42,7 @@ from steadyrl.training.stage import Stage
 
 EngineMaker = Callable[[RunConfig, Policy], RolloutEngine]
 
-WEIGHTS, COLD_START, ROLLOUT, EVALUATION = range(4)
+WEIGHTS, COLD_START, ROLLOUT, EVALUATION, ROUNDING = range(5)
 """What random numbers are for: the first step of their path from the run's seed."""
 
 
@@ -79,7 +80,7 @@ class Assembly:
             torch.set_num_threads(config.threads)
         progress.begin("loading the model")
         tokenizer = load_tokenizer(config.model)
-        policy = load_policy(config, tokenizer)
+        policy, masters = load_policy(config, tokenizer)
         progress.begin("preparing the tasks")
         environment = make_environment(config.environment)
         chooses = config.routing_replay == "auto" and policy.hook is not None
@@ -97,9 +98,7 @@ class Assembly:
             seed=derive_seed(config.seed, EVALUATION),
             progress=progress,
         )
-        learner = LocalLearner(
-            policy, config.learner, replay=config.replay_to_begin_with, progress=progress
-        )
+        learner = make_learner(config, policy, masters, progress=progress)
         progress.begin("preparing the engine")
         return cls(
             stages=stages,
@@ -116,8 +115,10 @@ class Assembly:
             self.environment.close()
 
 
-def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy:
-    """The policy to be trained, on its device.
+def load_policy(
+    config: RunConfig, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Policy, dict[str, Tensor]]:
+    """The policy to be trained, on its device, and the weights that its type rounds, unrounded.
 
     Raises:
         UserError: CUDA is asked for and missing, the tokenizer does not fit the model, or routing
@@ -131,9 +132,9 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
         config.model,
         tokenizer=tokenizer,
         seed=derive_seed(config.seed, WEIGHTS),
-        dtype=getattr(torch, config.learner.dtype),
     )
     check_ids(model, tokenizer)
+    masters = set_dtype(model, getattr(torch, config.learner.dtype))
     replays = config.replay_to_begin_with is not RoutingReplay.NONE
     if replays and not is_moe(model):
         raise UserError(
@@ -143,12 +144,30 @@ def load_policy(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Policy
     model = model.to(device)
     logits_memory = config.learner.logits_memory << 20
     try:
-        return Policy(model, tokenizer, logits_memory=logits_memory)
+        return Policy(model, tokenizer, logits_memory=logits_memory), masters
     except UserError as error:
         if replays:
             raise
         warnings.warn(f"No routing metrics in this run. {error}", stacklevel=2)
-        return Policy(model, tokenizer, hook_routing=False, logits_memory=logits_memory)
+        return Policy(model, tokenizer, hook_routing=False, logits_memory=logits_memory), masters
+
+
+def make_learner(
+    config: RunConfig,
+    policy: Policy,
+    masters: Mapping[str, Tensor],
+    *,
+    progress: Progress = NO_PROGRESS,
+) -> LocalLearner:
+    """The learner of the policy that `load_policy` returned together with `masters`."""
+    return LocalLearner(
+        policy,
+        config.learner,
+        replay=config.replay_to_begin_with,
+        masters=masters,
+        seed=derive_seed(config.seed, ROUNDING),
+        progress=progress,
+    )
 
 
 def local_engine(

@@ -17,7 +17,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.measurements import TokenMeasurements, measured_tokens
 from steadyrl.training.micro_batches import least_saving, plan_micro_batches, saves_enough
-from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, Reach, learning_rate
 from steadyrl.training.replay import assembled, records_routing, routing_to_replay
 
 
@@ -30,6 +30,7 @@ class Update:
     """Before clipping."""
 
     learning_rate: float
+    reach: Reach
     measurements: TokenMeasurements
 
 
@@ -39,6 +40,8 @@ class LocalLearner:
     Args:
         policy: Its model is trained in place.
         replay: Whose routing the forward passes use. It may be changed between steps.
+        masters: Weights in the precision that they had before the model was given its type.
+        seed: Determines stochastic rounding.
         progress: Hears after every micro-batch how many rows are done.
 
     `policy_version` counts optimiser steps since the weights were made. `reference` is the policy
@@ -51,6 +54,8 @@ class LocalLearner:
         settings: LearnerSettings,
         *,
         replay: RoutingReplay,
+        masters: Mapping[str, Tensor] | None = None,
+        seed: int = 0,
         progress: Progress = NO_PROGRESS,
     ) -> None:
         if settings.activation_checkpointing:
@@ -60,7 +65,12 @@ class LocalLearner:
         self.reference: Policy | None = None
         self._settings = settings
         self._least_saving = least_saving(settings.share_prefixes, policy)
-        self.optimizer = MasterOptimizer(policy.model.named_parameters())
+        self.optimizer = MasterOptimizer(
+            policy.model.named_parameters(),
+            masters=masters,
+            rounding=settings.rounding,
+            seed=seed,
+        )
         self._optimizer_settings = OptimizerSettings()
         self._temperature = 1.0
         self.replay = replay
@@ -111,12 +121,13 @@ class LocalLearner:
                     measured.append(tokens)
         norm = self._clip_gradients(step)
         rate = learning_rate(self._optimizer_settings, step, steps)
-        self.optimizer.step(self._optimizer_settings, rate)
+        reach = self.optimizer.step(self._optimizer_settings, rate)
         self.policy_version += 1
         return Update(
             loss=sum(losses, 0.0),
             gradient_norm=norm,
             learning_rate=rate,
+            reach=reach,
             measurements=TokenMeasurements.join(measured),
         )
 

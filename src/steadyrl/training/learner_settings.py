@@ -2,17 +2,24 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.records.settings import Settings
+from steadyrl.training.rounding import Rounding
 
 
 class LearnerSettings(Settings):
     """How the trainer computes."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the forward and backward pass. Master weights are float32 in any case."""
+    """Type of the forward and backward pass. Master weights are float32 in any case, with all bits
+    that the checkpoint holds."""
+
+    rounding: Rounding = "nearest"
+    """How float32 masters become bfloat16 weights after each step. nearest: small updates never
+    reach weights that begin on the bfloat16 grid. stochastic: unbiased, with a threshold for each
+    weight that is drawn once."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA when there is one."""
@@ -41,3 +48,12 @@ class LearnerSettings(Settings):
 
     measure_skipped: bool = True
     """Score the rows left out, without gradient, so that metrics speak of every token."""
+
+    @model_validator(mode="after")
+    def _rounding_does_something(self) -> "LearnerSettings":
+        if self.rounding == "stochastic" and self.dtype == "float32":
+            raise ValueError(
+                "rounding is 'stochastic', but dtype is 'float32', whose weights are their own "
+                "masters. Leave rounding out, or set dtype to 'bfloat16'."
+            )
+        return self

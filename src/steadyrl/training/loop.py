@@ -171,5 +171,7 @@ def _update_metrics(updates: Sequence[Update]) -> dict[str, Any]:
         "gradient_norm": sum(update.gradient_norm for update in updates) / len(updates),
         "learning_rate": updates[-1].learning_rate,
         "gradient_steps": len(updates),
+        "weights_changed_fraction": sum(u.reach.weights_changed for u in updates) / len(updates),
+        "update_reached_fraction": sum(u.reach.update_reached for u in updates) / len(updates),
         **policy_metrics(tokens),
     }

@@ -1,6 +1,7 @@
 """AdamW over float32 master weights, whatever type the model computes in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -8,6 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from steadyrl.records.settings import Settings
+from steadyrl.training.rounding import Rounding, round_stochastically
+
+SAMPLE = 4096
+"""Elements of each tensor on which an update is measured."""
 
 MomentDecay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -47,17 +52,50 @@ def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
     return settings.learning_rate * (0.1 + 0.9 * share)
 
 
-class MasterOptimizer:
-    """AdamW on float32 copies of the weights.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How much of an optimizer step arrived in the weights that the model computes with."""
 
-    A model in float32 is its own copy. For any other type the copies take the gradients summed over
-    micro-batches in float32, and are rounded into the model after each step.
+    weights_changed: float
+    """Share of the weights whose value changed."""
+
+    update_reached: float
+    """Movement of the weights along that of the masters, as a share of the masters' own: 1 where
+    nothing is lost or where rounding is unbiased, 0 where no weight moved. Without any movement, 1.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+
+class MasterOptimizer:
+    """AdamW on float32 masters of the weights.
+
+    A weight in float32 is its own master. Any other has one that takes the gradients summed over
+    micro-batches in float32, and is rounded into the model after each step.
+
+    Args:
+        parameters: The model's weights by name.
+        masters: Weights in the precision that they had before the model was given its type, by
+            name. A weight without one begins as its own value.
+        rounding: How masters become weights of a lower precision. They do so at once.
+        seed: Determines the thresholds of stochastic rounding.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        masters: Mapping[str, Tensor] | None = None,
+        rounding: Rounding = "nearest",
+        seed: int = 0,
+    ) -> None:
+        precise = masters or {}
         self._weights = {name: weight for name, weight in parameters if weight.requires_grad}
-        self.masters = {name: _master(weight) for name, weight in self._weights.items()}
+        self.masters = {
+            name: _master(weight, precise.get(name)) for name, weight in self._weights.items()
+        }
         self._adamw = torch.optim.AdamW(list(self.masters.values()), fused=True)
+        self._rounding = rounding
+        self._seed = seed
+        self._round_masters()
 
     def zero_gradients(self) -> None:
         """Forgets the gradients."""
@@ -83,17 +121,33 @@ class MasterOptimizer:
         """The gradient of each weight that has one."""
         return {name: w.grad for name, w in self.masters.items() if w.grad is not None}
 
-    def step(self, settings: OptimizerSettings, rate: float) -> None:
+    def step(self, settings: OptimizerSettings, rate: float) -> Reach:
         """One step of AdamW with learning rate `rate`."""
         group = self._adamw.param_groups[0]
         group.update(
             lr=rate, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay
         )
+        before = self._sample()
         self._adamw.step()
-        with torch.no_grad():
-            for name, weight in self._weights.items():
-                if self.masters[name] is not weight:
-                    weight.copy_(self.masters[name])
+        self._round_masters()
+        return _reach(before, self._sample())
+
+    @torch.no_grad()
+    def _round_masters(self) -> None:
+        for name, weight in self._weights.items():
+            master = self.masters[name]
+            if master is weight:
+                continue
+            if self._rounding == "stochastic" and weight.dtype == torch.bfloat16:
+                weight.copy_(round_stochastically(master, name=name, seed=self._seed))
+            else:
+                weight.copy_(master)
+
+    @torch.no_grad()
+    def _sample(self) -> tuple[Tensor, Tensor]:
+        """Some elements of all weights and of their masters, the same ones at each call."""
+        weights, masters = self._weights.values(), self.masters.values()
+        return torch.cat([_some_of(w) for w in weights]), torch.cat([_some_of(m) for m in masters])
 
     def state(self) -> dict[str, Tensor]:
         """Moments and separate master weights, by name: what a resumed run needs."""
@@ -127,7 +181,26 @@ class MasterOptimizer:
         self._adamw.state.clear()
 
 
-def _master(weight: nn.Parameter) -> nn.Parameter:
+def _master(weight: nn.Parameter, precise: Tensor | None) -> nn.Parameter:
     if weight.dtype == torch.float32:
         return weight
-    return nn.Parameter(weight.detach().float().clone())
+    values = weight.detach() if precise is None else precise
+    return nn.Parameter(values.to(weight.device, torch.float32, copy=True))
+
+
+def _some_of(values: Tensor) -> Tensor:
+    """At most `SAMPLE` elements of `values` at equal distances, as a copy.
+
+    The distance is odd, so that it is not a multiple of a row's usual lengths.
+    """
+    flat = values.detach().flatten()
+    return flat[:: len(flat) // SAMPLE | 1][:SAMPLE].to(torch.float32, copy=True)
+
+
+def _reach(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> Reach:
+    moved, wanted = ((now - then).double() for then, now in zip(before, after, strict=True))
+    whole = float(wanted.square().sum())
+    return Reach(
+        weights_changed=float((moved != 0).double().mean()),
+        update_reached=float((moved * wanted).sum()) / whole if whole else 1.0,
+    )

@@ -1,0 +1,156 @@
+"""What rounding of master weights costs learning: nearest, stochastic and float32 on equal terms.
+
+    python benchmarks/rounding.py demo --out benchmarks/results/rounding_demo.json
+    python benchmarks/rounding.py CHECKPOINT --out benchmarks/results/rounding_smollm2.json
+
+`demo` is the demo's run. CHECKPOINT is a folder of a pretrained model: it is rounded to bfloat16,
+as most published ones are, so that every variant begins at the same policy, and reinforced on word
+problems of two numbers. Runs lie in the folder `--runs` and go on where they were stopped.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.verifiable_math import VerifiableMathSettings
+from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.recipes import RECIPES
+from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.run.config import RunConfig
+from steadyrl.run.execution import resume_run, start_run
+from steadyrl.run.manifest import manifest
+from steadyrl.training.journal import JournalSettings
+from steadyrl.training.learner_settings import LearnerSettings
+from steadyrl.training.optimizer import OptimizerSettings
+
+VARIANTS = {
+    "bfloat16, nearest": {"dtype": "bfloat16", "rounding": "nearest"},
+    "bfloat16, stochastic": {"dtype": "bfloat16", "rounding": "stochastic"},
+    "float32": {"dtype": "float32"},
+}
+
+STORIES = (
+    "Anna has {a} apples and buys {b} more. How many apples does she have now?",
+    "A train carries {a} people. At the next stop {b} people get on. How many people does it carry?",
+    "Ben reads {a} pages on Monday and {b} pages on Tuesday. How many pages does he read in all?",
+    "There are {a} red balls and {b} blue balls in a box. How many balls are in the box?",
+    "A farm has {a} cows and {b} sheep. How many animals does it have?",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare roundings of master weights."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """demo, or the folder of a pretrained model."""
+
+    out: Path | None = None
+    """Where to write the numbers as JSON."""
+
+    runs: Path = Path("runs/rounding")
+    """Folder of the runs."""
+
+    seeds: int = 3
+
+    steps: int = 15
+    """Steps of a pretrained model's runs."""
+
+    learning_rate: float = 1e-5
+    """Learning rate of a pretrained model's runs."""
+
+
+def main(options: Options) -> None:
+    """Runs what is missing and prints a row for each run."""
+    torch.set_num_threads(1)
+    rows = []
+    base = demo if options.model == "demo" else word_problems
+    for seed in range(options.seeds):
+        for variant, learner in VARIANTS.items():
+            name = variant.replace(", ", "-")
+            folder = RunFolder(options.runs / f"{Path(options.model).name}-{name}-{seed}")
+            config = base(options, seed).model_copy(update={"learner": LearnerSettings(**learner)})
+            if folder.is_taken:
+                resume_run(folder.path)
+            else:
+                start_run(config, folder.path)
+            rows.append({"variant": variant, "seed": seed, **outcome(folder)})
+            print(json.dumps(rows[-1]), flush=True)
+    if options.out is not None:
+        content = {"options": vars(options) | {"out": None, "runs": None}, "runs": rows}
+        content["manifest"] = {k: v for k, v in manifest(0).items() if k != "command"}
+        write_atomically(options.out, json.dumps(content, indent=1) + "\n")
+
+
+def demo(_: Options, seed: int) -> RunConfig:
+    """The demo's run."""
+    return RECIPES["demo"]().model_copy(update={"seed": seed})
+
+
+def word_problems(options: Options, seed: int) -> RunConfig:
+    """MiniRL of a pretrained model, rounded to bfloat16, on word problems."""
+    options.runs.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.runs / f"{Path(options.model).name}-bfloat16"
+    if not checkpoint.is_dir():
+        settings = Pretrained(path=str(Path(options.model).resolve()))
+        tokenizer = load_tokenizer(settings)
+        model = load_model(settings, tokenizer=tokenizer, seed=0, dtype=torch.bfloat16)
+        model.save_pretrained(checkpoint)
+        tokenizer.save_pretrained(checkpoint)
+    problems = options.runs / "problems.jsonl"
+    problems.write_text("".join(f"{json.dumps(problem)}\n" for problem in _problems(2000)))
+    return RunConfig(
+        seed=seed,
+        threads=1,
+        model=Pretrained(path=str(checkpoint.resolve())),
+        environment=VerifiableMathSettings(
+            path=problems.resolve(),
+            answer_format=AnswerFormat.WHOLE,
+            instruction="",
+        ),
+        policy_gradient=PolicyGradientSettings(prompts=8, group_size=8),
+        steps=options.steps,
+        sampling=Sampling(max_new_tokens=24),
+        optimizer=OptimizerSettings(learning_rate=options.learning_rate),
+        evaluation=EvaluationSettings(tasks=48, samples=4),
+        evaluate_every=options.steps,
+        journal=JournalSettings(checkpoint_every=options.steps),
+    )
+
+
+def _problems(count: int) -> list[dict[str, str]]:
+    draws = random.Random(0)
+    found = []
+    for _ in range(count):
+        a, b = draws.randint(2, 20), draws.randint(2, 20)
+        found.append({"problem": draws.choice(STORIES).format(a=a, b=b), "answer": str(a + b)})
+    return found
+
+
+def outcome(folder: RunFolder) -> dict[str, object]:
+    """Scores of the reinforced stage, and how far its updates reached."""
+    rows = [row for row in folder.read_metrics() if row["stage"] == "rl"]
+    scores = [round(row["score"], 4) for row in rows if "score" in row]
+    reached = [row["update_reached_fraction"] for row in rows if "update_reached_fraction" in row]
+    changed = [row["weights_changed_fraction"] for row in rows if "weights_changed_fraction" in row]
+    return {
+        "first_score": scores[0],
+        "last_score": scores[-1],
+        "update_reached_fraction": round(sum(reached) / len(reached), 4),
+        "weights_changed_fraction": round(sum(changed) / len(changed), 4),
+        "reward": [round(row["reward"], 4) for row in rows if "reward" in row],
+        "staleness_kl_k3": rows[-1].get("staleness_kl_k3"),
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
