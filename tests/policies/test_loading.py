@@ -27,6 +27,7 @@ from steadyrl.policies.loading import (
     load_model,
     load_tokenizer,
     model_from_config,
+    set_dtype,
 )
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.tokenizers import character_tokenizer
@@ -201,6 +202,29 @@ def test_a_twin_in_bfloat16_computes_as_a_loaded_model_does(
         ):
             assert torch.equal(one, other), name
         assert torch.equal(logits(twin), logits(loaded))
+
+
+@pytest.mark.parametrize("build", [ernie, minimax, gpt_j])
+def test_a_model_given_another_type_is_the_model_loaded_in_that_type(
+    build: Callable[[], PreTrainedModel], tmp_path: Path
+) -> None:
+    scaled_up(build).save_pretrained(tmp_path)
+    load_tokenizer(TINY_MOE).save_pretrained(tmp_path)
+    loaded = load(Pretrained(path=str(tmp_path)), dtype=torch.bfloat16)
+    model = load(Pretrained(path=str(tmp_path)))
+    exact = {name: weight.clone() for name, weight in model.named_parameters()}
+    precise = set_dtype(model, torch.bfloat16)
+
+    assert model.config.to_dict() == loaded.config.to_dict()
+    for (name, one), (_, other) in zip(
+        model.state_dict().items(), loaded.state_dict().items(), strict=True
+    ):
+        assert one.dtype == other.dtype, name
+        assert torch.equal(one, other), name
+    assert torch.equal(logits(model), logits(loaded))
+    lowered = {name for name, w in loaded.named_parameters() if w.dtype == torch.bfloat16}
+    assert precise.keys() == lowered
+    assert all(torch.equal(weight, exact[name]) for name, weight in precise.items())
 
 
 @pytest.mark.parametrize("settings", [TINY_MOE, TINY_DENSE], ids=["moe", "dense"])

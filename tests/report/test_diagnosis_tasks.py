@@ -47,3 +47,18 @@ def test_sparse_rewards_and_mastered_tasks_are_no_fault() -> None:
     )
     for each in (sparse, mastered):
         assert diagnose(run(each)).status is Status.HEALTHY
+
+
+def test_updates_that_rounding_loses_are_named() -> None:
+    found = diagnose(run(sound(update_reached_fraction=[0.0, 0.01, 0.013, 0.012] * 2)))
+    assert found.status is Status.FAULT
+    assert found.cause is not None
+    assert found.cause.name is CauseName.LOST_UPDATES
+    assert "1.2% of their movement reaches the weights" in found.cause.reason
+    assert "learner.rounding to 'stochastic'" in found.cause.change
+
+
+def test_updates_that_reach_the_policy_in_the_end_are_no_fault() -> None:
+    for reached in ([1.0] * 8, [0.97, 1.04, 1.01, 0.99] * 2, [0.2, 0.3, 0.4, 0.6, 0.8, 0.9, 1, 1]):
+        healthy = diagnose(run(sound(update_reached_fraction=reached)))
+        assert healthy.status is Status.HEALTHY

@@ -23,10 +23,13 @@ from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.run.assembly import Assembly
+from steadyrl.rollout.seeds import derive_seed
+from steadyrl.run.assembly import ROUNDING, Assembly
 from steadyrl.run.config import EngineSettings
+from steadyrl.training.learner import LocalLearner
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
+from steadyrl.training.rounding import round_stochastically
 from tests.closeness import assert_close
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
 from tests.run.tiny import tiny_experiential_run, tiny_run
@@ -82,6 +85,30 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(tmp_pat
     rows = len(tokenizer) - 1
     with pytest.raises(UserError, match=rf"'<tool_call>' the id {rows}, but .* has {rows} rows"):
         Assembly.of(tiny_run(model=pretrained(path), **DENSE_RUN))
+
+
+def test_masters_of_a_bfloat16_learner_are_the_weights_before_they_were_rounded() -> None:
+    exact = dict(Assembly.of(tiny_run()).learner.policy.model.named_parameters())
+    learner = Assembly.of(tiny_run(learner=LearnerSettings(dtype="bfloat16"))).learner
+
+    assert {name: m.dtype for name, m in learner.optimizer.masters.items()} == dict.fromkeys(
+        exact, torch.float32
+    )
+    assert all(torch.equal(learner.optimizer.masters[name], exact[name]) for name in exact)
+    for name, weight in learner.policy.model.named_parameters():
+        assert torch.equal(weight, exact[name].bfloat16())
+
+
+def test_stochastic_rounding_starts_at_once_and_with_the_seed_of_the_run() -> None:
+    def assembled(seed: int) -> LocalLearner:
+        settings = LearnerSettings(dtype="bfloat16", rounding="stochastic")
+        return Assembly.of(tiny_run(seed=seed, learner=settings)).learner
+
+    learner = assembled(1)
+    name, weight = next(iter(learner.policy.model.named_parameters()))
+    master, seed = learner.optimizer.masters[name], derive_seed(1, ROUNDING)
+    assert torch.equal(weight, round_stochastically(master, name=name, seed=seed))
+    assert not torch.equal(weight, round_stochastically(master, name=name, seed=seed + 1))
 
 
 def test_trainer_scores_at_the_temperature_that_the_engine_samples_at() -> None:

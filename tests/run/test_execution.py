@@ -21,6 +21,7 @@ from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
+from steadyrl.training.rounding import Rounding
 from steadyrl.training.stage import Stage
 from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run
@@ -114,8 +115,9 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
     assert weights(path) == weights(finished)
 
 
-def test_a_bfloat16_run_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    config = tiny_run(learner=LearnerSettings(dtype="bfloat16"))
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_a_bfloat16_run_is_resumed_to_the_same_end(rounding: Rounding, tmp_path: Path) -> None:
+    config = tiny_run(learner=LearnerSettings(dtype="bfloat16", rounding=rounding))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
     with pytest.raises(KeyboardInterrupt):

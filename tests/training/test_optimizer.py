@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, Reach, learning_rate
+from steadyrl.training.rounding import Rounding
 from tests.closeness import assert_close, tolerance
 
 
@@ -95,11 +96,16 @@ def test_frozen_weights_are_left_alone() -> None:
     assert (frozen.item(), learned.item()) == (1.0, 0.75)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_optimizer_with_loaded_state_goes_on_to_the_same_bits(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "rounding"),
+    [(torch.float32, "nearest"), (torch.bfloat16, "nearest"), (torch.bfloat16, "stochastic")],
+)
+def test_an_optimizer_with_loaded_state_goes_on_to_the_same_bits(
+    dtype: torch.dtype, rounding: Rounding
+) -> None:
     generator = torch.Generator().manual_seed(1)
     weight = nn.Parameter(torch.randn(7, generator=generator).to(dtype))
-    first = MasterOptimizer([("weight", weight)])
+    first = MasterOptimizer([("weight", weight)], rounding=rounding)
     settings = OptimizerSettings(learning_rate=1e-2)
 
     def advance(optimizer: MasterOptimizer, on: nn.Parameter, seed: int) -> None:
@@ -111,8 +117,8 @@ def test_an_optimizer_with_loaded_state_goes_on_to_the_same_bits(dtype: torch.dt
     advance(first, weight, 5)
     state = {name: value.clone() for name, value in first.state().items()}
     copy = nn.Parameter(weight.detach().clone())
-    second = MasterOptimizer([("weight", copy)])
-    second.load_state(state)
+    second = MasterOptimizer([("weight", copy)], rounding=rounding)
+    second.load_state(state, {"weight": copy})
     for seed in (6, 7):
         advance(first, weight, seed)
         advance(second, copy, seed)
@@ -122,15 +128,79 @@ def test_an_optimizer_with_loaded_state_goes_on_to_the_same_bits(dtype: torch.dt
     assert float(state["step/weight"]) == 1  # what was loaded is not written to
 
 
-def test_masters_that_a_state_lacks_are_the_weights() -> None:
+def test_masters_that_a_state_lacks_are_the_saved_weights_with_all_their_bits() -> None:
+    # 1 + 2^-9 is not a bfloat16 number; it rounds to 1.
     trained = MasterOptimizer([("weight", nn.Parameter(torch.ones(1)))])
     weight = nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
     optimizer = MasterOptimizer([("weight", weight)])
-    with torch.no_grad():
-        weight.fill_(3)
-    optimizer.load_state(trained.state())
+    optimizer.load_state(trained.state(), {"weight": torch.tensor([1 + 2.0**-9])})
 
-    assert optimizer.masters["weight"].item() == 3
+    assert optimizer.masters["weight"].item() == 1 + 2.0**-9
+    assert weight.item() == 1
+
+
+def test_masters_begin_with_the_precision_that_the_checkpoint_had() -> None:
+    weight = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    precise = {"weight": torch.tensor([1 + 2.0**-9])}
+    optimizer = MasterOptimizer([("weight", weight)], masters=precise)
+    optimizer.set_zero_gradients()
+    optimizer.step(OptimizerSettings(), 1e-6)
+
+    assert optimizer.masters["weight"].item() == 1 + 2.0**-9
+    assert precise["weight"].item() == 1 + 2.0**-9  # what was given is not written to
+
+
+# What reaches the weights. Below 1, bfloat16 numbers are 2^-8 apart, so one step of 2^-12 lowers
+# one weight in sixteen if rounding is unbiased, and none if it is to nearest.
+
+
+def one_step(rounding: Rounding, dtype: torch.dtype, size: int = 1 << 14) -> tuple[Tensor, Reach]:
+    weight = nn.Parameter(torch.ones(size, dtype=dtype))
+    optimizer = MasterOptimizer([("weight", weight)], rounding=rounding)
+    weight.grad = torch.ones_like(weight)
+    optimizer.gather_gradients()
+    reach = optimizer.step(OptimizerSettings(learning_rate=2.0**-12), 2.0**-12)
+    return weight.detach().double(), reach
+
+
+def test_rounding_to_nearest_loses_an_update_that_stochastic_rounding_passes_on() -> None:
+    lost, nothing = one_step("nearest", torch.bfloat16)
+    kept, something = one_step("stochastic", torch.bfloat16)
+
+    assert torch.equal(lost, torch.ones_like(lost))
+    assert (nothing.weights_changed, nothing.update_reached) == (0, 0)
+    assert set(kept.tolist()) == {1.0, 1 - 2.0**-8}
+    # Of 4096 elements measured, 256 are expected to move: 16 standard deviations of 15.5 each.
+    assert something.weights_changed == pytest.approx(1 / 16, rel=0.3)
+    assert something.update_reached == pytest.approx(1, rel=0.3)
+    assert 1 - kept.mean().item() == pytest.approx(2.0**-12, rel=0.2)
+
+
+def test_in_float32_every_update_reaches_the_weights() -> None:
+    _, reach = one_step("nearest", torch.float32)
+
+    assert (reach.weights_changed, reach.update_reached) == (1, 1)
+
+
+def test_an_update_without_movement_loses_nothing() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = MasterOptimizer([("weight", weight)])
+    optimizer.set_zero_gradients()
+    reach = optimizer.step(OptimizerSettings(), 1e-6)
+
+    assert (reach.weights_changed, reach.update_reached) == (0, 1)
+
+
+def test_weights_move_only_where_their_masters_do() -> None:
+    generator = torch.Generator().manual_seed(0)
+    precise = {"weight": torch.randn(1000, generator=generator)}
+    weight = nn.Parameter(precise["weight"].bfloat16())
+    optimizer = MasterOptimizer([("weight", weight)], masters=precise, rounding="stochastic")
+    before = weight.detach().clone()
+    optimizer.set_zero_gradients()
+    optimizer.step(OptimizerSettings(), 1e-6)
+
+    assert torch.equal(weight, before)
 
 
 # steps: 10, learning rate 1, warm-up of 2. Warm-up: 1/2, 2/2. Then the progress of step 6 is

@@ -25,6 +25,7 @@ class CauseName(StrEnum):
     STALE_ENGINE = "stale engine weights"
     ENVIRONMENT = "environment that fails"
     NO_SIGNAL = "nothing to learn from"
+    LOST_UPDATES = "updates do not reach the policy"
     LEARNING_RATE = "updates too large"
     NUMERICS = "training-inference discrepancy: numerics"
     ROUTING = "training-inference discrepancy: routing"

@@ -21,7 +21,7 @@ from steadyrl.report.diagnosis_signals import (
     opening,
     recent,
 )
-from steadyrl.report.diagnosis_tasks import failing_environment, no_signal
+from steadyrl.report.diagnosis_tasks import failing_environment, lost_updates, no_signal
 from steadyrl.report.metric_texts import text_for
 from steadyrl.report.run_data import Stage
 from steadyrl.report.wording import short_number
@@ -252,4 +252,4 @@ OF_POLICIES: tuple[Callable[[Stage, RunSettings], Fault | None], ...] = (
     _stale_engine,
 )
 
-OF_TASKS = (failing_environment, no_signal)
+OF_TASKS = (failing_environment, no_signal, lost_updates)

@@ -1,4 +1,4 @@
-"""Faults of the tasks: nothing comes of them, whatever the policy does."""
+"""Faults of tasks and updates: nothing comes of them, whatever the policy does."""
 
 from steadyrl.report.diagnosis_causes import Cause, CauseName, Fault
 from steadyrl.report.diagnosis_signals import Departure, finite, recent
@@ -11,6 +11,10 @@ MANY_FAILURES = 0.5
 
 WITHOUT_SIGNAL = 0.9
 """Share of groups whose rewards are all equal. Sparse rewards come near it now and then."""
+
+REACHED = 0.5
+"""Share of the masters' movement. It is 1 in expectation where rounding is unbiased, and was 0.01
+to 0.1 where bfloat16 lost what was learned."""
 
 PATIENCE = 10
 """Steps that a run is given to come upon a signal."""
@@ -59,6 +63,31 @@ def no_signal(stage: Stage) -> Fault | None:
             change=change,
         ),
         evidence=_evidence(metric, int(series.steps[0]), share, WITHOUT_SIGNAL),
+    )
+
+
+def lost_updates(stage: Stage) -> Fault | None:
+    """Rounding to the model's type loses most of what the optimizer does."""
+    metric = "update_reached_fraction"
+    reached = recent(stage, metric)
+    if reached is None or reached.values[-1] >= REACHED:
+        return None
+    share, step = float(reached.values[-1]), int(reached.steps[-1])
+    return Fault(
+        cause=Cause(
+            name=CauseName.LOST_UPDATES,
+            reason=f"The float32 masters move, but {share:.1%} of their movement reaches the "
+            "weights that sample and are differentiated: each step is smaller than the distance of "
+            "neighboring numbers in the model's type, and rounding to nearest undoes it.",
+            change="Set learner.rounding to 'stochastic', or learner.dtype to 'float32'.",
+        ),
+        evidence=Departure(
+            metric=metric,
+            step=step,
+            value=share,
+            limit=REACHED,
+            finding=f"{text_for(metric).title} is {short_number(share)}; 1 is normal.",
+        ),
     )
 
 

@@ -205,6 +205,26 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OPTIMISATION,
     ),
+    "update_reached_fraction": MetricText(
+        title="Update that reached the weights",
+        meaning=(
+            "Movement of the weights that sample and are differentiated, as a share of their "
+            "float32 masters' movement. Healthy: close to 1. Trouble: below a half, for then "
+            "rounding to a lower precision loses most of what is learned."
+        ),
+        log_scale=False,
+        group=MetricGroup.OPTIMISATION,
+    ),
+    "weights_changed_fraction": MetricText(
+        title="Weights that changed",
+        meaning=(
+            "Share of the weights to which an optimizer step gave another value. In float32 it is "
+            "close to 1; in bfloat16 it falls with the learning rate, and says little alone: read "
+            "the update that reached the weights."
+        ),
+        log_scale=False,
+        group=MetricGroup.OPTIMISATION,
+    ),
     "gradient_steps": MetricText(
         title="Gradient steps",
         meaning="Optimiser steps taken on the step's rollout: one for each of its mini-batches.",

@@ -84,15 +84,15 @@ def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
     """
     content = _verified_content(path)
     with no_progress_bars():
-        saved = AutoModelForCausalLM.from_pretrained(path, dtype=learner.policy.model.dtype)
+        saved = AutoModelForCausalLM.from_pretrained(path, dtype="auto").state_dict()
     try:
-        copy_weights(saved.state_dict(), learner.policy.model.state_dict())
+        copy_weights(saved, learner.policy.model.state_dict())
     except ValueError as error:
         raise UserError(
             f"The checkpoint {path} holds another model than the run's configuration describes. "
             f"{error} Resume a run with the configuration it began with."
         ) from error
-    learner.optimizer.load_state(load_file(path / TRAINER_STATE))
+    learner.optimizer.load_state(load_file(path / TRAINER_STATE), saved)
     learner.policy_version = content["policy_version"]
     return Place(stage=content["stage"], step=content["step"])
 

@@ -159,22 +159,23 @@ class MasterOptimizer:
                 state[f"master/{name}"] = master.detach()
         return state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` returned.
+    def load_state(self, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` returned, and rounds the masters into the model.
 
-        Masters that it does not hold, because the model was in float32 then, are the weights.
+        Args:
+            state: Moments, and masters of weights that had one.
+            weights: The saved model's weights in their own precision. They are the masters where
+                the state has none, because the model was in float32 then.
         """
         with torch.no_grad():
-            for name, weight in self._weights.items():
-                self.masters[name].copy_(weight)
+            for name, master in self.masters.items():
+                master.copy_(state.get(f"master/{name}", weights[name]))
         for key_and_name, value in state.items():
             key, _, name = key_and_name.partition("/")
-            master = self.masters[name]
-            if key == "master":
-                with torch.no_grad():
-                    master.copy_(value)
-            else:
+            if key != "master":
+                master = self.masters[name]
                 self._adamw.state[master][key] = value.to(master.device, copy=True)
+        self._round_masters()
 
     def reset(self) -> None:
         """Forgets the moments: a new stage begins."""

@@ -28,7 +28,7 @@ DROPPED_BITS = 16
 def round_stochastically(
     masters: Float[Tensor, "..."], *, name: str, seed: int
 ) -> Float[Tensor, "..."]:
-    """`masters`, in float32, rounded to bfloat16 with thresholds that derive from `seed` and `name`.
+    """The float32 `masters` in bfloat16, with thresholds that derive from `seed` and `name`.
 
     A master a share f of the way from its neighbor of smaller magnitude to that of larger magnitude
     goes to the latter with probability f, so that the result is unbiased; masters that bfloat16
