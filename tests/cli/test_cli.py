@@ -1,8 +1,12 @@
 """The commands end to end."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,7 @@ from steadyrl.run.config import from_yaml, to_yaml
 from steadyrl.run.execution import start_run
 from tests.cli.tiny_demo import TINY, Steady
 from tests.rollout.fakes import Quiz, ShortQuiz
+from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run
 
 # Training.
@@ -150,6 +155,39 @@ def test_evaluate_measures_the_last_checkpoint(demo: Path, steadyrl: Steady) -> 
     assert (first[0], first[2]) == (0, "")
 
 
+SMALL = ("--tasks", "3", "--samples", "2")
+
+
+def test_a_plain_checkpoint_is_measured_on_the_tasks_of_options(
+    tmp_path: Path, steadyrl: Steady
+) -> None:
+    path = write_checkpoint(tmp_path / "plain")
+    tasks = ("--environment.name", "arithmetic", "--environment.operands", "2")
+    options = (*tasks, "--sampling.max-new-tokens", "4", "--engine.numerics", "float32")
+    code, out, err = steadyrl("evaluate", str(path), *SMALL, *options)
+
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"plain, 3 test tasks: avg@2 \d\.\d{3}, pass@2 \d\.\d{3}\n", out)
+    code, _, err = steadyrl("evaluate", str(path), *SMALL)
+    assert code == 2
+    assert "nothing says on which tasks to measure it. Name them with --environment.name" in err
+
+
+def test_a_checkpoint_of_a_run_is_measured_as_the_run_is_and_compared_with_it(
+    demo: Path, steadyrl: Steady
+) -> None:
+    checkpoint = str(demo / "checkpoints" / "rl-000002")
+    code, out, err = steadyrl("evaluate", str(demo), checkpoint, *SMALL)
+    run, plain, difference = out.splitlines()
+
+    assert (code, err) == (0, "")
+    assert run == plain
+    assert difference == (
+        "rl-000002 against rl-000002: +0.000 (95% interval +0.000 to +0.000, over 3 tasks)"
+    )
+    assert steadyrl("evaluate", checkpoint, *SMALL)[1] == f"{run}\n"
+
+
 def three_quizzes() -> Quiz:
     """An environment of three tasks, for `environment.made_by`."""
     return ShortQuiz(3)
@@ -199,6 +237,29 @@ def test_recipes_are_listed_with_what_they_are(steadyrl: Steady) -> None:
     assert code == 0
     assert set(lines) == set(RECIPES)
     assert lines["demo"] == "The main job in minutes on two CPU cores."
+
+
+def test_the_version_is_printed(steadyrl: Steady) -> None:
+    assert steadyrl("--version") == (0, f"steadyrl {version('steadyrl')}\n", "")
+
+
+def test_help_on_a_kind_comes_before_what_it_requires(steadyrl: Steady) -> None:
+    for name, told in (
+        ("math", 'objects with the fields "problem" and "answer"'),
+        ("custom", "`module:name` of what is called to make it."),
+        ("hotpot_qa", "--environment.questions.name"),
+    ):
+        code, out, err = steadyrl("train", "minirl", "--environment.name", name, "--help")
+        assert (code, err) == (0, "")
+        assert told in " ".join(out.replace("│", " ").split())
+
+
+def test_characters_that_a_terminal_lacks_do_not_end_a_command() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "steadyrl.cli.main", "recipes", "demo"]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.isascii()
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

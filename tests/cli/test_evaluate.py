@@ -1,9 +1,14 @@
 """What `steadyrl evaluate` measures, and what it says of it."""
 
-from pathlib import Path
-
-from steadyrl.cli.evaluate import EvaluateOptions, told, wanted
+from steadyrl.cli.evaluate import (
+    EvaluateOptions,
+    MeasuringSettings,
+    choose_evaluation,
+    compare,
+    describe,
+)
 from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
@@ -22,10 +27,10 @@ def measured(*words: str) -> Accuracy:
 
 
 def test_what_the_environment_broke_off_is_told_and_not_counted() -> None:
-    assert told("rl-000002", measured("right", "x"), asked=1) == [
+    assert describe("rl-000002", measured("right", "x"), wanted=1) == [
         "rl-000002, 1 test tasks: avg@2 0.500, pass@2 1.000"
     ]
-    assert told("rl-000002", measured("right", "x", "crash", "right"), asked=1) == [
+    assert describe("rl-000002", measured("right", "x", "crash", "right"), wanted=1) == [
         "rl-000002, 1 test tasks: avg@4 0.667, pass@4 not measured",
         "The environment failed in 25.0% of the episodes, which are left out; pass@4 is of tasks "
         "in which it never did.",
@@ -34,8 +39,34 @@ def test_what_the_environment_broke_off_is_told_and_not_counted() -> None:
 
 def test_what_is_not_asked_for_is_as_in_the_run() -> None:
     own = EvaluationSettings(split=Split.VALIDATION, tasks=500, samples=16, temperature=0.6)
-    run = Path("runs/a")
-    assert wanted(EvaluateOptions(run=run), own) == own
-    options = EvaluateOptions(run=run, split=Split.TEST, samples=8)
+    settings = MeasuringSettings(environment=ArithmeticSettings())
+    assert choose_evaluation(EvaluateOptions(settings=settings), own) == own
+    options = EvaluateOptions(settings=settings, split=Split.TEST, samples=8)
     changes = {"split": Split.TEST, "samples": 8}
-    assert wanted(options, own) == own.model_copy(update=changes)
+    assert choose_evaluation(options, own) == own.model_copy(update=changes)
+
+
+def digits(prompt: str) -> str:
+    return "".join(letter for letter in prompt if letter.isdigit())
+
+
+def scored(*tasks: tuple[str, ...]) -> Accuracy:
+    """Of as many tasks, to which these are the answers."""
+    return measure_accuracy(
+        EvaluationSettings(tasks=len(tasks), samples=len(tasks[0])),
+        environment=Quiz(),
+        engine=ScriptedEngine(lambda prompt, number, _call: tasks[int(digits(prompt))][number]),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=1,
+    )
+
+
+def test_scores_on_the_same_tasks_are_compared_with_an_interval() -> None:
+    before = scored(("x", "x"), ("x", "right"), ("x", "x"), ("right", "right"))
+    after = scored(("right", "x"), ("right", "right"), ("x", "x"), ("right", "right"))
+    # Gains of 1/2, 1/2, 0, 0: mean 1/4, standard deviation sqrt(1/12), of the mean sqrt(1/48).
+    assert compare("a", before, "b", after) == (
+        "b against a: +0.250 (95% interval -0.033 to +0.533, over 4 tasks)"
+    )
+    assert compare("a", measured("x"), "b", measured("right")) == "b against a: +1.000"

@@ -1,11 +1,16 @@
 """One clear sentence with exit code 2 for what cannot be used."""
 
+import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from steadyrl.cli.interruption import Terminated
+from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import to_yaml
 from tests.cli.tiny_demo import SIZES, TINY, Steady, options
 from tests.run.checkpoints import write_checkpoint
@@ -27,7 +32,7 @@ def refusal(result: tuple[int, str, str]) -> str:
     [
         (
             "trian demo",
-            "There is no command 'trian'. The commands are train, evaluate, report, recipes, ",
+            "no command 'trian'. Did you mean 'train'? The commands are train, evaluate, report, ",
         ),
         ("train", "needs a recipe's name or a YAML file first. 'steadyrl recipes' lists them"),
         ("train --steps 3", "needs a recipe's name or a YAML file first."),
@@ -44,11 +49,23 @@ def refusal(result: tuple[int, str, str]) -> str:
             "train demo --cold-start none --checkpoint ./nowhere",
             "No checkpoint folder at './nowhere'. Give an exist",
         ),
-        ("train --resume nowhere", "nowhere holds no run to resume. Give a folder that"),
-        ("train --resume=nowhere", "nowhere holds no run to resume. Give a folder that"),
+        ("train --resume nowhere", "nowhere holds no run. Give a folder that 'steadyrl train'"),
+        ("train --resume=nowhere", "nowhere holds no run. Give a folder that 'steadyrl train'"),
         ("evaluate nowhere", "nowhere holds no run. Give a folder that 'steadyrl train' wrote."),
-        ("evaluate nowhere --seed -1", "--seed is -1. Give a number that is not negative."),
         ("report nowhere", "nowhere is not a run folder: it has no config.yaml. Give the folder"),
+        ("train demo --resume nowhere", "demo and --resume are both given. .* leave demo out."),
+        ("train --resume nowhere --steps 3", "nowhere holds no run. Give a folder that"),
+        (
+            "train demo --lora.r 8",
+            r"no option --lora\.r: this version has no adapters \(LoRA\); all",
+        ),
+        ("train demo --num_generations=8", "Use --policy-gradient.group-size."),
+        (
+            "train demo actor.optim.lr=1",
+            r"'actor\.optim\.lr=1' is not an option. Options are written",
+        ),
+        ("evaluate", "needs the folder of a run or of a checkpoint first. 'steadyrl evaluate --h"),
+        ("evaluate nowhere/at/all", "nowhere/at/all holds no run. Give a folder that 'steadyrl"),
         ("recipes demmo", "There is no recipe 'demmo'. Did you mean 'demo'?"),
     ],
 )
@@ -76,8 +93,7 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
             "train demo --algorithm grpo --policy-gradient.objective.weight-cap 3",
             ["Unrecognized options: --policy-gradient.objective.weight-cap"],
         ),
-        ("train --resume somewhere --steps 3", ["Unrecognized options: --steps"]),
-        ("evaluate", ["Missing from steadyrl evaluate", "The run folder."]),
+        ("report", ["Missing from steadyrl report", "The run folder."]),
     ],
 )
 def test_options_that_cannot_be_read_are_refused_with_what_would_do(
@@ -133,7 +149,11 @@ def test_a_damaged_checkpoint_is_refused(
 
 @pytest.mark.parametrize(
     ("asked", "message"),
-    [(["--tasks", "0"], "tasks: Input should be greater"), (["--samples", "0"], "samples: ")],
+    [
+        (["--tasks", "0"], "tasks: Input should be greater"),
+        (["--samples", "0"], "samples: "),
+        (["--seed", "-1"], "--seed is -1. Give a number that is not negative."),
+    ],
 )
 def test_an_evaluation_of_nothing_is_refused(
     steadyrl: Steady, demo: Path, asked: list[str], message: str
@@ -174,25 +194,116 @@ def test_divergence_is_told_in_one_sentence(steadyrl: Steady, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("inside", "arguments", "again"),
+    ("inside", "arguments", "advice"),
     [
-        ("report.write_report", ["report", "RUN"], "report RUN"),
-        ("train.start_run", ["train", "demo", "--out", "RUN/other"], "train --resume RUN"),
+        ("report.write_report", ["report", "RUN"], "Run it again with: steadyrl report RUN"),
+        (
+            "train.start_run",
+            ["train", "demo", "--out", "RUN/a b"],
+            "Run it again with: steadyrl train demo --out 'RUN/a b'",
+        ),
+        (
+            "train.resume_run",
+            ["train", "--resume", "RUN"],
+            "Resume with: steadyrl train --resume RUN",
+        ),
     ],
 )
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
 def test_an_interruption_says_how_to_go_on(
     inside: str,
     arguments: list[str],
-    again: str,
+    advice: str,
+    stop: type[BaseException],
+    code: int,
     steadyrl: Steady,
     demo: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    def interrupted(*_: object, **__: object) -> None:
+        raise stop
 
     monkeypatch.setattr(f"steadyrl.cli.{inside}", interrupted)
-    code, _, err = steadyrl(*(word.replace("RUN", str(demo)) for word in arguments))
+    ended, _, err = steadyrl(*(word.replace("RUN", str(demo)) for word in arguments))
 
+    assert ended == code
+    assert err.replace(str(demo), "RUN") == f"steadyrl: Interrupted. {advice}\n"
+
+
+def test_an_interrupted_run_says_what_is_lost_and_is_resumed_by_what_it_says(
+    steadyrl: Steady, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "my run"
+    shutil.copytree(demo, path)
+    shutil.rmtree(path / "checkpoints" / "rl-000002")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("steadyrl.cli.train.resume_run", interrupted)
+        code, _, err = steadyrl("train", "--resume", str(path))
     assert code == 130
-    assert err.replace("\n", "").replace(str(demo), "RUN").endswith(f"Go on with: steadyrl {again}")
+    lost = r"2 steps since the last checkpoint \(\d+ s\) will be taken again\."
+    told = re.fullmatch(rf"steadyrl: Interrupted\. {lost} Resume with: (.*)\n", err)
+    assert told is not None
+    program, *words = shlex.split(told[1])
+    assert program == "steadyrl"
+    assert steadyrl(*words)[0] == 0
+    (record,) = RunFolder(path).read_resumes()
+    assert (record["checkpoint"], record["lost_steps"]) == ("cold_start-000006", 2)
+    assert record["lost_seconds"] >= 0
+    assert record["packages"]["torch"] == torch.__version__
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "told"),
+    [
+        (
+            OSError(28, "No space left on device", "x/metrics.jsonl"),
+            2,
+            "steadyrl: x/metrics.jsonl: No space left on device. Mend that first. Resume with: ",
+        ),
+        (BrokenPipeError(), 141, "steadyrl: The output was closed. Resume with: "),
+    ],
+)
+def test_a_fault_of_the_machine_is_told_in_one_sentence(
+    fault: OSError,
+    code: int,
+    told: str,
+    steadyrl: Steady,
+    demo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("steadyrl.cli.train.resume_run", broken)
+    monkeypatch.setattr("steadyrl.cli.main._let_go_of_the_output", lambda: None)
+    ended, _, err = steadyrl("train", "--resume", str(demo))
+    assert (ended, err) == (code, f"{told}steadyrl train --resume {demo}\n")
+
+
+def test_several_processes_of_a_launcher_are_refused(
+    steadyrl: Steady, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    message = refusal(steadyrl("train", "demo", "--out", str(tmp_path / "run")))
+    assert message.startswith(
+        "A launcher started 4 processes (WORLD_SIZE), but a run trains in one"
+    )
+
+
+def test_a_run_of_another_version_is_refused_with_its_version(
+    steadyrl: Steady, demo: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "demo"
+    shutil.copytree(demo, path)
+    manifest = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps({**manifest, "version": "7.0"}))
+    with (path / "config.yaml").open("a") as file:
+        file.write("warp: 9\n")
+    for command in (["train", "--resume", str(path)], ["evaluate", str(path)]):
+        message = refusal(steadyrl(*command))
+        assert "warp: Extra inputs are not permitted" in message
+        assert "written by steadyrl 7.0, and this is 0.1.0: use that version." in message

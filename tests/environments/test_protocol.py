@@ -47,13 +47,16 @@ def test_messages_may_come_in_a_list() -> None:
     outcome = unchecked(Outcome, reward=0, terminated=False, observation=[HELLO])
     assert outcome.observation == (HELLO,)
     assert unchecked(Task, id="a", prompt=[HELLO]).prompt == (HELLO,)
+    single = unchecked(Outcome, reward=0, terminated=False, observation=HELLO)
+    assert single.observation == (HELLO,)
+    assert unchecked(Task, id="a", prompt=HELLO).prompt == (HELLO,)
 
 
-@pytest.mark.parametrize("messages", ["hello", [{"role": "user", "content": "hello"}], HELLO])
+@pytest.mark.parametrize("messages", ["hello", [{"role": "user", "content": "hello"}]])
 def test_what_are_no_messages_is_refused(messages: Any) -> None:
-    with pytest.raises(TypeError, match=r"the observation is .*\. Give a tuple of Message\("):
+    with pytest.raises(TypeError, match=r"the observation is .*\. Give a Message\("):
         unchecked(Outcome, reward=0, terminated=False, observation=messages)
-    with pytest.raises(TypeError, match=r"the prompt is .*\. Give a tuple of Message\("):
+    with pytest.raises(TypeError, match=r"the prompt is .*\. Give a Message\("):
         unchecked(Task, id="a", prompt=messages)
 
 

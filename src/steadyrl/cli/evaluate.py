@@ -1,28 +1,63 @@
 """`steadyrl evaluate`."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import takewhile
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from steadyrl.cli.open_run import open_run
+from steadyrl.cli.console import make_console
+from steadyrl.cli.foreign_options import refuse_foreign_options
+from steadyrl.cli.kinds import choose_kinds
+from steadyrl.cli.live_view import view_for
+from steadyrl.cli.measured_model import MeasuredModel, settings_of
+from steadyrl.cli.open_run import check_seed
 from steadyrl.cli.options import read_options
+from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
+from steadyrl.environments.registry import EnvironmentSettings
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.records.errors import UserError
-from steadyrl.run.assembly import Assembly
-from steadyrl.run.execution import saved_config
-from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
+from steadyrl.records.progress import Progress
+from steadyrl.records.settings import Settings
+from steadyrl.run.config import EngineSettings, RunConfig
+from steadyrl.training.learner_settings import LearnerSettings
+
+HELP = """\
+usage: steadyrl evaluate FOLDER [FOLDER ...] [options]
+
+Measures avg@k and pass@k on held-out tasks. A FOLDER is a run, whose last
+checkpoint is measured, or a checkpoint: a folder that
+'AutoModelForCausalLM.from_pretrained' loads, or its name on the hub.
+
+Tasks, sampling and engine are those of the first run among the folders, or of
+the run in which the first checkpoint lies. Without any run, name the tasks:
+
+  steadyrl evaluate CHECKPOINT --environment.name math --environment.path problems.jsonl
+
+All folders are measured on the same tasks, and compared with the first one.
+"""
 
 
-@dataclass(frozen=True)
+class MeasuringSettings(Settings):
+    """What a model is measured on, and how it is sampled from."""
+
+    environment: EnvironmentSettings
+    sampling: Sampling = Sampling()
+    engine: EngineSettings = EngineSettings()
+    learner: LearnerSettings = LearnerSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Measure a run's last checkpoint on held-out tasks, as the run does if not told otherwise."""
+    """Measure runs and checkpoints on held-out tasks, as the run does if not told otherwise."""
 
-    run: tyro.conf.Positional[Path]
-    """The run folder."""
+    settings: Annotated[MeasuringSettings, tyro.conf.arg(name="")]
 
     split: Split | None = None
     """Which tasks; None: those of the run's own evaluations."""
@@ -34,43 +69,44 @@ class EvaluateOptions:
     """Episodes for each task; None: as in the run."""
 
     seed: int = 0
-    """Of the sampling."""
+    """Sampling seed."""
 
 
 def evaluate_command(arguments: list[str], console: Console) -> None:
-    """Prints avg@k and pass@k."""
-    options = read_options(EvaluateOptions, arguments, program="steadyrl evaluate")
-    folder = open_run(options.run, seed=options.seed)
-    checkpoint = latest_checkpoint(folder)
-    if checkpoint is None:
-        raise UserError(f"{options.run} has no checkpoint yet. Let it run to its first one.")
-    config = saved_config(folder)
-    settings = wanted(options, config.evaluation)
-    with closing(Assembly.of(config)) as assembly:
-        load_checkpoint(checkpoint, assembly.learner)
-        assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
-        accuracy = measure_accuracy(
-            settings,
-            environment=assembly.environment,
-            engine=assembly.engine,
-            tokenizer=assembly.learner.policy.tokenizer,
-            sampling=config.sampling,
-            seed=options.seed,
+    """Prints avg@k and pass@k of each folder, and how they differ."""
+    wants_help = any(word in ("-h", "--help") for word in arguments)
+    names = list(takewhile(lambda word: not word.startswith("-"), arguments))
+    if wants_help:
+        console.print(HELP, markup=False, soft_wrap=True)
+    elif not names:
+        raise UserError(
+            "'steadyrl evaluate' needs the folder of a run or of a checkpoint first. "
+            "'steadyrl evaluate --help' shows the options."
         )
-    accuracy.require_measured()
-    lines = told(checkpoint.name, accuracy, asked=settings.tasks)
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    options, config = _configured(names, arguments[len(names) :])
+    check_seed(options.seed)
+    evaluation = choose_evaluation(options, config.evaluation)
+    models = [MeasuredModel.at(name, config) for name in names]
+    measured: list[Accuracy] = []
+    for model in models:
+        with view_for(make_console(stderr=True)) as view:
+            measured.append(_measured(model, evaluation, options.seed, view))
+        lines = describe(model.name, measured[-1], wanted=evaluation.tasks)
+        console.print("\n".join(lines), markup=False, soft_wrap=True)
+    for model, accuracy in zip(models[1:], measured[1:], strict=True):
+        line = compare(models[0].name, measured[0], model.name, accuracy)
+        console.print(line, markup=False, soft_wrap=True)
 
 
-def wanted(options: EvaluateOptions, own: EvaluationSettings) -> EvaluationSettings:
+def choose_evaluation(options: EvaluateOptions, own: EvaluationSettings) -> EvaluationSettings:
     """The run's `own` settings with what the options change, so that scores can be compared."""
-    asked = {name: getattr(options, name) for name in ("split", "tasks", "samples")}
-    given = {name: value for name, value in asked.items() if value is not None}
+    chosen = {name: getattr(options, name) for name in ("split", "tasks", "samples")}
+    given = {name: value for name, value in chosen.items() if value is not None}
     return EvaluationSettings(**own.model_dump() | given)
 
 
-def told(name: str, accuracy: Accuracy, *, asked: int) -> list[str]:
-    """What was measured of the checkpoint of that name on as many of the tasks `asked` as are."""
+def describe(name: str, accuracy: Accuracy, *, wanted: int) -> list[str]:
+    """What was measured of the model `name` on as many of the `wanted` tasks as there are."""
     k = accuracy.samples
     chance = accuracy.pass_at(k)
     solved = "not measured" if chance is None else f"{chance:.3f}"
@@ -83,6 +119,54 @@ def told(name: str, accuracy: Accuracy, *, asked: int) -> list[str]:
             f"The environment failed in {accuracy.failed_fraction:.1%} of the episodes, which are "
             f"left out; pass@{k} is of tasks in which it never did."
         )
-    if shortfall := accuracy.shortfall(asked):
+    if shortfall := accuracy.shortfall(wanted):
         lines.append(f"{shortfall[0].upper()}{shortfall[1:]}.")
     return lines
+
+
+def compare(first: str, before: Accuracy, second: str, after: Accuracy) -> str:
+    """The difference of two scores, with a 95% interval over the tasks that both measure."""
+    pairs = zip(_task_scores(before), _task_scores(after), strict=True)
+    gains = [b - a for a, b in pairs if a is not None and b is not None]
+    text = f"{second} against {first}: {after.score - before.score:+.3f}"
+    if len(gains) < 2:
+        return text
+    margin = 1.96 * stdev(gains) / sqrt(len(gains))
+    low, high = fmean(gains) - margin, fmean(gains) + margin
+    return f"{text} (95% interval {low:+.3f} to {high:+.3f}, over {len(gains)} tasks)"
+
+
+def _task_scores(accuracy: Accuracy) -> list[float | None]:
+    """Mean reward of each task's episodes; None where the environment failed in all of them."""
+    sound = [[t.reward for t in group.sound.trajectories] for group in accuracy.groups]
+    return [fmean(rewards) if rewards else None for rewards in sound]
+
+
+def _configured(names: Sequence[str], arguments: list[str]) -> tuple[EvaluateOptions, RunConfig]:
+    refuse_foreign_options(arguments)
+    chooses = ("--environment.", "-h", "--help")
+    base = settings_of(names, names_tasks=any(a.startswith(chooses) for a in arguments))
+    config, rest = choose_kinds(base.model_dump(), arguments, "the options")
+    kept = {name: getattr(config, name) for name in MeasuringSettings.model_fields}
+    default = EvaluateOptions(settings=MeasuringSettings.model_construct(**kept))
+    options = read_options(EvaluateOptions, rest, program="steadyrl evaluate", default=default)
+    changes = {name: value.model_dump() for name, value in options.settings}
+    return options, RunConfig.model_validate(config.model_dump() | changes)
+
+
+def _measured(
+    model: MeasuredModel, evaluation: EvaluationSettings, seed: int, progress: Progress
+) -> Accuracy:
+    with closing(model.assemble(progress)) as assembly:
+        progress.begin("evaluation")
+        accuracy = measure_accuracy(
+            evaluation,
+            environment=assembly.environment,
+            engine=assembly.engine,
+            tokenizer=assembly.learner.policy.tokenizer,
+            sampling=model.config.sampling,
+            seed=seed,
+            progress=progress,
+        )
+    accuracy.require_measured()
+    return accuracy

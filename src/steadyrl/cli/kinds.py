@@ -8,8 +8,9 @@
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast, get_args
 
+from steadyrl.records.settings import Settings
 from steadyrl.run.config import RunConfig, parse
 
 
@@ -22,8 +23,10 @@ def choose_kinds(
         recipe: The values of a configuration, which may become valid by these blocks alone.
 
     Raises:
-        UserError: with these blocks alone it is no valid configuration.
+        UserError: with these blocks alone it is no valid configuration. Where --help is among the
+            options, it need not be: the help says what is required.
     """
+    explains = any(option in ("-h", "--help") for option in options)
     values = deepcopy(dict(recipe))
     given = dict(_pairs(options))
     left = list(options)
@@ -37,8 +40,34 @@ def choose_kinds(
             left = _without(left, option)
         elif leaf == "name" and value != block.get("name"):
             block.clear()
-            block.update(_below(given, option.removesuffix("name")))
+            block.update(_below(given, option.removesuffix("name"), names_only=explains))
+    if explains:
+        return cast(RunConfig, unchecked(RunConfig, values)), left
     return parse(values, where), left
+
+
+def unchecked(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Settings of `kind` with `values`, not validated. What is required and not given is absent."""
+    fields: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        if name in values:
+            value, below = values[name], _kind_of(field.annotation, values[name])
+            fields[name] = value if below is None else unchecked(below, value)
+        elif not field.is_required():
+            fields[name] = field.get_default(call_default_factory=True)
+    return kind.model_construct(set(fields), **fields)
+
+
+def _kind_of(annotation: Any, value: Any) -> type[Settings] | None:
+    """The settings among the types of `annotation` that have the name in `value`."""
+    if not isinstance(value, Mapping):
+        return None
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        name = annotation.model_fields.get("name")
+        matches = name is None or value.get("name", name.default) == name.default
+        return annotation if matches else None
+    kinds = [_kind_of(part, value) for part in get_args(annotation)]
+    return next((kind for kind in kinds if kind is not None), None)
 
 
 def _pairs(options: list[str]) -> Iterator[tuple[str, str]]:
@@ -54,7 +83,7 @@ def _pairs(options: list[str]) -> Iterator[tuple[str, str]]:
             yield name, following[0]
 
 
-def _below(given: Mapping[str, str], prefix: str) -> dict[str, Any]:
+def _below(given: Mapping[str, str], prefix: str, *, names_only: bool) -> dict[str, Any]:
     """What is given for a block and the blocks within it: a kind may need some of it to be valid.
 
     It is only text. What needs no text to be valid, None and mappings, is left out: all of the
@@ -65,6 +94,8 @@ def _below(given: Mapping[str, str], prefix: str) -> dict[str, Any]:
         *path, leaf = option.removeprefix(prefix).replace("-", "_").split(".")
         empty = text.lower() == "none" and leaf != "name"
         if not option.startswith(prefix) or empty or text.startswith("{"):
+            continue
+        if names_only and leaf != "name":
             continue
         inner = block
         for name in path:

@@ -3,6 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -169,7 +170,8 @@ class LineView(View):
                 self._printed.clear()
                 wait = FIRST_HEARTBEAT
             elif self._status.phase is not None:
-                self._console.print(self.heartbeat(), markup=False, soft_wrap=True)
+                with suppress(BrokenPipeError):  # the next step's line meets it too
+                    self._console.print(self.heartbeat(), markup=False, soft_wrap=True)
                 wait = HEARTBEAT
 
 

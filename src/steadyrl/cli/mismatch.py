@@ -12,7 +12,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
-from steadyrl.cli.open_run import open_run
+from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.options import read_options
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.evaluation.mismatch_sources import MismatchSources, mismatch_sources
@@ -60,7 +60,8 @@ class MismatchOptions:
 def mismatch_command(arguments: list[str], console: Console) -> None:
     """Prints the account of every source, and writes it into the run folder."""
     options = read_options(MismatchOptions, arguments, program="steadyrl mismatch")
-    folder = open_run(options.run, seed=options.seed)
+    check_seed(options.seed)
+    folder = open_run(options.run)
     kept = _kept(folder)
     old, new = chosen_checkpoints(kept, options.old, options.new)
     config = _with_numerics(saved_config(folder), options.numerics)

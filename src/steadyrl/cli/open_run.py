@@ -6,15 +6,23 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 
 
-def open_run(path: Path, *, seed: int) -> RunFolder:
-    """The run in the folder `path`, which is to be sampled with `seed`.
+def open_run(path: Path) -> RunFolder:
+    """The run in the folder `path`.
 
     Raises:
-        UserError: there is none, or the seed is negative.
+        UserError: there is none.
     """
-    if seed < 0:
-        raise UserError(f"--seed is {seed}. Give a number that is not negative.")
     folder = RunFolder(path)
     if not folder.config.exists():
         raise UserError(f"{path} holds no run. Give a folder that 'steadyrl train' wrote.")
     return folder
+
+
+def check_seed(seed: int) -> None:
+    """Returns if `seed` can be sampled with.
+
+    Raises:
+        UserError: it is negative.
+    """
+    if seed < 0:
+        raise UserError(f"--seed is {seed}. Give a number that is not negative.")

@@ -1,15 +1,20 @@
 """`steadyrl train`."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
+from steadyrl.cli.foreign_options import refuse_foreign_options, refuse_launcher
+from steadyrl.cli.interruption import stops_told
 from steadyrl.cli.kinds import choose_kinds
 from steadyrl.cli.live_view import scores, view_for
+from steadyrl.cli.open_run import open_run
 from steadyrl.cli.options import read_known_options, read_options
 from steadyrl.cli.recipes import find_recipe
 from steadyrl.policies.loading import Pretrained
@@ -17,16 +22,22 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.run.config import RunConfig, parse
-from steadyrl.run.execution import resume_run, start_run
+from steadyrl.run.execution import read_config, resume_run, start_run
+from steadyrl.run.resumption import CHANGEABLE
 
 HELP = """\
 usage: steadyrl train RECIPE [options]
-       steadyrl train --resume RUN
+       steadyrl train --resume RUN [--steps N] [options]
 
 RECIPE is a recipe's name ('steadyrl recipes' lists them) or a YAML file.
 Every setting is an option: 'steadyrl train RECIPE --help' shows them all.
 Another name, as in --policy-gradient.objective.name grpo, brings another kind
-with settings of its own; --cold-start none leaves that block out."""
+with settings of its own; --cold-start none leaves that block out. --help shows
+the settings of the kinds that are named beside it.
+
+--resume goes on with a run that was interrupted, to the same bits. --steps N
+extends it, or a finished one. What decides what a run learns stays; these may
+change: {changeable}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,13 @@ class TrainOptions(Shortcuts):
     """The run folder to write; runs/RECIPE if not given."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExtendOptions:
+    """Go on with a run. Settings that do not decide what it learns may be changed."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+
 @dataclass(frozen=True)
 class ResumeOptions:
     """Go on with a run that was interrupted."""
@@ -61,17 +79,53 @@ class ResumeOptions:
 def train_command(arguments: list[str], console: Console) -> None:
     """Trains, and closes with the score before and after and the report's path."""
     if arguments and arguments[0] in ("-h", "--help"):
-        console.print(HELP, markup=False)
+        console.print(HELP.format(changeable=_changeable()), markup=False)
         return
-    if any(argument.partition("=")[0] == "--resume" for argument in arguments):
-        path = read_options(ResumeOptions, arguments, program="steadyrl train").resume
-        with view_for(console) as view:
-            folder = resume_run(path, [view], view)
-    else:
-        config, path = described(arguments)
-        with view_for(console) as view:
+    refuse_launcher(os.environ)
+    resumes = any(argument.partition("=")[0] == "--resume" for argument in arguments)
+    path, config = resumed(arguments) if resumes else described(arguments)[::-1]
+    with stops_told(["train", *arguments], path), view_for(console) as view:
+        if resumes:
+            folder = resume_run(path, [view], view, config=config)
+        else:
             folder = start_run(config, path, [view], view)
     _close(folder, console)
+
+
+def resumed(arguments: list[str]) -> tuple[Path, RunConfig]:
+    """The run folder that a command line resumes, and its configuration with the options' changes.
+
+    Raises:
+        UserError: there is no run, or the settings are not valid.
+    """
+    path = read_known_options(ResumeOptions, arguments, program="steadyrl train").resume
+    rest = _without_option(arguments, "--resume")
+    if rest and not rest[0].startswith("-"):
+        raise UserError(
+            f"{rest[0]} and --resume are both given. A resumed run keeps its own configuration: "
+            f"leave {rest[0]} out."
+        )
+    refuse_foreign_options(rest)
+    folder = open_run(path)
+    default = ExtendOptions(config=read_config(folder))
+    if not rest:
+        return path, default.config
+    options = read_options(ExtendOptions, rest, program="steadyrl train", default=default)
+    return path, parse(options.config.model_dump(), str(folder.config))
+
+
+def _changeable() -> str:
+    names = [f"--{name.replace('_', '-')}" for name in CHANGEABLE]
+    return fill(", ".join(names), 79, subsequent_indent="  ", break_on_hyphens=False).strip()
+
+
+def _without_option(arguments: list[str], option: str) -> list[str]:
+    rest, skip = [], False
+    for argument in arguments:
+        if not skip and argument.partition("=")[0] != option:
+            rest.append(argument)
+        skip = argument == option
+    return rest
 
 
 def described(arguments: list[str]) -> tuple[RunConfig, Path]:
@@ -86,6 +140,7 @@ def described(arguments: list[str]) -> tuple[RunConfig, Path]:
             "them; --resume RUN goes on with a run."
         )
     name, *rest = arguments
+    refuse_foreign_options(rest)
     program = f"steadyrl train {name}"
     recipe = find_recipe(name)
     shortcuts = read_known_options(Shortcuts, rest, program=program)

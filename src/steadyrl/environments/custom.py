@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from steadyrl.environments.protocol import Environment
+from steadyrl.environments.turn_limit import with_turn_limit
 from steadyrl.records.errors import UserError, answer_of
 from steadyrl.records.named_object import named_object
 from steadyrl.records.settings import Settings
@@ -28,7 +29,7 @@ class CustomSettings(Settings):
     """What it is called with, by name."""
 
     turns: int = Field(1, ge=1)
-    """Turns of the model after which every episode is over."""
+    """The most turns of the model that an episode takes. One that goes on after them has failed."""
 
 
 def make_custom(settings: CustomSettings) -> Environment:
@@ -49,7 +50,7 @@ def make_custom(settings: CustomSettings) -> Environment:
             f"{settings.made_by} makes a {type(environment).__name__}, which is no environment. It "
             "needs the methods task(split, index) and start(task)."
         )
-    return environment
+    return with_turn_limit(environment, settings.turns)
 
 
 def _check_call(maker: Any, settings: CustomSettings) -> None:

@@ -33,6 +33,7 @@ class Task:
 
     id: str
     prompt: tuple[Message, ...]
+    """What the model reads first: messages. A list of them or a single one is taken as well."""
 
     payload: Any
     """What the environment needs to judge it. Only the environment that made it reads it."""
@@ -63,7 +64,8 @@ class Outcome:
     terminated: bool
 
     observation: tuple[Message, ...] = ()
-    """What the model reads before its next turn. Empty when the episode is over."""
+    """What the model reads before its next turn; empty when the episode is over. A list of messages
+    or a single one is taken as well."""
 
     feedback: str = ""
     """What happened, in words, for a reader or a reflection. The next turn does not see it."""
@@ -154,9 +156,11 @@ def _number(reward: Any) -> float:
 
 
 def _messages(given: Any, what: str) -> tuple[Message, ...]:
+    if isinstance(given, Message):
+        return (given,)
     messages = tuple(given) if isinstance(given, list | tuple) else None
     if messages is None or not all(isinstance(message, Message) for message in messages):
         raise TypeError(
-            f"{what} is {given!r:.200}. Give a tuple of Message(role=..., content=...)."
+            f"{what} is {given!r:.200}. Give a Message(role=..., content=...) or a list of them."
         )
     return messages

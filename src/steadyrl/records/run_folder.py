@@ -2,6 +2,7 @@
 
 config.yaml                     the resolved configuration
 run.json                        versions, commit, machine, command line
+resumes.jsonl                   the same of each resume, with what was lost and what was changed
 metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
 notes.jsonl                     what the run decided by itself, and why
 memory.jsonl                    what an algorithm with a memory wrote into it, and when
@@ -15,6 +16,7 @@ mismatch.json                   written by `steadyrl mismatch`
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,12 +39,25 @@ def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    write(draft)
-    for written in draft.rglob("*"):
-        _settle(written)
+    try:
+        write(draft)
+        for written in draft.rglob("*"):
+            _settle(written)
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        _raise_what_the_system_says(error, path)
+        raise
     if path.exists():
         remove_folder(path)
     _rename(draft, path)
+
+
+def _raise_what_the_system_says(error: BaseException, path: Path) -> None:
+    """Raises OSError where a library tells a fault of the disk in words, as safetensors does."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    if told is not None and not isinstance(error, OSError):
+        number = int(told[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _rename(draft: Path, path: Path) -> None:
@@ -105,6 +120,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.manifest = path / "run.json"
+        self.resumes = path / "resumes.jsonl"
         self.metrics = path / "metrics.jsonl"
         self.notes = path / "notes.jsonl"
         self.memory = path / "memory.jsonl"
@@ -124,7 +140,14 @@ class RunFolder:
 
     def clear(self) -> None:
         """Removes what a run that is not to be kept has left behind."""
-        for file in (self.config, self.manifest, self.metrics, self.notes, self.memory):
+        for file in (
+            self.config,
+            self.manifest,
+            self.resumes,
+            self.metrics,
+            self.notes,
+            self.memory,
+        ):
             file.unlink(missing_ok=True)
         for folder in (self.completions, self.tensorboard, self.references):
             shutil.rmtree(folder, ignore_errors=True)
@@ -155,6 +178,15 @@ class RunFolder:
         """Replaces the notes by `notes`."""
         if notes or self.notes.exists():
             write_atomically(self.notes, "".join(json.dumps(note) + "\n" for note in notes))
+
+    def read_resumes(self) -> list[dict[str, Any]]:
+        """The record of each resume, oldest first."""
+        return read_json_lines(self.resumes)
+
+    def append_resume(self, record: Mapping[str, Any]) -> None:
+        """Adds the record of one resume."""
+        with self.resumes.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
 
     def read_memory(self) -> list[dict[str, Any]]:
         """Every write into an algorithm's memory, oldest first."""

@@ -1,6 +1,7 @@
 """The report of a run as one HTML page."""
 
 import html
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,11 +221,16 @@ def _config(run: RunData) -> str:
 
 def _manifest(run: RunData) -> str:
     entries = "".join(
-        f"<dt>{html.escape(key)}</dt><dd>{html.escape(_as_text(value))}</dd>"
+        f"<dt>{html.escape(key)}</dt><dd>{html.escape(_entry(key, value))}</dd>"
         for key, value in run.manifest.items()
     )
     content = f"<dl>{entries}</dl>" if entries else "<p>The run left no run.json.</p>"
     return f"<section><h2>Where it comes from</h2>{content}</section>"
+
+
+def _entry(key: str, value: Any) -> str:
+    """A command as it is typed into a shell; other values as text."""
+    return shlex.join(value) if key == "command" else _as_text(value)
 
 
 def _as_text(value: Any) -> str:

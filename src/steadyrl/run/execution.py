@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from steadyrl.policies.checkpoint_folder import is_local
@@ -12,9 +13,10 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.run_lock import only_writer
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
-from steadyrl.run.manifest import as_json, manifest
+from steadyrl.run.manifest import as_json, manifest, written_by
 from steadyrl.run.overlap import overlapped
 from steadyrl.run.places import with_absolute_paths
+from steadyrl.run.resumption import changes_in_words, check_changes, resume_record
 from steadyrl.training.checkpoint import (
     check_stage,
     latest_checkpoint,
@@ -57,27 +59,41 @@ def start_run(
 
 
 def resume_run(
-    path: Path, watchers: Sequence[Watcher] = (), progress: Progress = NO_PROGRESS
+    path: Path,
+    watchers: Sequence[Watcher] = (),
+    progress: Progress = NO_PROGRESS,
+    *,
+    config: RunConfig | None = None,
 ) -> RunFolder:
     """Goes on with the run in `path` from its last checkpoint, or from the start without one.
 
+    Args:
+        config: Its configuration with changes that a resume may make; None: as it is.
+
     Raises:
-        UserError: there is no run, another process writes it, or its last checkpoint is damaged.
+        UserError: there is no run, another process writes it, its last checkpoint is damaged, or a
+            change would alter what it learns.
     """
     folder = RunFolder(path)
     if not folder.config.exists():
         raise UserError(
             f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
         )
-    config = saved_config(folder)
-    with only_writer(path), _assembled(config, progress) as assembly:
+    saved = saved_config(folder)
+    changes = {} if config is None else check_changes(read_config(folder), config, folder)
+    changed = saved if config is None else config.model_copy(update={"model": saved.model})
+    with only_writer(path), _assembled(changed, progress) as assembly:
         place, checkpoint = Place(), latest_checkpoint(folder)
         if checkpoint is not None:
             progress.begin("loading the checkpoint")
             check_stage(checkpoint, assembly.stages)
             place = load_checkpoint(checkpoint, assembly.learner)
             load_algorithm_state(checkpoint, assembly.stages)
-        _run(assembly, config, folder, place, watchers, progress)
+        folder.append_resume(resume_record(changed, folder, changes))
+        if config is not None and changes:
+            write_atomically(folder.config, to_yaml(config))
+        note = changes_in_words(saved, changed, changes) if changes else ""
+        _run(assembly, changed, folder, place, watchers, progress, note)
     return folder
 
 
@@ -89,13 +105,31 @@ def _check_free(folder: RunFolder) -> None:
         )
 
 
+def read_config(folder: RunFolder) -> RunConfig:
+    """The configuration in `folder`, as it was written.
+
+    Raises:
+        UserError: it is not valid; the message names the version that wrote it, if it is another.
+    """
+    try:
+        return from_yaml(folder.config)
+    except UserError as error:
+        wrote, here = written_by(folder), version("steadyrl")
+        if wrote in (None, here):
+            raise
+        raise UserError(
+            f"{error} The run was written by steadyrl {wrote}, and this is {here}: use that "
+            "version."
+        ) from error
+
+
 def saved_config(folder: RunFolder) -> RunConfig:
     """The configuration of the run in `folder`.
 
     If the checkpoint that it began with was moved or removed, the model is that of the run's own
     last one, which has everything but the weights in common with it.
     """
-    config, last = from_yaml(folder.config), latest_checkpoint(folder)
+    config, last = read_config(folder), latest_checkpoint(folder)
     model = config.model
     if not isinstance(model, Pretrained) or last is None or not is_local(model.path):
         return config
@@ -125,9 +159,12 @@ def _run(
     place: Place,
     watchers: Sequence[Watcher],
     progress: Progress,
+    note: str = "",
 ) -> None:
     journal = Journal(folder, config.journal, assembly.stages, place, watchers)
     try:
+        if note:
+            journal.note(assembly.stages[place.stage], place.step + 1, note)
         for note in assembly.notes:
             journal.note_once(assembly.stages[0], 0, note)
         train(

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from steadyrl.records.run_folder import RunFolder
+
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
@@ -32,6 +34,14 @@ def manifest(seed: int) -> dict[str, Any]:
 def as_json(content: dict[str, Any]) -> str:
     """The manifest as text."""
     return json.dumps(content, indent=2) + "\n"
+
+
+def written_by(folder: RunFolder) -> str | None:
+    """The version of this package that began the run in `folder`; None if unknown."""
+    try:
+        return str(json.loads(folder.manifest.read_text(encoding="utf-8"))["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def machine() -> str:

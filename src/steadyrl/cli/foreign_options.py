@@ -1,0 +1,205 @@
+"""Options that users know from other trainers, and what stands for them here."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from steadyrl.records.errors import UserError
+
+INSTEAD = {
+    "model-name-or-path": "--model",
+    "model-name": "--model",
+    "pretrain": "--model",
+    "output-dir": "--out",
+    "save-path": "--out",
+    "resume-from-checkpoint": "train --resume RUN, without a recipe",
+    "load-checkpoint": "train --resume RUN, without a recipe",
+    "max-steps": "--steps",
+    "total-steps": "--steps",
+    "num-train-steps": "--steps",
+    "num-train-epochs": "--steps: a run counts rollouts, not passes over the tasks",
+    "num-episodes": "--steps: a run counts rollouts, not passes over the tasks",
+    "max-epochs": "--steps: a run counts rollouts, not passes over the tasks",
+    "total-epochs": "--steps: a run counts rollouts, not passes over the tasks",
+    "learning-rate": "--optimizer.learning-rate",
+    "lr": "--optimizer.learning-rate",
+    "actor-learning-rate": "--optimizer.learning-rate",
+    "lr-scheduler-type": "--optimizer.schedule",
+    "lr-scheduler": "--optimizer.schedule",
+    "warmup-steps": "--optimizer.warmup-steps",
+    "warmup-ratio": "--optimizer.warmup-steps, a number of steps",
+    "lr-warmup-ratio": "--optimizer.warmup-steps, a number of steps",
+    "weight-decay": "--optimizer.weight-decay",
+    "max-grad-norm": "--optimizer.gradient-clip",
+    "max-norm": "--optimizer.gradient-clip",
+    "adam-beta1": "--optimizer.betas, both of them",
+    "adam-beta2": "--optimizer.betas, both of them",
+    "adam-betas": "--optimizer.betas",
+    "adam-epsilon": "--optimizer.eps",
+    "num-generations": "--policy-gradient.group-size",
+    "n-samples-per-prompt": "--policy-gradient.group-size",
+    "rollout-batch-size": "--policy-gradient.prompts, the prompts of one optimizer step",
+    "train-batch-size": "--policy-gradient.prompts, the prompts of one optimizer step",
+    "per-device-train-batch-size": "--policy-gradient.prompts for what one optimizer step learns "
+    "from, and --learner.micro-batch-tokens for what fits into memory",
+    "micro-train-batch-size": "--learner.micro-batch-tokens",
+    "gradient-accumulation-steps": "--learner.micro-batch-tokens: a step is cut into as many "
+    "passes as it takes",
+    "num-iterations": "--policy-gradient.mini-batches: each sampled batch is learned from once, "
+    "in that many steps",
+    "steps-per-generation": "--policy-gradient.mini-batches",
+    "ppo-epochs": "--policy-gradient.mini-batches: each sampled batch is learned from once, in "
+    "that many steps",
+    "max-completion-length": "--sampling.max-new-tokens",
+    "max-new-tokens": "--sampling.max-new-tokens",
+    "generate-max-len": "--sampling.max-new-tokens",
+    "max-response-length": "--sampling.max-new-tokens",
+    "temperature": "--sampling.temperature",
+    "top-p": "--sampling.top-p",
+    "top-k": "--sampling.top-k",
+    "beta": "--policy-gradient.reference-kl.coefficient",
+    "kl-coef": "--policy-gradient.reference-kl.coefficient",
+    "init-kl-coef": "--policy-gradient.reference-kl.coefficient",
+    "kl-loss-coef": "--policy-gradient.reference-kl.coefficient",
+    "epsilon": "--policy-gradient.objective.clip-low and .clip-high",
+    "epsilon-low": "--policy-gradient.objective.clip-low",
+    "epsilon-high": "--policy-gradient.objective.clip-high",
+    "clip-range": "--policy-gradient.objective.clip-low and .clip-high",
+    "eps-clip": "--policy-gradient.objective.clip-low and .clip-high",
+    "cliprange": "--policy-gradient.objective.clip-low and .clip-high",
+    "loss-type": "--algorithm, or --policy-gradient.aggregation",
+    "advantage-estimator": "--algorithm, or --policy-gradient.advantage",
+    "scale-rewards": "--policy-gradient.advantage: group_mean_std scales, group_mean does not",
+    "importance-sampling-level": "--algorithm gspo for sequences",
+    "gradient-checkpointing": "--learner.activation-checkpointing true",
+    "activation-checkpointing": "--learner.activation-checkpointing true",
+    "bf16": "--learner.dtype bfloat16",
+    "fp16": "--learner.dtype: float32 or bfloat16",
+    "torch-dtype": "--learner.dtype",
+    "dtype": "--learner.dtype",
+    "device": "--learner.device",
+    "use-cpu": "--learner.device cpu",
+    "no-cuda": "--learner.device cpu",
+    "eval-steps": "--evaluate-every",
+    "eval-strategy": "--evaluate-every",
+    "evaluation-strategy": "--evaluate-every",
+    "save-steps": "--journal.checkpoint-every",
+    "save-freq": "--journal.checkpoint-every",
+    "save-strategy": "--journal.checkpoint-every",
+    "save-total-limit": "--journal.keep-checkpoints",
+    "log-completions": "--journal.completions-every",
+    "logging-dir": "--journal.tensorboard: events lie in the run folder",
+    "prompt-data": "--environment.name math --environment.path FILE",
+    "train-file": "--environment.name math --environment.path FILE",
+    "dataset-path": "--environment.name math --environment.path FILE",
+    "input-key": 'the fields "problem" and "answer" of the file of --environment.name math',
+    "label-key": 'the fields "problem" and "answer" of the file of --environment.name math',
+    "dataset-name": "--environment.name and its settings",
+    "dataset": "--environment.name and its settings",
+    "reward-funcs": "--environment.name custom --environment.made-by MODULE:NAME",
+    "reward-func": "--environment.name custom --environment.made-by MODULE:NAME",
+    "remote-rm-url": "--environment.name custom --environment.made-by MODULE:NAME",
+    "config": "the YAML file in the place of the recipe: steadyrl train FILE.yaml",
+    "async-train": "--engine.overlap true",
+    "async-engine": "--engine.overlap true",
+}
+"""What to write for an option of TRL, OpenRLHF, verl or Transformers."""
+
+NOT_YET = {
+    "lora": "adapters (LoRA); all weights are trained",
+    "lora-r": "adapters (LoRA); all weights are trained",
+    "lora-rank": "adapters (LoRA); all weights are trained",
+    "lora-alpha": "adapters (LoRA); all weights are trained",
+    "lora-dropout": "adapters (LoRA); all weights are trained",
+    "use-peft": "adapters (LoRA); all weights are trained",
+    "peft": "adapters (LoRA); all weights are trained",
+    "target-modules": "adapters (LoRA); all weights are trained",
+    "load-in-4bit": "quantized training; --engine.numerics quantizes rollouts",
+    "load-in-8bit": "quantized training; --engine.numerics quantizes rollouts",
+    "use-vllm": "rollouts by vLLM; the engine is --engine.name local",
+    "vllm": "rollouts by vLLM; the engine is --engine.name local",
+    "vllm-mode": "rollouts by vLLM; the engine is --engine.name local",
+    "vllm-num-engines": "rollouts by vLLM; the engine is --engine.name local",
+    "vllm-gpu-memory-utilization": "rollouts by vLLM; --engine.max-running bounds memory",
+    "report-to": "trackers other than JSON Lines and TensorBoard, which lie in the run folder",
+    "wandb": "trackers other than JSON Lines and TensorBoard, which lie in the run folder",
+    "use-wandb": "trackers other than JSON Lines and TensorBoard, which lie in the run folder",
+    "wandb-project": "trackers other than JSON Lines and TensorBoard, which lie in the run folder",
+    "run-name": "trackers other than JSON Lines and TensorBoard; --out names the run's folder",
+    "push-to-hub": "uploads; checkpoints are folders that 'hf upload' takes",
+    "hub-model-id": "uploads; checkpoints are folders that 'hf upload' takes",
+    "deepspeed": "training on several GPUs",
+    "zero-stage": "training on several GPUs",
+    "fsdp": "training on several GPUs",
+    "tensor-parallel-size": "training on several GPUs",
+    "vllm-tensor-parallel-size": "rollouts by vLLM or on several GPUs",
+    "nproc-per-node": "training on several GPUs",
+    "num-processes": "training on several GPUs",
+    "nnodes": "training on several GPUs",
+    "n-gpus-per-node": "training on several GPUs",
+    "actor-num-gpus-per-node": "training on several GPUs",
+    "critic-pretrain": "critics; advantages are computed within groups",
+    "value-model": "critics; advantages are computed within groups",
+    "gamma": "discounted rewards; the reward of an episode is the sum over its turns",
+    "gae-lambda": "critics; advantages are computed within groups",
+    "lambd": "critics; advantages are computed within groups",
+    "reward-model": "reward models; rewards come from environments",
+    "reward-pretrain": "reward models; rewards come from environments",
+    "attn-implementation": "a choice of the attention kernel",
+    "flash-attn": "a choice of the attention kernel",
+    "optim": "optimizers other than AdamW",
+    "entropy-coef": "an entropy bonus",
+    "entropy-coeff": "an entropy bonus",
+}
+"""What an option of other trainers asks for and this package does not have."""
+
+
+def refuse_foreign_options(options: Sequence[str]) -> None:
+    """Returns if none of `options` is one that only other trainers have.
+
+    Raises:
+        UserError: it says what to write instead, or that there is no such thing.
+    """
+    for before, option in pairwise(["", *options]):
+        written = option.partition("=")[0]
+        if not option.startswith("-"):
+            is_value = before.startswith("-") and "=" not in before
+            if _is_hydra(option) and not is_value:
+                name, _, value = option.partition("=")
+                raise UserError(
+                    f"{option!r} is not an option. Options are written --NAME VALUE, such as "
+                    f"--optimizer.learning-rate 1e-6; got {name!r} and {value!r}. --help shows all."
+                )
+            continue
+        name = written.lstrip("-").replace("_", "-").replace(".", "-").lower()
+        if name in INSTEAD and not _is_ours(written):
+            raise UserError(f"There is no option {written}. Use {INSTEAD[name]}.")
+        if name in NOT_YET and not _is_ours(written):
+            raise UserError(
+                f"There is no option {written}: this version has no {NOT_YET[name]}. Leave it out."
+            )
+
+
+def refuse_launcher(environment: Mapping[str, str]) -> None:
+    """Returns if this is the only process that was launched.
+
+    Raises:
+        UserError: a launcher such as torchrun started several.
+    """
+    processes = environment.get("WORLD_SIZE", "1")
+    if processes not in ("", "1"):
+        raise UserError(
+            f"A launcher started {processes} processes (WORLD_SIZE), but a run trains in one. "
+            "Start it without torchrun, accelerate launch or deepspeed."
+        )
+
+
+def _is_ours(written: str) -> bool:
+    """Whether the name has a block, as ours do that share the rest with a foreign one."""
+    block = written.lstrip("-").replace("_", "-").partition(".")[0]
+    return "." in written and block not in ("lora", "peft", "vllm", "fsdp", "trainer", "actor")
+
+
+def _is_hydra(option: str) -> bool:
+    """Whether it looks like `actor.optim.lr=1e-6`."""
+    name, equals, _ = option.partition("=")
+    return bool(equals) and "." in name and name.replace(".", "").replace("_", "").isalnum()

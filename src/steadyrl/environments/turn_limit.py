@@ -1,0 +1,85 @@
+"""Environments whose episodes are held to the number of turns that their settings state."""
+
+from collections.abc import Callable
+from typing import Any
+
+from steadyrl.environments.protocol import (
+    CountsTasks,
+    Environment,
+    Episode,
+    Outcome,
+    Split,
+    SubmitsResponses,
+    Task,
+)
+
+_OPTIONAL = ("guided", "close")
+"""Methods that an environment may have besides; `distinct_tasks` can say that there are none."""
+
+
+class TooManyTurnsError(RuntimeError):
+    """An episode goes on after its last turn."""
+
+
+def with_turn_limit(environment: Environment, turns: int) -> Environment:
+    """`environment`, whose episodes fail if they are not over after `turns` turns.
+
+    It goes by the name of its own type, which messages show, and has its optional methods.
+    """
+    kind = type(environment)
+    own = {name: getattr(environment, name) for name in _OPTIONAL if hasattr(environment, name)}
+    limited: Environment = type(kind.__name__, (_TurnLimit,), own)(environment, turns)
+    return limited
+
+
+class _TurnLimit:
+    def __init__(self, environment: Environment, turns: int) -> None:
+        self._environment = environment
+        self._turns = turns
+
+    def task(self, split: Split, index: int) -> Task:
+        """That of the environment."""
+        return self._environment.task(split, index)
+
+    def distinct_tasks(self, split: Split) -> int | None:
+        """Those of the environment; None where it does not say."""
+        if not isinstance(self._environment, CountsTasks):
+            return None
+        return self._environment.distinct_tasks(split)
+
+    def start(self, task: Task) -> Any:
+        """An attempt that is held to the limit. What is not an episode goes through as it is."""
+        episode = self._environment.start(task)
+        if not isinstance(episode, Episode):
+            return episode
+        submits = isinstance(episode, SubmitsResponses)
+        kind = _SubmittingEpisode if submits else _LimitedEpisode
+        return kind(episode, self._turns)
+
+
+class _LimitedEpisode:
+    def __init__(self, episode: Any, turns: int) -> None:
+        self._episode = episode
+        self._turns = turns
+        self._taken = 0
+
+    def respond(self, text: str) -> Outcome:
+        """The outcome of the model's turn."""
+        return self._checked(self._episode.respond(text))
+
+    def _checked(self, outcome: Outcome) -> Outcome:
+        self._taken += 1
+        if isinstance(outcome, Outcome) and not outcome.terminated and self._taken >= self._turns:
+            raise TooManyTurnsError(
+                f"the episode is not over after turn {self._taken}, but environment.turns is "
+                f"{self._turns}. Return terminated=True, or set environment.turns to the most "
+                "turns that an episode may take"
+            )
+        return outcome
+
+
+class _SubmittingEpisode(_LimitedEpisode):
+    def submit(self, text: str) -> Callable[[], Outcome]:
+        """What waits for the outcome of the model's turn."""
+        wait = self._episode.submit(text)
+        return lambda: self._checked(wait())

@@ -1,0 +1,122 @@
+"""Resumes of a run: what is lost, which settings may change, and the record of it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.run.config import RunConfig
+from steadyrl.run.manifest import manifest
+from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.optimizer import learning_rate
+
+CHANGEABLE = (
+    "steps",
+    "evaluate_every",
+    "journal",
+    "threads",
+    "engine.max_running",
+    "learner.micro_batch_tokens",
+    "learner.pass_cost",
+    "learner.logits_memory",
+    "learner.activation_checkpointing",
+)
+"""What may change when a run is resumed: how long it goes on, how often it measures and saves, and
+how its work is cut into passes. What decides which tasks are sampled, how they are judged and how
+the policy learns from them stays."""
+
+
+def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str, Any]:
+    """The settings that differ, as `{"steps": [20, 30]}`.
+
+    Raises:
+        UserError: one of them may not change, or fewer steps are asked for than are done.
+    """
+    changes = dict(_differences(old.model_dump(mode="json"), new.model_dump(mode="json")))
+    fixed = [name for name in changes if not _may_change(name, old)]
+    if fixed:
+        names = ", ".join(_option(name) for name in fixed)
+        raise UserError(
+            f"{names} cannot change when a run is resumed: what a run learns, and from what, stays "
+            f"as it began. These can: {', '.join(map(_option, CHANGEABLE))}. To go on with other "
+            "settings, begin a new run with --model and this run's last checkpoint."
+        )
+    done = max((row["step"] for row in folder.read_metrics() if row["stage"] == "rl"), default=0)
+    if new.steps < done:
+        raise UserError(
+            f"--steps is {new.steps}, but {done} steps of {folder.path} are done. Give {done} or "
+            "more."
+        )
+    return changes
+
+
+def changes_in_words(old: RunConfig, new: RunConfig, changes: Mapping[str, Any]) -> str:
+    """A sentence about the settings that a resume changes, and what becomes of the learning rate.
+
+    Where it depends on the number of steps, it is from now on that of a run of the new number.
+    """
+    told = ", ".join(
+        f"{name} from {before} to {after}" for name, (before, after) in changes.items()
+    )
+    text = f"Resumed with {told}."
+    if old.steps != new.steps and old.optimizer.schedule != "constant" and old.steps > 0:
+        step = old.steps
+        before = learning_rate(old.optimizer, step - 1, old.steps)
+        after = learning_rate(new.optimizer, step, new.steps)
+        text += (
+            f" The {old.optimizer.schedule} schedule now ends at step {new.steps}: after step "
+            f"{step}, where the learning rate was to end at {before:.3g}, it is {after:.3g}."
+        )
+    return text
+
+
+def lost_rows(folder: RunFolder) -> tuple[int, float]:
+    """Steps on record since the last checkpoint, which a resumed run takes again, and their time.
+
+    Raises:
+        UserError: a checkpoint is damaged.
+    """
+    rows, checkpoint = folder.read_metrics(), latest_checkpoint(folder)
+    if checkpoint is not None:
+        stage, _, step = checkpoint.name.rpartition("-")
+        places = [(row["stage"], row["step"]) for row in rows]
+        kept = (stage, int(step))
+        rows = rows[places.index(kept) + 1 :] if kept in places else []
+    seconds = [row.get("seconds", 0.0) + row.get("evaluation_seconds", 0.0) for row in rows]
+    return sum(row["step"] > 0 for row in rows), sum(seconds, 0.0)
+
+
+def resume_record(
+    config: RunConfig, folder: RunFolder, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `resumes.jsonl` holds of one resume: where it began, what was lost, and on what."""
+    checkpoint = latest_checkpoint(folder)
+    steps, seconds = lost_rows(folder)
+    return {
+        "checkpoint": None if checkpoint is None else checkpoint.name,
+        "lost_steps": steps,
+        "lost_seconds": round(seconds, 1),
+        "changes": dict(changes),
+        **manifest(config.seed),
+    }
+
+
+def _may_change(name: str, config: RunConfig) -> bool:
+    if config.engine.overlap and name == "journal.checkpoint_every":
+        return False  # rollouts after a checkpoint are sampled without overlap
+    return any(name == known or name.startswith(f"{known}.") for known in CHANGEABLE)
+
+
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, list[Any]]]:
+    for name in old.keys() | new.keys():
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            yield f"{prefix}{name}", [before, after]
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

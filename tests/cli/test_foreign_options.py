@@ -1,0 +1,54 @@
+"""Options of other trainers are answered with ours, and ours are left alone."""
+
+import re
+
+import pytest
+
+from steadyrl.cli.foreign_options import INSTEAD, NOT_YET, refuse_foreign_options
+from steadyrl.cli.train import described
+from steadyrl.recipes import RECIPES
+from steadyrl.records.errors import UserError
+from tests.cli.test_cli import option_names
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_no_option_of_ours_is_taken_for_a_foreign_one(recipe: str) -> None:
+    names = option_names(RECIPES[recipe]().model_dump())
+    refuse_foreign_options([f"--{name}" for name in [*names, "out", "algorithm", "model"]])
+    refuse_foreign_options([f"--{name}=3" for name in names])
+    refuse_foreign_options(["--environment.path", "a.b=c.jsonl"])
+
+
+def test_what_is_named_instead_is_there() -> None:
+    known = {f"--{name}" for name in option_names(RECIPES["minirl"]().model_dump())}
+    known |= {"--model", "--out", "--algorithm", "--resume", "--engine.numerics"}
+    known |= {"--environment.name", "--environment.path", "--environment.made-by"}
+    for text in [*INSTEAD.values(), *NOT_YET.values()]:
+        for option in re.findall(r"--[a-z][\w.-]*[\w]", text):
+            assert option in known, text
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--gradient-checkpointing", "Use --learner.activation-checkpointing true."),
+        ("--lora.r", "no adapters (LoRA); all weights are trained. Leave it out."),
+        ("--lora_r", "no adapters (LoRA); all weights are trained. Leave it out."),
+        ("--report-to", "no trackers other than JSON Lines and TensorBoard"),
+        ("--num-generations", "Use --policy-gradient.group-size."),
+        ("--per_device_train_batch_size", "Use --policy-gradient.prompts for what one"),
+        ("--max-completion-length=512", "Use --sampling.max-new-tokens."),
+        ("--beta", "Use --policy-gradient.reference-kl.coefficient."),
+        ("--epsilon", "Use --policy-gradient.objective.clip-low and .clip-high."),
+        ("--use-vllm", "no rollouts by vLLM"),
+        ("--bf16", "Use --learner.dtype bfloat16."),
+        ("--output-dir", "Use --out."),
+        ("--tensor_parallel_size", "no training on several GPUs"),
+    ],
+)
+def test_an_option_of_another_trainer_has_a_hint(option: str, told: str) -> None:
+    with pytest.raises(
+        UserError, match=re.escape(f"There is no option {option.split('=')[0]}")
+    ) as e:
+        described(["minirl", option, "3"])
+    assert told in str(e.value)

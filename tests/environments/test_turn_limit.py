@@ -1,0 +1,95 @@
+"""Episodes are held to the number of turns that is stated."""
+
+import pytest
+
+from steadyrl.algorithms.reflection_prompts import GuidedEnvironment
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.custom import CustomSettings, make_custom
+from steadyrl.environments.protocol import Closable, Split, Task
+from steadyrl.environments.turn_limit import with_turn_limit
+from steadyrl.records.trajectory import Trajectory
+from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.tasks import distinct_tasks
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, some_tasks
+
+
+def asks_twice() -> Quiz:
+    """An environment of two turns, for `environment.made_by`."""
+    return Quiz(turns=2)
+
+
+def played(turns: int) -> Trajectory:
+    settings = CustomSettings(made_by=f"{__name__}:asks_twice", turns=turns)
+    environment = make_custom(settings)
+    (group,) = play_groups(
+        environment,
+        ScriptedEngine(lambda *_: "right"),
+        TOKENIZER,
+        some_tasks(environment, 1),
+        group_size=1,
+        sampling=Sampling(max_new_tokens=8),
+        seed=3,
+    )
+    return group.trajectories[0]
+
+
+def test_an_episode_that_goes_on_after_its_turns_has_failed_with_the_reason() -> None:
+    episode = played(turns=1)
+    assert episode.environment_failed
+    assert "not over after turn 1, but environment.turns is 1. Return" in episode.truncation_reason
+
+
+@pytest.mark.parametrize("turns", [2, 3])
+def test_an_episode_within_its_turns_is_played_to_its_end(turns: int) -> None:
+    episode = played(turns=turns)
+    assert (episode.terminated, episode.reward) == (True, 2.0)
+
+
+class Guided(ShortQuiz):
+    """Says how its tasks are guided."""
+
+    closed = False
+
+    def guided(self, task: Task, rulebook: str) -> Task:
+        return task
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_limited_environment_has_the_name_and_the_methods_of_its_own() -> None:
+    inner = Guided(3)
+    plain, guided = with_turn_limit(Quiz(), 1), with_turn_limit(inner, 1)
+    assert (type(plain).__name__, type(guided).__name__) == ("Quiz", "Guided")
+    assert distinct_tasks(plain, Split.TRAIN) is None
+    assert distinct_tasks(guided, Split.TRAIN) == 3
+    assert not isinstance(plain, GuidedEnvironment)
+    assert isinstance(guided, GuidedEnvironment)
+    assert not isinstance(plain, Closable)
+    assert isinstance(guided, Closable)
+    guided.close()
+    assert inner.closed
+
+
+class Submitting:
+    """An episode of two turns that can be judged beside others."""
+
+    def __init__(self) -> None:
+        self._inner = Quiz(turns=2).start(some_tasks(Quiz(), 1)[0])
+
+    def respond(self, text: str) -> object:
+        return self._inner.respond(text)
+
+    def submit(self, text: str) -> object:
+        return lambda: self._inner.respond(text)
+
+
+class SubmittingQuiz(Quiz):
+    def start(self, task: Task) -> "Submitting":
+        return Submitting()
+
+
+def test_an_episode_that_is_judged_beside_others_is_held_to_its_turns_too() -> None:
+    episode = with_turn_limit(SubmittingQuiz(), 1).start(some_tasks(Quiz(), 1)[0])
+    with pytest.raises(RuntimeError, match="not over after turn 1"):
+        episode.submit("right")()

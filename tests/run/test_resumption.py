@@ -1,0 +1,136 @@
+"""Which settings a resume may change, and what it leaves on record."""
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steadyrl.policies.loading import SmallMoE
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.run.config import RunConfig, from_yaml
+from steadyrl.run.execution import resume_run, start_run
+from steadyrl.run.resumption import changes_in_words, check_changes, lost_rows
+from steadyrl.training.journal import JournalSettings
+from steadyrl.training.optimizer import OptimizerSettings, learning_rate
+from tests.run.test_execution import StopAfter, timeless
+from tests.run.tiny import tiny_run
+
+
+def short_run(**changes: Any) -> RunConfig:
+    return tiny_run(**{"cold_start": None, "steps": 3, "evaluate_every": 2, **changes})
+
+
+def end(path: Path, step: int) -> bytes:
+    return (path / "checkpoints" / f"rl-{step:06d}" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three steps that has ended."""
+    path = tmp_path_factory.mktemp("runs") / "three"
+    start_run(short_run(), path)
+    return path
+
+
+def test_a_finished_run_is_extended_to_the_weights_of_a_longer_one(
+    three: Path, tmp_path: Path
+) -> None:
+    path, whole = tmp_path / "extended", tmp_path / "whole"
+    shutil.copytree(three, path)
+    resume_run(path, config=short_run(steps=5))
+    start_run(short_run(steps=5), whole)
+
+    assert end(path, 5) == end(whole, 5)
+    rows = [{k: v for k, v in row.items() if "score" not in k} for row in timeless(path)]
+    assert rows == [{k: v for k, v in row.items() if "score" not in k} for row in timeless(whole)]
+    assert from_yaml(path / "config.yaml").steps == 5
+    (record,) = RunFolder(path).read_resumes()
+    assert record["changes"] == {"steps": [3, 5]}
+    assert (record["checkpoint"], record["lost_steps"], record["lost_seconds"]) == (
+        "rl-000003",
+        0,
+        0.0,
+    )
+    assert record["version"] == version("steadyrl")
+    assert record["started"]
+    assert "commit" in record
+    notes = [note["note"] for note in RunFolder(path).read_notes()]
+    assert "Resumed with steps from 3 to 5." in notes
+
+
+def test_what_an_interruption_lost_is_on_record(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        start_run(short_run(), path, [StopAfter("rl", 3)])
+    rows = RunFolder(path).read_metrics()
+    lost = rows[-1]["seconds"] + rows[-1]["evaluation_seconds"]
+    assert lost_rows(RunFolder(path)) == (1, pytest.approx(lost))
+    resume_run(path)
+
+    (record,) = RunFolder(path).read_resumes()
+    assert (record["checkpoint"], record["lost_steps"]) == ("rl-000002", 1)
+    assert record["lost_seconds"] == pytest.approx(lost, abs=0.051)  # kept to a tenth
+    assert record["changes"] == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 1}, "--seed cannot"),
+        ({"optimizer": OptimizerSettings(learning_rate=1e-3)}, "--optimizer.learning-rate cannot"),
+        ({"model": SmallMoE()}, "--model.experts"),
+        ({"evaluation": {"tasks": 9}}, "--evaluation.tasks cannot"),
+        ({"engine": {"numerics": "int8"}}, "--engine.numerics cannot"),
+    ],
+)
+def test_what_decides_what_is_learned_cannot_change(
+    three: Path, changes: dict[str, Any], named: str
+) -> None:
+    before = (three / "config.yaml").read_text()
+    with pytest.raises(
+        UserError, match=r"cannot change when a run is resumed: .* These can: "
+    ) as e:
+        resume_run(three, config=RunConfig.model_validate(short_run().model_dump() | changes))
+    assert named in str(e.value)
+    assert "--steps, --evaluate-every, --journal" in str(e.value)
+    assert (three / "config.yaml").read_text() == before
+
+
+def test_what_does_not_decide_what_is_learned_may_change(three: Path) -> None:
+    old = short_run()
+    journal = JournalSettings(checkpoint_every=1, tensorboard=False)
+    new = short_run(evaluate_every=1, threads=2, journal=journal)
+    assert set(check_changes(old, new, RunFolder(three))) == {
+        "evaluate_every",
+        "threads",
+        "journal.checkpoint_every",
+        "journal.tensorboard",
+    }
+
+
+def test_checkpoints_of_an_overlapped_run_are_part_of_what_it_learns(three: Path) -> None:
+    overlap = {"engine": {"overlap": True}}
+    old = RunConfig.model_validate(short_run().model_dump() | overlap)
+    new = old.model_copy(update={"journal": JournalSettings(checkpoint_every=3)})
+    with pytest.raises(UserError, match=r"--journal\.checkpoint-every cannot change"):
+        check_changes(old, new, RunFolder(three))
+
+
+def test_fewer_steps_than_are_done_are_refused(three: Path) -> None:
+    with pytest.raises(UserError, match=r"--steps is 2, but 3 steps of .* are done\. Give 3 or"):
+        resume_run(three, config=short_run(steps=2))
+
+
+def test_a_schedule_that_depends_on_the_steps_is_told() -> None:
+    cosine = OptimizerSettings(learning_rate=1e-3, schedule="cosine")
+    old, new = short_run(steps=10, optimizer=cosine), short_run(steps=20, optimizer=cosine)
+    told = changes_in_words(old, new, {"steps": [10, 20]})
+    # Half of the way: the cosine is at 0.1 + 0.9 / 2 of the peak.
+    assert learning_rate(cosine, 10, 20) == pytest.approx(0.55e-3)
+    assert told == (
+        "Resumed with steps from 10 to 20. The cosine schedule now ends at step 20: after step 10, "
+        "where the learning rate was to end at 0.000122, it is 0.00055."
+    )
