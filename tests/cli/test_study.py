@@ -95,6 +95,7 @@ def test_an_undecided_study_goes_on_with_more_seeds(
     assert asked == seeds
 
 
+@pytest.mark.slow
 def test_a_study_runs_and_leaves_verdicts_figure_and_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

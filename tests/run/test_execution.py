@@ -115,6 +115,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
     assert weights(path) == weights(finished)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 def test_a_bfloat16_run_is_resumed_to_the_same_end(rounding: Rounding, tmp_path: Path) -> None:
     config = tiny_run(learner=LearnerSettings(dtype="bfloat16", rounding=rounding))
@@ -128,6 +129,7 @@ def test_a_bfloat16_run_is_resumed_to_the_same_end(rounding: Rounding, tmp_path:
     assert weights(cut) == weights(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_chooses_its_replay_says_why_and_is_resumed_to_the_same_end(
     tmp_path: Path,
 ) -> None:

@@ -44,6 +44,7 @@ def state(path: Path) -> Any:
     return json.loads((path / "checkpoints" / "rl-000006" / "algorithm_state.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("memory", "step"), [(SingleSlot(), 3), (Retrieval(capacity=2, recalled=1), 5)]
 )
@@ -67,6 +68,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_end_and_memory(
     assert RunFolder(cut).read_memory() == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [("rl", 3), ("cold_start", 6)])
 def test_a_run_that_is_held_to_its_beginning_is_resumed_to_the_same_end(
     tmp_path: Path, stop: tuple[str, int]
@@ -143,6 +145,7 @@ def test_every_variant_runs_under_r3_and_gives_its_metrics(
     assert solved == ("reflection" not in options)
 
 
+@pytest.mark.slow
 def test_a_held_reflector_reflects_as_the_policy_began_and_is_not_trained(tmp_path: Path) -> None:
     config = tiny_experiential_run()
     assert config.erl is not None

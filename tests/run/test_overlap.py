@@ -27,6 +27,8 @@ from tests.progress import Heard
 from tests.run.test_execution import StopAfter, timeless, weights
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
+pytestmark = pytest.mark.slow
+
 OVERLAP = EngineSettings(numerics=Numerics.FP8, overlap=True)
 
 

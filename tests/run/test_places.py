@@ -60,6 +60,7 @@ def test_the_users_folder_is_written_out() -> None:
     assert named.path == Path.home().resolve() / "problems.jsonl"
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_from_another_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corridors = [("#" * n, f"#@${' ' * (n - 5)}.#"[:n], "#" * n) for n in range(6, 60)]
     (here / "levels.txt").write_text("\n\n".join("\n".join(rows) for rows in corridors))

@@ -29,6 +29,8 @@ from steadyrl.training.optimizer import OptimizerSettings
 from tests.run.tiny import tiny_run
 from tests.studies.made_up import study_of
 
+pytestmark = pytest.mark.slow
+
 
 def workplace(path: Path) -> Workplace:
     return Workplace(records=path / "results" / "runs", folders=path / "work")
