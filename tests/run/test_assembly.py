@@ -188,7 +188,9 @@ def test_unknown_routers_are_warned_of_and_train_without_routing_metrics(tmp_pat
     path = write_unhookable_moe(tmp_path / "jetmoe")
     engine = EngineSettings(numerics=Numerics.BFLOAT16)
     config = tiny_run(model=pretrained(path), routing_replay=RoutingReplay.NONE, engine=engine)
-    with pytest.warns(UserWarning, match=r"No routing metrics in this run\. JetMoeForCausalLM routes"):
+    with pytest.warns(
+        UserWarning, match=r"No routing metrics in this run\. JetMoeForCausalLM routes"
+    ):
         assembly = Assembly.of(config)
     before = {k: w.clone() for k, w in assembly.learner.weights().items()}
     metrics = first_step(assembly)
