@@ -20,7 +20,13 @@ from steadyrl.environments.hotpot_questions import FileQuestions
 from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.protocol import Outcome, Split, Task
 from steadyrl.environments.retriever_http import HTTPRetrieverSettings
-from steadyrl.policies.tokenizers import END, ROLES, character_tokenizer, encode_prompts
+from steadyrl.policies.tokenizers import (
+    CHAT_TEMPLATE,
+    END,
+    ROLES,
+    character_tokenizer,
+    encode_prompts,
+)
 from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
@@ -315,13 +321,16 @@ def test_optional_packages_are_loaded_when_they_are_used_only():
 
 # Rollouts.
 
+SHOWS_TOOLS = character_tokenizer()
+SHOWS_TOOLS.chat_template = "{% if tools %}{{ tools | tojson }}{% endif %}" + CHAT_TEMPLATE
+
 
 def play(environment: HotpotQA, task: Task, *turns: str) -> Trajectory:
     """The episode in which the model writes `turns`, character by character."""
     engine = ScriptedEngine(lambda _prompt, _number, call: turns[call])
     sampling = Sampling(max_new_tokens=256)
     (group,) = play_groups(
-        environment, engine, TOKENIZER, [task], group_size=1, sampling=sampling, seed=0
+        environment, engine, SHOWS_TOOLS, [task], group_size=1, sampling=sampling, seed=0
     )
     return group.trajectories[0]
 

@@ -3,16 +3,19 @@
 import json
 import shutil
 from contextlib import nullcontext
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers.utils import chat_template_utils
 
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.tokenizers import CHAT_TEMPLATE
 from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
@@ -323,3 +326,30 @@ def test_what_a_run_decides_about_its_checkpoint_is_noted_once(tmp_path: Path) -
     notes = RunFolder(tmp_path / "run").read_notes()
     said = [(n["stage"], n["step"]) for n in notes if "by which the chat template" in n["note"]]
     assert said == [("rl", 0)]
+
+
+class Tomorrow(datetime):
+    @classmethod
+    def now(cls, tz: object = None) -> "Tomorrow":
+        return cls(2031, 2, 3)
+
+
+def test_a_run_resumed_on_another_day_goes_on_under_the_date_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dated = "{{ strftime_now('%Y%m%d') }}" + CHAT_TEMPLATE
+    model = Pretrained(path=str(write_checkpoint(tmp_path / "model", chat_template=dated)))
+    config = tiny_run(model=model, routing_replay="none", steps=2, cold_start=None)
+    start_run(config, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, tmp_path / "run", [StopAfter("rl", 1)])
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    resume_run(tmp_path / "run")
+
+    assert from_yaml(tmp_path / "run" / "config.yaml").model.template_date == date.today()
+    assert timeless(tmp_path / "run") == timeless(tmp_path / "whole")
+    last = [(tmp_path / n / "checkpoints" / "rl-000002") for n in ("run", "whole")]
+    assert len({(path / "model.safetensors").read_bytes() for path in last}) == 1
+    assert len({(path / "chat_template.jinja").read_text() for path in last} | {dated}) == 1
+    notes = [note["note"] for note in RunFolder(tmp_path / "run").read_notes()]
+    assert f"The chat template writes the date: it stays {date.today()} for the whole run." in notes

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from datetime import date
 from typing import Annotated, Literal, cast
 
 import torch
@@ -22,6 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from steadyrl.policies.chat_templates import freeze_date
 from steadyrl.policies.checkpoint_checks import check_weights
 from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
@@ -99,6 +101,10 @@ class Pretrained(Settings):
     path: str
     """A folder, or a repository name on the hub."""
 
+    template_date: date | None = None
+    """The day that a chat template which writes the date is given. None: the day on which the run
+    begins, which its configuration then keeps, so that it goes on under the same prompts."""
+
 
 ModelSettings = Annotated[SmallMoE | SmallDense | Pretrained, Field(discriminator="name")]
 
@@ -117,6 +123,8 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
             f"The checkpoint {settings.path!r} has no tokenizer, only special tokens. Save the "
             "tokenizer into the same folder as the model."
         )
+    if settings.template_date is not None:
+        freeze_date(tokenizer, settings.template_date)
     return tokenizer
 
 

@@ -12,7 +12,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from steadyrl.records.errors import UserError, in_words
+from steadyrl.policies.chat_templates import render
+from steadyrl.policies.template_checks import prove
+from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.text import map_texts, well_formed
 
@@ -70,13 +72,15 @@ def encode_prompts(
         tools: Schemas of each conversation's tools, for the template to show; None for none.
 
     Raises:
-        UserError: the tokenizer has no chat template, or it refuses a conversation.
+        UserError: the tokenizer has no chat template, it refuses a conversation, leaves out what
+            one says, or does not open the model's turn.
     """
     if not conversations:
         return []
     control = control_tokens(tokenizer)
+    prove(tokenizer, conversations, tools)
     texts = [
-        _rendered(
+        render(
             tokenizer,
             [{"role": m.role, "content": _without(control, m.content)} for m in conversation],
             map_texts(list(schemas), partial(_without, control)) or None,
@@ -88,41 +92,6 @@ def encode_prompts(
     ]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [torch.tensor(row, dtype=torch.long) for row in ids]
-
-
-def _rendered(
-    tokenizer: PreTrainedTokenizerBase,
-    conversation: list[dict[str, str]],
-    tools: list[dict[str, Any]] | None = None,
-    *,
-    add_generation_prompt: bool = False,
-) -> str:
-    if tokenizer.chat_template is None:
-        raise UserError(
-            f"The tokenizer {tokenizer.name_or_path!r} has no chat template, so prompts cannot be "
-            "written for it. Use an instruction-tuned checkpoint, or set tokenizer.chat_template."
-        )
-    try:
-        text: str = tokenizer.apply_chat_template(
-            conversation,
-            tools=tools,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-        )
-    except Exception as error:  # a template is foreign code, and many refuse what they do not know
-        roles = ", ".join(message["role"] for message in conversation)
-        raise UserError(
-            f"The chat template of the tokenizer {tokenizer.name_or_path!r} refuses a conversation "
-            f"of the roles {roles}{' with tools' if tools else ''}: {_reason(error)}. Take an "
-            "environment or a style that asks with other roles, leave its system message out if it "
-            "has a setting for it, or correct tokenizer.chat_template."
-        ) from error
-    return text
-
-
-def _reason(error: Exception) -> str:
-    line = getattr(error, "lineno", None)  # of a template that cannot be read
-    return in_words(error) + (f" (line {line})" if line else "")
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -206,7 +175,7 @@ def _closing_text(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[st
     if tokenizer.chat_template is None:
         return ""
     try:
-        before, _, after = _rendered(tokenizer, conversation).rpartition(_REPLY)
+        before, _, after = render(tokenizer, conversation).rpartition(_REPLY)
     except UserError:
         return ""
     return after if before else ""

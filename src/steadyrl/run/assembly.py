@@ -30,6 +30,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import most_positions
 from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
+from steadyrl.policies.template_notes import template_notes
 from steadyrl.policies.tokenizers import closing_id
 from steadyrl.records.errors import UserError
 from steadyrl.records.progress import NO_PROGRESS, Progress
@@ -106,13 +107,19 @@ class Assembly:
             engine=make(policy),
             evaluator=evaluator,
             environment=environment,
-            notes=tuple(note for note in (policy.end_token_note,) if note is not None),
+            notes=_notes(policy),
         )
 
     def close(self) -> None:
         """Lets the environment end what it holds."""
         if isinstance(self.environment, Closable):
             self.environment.close()
+
+
+def _notes(policy: Policy) -> tuple[str, ...]:
+    """What is worth knowing of the checkpoint's end tokens and chat template."""
+    end = policy.end_token_note
+    return (*([end] if end else []), *template_notes(policy.tokenizer))
 
 
 def load_policy(

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from steadyrl.policies.chat_templates import writes_date
 from steadyrl.policies.checkpoint_folder import is_local
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.loading import Pretrained, load_tokenizer
 from steadyrl.records.errors import UserError
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.run_folder import RunFolder, write_atomically
@@ -43,7 +45,7 @@ def start_run(
     """
     folder = RunFolder(path)
     _check_free(folder)
-    config = with_absolute_paths(config)
+    config = _with_template_date(with_absolute_paths(config))
     with _assembled(config, progress) as assembly, only_writer(path):
         _check_free(folder)  # another run may have begun there in the meantime
         try:
@@ -95,6 +97,17 @@ def resume_run(
         note = changes_in_words(saved, changed, changes) if changes else ""
         _run(assembly, changed, folder, place, watchers, progress, note)
     return folder
+
+
+def _with_template_date(config: RunConfig) -> RunConfig:
+    """`config` with the present day, where its chat template writes one that is not given."""
+    model = config.model
+    if not isinstance(model, Pretrained) or model.template_date is not None:
+        return config
+    if not writes_date(load_tokenizer(model)):
+        return config
+    dated = model.model_copy(update={"template_date": date.today()})
+    return config.model_copy(update={"model": dated})
 
 
 def _check_free(folder: RunFolder) -> None:

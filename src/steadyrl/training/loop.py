@@ -15,6 +15,7 @@ from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import Group
+from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner, Update
@@ -134,6 +135,9 @@ def evaluate_at_first(
     if shortfall:
         journal.note(stage, 0, f"Evaluation: {shortfall}. Scores are means over these.")
     note_prompts_too_long(stage, 0, accuracy.groups, journal)
+    splits = split_note(accuracy.groups)
+    if splits is not None:
+        journal.note(stage, 0, f"Evaluation: {splits}")
 
 
 def note_prompts_too_long(

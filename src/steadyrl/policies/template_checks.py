@@ -1,0 +1,142 @@
+"""Proof that a chat template shows what it is given, and opens the model's turn.
+
+Templates differ in the roles and tools that they know, and many leave out the others without a
+word. A conversation is proven by its shape: the same roles and tools, with marks that no template
+writes of its own accord in the place of every text.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import takewhile
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.policies.chat_templates import render
+from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
+
+_REPLY, _NEXT = "qzreplyzq", "qznextzq"
+
+
+def prove(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    tools: Sequence[Sequence[dict[str, Any]]] | None,
+) -> None:
+    """Proves every shape of conversation that is new to this tokenizer.
+
+    Raises:
+        UserError: the template refuses one, leaves out a message or a tool, or does not open the
+            model's turn.
+    """
+    schemas = [json.dumps(list(s), default=str) for s in tools or [()] * len(conversations)]
+    for conversation, schema in zip(conversations, schemas, strict=True):
+        roles = tuple(message.role for message in conversation)
+        _prove_shape(tokenizer, str(tokenizer.chat_template), roles, schema)
+
+
+@lru_cache(maxsize=512)
+def _prove_shape(
+    tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...], schemas: str
+) -> None:
+    """Proves one shape.
+
+    Args:
+        template: The tokenizer's, which may be set anew.
+        schemas: Those of the tools as JSON.
+    """
+    marked = [{"role": role, "content": f"qz{n}zq"} for n, role in enumerate(roles)]
+    tools = [_marked_tool(tool, n) for n, tool in enumerate(json.loads(schemas))] or None
+    prompt = render(tokenizer, marked, tools, add_generation_prompt=True)
+    lost = [message["role"] for message in marked if message["content"] not in prompt]
+    if lost:
+        raise UserError(
+            f"The chat template of the tokenizer {tokenizer.name_or_path!r} leaves out what "
+            f"messages of the role {lost[0]!r} say, in a conversation of the roles "
+            f"{', '.join(roles)}. Take an environment or a style that asks with other roles, leave "
+            "its system message out if it has a setting for it, or correct tokenizer.chat_template."
+        )
+    unseen = [mark for mark in _marks(tools) if mark not in prompt]
+    if unseen:
+        raise UserError(
+            f"The chat template of the tokenizer {tokenizer.name_or_path!r} leaves out the "
+            f"{_PARTS[unseen[0][2]]} of tools, so that the model could not call them. Let the "
+            "environment write them into its messages, as hotpot_qa does by tool_text 'message', "
+            "take a checkpoint whose template shows tools, or correct tokenizer.chat_template."
+        )
+    if roles[-1] != "assistant":
+        _prove_turn_opens(tokenizer, marked, tools, prompt)
+
+
+def _prove_turn_opens(
+    tokenizer: PreTrainedTokenizerBase,
+    marked: list[dict[str, str]],
+    tools: list[dict[str, Any]] | None,
+    prompt: str,
+) -> None:
+    """Proves that `prompt` ends in the model's turn, so that a reply is not the user's."""
+    last = marked[-1]["content"]
+    reply, next_one = (
+        {"role": r, "content": c} for r, c in (("assistant", _REPLY), ("user", _NEXT))
+    )
+    try:
+        answered = render(tokenizer, [*marked, reply], tools)
+        asked = render(tokenizer, [*marked, reply, next_one], tools)
+    except UserError:
+        return
+    opened = prompt.rpartition(last)[2]
+    bare = render(tokenizer, marked, tools).rpartition(last)[2]
+    before, found, _ = answered.rpartition(_REPLY)
+    wanted = before.rpartition(last)[2]
+    if not found:
+        return
+    if opened == bare:  # "[/INST]" closes the question and opens the answer
+        sound = opened.strip() == wanted.strip()
+    else:
+        users = asked.rpartition(_NEXT)[0].rpartition(_REPLY)[2]
+        sound = _shared(opened, wanted) > max(_shared(bare, wanted), _shared(opened, users) - 1)
+    if not sound:
+        raise UserError(
+            f"The chat template of the tokenizer {tokenizer.name_or_path!r} does not open the "
+            f"model's turn: a prompt ends with {opened[-40:]!r}, where a reply comes after "
+            f"{wanted[-40:]!r}. Let it write that for add_generation_prompt, as instruction-tuned "
+            "checkpoints do."
+        )
+
+
+def _shared(text: str, other: str) -> int:
+    """Characters that both begin with, white space at their end aside."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False))
+    return len("".join(letter for letter, _ in same).rstrip())
+
+
+_PARTS = {"n": "names", "d": "descriptions", "p": "parameters"}
+
+
+def _marked_tool(tool: dict[str, Any], number: int) -> dict[str, Any]:
+    """`tool` with marks for its name, its description and the names of its parameters."""
+    function = tool.get("function", tool)
+    marked = dict(function)
+    for field in ("name", "description"):
+        if field in function:
+            marked[field] = f"qz{field[0]}{number}zq"
+    parameters = function.get("parameters")
+    if isinstance(parameters, dict) and parameters.get("properties"):
+        properties = parameters["properties"].values()
+        renamed = {f"qzp{number}x{n}zq": value for n, value in enumerate(properties)}
+        marked["parameters"] = {**parameters, "properties": renamed, "required": list(renamed)}
+    return {**tool, "function": marked} if "function" in tool else marked
+
+
+def _marks(tools: list[dict[str, Any]] | None) -> list[str]:
+    """The marks in `tools`."""
+    found = []
+    for tool in tools or []:
+        function = tool.get("function", tool)
+        parameters = function.get("parameters")
+        properties = parameters.get("properties", {}) if isinstance(parameters, dict) else {}
+        found += [function[field] for field in ("name", "description") if field in function]
+        found += list(properties)
+    return [mark for mark in found if mark.startswith("qz")]

@@ -1,0 +1,55 @@
+"""Episodes whose later prompts do not continue what the model wrote, so that their rows split."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from steadyrl.records.completion import Completion
+from steadyrl.records.trajectory import Group
+
+_CAUSES = (
+    "what came before the reply is written anew, as where a template moves or dates a message",
+    "the reply is written anew, as where a template leaves out thoughts or white space",
+    "the turn is closed by other tokens than the reply ended with",
+)
+
+
+def split_note(groups: Sequence[Group]) -> str | None:
+    """How many turns begin a new row of their own, and why, in a sentence; None if none does.
+
+    A split loses nothing but time: what precedes is computed again, and every turn is learned from
+    in the row that it was sampled in.
+    """
+    turns = [
+        (before, after)
+        for group in groups
+        for episode in group.trajectories
+        for before, after in zip(episode.completions, episode.completions[1:], strict=False)
+    ]
+    splits = [cause for before, after in turns if (cause := _cause(before, after)) is not None]
+    if not splits:
+        return None
+    often = max(_CAUSES, key=splits.count)
+    return (
+        f"{len(splits)} of {len(turns)} later turns begin a row of their own, because their prompt "
+        f"does not continue the tokens before it: {often}. What precedes is computed again."
+    )
+
+
+def _cause(before: Completion, after: Completion) -> str | None:
+    """Why `after` does not continue `before`; None if it does."""
+    prompt, reply = len(before.prompt_ids), len(before.token_ids)
+    shared = min(_shared(before.prompt_ids, after.prompt_ids), prompt)
+    if shared < prompt:
+        return _CAUSES[0]
+    written = _shared(before.token_ids, after.prompt_ids[prompt:])
+    if written == reply:
+        return None
+    return _CAUSES[1] if written < reply - 1 else _CAUSES[2]
+
+
+def _shared(tokens: Tensor, others: Tensor) -> int:
+    """Tokens that both begin with."""
+    length = min(len(tokens), len(others))
+    same = tokens[:length] == others[:length]
+    return int(same.long().cumprod(dim=0).sum())
