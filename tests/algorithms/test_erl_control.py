@@ -1,15 +1,29 @@
 """The control: a failed attempt, its feedback, and another attempt in one conversation."""
 
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from tests.algorithms.experiential import texts
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, TenthsQuiz, some_tasks
+from tests.rollout.fakes import (
+    TOKENIZER,
+    Quiz,
+    ScriptedEngine,
+    ShortQuiz,
+    TenthsQuiz,
+    Unreliable,
+    some_tasks,
+)
 
 from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.protocol import Environment, Split
+from steadyrl.environments.protocol import Environment, Outcome, Split, SubmitsResponses, Task
 from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.tasks import FailedTask, submit, tasks_of
 
 COMPACT = SecondChanceSettings(style=ReflectionStyle.COMPACT)
 
@@ -26,6 +40,44 @@ def test_a_success_is_over_at_once() -> None:
 def test_it_has_as_many_tasks_as_its_environment() -> None:
     assert SecondChance(ShortQuiz(3), COMPACT).distinct_tasks(Split.TEST) == 3
     assert SecondChance(Quiz(), COMPACT).distinct_tasks(Split.TEST) is None
+
+
+def test_a_task_that_fails_is_one_that_failed() -> None:
+    environment = SecondChance(Unreliable(tasks=[1], starts=1), COMPACT)
+    good, failed = tasks_of(environment, Split.TRAIN, range(2))
+    assert isinstance(failed, FailedTask)
+    assert not isinstance(good, FailedTask)
+    (group,) = play_groups(
+        environment,
+        ScriptedEngine(lambda *_: "right"),
+        TOKENIZER,
+        [good],
+        group_size=2,
+        sampling=Sampling(max_new_tokens=8),
+        seed=0,
+    )
+    assert [t.environment_failed for t in group.trajectories] == [True, False]
+
+
+def test_turns_are_submitted_where_the_environment_takes_them() -> None:
+    class Submitting(Quiz):
+        def start(self, task: Task) -> Any:
+            episode = super().start(task)
+
+            def submit(text: str) -> Callable[[], Outcome]:
+                asked.append(text)
+                return partial(episode.respond, text)
+
+            return SimpleNamespace(respond=None.__eq__, submit=submit)
+
+    asked: list[str] = []
+    episodes = [SecondChance(Submitting(), COMPACT).start(some_tasks(Quiz(), 1)[0]) for _ in "ab"]
+    assert all(isinstance(episode, SubmitsResponses) for episode in episodes)
+    waiting = [
+        submit(episode, word) for episode, word in zip(episodes, ["w", "right"], strict=True)
+    ]
+    assert asked == ["w", "right"]
+    assert [outcome().terminated for outcome in waiting] == [False, True]
 
 
 def test_a_failure_is_told_and_the_last_attempt_counts() -> None:

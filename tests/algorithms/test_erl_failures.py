@@ -14,9 +14,11 @@ from tests.algorithms.experiential import (
     learned,
     student,
 )
-from tests.rollout.fakes import TOKENIZER, LongQuiz
+from tests.rollout.fakes import TOKENIZER, LongQuiz, Quiz, Unreliable
 
 from steadyrl.algorithms.protocol import Experience
+from steadyrl.algorithms.reflection_prompts import guided_task
+from steadyrl.environments.protocol import Task
 
 
 def failing(lessons: dict[str, str] | None = None, **options: Any) -> Experience:
@@ -155,3 +157,38 @@ def test_a_lesson_cannot_open_a_turn() -> None:
     row = guided.tokens[0][guided.attention_mask[0]]
     control = [t for t in TOKENIZER.convert_ids_to_tokens(row.tolist()) if len(t) > 1]
     assert control == ["<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+
+
+class UnreliableGuide(Quiz):
+    """Cannot guide the task q0, and starts no second attempt at q1."""
+
+    def guided(self, task: Task, lesson: str) -> Task:
+        if task.payload == 0:
+            raise KeyError("no rulebook")
+        return guided_task(Quiz(), task, lesson)
+
+    def start(self, task: Task) -> Any:
+        if len(task.prompt) > 1:
+            raise ConnectionError("no service")
+        return super().start(task)
+
+
+def test_what_fails_between_the_attempts_takes_the_episode_out_alone() -> None:
+    experience = collected(student(), environment=UnreliableGuide())
+    ((first,),) = experience.mini_batches
+    assert len(first) == 6
+    assert experience.metrics["failed_reflections"] == 3
+    assert experience.metrics["environment_failed_fraction"] == 0
+    reasons = {t.truncation_reason for g in experience.groups[2:4] for t in g.trajectories}
+    assert len(reasons) == 2
+    assert all(reason.startswith("environment failed: UnreliableGuide.") for reason in reasons)
+
+
+def test_tasks_and_starts_that_fail_take_their_first_attempts_out() -> None:
+    experience = collected(student(), environment=Unreliable(tasks=[0], starts=2))
+    # Of q1, two of three do not start: nothing is left to compare the third one with.
+    parts = [learned(batch) for mini_batch in experience.mini_batches for batch in mini_batch]
+    assert all("right<|end|>" not in part or len(part) < 3 for part in parts)
+    assert experience.metrics["environment_failed_fraction"] == pytest.approx(5 / 6)
+    first = [t for group in experience.groups[:2] for t in group.trajectories]
+    assert [t.environment_failed for t in first] == [True] * 5 + [False]

@@ -1,10 +1,14 @@
 """The supervised cold start."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 from tests.closeness import assert_close
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, some_tasks
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable, some_tasks
 
+from steadyrl.algorithms.protocol import Experience
 from steadyrl.algorithms.supervised import Supervised, demonstrated, demonstrated_episodes
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
@@ -14,6 +18,7 @@ from steadyrl.environments.protocol import Split, Task
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
@@ -158,3 +163,46 @@ def test_turns_of_the_prompt_carry_no_loss() -> None:
     assert batch.tokens.equal(single.tokens)
     assert batch.loss_mask.equal(single.loss_mask)
     assert batch.advantages.equal(single.advantages)
+
+
+class FailingTeacher:
+    """Writes the number of the task, but fails at those of `failing` or writes no text."""
+
+    def __init__(self, *failing: int) -> None:
+        self._failing = failing
+
+    def demonstrate(self, task: Task, generator: np.random.Generator) -> Any:
+        if task.payload in self._failing:
+            raise KeyError("no such word")
+        return f"w{task.payload}" if task.payload != 6 else None
+
+
+def taught(teacher: FailingTeacher, environment: Quiz) -> Experience:
+    subject = Supervised(
+        teacher=teacher,
+        environment=environment,
+        tokenizer=TOKENIZER,
+        closing_id=END,
+        batch_size=4,
+        seed=3,
+    )
+    return subject.collect(1, refusing_engine())
+
+
+def test_what_a_teacher_or_an_environment_fails_at_is_left_out_and_counted() -> None:
+    experience = taught(FailingTeacher(5), Unreliable(tasks=[4]))
+    ((batch,),) = experience.mini_batches
+    assert TOKENIZER.decode(batch.tokens[0][batch.loss_mask[0]]) == "w7<|end|>"
+    assert len(batch) == 1
+    assert experience.metrics == {"environment_failed_fraction": 3 / 4}
+    assert [reason.split(":")[0] for reason in experience.failures] == [
+        "Unreliable.task failed on number 4 of the train split",
+        "FailingTeacher.demonstrate failed on the task 'quiz/train/5'",
+        "FailingTeacher.demonstrate gives None, which is no text. Give a response.",
+    ]
+
+
+def test_a_batch_in_which_every_demonstration_fails_is_refused() -> None:
+    told = "nothing to demonstrate in a batch of 4 tasks. The first one: FailingTeacher.demon"
+    with pytest.raises(UserError, match=told):
+        taught(FailingTeacher(4, 5, 6, 7), Quiz())

@@ -11,7 +11,7 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
-from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
+from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable
 
 
 def measured(*words: str) -> Accuracy:
@@ -35,6 +35,30 @@ def test_what_the_environment_broke_off_is_told_and_not_counted() -> None:
         "The environment failed in 25.0% of the episodes, which are left out; pass@4 is of tasks "
         "in which it never did.",
     ]
+
+
+def test_tasks_that_failed_are_counted_and_are_not_in_the_score() -> None:
+    environment = Unreliable(tasks=[1])
+    accuracy = measure_accuracy(
+        EvaluationSettings(tasks=3, samples=2),
+        environment=environment,
+        engine=ScriptedEngine(lambda *_: "right"),
+        tokenizer=TOKENIZER,
+        sampling=Sampling(max_new_tokens=8),
+        seed=1,
+    )
+    assert describe("rl-000002", accuracy, wanted=3) == [
+        "rl-000002, 3 test tasks: avg@2 1.000, pass@2 1.000",
+        "The environment failed in 33.3% of the episodes, which are left out; pass@2 is of tasks "
+        "in which it never did.",
+        "1 of 3 tasks failed in every episode: they are not in the score.",
+    ]
+    assert accuracy.metrics() == {
+        "score": 1.0,
+        "score_pass_at_k": 1.0,
+        "score_failed_fraction": 2 / 6,
+        "score_failed_tasks": 1,
+    }
 
 
 def test_what_is_not_asked_for_is_as_in_the_run() -> None:

@@ -212,15 +212,20 @@ def test_episodes_that_the_environment_broke_off_are_no_wrong_answers() -> None:
         "score": accuracy.score,
         "score_pass_at_k": 1.0,
         "score_failed_fraction": accuracy.failed_fraction,
+        "score_failed_tasks": 0,
     }
 
 
 def test_a_task_without_a_sound_episode_is_left_out() -> None:
     accuracy = measured(lambda prompt, n: "crash" if "q1" in prompt else ["right", "x"][n])
-    assert (accuracy.score, accuracy.failed_fraction) == (0.5, 0.5)
+    assert (accuracy.score, accuracy.failed_fraction, accuracy.failed_tasks) == (0.5, 0.5, 1)
     accuracy = measured(lambda _, number: ["crash", "right"][number])
     assert accuracy.pass_at(2) is None
-    assert accuracy.metrics() == {"score": 1.0, "score_failed_fraction": 0.5}
+    assert accuracy.metrics() == {
+        "score": 1.0,
+        "score_failed_fraction": 0.5,
+        "score_failed_tasks": 0,
+    }
 
 
 def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() -> None:
@@ -234,7 +239,10 @@ def test_an_evaluation_in_which_the_environment_always_fails_measures_nothing() 
         said("crash", "crash").require_measured()
     with pytest.raises(UserError, match=told.format(2)):
         said("right...", "crash").require_measured()
-    assert said("right...", "crash").metrics() == {"score_failed_fraction": 0.5}
+    assert said("right...", "crash").metrics() == {
+        "score_failed_fraction": 0.5,
+        "score_failed_tasks": 0,
+    }
 
 
 def test_a_task_that_leaves_no_room_to_answer_earns_nothing_and_asks_nothing() -> None:

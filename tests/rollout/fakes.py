@@ -140,6 +140,26 @@ class Hopeless(Quiz):
         raise IndexError(index)
 
 
+class Unreliable(Quiz):
+    """Fails at tasks and starts: `task` gives none of the numbers, `start` fails as often."""
+
+    def __init__(self, *, tasks: Sequence[int] = (), starts: int = 0, turns: int = 1) -> None:
+        super().__init__(turns=turns)
+        self._tasks = tasks
+        self._starts = starts
+
+    def task(self, split: Split, index: int) -> Task:
+        if index in self._tasks:
+            raise IndexError(f"no task {index}")
+        return super().task(split, index)
+
+    def start(self, task: Task) -> "QuizEpisode":
+        self._starts -= 1
+        if self._starts >= 0:
+            raise ConnectionError("no service")
+        return super().start(task)
+
+
 class QuizEpisode:
     """One attempt at a quiz."""
 

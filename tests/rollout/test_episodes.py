@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.protocol import Outcome, Task
+from steadyrl.environments.protocol import Outcome, Split, Task
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups, response_text
+from steadyrl.rollout.tasks import tasks_of
 from tests.progress import Heard
 from tests.rollout.fakes import (
     TOKENIZER,
@@ -23,6 +25,7 @@ from tests.rollout.fakes import (
     Quiz,
     ScriptedEngine,
     TenthsQuiz,
+    Unreliable,
     ids_of,
     some_tasks,
 )
@@ -168,6 +171,73 @@ def test_all_turns_are_submitted_before_an_outcome_is_waited_for() -> None:
         reasons = [t.truncation_reason for t in group.trajectories]
         assert reasons[1] == "environment failed: KeyError: 'at once'"
         assert reasons[3] == "environment failed: KeyError: 'later'"
+
+
+def test_an_episode_that_does_not_start_and_a_task_that_is_not_there_fail_alone() -> None:
+    environment = Unreliable(tasks=[1], starts=1)
+    engine = ScriptedEngine(lambda *_: "right")
+    groups = play_groups(
+        environment,
+        engine,
+        TOKENIZER,
+        tasks_of(environment, Split.TRAIN, range(3)),
+        group_size=2,
+        sampling=SAMPLING,
+        seed=3,
+    )
+    assert [[t.environment_failed for t in g.trajectories] for g in groups] == [
+        [True, False],
+        [True, True],
+        [False, False],
+    ]
+    assert [g.task_id for g in groups] == ["quiz/train/0", "train/1", "quiz/train/2"]
+    reasons = [
+        groups[0].trajectories[0].truncation_reason,
+        groups[1].trajectories[1].truncation_reason,
+    ]
+    assert reasons[0].startswith(
+        "environment failed: Unreliable.start failed on the task 'quiz/train/0': ConnectionError: "
+    )
+    assert reasons[1].startswith(
+        "environment failed: Unreliable.task failed on number 1 of the train split: IndexError: no"
+    )
+    assert [request.num_completions for request in engine.calls[0]] == [1, 2]
+    assert groups[0].played.rewards.tolist() == [1.0]
+    # Those that are played have the seeds that they have where nothing fails.
+    whole = ScriptedEngine(lambda *_: "right")
+    play(whole, tasks=3, group_size=2)
+    seeds = [request.seed for request in whole.calls[0]]
+    assert [request.seed for request in engine.calls[0]] == [seeds[0], seeds[2]]
+
+
+def test_a_conversation_that_the_chat_template_refuses_ends_its_episode_alone() -> None:
+    class Rude(Quiz):
+        def start(self, task: Task) -> Any:
+            def respond(text: str) -> Outcome:
+                says = Message(role="tool" if text == "bad" else "user", content="next")
+                return Outcome(reward=0.0, terminated=False, observation=(says,))
+
+            return SimpleNamespace(respond=respond)
+
+    tokenizer = character_tokenizer()
+    refusal = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}"
+    tokenizer.chat_template = f"{refusal}{{% endif %}}{{% endfor %}}{tokenizer.chat_template}"
+    engine = ScriptedEngine(lambda _prompt, number, _call: ["bad", "right"][number])
+    environment = Rude()
+    (group,) = play_groups(
+        environment,
+        engine,
+        tokenizer,
+        some_tasks(environment, 1),
+        group_size=2,
+        sampling=SAMPLING,
+        seed=3,
+        max_turns=2,
+    )
+    first, second = group.trajectories
+    assert first.environment_failed
+    assert "refuses a conversation of the roles user, assistant, tool" in first.truncation_reason
+    assert second.truncation_reason == "not over after 2 turns"
 
 
 def test_ten_turns_of_a_tenth_earn_the_full_reward() -> None:

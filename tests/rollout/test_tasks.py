@@ -1,6 +1,7 @@
 """Tasks and episodes of environments that break, or give other things."""
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,8 +11,10 @@ from steadyrl.environments.protocol import Split, Task
 from steadyrl.records.errors import UserError
 from steadyrl.rollout.tasks import (
     STORED_AT_MOST,
+    FailedTask,
     begin,
     distinct_tasks,
+    first_tasks,
     shuffled_tasks,
     tasks_of,
 )
@@ -37,6 +40,15 @@ def raises(*_: object) -> Any:
     raise IndexError("no such\nthing.")
 
 
+def leaves(*_: object) -> Any:
+    sys.exit(3)
+
+
+class Silent:
+    def __repr__(self) -> str:
+        raise RuntimeError("there are no words")
+
+
 def refuses(*_: object) -> Any:
     raise UserError("Give more problems.")
 
@@ -49,6 +61,8 @@ def test_tasks_have_the_numbers_that_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
+        (leaves, r"Broken.task failed on number 2 of the test split: SystemExit: 3 \(line"),
+        (lambda *_: Silent(), r"Broken.task gives a Silent that cannot be written, which is no"),
         (raises, r"Broken.task failed on number 2 of the test split: IndexError: no such thing \("),
         (lambda *_: None, r"Broken.task gives None, which is no task. Give a Task\("),
         (lambda *_: {"prompt": "hi"}, r"Broken.task gives {'prompt': 'hi'}, which is no task"),
@@ -56,9 +70,39 @@ def test_tasks_have_the_numbers_that_were_asked_for() -> None:
         (refuses, r"^Give more problems\.$"),
     ],
 )
-def test_what_gives_no_task_is_refused(what: Any, message: str) -> None:
+def test_what_gives_no_task_is_a_failed_task(what: Any, message: str) -> None:
+    (task,) = tasks_of(Broken(what), Split.TEST, [2])
+    assert isinstance(task, FailedTask)
+    assert task.id == "test/2"
+    assert re.search(message, task.failure)
     with pytest.raises(UserError, match=message):
-        tasks_of(Broken(what), Split.TEST, [2])
+        begin(Quiz(), task)
+
+
+def test_the_tasks_beside_one_that_failed_are_there() -> None:
+    def sometimes(split: Split, index: int) -> Task:
+        return raises() if index == 4 else Quiz().task(split, index)
+
+    tasks = tasks_of(Broken(sometimes), Split.TEST, range(3, 6))
+    assert [task.id for task in tasks] == ["quiz/test/3", "test/4", "quiz/test/5"]
+
+
+def test_where_tasks_cannot_be_counted_all_have_failed() -> None:
+    class Uncounted(Quiz):
+        def distinct_tasks(self, split: Split) -> int:
+            raise ConnectionError("no library")
+
+    tasks = shuffled_tasks(Uncounted(), Split.TEST, range(3, 6), seed=0)
+    assert [task.id for task in tasks] == ["test/3", "test/4", "test/5"]
+    assert len(first_tasks(Uncounted(), Split.TEST, 4, seed=0)) == 4
+    for task in tasks:
+        assert isinstance(task, FailedTask)
+        assert "ConnectionError: no library" in task.failure
+
+
+def test_the_first_tasks_are_each_there_once() -> None:
+    assert {t.payload for t in first_tasks(ShortQuiz(3), Split.TEST, 8, seed=0)} == {0, 1, 2}
+    assert [t.payload for t in first_tasks(Quiz(), Split.TEST, 3, seed=0)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +132,9 @@ def test_what_is_no_count_of_tasks_is_refused() -> None:
 
 
 def test_a_failure_is_told_with_its_line() -> None:
-    with pytest.raises(UserError) as refusal:
-        tasks_of(Broken(raises), Split.TEST, [2])
-    (number,) = re.findall(r"\(line (\d+) of test_tasks\.py\)", str(refusal.value))
+    (task,) = tasks_of(Broken(raises), Split.TEST, [2])
+    assert isinstance(task, FailedTask)
+    (number,) = re.findall(r"\(line (\d+) of test_tasks\.py\)", task.failure)
     with open(__file__, encoding="utf-8") as file:
         assert "raise IndexError" in file.readlines()[int(number) - 1]
 

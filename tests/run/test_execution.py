@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers.utils import chat_template_utils
 
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
+from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE
@@ -82,6 +84,52 @@ def test_equal_configurations_make_equal_runs(finished: Path, tmp_path: Path) ->
 
     assert timeless(tmp_path / "again") == timeless(finished)
     assert weights(tmp_path / "again") == weights(finished)
+
+
+class Failing(Arithmetic):
+    """Has no task of these numbers, and starts none of those."""
+
+    def __init__(self, tasks: list[int], starts: list[int]) -> None:
+        super().__init__(ArithmeticSettings(operands=2, max_operand=4, max_result=5))
+        self._failing = tasks, starts
+
+    def task(self, split: Split, index: int) -> Task:
+        if split is Split.TRAIN and index in self._failing[0]:
+            raise KeyError(index)
+        task = super().task(split, index)
+        return replace(task, id=f"{split}/{index}")
+
+    def start(self, task: Task) -> Episode:
+        if task.id in [f"train/{number}" for number in self._failing[1]]:
+            raise ConnectionError("no service")
+        return super().start(task)
+
+
+@pytest.mark.parametrize("overlap", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_task_that_fails_is_counted_and_noted_and_the_run_goes_on(
+    tmp_path: Path, overlap: bool
+) -> None:
+    """Of eight tasks a step, each with four episodes, two fail in the second step."""
+    options = {"tasks": [9], "starts": [14]}
+    maker = CustomSettings(made_by="tests.run.test_execution:Failing", options=options)
+    engine = EngineSettings(numerics=Numerics.FLOAT32, overlap=overlap)
+    config = tiny_run(environment=maker, engine=engine, cold_start=None, steps=3)
+    start_run(config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    rows = [row for row in folder.read_metrics() if "environment_failed_fraction" in row]
+    assert [row["environment_failed_fraction"] for row in rows] == [0, 8 / 32, 0]
+    assert [row["gradient_steps"] for row in rows] == [2, 2, 2]
+    notes = [note for note in folder.read_notes() if note["note"].startswith("Failures of the")]
+    assert [note["step"] for note in notes] == [2]
+    assert "Failing.task failed on number 9 of the train split: KeyError: 9" in notes[0]["note"]
+
+
+def test_a_run_whose_tasks_all_fail_stops_with_the_reason(tmp_path: Path) -> None:
+    options = {"tasks": list(range(8)), "starts": []}
+    maker = CustomSettings(made_by="tests.run.test_execution:Failing", options=options)
+    config = tiny_run(environment=maker, cold_start=None, steps=2)
+    with pytest.raises(UserError, match=r"in all 32 episodes .* number 0 of the train split: KeyE"):
+        start_run(config, tmp_path / "run")
 
 
 class Closing(Arithmetic):

@@ -95,4 +95,8 @@ def test_a_run_does_not_begin_with_an_environment_that_fails_always() -> None:
         evaluator.evaluate(stage, 0, crashing)
     later = evaluator.evaluate(stage, 1, crashing)
     assert later is not None
-    assert later.metrics() == {"score_failed_fraction": 1.0}
+    assert later.metrics() == {
+        "score_failed_fraction": 1.0,
+        "score_failed_tasks": later.failed_tasks,
+    }
+    assert later.failed_tasks == len(later.groups)

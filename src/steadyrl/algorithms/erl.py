@@ -51,12 +51,14 @@ from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.objectives import Aggregation, unlimited
 from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.tokenizers import encode_prompts, neutralized
+from steadyrl.policies.tokenizers import neutralized
+from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import shuffled_tasks
 
@@ -196,7 +198,10 @@ class ExperientialRL:
             episode.failure = reflection.failure
             if not reflection.failure:
                 lesson = self._neutral(reflection.lesson)
-                episode.guided = guided_task(self._environment, episode.task, lesson)
+                try:
+                    episode.guided = guided_task(self._environment, episode.task, lesson)
+                except UserError as error:
+                    episode.failure = f"{ENVIRONMENT_FAILED}: {error}"
 
     def _attempt_again(
         self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
@@ -204,12 +209,14 @@ class ExperientialRL:
         """Notes the second attempts, or what broke."""
         guided = [(e, e.guided) for e in episodes if e.guided is not None]
         tasks = [task for _, task in guided]
-        prompts = encode_prompts(
+        prompts = encode_each(
             self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]
         )
         asked: list[tuple[ExperientialEpisode, Task]] = []
         for (episode, task), prompt in zip(guided, prompts, strict=True):
-            if has_room(engine.max_positions, len(prompt), self._sampling):
+            if isinstance(prompt, UserError):
+                episode.failure = f"{ENVIRONMENT_FAILED}: {prompt}"
+            elif has_room(engine.max_positions, len(prompt), self._sampling):
                 asked.append((episode, task))
             else:
                 episode.failure = f"guidance of {len(prompt)} tokens leaves no room to answer"

@@ -135,17 +135,18 @@ def recorded_groups(episodes: Sequence[ExperientialEpisode], *, internalizes: bo
 def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]:
     """What the parts of the episodes earned, and how often they came about.
 
-    Rewards are those of episodes whose environment did not fail in the first attempt, if there are
-    any.
+    Rewards are those of episodes whose environment did not fail in the first attempt; without any
+    there are none.
     """
-    sound = [episode for episode in episodes if not episode.first.environment_failed] or episodes
+    sound = [episode for episode in episodes if not episode.first.environment_failed]
     second = [e.second for e in episodes if e.second is not None and e.second_reward is not None]
     reflections = [t for e in episodes if (t := e.reflection_trajectory) and t.completions]
     metrics = {
-        "reward_after_reflection": _mean([episode.last_reward for episode in sound]),
         "reflection_fraction": _mean([float(episode.reflects) for episode in episodes]),
         "failed_reflections": float(sum(e.reflects and bool(e.failure) for e in episodes)),
     }
+    if sound:
+        metrics["reward_after_reflection"] = _mean([episode.last_reward for episode in sound])
     if reflections:
         metrics["reflection_length"] = _mean([_length(t) for t in reflections])
     if second:

@@ -57,7 +57,10 @@ class Rows:
 
     def _first(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         used = [episode for episode in episodes if episode.first.was_played]
-        return self._credited(grouped(used, "", lambda e: e.first))
+        groups = grouped(used, "", lambda e: e.first)
+        if self._settings.group_size > 1:  # one that is left alone has nothing to be compared with
+            groups = [group for group in groups if len(group.trajectories) > 1]
+        return self._credited(groups)
 
     def _reflections(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         reflection = self._settings.reflection

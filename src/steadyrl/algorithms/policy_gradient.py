@@ -185,7 +185,7 @@ def _comparable(groups: list[Group]) -> list[Group]:
 def group_metrics(groups: list[Group], *, alone_counts: bool = False) -> dict[str, float]:
     """Reward, lengths, failures, and the share of groups without signal.
 
-    Rewards are those of episodes whose environment did not fail, if there are any.
+    Rewards are those of episodes whose environment did not fail; without any there is none.
 
     Args:
         alone_counts: The reward of an episode whose group has no other is its advantage.
@@ -197,7 +197,7 @@ def group_metrics(groups: list[Group], *, alone_counts: bool = False) -> dict[st
     if alone_counts:
         with_signal += sum(any(group.rewards) for group in groups if len(group.trajectories) == 1)
     return {
-        "reward": sum(episode.reward for episode in sound or episodes) / len(sound or episodes),
+        **({"reward": sum(episode.reward for episode in sound) / len(sound)} if sound else {}),
         "environment_failed_fraction": (len(episodes) - len(sound)) / len(episodes),
         "response_length": sum(lengths) / len(lengths),
         "truncated_fraction": sum(episode.truncated for episode in episodes) / len(episodes),

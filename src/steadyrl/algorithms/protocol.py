@@ -68,6 +68,9 @@ class Experience:
     notes: tuple[str, ...] = ()
     """Sentences about what became of the step that nobody would expect. The run keeps each once."""
 
+    failures: tuple[str, ...] = ()
+    """Why tasks or demonstrations are missing of which `groups` has no episode."""
+
     policy_version: int | None = None
     """Version of the weights that sampled it; None: those that the engine holds."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,16 +12,18 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
 from steadyrl.engines.protocol import RolloutEngine
-from steadyrl.environments.protocol import Environment, Split, Teacher
+from steadyrl.environments.protocol import Environment, Split, Task, Teacher
 from steadyrl.objectives import Aggregation, nll
 from steadyrl.policies.tokenizers import encode_prompts, padding_id
 from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.errors import UserError, answer_of, of_kind
 from steadyrl.records.message import Message
 from steadyrl.records.text import well_formed
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import demonstration_batch, token_batch
+from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import FailedTask, tasks_of
 
 
 class Supervised:
@@ -50,20 +53,68 @@ class Supervised:
         self._seed = seed
 
     def collect(self, step: int, engine: RolloutEngine) -> Experience:
-        """Demonstrations on fresh training tasks, each closed by an end token."""
+        """Demonstrations on fresh training tasks, each closed by an end token.
+
+        Tasks that the environment does not give, the teacher fails on or the chat template refuses
+        are left out.
+
+        Raises:
+            UserError: none is left.
+        """
         generator = np.random.default_rng(derive_seed(self._seed, step))
         first = step * self._batch_size
         numbers = range(first, first + self._batch_size)
-        tasks = tasks_of(self._environment, Split.TRAIN, numbers)
-        texts = [self._teacher.demonstrate(task, generator) for task in tasks]
-        prompts = encode_prompts(
-            self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]
+        shown: list[Task] = []
+        texts: list[str] = []
+        failures: list[str] = []
+        for task in tasks_of(self._environment, Split.TRAIN, numbers):
+            try:
+                texts.append(_demonstration(self._teacher, task, generator))
+                shown.append(task)
+            except UserError as error:
+                failures.append(str(error))
+        encoded = encode_each(self._tokenizer, [t.prompt for t in shown], [t.tools for t in shown])
+        failures += [str(prompt) for prompt in encoded if isinstance(prompt, UserError)]
+        pairs = [
+            (p, t) for p, t in zip(encoded, texts, strict=True) if not isinstance(p, UserError)
+        ]
+        if not pairs:
+            raise UserError(
+                f"There is nothing to demonstrate in a batch of {len(failures)} tasks. The first "
+                f"one: {failures[0]}"
+            )
+        prompts, texts = [prompt for prompt, _ in pairs], [text for _, text in pairs]
+        experience = demonstrated(prompts, texts, self._tokenizer, self._closing_id)
+        if not failures:
+            return experience
+        share = len(failures) / self._batch_size
+        return replace(
+            experience,
+            metrics={"environment_failed_fraction": share},
+            failures=tuple(failures),
         )
-        return demonstrated(prompts, texts, self._tokenizer, self._closing_id)
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """Mean negative log-likelihood of the demonstrated tokens."""
         return maximum_likelihood(mini_batch)
+
+
+def _demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) -> str:
+    """What the teacher writes.
+
+    Raises:
+        UserError: there is no task, the teacher fails, or gives something else than a text.
+    """
+    if isinstance(task, FailedTask):
+        raise UserError(task.failure)
+    name = f"{type(teacher).__name__}.demonstrate"
+    text = answer_of(
+        partial(teacher.demonstrate, task, generator),
+        failure=f"{name} failed on the task {task.id!r}",
+        remedy="Correct it: every task can be demonstrated.",
+    )
+    answer: str = of_kind(text, str, given_by=name, noun="text", remedy="Give a response.")
+    return answer
 
 
 def demonstrated(

@@ -119,6 +119,11 @@ def describe(name: str, accuracy: Accuracy, *, wanted: int) -> list[str]:
             f"The environment failed in {accuracy.failed_fraction:.1%} of the episodes, which are "
             f"left out; pass@{k} is of tasks in which it never did."
         )
+    if accuracy.failed_tasks:
+        lines.append(
+            f"{accuracy.failed_tasks} of {len(accuracy.groups)} tasks failed in every episode: "
+            "they are not in the score."
+        )
     if shortfall := accuracy.shortfall(wanted):
         lines.append(f"{shortfall[0].upper()}{shortfall[1:]}.")
     return lines

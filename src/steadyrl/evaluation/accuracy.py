@@ -15,7 +15,7 @@ from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.tasks import distinct_tasks, shuffled_tasks
+from steadyrl.rollout.tasks import first_tasks
 
 ORDER_SEED = 0
 """Of the order of held-out tasks, which is the same in every run."""
@@ -78,10 +78,16 @@ class Accuracy:
         return sum(failed) / len(failed)
 
     @property
+    def failed_tasks(self) -> int:
+        """Tasks of which every episode was broken off, so that they are not in the score."""
+        return sum(not group.trajectories for group in self._sound)
+
+    @property
     def is_measured(self) -> bool:
-        """Whether the environment did not fail in every episode that came to its first answer."""
-        failed = sum(episode.environment_failed for episode in self._episodes)
-        return failed == 0 or failed < sum(map(_asks_environment, self._episodes))
+        """Whether the environment did not fail wherever it was asked."""
+        failed = [episode.environment_failed for episode in self._episodes]
+        answered = [_asks_environment(e) and not e.environment_failed for e in self._episodes]
+        return any(answered) or not any(failed)
 
     @property
     def score(self) -> float:
@@ -125,13 +131,17 @@ class Accuracy:
 
     def metrics(self) -> dict[str, float]:
         """What a run records: score and pass@k where they are measured, and what was left out."""
+        failures: dict[str, float] = {
+            "score_failed_fraction": self.failed_fraction,
+            "score_failed_tasks": self.failed_tasks,
+        }
         if not self.is_measured:
-            return {"score_failed_fraction": self.failed_fraction}
+            return failures
         chance = self.pass_at(self.samples)
         return {
             "score": self.score,
             **({} if chance is None else {"score_pass_at_k": chance}),
-            "score_failed_fraction": self.failed_fraction,
+            **failures,
         }
 
     @property
@@ -158,9 +168,7 @@ def measure_accuracy(
     Args:
         sampling: Of training.
     """
-    there = distinct_tasks(environment, settings.split)
-    count = settings.tasks if there is None else min(settings.tasks, max(1, there))
-    tasks = shuffled_tasks(environment, settings.split, range(count), seed=ORDER_SEED)
+    tasks = first_tasks(environment, settings.split, settings.tasks, seed=ORDER_SEED)
     groups = play_groups(
         environment,
         engine,

@@ -34,9 +34,9 @@ def answer_of(foreign: Callable[[], Answer], *, failure: str, remedy: str) -> An
     """
     try:
         return foreign()
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # it may exit, too
         raise UserError(f"{failure}: {cause(error)}. {remedy}") from error
 
 
@@ -51,8 +51,16 @@ def of_kind(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str
         UserError: it is something else.
     """
     if not isinstance(answer, kind):
-        raise UserError(f"{given_by} gives {answer!r:.200}, which is no {noun}. {remedy}")
+        raise UserError(f"{given_by} gives {shown(answer)}, which is no {noun}. {remedy}")
     return answer
+
+
+def shown(value: object) -> str:
+    """How `value` of foreign code is written in a message."""
+    try:
+        return f"{value!r:.200}"
+    except Exception:
+        return f"a {type(value).__name__} that cannot be written"
 
 
 def in_words(error: BaseException) -> str:

@@ -48,6 +48,15 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OUTCOME,
     ),
+    "score_failed_tasks": MetricText(
+        title="Held-out tasks that broke",
+        meaning=(
+            "Number of held-out tasks that the environment failed in every episode of. They are "
+            "left out of the score. Healthy: 0."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
     "reward": MetricText(
         title="Training reward",
         meaning=(

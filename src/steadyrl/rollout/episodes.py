@@ -5,16 +5,18 @@ from dataclasses import dataclass, field
 from itertools import chain
 from math import fsum
 
+from jaxtyping import Int
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Task
-from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.errors import UserError, in_words
+from steadyrl.records.errors import UserError, in_words, shown
 from steadyrl.records.message import Message
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
+from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import begin, submit
 
@@ -24,7 +26,7 @@ class _Play:
     """An episode under way."""
 
     task: Task
-    episode: Episode
+    episode: Episode | None
     messages: list[Message]
     completions: list[Completion] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
@@ -35,6 +37,18 @@ class _Play:
     @property
     def running(self) -> bool:
         return not (self.terminated or self.truncation_reason)
+
+    @classmethod
+    def of(cls, environment: Environment, task: Task) -> "_Play":
+        """A fresh attempt at `task`, or what became of it."""
+        play = cls(task=task, episode=None, messages=list(task.prompt))
+        try:
+            play.episode = begin(environment, task)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an environment is foreign code: its failure is data
+            play.fail(error)
+        return play
 
     def fail(self, error: BaseException) -> None:
         """Ends it on an exception of the environment."""
@@ -68,20 +82,15 @@ def play_groups(
 ) -> list[Group]:
     """`group_size` episodes of each of `tasks`, in order.
 
-    Turns that stay over budget, conversations that leave no room to answer and exceptions of the
-    environment end an episode as truncated, with the reason: they are data. Every turn's tokens are
-    drawn from `seed` and the turn's place alone.
+    Turns that stay over budget, conversations that leave no room to answer or that the chat
+    template refuses, and exceptions of the environment end an episode as truncated, with the
+    reason: they are data. So are tasks that failed. Every turn's tokens are drawn from `seed` and
+    the turn's place alone.
 
     Raises:
         UserError: no prompt leaves room to answer.
     """
-    plays = [
-        [
-            _Play(task=task, episode=begin(environment, task), messages=list(task.prompt))
-            for _ in range(group_size)
-        ]
-        for task in tasks
-    ]
+    plays = [[_Play.of(environment, task) for _ in range(group_size)] for task in tasks]
     everyone = [play for group in plays for play in group]
     progress.advance("episodes", 0, len(everyone))
     _first_turn(plays, engine, tokenizer, sampling, seed, progress)
@@ -107,14 +116,16 @@ def _first_turn(
     progress: Progress,
 ) -> None:
     """The turn in which a whole group answers the same prompt, where that leaves room."""
-    prompts = encode_prompts(
-        tokenizer,
-        [group[0].messages for group in plays],
-        [group[0].task.tools for group in plays],
-    )
+    begun = [[play for play in group if play.running] for group in plays]
+    numbered = [(number, group) for number, group in enumerate(begun) if group]
+    prompts = _prompts(tokenizer, [group for _, group in numbered])
     requests: list[Request] = []
     asked: list[list[_Play]] = []
-    for number, (group, prompt) in enumerate(zip(plays, prompts, strict=True)):
+    written: list[Int[Tensor, " _P"]] = []
+    for (number, group), prompt in zip(numbered, prompts, strict=True):
+        if prompt is None:
+            continue
+        written.append(prompt)
         if has_room(engine.max_positions, len(prompt), sampling):
             asked.append(group)
             key = derive_seed(seed, 0, number)
@@ -124,11 +135,30 @@ def _first_turn(
             play.truncation_reason = (
                 f"{PROMPT_TOO_LONG}: {len(prompt)} tokens leave no room to answer"
             )
-    if plays and not asked:
-        raise _no_room(plays[0][0].task, len(prompts[0]), len(plays), engine, sampling)
+    if len(written) == len(plays) > len(asked) == 0:
+        task = next(g[0].task for (_, g), p in zip(numbered, prompts, strict=True) if p is not None)
+        raise _no_room(task, len(written[0]), len(written), engine, sampling)
     completions = chain.from_iterable(engine.generate(requests, sampling))
     turns = list(zip(chain.from_iterable(asked), completions, strict=True))
     _take_turns(turns, tokenizer, sum(map(len, plays)), progress)
+
+
+def _prompts(
+    tokenizer: PreTrainedTokenizerBase, groups: Sequence[Sequence[_Play]]
+) -> list[Int[Tensor, " _P"] | None]:
+    """What each group reads; None where the chat template refuses it, which ends its episodes."""
+    encoded = encode_each(
+        tokenizer,
+        [group[0].messages for group in groups],
+        [group[0].task.tools for group in groups],
+    )
+    prompts: list[Int[Tensor, " _P"] | None] = []
+    for group, prompt in zip(groups, encoded, strict=True):
+        prompts.append(None if isinstance(prompt, UserError) else prompt)
+        if isinstance(prompt, UserError):
+            for play in group:
+                play.fail(prompt)
+    return prompts
 
 
 def _no_room(
@@ -155,12 +185,10 @@ def _next_turn(
     requests: list[Request] = []
     asked: list[_Play] = []
     running = [(number, play) for number, play in enumerate(everyone) if play.running]
-    prompts = encode_prompts(
-        tokenizer,
-        [play.messages for _, play in running],
-        [play.task.tools for _, play in running],
-    )
+    prompts = _prompts(tokenizer, [[play] for _, play in running])
     for (number, play), prompt in zip(running, prompts, strict=True):
+        if prompt is None:
+            continue
         if not has_room(engine.max_positions, len(prompt), sampling):
             play.truncation_reason = (
                 f"conversation of {len(prompt)} tokens leaves no room to answer"
@@ -200,11 +228,12 @@ def _hand_over(
     if completion.finish_reason is FinishReason.LENGTH:
         play.truncation_reason = "token budget spent"
         return None
+    assert play.episode is not None, "an episode that was not begun has no turns"
     try:
         return submit(play.episode, text)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # an environment is foreign code: its failure is data
+    except BaseException as error:
         play.fail(error)
         return None
 
@@ -214,7 +243,7 @@ def _note_outcome(play: _Play, wait: Callable[[], Outcome] | None) -> None:
     try:
         outcome = wait()
         if not isinstance(outcome, Outcome):
-            raise TypeError(f"respond gives {outcome!r:.200}, which is no Outcome")
+            raise TypeError(f"respond gives {shown(outcome)}, which is no Outcome")
     except KeyboardInterrupt:
         raise
     except BaseException as error:

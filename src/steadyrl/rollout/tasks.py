@@ -1,6 +1,7 @@
 """Tasks and episodes of an environment: foreign code, which may break or give something else."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
@@ -15,7 +16,8 @@ from steadyrl.environments.protocol import (
     SubmitsResponses,
     Task,
 )
-from steadyrl.records.errors import UserError, answer_of, of_kind
+from steadyrl.records.errors import UserError, answer_of, of_kind, shown
+from steadyrl.records.message import Message
 from steadyrl.rollout.seeds import derive_seed
 
 STORED_AT_MOST = 10**7
@@ -25,13 +27,32 @@ _ORDER = 2**32 - 1
 """What the random numbers are for: no step has this number."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedTask(Task):
+    """Stands for a task that the environment did not give. No episode of it is begun."""
+
+    failure: str
+    """Why there is none."""
+
+    @classmethod
+    def of(cls, split: Split, number: int, error: UserError) -> "FailedTask":
+        """The one in the place of task `number`."""
+        nothing = (Message(role="user", content=""),)
+        return cls(id=f"{split}/{number}", prompt=nothing, payload=None, failure=str(error))
+
+
 def tasks_of(environment: Environment, split: Split, numbers: Iterable[int]) -> list[Task]:
     """The tasks of `split` with these numbers, in order.
 
-    Raises:
-        UserError: the environment fails, or gives something else than a task.
+    Where the environment fails, or gives something else than a task, there is a `FailedTask`.
     """
-    return [_task(environment, split, number) for number in numbers]
+    tasks: list[Task] = []
+    for number in numbers:
+        try:
+            tasks.append(_task(environment, split, number))
+        except UserError as error:
+            tasks.append(FailedTask.of(split, number, error))
+    return tasks
 
 
 def shuffled_tasks(
@@ -40,17 +61,28 @@ def shuffled_tasks(
     """Tasks of `split` in an order drawn from `seed`, a new one for each pass over all of them.
 
     Only where the environment says how many there are. Without end they are in order: each is
-    drawn by the environment itself.
-
-    Raises:
-        UserError: the environment fails, or gives something else than a task.
+    drawn by the environment itself. Where the environment fails, there is a `FailedTask`.
     """
-    count = distinct_tasks(environment, split)
+    try:
+        count = distinct_tasks(environment, split)
+    except UserError as error:  # the order of all tasks depends on their number
+        return [FailedTask.of(split, number, error) for number in numbers]
     if count is None or not 1 <= count <= STORED_AT_MOST:
         return tasks_of(environment, split, numbers)
     places = [divmod(number, count) for number in numbers]
     chosen = [int(_order(count, seed, passed)[place]) for passed, place in places]
     return tasks_of(environment, split, chosen)
+
+
+def first_tasks(environment: Environment, split: Split, most: int, *, seed: int) -> list[Task]:
+    """The first `most` of `shuffled_tasks`, or all of `split` where it has fewer: each once."""
+    try:
+        count = distinct_tasks(environment, split)
+    except UserError as error:
+        return [FailedTask.of(split, number, error) for number in range(most)]
+    if count is not None:
+        most = min(most, max(1, count))
+    return shuffled_tasks(environment, split, range(most), seed=seed)
 
 
 @lru_cache(maxsize=4)
@@ -75,7 +107,7 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
     )
     if count is not None and not isinstance(count, int):
         raise UserError(
-            f"{name}.distinct_tasks gives {count!r:.200}. Give a whole number, or None where there "
+            f"{name}.distinct_tasks gives {shown(count)}. Give a whole number, or None where there "
             "is no end of tasks."
         )
     return count
@@ -85,8 +117,10 @@ def begin(environment: Environment, task: Task) -> Episode:
     """A fresh attempt at `task`.
 
     Raises:
-        UserError: the environment fails, or gives something else than an episode.
+        UserError: there is no task, the environment fails, or gives something else than an episode.
     """
+    if isinstance(task, FailedTask):
+        raise UserError(task.failure)
     name = type(environment).__name__
     episode = answer_of(
         partial(environment.start, task),

@@ -123,10 +123,10 @@ class Journal:
         for watcher in self._watchers:
             watcher.on_note(stage, step, text)
 
-    def note_once(self, stage: Stage, step: int, text: str) -> None:
-        """The same, unless `text` is on record of `stage`."""
-        known = {(note["stage"], note["note"]) for note in self._folder.read_notes()}
-        if (stage.name, text) not in known:
+    def note_once(self, stage: Stage, step: int, text: str, opening: str | None = None) -> None:
+        """The same, unless `text` is on record of `stage`, or a note that begins with `opening`."""
+        known = [n["note"] for n in self._folder.read_notes() if n["stage"] == stage.name]
+        if text not in known and not (opening and any(note.startswith(opening) for note in known)):
             self.note(stage, step, text)
 
     def remember(self, stage: Stage, step: int, writes: Sequence[MemoryWrite]) -> None:

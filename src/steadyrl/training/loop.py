@@ -17,6 +17,7 @@ from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.evaluator import Evaluator
+from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner, Update
 from steadyrl.training.measurements import TokenMeasurements, policy_metrics
@@ -47,10 +48,15 @@ def train(
             choose_routing_replay(stage, step, learner, journal)
             watch = Stopwatch(progress, stage=stage.name, step=step + 1, steps=stage.steps)
             metrics, experience = train_step(stage, step, learner, engine, watch)
-            note_prompts_too_long(stage, step + 1, experience.groups, journal)
+            groups = experience.groups
+            require_played(stage, metrics, groups, journal)
+            note_failures(stage, step + 1, groups, experience.failures, journal)
+            note_prompts_too_long(stage, step + 1, groups, journal)
             accuracy = evaluate(stage, step + 1, engine, evaluator, watch)
             metrics |= watch.seconds("evaluation")
-            journal.record(stage, step + 1, metrics, experience.groups, accuracy)
+            journal.record(stage, step + 1, metrics, groups, accuracy)
+            if accuracy is not None:
+                note_failed_evaluation(stage, step + 1, accuracy, journal)
             journal.remember(stage, step + 1, experience.memory_writes)
             for text in experience.notes:
                 journal.note_once(stage, step + 1, text)
@@ -134,6 +140,7 @@ def evaluate_at_first(
     shortfall = accuracy.shortfall(evaluator.settings.tasks)
     if shortfall:
         journal.note(stage, 0, f"Evaluation: {shortfall}. Scores are means over these.")
+    note_failed_evaluation(stage, 0, accuracy, journal)
     note_prompts_too_long(stage, 0, accuracy.groups, journal)
     splits = split_note(accuracy.groups)
     if splits is not None:

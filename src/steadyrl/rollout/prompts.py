@@ -1,0 +1,30 @@
+"""Prompts that foreign code asked for, which a chat template may refuse."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
+
+
+def encode_each(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    tools: Sequence[Sequence[dict[str, Any]]],
+) -> list[Int[Tensor, " _P"] | UserError]:
+    """What `encode_prompts` gives, with the error in the place of what the template refuses."""
+    try:
+        return list(encode_prompts(tokenizer, conversations, tools))
+    except UserError as error:
+        if len(conversations) == 1:
+            return [error]
+    return [
+        encoded
+        for conversation, schemas in zip(conversations, tools, strict=True)
+        for encoded in encode_each(tokenizer, [conversation], [schemas])
+    ]

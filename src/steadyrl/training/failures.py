@@ -1,0 +1,72 @@
+"""Episodes that an environment broke off: which are told, and when they stop the run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.records.errors import UserError
+from steadyrl.records.reflected_episode import REFLECTION
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.training.journal import Journal
+from steadyrl.training.stage import Stage
+
+FAILED = "environment_failed_fraction"
+
+MOST_FAILED_STEPS = 2
+"""Steps in a row that may fail as a whole, as when a service is away for a moment."""
+
+
+def note_failures(
+    stage: Stage, step: int, groups: Sequence[Group], failures: Sequence[str], journal: Journal
+) -> None:
+    """Notes once in a stage that its environment fails, with an example.
+
+    Args:
+        failures: Of tasks and demonstrations that are in no group.
+    """
+    reasons = [*failures, *(episode.truncation_reason for episode in _failed(groups))]
+    if reasons:
+        opening = "Failures of the environment are left out of what is learned"
+        counted = f"{len(reasons)} in this step, later ones in {FAILED}"
+        journal.note_once(stage, step, f"{opening} ({counted}). {_first(reasons)}", opening)
+
+
+def note_failed_evaluation(stage: Stage, step: int, accuracy: Accuracy, journal: Journal) -> None:
+    """Notes once in a stage that episodes of an evaluation failed, with an example."""
+    reasons = [episode.truncation_reason for episode in _failed(accuracy.groups)]
+    if reasons:
+        opening = "Evaluation: failures of the environment are left out of the score"
+        tasks = f"{accuracy.failed_tasks} of {len(accuracy.groups)} tasks have no sound episode"
+        journal.note_once(stage, step, f"{opening} ({tasks}). {_first(reasons)}", opening)
+
+
+def require_played(
+    stage: Stage, metrics: Mapping[str, Any], groups: Sequence[Group], journal: Journal
+) -> None:
+    """Returns if the environment played an episode in this step or in one shortly before.
+
+    Raises:
+        UserError: it failed in all of the stage so far, or in too many whole steps in a row.
+    """
+    if metrics.get(FAILED) != 1.0:
+        return
+    before = [row[FAILED] for row in journal.history(stage) if FAILED in row]
+    if any(share < 1.0 for share in before[-MOST_FAILED_STEPS:]):
+        return
+    failed = _failed(groups)
+    raise UserError(
+        f"The environment failed in all {len(failed)} episodes of the step"
+        f"{f', and of the {len(before[-MOST_FAILED_STEPS:])} before it' if before else ''}. "
+        f"{_first([episode.truncation_reason for episode in failed])} Correct the environment, or "
+        "see that what it asks answers."
+    )
+
+
+def _failed(groups: Sequence[Group]) -> list[Trajectory]:
+    """Broken episodes. The reflection on one is told with it."""
+    episodes = [t for group in groups if group.part != REFLECTION for t in group.trajectories]
+    return [episode for episode in episodes if episode.environment_failed]
+
+
+def _first(reasons: Sequence[str]) -> str:
+    return f"The first one: {reasons[0].rstrip('.')}."
