@@ -66,11 +66,9 @@ def attempts(path: Path) -> dict[str, tuple[Environment, Task, tuple[str, ...]]]
         ):
             turns = grid.solution(grid.task(Split.TRAIN, 0))
             add(f"{type(grid).__name__}, {rendering}", grid, *turns)
-    for questions in (SyntheticQuestions(), CodedQuestions()):
-        for style in ("chat", "compact"):
-            qa = HotpotQA(HotpotQASettings(questions=questions, style=style))
-            turns = qa.demonstration(qa.task(Split.TRAIN, 0))
-            add(f"hotpot_qa, {style}, {questions.name}", qa, *turns)
+    for questions, style in ((SyntheticQuestions(), "chat"), (CodedQuestions(), "compact")):
+        qa = HotpotQA(HotpotQASettings(questions=questions, style=style))
+        add(f"hotpot_qa, {style}", qa, *qa.demonstration(qa.task(Split.TRAIN, 0)))
     return first
 
 

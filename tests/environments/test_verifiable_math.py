@@ -97,6 +97,62 @@ def test_json_lists_ids_and_numbers_are_read(tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize(
+    "form", ['{"problem": "?", "answer": %s}', '[{"problem": "?", "answer": %s}]']
+)
+@pytest.mark.parametrize(
+    "number",
+    ["0.00001", "1e-5", "1E5", "1.0", "-0", "0.1000", "12345678901234567890.5", "9" * 5000],
+)
+def test_a_number_is_kept_as_it_is_written(tmp_path: Path, form: str, number: str):
+    path = tmp_path / "problems.json"
+    path.write_text(form % number)
+    assert [problem.answer for problem in read_problems(path)] == [number]
+
+
+def test_a_small_number_of_the_file_is_the_answer_and_no_multiple_of_e(tmp_path: Path):
+    path = tmp_path / "problems.jsonl"
+    problem = next(f"{n}?" for n in range(100) if split_of(f"{n}?") is Split.TRAIN)
+    path.write_text(f'{{"problem": "{problem}", "answer": 0.00001}}')
+    environment = VerifiableMath(VerifiableMathSettings(path=path, timeout=20.0))
+    task = environment.task(Split.TRAIN, 0)
+    answers = [r"0.00001", r"10^{-5}", r"1e-5", r"e - 5", r"0.00002"]
+    rewards = [environment.start(task).respond(rf"\boxed{{{text}}}").reward for text in answers]
+    assert rewards == [1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sum_counts"),
+    [
+        ({"answer_format": "whole"}, False),
+        ({"answer_format": "whole", "worked_out": False}, True),
+        ({"answer_format": "boxed"}, True),
+        ({"answer_format": "boxed", "worked_out": True}, False),
+    ],
+)
+def test_an_answer_that_restates_the_question_is_not_worked_out(
+    tmp_path: Path, settings: dict[str, object], sum_counts: bool
+):
+    path = tmp_path / "problems.jsonl"
+    problem = next(
+        f"{n}: 21 + 24 slices?"
+        for n in range(99)
+        if split_of(f"{n}: 21 + 24 slices?") is Split.TRAIN
+    )
+    path.write_text(json.dumps({"problem": problem, "answer": 45}))
+    environment = VerifiableMath(VerifiableMathSettings(path=path, timeout=20.0, **settings))
+    frame = "{}" if settings["answer_format"] == "whole" else r"\boxed{{{}}}"
+
+    def respond(answer: str) -> tuple[float, str]:
+        outcome = environment.start(environment.task(Split.TRAIN, 0)).respond(frame.format(answer))
+        return outcome.reward, outcome.feedback
+
+    assert respond("45 slices") == (1.0, "the answer is right")
+    assert respond("21 + 24 slices")[0] == float(sum_counts)
+    if not sum_counts:
+        assert respond("21 + 24") == (0.0, "the answer is wrong, or not worked out")
+
+
 @pytest.mark.parametrize("form", ["{}\n{}\n", "[{}, {}]"])
 def test_a_mark_of_the_byte_order_is_no_part_of_a_problem(tmp_path: Path, form: str):
     path = tmp_path / "problems.json"
@@ -111,6 +167,7 @@ def test_a_mark_of_the_byte_order_is_no_part_of_a_problem(tmp_path: Path, form: 
         ('{"problem": "1+1?", "answer": "2"}\n{"problem": "2+2?"}', r"line 2 .* no field 'answer'"),
         ('\n{"answer": "2"}', r"line 2 .* no field 'problem', got the fields \['answer'\]"),
         ('{"problem": "1+1?", "answer": ["2"]}', r"line 1 .*'answer' must be .*, got \['2'\]"),
+        ('{"problem": "1+1?", "answer": NaN}', r"line 1 .*'answer' must be .*, got nan"),
         ('{"problem": "1+1?", "answer": true}', r"line 1 .*'answer' must be .*, got True"),
         ('{"problem": " ", "answer": "2"}', r"line 1 .*'problem' must be"),
         ('{"problem": "1+1?", "answer": "2"', r"line 1 .* is not JSON"),

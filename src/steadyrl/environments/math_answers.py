@@ -6,15 +6,17 @@ from collections.abc import Callable
 from steadyrl.environments.extras import require_extra
 from steadyrl.environments.isolation import MEMORY_LIMIT, Isolated, IsolationError
 
+Agree = Callable[..., bool]
+"""The function (gold, answer, problem="", worked_out=False) -> whether they agree."""
+
 
 def isolated_agreement(
     *, timeout: float, workers: int | None = None, memory: int = MEMORY_LIMIT
-) -> Isolated[[str, str], bool]:
-    r"""The function (gold, answer) -> whether they agree, in worker processes that stay alive.
+) -> Isolated[..., bool]:
+    r"""`agree` of the module math_agreement, in worker processes that stay alive.
 
-    Both are answers alone, plain ("1/2") or in LaTeX ("\frac{1}{2}"), compared by math-verify:
-    values and sets rather than spellings, so that 0.5, 1/2 and 50% agree, units are dropped, and
-    expressions need not be simplified. A percent also agrees with its number, 50% with 50. A
+    Both are answers alone, plain ("1/2") or in LaTeX ("\frac{1}{2}"). Values and sets are compared
+    rather than spellings, so that 0.5, 1/2 and 50% agree, and expressions need not be simplified. A
     list of guesses is a set and agrees with no single value.
 
     Raises:
@@ -24,8 +26,10 @@ def isolated_agreement(
     return Isolated(make_agreement, timeout=timeout, workers=workers, memory=memory)
 
 
-def answers_agree(gold: str, answer: str, *, timeout: float = 5.0) -> bool:
+def answers_agree(gold: str, answer: str, problem: str = "", *, timeout: float = 5.0) -> bool:
     """Whether `answer` is as good as `gold`; one that takes over `timeout` seconds is not.
+
+    Units that `gold` does not have are dropped where `problem` speaks of them, if it is given.
 
     Starts a process for this one comparison. To make many, keep an `isolated_agreement`.
 
@@ -34,26 +38,15 @@ def answers_agree(gold: str, answer: str, *, timeout: float = 5.0) -> bool:
     """
     try:
         with isolated_agreement(timeout=timeout) as agree:
-            return agree(gold, answer)
+            return agree(gold, answer, problem)
     except IsolationError:
         return False
 
 
-def make_agreement() -> Callable[[str, str], bool]:
+def make_agreement() -> Agree:
     """The comparison itself, without a time limit. For the worker process."""
-    from math_verify import parse, verify
+    from steadyrl.environments.math_agreement import agree
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no time limit
-
-    def agree(gold: str, answer: str) -> bool:
-        if not answer.strip():
-            return False
-        if gold.strip() == answer.strip():
-            return True
-        expected, given = (
-            parse(rf"\boxed{{{text}}}", parsing_timeout=None) for text in (gold, answer)
-        )
-        return bool(verify(expected, given, timeout_seconds=None))
-
-    agree("1/2", "0.5")  # the first comparison takes long, and workers are forked after it
+    agree("x + 1", "1 + x")  # loads SymPy and the grammar, which would count as the first call
     return agree

@@ -63,6 +63,9 @@ class ReasoningGymSettings(Settings):
     instruction: str | None = None
     """Said after each question. None: what the answer format asks for."""
 
+    allow_exploitable: bool = False
+    """Train on a dataset although its scorer pays for answers that are not right."""
+
     timeout: float = Field(5.0, gt=0.0)
     """Seconds after which scoring is given up and the answer counts as wrong."""
 
@@ -164,7 +167,7 @@ class ReasoningGym:
                     self._datasets[seed] = make_dataset(
                         self.settings.dataset, self.settings.knobs, self.settings.size, seed
                     )
-            except (AssertionError, TypeError, ValueError) as error:
+            except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
                 raise UserError(
                     f"reasoning-gym refuses the knobs {self.settings.knobs} of "
                     f"{self.settings.dataset!r}: {error}. Change them."

@@ -36,6 +36,10 @@ class VerifiableMathSettings(Settings):
     instruction: str | None = None
     """Said after each problem. None: what the answer format asks for."""
 
+    worked_out: bool | None = None
+    """Whether an answer must be a value, and not an operation that the right answer does not have:
+    45, not 21 + 24. None: yes where the answer is the whole response, no elsewhere."""
+
     timeout: float = Field(5.0, gt=0.0)
     """Seconds after which a comparison is given up and the answer counts as wrong."""
 
@@ -79,6 +83,8 @@ class VerifiableMath:
         self._problems: dict[Split, list[Problem]] = {split: [] for split in Split}
         for problem in read_problems(settings.path):
             self._problems[split_of(problem.problem)].append(problem)
+        whole = settings.answer_format is AnswerFormat.WHOLE
+        self._worked_out = whole if settings.worked_out is None else settings.worked_out
         instruction = settings.instruction
         self._instruction = (
             answer_request(settings.answer_format) if instruction is None else instruction
@@ -107,21 +113,24 @@ class VerifiableMath:
 
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the problem of `task`."""
-        return OneAnswer(self.settings.answer_format, partial(self._check, task.payload))
+        return OneAnswer(self.settings.answer_format, partial(self._check, task))
 
     def close(self) -> None:
         """Ends the worker processes."""
         self._agree.close()
 
-    def _check(self, gold: str, answer: str) -> Callable[[], Verdict]:
-        return partial(self._verdict, self._agree.submit(gold, answer))
+    def _check(self, task: Task, answer: str) -> Callable[[], Verdict]:
+        problem = task.prompt[-1].content
+        judged = self._agree.submit(task.payload, answer, problem, self._worked_out)
+        return partial(self._verdict, judged)
 
     def _verdict(self, judged: Future[bool]) -> Verdict:
         try:
             right = judged.result()
         except IsolationError as error:
             return False, f"the answer could not be checked: it {error.reason}"
-        return right, "the answer is right" if right else "the answer is wrong"
+        wrong = "the answer is wrong" + ", or not worked out" * self._worked_out
+        return right, "the answer is right" if right else wrong
 
 
 def read_problems(path: Path) -> list[Problem]:
@@ -159,8 +168,8 @@ def _line_rows(path: Path, text: str) -> list[tuple[str, Any]]:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return json.loads(text, parse_int=str, parse_float=str)  # as they are written
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{where} is not JSON ({error}). Correct or remove it.") from error
 
 
@@ -181,12 +190,8 @@ def _field(row: dict[str, Any], field: str, where: str) -> str:
             f"{where} has no field {field!r}, got the fields {sorted(row)}. Add it to that row."
         )
     value = row[field]
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, str | int | float)
-        or not str(value).strip()
-    ):
+    if not isinstance(value, str) or not value.strip():
         raise UserError(
             f"{where}: the field {field!r} must be a text or a number, got {value!r}. Correct it."
         )
-    return str(value)
+    return value

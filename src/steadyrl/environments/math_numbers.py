@@ -1,0 +1,118 @@
+r"""Numbers that are written out, read exactly: 1,234.50, 2/3, 4\frac{2}{3}, 1.5\times 10^{-7}.
+
+Two of them are equal when their values are, however small or large. A decimal also stands for
+what it is rounded from, when it has six significant digits and that value is not whole.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+_LEAST_DIGITS = 6
+_FLOAT_DIGITS = 16
+_FLOAT_NOISE = Fraction(4, 2**53)
+_LARGEST_EXPONENT = 4000
+
+_INTEGER = r"(?:\d{1,3}(?:(?P<mark{0}>[, '_])\d{{3}})(?:(?P=mark{0})\d{{3}})*|\d+)"
+_DECIMAL = re.compile(
+    r"(?P<whole>" + _INTEGER.replace("{0}", "").replace("{{", "{").replace("}}", "}") + r"|)"
+    r"(?P<point>\.(?P<places>\d*))?"
+    r"(?P<scale>\s*(?:\\times|\\cdot|\*)\s*10\s*\^\s*(?P<brace>\{)?\s*(?P<exponent>[+-]?\d+)\s*(?(brace)\}))?"
+)
+_POWER_OF_TEN = re.compile(r"10\s*\^\s*(?:\{\s*([+-]?\d+)\s*\}|([+-]?\d+))")
+_FRACTION = re.compile(
+    r"(?P<whole>\d+(?:\s*\\?\s*(?=\\frac)|\s+))?"
+    r"(?:\\frac\s*(?:\{\s*(?P<a>[+-]?\d+)\s*\}|(?P<c>\d))\s*(?:\{\s*(?P<b>[+-]?\d+)\s*\}|(?P<d>\d))"
+    r"|(?P<e>\d+)\s*/\s*(?P<f>\d+))"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenNumber:
+    """A number and the way in which it is written.
+
+    Example:
+        WrittenNumber(value=Fraction(5, 4), digits=3, unit=Fraction(1, 100))   # 1.25
+    """
+
+    value: Fraction
+
+    digits: int = 0
+    """Significant digits of a decimal that is not a whole number; 0 for other numbers."""
+
+    unit: Fraction = Fraction(0)
+    """What one unit in its last place is worth."""
+
+    reduced: bool = True
+    """Whether it is worked out: not a fraction that can be reduced."""
+
+
+def read_number(text: str) -> WrittenNumber | None:
+    """The number that `text`, in the package's notation, writes out; None for anything else."""
+    text = text.strip()
+    sign = 1
+    while text[:1] in ("+", "-", "(", "{"):
+        if text[0] in "({":
+            if text[-1] != {"(": ")", "{": "}"}[text[0]] or "," in text:
+                return None
+            text = text[1:-1].strip()
+            continue
+        sign = -sign if text[0] == "-" else sign
+        text = text[1:].strip()
+        if text[:1] in ("+", "-"):
+            return None
+    try:
+        return _unsigned(text, sign)
+    except (ValueError, ZeroDivisionError):  # a division by zero, or more digits than int() takes
+        return None
+
+
+def _unsigned(text: str, sign: int) -> WrittenNumber | None:
+    if match := _POWER_OF_TEN.fullmatch(text):
+        exponent = int(match[1] or match[2])
+        if abs(exponent) > _LARGEST_EXPONENT:
+            return None
+        return WrittenNumber(value=sign * Fraction(10) ** exponent)
+    if match := _FRACTION.fullmatch(text):
+        above = Fraction(int(match["a"] or match["c"] or match["e"]))
+        below = int(match["b"] or match["d"] or match["f"])
+        value = above / below
+        reduced = value.denominator == abs(below) and below != 1
+        if match["whole"]:
+            value += int(re.sub(r"\D", "", match["whole"]))
+        return WrittenNumber(value=sign * value, reduced=reduced)
+    match = _DECIMAL.fullmatch(text)
+    if match is None or not (match["whole"] or match["places"]):
+        return None
+    return _decimal(match, sign)
+
+
+def _decimal(match: re.Match[str], sign: int) -> WrittenNumber | None:
+    whole, places = re.sub(r"\D", "", match["whole"]), match["places"] or ""
+    exponent = int(match["exponent"] or 0)
+    if abs(exponent) > _LARGEST_EXPONENT:
+        return None
+    unit = Fraction(10) ** (exponent - len(places))
+    value = int(whole + places) * unit
+    if not match["point"] and not match["scale"]:
+        return WrittenNumber(value=sign * value)
+    digits = len((whole + places).lstrip("0"))
+    return WrittenNumber(value=sign * value, digits=digits, unit=unit)
+
+
+def same_number(gold: WrittenNumber, answer: WrittenNumber) -> bool:
+    """Whether `answer` is `gold`, or one is a decimal of enough digits for the other."""
+    if gold.value == answer.value:
+        return True
+    if max(gold.digits, answer.digits) >= _FLOAT_DIGITS:
+        return abs(gold.value - answer.value) <= _FLOAT_NOISE * abs(gold.value)
+    if rounds(answer, gold.value):
+        return True
+    return not answer.digits and rounds(gold, answer.value)
+
+
+def rounds(decimal: WrittenNumber, exact: Fraction) -> bool:
+    """Whether `decimal` is `exact`, which is not whole, rounded to enough significant digits."""
+    if exact.denominator == 1 or decimal.digits < _LEAST_DIGITS:
+        return False
+    return 2 * abs(decimal.value - exact) <= decimal.unit
