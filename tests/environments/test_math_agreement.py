@@ -38,6 +38,9 @@ RIGHT = [
     ("12:30", "12:30 pm"),
     (r"\text{(B)}", "B"),
     ("45", "So 21 + 24 = 45 slices are left."),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+    ("5000000", r"5 \text{ million}"),
+    ("7", r"\text{The answer is } 7"),
     ("50", "We find that the final answer is $50$."),
 ]
 WRONG = [
@@ -58,6 +61,13 @@ WRONG = [
     ("3t", "3"),
     (r"\text{north}", "thorn"),
     ("5 m", "5 km"),
+    ("12", "1 2"),
+    ("3", "1 2"),
+    ("3", "3:1"),
+    ("5", "~5"),
+    ("x", "X"),
+    (r"\begin{pmatrix}1e-9\\2\end{pmatrix}", r"\begin{pmatrix}2e-9\\2\end{pmatrix}"),
+    (r"\frac{\pi}{10^{20}}+x", r"\frac{2\pi}{10^{20}}+x"),
     ("5 cm", "5 cm^2"),
     (r"50\%", "0.5%"),
     ("10", "10_2"),

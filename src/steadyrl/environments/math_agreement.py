@@ -32,7 +32,8 @@ _CLOSED = frozenset({"yes", "no", "true", "false", "odd", "even"})
 _FUNCTIONS = frozenset({"sin", "cos", "tan", "log", "exp", "sqrt", "infty", "cosh", "sinh", "tanh"})
 _TIME = re.compile(r"(\d{1,2}):(\d\d)\s*(?:\\text\{)?\s*([aApP])?\.?\s*(?:[mM]\.?)?\s*\}?")
 _BASED = re.compile(r"(?=[0-9A-F]*[0-9]|[A-F]{2})([0-9A-F]+)\s*_\s*\{?\s*(\d+)\s*\}?")
-_SPACES = re.compile(r"\s+")
+_SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+_TWO_NUMBERS = re.compile(r"\d\s+\d+(?!\s*/)(?!\d)")
 
 
 def agree(gold: str, answer: str, problem: str = "", worked_out: bool = False) -> bool:
@@ -69,6 +70,8 @@ def _as_words(gold: str, answer: str, problem: str) -> bool | None:
     choices = _CHOICE.fullmatch(right), _CHOICE.fullmatch(given)
     if choices[0] and choices[1]:
         return choices[0][1] == choices[1][1]
+    if len(right) == len(given) == 1 and right.isalpha() and given.isalpha():
+        return right == given
     longest = max(map(len, re.findall(r"[^\W\d_]+", right)), default=0)
     word = _WORDS.fullmatch(right) and right.lower() not in _FUNCTIONS
     if not word or not (r"\text" in gold or longest > 3 or right.lower() in _CLOSED):
@@ -181,7 +184,11 @@ def _scaled(unit: Unit | None, percentage: str, bare: str, problem: str) -> bool
 
 def _as_numbers(gold: str, answer: str, problem: str) -> bool | None:
     right, given = read_number(gold), read_number(answer)
-    return same_number(right, given) if right and given else None
+    if right and given:
+        return same_number(right, given)
+    two = _TWO_NUMBERS.search(answer) and not _TWO_NUMBERS.search(gold)
+    ratio = right and right.value.denominator == 1 and ":" in answer
+    return False if two or ratio else None
 
 
 def _as_parts(gold: str, answer: str, problem: str) -> bool | None:

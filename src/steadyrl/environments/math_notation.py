@@ -65,6 +65,7 @@ _NAMES = {
     "lbrack": "[",
     "rbrack": "]",
 }
+_SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _PLAIN = {"lt", "gt", "degree", "ast", "lbrack", "rbrack"}
 _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"\\(?:displaystyle|textstyle|left|right|[bB]igg?[lr]?|limits)(?![A-Za-z])"), ""),
@@ -81,7 +82,15 @@ _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
     ),
     (re.compile(r"\\text\s*\{\s*([\d.,+\-eEi]|\d[\d.,]*)\s*\}"), r"\1"),
     (re.compile(r"\\!"), ""),
-    (re.compile(r"\\[,;:> ]|\\(?:q?quad|thinspace|enspace|space)(?![A-Za-z])|(?<!\\)~"), " "),
+    (re.compile(r"^\s*~\s*(?=[\d.\\$-])"), r"\\approx "),
+    (
+        re.compile(r"(?<!\\)\\[,;:> ]|\\(?:q?quad|thinspace|enspace|space)(?![A-Za-z])|(?<!\\)~"),
+        " ",
+    ),
+    (
+        re.compile(r"(?<=\d)\s*(?:\\text\s*\{)?\s*(thousand|[mbtr]+illion)\b\s*\}?"),
+        lambda m: rf"\times 10^{{{_SCALES[m[1]]}}}" if m[1] in _SCALES else m[0],
+    ),
     (re.compile(r"(?<=\d)\s*\{,\}\s*(?=\d{3}(?!\d))"), ""),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}"), r"^\\circ "),
     (re.compile(r"\\not\s*=|!=|/=|=/="), r"\\ne "),

@@ -104,8 +104,9 @@ def same_number(gold: WrittenNumber, answer: WrittenNumber) -> bool:
     """Whether `answer` is `gold`, or one is a decimal of enough digits for the other."""
     if gold.value == answer.value:
         return True
-    if max(gold.digits, answer.digits) >= _FLOAT_DIGITS:
-        return abs(gold.value - answer.value) <= _FLOAT_NOISE * abs(gold.value)
+    near = abs(gold.value - answer.value) <= _FLOAT_NOISE * abs(gold.value)
+    if near and max(gold.digits, answer.digits) >= _FLOAT_DIGITS:
+        return True
     if rounds(answer, gold.value):
         return True
     return not answer.digits and rounds(gold, answer.value)

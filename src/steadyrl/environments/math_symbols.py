@@ -5,8 +5,8 @@ from typing import Any
 
 from steadyrl.environments.math_numbers import read_number, rounds
 
-_DIGITS = 40
-_NEAR = 1e-12
+_DIGITS = 60
+_NEAR = 1e-40
 
 
 def same_expression(gold: str, answer: str) -> bool:
@@ -72,14 +72,16 @@ def _value(constant: Any) -> Fraction | None:
 
 def _near(expected: Any, given: Any) -> bool:
     """Whether two expressions have relatively near values at one place; True if they have none."""
-    from sympy import Expr, Rational
+    from sympy import Expr, MatrixBase, Rational
 
+    if isinstance(expected, MatrixBase) and isinstance(given, MatrixBase):
+        return all(map(_near, expected.flat(), given.flat()))
     if not isinstance(expected, Expr) or not isinstance(given, Expr):
         return True
     names = sorted(expected.free_symbols | given.free_symbols, key=str)
     place = {name: Rational(10_007 + 97 * n, 7_919) for n, name in enumerate(names)}
     try:
-        left, right = (complex(side.xreplace(place).evalf(_DIGITS)) for side in (expected, given))
+        left, right = (side.xreplace(place).evalf(_DIGITS) for side in (expected, given))
+        return bool(abs(left - right) <= _NEAR * max(abs(left), abs(right)))
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return True
-    return abs(left - right) <= _NEAR * max(abs(left), abs(right))
+        return True  # there is no value, as where a symbol is a matrix

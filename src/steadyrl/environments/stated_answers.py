@@ -6,7 +6,7 @@ second guess, is not passed over for its last number.
 
 import re
 
-from steadyrl.environments.answer_text import closing_brace
+from steadyrl.environments.answer_text import closing_brace, without_wrappers
 from steadyrl.environments.math_units import UNIT_NAMES, singular
 
 _TEXT = re.compile(r"\\text\s*\{")
@@ -14,7 +14,8 @@ _WORD = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}")
 _MATHS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BOX = re.compile(r"\\boxed\s*\{")
 _MARKED = re.compile(
-    r"(?:answer|result|total|sum|value|solution)\s*(?:is|are|:|=|equals)\s*:?\s*(.+)", re.IGNORECASE
+    r"(?<![\\A-Za-z])(?:answer|result|total|sum|value|solution)\s*(?:is|are|:|=|equals)\s*:?\s*(.+)",
+    re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[.!?](?=\s)|\n")
 _NUMBER = re.compile(r"(?<![\w.\\])[-+]?\\?\$?\d+(?:,\d{3})*(?:\.\d+)?(?:\\?%)?")
@@ -36,12 +37,12 @@ def stated_answer(answer: str, gold: str) -> str:
     A sentence is told by three words more than `gold` has. Empty where it states no one answer.
     """
     if len(_WORD.findall(answer)) < _LEAST_WORDS + len(_WORD.findall(gold)):
-        marked = _MARKED.fullmatch(answer)
+        marked = _MARKED.search(without_wrappers(answer))
         return _last(marked[1]) if marked else answer
     if boxes := [*_BOX.finditer(answer)]:
         end = closing_brace(answer, boxes[-1].end())
         return answer[boxes[-1].end() : end].strip() if end else ""
-    sentence = _last(answer)
+    sentence = _last(without_wrappers(answer))
     if marks := [*_MARKED.finditer(sentence)]:
         tail = marks[-1][1]
         return tail if len(_WORD.findall(tail)) < _LEAST_WORDS else _last_number(tail)
