@@ -14,6 +14,7 @@ from pydantic import Field
 
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.answer_text import unwrap
+from steadyrl.environments.exploitable_datasets import EXPLOITABLE, MEASURED_WITH
 from steadyrl.environments.extras import require_extra
 from steadyrl.environments.isolation import Isolated, IsolationError
 from steadyrl.environments.one_answer import OneAnswer, Verdict
@@ -90,6 +91,8 @@ class ReasoningGym:
     def __init__(self, settings: ReasoningGymSettings) -> None:
         require_extra("reasoning_gym", "tasks")
         _check_names(settings.dataset, settings.knobs)
+        if not settings.allow_exploitable:
+            _check_scorer(settings.dataset)
         self.settings = settings
         self._datasets: dict[int, Any] = {}
         self._dataset(0)
@@ -228,6 +231,17 @@ def _check_names(name: str, knobs: Mapping[str, Any]) -> None:
             f"reasoning-gym's {name!r} follows the order of Python sets, which changes with each "
             "process: its tasks would not be the same after a restart. "
             "Set the environment variable PYTHONHASHSEED=0."
+        )
+
+
+def _check_scorer(name: str) -> None:
+    """Raises UserError for a dataset that pays what is not right."""
+    if name in EXPLOITABLE:
+        raise UserError(
+            f"The scorer of reasoning-gym's {name!r} pays for answers that are not right: "
+            f"{EXPLOITABLE[name]}, in version {MEASURED_WITH}. A policy would learn them in the "
+            "place of the task. Choose another dataset (docs/exploitable_tasks.md), or set "
+            "environment.allow_exploitable to true."
         )
 
 
