@@ -22,8 +22,9 @@ from steadyrl.report.diagnosis import Diagnosis, Status, diagnose
 from steadyrl.report.run_data import RunData, Stage, read_run
 from steadyrl.run.manifest import manifest
 from steadyrl.studies import STUDIES
+from steadyrl.studies.configurations import identity
 from steadyrl.studies.measures import MEASURES
-from steadyrl.studies.records import digest_of, read_record
+from steadyrl.studies.records import find_records, read_record
 
 SEEDS = 7
 LOOKS = 100
@@ -76,20 +77,26 @@ class Outcome:
 def outcomes(options: Options) -> Iterator[Outcome]:
     """One for each finished run of the studies of policy gradients whose folder is there."""
     seen = set()
+    records = find_records(options.records)
     for numerics in (Numerics.FP8, Numerics.INT4):
         for make in STUDIES.values():
             study = make(numerics).with_seeds(SEEDS)
             for condition in study.conditions:
                 for seed in study.seeds:
-                    digest = digest_of(condition.run(seed))
-                    record, folder = options.records / f"{digest}.json", options.work / digest
+                    path = records.get(identity(condition.run(seed)))
                     alone = condition.config.erl is None and study.experiment != "erl"
-                    if digest in seen or not alone or not (record.exists() and folder.exists()):
+                    if path is None or path in seen or not alone:
                         continue
-                    seen.add(digest)
-                    kept = MEASURES["kept"](read_record(record))
+                    record = read_record(path)
+                    folder = options.work / record.digest
+                    if not folder.exists():
+                        continue
+                    seen.add(path)
+                    kept = MEASURES["kept"](record)
                     diagnoses = course(read_run(RunFolder(folder)))
-                    yield outcome_of(digest, study.name, condition.name, seed, kept, diagnoses)
+                    yield outcome_of(
+                        record.digest, study.name, condition.name, seed, kept, diagnoses
+                    )
 
 
 def course(run: RunData) -> list[Diagnosis]:

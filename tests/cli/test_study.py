@@ -85,8 +85,9 @@ def test_an_undecided_study_goes_on_with_more_seeds(
         asked.append(len(study.seeds))
         for condition, score in zip(study.conditions, scores or (), strict=scores is not None):
             for seed in study.seeds:
-                run = record([0.5] * 20, seed=seed, scores=[(0, 0.1), (160, score)])
-                write_record(run, workplace.record(condition.run(seed)))
+                config = condition.run(seed)
+                run = record([0.5] * 20, seed=seed, scores=[(0, 0.1), (160, score)], config=config)
+                write_record(run, workplace.new_record(config))
 
     monkeypatch.setattr(command, "run_studies", finish)
     monkeypatch.setattr(command, "write_results", lambda *_: [])

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from steadyrl.run.config import RunConfig
 from steadyrl.studies.claims import Claim
+from steadyrl.studies.configurations import CHANGES, to_stored
 from steadyrl.studies.records import RunRecord
 from steadyrl.studies.study import Condition, Study
 from tests.run.tiny import tiny_run
@@ -17,6 +19,7 @@ def record(
     failure: str | None = None,
     entropy: float = 0.5,
     mismatch: float = 1e-3,
+    config: RunConfig | None = None,
 ) -> RunRecord:
     """A run with one reward for each bin of eight gradient steps."""
     return RunRecord(
@@ -34,6 +37,8 @@ def record(
             "mismatch_kl_k3": [mismatch] * len(reward),
             "gradient_norm": [2.0] * len(reward),
         },
+        configuration=to_stored(config or tiny_run()),
+        changes=len(CHANGES),
     )
 
 

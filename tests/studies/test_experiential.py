@@ -9,8 +9,9 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes import RECIPES
 from steadyrl.run.config import RunConfig
 from steadyrl.studies import STUDIES
-from steadyrl.studies.records import digest_of
-from steadyrl.studies.study import Condition, Study
+from steadyrl.studies.configurations import identity
+from steadyrl.studies.records import find_records
+from steadyrl.studies.study import Study
 
 WORLDS = ["erl-frozenlake", "erl-sokoban", "erl-questions"]
 EVERY_WORLD = pytest.mark.parametrize("name", WORLDS)
@@ -99,14 +100,11 @@ def test_the_studies_claim_the_same_and_have_five_seeds() -> None:
 
 def test_runs_of_frozen_lake_are_those_on_record() -> None:
     study = STUDIES["erl-frozenlake"](Numerics.FP8)
-
-    def is_on_record(condition: Condition, seed: int) -> bool:
-        return (RECORDS / f"{digest_of(condition.run(seed))}.json").is_file()
-
+    found = find_records(RECORDS)
     missing = [
         (condition.name, seed)
         for condition in study.conditions
         for seed in study.seeds
-        if not is_on_record(condition, seed)
+        if identity(condition.run(seed)) not in found
     ]
     assert missing == []

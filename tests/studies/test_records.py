@@ -96,5 +96,24 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
 def test_a_damaged_record_says_what_to_do(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"a\.json is no record of a run: .* Remove it"):
+    with pytest.raises(UserError, match=r"a\.json is not a record of a run: .* Remove it"):
         read_record(path)
+
+
+def test_a_record_without_its_configuration_says_how_to_add_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_record(record([0.1]), path)
+    values = json.loads(path.read_text())
+    del values["configuration"], values["changes"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"without its configuration.*recorded_configurations\.py"):
+        read_record(path)
+
+
+def test_a_record_holds_the_configuration_of_its_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.manifest.write_text(json.dumps({"commit": "abc", "machine": "m"}))
+    folder.append_metrics({"stage": "rl", "step": 1, "reward": 0.5, "seconds": 0.5})
+    config = changed(tiny_run(), seed=4)
+    write_record(record_of(folder, config), tmp_path / "a.json")
+    assert read_record(tmp_path / "a.json").config == config

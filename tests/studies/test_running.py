@@ -127,8 +127,8 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(
     folder.keep_metrics([row | {"seconds": 0.0} for row in rows if row["step"] < 5])
     finish_run(config, again)
 
-    resumed = read_record(again.record(config))
-    uninterrupted = read_record(place.record(config))
+    resumed = read_record(again.new_record(config))
+    uninterrupted = read_record(place.new_record(config))
     for record in (resumed, uninterrupted):
         del record.curves["seconds"]
     assert resumed.curves == uninterrupted.curves
@@ -172,7 +172,7 @@ def test_a_run_that_breaks_down_is_a_result(tmp_path: Path) -> None:
     finish_cold_start(cold_start(config), place)
     finish_run(config, place)
 
-    record = json.loads(place.record(config).read_text())
+    record = json.loads(place.new_record(config).read_text())
     assert "is not finite" in record["failure"]
     assert record["gradient_steps"] == 8
 

@@ -10,7 +10,8 @@ import pytest
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.studies import STUDIES
-from steadyrl.studies.records import digest_of, write_record
+from steadyrl.studies.configurations import identity
+from steadyrl.studies.records import write_record
 from steadyrl.studies.running import Workplace, cold_start
 from steadyrl.studies.seeds import on_comparable_seeds, run_on_comparable_seeds
 from steadyrl.studies.study import Study, changed
@@ -39,8 +40,11 @@ def workplace(tmp_path: Path) -> Workplace:
 def keep(workplace: Workplace, study: Study, seed: int, *runs: tuple[str, str | None]) -> None:
     """A record for each of the first conditions, of this machine and with this cold start."""
     for condition, (machine, start) in zip(study.conditions, runs, strict=False):
-        run = replace(record([0.5] * 20, seed=seed), machine=machine, cold_start=start)
-        write_record(run, workplace.record(condition.run(seed)))
+        config = condition.run(seed)
+        run = replace(
+            record([0.5] * 20, seed=seed, config=config), machine=machine, cold_start=start
+        )
+        write_record(run, workplace.new_record(config))
 
 
 def test_seeds_that_two_machines_would_share_are_passed_over(
@@ -95,7 +99,7 @@ def test_published_runs_of_a_seed_and_cold_start_began_with_one_score(study: Stu
     beginnings: dict[str, set[float]] = {}
     for condition in study.conditions:
         for run in conditions[condition.name]:
-            start = digest_of(cold_start(condition.run(run["seed"])))
+            start = identity(cold_start(condition.run(run["seed"])))
             beginnings.setdefault(start, set()).add(run["first_score"])
     assert beginnings
     assert all(len(scores) == 1 for scores in beginnings.values())

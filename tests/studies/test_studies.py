@@ -13,8 +13,9 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.studies import STUDIES
 from steadyrl.studies.claims import Claim, Comparison, greater
+from steadyrl.studies.configurations import identity
 from steadyrl.studies.measures import COMPARED, MEASURES
-from steadyrl.studies.records import BIN, digest_of
+from steadyrl.studies.records import BIN
 from steadyrl.studies.study import Condition, Study, changed
 from steadyrl.studies.world import GRADIENT_STEPS
 from tests.run.tiny import tiny_run
@@ -38,7 +39,7 @@ def test_conditions_differ_and_take_equally_many_gradient_steps(
 ) -> None:
     study = make(Numerics.INT4)
     runs = [condition.run(seed) for condition in study.conditions for seed in study.seeds]
-    assert len({digest_of(run) for run in runs}) == len(runs)
+    assert len({identity(run) for run in runs}) == len(runs)
     assert len({run.steps * run.gradient_steps for run in runs}) == 1
     assert all(run.engine.numerics is Numerics.INT4 for run in runs)
     assert all(BIN % run.gradient_steps == 0 for run in runs)
@@ -92,7 +93,7 @@ def test_the_paper_s_figures_have_its_conditions() -> None:
 def test_figures_share_the_runs_they_have_in_common() -> None:
     def runs(name: str) -> set[str]:
         study = STUDIES[name](Numerics.FP8)
-        return {digest_of(c.run(seed)) for c in study.conditions for seed in study.seeds}
+        return {identity(c.run(seed)) for c in study.conditions for seed in study.seeds}
 
     figures = runs("figure1") | runs("figure2") | runs("figure3") | runs("figure4")
     assert runs("peaks") <= figures

@@ -1,23 +1,25 @@
-"""What is kept of a finished run: its curves, and where they come from.
+"""What is kept of a finished run: its configuration, its curves, and where they come from.
 
-results/runs/<digest>.json holds one run, whichever studies it belongs to. The digest is of the
-configuration alone, so a run that two figures share is run once.
+results/runs/*.json hold one run each, whichever studies it belongs to, so a run that two figures
+share is run once. A run is found by its configuration (see `configurations`); the name of its file
+is no more than a name.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.config import RunConfig
+from steadyrl.studies.configurations import CHANGES, Change, from_stored, identity, to_stored
 
 CURVES = (
     "reward",
@@ -42,20 +44,14 @@ BIN = 8
 
 DIGITS = 5
 
-ADDED_LATER = {
-    "cold_start.teacher.half_plain": "0.0",
-    "environment.judge_workers": "None",
-    "environment.judge_memory": "8.0",
-}
-"""Settings of what the default configuration does not have, with the value that changes nothing.
-Runs were recorded before there were these."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """One finished run."""
 
     digest: str
+    """The name of its file and its folder."""
+
     seed: int
     commit: str | None
     machine: str
@@ -79,6 +75,21 @@ class RunRecord:
     """The `weights_digest` of what its cold start left. None where there was none, and in records
     older than this field."""
 
+    configuration: dict[str, Any]
+    """Every setting of the run, as the code that ran it names them. `config` reads it."""
+
+    changes: int
+    """How many of `configurations.CHANGES` the configuration already follows."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration as today's code reads it.
+
+        Raises:
+            UserError: today's code does not know its settings.
+        """
+        return from_stored(self.configuration, self.changes, f"the run {self.digest}")
+
     def curve(self, name: str) -> Float[np.ndarray, " S"]:
         """The course of a metric, nan where it has no value; empty where it was not recorded."""
         return np.array(self.curves.get(name, []), dtype=np.float64)
@@ -89,19 +100,34 @@ class RunRecord:
 
 
 def digest_of(config: RunConfig) -> str:
-    """A name for the run that `config` describes.
+    """A name for the files of the run that `config` describes."""
+    return hashlib.sha256(identity(config).encode()).hexdigest()[:16]
 
-    It depends on what differs from the defaults, so a setting that is added later, with a default
-    that changes nothing, leaves the names of finished runs as they are.
+
+def find_records(folder: Path, changes: Sequence[Change] = CHANGES) -> dict[str, Path]:
+    """The record of every run in `folder`, by the `identity` of its configuration.
+
+    Raises:
+        UserError: a file is not a record, or today's code does not know its settings.
     """
-    default = _flat(RunConfig(environment=ArithmeticSettings()).model_dump(mode="json"))
-    default |= ADDED_LATER
-    own = _flat(config.model_dump(mode="json"))
-    if config.erl is not None:
-        default |= _flat({"erl": ExperientialSettings().model_dump(mode="json")})
-        own["erl"] = "set"
-    differing = sorted((k, v) for k, v in own.items() if k not in default or default[k] != v)
-    return hashlib.sha256(json.dumps(differing).encode()).hexdigest()[:16]
+    return {
+        _identity_of(path, path.stat().st_mtime_ns, tuple(changes)): path
+        for path in sorted(folder.glob("*.json"))
+    }
+
+
+@cache
+def _identity_of(path: Path, _modified: int, changes: tuple[Change, ...]) -> str:
+    """Of the run in `path`. Records stay as they are, so each is read once."""
+    record = read_record(path)
+    try:
+        return identity(from_stored(record.configuration, record.changes, str(path), changes))
+    except UserError as error:
+        raise UserError(
+            f"{error} It was written by another version of steadyrl: list what became of its "
+            "settings in steadyrl.studies.configurations.CHANGES, or move the file elsewhere, and "
+            "the run is made again."
+        ) from error
 
 
 def record_of(
@@ -135,6 +161,8 @@ def record_of(
             if any(name in row for row in steps)
         },
         cold_start=cold_start,
+        configuration=to_stored(config),
+        changes=len(CHANGES),
     )
 
 
@@ -147,16 +175,22 @@ def read_record(path: Path) -> RunRecord:
     """The run in `path`.
 
     Raises:
-        UserError: the file is no record of a run.
+        UserError: the file is not a record of a run, or lacks the run's configuration.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["scores"] = [tuple(score) for score in values["scores"]]
-        return RunRecord(**values)
+        if "configuration" in values:
+            return RunRecord(**values)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no record of a run: {error}. Remove it, and it will be run again."
+            f"{path} is not a record of a run: {error}. Remove it, and the run is made again."
         ) from error
+    raise UserError(
+        f"{path} holds a run without its configuration, as older versions of steadyrl wrote it. "
+        "Add it with 'python benchmarks/recorded_configurations.py', or move the file elsewhere, "
+        "and the run is made again."
+    )
 
 
 def _binned(values: list[float | None], size: int) -> list[float | None]:
@@ -168,13 +202,3 @@ def _binned(values: list[float | None], size: int) -> list[float | None]:
 
 def _mean(values: list[float]) -> float | None:
     return float(f"{np.mean(values):.{DIGITS}g}") if values else None
-
-
-def _flat(values: dict[str, Any], place: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{place}{name}.")
-        else:
-            flat[place + name] = str(value)
-    return flat

@@ -7,7 +7,7 @@ checkpoint. Runs of equal seed that begin with the same cold start share it.
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,15 @@ from steadyrl.records.errors import NonFiniteError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
-from steadyrl.studies.records import RunRecord, digest_of, read_record, record_of, write_record
+from steadyrl.studies.configurations import identity
+from steadyrl.studies.records import (
+    RunRecord,
+    digest_of,
+    find_records,
+    read_record,
+    record_of,
+    write_record,
+)
 from steadyrl.studies.study import Study, changed
 from steadyrl.training.checkpoint import latest_checkpoint, weights_digest
 from steadyrl.training.journal import JournalSettings
@@ -35,21 +43,32 @@ class Workplace:
     records: Path
     folders: Path
 
-    def record(self, config: RunConfig) -> Path:
-        """The record of the run that `config` describes."""
+    def new_record(self, config: RunConfig) -> Path:
+        """Where to write the record of the run that `config` describes."""
         return self.records / f"{digest_of(config)}.json"
 
     def folder(self, config: RunConfig) -> RunFolder:
-        """Its run folder."""
+        """The folder of the run that `config` describes."""
         return RunFolder(self.folders / digest_of(config))
+
+    def finished(self, configs: Iterable[RunConfig]) -> list[Path | None]:
+        """The record of the run that each configuration describes, None where it is not finished.
+
+        Raises:
+            UserError: a record cannot be read.
+        """
+        found = find_records(self.records)
+        return [found.get(identity(config)) for config in configs]
 
     def records_of(self, study: Study) -> dict[str, dict[int, RunRecord]]:
         """The finished runs of `study`, by condition and seed."""
         return {
             condition.name: {
                 seed: read_record(path)
-                for seed in study.seeds
-                if (path := self.record(condition.run(seed))).is_file()
+                for seed, path in zip(
+                    study.seeds, self.finished(map(condition.run, study.seeds)), strict=True
+                )
+                if path is not None
             }
             for condition in study.conditions
         }
@@ -83,15 +102,16 @@ def run_studies(
     Raises:
         UserError: a run cannot be started or resumed.
     """
-    wanted = {
-        digest_of(config): config
+    wanted = _unique(
+        condition.run(seed)
         for study in studies
         for seed in study.seeds
-        for config in (condition.run(seed) for condition in study.conditions)
-    }
-    missing = [run for run in wanted.values() if not workplace.record(run).is_file()]
-    cold_starts = {digest_of(cold_start(run)): cold_start(run) for run in missing if run.cold_start}
-    look = _Look(workplace, list(wanted.values()), missing, list(cold_starts.values()))
+        for condition in study.conditions
+    )
+    records = zip(wanted, workplace.finished(wanted), strict=True)
+    missing = [run for run, record in records if record is None]
+    cold_starts = _unique(cold_start(run) for run in missing if run.cold_start)
+    look = _Look(workplace, wanted, missing, cold_starts)
     watch(look.progress())
     workers = ProcessPoolExecutor(
         processes,
@@ -101,7 +121,7 @@ def run_studies(
     )
     with _cancelling(workers) as pool:
         for function, runs in (
-            (finish_cold_start, list(cold_starts.values())),
+            (finish_cold_start, cold_starts),
             (finish_run, missing),
         ):
             waiting = {pool.submit(function, run, workplace) for run in runs}
@@ -110,6 +130,11 @@ def run_studies(
                 for future in done:
                     future.result()
                 watch(look.progress())
+
+
+def _unique(configs: Iterable[RunConfig]) -> list[RunConfig]:
+    """Each of `configs` once."""
+    return list({identity(config): config for config in configs}.values())
 
 
 def end_with_parent() -> None:
@@ -167,7 +192,7 @@ def finish_run(config: RunConfig, workplace: Workplace) -> None:
         failure = str(error)
     folder = workplace.folder(config)
     record = record_of(folder, config, failure=failure, cold_start=weights)
-    write_record(record, workplace.record(config))
+    write_record(record, workplace.new_record(config))
 
 
 def _finish(name: RunConfig, config: RunConfig, workplace: Workplace) -> None:
@@ -191,7 +216,7 @@ class _Look:
         cold_starts: list[RunConfig],
     ) -> None:
         self._workplace = workplace
-        self._wanted = wanted
+        self._wanted = set(map(identity, wanted))
         self._work = [*cold_starts, *missing]
         self._all_steps = sum(run.cold_start.steps for run in cold_starts if run.cold_start)
         self._all_steps += sum(run.steps for run in missing)
@@ -203,7 +228,7 @@ class _Look:
         taken = steps - self._steps_before
         seconds = time.monotonic() - self._began
         return Progress(
-            finished=sum(self._workplace.record(run).is_file() for run in self._wanted),
+            finished=len(self._wanted & find_records(self._workplace.records).keys()),
             runs=len(self._wanted),
             steps=steps,
             all_steps=self._all_steps,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
-from steadyrl.studies.records import digest_of
+from steadyrl.studies.configurations import identity
 from steadyrl.studies.running import Workplace, cold_start
 from steadyrl.studies.study import Study
 
@@ -48,6 +48,6 @@ def _alike(study: Study, seed: int, workplace: Workplace, machine: str) -> bool:
         record = records[condition.name].get(seed)
         machines.add(machine if record is None else record.machine)
         if record is not None and record.cold_start is not None:
-            start = digest_of(cold_start(condition.run(seed)))
+            start = identity(cold_start(condition.run(seed)))
             beginnings.setdefault(start, set()).add(record.cold_start)
     return len(machines) == 1 and all(len(weights) == 1 for weights in beginnings.values())

@@ -1,0 +1,130 @@
+"""Configurations on record: written whole, compared by what today's code makes of them.
+
+A record holds every setting of its run, so a default that changes later does not change what the
+record says. What became of settings since it was written is listed once, in `CHANGES`. To rename a
+setting, append `renamed("old.path", "new.path")`: every older record is read under the new name.
+"""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+from steadyrl.run.config import RunConfig, parse
+
+StoredSettings = dict[str, Any]
+"""StoredSettings as JSON has them, in nested blocks."""
+
+Change = Callable[[StoredSettings], None]
+"""Brings stored settings, in place, from an older form to the next. It leaves settings alone that
+lack its path."""
+
+
+def renamed(old: str, new: str) -> Change:
+    """A setting or block at path `old` is now at path `new`, as in `learner.dtype`."""
+
+    def apply(settings: StoredSettings) -> None:
+        block, name = _block(settings, old)
+        if block is not None and name in block:
+            _set(settings, new, block.pop(name))
+
+    return apply
+
+
+def removed(path: str) -> Change:
+    """A setting no longer exists, and its absence changes no run on record."""
+
+    def apply(settings: StoredSettings) -> None:
+        block, name = _block(settings, path)
+        if block is not None:
+            block.pop(name, None)
+
+    return apply
+
+
+def replaced(path: str, old: Any, new: Any) -> Change:
+    """A run with the value `old` counts as one with the value `new`."""
+
+    def apply(settings: StoredSettings) -> None:
+        block, name = _block(settings, path)
+        if block is not None and name in block and block[name] == old:
+            block[name] = new
+
+    return apply
+
+
+def added(path: str, value: Any) -> Change:
+    """A new setting, whose default is not what older runs did: they ran as with `value`."""
+
+    def apply(settings: StoredSettings) -> None:
+        block, name = _block(settings, path)
+        if block is not None:
+            block.setdefault(name, value)
+
+    return apply
+
+
+CHANGES: tuple[Change, ...] = (
+    # How many rows share a pass: sums of floats are taken in another order, and nothing else.
+    removed("learner.logits_chunk"),
+    replaced("learner.micro_batch_tokens", 16384, 8192),
+)
+"""What became of settings since records were first written, oldest first. Append only: a record
+holds how many of these its configuration already follows."""
+
+
+def to_stored(config: RunConfig) -> StoredSettings:
+    """Every setting of `config` as standard JSON, which has no infinity: it becomes a string."""
+    stored = finite_json(config.model_dump(mode="json"))
+    assert isinstance(stored, dict)
+    return stored
+
+
+def from_stored(
+    settings: StoredSettings, follows: int, where: str, changes: Sequence[Change] = CHANGES
+) -> RunConfig:
+    """What today's code makes of the configuration stored in `where`.
+
+    Args:
+        follows: How many of `changes` it already follows.
+
+    Raises:
+        UserError: today's code does not know its settings.
+    """
+    settings = deepcopy(settings)
+    for change in changes[follows:]:
+        change(settings)
+    return parse(settings, where)
+
+
+def identity(config: RunConfig) -> str:
+    """The same text for equal configurations, whatever form each was stored in."""
+    return json.dumps(to_stored(config), sort_keys=True)
+
+
+def _block(settings: StoredSettings, path: str) -> tuple[StoredSettings | None, str]:
+    """The block that holds a setting, None where there is no such block; and the setting's name."""
+    *parents, name = path.split(".")
+    block: Any = settings
+    for parent in parents:
+        block = block.get(parent)
+        if not isinstance(block, dict):
+            return None, name
+    return block, name
+
+
+def _set(settings: StoredSettings, path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        settings = settings.setdefault(parent, {})
+    settings[name] = value
+
+
+def finite_json(value: Any) -> Any:
+    """`value` with numbers that standard JSON lacks, the infinite ones, as strings."""
+    if isinstance(value, dict):
+        return {name: finite_json(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [finite_json(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
