@@ -51,24 +51,18 @@ class Workplace:
         """The folder of the run that `config` describes."""
         return RunFolder(self.folders / digest_of(config))
 
-    def finished(self, configs: Iterable[RunConfig]) -> list[Path | None]:
-        """The record of the run that each configuration describes, None where it is not finished.
+    def records_of(self, study: Study) -> dict[str, dict[int, RunRecord]]:
+        """The finished runs of `study`, by condition and seed.
 
         Raises:
             UserError: a record cannot be read.
         """
         found = find_records(self.records)
-        return [found.get(identity(config)) for config in configs]
-
-    def records_of(self, study: Study) -> dict[str, dict[int, RunRecord]]:
-        """The finished runs of `study`, by condition and seed."""
         return {
             condition.name: {
-                seed: read_record(path)
-                for seed, path in zip(
-                    study.seeds, self.finished(map(condition.run, study.seeds)), strict=True
-                )
-                if path is not None
+                seed: read_record(found[run])
+                for seed in study.seeds
+                if (run := identity(condition.run(seed))) in found
             }
             for condition in study.conditions
         }
@@ -108,8 +102,8 @@ def run_studies(
         for seed in study.seeds
         for condition in study.conditions
     )
-    records = zip(wanted, workplace.finished(wanted), strict=True)
-    missing = [run for run, record in records if record is None]
+    finished = find_records(workplace.records)
+    missing = [run for run in wanted if identity(run) not in finished]
     cold_starts = _unique(cold_start(run) for run in missing if run.cold_start)
     look = _Look(workplace, wanted, missing, cold_starts)
     watch(look.progress())
