@@ -1,13 +1,18 @@
 """What environments may write into tasks and outcomes, and what becomes of it."""
 
 import json
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from steadyrl.environments.protocol import Outcome, Task
+from steadyrl.environments.protocol import LARGEST_REWARD, Outcome, Task
+from steadyrl.objectives.advantages import group_mean, group_mean_std, leave_one_out
 from steadyrl.records.message import Message
 from tests.environments.unchecked import unchecked
 
@@ -36,11 +41,36 @@ def test_a_reward_may_be_a_truth_or_a_whole_number() -> None:
         ("1", r"the reward is '1'\. Give a number"),
         (float("nan"), r"the reward is nan\. Give a finite number"),
         (np.float32("-inf"), r"the reward is -inf\. Give a finite number"),
+        (Decimal("1e400"), r"the reward is inf\. Give a finite number"),
+        (1e39, r"the reward is 1e\+39, but .* up to 1e\+12\. Scale"),
+        (-1e39, r"the reward is -1e\+39, but"),
+        (torch.tensor(1e30), r"the reward is 1\.0\d*e\+30, but"),
+        (10**400, r"the reward is a int beyond 1e308, but"),
+        (-(10**4000), r"the reward is a int beyond 1e308, but"),
+        (Fraction(10**400, 3), r"the reward is a Fraction beyond 1e308, but"),
+        (bytearray(b"1"), r"the reward is bytearray\(b'1'\)\. Give a number"),
+        (1 + 1j, r"the reward is \(1\+1j\)\. Give a number"),
+        (torch.tensor([0.5, 0.5]), r"the reward is tensor\(\[0\.5000, 0\.5000\]\)\. Give a number"),
+        (np.array("x"), r"the reward is array\('x'.*\. Give a number"),
     ],
 )
 def test_what_is_no_finite_number_is_no_reward(reward: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         unchecked(Outcome, reward=reward, terminated=True)
+
+
+def test_rewards_up_to_the_largest_are_taken() -> None:
+    for reward in (LARGEST_REWARD, -LARGEST_REWARD):
+        assert unchecked(Outcome, reward=reward, terminated=True).reward == reward
+
+
+@pytest.mark.parametrize("advantage", [group_mean, group_mean_std, leave_one_out])
+def test_advantages_of_the_largest_rewards_are_finite(
+    advantage: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    rewards = torch.tensor([LARGEST_REWARD, -LARGEST_REWARD] * 512)
+    found = advantage(rewards, torch.zeros(1024, dtype=torch.long))
+    assert bool((found.square().sum() < torch.inf).all())
 
 
 def test_messages_may_come_in_a_list() -> None:

@@ -1,6 +1,6 @@
 """What an environment is: text in; text, reward and feedback out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -10,6 +10,10 @@ import numpy as np
 
 from steadyrl.records.message import Message
 from steadyrl.records.text import map_texts, well_formed
+
+LARGEST_REWARD = 1e12
+"""The largest magnitude of a reward. Advantages square differences of rewards and the norm of the
+gradient sums squares of theirs over all weights: these fit in float32 below it, with room."""
 
 
 class Split(StrEnum):
@@ -55,7 +59,7 @@ class Outcome:
 
     Raises:
         TypeError: the reward is no number, or the observation does not consist of messages.
-        ValueError: the reward is not finite.
+        ValueError: the reward is not finite, or larger than `LARGEST_REWARD`.
     """
 
     reward: float
@@ -71,7 +75,7 @@ class Outcome:
     """What happened, in words, for a reader or a reflection. The next turn does not see it."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reward", _number(self.reward))
+        object.__setattr__(self, "reward", _as_reward(self.reward))
         object.__setattr__(self, "terminated", bool(self.terminated))
         object.__setattr__(self, "observation", _messages(self.observation, "the observation"))
         object.__setattr__(self, "feedback", self.feedback or "")
@@ -133,6 +137,11 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """Lets them go, at the end of the run."""
+class ReadsData(Protocol):
+    """An environment whose tasks come from data that its settings name no file of."""
+
+    def data_digests(self) -> Mapping[str, str]:
+        """A digest or a version of each source, by its name: a resumed run compares them."""
         ...
 
 
@@ -145,14 +154,28 @@ class Teacher(Protocol):
         ...
 
 
-def _number(reward: Any) -> float:
-    """`reward` as a Python number, which JSON and means can hold."""
-    if reward is None or isinstance(reward, str | bytes):
-        raise TypeError(f"the reward is {reward!r}. Give a number.")
-    number = float(reward)
+def _as_reward(reward: Any) -> float:
+    """`reward` as a Python number, which JSON, means and float32 arithmetic can hold."""
+    if isinstance(reward, str | bytes) or not hasattr(reward, "__float__"):
+        raise TypeError(f"the reward is {reward!r:.200}. Give a number.")
+    try:
+        number = float(reward)
+    except OverflowError as error:
+        raise ValueError(_too_large(f"a {type(reward).__name__} beyond 1e308")) from error
+    except Exception as error:
+        raise TypeError(f"the reward is {reward!r:.200}. Give a number.") from error
     if not isfinite(number):
         raise ValueError(f"the reward is {number}. Give a finite number.")
+    if abs(number) > LARGEST_REWARD:
+        raise ValueError(_too_large(str(number)))
     return number
+
+
+def _too_large(given: str) -> str:
+    return (
+        f"the reward is {given}, but the trainer's float32 arithmetic holds rewards up to "
+        f"{LARGEST_REWARD:g}. Scale the rewards of this environment down."
+    )
 
 
 def _messages(given: Any, what: str) -> tuple[Message, ...]:
