@@ -1,6 +1,6 @@
 """What an environment is: text in; text, reward and feedback out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -137,11 +137,6 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """Lets them go, at the end of the run."""
-class ReadsData(Protocol):
-    """An environment whose tasks come from data that its settings name no file of."""
-
-    def data_digests(self) -> Mapping[str, str]:
-        """A digest or a version of each source, by its name: a resumed run compares them."""
         ...
 
 
