@@ -37,6 +37,7 @@ from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
+from steadyrl.run.sampling_notes import sampling_notes
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.stage import Stage
@@ -58,7 +59,7 @@ class Assembly:
     environment: Environment
 
     notes: tuple[str, ...] = ()
-    """What the run decides by itself about the checkpoint, in sentences."""
+    """What the run says about its checkpoint and its sampling, in sentences."""
 
     @classmethod
     def of(
@@ -107,7 +108,7 @@ class Assembly:
             engine=make(policy),
             evaluator=evaluator,
             environment=environment,
-            notes=_notes(policy),
+            notes=(*_notes(policy), *sampling_notes(config)),
         )
 
     def close(self) -> None:

@@ -1,0 +1,36 @@
+"""What a run says about the sampling that it learns from."""
+
+from collections.abc import Iterator
+
+from steadyrl.algorithms.reflection_settings import PolicyReflection
+from steadyrl.engines.protocol import Sampling
+from steadyrl.run.config import RunConfig
+
+
+def sampling_notes(config: RunConfig) -> list[str]:
+    """A note for each sampling that is learned from and cut to the most probable tokens.
+
+    Tokens are drawn from mu(y) / m on the kept set, where m is the probability of that set under
+    the engine's full softmax mu, and the engine reports log mu(y) - log m. The trainer scores the
+    full softmax, so its ratio to the engine is m at equal weights, not 1.
+    """
+    return [
+        f"{place} is cut by {' and '.join(cuts)}: the engine's log-probabilities are those of the "
+        "tokens that are kept, the trainer's those of the full softmax. Without any other mismatch "
+        "the ratio of trainer to engine is the probability of what is kept, below 1, which counts "
+        "as mismatch. Set top_p to 1 and leave top_k out to compare both on one distribution."
+        for place, sampling in _learned_from(config)
+        if (cuts := _cuts(sampling))
+    ]
+
+
+def _learned_from(config: RunConfig) -> Iterator[tuple[str, Sampling]]:
+    if config.steps:
+        yield "sampling", config.sampling
+        if config.erl is not None and isinstance(config.erl.reflection, PolicyReflection):
+            yield "erl.reflection.sampling", config.erl.reflection.sampling
+
+
+def _cuts(sampling: Sampling) -> list[str]:
+    cuts = [f"top_p {sampling.top_p:g}"] if sampling.top_p < 1 else []
+    return cuts + ([f"top_k {sampling.top_k}"] if sampling.top_k is not None else [])
