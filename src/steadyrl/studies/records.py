@@ -180,7 +180,7 @@ def read_record(path: Path) -> RunRecord:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["scores"] = [tuple(score) for score in values["scores"]]
-        if "configuration" in values:
+        if "configuration" in values or "digest" not in values:
             return RunRecord(**values)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
