@@ -141,7 +141,8 @@ def told(found: dict, expected: dict) -> tuple[str, bool]:
     difference = found["difference"]
     if difference is None:
         return f"not read: {found['failure'].split(':')[0]}", False
-    text = f"{difference:.1e}, tokens {'the same' if same else 'not read'}"
+    tokens = "tokens the same" if same else "tokens differ"
+    text = f"{difference:.1e}, {'no tokenizer' if found['tokens'] is None else tokens}"
     return text, same and difference <= TOLERANCE
 
 

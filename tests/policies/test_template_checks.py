@@ -29,6 +29,10 @@ HARMONY = (
     " else '') + '<|message|>' + m.content + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
 )
+VICUNA = (  # white space before a reply differs
+    "{% for m in messages %}{{ ('USER: ' if m.role == 'user' else 'ASSISTANT: ') + m.content }}"
+    "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '\n  ASSISTANT:' }}{% endif %}"
+)
 COMPLETION = "{% for m in messages %}{{ m.content }}{% endfor %}"
 TOOLS = "{% for tool in tools or [] %}{{ tool.function | tojson }}{% endfor %}" + CHATML
 SEARCH = {
@@ -55,7 +59,8 @@ def prompt_of(template: str, *roles: Role, tools: tuple[dict[str, Any], ...] = (
 
 
 @pytest.mark.parametrize(
-    "template", [CHAT_TEMPLATE, CHATML, MISTRAL, THINKING, QWEN3, HARMONY, COMPLETION, TOOLS]
+    "template",
+    [CHAT_TEMPLATE, CHATML, MISTRAL, THINKING, QWEN3, HARMONY, VICUNA, COMPLETION, TOOLS],
 )
 def test_templates_that_show_everything_are_accepted(template: str) -> None:
     assert "0" in prompt_of(template, "user")

@@ -107,9 +107,9 @@ def _prove_turn_opens(
 
 
 def _shared(text: str, other: str) -> int:
-    """Characters that both begin with, white space at their end aside."""
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False))
-    return len("".join(letter for letter, _ in same).rstrip())
+    """Characters that both begin with, white space aside."""
+    pairs = zip("".join(text.split()), "".join(other.split()), strict=False)
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 _PARTS = {"n": "names", "d": "descriptions", "p": "parameters"}
