@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from unittest import mock
 
+import torch
 from torch import Tensor
 
 from steadyrl.engines import local
@@ -56,8 +57,8 @@ class ShiftedRoutes(WrappedEngine):
 
 def _shifted(completion: Completion) -> Completion:
     assert completion.routing is not None
-    experts = completion.routing.experts.roll(1, dims=1)
-    return replace(completion, routing=replace(completion.routing, experts=experts))
+    experts = torch.cat(completion.routing.experts[0]).roll(1, dims=0)
+    return replace(completion, routing=replace(completion.routing, experts=((experts,),)))
 
 
 def at_temperature(temperature: float) -> Callable[[RolloutEngine], RolloutEngine]:

@@ -80,12 +80,13 @@ def score(
         record_routing=True,
     )
     assert scores.routing is not None
-    mask, feeding = batch.loss_mask, batch.loss_mask[:, 1:]
+    mask = batch.loss_mask
+    feeding = torch.nn.functional.pad(mask[:, 1:], (0, 1))
     return (
         batch.rollout_logprobs[mask],
         scores.logprobs[mask],
-        batch.rollout_routing.experts[:, :-1][feeding],
-        scores.routing.experts[:, :-1][feeding],
+        batch.rollout_routing.at(feeding),
+        scores.routing.at(feeding),
     )
 
 

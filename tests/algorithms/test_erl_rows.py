@@ -68,7 +68,8 @@ def test_internalised_conversations_keep_every_turn_and_lose_the_lesson() -> Non
 def test_only_reprompted_rows_have_no_routes_of_the_engine() -> None:
     (mini_batch,) = algorithm().collect(0, student()).mini_batches
     *sampled, internalized = mini_batch
-    assert [batch.rollout_routing.experts.shape[2] for batch in sampled] == [LAYERS] * 3
+    routings = [batch.rollout_routing for batch in sampled]
+    assert [routing.at(routing.known).shape[1] for routing in routings] == [LAYERS] * 3
     assert internalized.rollout_routing is None
     assert internalized.reprompted
     assert not any(batch.reprompted for batch in sampled)

@@ -20,10 +20,6 @@ def filled(running: int) -> Slots:
             Ticket(request=n, sample=0), torch.full((n + 1,), n), torch.full((BUDGET,), n / 8)
         )
     rows = slice(0, running)
-    experts = torch.arange(running).view(running, 1, 1, 1).expand(running, 2, 1, 2)
-    slots.record(
-        torch.arange(running), slice(0, 2), torch.arange(running)[:, None].expand(-1, 2), experts
-    )
     slots.append(rows, torch.arange(running) + 50, -torch.arange(running).float())
     return slots
 
@@ -41,15 +37,12 @@ def test_released_rows_are_gone_and_the_others_stay_whole(
     assert slots.running == len(left)
     moves = zip(moved_from, moved_to, strict=True)
     assert all(target < slots.running <= source for source, target in moves)
-    assert slots.experts is not None
     for row, n in enumerate(left):
         assert slots.tokens[row, : n + 2].tolist() == [n] * (n + 1) + [n + 50]
         assert slots.lengths[row].item() == n + 2
         assert slots.prompt_lengths[row].item() == n + 1
         assert slots.logprobs[row, 0].item() == -n
         assert slots.uniforms[row].tolist() == [n / 8] * BUDGET
-        assert slots.fed[row, :2].tolist() == [n, n]
-        assert slots.experts[row, :2].unique().tolist() == [n]
 
 
 def test_a_new_answer_takes_the_first_free_row_with_nothing_of_the_old_one_in_sight() -> None:

@@ -38,10 +38,9 @@ def worked() -> Rescored:
             Pass(NEW, MU): at(0.2),
             Pass(NEW, NEW): at(0.8, mean=-0.05),
         },
-        experts={
-            MU: torch.tensor([[[0, 1]], [[0, 1]]]),
-            OLD: torch.tensor([[[1, 0]], [[2, 1]]]),
-            NEW: torch.tensor([[[0, 3]], [[3, 2]]]),
+        flips={
+            Source.ROUTING: torch.tensor([[False], [True]]),
+            Source.STALE_ROUTING: torch.tensor([[True], [True]]),
         },
         margins=torch.tensor([[0.5], [0.25]]),
     )
@@ -100,9 +99,8 @@ def test_replay_leaves_the_pass_that_it_trains_on() -> None:
     assert replayed[RoutingReplay.R3].share == pytest.approx(0.25)
 
 
-def test_choices_of_pi_old_are_compared_with_the_engine_and_with_pi_theta() -> None:
-    # Engine: {0, 1} against {1, 0} is the same set, {0, 1} against {2, 1} is not: one flip of two,
-    # at the margin 0.25. pi_theta: both sets differ.
+def test_flips_are_counted_by_source() -> None:
+    # Against the engine one flip of two, at the margin 0.25; against pi_theta two.
     flips = mismatch_sources(worked()).flips
 
     assert flips[Source.ROUTING][0].share == 0.5
@@ -115,9 +113,8 @@ def test_choices_of_pi_old_are_compared_with_the_engine_and_with_pi_theta() -> N
 def test_without_newer_weights_the_whole_ends_at_pi_old_and_r2_changes_nothing() -> None:
     full = worked()
     logprobs = {p: values for p, values in full.logprobs.items() if NEW not in p}
-    sources = mismatch_sources(
-        replace(full, logprobs=logprobs, experts={r: full.experts[r] for r in (MU, OLD)})
-    )
+    flips = {Source.ROUTING: full.flips[Source.ROUTING]}
+    sources = mismatch_sources(replace(full, logprobs=logprobs, flips=flips))
 
     assert list(sources.orders[LAST]) == ["decoding", "numerics", "routing"]
     assert list(sources.orders[FIRST]) == ["decoding", "routing", "numerics"]
@@ -130,7 +127,7 @@ def test_without_newer_weights_the_whole_ends_at_pi_old_and_r2_changes_nothing()
 def test_without_routes_there_is_one_order_and_nothing_to_replay() -> None:
     own = {Pass(MU, MU): at(0.1), Pass(OLD, OLD): at(0.3), Pass(NEW, NEW): at(0.4)}
     sources = mismatch_sources(
-        Rescored(rollout_logprobs=at(0), logprobs=own, experts={}, margins=NO_ROUTES)
+        Rescored(rollout_logprobs=at(0), logprobs=own, flips={}, margins=NO_ROUTES)
     )
 
     shares = {source: change.share for source, change in sources.orders[LAST].items()}
@@ -142,7 +139,7 @@ def test_without_routes_there_is_one_order_and_nothing_to_replay() -> None:
 def test_what_does_not_vary_has_no_shares() -> None:
     own = {Pass(MU, MU): at(0), Pass(OLD, OLD): at(0)}
     sources = mismatch_sources(
-        Rescored(rollout_logprobs=at(0), logprobs=own, experts={}, margins=NO_ROUTES)
+        Rescored(rollout_logprobs=at(0), logprobs=own, flips={}, margins=NO_ROUTES)
     )
 
     assert sources.whole.share is None
@@ -154,7 +151,7 @@ def test_what_does_not_vary_has_no_shares() -> None:
 def test_a_batch_without_loss_tokens_is_refused() -> None:
     nothing = torch.empty(0, dtype=torch.float64)
     own = {Pass(MU, MU): nothing, Pass(OLD, OLD): nothing}
-    empty = Rescored(rollout_logprobs=nothing, logprobs=own, experts={}, margins=torch.empty(0, 0))
+    empty = Rescored(rollout_logprobs=nothing, logprobs=own, flips={}, margins=torch.empty(0, 0))
 
     with pytest.raises(UserError, match=r"need a token that carries loss, got none"):
         mismatch_sources(empty)
@@ -167,12 +164,12 @@ TOKENS = st.lists(st.floats(-6, 0), min_size=9, max_size=9)
 def test_k1_and_shares_of_an_order_add_up_and_k3_is_never_negative(rows: list[list[float]]) -> None:
     rollout, *scored = torch.tensor(rows, dtype=torch.float64).unbind(dim=1)
     names = worked().logprobs
-    routes = torch.zeros(len(rollout), 1, 1, dtype=torch.long)
+    kept = torch.zeros(len(rollout), 1, dtype=torch.bool)
     sources = mismatch_sources(
         Rescored(
             rollout_logprobs=rollout,
             logprobs=dict(zip(names, scored, strict=True)),
-            experts={MU: routes, OLD: routes, NEW: routes},
+            flips={Source.ROUTING: kept, Source.STALE_ROUTING: kept},
             margins=torch.ones(len(rollout), 1),
         )
     )

@@ -85,16 +85,14 @@ def test_margins_are_noted_inside_the_block_only() -> None:
 
 
 def test_flips_of_a_layer_in_numbers() -> None:
-    # Ten tokens with margins 0.1, 0.2, ..., 1.0, of which those at 0.1, 0.5 and 0.8 flip; elsewhere
-    # the experts are named in another order, which does not count. The quantile 0.1 of all margins
-    # is 0.1 + 0.9 x 0.1 = 0.19 and has one of the three flips below it. Their quantiles 0.1 and 0.9
-    # are 0.1 + 0.2 x 0.4 and 0.5 + 0.8 x 0.3. The median of the other seven, 0.2, 0.3, 0.4, 0.6,
-    # 0.7, 0.9, 1.0, is 0.6.
-    experts = torch.tensor([[[0, 1]]]).repeat(10, 1, 1)
-    others = experts.flip(-1).clone()
-    others[[0, 4, 7]] = torch.tensor([[0, 2]])
+    # Ten tokens with margins 0.1, 0.2, ..., 1.0, of which those at 0.1, 0.5 and 0.8 flip. The
+    # quantile 0.1 of all margins is 0.1 + 0.9 x 0.1 = 0.19 and has one of the three flips below it.
+    # Their quantiles 0.1 and 0.9 are 0.1 + 0.2 x 0.4 and 0.5 + 0.8 x 0.3. The median of the other
+    # seven, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9, 1.0, is 0.6.
     margins = torch.arange(1, 11)[:, None] / 10
-    (flips,) = layer_flips(experts, others, margins)
+    flipped = torch.zeros(10, 1, dtype=torch.bool)
+    flipped[[0, 4, 7]] = True
+    (flips,) = layer_flips(flipped, margins)
 
     assert flips.share == pytest.approx(0.3)
     assert flips.in_closest_tenth == pytest.approx(1 / 3)
@@ -104,9 +102,8 @@ def test_flips_of_a_layer_in_numbers() -> None:
 
 
 def test_each_layer_is_counted_by_itself() -> None:
-    experts = torch.tensor([[[0], [0]], [[0], [0]]])
-    others = torch.tensor([[[0], [1]], [[0], [2]]])
-    first, second = layer_flips(experts, others, torch.tensor([[1.0, 2.0], [1.0, 4.0]]))
+    flipped = torch.tensor([[False, True], [False, True]])
+    first, second = layer_flips(flipped, torch.tensor([[1.0, 2.0], [1.0, 4.0]]))
 
     assert (first.share, second.share) == (0, 1)
     assert first.margins_flipped is None
@@ -119,6 +116,6 @@ def test_a_layer_that_always_chooses_every_expert_has_no_margins() -> None:
     experts = torch.tensor([[[0, 1]], [[1, 0]]])
     margins = choice_margins(torch.randn(2, 2), experts[:, 0])[:, None]
 
-    assert layer_flips(experts, experts.flip(-1), margins) == (
+    assert layer_flips(torch.zeros(2, 1, dtype=torch.bool), margins) == (
         LayerFlips(share=0.0, margins_flipped=None, margins_kept=None, in_closest_tenth=None),
     )

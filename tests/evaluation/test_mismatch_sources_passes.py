@@ -194,22 +194,33 @@ def test_temperature_is_that_of_the_sampling() -> None:
     assert torch.equal(warm.logprobs[Pass(OLD, OLD)], scores.logprobs[batch.loss_mask].double())
 
 
-def test_experts_and_margins_are_those_of_the_token_before() -> None:
+def test_flips_and_margins_are_those_of_the_token_before() -> None:
     old = tiny_policy()
     batch = sampled_batch(old)
     assert batch.rollout_routing is not None
-    rescored = rescored_sample(new=updated_policy(), batch=batch)
+    new = updated_policy()
+    rescored = rescored_sample(new=new, batch=batch)
     with torch.no_grad():
+        newer = new.model(batch.tokens, output_router_logits=True).router_logits
         logits = old.model(batch.tokens, output_router_logits=True).router_logits
-    by_token = torch.stack(list(logits), dim=1).view(*batch.tokens.shape, 2, -1)
-    ordered = by_token.sort(descending=True).values
+    by_token, by_newer = (
+        torch.stack(list(values), dim=1).view(*batch.tokens.shape, 2, -1)
+        for values in (logits, newer)
+    )
+    ordered, experts = by_token.sort(descending=True)
     gaps = ordered[..., 1] - ordered[..., 2]  # two of four experts
 
+    recorded = batch.rollout_routing.padded().experts
     places = [(row, t) for row, t in batch.loss_mask.nonzero().tolist()]
     assert len(places) == len(rescored.margins) > 40
     for number, (row, t) in enumerate(places):
-        recorded = batch.rollout_routing.experts[row, t - 1]
-        assert torch.equal(rescored.experts[MU][number], recorded)
+        own = [set(layer) for layer in experts[row, t - 1, :, :2].tolist()]
+        for source, others in (
+            (Source.ROUTING, recorded[row, t - 1]),
+            (Source.STALE_ROUTING, by_newer[row, t - 1].topk(2).indices),
+        ):
+            differ = [set(layer) != mine for layer, mine in zip(others.tolist(), own, strict=True)]
+            assert rescored.flips[source][number].tolist() == differ
         assert_close(rescored.margins[number], gaps[row, t - 1])
 
 
@@ -221,7 +232,7 @@ def test_small_passes_find_what_a_large_one_finds() -> None:
     small = rescore(batch, engine=engine, old=old, new=new, positions=1)
 
     assert torch.equal(small.rollout_logprobs, large.rollout_logprobs)
-    assert all(torch.equal(small.experts[name], large.experts[name]) for name in large.experts)
+    assert all(torch.equal(small.flips[source], large.flips[source]) for source in large.flips)
     for step in (Pass(OLD, MU), Pass(NEW, OLD), Pass(NEW, NEW)):
         assert_close(small.logprobs[step], large.logprobs[step], dtype=torch.float32)
 

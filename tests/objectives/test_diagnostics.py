@@ -7,7 +7,6 @@ from torch import Tensor
 from steadyrl.objectives import (
     limit_diagnostics,
     mismatch_diagnostics,
-    routing_disagreement,
     sampling_diagnostics,
     staleness_diagnostics,
     temperature_diagnostics,
@@ -146,16 +145,6 @@ def test_diagnostics_of_impossible_tokens_are_not_nan() -> None:
     assert not [name for name, value in everything.items() if math.isnan(value)]
 
 
-def test_routing_disagrees_where_the_sets_of_experts_differ() -> None:
-    # Tokens by layers. The order within a token's experts does not count.
-    engine = torch.tensor([[[0, 1], [2, 3]], [[4, 5], [0, 1]], [[6, 7], [2, 5]], [[0, 7], [1, 3]]])
-    trainer = torch.tensor([[[1, 0], [2, 3]], [[4, 6], [2, 1]], [[7, 6], [5, 3]], [[7, 0], [3, 1]]])
-    got = routing_disagreement(engine.to(torch.uint8), trainer)
-    assert got.per_layer.tolist() == [1 / 4, 2 / 4]
-    assert got.any_layer == 2 / 4
-    assert got.mean == 3 / 8
-
-
 NONE = torch.zeros(0)
 
 
@@ -176,10 +165,3 @@ NONE = torch.zeros(0)
 def test_diagnostics_of_no_token_are_refused(diagnose) -> None:
     with pytest.raises(UserError, match=r"need a token that carries loss, got none\. Leave"):
         diagnose()
-
-
-@pytest.mark.parametrize("shape", [(0, 2, 4), (3, 0, 4)])
-def test_routing_disagreement_of_nothing_is_refused(shape: tuple[int, ...]) -> None:
-    nothing = torch.zeros(shape, dtype=torch.long)
-    with pytest.raises(UserError, match="needs a token and an MoE layer, got shape"):
-        routing_disagreement(nothing, nothing)

@@ -1,7 +1,5 @@
 """Recording and replaying routes, on every family that is supported."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import transformers
@@ -21,9 +19,10 @@ from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.small_copy import Architecture
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
-from steadyrl.records.routing import Routing, fed_tokens_checksum
+from steadyrl.records.routing import Routing
 from tests.closeness import assert_close
 from tests.policies.families import DEEPSEEK, FAMILIES, VOCABULARY, family_model, scaled_up
+from tests.records.routings import changed
 
 BATCH, LENGTH = 3, 7
 
@@ -40,11 +39,7 @@ def some_tokens(length: int = LENGTH) -> tuple[Tensor, Tensor]:
 
 def other_routing(routing: Routing, num_experts: int) -> Routing:
     """Other experts, still distinct within each token."""
-    return Routing(
-        experts=(routing.experts + 1) % num_experts,
-        known=routing.known,
-        fed_tokens=routing.fed_tokens,
-    )
+    return changed(routing, lambda experts: (experts + 1) % num_experts)
 
 
 def score(policy: Policy, replay: Routing | None = None, record: bool = True) -> TokenScores:
@@ -77,7 +72,7 @@ def test_replaying_other_routes_changes_every_row_and_is_what_was_used(family: s
     other = other_routing(live.routing, policy.hook.num_experts)
     replayed = score(policy, replay=other)
     assert replayed.routing is not None
-    assert torch.equal(replayed.routing.experts, other.experts)
+    assert torch.equal(replayed.routing.padded().experts, other.padded().experts)
     differs = (replayed.logprobs - live.logprobs).abs().amax(dim=1)
     assert (differs > 1e-4).all()
 
@@ -88,10 +83,10 @@ def test_a_route_changed_at_one_token_changes_that_token_and_later_ones_only(fam
     assert policy.hook is not None
     live = score(policy)
     assert live.routing is not None
-    experts = live.routing.experts.clone()
+    experts = live.routing.padded().experts.clone()
     experts[1, 3] = (experts[1, 3] + 1) % policy.hook.num_experts
-    changed = Routing(experts=experts, known=live.routing.known, fed_tokens=live.routing.fed_tokens)
-    found = score(policy, replay=changed).logprobs.detach()
+    other = Routing.of(experts, live.routing.known, some_tokens()[0])
+    found = score(policy, replay=other).logprobs.detach()
     assert (found[1, 4:] != live.logprobs[1, 4:]).any()
     found[1, 4:] = live.logprobs[1, 4:]
     assert_close(found, live.logprobs)
@@ -112,7 +107,7 @@ def test_recorded_experts_are_the_top_of_the_router(family: str) -> None:
     assert routing is not None
     assert len(handles) == len(seen) == policy.hook.num_layers
     expected = torch.stack([rows.view(BATCH, LENGTH, -1) for rows in seen], dim=2)
-    assert torch.equal(routing.experts.long(), expected)
+    assert torch.equal(routing.padded().experts.long(), expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -206,11 +201,8 @@ def test_padding_changes_neither_logprobs_nor_replay(family: str) -> None:
     inside[:, 0] = False  # the first token of a row has nothing before it
     expected = alone.logprobs[:, 1:].flatten()
     assert_close(scores.logprobs[inside], expected)
-    replay = Routing(
-        experts=padded(alone.routing.experts),
-        known=padded(alone.routing.known),
-        fed_tokens=alone.routing.fed_tokens,
-    )
+    experts, known = padded(alone.routing.padded().experts), padded(alone.routing.known)
+    replay = Routing.of(experts, known, longer)
     replayed = policy.score(longer, longer_mask, longer_mask, replay=replay)
     assert_close(replayed.logprobs[inside], expected)
 
@@ -222,9 +214,7 @@ def test_missing_row_that_feeds_a_prediction_fails_closed() -> None:
     assert routing is not None
     known = routing.known.clone()
     known[2, 4] = False
-    holed = Routing(
-        experts=routing.experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known)
-    )
+    holed = Routing.of(routing.padded().experts, known, tokens)
     with pytest.raises(RuntimeError, match=r"sequence 2, position 4"):
         score(policy, replay=holed)
 
@@ -236,12 +226,10 @@ def test_missing_row_of_the_last_token_is_allowed_and_routed_live() -> None:
     assert live.routing is not None
     known = live.routing.known.clone()
     known[:, -1] = False
-    experts = live.routing.experts.clone()
-    experts[:, -1] = 0
-    partial = Routing(experts=experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known))
+    partial = Routing.of(live.routing.padded().experts, known, tokens)
     replayed = score(policy, replay=partial)
     assert replayed.routing is not None
-    assert torch.equal(replayed.routing.experts, live.routing.experts)
+    assert torch.equal(replayed.routing.padded().experts, live.routing.padded().experts)
     assert torch.equal(replayed.logprobs, live.logprobs)
 
 
@@ -263,9 +251,7 @@ def test_routing_of_another_shape_is_refused() -> None:
     policy = policy_of("qwen3_moe")
     routing = score(policy).routing
     assert routing is not None
-    fewer = Routing(
-        experts=routing.experts[:, :, :2], known=routing.known, fed_tokens=routing.fed_tokens
-    )
+    fewer = changed(routing, lambda experts: experts[:, :2])
     with pytest.raises(UserError, match=r"\(3, 7, 2, 2\), expected .* \(3, 7, 3, 2\)"):
         score(policy, replay=fewer)
 
@@ -322,9 +308,9 @@ def test_every_replayed_expert_has_a_gate_weight(family: str) -> None:
     live = score(policy).routing
     assert live is not None
     assert policy.hook is not None
-    for shift in range(policy.hook.num_experts):
-        experts = (live.experts + shift) % policy.hook.num_experts
-        score(policy, replay=replace(live, experts=experts))
+    num_experts = policy.hook.num_experts
+    for shift in range(num_experts):
+        score(policy, replay=changed(live, lambda e, by=shift: (e + by) % num_experts))
     assert all((used > 0).all() for used in weights)
     assert len(weights) == policy.hook.num_layers * (1 + policy.hook.num_experts)
 
@@ -389,7 +375,7 @@ def test_routers_of_any_inputs_and_outputs_are_replayed(name: str) -> None:
     foreign = other_routing(live.routing, policy.hook.num_experts)
     scores = policy.score(tokens, mask, mask, replay=foreign, record_routing=True)
     assert scores.routing is not None
-    assert torch.equal(scores.routing.experts, foreign.experts)
+    assert torch.equal(scores.routing.padded().experts, foreign.padded().experts)
     assert (scores.logprobs - live.logprobs).abs().max() > 1e-3
     scores.logprobs.sum().backward()
     for router in policy.hook.routers:

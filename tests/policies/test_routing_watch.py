@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from steadyrl.policies.policy import Policy
-from steadyrl.records.routing import Routing, fed_tokens_checksum
+from steadyrl.records.routing import PaddedRouting
 
 
-def watched(policy: Policy, tokens: int, *, announced: int, replay: Routing | None = None) -> None:
+def watched(
+    policy: Policy, tokens: int, *, announced: int, replay: PaddedRouting | None = None
+) -> None:
     """Feeds `tokens` tokens where `announced` are expected."""
     assert policy.hook is not None
     with policy.hook.watch((1, announced), replay=replay), torch.no_grad():
         policy.model(input_ids=torch.arange(tokens)[None], use_cache=False)
 
 
-def some_routing(policy: Policy, tokens: int) -> Routing:
+def some_routing(policy: Policy, tokens: int) -> PaddedRouting:
     assert policy.hook is not None
-    known = torch.ones(1, tokens, dtype=torch.bool)
-    return Routing(
+    return PaddedRouting(
         experts=torch.arange(2).expand(1, tokens, policy.hook.num_layers, 2),
-        known=known,
-        fed_tokens=fed_tokens_checksum(torch.arange(tokens)[None], known),
+        known=torch.ones(1, tokens, dtype=torch.bool),
     )
 
 

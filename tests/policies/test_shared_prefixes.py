@@ -1,7 +1,5 @@
 """What rows share is computed once, and nothing else changes."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given
@@ -17,6 +15,7 @@ from steadyrl.records.routing import Routing
 from tests.closeness import assert_close
 from tests.engines.builders import OTHER_MODELS, falcon_with_alibi, gpt_neo, moshi, policy_of, qwen3
 from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
+from tests.records.routings import changed
 
 GROUP_OF_ROW = torch.tensor([3, 0, 3, 3, 0, 7, 3])
 """Four rows that begin alike, two that do, and one alone; in no order."""
@@ -72,7 +71,7 @@ def test_shared_beginnings_change_no_score_and_no_gradient(name: str) -> None:
     assert_close(shared.entropy, whole.entropy)
     if whole.routing is not None:
         assert shared.routing is not None
-        assert torch.equal(shared.routing.experts[REAL], whole.routing.experts[REAL])
+        assert torch.equal(shared.routing.at(REAL), whole.routing.at(REAL))
     expected = gradients(policy, share=False, replay=whole.routing)
     found = gradients(policy, share=True, replay=whole.routing)
     assert_close(found, expected)
@@ -107,25 +106,25 @@ def test_replay_is_followed_in_every_row() -> None:
     policy = policy_of("qwen3_moe")
     recorded = score(policy, share=False).routing
     assert recorded is not None
-    other = replace(recorded, experts=(recorded.experts + 1) % 8)
+    other = changed(recorded, lambda experts: (experts + 1) % 8)
     used = score(policy, share=True, replay=other).routing
     assert used is not None
-    assert torch.equal(used.experts[REAL], other.experts[REAL])
+    assert torch.equal(used.at(REAL), other.at(REAL))
 
 
 def test_rows_share_no_further_than_their_routing_agrees() -> None:
     policy = policy_of("qwen3_moe")
     recorded = score(policy, share=False).routing
     assert recorded is not None
-    experts = recorded.experts.clone()
+    experts = recorded.padded().experts.clone()
     experts[2, 3] = (experts[2, 3] + 1) % 8  # row 2 goes ways of its own at its fourth token
-    replay = replace(recorded, experts=experts)
-    shared = shared_lengths(TOKENS, REAL, GROUP_OF_ROW, replay)
+    replay = Routing.of(experts, REAL, TOKENS)
+    shared = shared_lengths(TOKENS, REAL, GROUP_OF_ROW, replay.padded())
     assert shared.tolist() == [3, 4, 3, 3, 4, 0, 3]
     whole, found = (score(policy, share=share, replay=replay) for share in (False, True))
     assert_close(found.logprobs, whole.logprobs)
     assert found.routing is not None
-    assert torch.equal(found.routing.experts[REAL], experts[REAL])
+    assert torch.equal(found.routing.at(REAL), experts[REAL])
 
 
 # How far rows are alike.

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyrl.records.routing import Routing, expert_dtype, fed_tokens_checksum
+from steadyrl.records.routing import Routing, expert_dtype, fed_tokens_checksum, joined
 
 TOKENS = st.lists(st.integers(0, 200_000), min_size=2, max_size=12)
 
@@ -91,23 +91,93 @@ def some_routing() -> tuple[Tensor, Routing]:
     tokens = torch.tensor([[5, 6, 7, 0], [8, 9, 0, 0]])
     known = torch.tensor([[True, True, True, False], [True, True, False, False]])
     experts = torch.arange(16, dtype=torch.uint8).view(2, 4, 1, 2)
-    routing = Routing(experts=experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known))
-    return tokens, routing
+    return tokens, Routing.of(experts, known, tokens)
 
 
 def test_rows_keep_their_checksums_when_they_are_chosen_and_cut() -> None:
     tokens, routing = some_routing()
     chosen = routing.rows(torch.tensor([1, 0, 1]), 3)
-    assert chosen.experts[0, :, 0, 0].tolist() == [8, 10, 12]
+    assert torch.equal(chosen.fed_tokens, routing.fed_tokens[[1, 0, 1]])
+    assert chosen.padded().experts[:, :, 0, 0].tolist() == [[8, 10, 0], [0, 2, 4], [8, 10, 0]]
     assert chosen.known.tolist() == [[True, True, False], [True] * 3, [True, True, False]]
     rows = tokens[[1, 0, 1], :3]
     assert torch.equal(chosen.fed_tokens, fed_tokens_checksum(rows, chosen.known))
 
 
+@st.composite
+def ragged(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
+    """Dense choices, which of them are known, and tokens."""
+    rows, length = draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    experts = torch.randint(256, (rows, length, 2, 3), generator=generator).to(torch.uint8)
+    known = torch.rand(rows, length, generator=generator) < draw(st.sampled_from([0.3, 0.8, 1.0]))
+    return experts, known, torch.randint(90, (rows, length), generator=generator)
+
+
+@settings(deadline=None)
+@given(dense=ragged(), data=st.data())
+def test_ragged_choices_are_the_dense_ones_where_they_are_known(
+    dense: tuple[Tensor, Tensor, Tensor], data: st.DataObject
+) -> None:
+    experts, known, tokens = dense
+    routing = Routing.of(experts, known, tokens)
+    assert routing.nbytes == 6 * int(known.sum())
+    index = torch.tensor(data.draw(st.lists(st.integers(0, len(known) - 1), min_size=1)))
+    chosen, length = routing.rows(index, known.shape[1]), known.shape[1]
+    padded = chosen.padded()
+    assert torch.equal(padded.known, known[index])
+    assert torch.equal(padded.experts, experts[index] * known[index][..., None, None])
+    some = known[index] & (torch.rand(len(index), length) < 0.5)
+    assert torch.equal(chosen.at(some), experts[index][some])
+    assert torch.equal(chosen.fed_tokens, fed_tokens_checksum(tokens[index], known[index]))
+
+
+@settings(deadline=None)
+@given(dense=ragged(), data=st.data())
+def test_micro_batches_in_any_order_are_joined_to_the_whole(
+    dense: tuple[Tensor, Tensor, Tensor], data: st.DataObject
+) -> None:
+    experts, known, tokens = dense
+    routing = Routing.of(experts, known, tokens)
+    order = torch.tensor(data.draw(st.permutations(range(len(known)))))
+    cut = data.draw(st.integers(0, len(known) - 1))
+    parts = []
+    for index in (order[:cut], order[cut:]):
+        if len(index):
+            length = max(1, int((known[index] * torch.arange(1, known.shape[1] + 1)).max()))
+            parts.append((index, routing.rows(index, length)))
+    whole = joined(parts, known.shape[1])
+    assert torch.equal(whole.known, known)
+    assert torch.equal(whole.fed_tokens, routing.fed_tokens)
+    assert torch.equal(whole.padded().experts, routing.padded().experts)
+
+
+def test_rows_are_chosen_and_joined_without_a_copy() -> None:
+    _, routing = some_routing()
+    parts = [(torch.tensor([1]), routing.rows(torch.tensor([1]), 2))]
+    parts.append((torch.tensor([0]), routing.rows(torch.tensor([0]), 3)))
+    whole = joined(parts, 4)
+    assert all(mine[0] is its[0] for mine, its in zip(whole.experts, routing.experts, strict=True))
+
+
+def test_choices_that_are_not_known_are_never_made_up() -> None:
+    _, routing = some_routing()
+    everywhere = torch.ones(2, 4, dtype=torch.bool)
+    with pytest.raises(RuntimeError, match=r"at all but 3 of 8 positions. Routes are never made"):
+        routing.at(everywhere)
+
+
+def test_checksums_of_many_tokens_are_those_of_each_row() -> None:
+    tokens = torch.arange(3 * 10_000).view(3, -1)
+    known = tokens % 7 > 0
+    rows = [fed_tokens_checksum(tokens[row : row + 1], known[row : row + 1]) for row in range(3)]
+    assert torch.equal(fed_tokens_checksum(tokens, known), torch.cat(rows))
+
+
 def test_moving_to_a_device_changes_no_value() -> None:
     _, routing = some_routing()
     moved = routing.to(torch.device("cpu"))
-    assert torch.equal(moved.experts, routing.experts)
+    assert torch.equal(moved.at(routing.known), routing.at(routing.known))
     assert torch.equal(moved.known, routing.known)
     assert torch.equal(moved.fed_tokens, routing.fed_tokens)
 

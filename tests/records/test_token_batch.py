@@ -15,11 +15,7 @@ LOSS = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 0], [0, 1, 1, 0]]).bool()
 
 def some_batch() -> TokenBatch:
     known = REAL & (torch.arange(4) < 3)
-    routing = Routing(
-        experts=TOKENS[:, :, None, None].expand(-1, -1, 2, 1),
-        known=known,
-        fed_tokens=fed_tokens_checksum(TOKENS, known),
-    )
+    routing = Routing.of(TOKENS[:, :, None, None].expand(-1, -1, 2, 1), known, TOKENS)
     return TokenBatch(
         tokens=TOKENS,
         attention_mask=REAL,
@@ -48,7 +44,8 @@ def test_rows_are_cut_to_the_longest_of_them_in_every_field() -> None:
     assert torch.equal(rows.old_logprobs, -rows.tokens / 100)
     for routing in (rows.rollout_routing, rows.old_routing):
         assert routing is not None
-        assert torch.equal(routing.experts[:, :, 1, 0], rows.tokens)
+        known = rows.tokens[routing.known]
+        assert torch.equal(routing.at(routing.known)[:, 1, 0], known)
         assert torch.equal(routing.fed_tokens, fed_tokens_checksum(rows.tokens, routing.known))
 
 

@@ -12,7 +12,7 @@ from steadyrl.environments.protocol import Outcome, Split, Task
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
-from steadyrl.records.routing import Routing, fed_tokens_checksum
+from steadyrl.records.routing import Routing
 
 TOKENIZER = character_tokenizer()
 LAYERS, CHOSEN = 2, 2
@@ -77,11 +77,8 @@ class ScriptedEngine:
             return None
         known = torch.ones(1, len(fed), dtype=torch.bool)
         experts = (10 * call + torch.arange(len(fed))).to(torch.uint8)
-        return Routing(
-            experts=experts[None, :, None, None].expand(1, -1, LAYERS, CHOSEN),
-            known=known,
-            fed_tokens=fed_tokens_checksum(fed[None], known),
-        )
+        experts = experts[None, :, None, None].expand(1, -1, LAYERS, CHOSEN)
+        return Routing.of(experts, known, fed[None])
 
 
 class Quiz:

@@ -9,6 +9,7 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.protocol import Split
+from steadyrl.objectives import sets_differ
 from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
@@ -19,6 +20,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.routes import without_repeats
 from tests.closeness import assert_close
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ids_of, some_tasks
@@ -80,7 +82,7 @@ def test_tokens_keep_the_routes_they_were_written_under() -> None:
     # Call 0 was fed positions 0 to 5, call 1 to 13, call 2 to 22; experts are 10 call + position.
     expected = [*range(6), *(10 + p for p in range(6, 14)), *(20 + p for p in range(14, 23))]
     for layer in range(2):
-        assert routing.experts[0, :23, layer, 0].tolist() == expected
+        assert routing.at(routing.known)[:, layer, 0].tolist() == expected
     assert routing.known[0].tolist() == [True] * 23 + [False]
 
 
@@ -93,7 +95,6 @@ def test_routing_is_known_and_checked_on_every_token_but_the_last_of_each_row() 
     assert routing.known.sum(dim=1).tolist() == [5, 7]
     assert routing.known[0, :5].all()
     assert torch.equal(routing.fed_tokens, fed_tokens_checksum(batch.tokens, routing.known))
-    assert not routing.experts[0, 5:].any()
 
 
 def test_rows_are_padded_on_the_right_and_grouped_by_prompt() -> None:
@@ -134,7 +135,8 @@ def test_a_prompt_that_does_not_continue_begins_a_new_row_under_the_same_advanta
     assert batch.rollout_logprobs is not None
     assert batch.rollout_logprobs[1].tolist() == [0, 0, 0, -103, -104, -105, -106]
     assert batch.rollout_routing is not None
-    assert batch.rollout_routing.experts[1, :6, 0, 0].tolist() == [10, 11, 12, 13, 14, 15]
+    experts = batch.rollout_routing.padded().experts
+    assert experts[1, :6, 0, 0].tolist() == [10, 11, 12, 13, 14, 15]
 
 
 @pytest.mark.parametrize("change", ["a token", "a shorter prompt"])
@@ -169,6 +171,44 @@ def test_routing_of_other_tokens_than_those_returned_is_refused() -> None:
         batch_of([group_of(other)], [1.0])
 
 
+def test_a_turn_keeps_the_routes_of_its_own_tokens_only() -> None:
+    engine = ScriptedEngine(lambda _prompt, _number, call: ["ab", "c", "dd"][call])
+    (group,) = played(engine, turns=3)
+    turns = group.trajectories[0].completions
+    # Call 0 was fed 6 tokens, call 1 another 8 and call 2 another 9.
+    routings = [turn.routing for turn in turns]
+    assert [routing.nbytes for routing in routings if routing is not None] == [24, 32, 36]
+    row = batch_of([group], [0.5]).rollout_routing
+    assert row is not None
+    assert row.nbytes == 24 + 32 + 36
+    pieces = [r.experts[0][0].data_ptr() for r in routings if r is not None]
+    assert [piece.data_ptr() for piece in row.experts[0]] == pieces  # the same memory
+
+
+def test_a_turn_that_begins_a_new_row_keeps_all_its_routes() -> None:
+    engine = ScriptedEngine(lambda *_: "ab")
+    prompts = [ids_of("<|user|>p<|assistant|>"), ids_of("<|user|>qq<|assistant|>")]
+    first, second = (
+        engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[0][0]
+        for prompt in prompts
+    )
+    assert without_repeats(second, first) is second
+    assert first.routing is not None
+    bare = replace(first, routing=None)
+    assert without_repeats(second, bare) is second
+
+
+def test_routes_are_left_out_after_they_were_proven_to_be_of_these_tokens() -> None:
+    engine = ScriptedEngine(lambda *_: "ab")
+    first, second = (
+        engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[0][0]
+        for prompt in (ids_of("<|user|>p<|assistant|>"), ids_of("<|user|>p<|assistant|>ab<|end|>"))
+    )
+    wrong = replace(second, token_ids=second.token_ids + 1)
+    with pytest.raises(RuntimeError, match="recorded routing on other tokens than it returned"):
+        without_repeats(wrong, first)
+
+
 @pytest.mark.parametrize("fault", ["a row is missing", "a row is unknown"])
 def test_incomplete_routing_is_refused(fault: str) -> None:
     (group,) = played(ScriptedEngine(lambda *_: "ab"), turns=1)
@@ -178,9 +218,7 @@ def test_incomplete_routing_is_refused(fault: str) -> None:
     known = routing.known.clone()
     known[0, -1] = False
     tokens = torch.cat([completion.prompt_ids, completion.token_ids])[None, :-1]
-    holed = Routing(
-        experts=routing.experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known)
-    )
+    holed = Routing.of(routing.padded().experts, known, tokens)
     if fault == "a row is missing":
         holed = holed.rows(torch.tensor([0]), 5)
     with pytest.raises(RuntimeError, match=r"routing of shape \(1, [56]\) for 6 fed tokens"):
@@ -256,8 +294,7 @@ def test_two_turns_with_the_local_engine_are_reproduced_by_the_trainer(
     for scores in (live, replayed):
         assert_close(scores.logprobs, batch.rollout_logprobs)
     assert live.routing is not None
-    same = live.routing.experts.sort(dim=-1).values == routing.experts.sort(dim=-1).values
-    assert same[routing.known].all()
+    assert not sets_differ(live.routing.at(routing.known), routing.at(routing.known)).any()
 
 
 def group_of(*completions: Completion) -> Group:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.objectives import TokenTerms, nll
+from steadyrl.objectives import TokenTerms, nll, routing_disagreement
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
@@ -70,19 +70,21 @@ def test_r2_replays_the_routing_recorded_in_scoring_after_the_weights_have_moved
     batch = sampled_batch(learner.policy)
     scored = learner.score(batch)
     assert scored.old_routing is not None
-    feeding = batch.loss_mask[:, 1:]
-    old = scored.old_routing.experts[:, :-1][feeding]
+    assert scored.rollout_routing is not None
+    feeding = torch.nn.functional.pad(batch.loss_mask[:, 1:], (0, 1))
+    expected = routing_disagreement(
+        scored.rollout_routing.at(feeding), scored.old_routing.at(feeding)
+    )
     move_weights(learner)
-    # Rows are measured longest first, as they are planned.
     whole = learner.update([term_on(scored)], step=1, steps=2).measurements
     live = tiny_learner_with(learner.weights()).update([term_on(batch)], step=1, steps=2)
 
-    assert whole.trainer_routing is not None
-    assert live.measurements.trainer_routing is not None
-    assert sorted(whole.trainer_routing.flatten(1).tolist()) == sorted(old.flatten(1).tolist())
-    assert sorted(live.measurements.trainer_routing.flatten(1).tolist()) != sorted(
-        old.flatten(1).tolist()
-    )
+    assert whole.routing is not None
+    assert live.measurements.routing is not None
+    assert whole.routing.tokens == expected.tokens == int(batch.loss_mask.sum())
+    assert torch.equal(whole.routing.differing, expected.differing)
+    assert whole.routing.differing_anywhere == expected.differing_anywhere
+    assert not torch.equal(live.measurements.routing.differing, expected.differing)
 
 
 def test_r2_changes_nothing_at_unchanged_weights() -> None:
@@ -155,7 +157,7 @@ def test_reprompted_rows_replay_the_trainer_s_routes_under_their_own_prompt(
     assert scored.old_routing is not None
     assert live.routing is not None
     real = batch.attention_mask
-    assert torch.equal(scored.old_routing.experts[real], live.routing.experts[real])
+    assert torch.equal(scored.old_routing.at(real), live.routing.at(real))
     move_weights(learner)
     moved = learner.policy.score(
         batch.tokens, batch.attention_mask, batch.loss_mask, replay=scored.old_routing
@@ -208,7 +210,7 @@ def test_an_update_is_the_same_whether_beginnings_are_shared_or_not(
         assert scored.old_routing is not None
         assert expected.old_routing is not None
         real = batch.attention_mask
-        assert torch.equal(scored.old_routing.experts[real], expected.old_routing.experts[real])
+        assert torch.equal(scored.old_routing.at(real), expected.old_routing.at(real))
     for learner in (shared, whole):
         move_weights(learner)
     assert_close(step(shared, scored), step(whole, expected))

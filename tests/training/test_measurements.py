@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from steadyrl.objectives import routing_disagreement
 from steadyrl.training.measurements import TokenMeasurements, policy_metrics
 from tests.closeness import assert_close
 
@@ -17,15 +18,14 @@ def measured(**changes: Tensor | None) -> TokenMeasurements:
         "old_logprobs": torch.tensor([0.5, 0.5, 0.5, 0.125]).log(),
         "logprobs": torch.tensor([0.5, 0.75, 0.25, 0.125]).log(),
         "entropy": torch.tensor([0.1, 0.2, 0.3, 0.6]),
-        "advantages": torch.tensor([1.0, 1.0, -1.0, 1.0]),
         # Of an objective with clip bounds 0.2 and 0.27, and the cap 1.2.
         "clipped_low": torch.tensor([False, False, True, False]),
         "clipped_high": torch.tensor([False, True, False, False]),
         "truncated": torch.tensor([False, True, False, False]),
-        "engine_routing": torch.tensor([[[0, 1], [2, 3]]] * 4),
         # Token 0 in another order; token 1 elsewhere in layer 1; tokens 2 and 3 as the engine.
-        "trainer_routing": torch.tensor(
-            [[[1, 0], [3, 2]], [[0, 1], [2, 0]], [[0, 1], [2, 3]], [[0, 1], [2, 3]]]
+        "routing": routing_disagreement(
+            torch.tensor([[[0, 1], [2, 3]]] * 4),
+            torch.tensor([[[1, 0], [3, 2]], [[0, 1], [2, 0]], [[0, 1], [2, 3]], [[0, 1], [2, 3]]]),
         ),
     }
     return TokenMeasurements(**{**values, **changes})
@@ -69,7 +69,7 @@ def test_metrics_of_four_tokens() -> None:
 
 
 def test_tokens_that_no_engine_sampled_have_an_entropy_only() -> None:
-    tokens = measured(rollout_logprobs=None, engine_routing=None, trainer_routing=None)
+    tokens = measured(rollout_logprobs=None, routing=None)
 
     assert policy_metrics(tokens) == pytest.approx({"entropy": 0.3})
 
@@ -95,7 +95,7 @@ def test_limits_are_measured_where_there_are_any() -> None:
 
 
 def test_routing_is_compared_where_both_sides_have_it() -> None:
-    names = policy_metrics(measured(engine_routing=None))
+    names = policy_metrics(measured(routing=None))
 
     assert not any(name.startswith("routing") for name in names)
     assert "mismatch_kl_k3" in names
@@ -106,14 +106,16 @@ def test_measurements_of_several_updates_are_joined_in_order() -> None:
     joined = TokenMeasurements.join([one, other])
 
     assert torch.equal(joined.logprobs, torch.cat([one.logprobs, other.logprobs]))
-    assert joined.engine_routing is not None
-    assert len(joined.engine_routing) == 8
+    assert joined.routing is not None
+    assert joined.routing.tokens == 8
+    assert joined.routing.differing.tolist() == [0, 2]
+    assert joined.routing.differing_anywhere == 2
 
 
 def test_what_one_part_lacks_the_whole_lacks() -> None:
-    joined = TokenMeasurements.join([measured(), measured(engine_routing=None)])
+    joined = TokenMeasurements.join([measured(), measured(routing=None)])
 
-    assert joined.engine_routing is None
+    assert joined.routing is None
     assert joined.rollout_logprobs is not None
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from steadyrl.records.routing import Routing, RoutingReplay, fed_tokens_checksum
+from steadyrl.records.routing import Routing, RoutingReplay, joined
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.replay import assembled, records_routing, routing_to_replay
+from steadyrl.training.replay import records_routing, routing_to_replay
 from tests.training.small import made_up_batch
 
 NONE, R2, R3 = RoutingReplay.NONE, RoutingReplay.R2, RoutingReplay.R3
@@ -17,11 +17,8 @@ def routing_of(batch: TokenBatch, first: int) -> Routing:
     """Experts that say where they come from: `first`, `first` + 1, ... along each row."""
     rows, length = batch.tokens.shape
     experts = first + torch.arange(length).expand(rows, -1)
-    return Routing(
-        experts=experts[:, :, None, None].expand(-1, -1, 2, 2).to(torch.uint8),
-        known=batch.attention_mask,
-        fed_tokens=fed_tokens_checksum(batch.tokens, batch.attention_mask),
-    )
+    experts = experts[:, :, None, None].expand(-1, -1, 2, 2).to(torch.uint8)
+    return Routing.of(experts, batch.attention_mask, batch.tokens)
 
 
 SAMPLED = made_up_batch()
@@ -71,8 +68,8 @@ def test_micro_batches_are_put_back_in_their_rows() -> None:
     for index in (torch.tensor([3, 1]), torch.tensor([0, 4, 2])):
         micro = SAMPLED.rows(index)
         parts.append((index, OLD.rows(index, micro.tokens.shape[1])))
-    whole = assembled(parts, SAMPLED)
+    whole = joined(parts, SAMPLED.tokens.shape[1])
     real = SAMPLED.attention_mask
-    assert torch.equal(whole.experts[real], OLD.experts[real])
+    assert torch.equal(whole.at(real), OLD.at(real))
     assert torch.equal(whole.known, real)
     assert torch.equal(whole.fed_tokens, OLD.fed_tokens)

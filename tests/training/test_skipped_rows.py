@@ -57,7 +57,7 @@ def test_skipped_rows_are_measured_on_every_token() -> None:
 
     assert rows == {"learned": 2, "measured": 2}
     assert len(measured.logprobs) == int(batch.loss_mask.sum())
-    for name in ("logprobs", "old_logprobs", "entropy", "advantages", "rollout_logprobs"):
+    for name in ("logprobs", "old_logprobs", "entropy", "rollout_logprobs"):
         values, expected = getattr(measured, name), getattr(complete, name)
         assert_close(values.sort().values, expected.sort().values)
 

@@ -8,7 +8,8 @@ One `step` of the engine:
     retire  finished sequences leave, and the last running ones close the gaps
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from steadyrl.engines.engine_model import EngineModel, recorded_routings
+from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.route_recorder import RouteRecorder
 from steadyrl.engines.sampler import sample
 from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
 from steadyrl.engines.slot_cache import SlotCache
@@ -49,13 +51,23 @@ class ContinuousBatch:
         self._prefill_positions = prefill_positions
         self._cache = SlotCache(slots, capacity)
         self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
-        self._done: dict[Ticket, Completion] = {}
+        hook = model.hook
+        self._routes = None if hook is None else RouteRecorder(rows=slots, dtype=hook.dtype)
+        self._done: dict[Ticket, Callable[..., Completion]] = {}
+        """What each finished answer becomes, given its routing."""
         self.slots = Slots(slots, capacity, sampling.max_new_tokens, model.device)
 
     def completions(self) -> list[list[Completion]]:
         """What was written, by request."""
+        routings: Sequence[Routing | None] = [None] * len(self._done)
+        if self._routes is not None:
+            routings = self._routes.routings()
+        done = {
+            ticket: completion(routing=routing)
+            for (ticket, completion), routing in zip(self._done.items(), routings, strict=True)
+        }
         return [
-            [self._done[Ticket(request=n, sample=i)] for i in range(request.num_completions)]
+            [done[Ticket(request=n, sample=i)] for i in range(request.num_completions)]
             for n, request in enumerate(self._requests)
         ]
 
@@ -89,9 +101,8 @@ class ContinuousBatch:
             attention_mask=self._masks.of(positions[:, None], columns[None]),
             past_key_values=self._cache,
         )
-        if experts is not None:
-            running = torch.arange(slots.running, device=positions.device)
-            slots.record(running, positions, fed[:, 0], experts[:, 0])
+        if self._routes is not None and experts is not None:
+            self._routes.step(fed[:, 0], experts[:, 0])
         self._sample(rows, logits)
 
     def _prefill(
@@ -120,7 +131,6 @@ class ContinuousBatch:
     ) -> Float[Tensor, "U V"]:
         """Computes `prompts` for `rows`, which have those of `source`; returns the logits after."""
         device = self._model.device
-        source, rows = source.to(device), rows.to(device)
         tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(device)
         ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
         cache = DynamicCache()
@@ -132,9 +142,9 @@ class ContinuousBatch:
             past_key_values=cache,
             at=positions == ends[:, None],
         )
-        self._cache.admit(cache, source, rows)
-        if experts is not None:
-            self.slots.record(rows, slice(0, tokens.shape[1]), tokens[source], experts[source])
+        self._cache.admit(cache, source.to(device), rows.to(device))
+        if self._routes is not None and experts is not None:
+            self._routes.begin(rows.tolist(), source.tolist(), prompts, experts)
         return logits
 
     def _forward(
@@ -147,7 +157,7 @@ class ContinuousBatch:
             return head.logits(inputs, at), None
         with hook.watch(tuple(inputs["input_ids"].shape)) as watch:
             logits = head.logits(inputs, at)
-        return logits, watch.experts().to(hook.dtype)
+        return logits, watch.experts()
 
     def _sample(self, rows: slice, logits: Float[Tensor, "N V"]) -> None:
         """Draws one token for each of `rows`, then retires the sequences that it ends."""
@@ -171,6 +181,8 @@ class ContinuousBatch:
         movers, holes = slots.release(rows)
         if holes:
             self._cache.move(torch.tensor(movers), torch.tensor(holes))
+        if self._routes is not None:
+            self._routes.move(movers, holes)
 
     @torch.inference_mode(False)  # a trainer may use it under autograd
     @torch.no_grad()
@@ -179,18 +191,16 @@ class ContinuousBatch:
         slots = self.slots
         lengths = slots.lengths[rows].cpu()
         tokens, logprobs = slots.tokens[rows].cpu(), slots.logprobs[rows].cpu()
-        routings: list[Routing | None] = [None] * len(rows)
-        if slots.experts is not None:
-            fed, experts = slots.fed[rows].cpu(), slots.experts[rows].cpu()
-            routings = [*recorded_routings(fed, experts, lengths - 1)]
+        if self._routes is not None:
+            self._routes.finish(rows)
         for number, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
             ticket = slots.tickets[row]
             prompt = self._requests[ticket.request].prompt_ids
-            self._done[ticket] = Completion(
+            self._done[ticket] = partial(
+                Completion,
                 prompt_ids=prompt,
                 token_ids=tokens[number, len(prompt) : length],
                 logprobs=logprobs[number, : length - len(prompt)],
                 finish_reason=FinishReason.STOP if stopped[number] else FinishReason.LENGTH,
                 policy_version=self._model.policy_version,
-                routing=routings[number],
             )

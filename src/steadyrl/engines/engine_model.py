@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Int, Integer
 from torch import Tensor
 
 from steadyrl.engines.protocol import Request, Sampling, has_room
@@ -20,7 +19,6 @@ from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
-from steadyrl.records.routing import Routing, fed_tokens_checksum
 
 DTYPES = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
 
@@ -88,24 +86,3 @@ class EngineModel:
         if frequency_change(self.model) is None:
             return ""
         return " before it changes its rotary frequencies for every row of a batch"
-
-
-def recorded_routings(
-    fed: Int[Tensor, "B S"], experts: Integer[Tensor, "B S L K"], lengths: Int[Tensor, " B"]
-) -> list[Routing]:
-    """The routing of each of `B` sequences, of which the first `lengths` tokens were recorded.
-
-    Args:
-        fed: Tokens as they were fed to the model.
-        experts: Experts chosen for them.
-    """
-    known = torch.arange(fed.shape[1]) < lengths[:, None]
-    checksums = fed_tokens_checksum(fed, known).split(1)
-    sizes = lengths.tolist()
-    all_known = torch.ones(1, fed.shape[1], dtype=torch.bool)
-    known_of_size = {size: all_known[:, :size] for size in set(sizes)}
-    rows = experts[known][None].split(sizes, dim=1)
-    return [
-        Routing(experts=row, known=known_of_size[size], fed_tokens=checksum)
-        for row, size, checksum in zip(rows, sizes, checksums, strict=True)
-    ]

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steadyrl.engines.engine_model import EngineModel, recorded_routings
+from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample, uniforms
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.progress import NO_PROGRESS, Progress
+from steadyrl.records.routing import Routing
 
 
 class ReferenceEngine:
@@ -69,8 +70,8 @@ class ReferenceEngine:
                 break
         routing = None
         if experts is not None:
-            lengths = torch.tensor([len(fed)])
-            (routing,) = recorded_routings(fed[None].cpu(), experts[None].cpu(), lengths)
+            known = torch.ones(1, len(fed), dtype=torch.bool)
+            routing = Routing.of(experts[None].cpu(), known, fed[None].cpu())
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tokens[len(request.prompt_ids) :].cpu(),

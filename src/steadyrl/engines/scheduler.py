@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.engines.protocol import Request, Sampling
@@ -32,12 +32,10 @@ class Slots:
 
         self.tickets: list[Ticket] = []
         self.tokens = long(slots, capacity)
-        self.fed = long(slots, capacity)
         self.lengths = long(slots)
         self.prompt_lengths = long(slots)
         self.logprobs = torch.zeros(slots, budget, device=device)
         self.uniforms = torch.zeros(slots, budget, dtype=torch.float64, device=device)
-        self.experts: Tensor | None = None
 
     @property
     def running(self) -> int:
@@ -54,24 +52,6 @@ class Slots:
         self.lengths[row] = self.prompt_lengths[row] = len(prompt)
         self.uniforms[row] = uniform
 
-    def record(
-        self,
-        rows: Int[Tensor, " N"],
-        columns: slice | Int[Tensor, " N"],
-        fed: Tensor,
-        experts: Integer[Tensor, "..."],
-    ) -> None:
-        """Notes which experts were chosen for the tokens `fed`, at their places.
-
-        Args:
-            columns: The same of all `rows`, or one of each.
-        """
-        if self.experts is None:
-            shape = (*self.tokens.shape, *experts.shape[-2:])
-            self.experts = torch.zeros(shape, dtype=experts.dtype, device=experts.device)
-        self.fed[rows, columns] = fed
-        self.experts[rows, columns] = experts
-
     def append(self, rows: slice, tokens: Int[Tensor, " N"], logprobs: Float[Tensor, " N"]) -> None:
         """Adds one sampled token to each of `rows`."""
         index = torch.arange(rows.start, rows.stop, device=tokens.device)
@@ -86,10 +66,14 @@ class Slots:
         gone = set(finished)
         holes = [row for row in finished if row < remaining]
         movers = [row for row in range(remaining, self.running) if row not in gone]
-        tensors = [self.tokens, self.fed, self.lengths, self.prompt_lengths, self.logprobs]
-        tensors += [self.uniforms] if self.experts is None else [self.uniforms, self.experts]
         if holes:
-            for tensor in tensors:
+            for tensor in (
+                self.tokens,
+                self.lengths,
+                self.prompt_lengths,
+                self.logprobs,
+                self.uniforms,
+            ):
                 tensor[holes] = tensor[movers]
         for hole, mover in zip(holes, movers, strict=True):
             self.tickets[hole] = self.tickets[mover]

@@ -14,7 +14,6 @@ from torch import Tensor
 from steadyrl.evaluation.mismatch_sources_layers import LayerFlips, layer_flips
 from steadyrl.evaluation.mismatch_sources_passes import (
     MU,
-    NEW,
     OLD,
     Order,
     Pass,
@@ -93,7 +92,9 @@ def mismatch_sources(rescored: Rescored) -> MismatchSources:
             replay: _change(start, rescored.logprobs[step], end - start)
             for replay, step in _replayed(rescored).items()
         },
-        flips=_flips(rescored),
+        flips={
+            source: layer_flips(flips, rescored.margins) for source, flips in rescored.flips.items()
+        },
     )
 
 
@@ -117,16 +118,6 @@ def _change(
 
 def _replayed(rescored: Rescored) -> dict[RoutingReplay, Pass]:
     """The last pass under each kind of replay."""
-    if not rescored.experts:
+    if not rescored.flips:
         return {}
     return {RoutingReplay.R2: Pass(rescored.end, OLD), RoutingReplay.R3: Pass(rescored.end, MU)}
-
-
-def _flips(rescored: Rescored) -> dict[Source, tuple[LayerFlips, ...]]:
-    others = {Source.ROUTING: MU, Source.STALE_ROUTING: NEW}
-    experts = rescored.experts
-    return {
-        source: layer_flips(experts[OLD], experts[other], rescored.margins)
-        for source, other in others.items()
-        if other in experts
-    }

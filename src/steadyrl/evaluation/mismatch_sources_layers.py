@@ -37,19 +37,17 @@ class LayerFlips:
 
 
 def layer_flips(
-    experts: Integer[Tensor, "N L K"],
-    other_experts: Integer[Tensor, "N L K"],
-    margins: Float[Tensor, "N L"],
+    flips: Bool[Tensor, "N L"], margins: Float[Tensor, "N L"]
 ) -> tuple[LayerFlips, ...]:
-    """The flips of each MoE layer between two passes. The order of experts does not count.
+    """The flips of each MoE layer between two passes.
 
     Args:
+        flips: Where the two chose different sets of experts.
         margins: Of the choices of one of the passes.
     """
-    flipped = (experts.sort(dim=-1).values != other_experts.sort(dim=-1).values).any(dim=-1)
     return tuple(
-        _layer_flips(flips, values)
-        for flips, values in zip(flipped.unbind(dim=1), margins.unbind(dim=1), strict=True)
+        _layer_flips(flipped, values)
+        for flipped, values in zip(flips.unbind(dim=1), margins.unbind(dim=1), strict=True)
     )
 
 

@@ -18,11 +18,12 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.evaluation.mismatch_sources_layers import watch_margins
+from steadyrl.objectives import sets_differ
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.records.errors import UserError
@@ -106,9 +107,9 @@ class Rescored:
 
     logprobs: Mapping[Pass, Float[Tensor, " N"]]
 
-    experts: Mapping[str, Integer[Tensor, "N L K"]]
-    """By whose routes they are: the experts of the token before each loss token. Empty where no
-    routers are hooked."""
+    flips: Mapping[Source, Bool[Tensor, "N L"]]
+    """For each source that changes routes: where the experts of the token before each loss token
+    are not those of pi_old. Empty where no routers are hooked."""
 
     margins: Float[Tensor, "N L"]
     """Of the choices of pi_old."""
@@ -121,7 +122,7 @@ class Rescored:
     @property
     def paths(self) -> dict[Order, Path]:
         """The paths that its passes lie on."""
-        return _paths(routed=bool(self.experts), stale=self.end == NEW)
+        return _paths(routed=bool(self.flips), stale=self.end == NEW)
 
     def steps(self, order: Order) -> dict[Source, tuple[Tensor, Tensor]]:
         """Log-probabilities before and after each step, by token.
@@ -174,7 +175,7 @@ def rescore(
     return Rescored(
         rollout_logprobs=torch.cat([part.rollout_logprobs for part in parts]),
         logprobs={p: torch.cat([part.logprobs[p] for part in parts]) for p in parts[0].logprobs},
-        experts={r: torch.cat([part.experts[r] for part in parts]) for r in parts[0].experts},
+        flips={s: torch.cat([part.flips[s] for part in parts]) for s in parts[0].flips},
         margins=torch.cat([part.margins for part in parts]),
     )
 
@@ -206,19 +207,33 @@ def _rescored(batch: TokenBatch, policies: Mapping[str, Policy], temperature: fl
         if step not in scores:
             policy = policies[step.policy]
             scores[step] = _score(policy, batch, temperature, routes[step.routes])
-    mask, feeding = batch.loss_mask, batch.loss_mask[:, 1:]
+    mask = batch.loss_mask
+    feeding = torch.nn.functional.pad(mask[:, 1:], (0, 1))
     stacked = torch.stack(margins, dim=1) if margins else torch.empty(batch.tokens.numel(), 0)
     assert batch.rollout_logprobs is not None
     return Rescored(
         rollout_logprobs=batch.rollout_logprobs[mask].double(),
         logprobs={step: scores[step].logprobs.cpu()[mask].double() for step in scores},
-        experts={
-            name: routing.experts[:, :-1].cpu()[feeding]
-            for name, routing in routes.items()
-            if hook is not None and routing is not None
-        },
-        margins=stacked.unflatten(0, batch.tokens.shape)[:, :-1].cpu()[feeding],
+        flips=_flips(routes, feeding) if hook is not None else {},
+        margins=stacked.unflatten(0, batch.tokens.shape).cpu()[feeding],
     )
+
+
+def _flips(
+    routes: Mapping[str, Routing | None], feeding: Bool[Tensor, "B T"]
+) -> dict[Source, Bool[Tensor, "N L"]]:
+    """Where the routes of the engine, and of the newer weights, are not those of pi_old."""
+    experts = {
+        name: routing.at(feeding.to(routing.known.device)).cpu()
+        for name, routing in routes.items()
+        if routing is not None
+    }
+    others = {Source.ROUTING: MU, Source.STALE_ROUTING: NEW}
+    return {
+        source: sets_differ(experts[OLD], experts[other])
+        for source, other in others.items()
+        if other in experts
+    }
 
 
 def _score(

@@ -17,15 +17,18 @@ from steadyrl.objectives.corrections import (
     truncation_limits,
 )
 from steadyrl.objectives.diagnostics import (
-    RoutingDisagreement,
     limit_diagnostics,
     mismatch_diagnostics,
     reference_diagnostics,
-    routing_disagreement,
     sampling_diagnostics,
     staleness_diagnostics,
     temperature_diagnostics,
     weight_diagnostics,
+)
+from steadyrl.objectives.disagreement import (
+    RoutingDisagreement,
+    routing_disagreement,
+    sets_differ,
 )
 from steadyrl.objectives.dppo import Divergence, dppo, dppo_limits
 from steadyrl.objectives.dual_clip import dual_clip, dual_clip_limits
@@ -78,6 +81,7 @@ __all__ = [
     "reinforce",
     "routing_disagreement",
     "sampling_diagnostics",
+    "sets_differ",
     "staleness_diagnostics",
     "temperature_diagnostics",
     "token_weights",

@@ -6,10 +6,9 @@ to a token that was sampled.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from steadyrl.objectives.kl import k1, k3
@@ -175,40 +174,6 @@ def limit_diagnostics(
     for tokens in there.values():
         _require_tokens(tokens)
     return {name: _mean(tokens) for name, tokens in there.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutingDisagreement:
-    """How often engine and trainer chose different sets of experts."""
-
-    per_layer: Float[Tensor, " L"]
-    """For each MoE layer, the fraction of tokens whose set differs."""
-
-    any_layer: float
-    """Fraction of tokens whose set differs in one layer at least."""
-
-    mean: float
-    """Fraction of all (token, layer) pairs whose set differs."""
-
-
-def routing_disagreement(
-    engine: Integer[Tensor, "N L K"], trainer: Integer[Tensor, "N L K"]
-) -> RoutingDisagreement:
-    """The disagreement of two routings of the same tokens. The order of experts does not count.
-
-    Source: arXiv:2510.11370, its router positions with different expert sets.
-    """
-    if engine.numel() == 0:
-        raise UserError(
-            f"Routing disagreement needs a token and an MoE layer, got shape {tuple(engine.shape)} "
-            "(tokens, layers, experts per token). Leave it out for such a batch."
-        )
-    differs = (engine.sort(dim=-1).values != trainer.sort(dim=-1).values).any(dim=-1)
-    return RoutingDisagreement(
-        per_layer=differs.float().mean(dim=0),
-        any_layer=_mean(differs.any(dim=1)),
-        mean=_mean(differs),
-    )
 
 
 def _mean(values: Tensor) -> float:

@@ -33,7 +33,7 @@ from steadyrl.policies.tokenizers import (
     template_end,
 )
 from steadyrl.records.errors import UserError
-from steadyrl.records.routing import Routing, fed_tokens_checksum
+from steadyrl.records.routing import PaddedRouting, Routing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,28 +193,24 @@ class Policy:
         self._row_limit.check(tokens.shape[1])
         check_padding(attention_mask)
         wanted = asked[:, 1:] & attention_mask[:, :-1]
+        replayed = None
         if replay is not None:
             check_replay(replay, tokens, attention_mask)
+            replayed = replay.padded()
         forward = partial(self._forward, record=record_routing)
         prefixes = None
         if prefix_groups is not None:
             prefixes = SharedPrefixes.of(
-                tokens, attention_mask, prefix_groups, replay, pass_cost=pass_cost
+                tokens, attention_mask, prefix_groups, replayed, pass_cost=pass_cost
             )
         if prefixes is None:
             at = nn.functional.pad(wanted, (0, 1))
-            features, experts = forward(_whole_rows(tokens), at, replay)
+            features, experts = forward(_whole_rows(tokens), at, replayed)
         else:
             features, experts = prefixes.run(forward, self._masks, wanted=wanted)
         targets = tokens[:, 1:][wanted]
         logprobs, entropy = self._token_scores(features, targets, temperature)
-        routing = None
-        if experts is not None:
-            routing = Routing(
-                experts=experts,
-                known=attention_mask,
-                fed_tokens=fed_tokens_checksum(tokens, attention_mask),
-            )
+        routing = None if experts is None else Routing.of(experts, attention_mask, tokens)
         return TokenScores(
             logprobs=_spread(logprobs, wanted), entropy=_spread(entropy, wanted), routing=routing
         )
@@ -227,7 +223,7 @@ class Policy:
         self,
         inputs: dict[str, Any],
         at: Bool[Tensor, "b S"],
-        replay: Routing | None,
+        replay: PaddedRouting | None,
         *,
         record: bool,
     ) -> tuple[Float[Tensor, "n D"], Tensor | None]:

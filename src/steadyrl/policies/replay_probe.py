@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from steadyrl.policies.small_copy import FAILURES
 from steadyrl.records.errors import UserError
-from steadyrl.records.routing import Routing
+from steadyrl.records.routing import PaddedRouting
 
 if TYPE_CHECKING:
     from steadyrl.policies.routing import RoutingHook
@@ -59,7 +59,7 @@ def _replayed(
     model: PreTrainedModel, hook: "RoutingHook", tokens: Tensor, experts: Integer[Tensor, "1 N L K"]
 ) -> Tensor:
     known = torch.ones(tokens.shape, dtype=torch.bool, device=tokens.device)
-    replay = Routing(experts=experts, known=known, fed_tokens=torch.zeros(1, dtype=torch.long))
+    replay = PaddedRouting(experts=experts, known=known)
     with hook.watch((1, tokens.shape[1]), replay=replay):
         return model(input_ids=tokens, use_cache=False).logits
 

@@ -31,21 +31,22 @@ from steadyrl.policies.replay_probe import obstacle_to_replay
 from steadyrl.policies.router_choice import AnswerTopK, Router, RouterChoice, observe_choices
 from steadyrl.policies.routers import find_routers
 from steadyrl.records.errors import UserError
-from steadyrl.records.routing import Routing, expert_dtype
+from steadyrl.records.routing import PaddedRouting, expert_dtype
 
 
 class Watch:
     """What the routers did, and are told to do, in one forward pass over `B` x `T` tokens."""
 
-    def __init__(self, shape: tuple[int, int], num_layers: int, replay: Routing | None) -> None:
+    def __init__(
+        self, shape: tuple[int, int], num_layers: int, replay: PaddedRouting | None
+    ) -> None:
         self.shape = shape
         self.replay = replay
         self.used: list[Tensor | None] = [None] * num_layers
         self._rows: list[Tensor] = []
         self._known: Tensor | None = None
         if replay is not None:
-            by_layer = replay.experts.flatten(0, 1).unbind(dim=1)
-            self._rows = [rows.long() for rows in by_layer]
+            self._rows = list(replay.experts.flatten(0, 1).unbind(dim=1))
             self._known = None if bool(replay.known.all()) else replay.known.flatten()
 
     def route(
@@ -55,13 +56,14 @@ class Watch:
         if self.replay is None:
             output = router(*args, **kwargs)
         else:
-            with AnswerTopK(choice, self._rows[layer], self._known) as answer:
+            experts = self._rows[layer].long()
+            with AnswerTopK(choice, experts, self._known) as answer:
                 output = router(*args, **kwargs)
             if answer.answers != 1:
                 raise RuntimeError(
                     f"Routing replay answered {answer.answers} top-k calls in MoE layer {layer}, "
                     "expected 1. The router saw another number of tokens than the routing holds "
-                    f"({self._rows[layer].shape[0]}), or its forward pass changed."
+                    f"({len(experts)}), or its forward pass changed."
                 )
         self.used[layer] = choice.indices(output)
         return output
@@ -147,7 +149,7 @@ class RoutingHook:
         return len(self.routers)
 
     @contextmanager
-    def watch(self, shape: tuple[int, int], replay: Routing | None = None) -> Iterator[Watch]:
+    def watch(self, shape: tuple[int, int], replay: PaddedRouting | None = None) -> Iterator[Watch]:
         """Watches one forward pass over `B` x `T` tokens and replays `replay` in it.
 
         Raises:

@@ -18,12 +18,12 @@ from transformers import Cache
 
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import plan_passes
-from steadyrl.records.routing import Routing, fed_tokens_checksum
+from steadyrl.records.routing import PaddedRouting
 
 MOST_MASK_ENTRIES = 1 << 26
 """Entries of the attention mask of a suffix pass of several rows."""
 
-ForwardPass = Callable[[dict[str, Any], Tensor, Routing | None], tuple[Tensor, Tensor | None]]
+ForwardPass = Callable[[dict[str, Any], Tensor, PaddedRouting | None], tuple[Tensor, Tensor | None]]
 """From inputs, positions `at` (b, S) and routing to replay: to features of these positions (n, D),
 row after row, and experts used (b, S, L, K).
 """
@@ -33,7 +33,7 @@ def shared_lengths(
     tokens: Int[Tensor, "B T"],
     attention_mask: Bool[Tensor, "B T"],
     prefix_groups: Int[Tensor, " B"],
-    replay: Routing | None = None,
+    replay: PaddedRouting | None = None,
 ) -> Int[Tensor, " B"]:
     """How many leading tokens each row shares with all rows of its group; never all it has.
 
@@ -90,7 +90,7 @@ class SharedPrefixes:
 
     tokens: Int[Tensor, "B T"]
 
-    replay: Routing | None
+    replay: PaddedRouting | None
     """Routing to replay."""
 
     prefix: _Piece
@@ -107,7 +107,7 @@ class SharedPrefixes:
         tokens: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
         prefix_groups: Int[Tensor, " B"],
-        replay: Routing | None,
+        replay: PaddedRouting | None,
         *,
         pass_cost: int,
     ) -> "SharedPrefixes | None":
@@ -174,11 +174,8 @@ class SharedPrefixes:
     ) -> tuple[Tensor, Tensor | None]:
         tokens, replay = piece.of_rows(self.tokens), self.replay
         if replay is not None:
-            known = piece.of_rows(replay.known)
-            replay = Routing(
-                experts=piece.of_rows(replay.experts),
-                known=known,
-                fed_tokens=fed_tokens_checksum(tokens, known),
+            replay = PaddedRouting(
+                experts=piece.of_rows(replay.experts), known=piece.of_rows(replay.known)
             )
         inputs |= {
             "input_ids": tokens,

@@ -43,4 +43,5 @@ class Completion:
     """Version of the weights that wrote it."""
 
     routing: Routing | None = None
-    """Of the `S = P + R - 1` tokens that were fed, as a batch of one; None when not recorded."""
+    """Of the `S = P + R - 1` tokens that were fed, as a batch of one; None when not recorded. A
+    turn that continues an earlier one may leave out what that was fed."""

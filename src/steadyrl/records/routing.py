@@ -1,11 +1,24 @@
-"""Which experts a Mixture-of-Experts model chose, as a value."""
+"""Which experts a Mixture-of-Experts model chose, as a value.
 
+engine -> Completion -> Trajectory -> TokenBatch -> micro-batch     `Routing`: ragged, one copy
+forward pass that replays it, on its device                         `PaddedRouting`
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 
 import torch
 from jaxtyping import Bool, Int, Integer
 from torch import Tensor
+
+Pieces = tuple[Integer[Tensor, "_S L K"], ...]
+"""The choices of one sequence at its known positions, in order, in as many tensors as came."""
+
+
+_MIXED_AT_A_TIME = 1 << 14
+"""Tokens of which a checksum is computed at a time: it takes some 50 bytes for each of them."""
 
 
 class RoutingReplay(StrEnum):
@@ -22,41 +35,127 @@ class RoutingReplay(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaddedRouting:
+    """Expert choices of one forward pass over `B` x `T` tokens, as it replays them."""
+
+    experts: Integer[Tensor, "B T L K"]
+    """Index of each chosen expert. 0 where none is known."""
+
+    known: Bool[Tensor, "B T"]
+    """Positions at which the choice is replayed. The others are routed live."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
     """Expert choices of `B` sequences of `T` positions in `L` MoE layers with `K` experts a token.
 
-    Row `t` speaks of the forward pass over `tokens[:, t]`. (Log-probabilities at `t` speak of
-    predicting `tokens[:, t]`, so they depend on the rows before `t`.)
+    Position `t` speaks of the forward pass over `tokens[:, t]`. (Log-probabilities at `t` speak of
+    predicting `tokens[:, t]`, so they depend on the positions before `t`.)
+
+    Only known positions take memory, and sequences are selected and joined without a copy.
 
     Example:
-        Routing(experts=torch.zeros(1, 3, 2, 4, dtype=torch.uint8), known=torch.ones(1, 3).bool(),
-                fed_tokens=fed_tokens_checksum(tokens, known))
+        Routing.of(experts=torch.zeros(1, 3, 2, 4, dtype=torch.uint8),
+                   known=torch.ones(1, 3).bool(), tokens=torch.tensor([[5, 6, 7]]))
     """
 
-    experts: Integer[Tensor, "B T L K"]
-    """Index of each chosen expert, in the order of the router's top-k. Any integer type."""
+    experts: tuple[Pieces, ...]
+    """For each sequence, the indices of the chosen experts at its known positions, in the order of
+    the router's top-k. Of any integer type; what is recorded here has the `expert_dtype`."""
 
     known: Bool[Tensor, "B T"]
-    """Positions whose row was recorded. Padding and a sequence's last sampled token have none."""
+    """Positions whose choice was recorded. Padding and the last sampled token have none."""
 
     fed_tokens: Int[Tensor, " B"]
-    """`fed_tokens_checksum` of the tokens that were fed when the known rows were recorded."""
+    """`fed_tokens_checksum` of the tokens that were fed at the known positions."""
+
+    @classmethod
+    def of(
+        cls,
+        experts: Integer[Tensor, "B T L K"],
+        known: Bool[Tensor, "B T"],
+        tokens: Int[Tensor, "B T"],
+    ) -> "Routing":
+        """The choices at the `known` positions of `tokens`."""
+        packed = experts.flatten(0, 1) if bool(known.all()) else experts[known]
+        return cls(
+            experts=_by_row(packed, known),
+            known=known,
+            fed_tokens=fed_tokens_checksum(tokens, known),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the choices."""
+        return sum(piece.nbytes for piece in chain.from_iterable(self.experts))
 
     def rows(self, index: Int[Tensor, " b"], length: int) -> "Routing":
-        """The sequences `index`, cut to `length` positions, which must hold every known row."""
+        """The sequences `index`, cut to `length` positions, which must hold every known one."""
         return Routing(
-            experts=self.experts[index, :length],
+            experts=tuple(self.experts[number] for number in index.tolist()),
             known=self.known[index, :length],
             fed_tokens=self.fed_tokens[index],
         )
 
     def to(self, device: torch.device) -> "Routing":
         """The same choices on `device`."""
+        known = self.known.to(device)
+        if known is self.known:
+            return self
         return Routing(
-            experts=self.experts.to(device),
-            known=self.known.to(device),
+            experts=_by_row(self._packed().to(device), self.known),
+            known=known,
             fed_tokens=self.fed_tokens.to(device),
         )
+
+    def at(self, positions: Bool[Tensor, "B T"]) -> Integer[Tensor, "N L K"]:
+        """The choices at `positions`, sequence after sequence.
+
+        Raises:
+            RuntimeError: one of them is not known.
+        """
+        unknown = int((positions & ~self.known).sum())
+        if unknown:
+            raise RuntimeError(
+                f"Routing was recorded at all but {unknown} of {int(positions.sum())} positions. "
+                "Routes are never made up: record them all."
+            )
+        return self._packed()[positions[self.known]]
+
+    def padded(self) -> PaddedRouting:
+        """The same choices in one rectangle, for a forward pass."""
+        packed = self._packed()
+        if len(packed) == self.known.numel():
+            experts = packed.unflatten(0, self.known.shape)
+        else:
+            experts = packed.new_zeros(*self.known.shape, *packed.shape[1:])
+            experts[self.known] = packed
+        return PaddedRouting(experts=experts, known=self.known)
+
+    def _packed(self) -> Integer[Tensor, "N L K"]:
+        """All known choices, sequence after sequence."""
+        pieces = list(chain.from_iterable(self.experts))
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def _by_row(packed: Integer[Tensor, "N L K"], known: Bool[Tensor, "B T"]) -> tuple[Pieces, ...]:
+    return tuple((row,) for row in packed.split(known.sum(dim=1).tolist()))
+
+
+def joined(parts: Sequence[tuple[Int[Tensor, " _b"], Routing]], length: int) -> Routing:
+    """The routing of a batch with rows of `length` positions, from that of its micro-batches.
+
+    Args:
+        parts: Rows of the batch in a micro-batch, and their routing. Every row is in one part.
+    """
+    order = torch.cat([index for index, _ in parts]).argsort()
+    pieces = list(chain.from_iterable(part.experts for _, part in parts))
+    known = [torch.nn.functional.pad(p.known, (0, length - p.known.shape[1])) for _, p in parts]
+    return Routing(
+        experts=tuple(pieces[place] for place in order.tolist()),
+        known=torch.cat(known)[order],
+        fed_tokens=torch.cat([part.fed_tokens for _, part in parts])[order],
+    )
 
 
 def expert_dtype(num_experts: int) -> torch.dtype:
@@ -74,6 +173,10 @@ def fed_tokens_checksum(
     changes it, except for one case in about 2**60. Positions count known tokens, so padding on the
     left does not matter. int64 arithmetic wraps around, which is intended.
     """
+    if tokens.numel() > _MIXED_AT_A_TIME and len(tokens) > 1:
+        rows = max(1, _MIXED_AT_A_TIME // tokens.shape[1])
+        parts = zip(tokens.split(rows), known.split(rows), strict=True)
+        return torch.cat([fed_tokens_checksum(*part) for part in parts])
     positions = known.long().cumsum(dim=1)
     mixed = (tokens.long() + 1) * -7046029254386353131 + positions * 2862933555777941757
     mixed = (mixed ^ (mixed >> 29)) * -4658895280553007687

@@ -4,24 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from steadyrl.records.completion import Completion
-from steadyrl.records.routing import Routing, fed_tokens_checksum
+from steadyrl.records.routing import Pieces, Routing, fed_tokens_checksum
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.rollout.routes import begins_with, check_routing, routes_from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One sequence of `T` tokens. The last token's routing row is unknown, and so left out."""
+    """One sequence of `T` tokens."""
 
     tokens: Int[Tensor, " T"]
     loss_mask: Bool[Tensor, " T"]
     rollout_logprobs: Float[Tensor, " T"]
-    experts: Integer[Tensor, "S L K"] | None
+    routes: Pieces | None
+    """Of all tokens but the last."""
 
 
 def token_batch(
@@ -36,7 +38,7 @@ def token_batch(
         advantages: Of each trajectory, by group.
     """
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
-    _check_routing([c for episode in episodes for c in episode.completions])
+    check_routing([c for episode in episodes for c in episode.completions])
     credits = [credit for values in advantages for credit in values.tolist()]
     groups_of = [number for number, group in enumerate(groups) for _ in group.trajectories]
     rows: list[_Row] = []
@@ -66,7 +68,7 @@ def demonstration_batch(
             tokens=torch.cat([prompt, response]),
             loss_mask=_mask(len(prompt), len(response)),
             rollout_logprobs=torch.zeros(len(prompt) + len(response)),
-            experts=None,
+            routes=None,
         )
         for prompt, response in zip(prompts, responses, strict=True)
     ]
@@ -80,62 +82,40 @@ def demonstration_batch(
 def _rows(trajectory: Trajectory) -> list[_Row]:
     rows: list[_Row] = []
     for completion in trajectory.completions:
-        if rows and _continues(rows[-1].tokens, completion.prompt_ids):
+        if rows and begins_with(completion.prompt_ids, rows[-1].tokens):
             rows[-1] = _extended(rows[-1], completion)
         else:
-            rows.append(_row(completion))
+            rows.append(_row(completion, routes_from(completion, 0)))
     return rows
 
 
-def _row(completion: Completion) -> _Row:
+def _row(completion: Completion, routes: Pieces | None) -> _Row:
     prompt, response = completion.prompt_ids, completion.token_ids
     return _Row(
         tokens=torch.cat([prompt, response]),
         loss_mask=_mask(len(prompt), len(response)),
         rollout_logprobs=torch.cat([torch.zeros(len(prompt)), completion.logprobs]),
-        experts=None if completion.routing is None else completion.routing.experts[0],
+        routes=routes,
     )
 
 
 def _extended(row: _Row, completion: Completion) -> _Row:
     """`row` with a further turn. Tokens keep the routes they were written under."""
-    turn = _row(completion)
     before = len(row.tokens)
-    experts = None
-    if row.experts is not None and turn.experts is not None:
-        experts = torch.cat([row.experts, turn.experts[before - 1 :]])
+    turn = _row(completion, routes_from(completion, before - 1))
+    routes = None
+    if row.routes is not None and turn.routes is not None:
+        routes = (*row.routes, *turn.routes)
     return _Row(
         tokens=turn.tokens,
         loss_mask=torch.cat([row.loss_mask, turn.loss_mask[before:]]),
         rollout_logprobs=torch.cat([row.rollout_logprobs, turn.rollout_logprobs[before:]]),
-        experts=experts,
+        routes=routes,
     )
-
-
-def _continues(tokens: Tensor, prompt: Tensor) -> bool:
-    return len(prompt) >= len(tokens) and torch.equal(prompt[: len(tokens)], tokens)
 
 
 def _mask(prompt_length: int, response_length: int) -> Bool[Tensor, " T"]:
     return torch.arange(prompt_length + response_length) >= prompt_length
-
-
-def _check_routing(completions: Sequence[Completion]) -> None:
-    """Proves that an engine's routes were recorded on the tokens it returned."""
-    recorded = [(c, c.routing) for c in completions if c.routing is not None]
-    if not recorded:
-        return
-    fed = [torch.cat([c.prompt_ids, c.token_ids])[:-1] for c, _ in recorded]
-    for tokens, (_, routing) in zip(fed, recorded, strict=True):
-        if routing.known.shape != (1, len(tokens)) or not bool(routing.known.all()):
-            raise RuntimeError(
-                f"The engine recorded routing of shape {tuple(routing.known.shape)} for "
-                f"{len(tokens)} fed tokens. Every token but the last must have its row."
-            )
-    known = pad_sequence([routing.known[0] for _, routing in recorded], batch_first=True)
-    checksums = fed_tokens_checksum(pad_sequence(fed, batch_first=True), known)
-    if not torch.equal(checksums, torch.cat([routing.fed_tokens for _, routing in recorded])):
-        raise RuntimeError("The engine recorded routing on other tokens than it returned.")
 
 
 def _padded(
@@ -162,13 +142,11 @@ def _padded(
 
 
 def _routing(rows: Sequence[_Row], tokens: Int[Tensor, "B T"]) -> Routing | None:
-    recorded = [row.experts for row in rows if row.experts is not None]
-    if len(recorded) < len(rows):
+    routes = [row.routes for row in rows if row.routes is not None]
+    if len(routes) < len(rows):
         return None
-    _, layers, chosen = recorded[0].shape
-    experts = recorded[0].new_zeros(*tokens.shape, layers, chosen)
-    for number, rows_experts in enumerate(recorded):
-        experts[number, : len(rows_experts)] = rows_experts
-    counts = torch.tensor([len(rows_experts) for rows_experts in recorded])
-    known = torch.arange(tokens.shape[1]) < counts[:, None]
-    return Routing(experts=experts, known=known, fed_tokens=fed_tokens_checksum(tokens, known))
+    fed = torch.tensor([len(row.tokens) - 1 for row in rows])
+    known = torch.arange(tokens.shape[1]) < fed[:, None]
+    return Routing(
+        experts=tuple(routes), known=known, fed_tokens=fed_tokens_checksum(tokens, known)
+    )

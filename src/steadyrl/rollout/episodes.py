@@ -17,6 +17,7 @@ from steadyrl.records.message import Message
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
 from steadyrl.rollout.prompts import encode_each
+from steadyrl.rollout.routes import without_repeats
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import begin, submit
 
@@ -222,6 +223,8 @@ def _hand_over(
     play: _Play, completion: Completion, tokenizer: PreTrainedTokenizerBase
 ) -> Callable[[], Outcome] | None:
     """What waits for the outcome of a turn; None where the environment does not see it."""
+    if play.completions:
+        completion = without_repeats(completion, play.completions[-1])
     play.completions.append(completion)
     text = response_text(completion, tokenizer)
     play.messages.append(Message(role="assistant", content=text))

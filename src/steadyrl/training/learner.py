@@ -12,13 +12,13 @@ from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.records.errors import NonFiniteError
 from steadyrl.records.progress import NO_PROGRESS, Progress
-from steadyrl.records.routing import Routing, RoutingReplay
+from steadyrl.records.routing import Routing, RoutingReplay, joined
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.measurements import TokenMeasurements, measured_tokens
 from steadyrl.training.micro_batches import least_saving, plan_micro_batches, saves_enough
 from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, Reach, learning_rate
-from steadyrl.training.replay import assembled, records_routing, routing_to_replay
+from steadyrl.training.replay import records_routing, routing_to_replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +96,14 @@ class LocalLearner:
         done = 0
         for index in self._plan(batch, torch.ones(len(batch), dtype=torch.bool)):
             micro = batch.rows(index)
-            scores = self._score(micro, record_routing=record)
+            replay = routing_to_replay(self.replay, micro)
+            scores = self._score(micro, replay=replay, record_routing=record)
             logprobs[index, : micro.tokens.shape[1]] = scores.logprobs.cpu()
             if scores.routing is not None:
                 routings.append((index, scores.routing.to(torch.device("cpu"))))
             done += len(index)
             self._progress.advance("rows", done, len(batch))
-        old_routing = assembled(routings, batch) if record else None
+        old_routing = joined(routings, batch.tokens.shape[1]) if record else None
         return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
@@ -172,8 +173,11 @@ class LocalLearner:
         self, micro: TokenBatch, term: LossTerm
     ) -> tuple[TokenTerms, TokenMeasurements]:
         """The objective's input for a micro-batch, and what was measured on the way."""
-        record = micro.rollout_routing is not None or term.reads_reference
-        scores = self._score(micro, record_routing=record)
+        replay = routing_to_replay(self.replay, micro)
+        # What is replayed needs no record: the watch proves that the pass used it.
+        record = replay is None and micro.rollout_routing is not None
+        record |= term.reads_reference
+        scores = self._score(micro, replay=replay, record_routing=record)
         device = scores.logprobs.device
         now = scores.logprobs.detach()
         old = now if micro.old_logprobs is None else micro.old_logprobs.to(device)
@@ -190,14 +194,16 @@ class LocalLearner:
         )
         with torch.no_grad():
             limited = term.limits(terms)
-        return terms, measured_tokens(micro, terms, scores, limited)
+        routing = scores.routing if replay is None else replay
+        return terms, measured_tokens(micro, terms, scores, limited, routing)
 
     @torch.no_grad()
     def _teacher_logprobs(self, micro: TokenBatch) -> Float[Tensor, "B T"] | None:
         """What the present weights say of the tokens under the teacher's prompt."""
         if micro.teacher is None:
             return None
-        said = self._score(micro.teacher, record_routing=False).logprobs
+        replay = routing_to_replay(self.replay, micro.teacher)
+        said = self._score(micro.teacher, replay=replay).logprobs
         mask = micro.loss_mask.to(said.device)
         tokens = said[micro.teacher.loss_mask.to(said.device)]
         return said.new_zeros(mask.shape).masked_scatter(mask, tokens)
@@ -207,19 +213,17 @@ class LocalLearner:
         """What the reference says of the tokens; where routing is replayed, by the row's routes."""
         assert self.reference is not None
         routes = None if self.replay is RoutingReplay.NONE else scores.routing
-        return self._score(micro, record_routing=False, by=self.reference, replay=routes).logprobs
+        return self._score(micro, replay=routes, by=self.reference).logprobs
 
     def _score(
         self,
         micro: TokenBatch,
         *,
-        record_routing: bool,
+        replay: Routing | None,
+        record_routing: bool = False,
         by: Policy | None = None,
-        replay: Routing | None = None,
     ) -> TokenScores:
         device = self.policy.device
-        if by is None:
-            replay = routing_to_replay(self.replay, micro)
         temperature = self._temperature if micro.temperature is None else micro.temperature
         shares = saves_enough(micro, self._least_saving)
         return (by or self.policy).score(

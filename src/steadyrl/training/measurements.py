@@ -1,14 +1,17 @@
 """What one step of the loop measures on its tokens."""
 
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from steadyrl.objectives import (
     Limited,
+    RoutingDisagreement,
     TokenTerms,
     limit_diagnostics,
     mismatch_diagnostics,
@@ -31,7 +34,6 @@ class TokenMeasurements:
     logprobs: Float[Tensor, " N"]
     old_logprobs: Float[Tensor, " N"]
     entropy: Float[Tensor, " N"]
-    advantages: Float[Tensor, " N"]
 
     rollout_logprobs: Float[Tensor, " N"] | None
     """None for tokens that no engine sampled."""
@@ -46,60 +48,78 @@ class TokenMeasurements:
     truncated: Bool[Tensor, " N"] | None = None
     masked: Bool[Tensor, " N"] | None = None
 
-    engine_routing: Integer[Tensor, "N L K"] | None
-    """Experts the engine chose for the token before each one: what its prediction was made of."""
-
-    trainer_routing: Integer[Tensor, "N L K"] | None
-    """Experts the trainer used there."""
+    routing: RoutingDisagreement | None = None
+    """Of the experts that engine and trainer chose for the token before each one: what its
+    prediction was made of. None where one of them recorded none."""
 
     @classmethod
     def join(cls, parts: "list[TokenMeasurements]") -> "TokenMeasurements":
-        """All tokens of `parts`. Routing is kept where every part has it."""
-        if not parts:
+        """All tokens of `parts`. What a part with tokens lacks, the whole lacks.
+
+        Empties `parts`, so that each value of theirs is freed once it is joined.
+        """
+        columns: dict[str, list[Any]] = {
+            field.name: [getattr(part, field.name) for part in parts if len(part.logprobs)]
+            for field in fields(cls)
+        }
+        parts.clear()
+        if not columns["logprobs"]:
             none = torch.zeros(0)
-            return cls(
-                logprobs=none,
-                old_logprobs=none,
-                entropy=none,
-                advantages=none,
-                rollout_logprobs=None,
-                engine_routing=None,
-                trainer_routing=None,
-            )
-        joined: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(part, field.name) for part in parts]
-            joined[field.name] = None if any(v is None for v in values) else torch.cat(values)
-        return cls(**joined)
+            return cls(logprobs=none, old_logprobs=none, entropy=none, rollout_logprobs=None)
+        return cls(**{name: _joined(columns.pop(name)) for name in list(columns)})
+
+
+def _joined(values: list[Any]) -> Any:
+    if any(value is None for value in values):
+        return None
+    if len(values) == 1:
+        return values[0]
+    if isinstance(values[0], RoutingDisagreement):
+        return reduce(add, values)
+    return torch.cat(values)
 
 
 def measured_tokens(
-    micro: TokenBatch, terms: TokenTerms, scores: TokenScores, limited: Limited
+    micro: TokenBatch,
+    terms: TokenTerms,
+    scores: TokenScores,
+    limited: Limited,
+    routing: Routing | None,
 ) -> TokenMeasurements:
-    """What a pass over the rows of `micro` computed about their loss tokens."""
+    """What a pass over the rows of `micro` computed about their loss tokens.
+
+    Args:
+        routing: Expert choices of the pass, recorded or replayed.
+    """
     mask = terms.loss_mask
 
     def chosen(values: Shaped[Tensor, "B T"]) -> Shaped[Tensor, " N"]:
         return values.detach()[mask].cpu()
-
-    def feeding(routing: Routing | None) -> Tensor | None:
-        """Experts of the token before each loss token."""
-        return None if routing is None else routing.experts[:, :-1].cpu()[micro.loss_mask[:, 1:]]
 
     return TokenMeasurements(
         logprobs=chosen(terms.logprobs),
         old_logprobs=chosen(terms.old_logprobs),
         rollout_logprobs=None if micro.rollout_logprobs is None else chosen(terms.rollout_logprobs),
         entropy=chosen(scores.entropy),
-        advantages=chosen(terms.advantages),
         ref_logprobs=None if terms.ref_logprobs is None else chosen(terms.ref_logprobs),
         **{
             limit.name: None if (met := getattr(limited, limit.name)) is None else chosen(met)
             for limit in fields(limited)
         },
-        engine_routing=feeding(micro.rollout_routing),
-        trainer_routing=feeding(scores.routing),
+        routing=_disagreement(micro, routing),
     )
+
+
+def _disagreement(micro: TokenBatch, routing: Routing | None) -> RoutingDisagreement | None:
+    """The engine's routing against `routing` at the tokens before loss tokens."""
+    feeding = torch.nn.functional.pad(micro.loss_mask[:, 1:], (0, 1))
+    if micro.rollout_routing is None or routing is None or not bool(feeding.any()):
+        return None
+    trainer = routing.at(feeding.to(routing.known.device))
+    if routing is micro.rollout_routing:
+        return routing_disagreement(trainer, trainer)
+    engine = micro.rollout_routing.at(feeding)
+    return routing_disagreement(engine.to(trainer.device), trainer)
 
 
 def policy_metrics(tokens: TokenMeasurements) -> dict[str, Any]:
@@ -122,11 +142,10 @@ def policy_metrics(tokens: TokenMeasurements) -> dict[str, Any]:
         truncated=tokens.truncated,
         masked=tokens.masked,
     )
-    if tokens.engine_routing is not None and tokens.trainer_routing is not None:
-        disagreement = routing_disagreement(tokens.engine_routing, tokens.trainer_routing)
+    if tokens.routing is not None:
         metrics |= {
-            "routing_disagreement": disagreement.mean,
-            "routing_disagreement_any_layer": disagreement.any_layer,
-            "routing_disagreement_per_layer": disagreement.per_layer.tolist(),
+            "routing_disagreement": tokens.routing.mean,
+            "routing_disagreement_any_layer": tokens.routing.any_layer,
+            "routing_disagreement_per_layer": tokens.routing.per_layer.tolist(),
         }
     return metrics

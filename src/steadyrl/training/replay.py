@@ -1,10 +1,5 @@
 """Routing replay applies to every row, each under its own prompt."""
 
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 
@@ -37,17 +32,3 @@ def routing_to_replay(replay: RoutingReplay, batch: TokenBatch) -> Routing | Non
             "Let the engine record routing, or set routing_replay to 'none' or 'r2'."
         )
     return batch.rollout_routing
-
-
-def assembled(parts: Sequence[tuple[Tensor, Routing]], batch: TokenBatch) -> Routing:
-    """The routing of the rows of `batch`, from the rows and the routing of its micro-batches."""
-    _, first = parts[0]
-    experts = first.experts.new_zeros(*batch.tokens.shape, *first.experts.shape[2:])
-    known = torch.zeros(batch.tokens.shape, dtype=torch.bool)
-    fed_tokens = torch.zeros(len(batch), dtype=torch.long)
-    for index, part in parts:
-        length = part.known.shape[1]
-        experts[index, :length] = part.experts
-        known[index, :length] = part.known
-        fed_tokens[index] = part.fed_tokens
-    return Routing(experts=experts, known=known, fed_tokens=fed_tokens)

@@ -1,0 +1,87 @@
+"""How often engine and trainer chose different sets of experts.
+
+Source: arXiv:2510.11370, its router positions with different expert sets.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int, Integer
+from torch import Tensor
+
+from steadyrl.records.errors import UserError
+
+_SORTED_SETS = 1 << 16
+"""Sets of experts that are sorted at a time: each index takes 9 bytes or more meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingDisagreement:
+    """Counts of tokens whose set of experts differs. Those of micro-batches add up."""
+
+    tokens: int
+    """Tokens that were compared."""
+
+    differing: Int[Tensor, " L"]
+    """For each MoE layer, the tokens whose set differs."""
+
+    differing_anywhere: int
+    """Tokens whose set differs in one layer at least."""
+
+    def __add__(self, other: "RoutingDisagreement") -> "RoutingDisagreement":
+        return RoutingDisagreement(
+            tokens=self.tokens + other.tokens,
+            differing=self.differing + other.differing,
+            differing_anywhere=self.differing_anywhere + other.differing_anywhere,
+        )
+
+    @property
+    def per_layer(self) -> Float[Tensor, " L"]:
+        """For each MoE layer, the fraction of tokens whose set differs."""
+        return (self.differing.double() / self.tokens).float()
+
+    @property
+    def any_layer(self) -> float:
+        """Fraction of tokens whose set differs in one layer at least."""
+        return self.differing_anywhere / self.tokens
+
+    @property
+    def mean(self) -> float:
+        """Fraction of all (token, layer) pairs whose set differs."""
+        return int(self.differing.sum()) / (self.tokens * len(self.differing))
+
+
+def routing_disagreement(
+    engine: Integer[Tensor, "N L K"], trainer: Integer[Tensor, "N L K"]
+) -> RoutingDisagreement:
+    """The disagreement of two routings of the same tokens. The order of experts does not count.
+
+    Raises:
+        UserError: there is no token, or no MoE layer.
+    """
+    if engine.numel() == 0:
+        raise UserError(
+            f"Routing disagreement needs a token and an MoE layer, got shape {tuple(engine.shape)} "
+            "(tokens, layers, experts per token). Leave it out for such a batch."
+        )
+    differs = sets_differ(engine, trainer)
+    return RoutingDisagreement(
+        tokens=len(differs),
+        differing=differs.sum(dim=0).cpu(),
+        differing_anywhere=int(differs.any(dim=1).sum()),
+    )
+
+
+def sets_differ(
+    one: Integer[Tensor, "N L K"], other: Integer[Tensor, "N L K"]
+) -> Bool[Tensor, "N L"]:
+    """Where two routings of the same tokens choose different sets of experts.
+
+    Only sets that are written differently are sorted, a limited number at a time.
+    """
+    differs = (one != other).any(dim=-1)
+    for places in differs.nonzero().split(_SORTED_SETS):
+        token, layer = places.unbind(dim=1)
+        sorted_sets = (experts[token, layer].sort(dim=-1).values for experts in (one, other))
+        differs[token, layer] = torch.ne(*sorted_sets).any(dim=-1)
+    return differs

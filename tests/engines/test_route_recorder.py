@@ -1,0 +1,102 @@
+"""Routes of running sequences, each number on its own token."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from steadyrl.engines.route_recorder import RouteRecorder
+from steadyrl.records.routing import Routing, fed_tokens_checksum
+
+LAYERS, CHOSEN = 2, 3
+
+
+def experts_of(sequence: int, positions: Tensor) -> Tensor:
+    """Choices that say whose they are, where, and in which layer."""
+    layer_and_place = torch.arange(LAYERS * CHOSEN).view(LAYERS, CHOSEN)
+    return (50 * sequence + 7 * positions[..., None, None] + layer_and_place) % 256
+
+
+def token_of(sequence: int, position: int) -> int:
+    return 1000 * sequence + position
+
+
+def assert_whole(routing: Routing, sequence: int, length: int) -> None:
+    tokens = torch.tensor([[token_of(sequence, p) for p in range(length)]])
+    known = torch.ones(1, length, dtype=torch.bool)
+    assert torch.equal(routing.known, known)
+    assert torch.equal(routing.fed_tokens, fed_tokens_checksum(tokens, known))
+    assert routing.padded().experts.dtype == torch.uint8
+    assert torch.equal(routing.at(known).long(), experts_of(sequence, torch.arange(length)))
+    assert not any(piece.is_inference() for piece in routing.experts[0])
+
+
+@settings(deadline=None, max_examples=25)
+@given(data=st.data(), rows=st.integers(1, 4))
+def test_every_sequence_gets_its_own_routes_whenever_it_begins_moves_and_ends(
+    data: st.DataObject, rows: int
+) -> None:
+    # A block is full after two steps or four.
+    block_bytes = LAYERS * CHOSEN * data.draw(st.sampled_from([2, 4]))
+    recorder = RouteRecorder(rows=rows, dtype=torch.uint8, block_bytes=block_bytes)
+    running: list[list[int]] = []  # by row: the sequence, its length, and the one it ends at
+    whole: list[list[int]] = []
+    begun = ended = 0
+    with torch.inference_mode():
+        while ended < 6:
+            new = list(range(len(running), rows if begun < 6 else len(running)))[: 6 - begun]
+            prompts = [data.draw(st.integers(1, 5)) for _ in new]
+            if new:
+                width = max(prompts)
+                experts = torch.stack(
+                    [experts_of(begun + n, torch.arange(width)) for n in range(len(new))]
+                )
+                tokens = [
+                    torch.tensor([token_of(begun + n, p) for p in range(length)])
+                    for n, length in enumerate(prompts)
+                ]
+                recorder.begin(new, range(len(new)), tokens, experts)
+            for length in prompts:
+                answer = data.draw(st.integers(0, 9))
+                running.append([begun, length, length + answer])
+                begun += 1
+            finished = [row for row, (_, length, end) in enumerate(running) if length == end]
+            if finished:
+                recorder.finish(finished)
+                whole += [running[row][:2] for row in finished]
+                ended += len(finished)
+                left = len(running) - len(finished)
+                holes = [row for row in finished if row < left]
+                movers = [row for row in range(left, len(running)) if row not in finished]
+                recorder.move(movers, holes)
+                for mover, hole in zip(movers, holes, strict=True):
+                    running[hole] = running[mover]
+                del running[left:]
+                continue
+            recorder.step(
+                torch.tensor([token_of(number, length) for number, length, _ in running]),
+                torch.stack(
+                    [experts_of(number, torch.tensor(length)) for number, length, _ in running]
+                ),
+            )
+            for sequence in running:
+                sequence[1] += 1
+        routings = recorder.routings()
+    for routing, (number, length) in zip(routings, whole, strict=True):
+        assert_whole(routing, number, length)
+
+
+def test_answers_to_one_prompt_share_its_routes() -> None:
+    recorder = RouteRecorder(rows=3, dtype=torch.uint8)
+    prompt = torch.tensor([token_of(0, p) for p in range(4)])
+    recorder.begin([0, 1, 2], [0, 0, 0], [prompt], experts_of(0, torch.arange(6))[None])
+    for position in (4, 5):
+        recorder.step(
+            torch.full((3,), token_of(0, position)),
+            experts_of(0, torch.tensor([position] * 3)),
+        )
+    recorder.finish([0, 1, 2])
+    answers = recorder.routings()
+    for routing in answers:
+        assert_whole(routing, 0, 6)
+    assert len({routing.experts[0][0].data_ptr() for routing in answers}) == 1
