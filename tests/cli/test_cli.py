@@ -140,6 +140,22 @@ def test_resume_goes_on_and_reports(demo: Path, tmp_path: Path, steadyrl: Steady
     assert (path / model).read_bytes() == (demo / model).read_bytes()
 
 
+def test_a_finished_run_says_how_it_is_extended(
+    demo: Path, tmp_path: Path, steadyrl: Steady
+) -> None:
+    path = tmp_path / "demo"
+    shutil.copytree(demo, path)
+    code, out, _ = steadyrl("train", "--resume", str(path))
+    assert code == 0
+    again = f"steadyrl train --resume {path} --steps 4"
+    assert f"All 2 steps were taken already. Extend it with: {again}\n" in out
+
+    code, out, _ = steadyrl(*again.split()[1:])
+    assert code == 0
+    assert "rl from step 3 on  Resumed with steps from 2 to 4." in out
+    assert "rl 4/4  reward " in out
+
+
 # Other commands.
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
 from steadyrl.cli.foreign_options import refuse_foreign_options, refuse_launcher
-from steadyrl.cli.interruption import stops_told
+from steadyrl.cli.interruption import command_line, stops_told
 from steadyrl.cli.kinds import choose_kinds
 from steadyrl.cli.live_view import scores, view_for
 from steadyrl.cli.open_run import open_run
@@ -86,10 +86,20 @@ def train_command(arguments: list[str], console: Console) -> None:
     path, config = resumed(arguments) if resumes else described(arguments)[::-1]
     with stops_told(["train", *arguments], path), view_for(console) as view:
         if resumes:
+            before = len(RunFolder(path).read_metrics())
             folder = resume_run(path, [view], view, config=config)
+            if len(folder.read_metrics()) == before:
+                note_finished(folder, config, console)
         else:
             folder = start_run(config, path, [view], view)
     _close(folder, console)
+
+
+def note_finished(folder: RunFolder, config: RunConfig, console: Console) -> None:
+    """Says that nothing was left to do, and how the run is extended."""
+    longer = ["train", "--resume", str(folder.path), "--steps", str(max(1, 2 * config.steps))]
+    text = f"All {config.steps} steps were taken already. Extend it with: {command_line(longer)}"
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def resumed(arguments: list[str]) -> tuple[Path, RunConfig]:
