@@ -158,7 +158,14 @@ def dripping(handler: Handler, _: dict[str, Any]) -> None:
         handler.wfile.write(b" ")
 
 
-@pytest.mark.parametrize("slow", [silent, dripping])
+def dripping_headers(handler: Handler, _: dict[str, Any]) -> None:
+    """Each byte comes in time, and the headers never end."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    while not handler.server.released.wait(0.02):
+        handler.wfile.write(b"x")
+
+
+@pytest.mark.parametrize("slow", [silent, dripping, dripping_headers])
 def test_a_slow_server_is_given_up(server: Server, slow: Behaviour):
     server.behaviour = slow
     with pytest.raises(RetrievalError, match=r"retrieve gave no whole answer within 0.2 s$"):

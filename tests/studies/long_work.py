@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from steadyrl.studies.running import end_with_parent
+from steadyrl.studies.running import end_with_parent, ending
 
 
 def work(path: Path) -> None:
@@ -21,5 +21,5 @@ def work(path: Path) -> None:
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=end_with_parent) as pool:
+    with ending(ProcessPoolExecutor(1, context, initializer=end_with_parent)) as pool:
         pool.submit(work, Path(sys.argv[1])).result()

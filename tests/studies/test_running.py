@@ -1,7 +1,9 @@
 """Running what is missing, once, and sharing what is shared."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -89,15 +91,27 @@ def rewards(folder: RunFolder) -> list[tuple[float, float]]:
     return [(row["reward"], row["loss"]) for row in rows]
 
 
-def test_workers_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "tracebacks"), [(signal.SIGKILL, 0), (signal.SIGINT, 1)])
+def test_workers_end_with_a_study_that_is_killed_or_interrupted(
+    tmp_path: Path, number: int, tracebacks: int
+) -> None:
     path = tmp_path / "work"
-    study = subprocess.Popen([sys.executable, "-m", "tests.studies.long_work", str(path)])
+    study = subprocess.Popen(
+        [sys.executable, "-m", "tests.studies.long_work", str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     patience = time.monotonic() + 200
     while not path.exists() and time.monotonic() < patience:
         time.sleep(0.05)
     assert study.poll() is None
-    study.kill()
-    study.wait()
+    if number == signal.SIGINT:
+        os.killpg(study.pid, number)  # as Ctrl-C does
+    else:
+        study.kill()
+    _, errors = study.communicate(timeout=60)
+    assert errors.count("Traceback") == tracebacks  # no worker's
     time.sleep(1)
     left = path.read_text()
     assert 0 < len(left) < 1200

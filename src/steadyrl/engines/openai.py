@@ -19,7 +19,7 @@ from pydantic import Field
 
 from steadyrl.engines.protocol import Sampling
 from steadyrl.records.errors import UserError
-from steadyrl.records.http_reply import read_reply
+from steadyrl.records.http_reply import read_reply, within
 from steadyrl.records.message import Message
 from steadyrl.records.settings import Settings
 
@@ -112,9 +112,13 @@ class OpenAIReflector:
     def _reply(self, body: bytes) -> bytes:
         timeout = self.settings.timeout
         request = Request(self._url, data=body, headers=self._headers, method="POST")
-        try:
+
+        def ask() -> bytes:
             with self._opener.open(request, timeout=timeout) as response:
                 return read_reply(response, time.monotonic() + timeout)
+
+        try:
+            return within(timeout, ask)
         except HTTPError as error:
             error.close()
             trouble = _PassingTroubleError if error.code in _WORTH_ANOTHER_TRY else ReflectorError

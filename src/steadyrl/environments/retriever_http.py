@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 from pydantic import Field
 
 from steadyrl.environments.retrieval import Passage, RetrievalError
-from steadyrl.records.http_reply import read_reply
+from steadyrl.records.http_reply import read_reply, within
 from steadyrl.records.settings import Settings
 
 
@@ -30,7 +30,7 @@ class HTTPRetrieverSettings(Settings):
     """The address that queries are posted to."""
 
     timeout: float = Field(10.0, gt=0.0)
-    """Seconds that the server may stay silent, and that its reply may take to arrive."""
+    """Seconds that a whole search may take."""
 
 
 class HTTPRetriever:
@@ -59,9 +59,14 @@ class HTTPRetriever:
             method="POST",
         )
         late = f"gave no whole answer within {self.settings.timeout:g} s"
+        seconds = self.settings.timeout
+
+        def ask() -> bytes:
+            with urlopen(request, timeout=seconds) as response:
+                return read_reply(response, time.monotonic() + seconds)
+
         try:
-            with urlopen(request, timeout=self.settings.timeout) as response:
-                return read_reply(response, time.monotonic() + self.settings.timeout)
+            return within(seconds, ask)
         except HTTPError as error:
             error.close()
             raise self._failure(f"answered with status {error.code}") from error

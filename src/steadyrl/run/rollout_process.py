@@ -35,13 +35,14 @@ from steadyrl.algorithms.protocol import Experience, Stateful
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.records.completion import Completion
 from steadyrl.records.errors import UserError
+from steadyrl.records.parent_death import end_with_parent
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.progress_reports import ProgressReport, ProgressReporter
 from steadyrl.run.shared_weights import Layout, SharedWeights, layout_of
 
-_SERVE = "from steadyrl.run.rollout_process import serve; serve()"
+_SERVE = "from steadyrl.run.rollout_process import serve; serve({})"
 _ENDED = object()
 
 
@@ -88,7 +89,9 @@ class RolloutProcess:
         path, layout = Path(self._folder.name) / "weights", layout_of(weights)
         self._weights = SharedWeights(path, layout)
         self._worker = subprocess.Popen(
-            [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _SERVE.format(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self._open: deque[Reply] = deque()
         self._replies: SimpleQueue[Any] = SimpleQueue()
@@ -206,8 +209,12 @@ class _Worker:
         algorithm.load_state(state)
 
 
-def serve() -> None:
-    """Returns when the input is closed, having answered every question: the worker's whole life."""
+def serve(parent: int) -> None:
+    """Returns when the input is closed, having answered every question: the worker's whole life.
+
+    When `parent` dies in the middle of a question, so does this process.
+    """
+    end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides when to end
     questions, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what is printed must not get between the replies

@@ -6,6 +6,7 @@ checkpoint. Runs of equal seed that begin with the same cold start share it.
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -113,7 +114,7 @@ def run_studies(
         initializer=end_with_parent,
         max_tasks_per_child=1,
     )
-    with _cancelling(workers) as pool:
+    with ending(workers) as pool:
         for function, runs in (
             (finish_cold_start, cold_starts),
             (finish_run, missing),
@@ -132,12 +133,13 @@ def _unique(configs: Iterable[RunConfig]) -> list[RunConfig]:
 
 
 def end_with_parent() -> None:
-    """Ends this process at once when the one that started it ends, killed or not.
+    """Ends this process at once when the one that started it ends, killed or not, or at Ctrl-C.
 
     Its run goes on from its last checkpoint the next time.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None, "this is no worker of another process"
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback beside the other's message
 
     def watch() -> None:
         parent.join()
@@ -239,9 +241,13 @@ def _lines(path: Path) -> int:
 
 
 @contextmanager
-def _cancelling(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
-    """Gives up what has not begun when something goes wrong."""
+def ending(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """Gives up what has not begun when something goes wrong, and all of it at Ctrl-C."""
     try:
         yield pool
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
