@@ -68,10 +68,11 @@ class RouteRecorder:
         """Sequences begin in `rows`, each with the prompt number `source` of `prompts`."""
         experts = experts.to("cpu", self.dtype)
         pieces = [experts[n, : len(prompt)].clone() for n, prompt in enumerate(prompts)]
+        tokens = [prompt.int().cpu() for prompt in prompts]
         first_step = 0 if self._block is None else self._block.steps
         for row, number in zip(rows, source, strict=True):
             self._records[row] = _Record(
-                fed=[prompts[number].int().cpu()], experts=[pieces[number]], first_step=first_step
+                fed=[tokens[number]], experts=[pieces[number]], first_step=first_step
             )
 
     def step(self, fed: Int[Tensor, " N"], experts: Integer[Tensor, "N L K"]) -> None:
