@@ -1,5 +1,6 @@
 """A run's files, as a kill at any moment leaves them."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -155,3 +156,22 @@ def test_writes_into_a_memory_survive_and_can_be_replaced(tmp_path: Path) -> Non
     assert folder.read_memory() == rows[:1]
     folder.keep_memory([])
     assert folder.read_memory() == []
+
+
+def test_a_folder_that_cannot_be_written_leaves_no_draft_and_says_what_the_system_says(
+    tmp_path: Path,
+) -> None:
+    def write(draft: Path) -> None:
+        (draft / "half").write_text("h")
+        raise RuntimeError("I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(OSError, match="No space left on device") as fault:
+        write_folder_atomically(tmp_path / "checkpoint", write)
+    assert fault.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_leaves_no_draft(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(tmp_path / "notes", "half a surrogate: \ud800")
+    assert list(tmp_path.iterdir()) == []

@@ -29,8 +29,12 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes `text` so that a reader, or a run resumed after a kill, sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     _rename(draft, path)
 
 
