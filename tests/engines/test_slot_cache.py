@@ -36,7 +36,9 @@ def seen(keys: Tensor, positions: list[int]) -> list[list[float]]:
 
 def test_a_prompt_is_copied_to_each_of_its_answers_and_written_behind() -> None:
     cache = SlotCache(4, 6)
-    cache.admit(prefilled(2, 2), torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]))
+    cache.admit(
+        prefilled(2, 2), torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]), torch.tensor([2, 2, 2])
+    )
     assert step(cache, [2, 2, 1], [7, 8, 9]) == [[1, 11, 7], [101, 111, 8], [101, 9]]
     assert cache.get_seq_length() == 3
     assert step(cache, [3, 3, 2], [4, 5, 6]) == [[1, 11, 7, 4], [101, 111, 8, 5], [101, 9, 6]]
@@ -44,32 +46,34 @@ def test_a_prompt_is_copied_to_each_of_its_answers_and_written_behind() -> None:
 
 def test_a_slot_is_moved_whole_though_it_was_only_admitted() -> None:
     cache = SlotCache(3, 6)
-    cache.admit(prefilled(2, 3), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]))
-    cache.move(torch.tensor([2]), torch.tensor([0]))
+    cache.admit(
+        prefilled(2, 3), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 2]), torch.tensor([3, 3, 3])
+    )
+    cache.release([], [2], [0])
     assert step(cache, [3, 3], [7, 8]) == [[101, 111, 121, 7], [1, 11, 21, 8]]
 
 
 def test_a_longer_prompt_admitted_later_is_moved_whole() -> None:
     cache = SlotCache(3, 8)
-    cache.admit(prefilled(1, 1), torch.tensor([0]), torch.tensor([0]))
+    cache.admit(prefilled(1, 1), torch.tensor([0]), torch.tensor([0]), torch.tensor([1]))
     step(cache, [1], [7])
-    cache.admit(prefilled(2, 4), torch.tensor([0, 1]), torch.tensor([1, 2]))
-    cache.move(torch.tensor([2]), torch.tensor([0]))
+    cache.admit(prefilled(2, 4), torch.tensor([0, 1]), torch.tensor([1, 2]), torch.tensor([4, 4]))
+    cache.release([], [2], [0])
     assert step(cache, [4, 4], [5, 6]) == [[101, 111, 121, 131, 5], [1, 11, 21, 31, 6]]
 
 
 def test_a_slot_is_moved_whole_after_steps() -> None:
     cache = SlotCache(2, 6)
-    cache.admit(prefilled(2, 1), torch.tensor([0, 1]), torch.tensor([0, 1]))
+    cache.admit(prefilled(2, 1), torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([1, 1]))
     step(cache, [1, 1], [7, 8])
     step(cache, [2, 2], [5, 6])
-    cache.move(torch.tensor([1]), torch.tensor([0]))
+    cache.release([], [1], [0])
     assert step(cache, [3], [9]) == [[101, 8, 6, 9]]
 
 
 def test_columns_come_as_they_are_needed_and_what_was_written_stays() -> None:
     cache = SlotCache(2, 7)
-    cache.admit(prefilled(1, 2), torch.tensor([0, 0]), torch.tensor([0, 1]))
+    cache.admit(prefilled(1, 2), torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([2, 2]))
     columns, expected = [], [1.0, 11.0]
     for position in range(2, 7):
         expected.append(float(position))

@@ -67,7 +67,10 @@ def weights(path: Path) -> bytes:
 def test_a_run_folder_is_complete(finished: Path) -> None:
     manifest = json.loads((finished / "run.json").read_text())
 
-    assert from_yaml(finished / "config.yaml") == tiny_run()
+    saved = from_yaml(finished / "config.yaml")
+    assert isinstance(saved.engine.cache_memory, int)  # a number in the place of auto
+    assert saved == tiny_run(engine=saved.engine)
+    assert saved.engine.model_copy(update={"cache_memory": "auto"}) == tiny_run().engine
     assert manifest["seed"] == 0
     assert manifest["packages"]["torch"] == torch.__version__
     assert [(row["stage"], row["step"]) for row in timeless(finished)] == [

@@ -10,6 +10,7 @@ One `step` of the engine:
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -17,16 +18,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from steadyrl.engines.cache_memory import CachePlan
 from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.page_table import PageTable, pages_for
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.route_recorder import RouteRecorder
 from steadyrl.engines.sampler import sample
 from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
-from steadyrl.engines.slot_cache import SlotCache
+from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing
+
+
+def longest(requests: Sequence[Request], sampling: Sampling) -> int:
+    """Tokens that the longest prompt and its answer may have together."""
+    return max(len(r.prompt_ids) for r in requests) + sampling.max_new_tokens
 
 
 class ContinuousBatch:
@@ -39,23 +47,28 @@ class ContinuousBatch:
         requests: Sequence[Request],
         sampling: Sampling,
         *,
-        slots: int,
+        plan: CachePlan,
         prefill_positions: int,
     ) -> None:
-        capacity = max(len(r.prompt_ids) for r in requests) + sampling.max_new_tokens
+        capacity = longest(requests, sampling)
         self._model = model
         self._masks = masks
         self._requests = requests
         self._sampling = sampling
-        self._max_running = slots
+        self._max_running = self._most = plan.slots
         self._prefill_positions = prefill_positions
-        self._cache = SlotCache(slots, capacity)
+        self._table = (
+            None
+            if plan.pages is None
+            else PageTable(plan.slots, capacity, plan.pages, model.device)
+        )
+        self._cache = SlotCache(plan.slots, capacity, window_of=masks.window_of, table=self._table)
         self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
         hook = model.hook
-        self._routes = None if hook is None else RouteRecorder(rows=slots, dtype=hook.dtype)
+        self._routes = None if hook is None else RouteRecorder(rows=plan.slots, dtype=hook.dtype)
         self._done: dict[Ticket, Callable[..., Completion]] = {}
         """What each finished answer becomes, given its routing."""
-        self.slots = Slots(slots, capacity, sampling.max_new_tokens, model.device)
+        self.slots = Slots(plan.slots, capacity, sampling.max_new_tokens, model.device)
 
     def completions(self) -> list[list[Completion]]:
         """What was written, by request."""
@@ -74,7 +87,7 @@ class ContinuousBatch:
     def admit(self, waiting: WaitingLine) -> None:
         """Fills free slots, prefills the new prompts and draws their first tokens."""
         first = self.slots.running
-        tickets = waiting.take(self._max_running - first)
+        tickets = waiting.take(self._room_for(waiting))
         if not tickets:
             return
         numbers = sorted({ticket.request for ticket in tickets})
@@ -84,9 +97,31 @@ class ContinuousBatch:
         prompts = [self._requests[number].prompt_ids for number in numbers]
         self._sample(slice(first, self.slots.running), self._prefill(prompts, source, first))
 
-    def decode(self) -> None:
-        """Feeds the last token of every running sequence and draws the next."""
+    def _room_for(self, waiting: WaitingLine) -> int:
+        """How many of the answers that wait may begin.
+
+        Each takes the pages of its prompt and one more, as each running sequence may.
+        """
+        running = self.slots.running
+        room = self._most - running
+        if self._table is None:
+            return room
+        needed = accumulate(
+            pages_for(len(self._requests[ticket.request].prompt_ids)) + 1
+            for ticket in waiting.first(room)
+        )
+        count = sum(pages <= self._table.free - running for pages in needed)
+        return count if running else max(1, count)
+
+    def decode(self, waiting: WaitingLine) -> None:
+        """Feeds the last token of every running sequence and draws the next.
+
+        Where the pages do not suffice, the sequences that began last go back to the front of
+        `waiting`. Their numbers are drawn from their request, so that they will be written again.
+        """
         slots = self.slots
+        if self._table is not None:
+            self._make_way(self._table, waiting)
         if not slots.running:
             return
         rows = slice(0, slots.running)
@@ -98,12 +133,38 @@ class ContinuousBatch:
         logits, experts = self._forward(
             input_ids=fed,
             position_ids=positions[:, None],
-            attention_mask=self._masks.of(positions[:, None], columns[None]),
+            attention_mask=self._masks.of(
+                positions[:, None], columns[None], in_window=self._in_window(positions, columns)
+            ),
             past_key_values=self._cache,
         )
         if self._routes is not None and experts is not None:
             self._routes.step(fed[:, 0], experts[:, 0])
         self._sample(rows, logits)
+
+    def _in_window(
+        self, positions: Int[Tensor, " N"], columns: Int[Tensor, " S"]
+    ) -> Int[Tensor, "N W"] | None:
+        """Positions of the keys that layers of sliding attention have."""
+        window = self._masks.window
+        return None if window is None else ring_positions(positions, columns[:window], window)
+
+    def _make_way(self, table: PageTable, waiting: WaitingLine) -> None:
+        """Gives up the sequences that began last until the others have the pages they need."""
+        slots = self.slots
+        while table.shortage(slots.lengths[: slots.running].tolist()):
+            youngest = max(range(slots.running), key=lambda row: slots.tickets[row])
+            waiting.put_back(slots.tickets[youngest])
+            if self._routes is not None:
+                self._routes.drop(youngest)
+            self._release([youngest])
+            self._most = slots.running  # until one ends
+
+    def _release(self, rows: list[int]) -> None:
+        movers, holes = self.slots.release(rows)
+        self._cache.release(rows, movers, holes)
+        if self._routes is not None:
+            self._routes.move(movers, holes)
 
     def _prefill(
         self, prompts: list[Int[Tensor, " _P"]], source: Int[Tensor, " N"], first: int
@@ -142,7 +203,8 @@ class ContinuousBatch:
             past_key_values=cache,
             at=positions == ends[:, None],
         )
-        self._cache.admit(cache, source.to(device), rows.to(device))
+        source_on_device = source.to(device)
+        self._cache.admit(cache, source_on_device, rows.to(device), ends[source_on_device] + 1)
         if self._routes is not None and experts is not None:
             self._routes.begin(rows.tolist(), source.tolist(), prompts, experts)
         return logits
@@ -174,15 +236,11 @@ class ContinuousBatch:
     def _retire(
         self, first: int, finished: Bool[Tensor, " N"], stopped: Bool[Tensor, " N"]
     ) -> None:
-        slots = self.slots
         indices = finished.nonzero().flatten()
         rows = (indices + first).tolist()
         self._complete(rows, stopped[indices].tolist())
-        movers, holes = slots.release(rows)
-        if holes:
-            self._cache.move(torch.tensor(movers), torch.tensor(holes))
-        if self._routes is not None:
-            self._routes.move(movers, holes)
+        self._release(rows)
+        self._most = self._max_running
 
     @torch.inference_mode(False)  # a trainer may use it under autograd
     @torch.no_grad()

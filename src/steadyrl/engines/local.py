@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steadyrl.engines.continuous_batch import ContinuousBatch
+from steadyrl.engines.cache_memory import cache_size, half_of_free_memory, plan_cache
+from steadyrl.engines.continuous_batch import ContinuousBatch, longest
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.scheduler import WaitingLine
@@ -25,7 +26,9 @@ class LocalEngine:
 
     Args:
         model: The engine's copy of the policy.
-        max_running: Sequences written at the same time.
+        max_running: Sequences written at the same time; None: as many as the memory for keys and
+            values holds at their full length.
+        cache_memory: Bytes for keys and values; None: half of what is free now.
         prefill_positions: Of prompts that are computed in one pass, padding included. A longer
             prompt has a pass of its own.
         progress: Hears of every pass how many answers and tokens are written.
@@ -39,12 +42,16 @@ class LocalEngine:
         self,
         model: EngineModel,
         *,
-        max_running: int,
+        max_running: int | None,
+        cache_memory: int | None = None,
         prefill_positions: int = PREFILL_POSITIONS,
         progress: Progress = NO_PROGRESS,
     ) -> None:
         self._model = model
         self._max_running = max_running
+        self._cache_memory = (
+            half_of_free_memory(model.device) if cache_memory is None else cache_memory
+        )
         self._prefill_positions = prefill_positions
         self._progress = progress
         try:
@@ -54,6 +61,7 @@ class LocalEngine:
         reason = obstacle(obstacle_to_slots, model.model)
         if reason is not None:
             raise _use_the_reference(reason)
+        self._cache_size = cache_size(model, self._masks.window_of)
 
     @property
     def policy_version(self) -> int:
@@ -80,12 +88,19 @@ class LocalEngine:
         waiting = WaitingLine(requests, sampling)
         if not len(waiting):
             return [[] for _ in requests]
+        plan = plan_cache(
+            self._cache_size,
+            self._cache_memory,
+            answers=len(waiting),
+            capacity=longest(requests, sampling),
+            max_running=self._max_running,
+        )
         batch = ContinuousBatch(
             self._model,
             self._masks,
             requests,
             sampling,
-            slots=min(self._max_running, len(waiting)),
+            plan=plan,
             prefill_positions=self._prefill_positions,
         )
         answers, tokens = len(waiting), 0
@@ -94,7 +109,7 @@ class LocalEngine:
             before = len(waiting)
             batch.admit(waiting)
             tokens += before - len(waiting) + batch.slots.running
-            batch.decode()
+            batch.decode(waiting)
             finished = answers - len(waiting) - batch.slots.running
             self._progress.advance(
                 "answers", finished, answers, tokens=tokens, most_tokens=most_tokens

@@ -95,6 +95,10 @@ class RouteRecorder:
         self._take_parts(rows)
         self._finished += [self._records.pop(row) for row in rows]
 
+    def drop(self, row: int) -> None:
+        """Forgets the sequence in `row`, which will begin again."""
+        del self._records[row]
+
     @torch.inference_mode(False)
     def routings(self) -> list[Routing]:
         """The routing of each sequence that has ended, in the order in which they did."""

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +13,7 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import uniforms
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Ticket:
     """Answer number `sample` to request number `request`."""
 
@@ -95,6 +96,14 @@ class WaitingLine:
 
     def __len__(self) -> int:
         return len(self._line)
+
+    def first(self, count: int) -> list[Ticket]:
+        """The next `count` answers, or all that are left, which stay in the line."""
+        return list(islice(self._line, count))
+
+    def put_back(self, ticket: Ticket) -> None:
+        """Lets an answer that was taken begin again, as the next."""
+        self._line.appendleft(ticket)
 
     def take(self, count: int) -> list[Ticket]:
         """The next `count` answers, or all that are left."""

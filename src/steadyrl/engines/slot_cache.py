@@ -1,85 +1,265 @@
-"""Keys and values of the sequences being written, one slot each, written in place."""
+"""Keys and values of the sequences being written, one slot each, written in place.
 
-from typing import Any
+Each layer keeps them in the form that suits it:
+
+    Block   one column per position: layers of full attention, while all slots fit into memory
+    Ring    one column per position modulo the window: layers of sliding attention
+    Pages   pages of `PAGE` positions, taken as a sequence grows: full attention beyond that memory
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
+from steadyrl.engines.page_table import PAGE, PageTable
+
+KeysAndValues = tuple[Float[Tensor, "N H S D"], Float[Tensor, "N H S D"]]
+
+
+@dataclass(slots=True)
+class Step:
+    """What the current forward pass writes and sees."""
+
+    rows: Int[Tensor, " N"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    positions: Int[Tensor, " N"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    visible: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Which row of a prefilled batch goes to which slot, and how many tokens it has."""
+
+    source: Int[Tensor, " N"]
+    slots: Int[Tensor, " N"]
+    lengths: Int[Tensor, " N"]
+
+
+@runtime_checkable
+class LayerCache(Protocol):
+    """Keys and values of one layer."""
+
+    def admit(self, keys: Tensor, values: Tensor, prompts: Prompts) -> None:
+        """Copies prefilled keys and values into slots."""
+
+    def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
+        """Stores one key and value per running sequence; returns all it may attend to."""
+
+    def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
+        """Copies slots `source` over slots `target`."""
+
 
 class SlotCache(Cache):
     """A key-value cache whose rows are slots of sequences of different lengths.
 
-    Running sequences occupy slots `0 .. running - 1`. Before each forward pass, `positions` says
-    where in its slot each of them writes its next key and value. Columns come as they are needed,
-    and twice as many each time.
+    Running sequences occupy slots `0 .. running - 1`. Before each forward pass, `begin_step` says
+    where in its slot each of them writes its next key and value.
 
     Args:
-        capacity: Columns that may be needed.
+        capacity: Positions that a sequence may need.
+        window_of: The attention window of a layer; None for full attention.
+        table: Keeps layers of full attention in its pages.
     """
 
-    def __init__(self, slots: int, capacity: int) -> None:
+    def __init__(
+        self,
+        slots: int,
+        capacity: int,
+        *,
+        window_of: Callable[[int], int | None] = lambda layer: None,
+        table: PageTable | None = None,
+    ) -> None:
         super().__init__(layers=[])
         self._slots = slots
         self._capacity = capacity
-        self._columns = 0
-        self._keys: list[Tensor] = []
-        self._values: list[Tensor] = []
-        self._rows = torch.empty(0, dtype=torch.long)
-        self.positions = torch.empty(0, dtype=torch.long)
-        self.visible = 0
+        self._window_of = window_of
+        self._layers: list[LayerCache] = []
+        self._step = Step()
+        self.table = table
 
     def begin_step(self, positions: Int[Tensor, " N"], visible: int) -> None:
-        """The next forward pass writes at `positions` and sees the first `visible` columns."""
-        self.positions, self.visible = positions, visible
-        self._rows = torch.arange(len(positions), device=positions.device)
-        self._make_room(visible)
+        """The next forward pass writes at `positions` and sees the first `visible` positions."""
+        rows = torch.arange(len(positions), device=positions.device)
+        self._step = Step(rows, positions, visible)
+        if self.table is not None:
+            self.table.make_room(range(len(positions)), (positions + 1).tolist())
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Float[Tensor, "N H S D"], Float[Tensor, "N H S D"]]:
+    ) -> KeysAndValues:
         """Stores one key and value per running sequence; returns all it may attend to."""
-        keys, values = self._keys[layer_idx], self._values[layer_idx]
-        keys[self._rows, :, self.positions] = key_states[:, :, 0]
-        values[self._rows, :, self.positions] = value_states[:, :, 0]
-        running = len(self.positions)
-        return keys[:running, :, : self.visible], values[:running, :, : self.visible]
+        return self._layers[layer_idx].update(key_states, value_states, self._step)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns that the current step may see."""
-        return self.visible
+        """Positions that the current step may see."""
+        return self._step.visible
 
     def admit(
-        self, prefilled: DynamicCache, source: Int[Tensor, " N"], slots: Int[Tensor, " N"]
+        self,
+        prefilled: DynamicCache,
+        source: Int[Tensor, " N"],
+        slots: Int[Tensor, " N"],
+        lengths: Int[Tensor, " N"],
     ) -> None:
-        """Copies row `source[i]` of a prefilled cache into slot `slots[i]`."""
-        length = prefilled.layers[0].keys.shape[2]
-        self._make_room(length)
-        self.visible = max(self.visible, length)
+        """Copies the first `lengths[i]` positions of row `source[i]` into slot `slots[i]`."""
+        prompts = Prompts(source, slots, lengths)
+        self._step.visible = max(self._step.visible, int(lengths.max()))
+        if self.table is not None:
+            self.table.make_room(slots.tolist(), lengths.tolist())
         for layer, filled in enumerate(prefilled.layers):
-            if layer == len(self._keys):
-                self._keys.append(self._widened(filled.keys[:0]))
-                self._values.append(self._widened(filled.values[:0]))
-            self._keys[layer][slots, :, :length] = filled.keys[source]
-            self._values[layer][slots, :, :length] = filled.values[source]
+            if layer == len(self._layers):
+                self._layers.append(self._empty_layer(layer))
+            self._layers[layer].admit(filled.keys, filled.values, prompts)
+
+    def release(self, finished: Sequence[int], movers: list[int], holes: list[int]) -> None:
+        """Frees the slots `finished` and copies slots `movers` over the slots `holes`."""
+        if self.table is not None:
+            self.table.release(finished, movers, holes)
+        if holes:
+            source, target = torch.tensor(movers), torch.tensor(holes)
+            for layer in self._layers:
+                layer.move(source, target)
+
+    def _empty_layer(self, layer: int) -> LayerCache:
+        window = self._window_of(layer)
+        if window is not None:
+            return Ring(self._slots, self._capacity, window)
+        if self.table is not None:
+            return Pages(self.table)
+        return Block(self._slots, self._capacity)
+
+
+class Block:
+    """One column per position. Columns come as they are needed, twice as many each time."""
+
+    def __init__(self, slots: int, capacity: int) -> None:
+        self._slots = slots
+        self._capacity = capacity
+        self._both: tuple[Tensor, Tensor] | None = None
+        self._used = 0
+
+    def admit(self, keys: Tensor, values: Tensor, prompts: Prompts) -> None:
+        """Copies prefilled keys and values into slots, their padding included."""
+        length = keys.shape[2]
+        for block, filled in zip(self._grown((keys, values), length), (keys, values), strict=True):
+            block[prompts.slots, :, :length] = filled[prompts.source]
+
+    def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
+        """Stores one key and value per running sequence; returns all it may attend to."""
+        running = len(step.positions)
+        blocks = self._grown((keys, values), step.visible)
+        for block, new in zip(blocks, (keys, values), strict=True):
+            block[step.rows, :, step.positions] = new[:, :, 0]
+        k, v = (block[:running, :, : step.visible] for block in blocks)
+        return k, v
 
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
         """Copies slots `source` over slots `target`."""
-        for tensor in (*self._keys, *self._values):
-            tensor[target, :, : self.visible] = tensor[source, :, : self.visible]
+        for block in self._both or ():
+            block[target, :, : self._used] = block[source, :, : self._used]
 
-    def _make_room(self, columns: int) -> None:
-        """Lets every slot have that many columns."""
-        if columns > self._columns:
-            self._columns = max(columns, min(2 * self._columns, self._capacity))
-            for tensors in (self._keys, self._values):
-                for layer, tensor in enumerate(tensors):
-                    tensors[layer] = self._widened(tensor)
+    def _grown(self, like: tuple[Tensor, Tensor], columns: int) -> tuple[Tensor, Tensor]:
+        """Keys and values, with room for that many columns."""
+        self._used = max(self._used, columns)
+        if self._both is None:
+            keys, values = (tensor[:0, :, :0] for tensor in like)
+            self._both = self._widened(keys, columns), self._widened(values, columns)
+        elif columns > self._both[0].shape[2]:
+            width = max(columns, min(2 * self._both[0].shape[2], self._capacity))
+            keys, values = self._both
+            self._both = self._widened(keys, width), self._widened(values, width)
+        return self._both
 
-    def _widened(self, tensor: Float[Tensor, "_S H _C D"]) -> Float[Tensor, "S H C D"]:
+    def _widened(self, tensor: Float[Tensor, "_S H _C D"], columns: int) -> Tensor:
         """`tensor` with zeros in the slots and columns that it lacks."""
-        rows, heads, columns, width = tensor.shape
-        widened = tensor.new_zeros(self._slots, heads, self._columns, width)
-        widened[:rows, :, :columns] = tensor
+        rows, heads, old, width = tensor.shape
+        widened = tensor.new_zeros(self._slots, heads, columns, width)
+        widened[:rows, :, :old] = tensor
         return widened
+
+
+class Ring:
+    """The last `window` positions of each sequence, position p in column p modulo the window."""
+
+    def __init__(self, slots: int, capacity: int, window: int) -> None:
+        self._block = Block(slots, min(capacity, window))
+        self._window = window
+
+    def admit(self, keys: Tensor, values: Tensor, prompts: Prompts) -> None:
+        """Copies the last positions of prefilled keys and values into slots."""
+        columns = torch.arange(min(keys.shape[2], self._window), device=keys.device)
+        kept = ring_positions(prompts.lengths - 1, columns, self._window).clamp(min=0)
+        at = kept[:, None, :, None]
+        rows = Prompts(torch.arange(len(kept), device=keys.device), prompts.slots, prompts.lengths)
+        self._block.admit(
+            keys[prompts.source].take_along_dim(at, 2),
+            values[prompts.source].take_along_dim(at, 2),
+            rows,
+        )
+
+    def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
+        """Stores one key and value per running sequence; returns all it may attend to."""
+        in_ring = Step(step.rows, step.positions % self._window, min(step.visible, self._window))
+        return self._block.update(keys, values, in_ring)
+
+    def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
+        """Copies slots `source` over slots `target`."""
+        self._block.move(source, target)
+
+
+class Pages:
+    """Pages of `PAGE` positions, gathered for each pass."""
+
+    def __init__(self, table: PageTable) -> None:
+        self._table = table
+        self._both: tuple[Tensor, Tensor] | None = None
+
+    def admit(self, keys: Tensor, values: Tensor, prompts: Prompts) -> None:
+        """Copies prefilled keys and values into the pages of their slots."""
+        columns = torch.arange(keys.shape[2], device=keys.device)
+        row, position = (columns < prompts.lengths[:, None]).nonzero(as_tuple=True)
+        places = self._table.places(prompts.slots[row], position)
+        for pool, filled in zip(self._grown(keys, values), (keys, values), strict=True):
+            pool.flatten(0, 1)[places] = filled[prompts.source[row], :, position]
+
+    def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
+        """Stores one key and value per running sequence; returns all it may attend to."""
+        places = self._table.places(step.rows, step.positions)
+        pages = self._table.pages_of(len(step.rows), step.visible)
+        found = []
+        for pool, new in zip(self._grown(keys, values), (keys, values), strict=True):
+            pool.flatten(0, 1)[places] = new[:, :, 0]
+            gathered = pool.index_select(0, pages.flatten()).view(len(pages), -1, *pool.shape[2:])
+            found.append(gathered[:, : step.visible].transpose(1, 2))
+        return found[0], found[1]
+
+    def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
+        """Nothing to copy: pages stay, their table has changed."""
+
+    def _grown(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, with room for all pages of the table."""
+        size = self._table.size
+        if self._both is None or len(self._both[0]) < size:
+            old = self._both or (None, None)
+            pools = [
+                new.new_zeros(size, PAGE, new.shape[1], new.shape[3]) for new in (keys, values)
+            ]
+            for pool, before in zip(pools, old, strict=True):
+                if before is not None:
+                    pool[: len(before)] = before
+            self._both = pools[0], pools[1]
+        return self._both
+
+
+def ring_positions(
+    last: Int[Tensor, " N"], columns: Int[Tensor, " C"], window: int
+) -> Int[Tensor, "N C"]:
+    """The position that each column of a ring holds for sequences whose last one is `last`.
+
+    Negative where a column holds none.
+    """
+    return last[:, None] - (last[:, None] - columns) % window

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from steadyrl.engines.slot_cache import SlotCache
+from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.probes import agree
@@ -40,7 +40,7 @@ def _after_last(
 ) -> Float[Tensor, "2 V"]:
     """Logits after the token `last` of each row, which is fed alone behind keys and values."""
     columns = torch.arange(tokens.shape[1], device=tokens.device)[None]
-    prefilled, cache = DynamicCache(), SlotCache(2, tokens.shape[1])
+    prefilled, cache = DynamicCache(), SlotCache(2, tokens.shape[1], window_of=masks.window_of)
     inputs = {
         "input_ids": tokens[:, :-1],
         "position_ids": columns[:, :-1],
@@ -49,12 +49,14 @@ def _after_last(
     }
     head.logits(inputs, columns[:, :-1] == last)
     rows = torch.arange(2, device=tokens.device)
-    cache.admit(prefilled, rows, rows)
+    cache.admit(prefilled, rows, rows, last[:, 0])
     cache.begin_step(last[:, 0], tokens.shape[1])
+    window = masks.window
+    in_window = None if window is None else ring_positions(last[:, 0], columns[0, :window], window)
     inputs = {
         "input_ids": tokens.gather(1, last),
         "position_ids": last,
-        "attention_mask": masks.of(last, columns),
+        "attention_mask": masks.of(last, columns, in_window=in_window),
         "past_key_values": cache,
         "use_cache": True,
     }

@@ -54,17 +54,31 @@ class AttentionMasks:
         # Families that name the kinds of their layers may hold a window that no layer uses.
         windowed = self._by_kind or not kinds
         self._window: int | None = getattr(config, "sliding_window", None) if windowed else None
+        self._kinds = tuple(getattr(config, "layer_types", None) or ())
+
+    @property
+    def window(self) -> int | None:
+        """Positions that a layer of sliding attention sees; None without such layers."""
+        return self._window
+
+    def window_of(self, layer: int) -> int | None:
+        """Positions that `layer` sees; None: all."""
+        slides = not self._by_kind or self._kinds[layer] == "sliding_attention"
+        return self._window if slides else None
 
     def of(
         self,
         queries: Int[Tensor, "B Q"],
         keys: Int[Tensor, "#B S"],
         absent: Bool[Tensor, "B S"] | None = None,
+        in_window: Int[Tensor, "B W"] | None = None,
     ) -> Tensor | dict[str, Tensor]:
         """What a token at each position of `queries` may see of the tokens at those of `keys`.
 
         Args:
             absent: Keys that their row does not have.
+            in_window: Positions of the keys that layers of sliding attention have, negative where
+                they have none; without it they have all of `keys`.
         """
         hidden = keys[:, None] > queries[:, :, None]
         if absent is not None:
@@ -72,6 +86,9 @@ class AttentionMasks:
         full = self._additive(hidden)
         if self._window is None:
             return full
+        if in_window is not None:
+            keys = in_window
+            hidden = (keys[:, None] > queries[:, :, None]) | (keys[:, None] < 0)
         too_far = keys[:, None] <= queries[:, :, None] - self._window
         sliding = self._additive(hidden | too_far)
         if self._by_kind:

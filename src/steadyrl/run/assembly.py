@@ -18,6 +18,7 @@ from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection, SampledReflection
 from steadyrl.algorithms.supervised import Supervised
+from steadyrl.engines.cache_memory import half_of_free_memory
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import RolloutEngine
@@ -132,10 +133,7 @@ def load_policy(
         UserError: CUDA is asked for and missing, the tokenizer does not fit the model, or routing
             replay is asked of a dense model.
     """
-    wanted = config.learner.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("learner.device is 'cuda', but PyTorch finds none. Use 'auto' or 'cpu'.")
-    device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    device = _device(config)
     model = load_model(
         config.model,
         tokenizer=tokenizer,
@@ -158,6 +156,13 @@ def load_policy(
             raise
         warnings.warn(f"No routing metrics in this run. {error}", stacklevel=2)
         return Policy(model, tokenizer, hook_routing=False, logits_memory=logits_memory), masters
+
+
+def _device(config: RunConfig) -> torch.device:
+    wanted = config.learner.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("learner.device is 'cuda', but PyTorch finds none. Use 'auto' or 'cpu'.")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def make_learner(
@@ -191,7 +196,22 @@ def local_engine(
     )
     if settings.name == "reference":
         return ReferenceEngine(model, progress=progress)
-    return LocalEngine(model, max_running=settings.max_running, progress=progress)
+    running, memory = settings.max_running, settings.cache_memory
+    return LocalEngine(
+        model,
+        max_running=None if running == "auto" else running,
+        cache_memory=None if memory == "auto" else memory << 20,
+        progress=progress,
+    )
+
+
+def with_cache_memory(config: RunConfig) -> RunConfig:
+    """`config` with a number for the engine's memory, so that a resumed run is the same run."""
+    if config.engine.name != "local" or config.engine.cache_memory != "auto":
+        return config
+    memory = max(1, half_of_free_memory(_device(config)) >> 20)
+    engine = config.engine.model_copy(update={"cache_memory": memory})
+    return config.model_copy(update={"engine": engine})
 
 
 def _check_reflections_fit(config: RunConfig, policy: Policy) -> None:

@@ -1,10 +1,10 @@
 """The configuration of a run."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
@@ -31,6 +31,15 @@ from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 
+def _positive_or_auto(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and value is not True and value >= 1):
+        return value
+    raise ValueError(f"Input should be a whole number of 1 or more, or 'auto', got {value!r}")
+
+
+PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_auto)]
+
+
 class EngineSettings(Settings):
     """The rollout engine, whose arithmetic is chosen apart from the trainer's."""
 
@@ -43,8 +52,15 @@ class EngineSettings(Settings):
     weight_scaling: WeightScaling = WeightScaling.CHANNEL
     """Which weights share one scale under fp8, int8 and int4."""
 
-    max_running: int = Field(512, ge=1)
-    """Sequences written at the same time."""
+    max_running: PositiveOrAuto = 512
+    """Maximum number of sequences decoded concurrently. auto: as many as `cache_memory` holds at
+    their full length."""
+
+    cache_memory: PositiveOrAuto = "auto"
+    """Memory for keys and values in MiB. auto: half of what is free when the run starts, a number
+    that its config.yaml then holds. Where all sequences do not fit at their full length, keys and
+    values are kept in pages, which is slower, and the last sequences begin again when these run
+    out."""
 
     overlap: bool = False
     """Sample each rollout in a second process while the policy learns from the one before it. A
@@ -62,13 +78,14 @@ class EngineSettings(Settings):
                 f"{self.numerics.value!r}, which have no scales. Leave weight_scaling out, or "
                 "choose fp8, int8 or int4."
             )
-        running = EngineSettings.model_fields["max_running"].default
-        if self.name == "reference" and self.max_running != running:
-            raise ValueError(
-                f"max_running is {self.max_running}, but the engine 'reference' writes one "
-                f"sequence at a time. Leave max_running out (it is {running} then), or choose the "
-                "engine 'local'."
-            )
+        for name in ("max_running", "cache_memory"):
+            value, default = getattr(self, name), EngineSettings.model_fields[name].default
+            if self.name == "reference" and value != default:
+                raise ValueError(
+                    f"{name} is {value}, but the engine 'reference' writes one sequence at a time "
+                    f"and keeps no keys and values. Leave {name} out (it is {default} then), or "
+                    "choose the engine 'local'."
+                )
         return self
 
 

@@ -13,7 +13,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.run_lock import only_writer
-from steadyrl.run.assembly import Assembly
+from steadyrl.run.assembly import Assembly, with_cache_memory
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.manifest import as_json, manifest, written_by
 from steadyrl.run.overlap import overlapped
@@ -45,7 +45,7 @@ def start_run(
     """
     folder = RunFolder(path)
     _check_free(folder)
-    config = _with_template_date(with_absolute_paths(config))
+    config = with_cache_memory(_with_template_date(with_absolute_paths(config)))
     with _assembled(config, progress) as assembly, only_writer(path):
         _check_free(folder)  # another run may have begun there in the meantime
         try:

@@ -1,0 +1,80 @@
+"""Which pages of memory hold which positions of which slot, as in PagedAttention (2309.06180)."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+PAGE = 32
+"""Positions in a page."""
+
+
+class PageTable:
+    """Pages that slots take as their sequences grow and give back when they end.
+
+    Args:
+        slots: Rows of the table.
+        capacity: Positions that a sequence may need.
+        most_pages: Pages that may be in use.
+    """
+
+    def __init__(self, slots: int, capacity: int, most_pages: int, device: torch.device) -> None:
+        self._table = torch.zeros(slots, pages_for(capacity), dtype=torch.long, device=device)
+        self._owned: list[list[int]] = [[] for _ in range(slots)]
+        self._returned: list[int] = []
+        self._most = most_pages
+        self._taken = 0
+        self.size = 0
+        """Pages that the layers must have room for."""
+
+    @property
+    def free(self) -> int:
+        """Pages that may still be taken."""
+        return self._most - self._taken + len(self._returned)
+
+    def shortage(self, lengths: Sequence[int]) -> int:
+        """Pages that slots `0, 1, ...` lack for these lengths, beyond those that are free."""
+        needed = (pages_for(n) - len(self._owned[slot]) for slot, n in enumerate(lengths))
+        return max(0, sum(max(0, pages) for pages in needed) - self.free)
+
+    def make_room(self, slots: Iterable[int], lengths: Iterable[int]) -> None:
+        """Gives each of `slots` the pages that so many positions need."""
+        for slot, length in zip(slots, lengths, strict=True):
+            owned = self._owned[slot]
+            while len(owned) < pages_for(length):
+                page = self._take()
+                self._table[slot, len(owned)] = page
+                owned.append(page)
+
+    def release(self, finished: Sequence[int], movers: list[int], holes: list[int]) -> None:
+        """Takes back the pages of the slots `finished`; slots `movers` become slots `holes`."""
+        for slot in finished:
+            self._returned += self._owned[slot]
+            self._owned[slot] = []
+        for mover, hole in zip(movers, holes, strict=True):
+            self._owned[hole], self._owned[mover] = self._owned[mover], []
+        if holes:
+            self._table[holes] = self._table[movers]
+
+    def places(self, slots: Int[Tensor, " N"], positions: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+        """Where in the memory of all pages these positions of these slots lie."""
+        return self._table[slots, positions // PAGE] * PAGE + positions % PAGE
+
+    def pages_of(self, running: int, visible: int) -> Int[Tensor, "N P"]:
+        """Pages of the first `visible` positions of each running slot; any page for absent ones."""
+        return self._table[:running, : pages_for(visible)]
+
+    def _take(self) -> int:
+        if self._returned:
+            return self._returned.pop()
+        assert self._taken < self._most
+        self._taken += 1
+        if self._taken > self.size:
+            self.size = min(self._most, max(2 * self.size, self._taken))
+        return self._taken - 1
+
+
+def pages_for(positions: int) -> int:
+    """Pages that hold so many positions."""
+    return -(-positions // PAGE)
