@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection import PolicyReflector
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.hotpot_qa import HotpotQA
@@ -31,7 +32,7 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.assembly import Assembly
-from steadyrl.run.config import EngineSettings, from_yaml
+from steadyrl.run.config import from_yaml
 from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import load_checkpoint, read_place, whole_checkpoints
 

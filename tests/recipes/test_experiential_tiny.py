@@ -195,6 +195,7 @@ def test_a_run_goes_from_drills_to_reinforcement(tmp_path: Path) -> None:
     world["erl"] |= {"prompts": 2, "group_size": 2}
     world["evaluation"] |= {"tasks": 2, "samples": 1}
     model = SmallDense(layers=1, width=16, heads=2, kv_heads=1, head_dim=8, mlp_width=16)
+    world["engine"] |= {"cache_memory": 64}
     config = changed(RunConfig.model_validate(world), model=model.model_dump(), steps=1)
     folder = start_run(config, tmp_path / "run")
     assert from_yaml(folder.config) == config

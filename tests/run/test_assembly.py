@@ -13,6 +13,7 @@ from steadyrl.algorithms.reflection_settings import (
     PolicyReflection,
     SampledReflection,
 )
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
@@ -25,7 +26,6 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.assembly import ROUNDING, Assembly
-from steadyrl.run.config import EngineSettings
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step

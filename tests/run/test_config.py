@@ -23,6 +23,7 @@ from steadyrl.algorithms.objective_settings import (
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
 from steadyrl.algorithms.reflection_settings import HeldReflection, PolicyReflection
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
@@ -32,7 +33,7 @@ from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.run.config import EngineSettings, RunConfig, from_yaml, parse, to_yaml
+from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
 from steadyrl.training.journal import JournalSettings
 from tests.run.tiny import tiny_experiential_run, tiny_run
 

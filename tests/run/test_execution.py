@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers.utils import chat_template_utils
 
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Episode, Split, Task
@@ -21,7 +22,7 @@ from steadyrl.policies.tokenizers import CHAT_TEMPLATE
 from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
-from steadyrl.run.config import EngineSettings, from_yaml, to_yaml
+from steadyrl.run.config import from_yaml, to_yaml
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
 from steadyrl.training.learner_settings import LearnerSettings

@@ -18,6 +18,7 @@ from steadyrl.cli.live_view import view_for
 from steadyrl.cli.measured_model import MeasuredModel, settings_of
 from steadyrl.cli.open_run import check_seed
 from steadyrl.cli.options import read_options
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import EnvironmentSettings
@@ -25,7 +26,7 @@ from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_a
 from steadyrl.records.errors import UserError
 from steadyrl.records.progress import Progress
 from steadyrl.records.settings import Settings
-from steadyrl.run.config import EngineSettings, RunConfig
+from steadyrl.run.config import RunConfig
 from steadyrl.training.learner_settings import LearnerSettings
 
 HELP = """\

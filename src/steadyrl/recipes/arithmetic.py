@@ -7,6 +7,7 @@ answer and often samples a wrong one. MiniRL sharpens it, with FP8 rounding in t
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
@@ -14,7 +15,7 @@ from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics
-from steadyrl.run.config import ColdStart, EngineSettings, RunConfig
+from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.optimizer import OptimizerSettings
 

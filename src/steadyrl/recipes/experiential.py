@@ -30,6 +30,7 @@ from steadyrl.algorithms.objective_settings import DualClip
 from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
@@ -37,7 +38,7 @@ from steadyrl.environments.registry import EnvironmentSettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import Pretrained
-from steadyrl.run.config import EngineSettings, RunConfig
+from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings

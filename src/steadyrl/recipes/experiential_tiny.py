@@ -15,6 +15,7 @@ from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
@@ -25,7 +26,7 @@ from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import SmallDense
 from steadyrl.policies.numerics import Numerics
-from steadyrl.run.config import ColdStart, EngineSettings, RunConfig
+from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings

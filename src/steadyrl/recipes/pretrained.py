@@ -9,12 +9,13 @@ mini-batch is 64 prompts with 16 responses each. Memory is as in `experiential`.
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import Pretrained
-from steadyrl.run.config import EngineSettings, RunConfig
+from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings

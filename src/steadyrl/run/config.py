@@ -1,10 +1,10 @@
 """The configuration of a run."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
@@ -13,6 +13,7 @@ from steadyrl.algorithms.objective_settings import corrects_mismatch
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.hidden_meanings import teaches_what_is_hidden
 from steadyrl.environments.registry import (
@@ -22,71 +23,12 @@ from steadyrl.environments.registry import (
 )
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import ModelSettings, SmallDense, SmallMoE
-from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.settings import Settings
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
-
-
-def _positive_or_auto(value: object) -> object:
-    if value == "auto" or (isinstance(value, int) and value is not True and value >= 1):
-        return value
-    raise ValueError(f"Input should be a whole number of 1 or more, or 'auto', got {value!r}")
-
-
-PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_auto)]
-
-
-class EngineSettings(Settings):
-    """The rollout engine, whose arithmetic is chosen apart from the trainer's."""
-
-    name: Literal["local", "reference"] = "local"
-    """local: continuous batching with a key-value cache. reference: the slow oracle."""
-
-    numerics: Numerics = Numerics.BFLOAT16
-    """What it computes in. fp8, int8 and int4 round on top of the trainer's type."""
-
-    weight_scaling: WeightScaling = WeightScaling.CHANNEL
-    """Which weights share one scale under fp8, int8 and int4."""
-
-    max_running: PositiveOrAuto = 512
-    """Maximum number of sequences decoded concurrently. auto: as many as `cache_memory` holds at
-    their full length."""
-
-    cache_memory: PositiveOrAuto = "auto"
-    """Memory for keys and values in MiB. auto: half of what is free when the run starts, a number
-    that its config.yaml then holds. Where all sequences do not fit at their full length, keys and
-    values are kept in pages, which is slower, and the last sequences begin again when these run
-    out."""
-
-    overlap: bool = False
-    """Sample each rollout in a second process while the policy learns from the one before it. A
-    rollout's weights are then one rollout older than those that the update begins with, which the
-    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set.
-    The first rollout of the run, and that after each checkpoint, is sampled with the newest weights
-    and without overlap, so `journal.checkpoint_every` is part of what is learned."""
-
-    @model_validator(mode="after")
-    def _combination_does_something(self) -> "EngineSettings":
-        plain = self.numerics in (Numerics.FLOAT32, Numerics.BFLOAT16)
-        if plain and self.weight_scaling is not WeightScaling.CHANNEL:
-            raise ValueError(
-                f"weight_scaling is {self.weight_scaling.value!r}, but numerics are "
-                f"{self.numerics.value!r}, which have no scales. Leave weight_scaling out, or "
-                "choose fp8, int8 or int4."
-            )
-        for name in ("max_running", "cache_memory"):
-            value, default = getattr(self, name), EngineSettings.model_fields[name].default
-            if self.name == "reference" and value != default:
-                raise ValueError(
-                    f"{name} is {value}, but the engine 'reference' writes one sequence at a time "
-                    f"and keeps no keys and values. Leave {name} out (it is {default} then), or "
-                    "choose the engine 'local'."
-                )
-        return self
 
 
 class ColdStart(Settings):

@@ -15,9 +15,10 @@ from steadyrl.algorithms.memory_settings import NoMemory
 from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, PolicyReflection
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes.rlvr_tiny import attempts_alone
-from steadyrl.run.config import EngineSettings, RunConfig
+from steadyrl.run.config import RunConfig
 from steadyrl.studies.claims import Claim, Comparison, greater, not_greater, similar
 from steadyrl.studies.study import Condition, Study, changed
 from steadyrl.training.journal import JournalSettings
