@@ -44,7 +44,7 @@ def test_bytes_of_a_position_are_those_of_all_layers() -> None:
 
 
 @pytest.mark.parametrize("model", ["qwen3", "mixtral", "gemma2", "gpt_oss"])
-@pytest.mark.parametrize("room", [1.0, 2.3])
+@pytest.mark.parametrize("room", [1.0, 2.7])
 def test_pages_change_no_answer_though_sequences_have_to_begin_again(
     model: str, room: float
 ) -> None:
@@ -61,7 +61,7 @@ def test_pages_change_no_answer_though_sequences_have_to_begin_again(
     )
     assert_same_answers(engine.generate(requests, LONG), expected)
     fed_once = sum(len(answer.token_ids) - 1 for answer in flat(expected))
-    assert sum(decoded) > fed_once or (model, room) != ("qwen3", 1.0)
+    assert sum(decoded) > fed_once or (model, room) != ("qwen3", 2.7)
     assert max(len(answer.token_ids) for answer in flat(expected)) > PAGE
 
 
