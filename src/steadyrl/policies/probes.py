@@ -106,8 +106,9 @@ def _rows(model: PreTrainedModel, seed: int) -> Int[Tensor, "2 T"]:
     """Two rows that differ at every position."""
     generator = torch.Generator().manual_seed(seed)
     size = min(model.config.get_text_config().vocab_size, 40)
-    tokens = torch.randint(3, size, (LENGTH,), generator=generator)
-    other = 3 + (tokens - 2) % (size - 3)
+    special = 3 if size > 4 else 0  # the first tokens, unless they are all that there are
+    tokens = torch.randint(special, size, (LENGTH,), generator=generator)
+    other = special + (tokens - special + 1) % (size - special)
     return torch.stack([tokens, other]).to(model.device)
 
 
