@@ -82,7 +82,7 @@ def test_what_an_interruption_lost_is_on_record(tmp_path: Path) -> None:
         ({"seed": 1}, "--seed cannot"),
         ({"optimizer": OptimizerSettings(learning_rate=1e-3)}, "--optimizer.learning-rate cannot"),
         ({"model": SmallMoE()}, "--model.experts"),
-        ({"evaluation": {"tasks": 9}}, "--evaluation.tasks cannot"),
+        ({"evaluation": {"tasks": 9}}, "--evaluation.tasks, --evaluation.samples cannot"),
         ({"engine": {"numerics": "int8"}}, "--engine.numerics cannot"),
     ],
 )

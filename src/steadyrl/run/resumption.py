@@ -110,7 +110,7 @@ def _may_change(name: str, config: RunConfig) -> bool:
 def _differences(
     old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, list[Any]]]:
-    for name in old.keys() | new.keys():
+    for name in [*old, *(name for name in new if name not in old)]:
         before, after = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after, f"{prefix}{name}.")
