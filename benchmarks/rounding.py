@@ -1,4 +1,4 @@
-"""What rounding of master weights costs learning: nearest, stochastic and float32 on equal terms.
+"""What rounding of weights costs learning: in the trainer, in the engine, and none.
 
     python benchmarks/rounding.py demo --out benchmarks/results/rounding_demo.json
     python benchmarks/rounding.py CHECKPOINT --out benchmarks/results/rounding_smollm2.json
@@ -18,6 +18,7 @@ import torch
 import tyro
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
@@ -33,17 +34,20 @@ from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
 
 VARIANTS = {
-    "bfloat16, nearest": {"dtype": "bfloat16", "rounding": "nearest"},
-    "bfloat16, stochastic": {"dtype": "bfloat16", "rounding": "stochastic"},
-    "float32": {"dtype": "float32"},
+    "trainer bfloat16, nearest": {"learner": {"dtype": "bfloat16", "rounding": "nearest"}},
+    "trainer bfloat16, stochastic": {"learner": {"dtype": "bfloat16"}},
+    "trainer float32, engine nearest": {"engine": {"rounding": "nearest"}},
+    "trainer float32, engine stochastic": {},
+    "both float32": {"engine": {"numerics": "float32"}},
 }
+"""Engines compute in bfloat16 unless another type is named."""
 
 QUESTIONS = ("What is {a} + {b}?", "How much is {a} plus {b}?", "Add {a} and {b}.")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Compare roundings of master weights."""
+    """Compare roundings of weights."""
 
     model: Annotated[str, tyro.conf.Positional]
     """demo, or the folder of a pretrained model."""
@@ -53,6 +57,9 @@ class Options:
 
     runs: Path = Path("runs/rounding")
     """Folder of the runs."""
+
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """Which of the variants to run."""
 
     seeds: int = 3
 
@@ -69,10 +76,15 @@ def main(options: Options) -> None:
     rows = []
     base = demo if options.model == "demo" else sums
     for seed in range(options.seeds):
-        for variant, learner in VARIANTS.items():
-            name = variant.replace(", ", "-")
+        for variant in options.variants:
+            changes = VARIANTS[variant]
+            name = variant.replace(", ", "-").replace(" ", "-")
             folder = RunFolder(options.runs / f"{Path(options.model).name}-{name}-{seed}")
-            config = base(options, seed).model_copy(update={"learner": LearnerSettings(**learner)})
+            settings = {
+                "learner": LearnerSettings(**changes.get("learner", {})),
+                "engine": EngineSettings(**changes.get("engine", {})),
+            }
+            config = base(options, seed).model_copy(update=settings)
             if folder.is_taken:
                 resume_run(folder.path)
             else:
@@ -133,11 +145,17 @@ def outcome(folder: RunFolder) -> dict[str, object]:
     rows = [row for row in folder.read_metrics() if row["stage"] == "rl"]
     scores = [round(row["score"], 4) for row in rows if "score" in row]
     reached = [row["update_reached_fraction"] for row in rows if "update_reached_fraction" in row]
+    engine = [
+        row["engine_update_reached_fraction"]
+        for row in rows
+        if "engine_update_reached_fraction" in row
+    ]
     changed = [row["weights_changed_fraction"] for row in rows if "weights_changed_fraction" in row]
     return {
         "first_score": scores[0],
         "last_score": scores[-1],
         "update_reached_fraction": round(sum(reached) / len(reached), 4),
+        "engine_update_reached_fraction": round(sum(engine) / len(engine), 4),
         "weights_changed_fraction": round(sum(changed) / len(changed), 4),
         "reward": [round(row["reward"], 4) for row in rows if "reward" in row],
         "staleness_kl_k3": rows[-1].get("staleness_kl_k3"),

@@ -19,6 +19,7 @@ from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.policies.numerics import Numerics, WeightScaling, round_to_fp8, round_to_int8
 from steadyrl.policies.policy import Policy
+from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.errors import UserError
@@ -306,6 +307,30 @@ def test_weights_are_lowered_at_every_load(
             model.load_weights(policy.model.state_dict(), version)
             for name in ("self_attn.v_proj.weight", "mlp.experts.down_proj"):
                 assert torch.equal(layer.get_parameter(name), lowered(trained.get_parameter(name)))
+
+
+@pytest.mark.parametrize(("rounding", "reached"), [("nearest", 0.0), ("stochastic", 1.0)])
+def test_small_updates_reach_a_bfloat16_engine_unless_it_rounds_to_nearest(
+    rounding: Rounding, reached: float
+) -> None:
+    policy = policy_of("qwen3_moe")
+    with torch.no_grad():
+        for weight in policy.model.parameters():  # as those of a published checkpoint
+            weight.copy_(weight.bfloat16())
+    model = EngineModel(
+        policy,
+        numerics=Numerics.BFLOAT16,
+        weight_scaling=WeightScaling.CHANNEL,
+        record_routing=False,
+        rounding=rounding,
+    )
+    assert model.reach is None
+    with torch.no_grad():
+        for weight in policy.model.parameters():
+            weight.mul_(1 - 2.0**-11)
+    model.load_weights(policy.model.state_dict(), 1)
+    assert model.reach is not None
+    assert model.reach.update_reached == pytest.approx(reached, abs=0.1)
 
 
 def test_weights_of_another_model_are_refused_by_name_and_by_shape() -> None:

@@ -58,6 +58,15 @@ def test_updates_that_rounding_loses_are_named() -> None:
     assert "learner.rounding to 'stochastic'" in found.cause.change
 
 
+def test_updates_that_do_not_reach_the_engine_are_named() -> None:
+    found = diagnose(run(sound(engine_update_reached_fraction=[0.18, 0.17, 0.19, 0.2] * 2)))
+    assert found.status is Status.FAULT
+    assert found.cause is not None
+    assert found.cause.name is CauseName.LOST_UPDATES
+    assert "the rollout engine, which go on sampling" in found.cause.reason
+    assert "engine.rounding to 'stochastic'" in found.cause.change
+
+
 def test_updates_that_reach_the_policy_in_the_end_are_no_fault() -> None:
     for reached in ([1.0] * 8, [0.97, 1.04, 1.01, 0.99] * 2, [0.2, 0.3, 0.4, 0.6, 0.8, 0.9, 1, 1]):
         healthy = diagnose(run(sound(update_reached_fraction=reached)))

@@ -20,6 +20,7 @@ from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.rounding import round_stochastically
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
@@ -29,7 +30,6 @@ from steadyrl.run.assembly import ROUNDING, Assembly
 from steadyrl.training.learner import LocalLearner
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
-from steadyrl.training.rounding import round_stochastically
 from tests.closeness import assert_close
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
 from tests.run.tiny import tiny_experiential_run, tiny_run
@@ -89,7 +89,9 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(tmp_pat
 
 def test_masters_of_a_bfloat16_learner_are_the_weights_before_they_were_rounded() -> None:
     exact = dict(Assembly.of(tiny_run()).learner.policy.model.named_parameters())
-    learner = Assembly.of(tiny_run(learner=LearnerSettings(dtype="bfloat16"))).learner
+    learner = Assembly.of(
+        tiny_run(learner=LearnerSettings(dtype="bfloat16", rounding="nearest"))
+    ).learner
 
     assert {name: m.dtype for name, m in learner.optimizer.masters.items()} == dict.fromkeys(
         exact, torch.float32
@@ -101,7 +103,7 @@ def test_masters_of_a_bfloat16_learner_are_the_weights_before_they_were_rounded(
 
 def test_stochastic_rounding_starts_at_once_and_with_the_seed_of_the_run() -> None:
     def assembled(seed: int) -> LocalLearner:
-        settings = LearnerSettings(dtype="bfloat16", rounding="stochastic")
+        settings = LearnerSettings(dtype="bfloat16")
         return Assembly.of(tiny_run(seed=seed, learner=settings)).learner
 
     learner = assembled(1)

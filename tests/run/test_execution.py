@@ -18,6 +18,7 @@ from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE
 from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import RunFolder
@@ -27,7 +28,6 @@ from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
-from steadyrl.training.rounding import Rounding
 from steadyrl.training.stage import Stage
 from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run

@@ -49,7 +49,11 @@ def tiny_learner(
     **settings: object,
 ) -> LocalLearner:
     """A learner on `tiny_policy`, always from the same weights."""
-    learner = LocalLearner(tiny_policy(dtype), LearnerSettings(**settings), replay=replay)
+    learner = LocalLearner(
+        tiny_policy(dtype),
+        LearnerSettings(dtype=str(dtype).removeprefix("torch."), **settings),
+        replay=replay,
+    )
     learner.begin_stage(optimizer or UNCLIPPED, temperature, fresh=True)
     return learner
 

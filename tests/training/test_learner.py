@@ -244,7 +244,7 @@ def test_micro_batches_without_rollout_logprobs_are_not_corrected() -> None:
 
 
 def test_bfloat16_model_is_its_float32_masters_rounded() -> None:
-    learner = tiny_learner(dtype=torch.bfloat16, micro_batch_tokens=24)
+    learner = tiny_learner(dtype=torch.bfloat16, rounding="nearest", micro_batch_tokens=24)
     before = weights_of(learner)
     for number in range(3):
         step(learner, made_up_batch(seed=number))

@@ -23,7 +23,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
-from steadyrl.run.assembly import Assembly, load_policy, make_learner
+from steadyrl.run.assembly import Assembly, load_policy, make_learner, rounding_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest
@@ -133,7 +133,13 @@ def _measured(
     assembly.engine.load_weights(learner.weights(), learner.policy_version)
     with closing(assembly):
         batch = _sampled(config, options, assembly)
-    engine = engine_policy(learner.policy, config.engine.numerics, config.engine.weight_scaling)
+    engine = engine_policy(
+        learner.policy,
+        config.engine.numerics,
+        config.engine.weight_scaling,
+        rounding=config.engine.rounding,
+        seed=rounding_seed(config),
+    )
     newer = learner if new == old else _loaded(config, new, learner.policy.tokenizer)
     rescored = rescore(
         batch,

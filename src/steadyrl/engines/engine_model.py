@@ -16,6 +16,8 @@ from steadyrl.policies.numerics import (
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
+from steadyrl.policies.reach import Reach, WeightSample
+from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.weights import copy_weights
 from steadyrl.records.errors import UserError
@@ -28,6 +30,8 @@ class EngineModel:
 
     Args:
         policy: Gives architecture, type, device and end tokens. Its weights are loaded once.
+        rounding: How float32 weights become bfloat16 ones at each load.
+        seed: Determines the thresholds of stochastic rounding.
         record_routing: Hook the routers. Needs a Mixture-of-Experts model.
     """
 
@@ -38,6 +42,8 @@ class EngineModel:
         numerics: Numerics,
         weight_scaling: WeightScaling,
         record_routing: bool,
+        rounding: Rounding = "nearest",
+        seed: int = 0,
     ) -> None:
         dtype = DTYPES.get(numerics, policy.model.dtype)
         self.model = model_from_config(policy.model, dtype)
@@ -45,6 +51,10 @@ class EngineModel:
         """Tokens that a prompt and its answer may have together; None: no limit."""
         self.end_token_ids = policy.end_token_ids
         self.policy_version = -1
+        self.reach: Reach | None = None
+        """What arrived here of the trainer's movement between the last two loads."""
+        self._rounding, self._seed = rounding, seed
+        self._sample: WeightSample | None = None
         lowered = numerics in WEIGHT_ROUNDINGS
         self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
         self.load_weights(policy.model.state_dict(), version=0)
@@ -63,9 +73,13 @@ class EngineModel:
 
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over `weights` and rounds them as the numerics say."""
-        copy_weights(weights, self.model.state_dict())
+        own = self.model.state_dict()
+        copy_weights(weights, own, rounding=self._rounding, seed=self._seed)
         if self._low is not None:
             self._low.round_weights()
+        sample = WeightSample.of(own, weights)
+        self.reach = None if self._sample is None else self._sample.reach(sample)
+        self._sample = sample
         self.policy_version = version
 
     def check(self, requests: Sequence[Request], sampling: Sampling) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, model_validator
 
 from steadyrl.policies.numerics import Numerics, WeightScaling
+from steadyrl.policies.rounding import Rounding
 from steadyrl.records.settings import Settings
 
 
@@ -28,6 +29,11 @@ class EngineSettings(Settings):
 
     weight_scaling: WeightScaling = WeightScaling.CHANNEL
     """Which weights share one scale under fp8, int8 and int4."""
+
+    rounding: Rounding = "stochastic"
+    """How a float32 learner's weights become bfloat16 ones. nearest: small updates never reach an
+    engine whose weights began on the bfloat16 grid. stochastic: unbiased, with a threshold for each
+    weight that is drawn once."""
 
     max_running: PositiveOrAuto = 512
     """Maximum number of sequences decoded concurrently. auto: as many as `cache_memory` holds at
@@ -54,6 +60,11 @@ class EngineSettings(Settings):
                 f"weight_scaling is {self.weight_scaling.value!r}, but numerics are "
                 f"{self.numerics.value!r}, which have no scales. Leave weight_scaling out, or "
                 "choose fp8, int8 or int4."
+            )
+        if self.rounding == "nearest" and self.numerics is not Numerics.BFLOAT16:
+            raise ValueError(
+                f"rounding is 'nearest', but numerics are {self.numerics.value!r}, and it says how "
+                "weights become bfloat16. Leave rounding out, or set numerics to 'bfloat16'."
             )
         for name in ("max_running", "cache_memory"):
             value, default = getattr(self, name), EngineSettings.model_fields[name].default

@@ -13,6 +13,7 @@ from steadyrl.engines.scheduler import WaitingLine
 from steadyrl.engines.slot_probe import obstacle_to_slots
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.probes import obstacle
+from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
 from steadyrl.records.errors import UserError
 from steadyrl.records.progress import NO_PROGRESS, Progress
@@ -72,6 +73,11 @@ class LocalEngine:
     def max_positions(self) -> int | None:
         """Tokens that a prompt and its answer may have together."""
         return self._model.max_positions
+
+    @property
+    def reach(self) -> Reach | None:
+        """What arrived of the trainer's movement between the last two loads."""
+        return self._model.reach
 
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over the trainer's weights. No keys or values outlive a `generate`."""

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
+from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
 from steadyrl.records.settings import Settings
 
@@ -78,4 +79,14 @@ class RolloutEngine(Protocol):
         Raises:
             ValueError: names or shapes are not those of this engine's model.
         """
+        ...
+
+
+@runtime_checkable
+class MeasuresSync(Protocol):
+    """An engine that knows what of the trainer's movement its own rounding lets through."""
+
+    @property
+    def reach(self) -> Reach | None:
+        """What arrived of the movement between the last two loads; None before there were two."""
         ...

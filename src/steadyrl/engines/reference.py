@@ -12,6 +12,7 @@ from torch import Tensor
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample, uniforms
+from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import Routing
@@ -33,6 +34,11 @@ class ReferenceEngine:
     def max_positions(self) -> int | None:
         """Tokens that a prompt and its answer may have together."""
         return self._model.max_positions
+
+    @property
+    def reach(self) -> Reach | None:
+        """What arrived of the trainer's movement between the last two loads."""
+        return self._model.reach
 
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over the trainer's weights."""

@@ -26,6 +26,7 @@ from steadyrl.evaluation.mismatch_sources_layers import watch_margins
 from steadyrl.objectives import sets_differ
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.rounding import Rounding
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing
 from steadyrl.records.token_batch import TokenBatch
@@ -137,10 +138,27 @@ class Rescored:
         return found
 
 
-def engine_policy(policy: Policy, numerics: Numerics, weight_scaling: WeightScaling) -> Policy:
-    """A copy of `policy`, with the weights it has now, that scores in an engine's arithmetic."""
+def engine_policy(
+    policy: Policy,
+    numerics: Numerics,
+    weight_scaling: WeightScaling,
+    *,
+    rounding: Rounding = "nearest",
+    seed: int = 0,
+) -> Policy:
+    """A copy of `policy`, with the weights it has now, that scores in an engine's arithmetic.
+
+    Args:
+        rounding: How float32 weights become bfloat16 ones.
+        seed: Determines the thresholds of stochastic rounding.
+    """
     engine = EngineModel(
-        policy, numerics=numerics, weight_scaling=weight_scaling, record_routing=False
+        policy,
+        numerics=numerics,
+        weight_scaling=weight_scaling,
+        rounding=rounding,
+        seed=seed,
+        record_routing=False,
     )
     hooked = policy.hook is not None
     return Policy(engine.model, policy.tokenizer, hook_routing=hooked)

@@ -5,10 +5,22 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from steadyrl.policies.rounding import Rounding, round_into
+
 
 @torch.no_grad()
-def copy_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+def copy_weights(
+    weights: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    *,
+    rounding: Rounding = "nearest",
+    seed: int = 0,
+) -> None:
     """Copies `weights` into a model's `own`, all or none.
+
+    Args:
+        rounding: How float32 weights become bfloat16 ones.
+        seed: Determines the thresholds of stochastic rounding.
 
     Raises:
         ValueError: names or shapes are not those of the model.
@@ -23,4 +35,4 @@ def copy_weights(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> No
                 f"{tuple(target.shape)}."
             )
     for name, target in own.items():
-        target.copy_(weights[name])
+        round_into(target, weights[name], rounding, name=name, seed=seed)

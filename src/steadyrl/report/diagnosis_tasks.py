@@ -67,8 +67,21 @@ def no_signal(stage: Stage) -> Fault | None:
 
 
 def lost_updates(stage: Stage) -> Fault | None:
-    """Rounding to the model's type loses most of what the optimizer does."""
-    metric = "update_reached_fraction"
+    """Rounding to the trainer's or the engine's type loses most of what the optimizer does."""
+    return _lost(
+        stage,
+        "update_reached_fraction",
+        "weights that sample and are differentiated",
+        "Set learner.rounding to 'stochastic', or learner.dtype to 'float32'.",
+    ) or _lost(
+        stage,
+        "engine_update_reached_fraction",
+        "weights of the rollout engine, which go on sampling as before",
+        "Set engine.rounding to 'stochastic', or engine.numerics to 'float32'.",
+    )
+
+
+def _lost(stage: Stage, metric: str, weights: str, change: str) -> Fault | None:
     reached = recent(stage, metric)
     if reached is None or reached.values[-1] >= REACHED:
         return None
@@ -76,10 +89,10 @@ def lost_updates(stage: Stage) -> Fault | None:
     return Fault(
         cause=Cause(
             name=CauseName.LOST_UPDATES,
-            reason=f"The float32 masters move, but {share:.1%} of their movement reaches the "
-            "weights that sample and are differentiated: each step is smaller than the distance of "
-            "neighboring numbers in the model's type, and rounding to nearest undoes it.",
-            change="Set learner.rounding to 'stochastic', or learner.dtype to 'float32'.",
+            reason=f"The float32 weights move, but {share:.1%} of their movement reaches the "
+            f"{weights}: each step is smaller than the distance of neighboring numbers in their "
+            "type, and rounding to nearest undoes it.",
+            change=change,
         ),
         evidence=Departure(
             metric=metric,

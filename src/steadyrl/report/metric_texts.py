@@ -224,6 +224,16 @@ METRIC_TEXTS = {
         log_scale=False,
         group=MetricGroup.OPTIMISATION,
     ),
+    "engine_update_reached_fraction": MetricText(
+        title="Update that reached the engine",
+        meaning=(
+            "Movement of the engine's weights at its last load, as a share of the trainer's. "
+            "Healthy: close to 1, with noise in FP8 and below. Trouble: below a half, for then "
+            "rounding keeps from the engine what the trainer learns."
+        ),
+        log_scale=False,
+        group=MetricGroup.OPTIMISATION,
+    ),
     "weights_changed_fraction": MetricText(
         title="Weights that changed",
         meaning=(

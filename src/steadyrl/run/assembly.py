@@ -158,6 +158,11 @@ def load_policy(
         return Policy(model, tokenizer, hook_routing=False, logits_memory=logits_memory), masters
 
 
+def rounding_seed(config: RunConfig) -> int:
+    """The seed of the thresholds of stochastic rounding, in trainer and engine."""
+    return derive_seed(config.seed, ROUNDING)
+
+
 def _device(config: RunConfig) -> torch.device:
     wanted = config.learner.device
     if wanted == "cuda" and not torch.cuda.is_available():
@@ -178,7 +183,7 @@ def make_learner(
         config.learner,
         replay=config.replay_to_begin_with,
         masters=masters,
-        seed=derive_seed(config.seed, ROUNDING),
+        seed=rounding_seed(config),
         progress=progress,
     )
 
@@ -193,6 +198,8 @@ def local_engine(
         numerics=settings.numerics,
         weight_scaling=settings.weight_scaling,
         record_routing=policy.hook is not None,
+        rounding=settings.rounding,
+        seed=rounding_seed(config),
     )
     if settings.name == "reference":
         return ReferenceEngine(model, progress=progress)

@@ -10,6 +10,7 @@ from torch import Tensor
 from steadyrl.algorithms.protocol import LossTerm
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.reach import Reach
 from steadyrl.records.errors import NonFiniteError
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import Routing, RoutingReplay, joined
@@ -17,7 +18,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.measurements import TokenMeasurements, measured_tokens
 from steadyrl.training.micro_batches import least_saving, plan_micro_batches, saves_enough
-from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, Reach, learning_rate
+from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.training.replay import records_routing, routing_to_replay
 
 

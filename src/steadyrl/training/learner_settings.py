@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from steadyrl.policies.passes import PASS_COST
+from steadyrl.policies.rounding import Rounding
 from steadyrl.records.settings import Settings
-from steadyrl.training.rounding import Rounding
 
 
 class LearnerSettings(Settings):
@@ -16,7 +16,7 @@ class LearnerSettings(Settings):
     """Type of the forward and backward pass. Master weights are float32 in any case, with all bits
     that the checkpoint holds."""
 
-    rounding: Rounding = "nearest"
+    rounding: Rounding = "stochastic"
     """How float32 masters become bfloat16 weights after each step. nearest: small updates never
     reach weights that begin on the bfloat16 grid. stochastic: unbiased, with a threshold for each
     weight that is drawn once."""
@@ -51,9 +51,9 @@ class LearnerSettings(Settings):
 
     @model_validator(mode="after")
     def _rounding_does_something(self) -> "LearnerSettings":
-        if self.rounding == "stochastic" and self.dtype == "float32":
+        if self.rounding == "nearest" and self.dtype == "float32":
             raise ValueError(
-                "rounding is 'stochastic', but dtype is 'float32', whose weights are their own "
+                "rounding is 'nearest', but dtype is 'float32', whose weights are their own "
                 "masters. Leave rounding out, or set dtype to 'bfloat16'."
             )
         return self

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from steadyrl.algorithms.protocol import AsksReference, Experience, MiniBatch
-from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.protocol import MeasuresSync, RolloutEngine
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import Group
@@ -106,6 +106,8 @@ def train_step(
     if stage.algorithm.samples_from_engine:
         engine.load_weights(learner.weights(), learner.policy_version)
         metrics["staleness"] = sum(staleness) / max(1, len(staleness))
+        if isinstance(engine, MeasuresSync) and engine.reach is not None:
+            metrics["engine_update_reached_fraction"] = engine.reach.update_reached
     metrics |= watch.metrics(
         sampled=sum(len(response.token_ids) for response in responses),
         scored=list(chain(*scored)),

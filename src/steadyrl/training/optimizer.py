@@ -1,18 +1,15 @@
 """AdamW over float32 master weights, whatever type the model computes in."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from steadyrl.policies.reach import Reach, WeightSample
+from steadyrl.policies.rounding import Rounding, round_into
 from steadyrl.records.settings import Settings
-from steadyrl.training.rounding import Rounding, round_stochastically
-
-SAMPLE = 4096
-"""Elements of each tensor on which an update is measured."""
 
 MomentDecay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -50,19 +47,6 @@ def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
     else:
         share = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * progress)).item())
     return settings.learning_rate * (0.1 + 0.9 * share)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """How much of an optimizer step arrived in the weights that the model computes with."""
-
-    weights_changed: float
-    """Share of the weights whose value changed."""
-
-    update_reached: float
-    """Movement of the weights along that of the masters, as a share of the masters' own: 1 where
-    nothing is lost or where rounding is unbiased, 0 where no weight moved. Without any movement, 1.
-    """
 
 
 class MasterOptimizer:
@@ -130,24 +114,17 @@ class MasterOptimizer:
         before = self._sample()
         self._adamw.step()
         self._round_masters()
-        return _reach(before, self._sample())
+        return before.reach(self._sample())
 
     @torch.no_grad()
     def _round_masters(self) -> None:
         for name, weight in self._weights.items():
             master = self.masters[name]
-            if master is weight:
-                continue
-            if self._rounding == "stochastic" and weight.dtype == torch.bfloat16:
-                weight.copy_(round_stochastically(master, name=name, seed=self._seed))
-            else:
-                weight.copy_(master)
+            if master is not weight:
+                round_into(weight, master, self._rounding, name=name, seed=self._seed)
 
-    @torch.no_grad()
-    def _sample(self) -> tuple[Tensor, Tensor]:
-        """Some elements of all weights and of their masters, the same ones at each call."""
-        weights, masters = self._weights.values(), self.masters.values()
-        return torch.cat([_some_of(w) for w in weights]), torch.cat([_some_of(m) for m in masters])
+    def _sample(self) -> WeightSample:
+        return WeightSample.of(self._weights, self.masters)
 
     def state(self) -> dict[str, Tensor]:
         """Moments and separate master weights, by name: what a resumed run needs."""
@@ -187,21 +164,3 @@ def _master(weight: nn.Parameter, precise: Tensor | None) -> nn.Parameter:
         return weight
     values = weight.detach() if precise is None else precise
     return nn.Parameter(values.to(weight.device, torch.float32, copy=True))
-
-
-def _some_of(values: Tensor) -> Tensor:
-    """At most `SAMPLE` elements of `values` at equal distances, as a copy.
-
-    The distance is odd, so that it is not a multiple of a row's usual lengths.
-    """
-    flat = values.detach().flatten()
-    return flat[:: len(flat) // SAMPLE | 1][:SAMPLE].to(torch.float32, copy=True)
-
-
-def _reach(before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> Reach:
-    moved, wanted = ((now - then).double() for then, now in zip(before, after, strict=True))
-    whole = float(wanted.square().sum())
-    return Reach(
-        weights_changed=float((moved != 0).double().mean()),
-        update_reached=float((moved * wanted).sum()) / whole if whole else 1.0,
-    )

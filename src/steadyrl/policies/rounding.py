@@ -1,4 +1,4 @@
-"""Rounding of float32 master weights into the type that the model computes in.
+"""Rounding of float32 weights into the type that a trainer or a rollout engine computes in.
 
 A step of AdamW moves a weight by about the learning rate, and neighbors in bfloat16 are 2^-8 of
 the weight apart. Rounded to nearest, a weight that begins on the bfloat16 grid, as those of most
@@ -23,6 +23,16 @@ Rounding = Literal["nearest", "stochastic"]
 
 DROPPED_BITS = 16
 """Bits of the significand that float32 has and bfloat16 lacks."""
+
+
+def round_into(
+    target: Tensor, masters: Tensor, rounding: Rounding, *, name: str, seed: int
+) -> None:
+    """Gives `target`, in place, the values of `masters`; `rounding` is of float32 to bfloat16."""
+    lowers = masters.dtype == torch.float32 and target.dtype == torch.bfloat16
+    if rounding == "stochastic" and lowers:
+        masters = round_stochastically(masters, name=name, seed=seed)
+    target.copy_(masters)
 
 
 def round_stochastically(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadyrl.training.rounding import round_stochastically
+from steadyrl.policies.rounding import round_stochastically
 
 DRAWS = 1 << 14
 
