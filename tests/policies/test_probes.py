@@ -101,7 +101,7 @@ def large(family: type[PreTrainedModel], config: object) -> PreTrainedModel:
 @pytest.mark.parametrize(
     ("family", "config", "depth"),
     [
-        (LlamaForCausalLM, LlamaConfig(hidden_size=8192, num_hidden_layers=80), 2),
+        (LlamaForCausalLM, LlamaConfig(num_hidden_layers=80, eos_token_id=[31000, 3]), 2),
         (DeepseekV3ForCausalLM, DeepseekV3Config(num_hidden_layers=12), 4),  # three dense layers
         (Qwen3NextForCausalLM, Qwen3NextConfig(num_hidden_layers=12), 4),  # the fourth has keys
     ],

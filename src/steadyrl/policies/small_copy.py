@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -25,7 +26,7 @@ NARROW = 32
 HIDDEN = 64
 EXPERTS = 16
 EXPERTS_PER_TOKEN = 2
-MOST_WEIGHTS = 1 << 28
+MOST_WEIGHTS = 1 << 26
 """Weights that a copy has at most."""
 
 EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -62,7 +63,10 @@ class Architecture:
         depth = max((self.kinds.index(kind) + 1 for kind in set(self.kinds)), default=0)
         for effort in (4, 3, 2, 1, 0):
             config = pickle.loads(self.config)
-            _shrink(config, depth=max(2, depth), layers=len(self.kinds), effort=effort)
+            try:
+                _shrink(config, depth=max(2, depth), layers=len(self.kinds), effort=effort)
+            except (*FAILURES, StrictDataclassError):  # sizes that the configuration refuses
+                continue
             model = self._built(config)
             if model is not None:
                 return model
@@ -83,7 +87,7 @@ class Architecture:
             with torch.no_grad():
                 tokens = torch.arange(12).view(2, 6)
                 logits = model(input_ids=tokens, use_cache=False).logits
-        except FAILURES:
+        except (*FAILURES, StrictDataclassError):
             return None
         return model if bool(logits.isfinite().all()) else None
 
@@ -177,9 +181,11 @@ def _narrow(config: PreTrainedConfig) -> None:
         elif re.search("intermediate|ffn|n_inner|mlp_dim", name):
             _at_most(config, name, value, NARROW)
         elif re.fullmatch("(pad|bos|eos|sep|decoder_start)_token_id", name):
-            ids = value if isinstance(value, list) else [value]
-            if any(token is not None and token >= VOCABULARY for token in ids):
-                setattr(config, name, None)
+            many = isinstance(value, list)
+            ids = [
+                token % VOCABULARY for token in (value if many else [value]) if token is not None
+            ]
+            setattr(config, name, ids if many else ids[0] if ids else None)
 
 
 def _shrink_heads(config: PreTrainedConfig, *, narrow: bool) -> None:
