@@ -210,9 +210,8 @@ def main(options: Options) -> int:
         return check()
     logging.set_verbosity_error()
     warnings.simplefilter("ignore")
-    chosen = candidates()
-    if options.families:
-        chosen = {name: chosen[name] for name in options.families}
+    named = {name: MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name] for name in options.families}
+    chosen = named or candidates()
     rows, dense = {}, []
     for name, family in chosen.items():
         answers = measure(name, family)

@@ -27,7 +27,7 @@ SAMPLE = {
     "lfm2_moe": "Lfm2MoeForCausalLM",
     "longcat_flash": "LongcatFlashForCausalLM",  # chooses among experts that do nothing, too
     "minimax_m2": "MiniMaxM2ForCausalLM",
-    "mixtral": "MixtralForCausalLM",
+    "solar_open": "SolarOpenForCausalLM",  # limits a token to groups, of which it has one
 }
 
 

@@ -26,6 +26,9 @@ class RouterChoice:
     num_experts: int
     """Scores among which its top-k chooses, whether or not each belongs to an expert."""
 
+    axes: int
+    """Of these scores. Limits to groups of experts choose among as many under another shape."""
+
     experts_per_token: int
 
     place: int
@@ -79,10 +82,10 @@ def _observe(
     return output
 
 
-def _choice(output: Any, calls: Sequence[tuple[int, Tensor]]) -> RouterChoice | None:
+def _choice(output: Any, calls: Sequence[tuple[Tensor, Tensor]]) -> RouterChoice | None:
     """The last top-k among `calls` whose indices are returned for every token."""
     outputs = output if isinstance(output, tuple) else ()
-    for num_scores, indices in reversed(calls):
+    for scores, indices in reversed(calls):
         for place, part in enumerate(outputs):
             if (
                 isinstance(part, Tensor)
@@ -91,24 +94,27 @@ def _choice(output: Any, calls: Sequence[tuple[int, Tensor]]) -> RouterChoice | 
                 and torch.equal(part, indices)
             ):
                 return RouterChoice(
-                    num_experts=num_scores, experts_per_token=part.shape[-1], place=place
+                    num_experts=scores.shape[-1],
+                    axes=scores.dim(),
+                    experts_per_token=part.shape[-1],
+                    place=place,
                 )
     return None
 
 
 class _SeeTopK(TorchFunctionMode):
-    """Notes how many scores each `topk` chooses among, and what it chooses."""
+    """Notes the scores among which each `topk` chooses, and what it chooses."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[int, Tensor]] = []
+        self.calls: list[tuple[Tensor, Tensor]] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in (torch.topk, Tensor.topk):
-            self.calls.append((_scores(args, kwargs).shape[-1], result.indices))
+            self.calls.append((_scores(args, kwargs), result.indices))
         return result
 
 
@@ -122,7 +128,7 @@ class AnswerTopK(TorchFunctionMode):
         known: Bool[Tensor, " N"] | None,
     ) -> None:
         super().__init__()
-        self._num_experts = choice.num_experts
+        self._choice = choice
         self._experts = experts
         self._known = known
         self.answers = 0
@@ -134,9 +140,9 @@ class AnswerTopK(TorchFunctionMode):
         if func not in (torch.topk, Tensor.topk):
             return result
         scores, shape = _scores(args, kwargs), result.indices.shape
-        if scores.shape[-1] != self._num_experts or shape[-1] != self._experts.shape[-1]:
-            return result
-        if shape.numel() != self._experts.numel():
+        expected = (self._choice.num_experts, self._choice.axes, self._choice.experts_per_token)
+        found = (scores.shape[-1], scores.dim(), shape[-1])
+        if found != expected or shape.numel() != self._experts.numel():
             return result
         self.answers += 1
         experts = self._experts.view(shape)

@@ -12,7 +12,7 @@ from steadyrl.policies.positions import most_positions
 WINDOW_NAMES = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
 
 LONGEST_WINDOW = 256
-"""A longer window is not probed: that would take a while."""
+"""A longer window is not probed, which concerns families that cannot be copied small."""
 
 ENDING = 3
 """Tokens of each row that it does not share."""
