@@ -174,6 +174,7 @@ def _cell(answer: str, notes: list[str]) -> str:
         return YES
     word, _, reason = answer.partition(": ")
     reason = re.sub(r"\b\w+(ForCausalLM|ForConditionalGeneration)\b", "The family", reason)
+    reason = reason.removesuffix(" Use the engine 'reference' for it.")
     if reason not in notes:
         notes.append(reason)
     return f"{word} ({notes.index(reason) + 1})"

@@ -1,7 +1,6 @@
 """Trials of a small model of a Mixture-of-Experts family. Each says yes, or why not."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.policies.weights import copy_weights
 from steadyrl.records.completion import Completion
 from steadyrl.records.errors import UserError
+from steadyrl.records.routing import Routing
 
 YES = "yes"
 DTYPES = (torch.float32, torch.bfloat16)
@@ -54,8 +54,8 @@ def replay(model: PreTrainedModel) -> str:
         replayed = policy.score(TOKENS, REAL, REAL, replay=live.routing)
         if not torch.equal(replayed.logprobs, live.logprobs):
             return f"wrong in {dtype}: its own routes give other scores"
-        experts = (live.routing.experts + 1) % policy.hook.num_experts
-        foreign = policy.score(TOKENS, REAL, REAL, replay=replace(live.routing, experts=experts))
+        experts = (live.routing.padded().experts + 1) % policy.hook.num_experts
+        foreign = policy.score(TOKENS, REAL, REAL, replay=Routing.of(experts, REAL, TOKENS))
         if not bool((foreign.logprobs != live.logprobs)[:, 1:].any(dim=1).all()):
             return f"wrong in {dtype}: other routes give the same scores"
         foreign.logprobs.sum().backward()
@@ -154,11 +154,9 @@ def _scores(policy: Policy, answer: Completion) -> Tensor:
     real = torch.ones_like(tokens, dtype=torch.bool)
     routing = answer.routing
     if routing is not None:
-        missing = tokens.shape[1] - routing.known.shape[1]
-        routing = replace(
-            routing,
-            experts=torch.nn.functional.pad(routing.experts, (0, 0, 0, 0, 0, missing)),
-            known=torch.nn.functional.pad(routing.known, (0, missing)),
-        )
+        padding = tokens.shape[1] - routing.known.shape[1]
+        known = torch.nn.functional.pad(routing.known, (0, padding))
+        experts = torch.nn.functional.pad(routing.padded().experts, (0, 0, 0, 0, 0, padding))
+        routing = Routing.of(experts, known, tokens)
     scored = policy.score(tokens, real, real, replay=routing)
     return scored.logprobs[0, len(answer.prompt_ids) :]

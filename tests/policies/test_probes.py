@@ -30,6 +30,7 @@ from tests.engines.builders import OTHER_MODELS
 from tests.policies.families import FAMILIES, VOCABULARY
 
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2}
+EXPERTS = {"num_experts": 16, "num_experts_per_tok": 2}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
 
 
@@ -40,7 +41,7 @@ def bert(*, is_decoder: bool) -> PreTrainedModel:
 
 def doge_with_experts() -> PreTrainedModel:
     """Its router folds the keys of all tokens into two halves, so that one sees another's."""
-    config = DogeConfig(**SIZES, **HEADS, intermediate_size=16, num_experts=16, is_moe=True)
+    config = DogeConfig(**SIZES, **HEADS, intermediate_size=16, is_moe=True, **EXPERTS)
     return DogeForCausalLM(config).eval()
 
 
