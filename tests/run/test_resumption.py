@@ -18,9 +18,13 @@ from steadyrl.training.optimizer import OptimizerSettings, learning_rate
 from tests.run.test_execution import StopAfter, timeless
 from tests.run.tiny import tiny_run
 
+ENGINE = {"numerics": "fp8", "cache_memory": 64}
+"""Memory that does not depend on what is free when the run starts."""
+
 
 def short_run(**changes: Any) -> RunConfig:
-    return tiny_run(**{"cold_start": None, "steps": 3, "evaluate_every": 2, **changes})
+    values = {"cold_start": None, "steps": 3, "evaluate_every": 2, "engine": ENGINE}
+    return tiny_run(**{**values, **changes})
 
 
 def end(path: Path, step: int) -> bytes:
@@ -83,7 +87,7 @@ def test_what_an_interruption_lost_is_on_record(tmp_path: Path) -> None:
         ({"optimizer": OptimizerSettings(learning_rate=1e-3)}, "--optimizer.learning-rate cannot"),
         ({"model": SmallMoE()}, "--model.experts"),
         ({"evaluation": {"tasks": 9}}, "--evaluation.tasks, --evaluation.samples cannot"),
-        ({"engine": {"numerics": "int8"}}, "--engine.numerics cannot"),
+        ({"engine": {**ENGINE, "numerics": "int8"}}, "--engine.numerics cannot"),
     ],
 )
 def test_what_decides_what_is_learned_cannot_change(
