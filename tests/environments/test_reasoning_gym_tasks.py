@@ -157,6 +157,14 @@ def test_an_answer_that_a_scorer_evaluates_cannot_stop_the_run(answer: str, reas
             r"refuses the knobs \{'min_terms': 9\} .*max_terms must be >= min_terms",
         ),
         ({"dataset": "chain_sum", "knobs": {"min_terms": "many"}}, r"refuses the knobs"),
+        (
+            {"dataset": "calendar_arithmetic", "knobs": {"tasks": [1]}},
+            r"refuses the knobs \{'tasks': \[1\]\} of 'calendar_arithmetic': 'int' object has no",
+        ),
+        (
+            {"dataset": "composite", "knobs": {"datasets": [{"name": "gcd"}]}},
+            r"refuses the knobs .* of 'composite': 'dict' object has no attribute 'name'",
+        ),
     ],
 )
 def test_unknown_or_refused_settings_are_named(settings: dict[str, object], message: str):
