@@ -175,3 +175,12 @@ def test_a_file_that_cannot_be_written_leaves_no_draft(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_atomically(tmp_path / "notes", "half a surrogate: \ud800")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_record_of_a_resume_that_a_kill_cut_off_does_not_spoil_the_next(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    folder.append_resume({"lost_steps": 1})
+    with folder.resumes.open("a") as file:
+        file.write('{"lost_st')
+    folder.append_resume({"lost_steps": 2})
+    assert folder.read_resumes() == [{"lost_steps": 1}, {"lost_steps": 2}]

@@ -1,7 +1,7 @@
 """A run is a folder: where each thing lies, and how it is written so that a kill loses nothing.
 
 config.yaml                     the resolved configuration
-run.json                        versions, commit, machine, command line
+run.json                        versions, commit, machine, command line, digests of the data
 resumes.jsonl                   the same of each resume, with what was lost and what was changed
 metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, "reward": 0.4, ...}
 notes.jsonl                     what the run decided by itself, and why
@@ -188,9 +188,9 @@ class RunFolder:
         return read_json_lines(self.resumes)
 
     def append_resume(self, record: Mapping[str, Any]) -> None:
-        """Adds the record of one resume."""
-        with self.resumes.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        """Adds the record of one resume. A last one that a kill cut off is left out."""
+        records = [*self.read_resumes(), record]
+        write_atomically(self.resumes, "".join(json.dumps(each) + "\n" for each in records))
 
     def read_memory(self) -> list[dict[str, Any]]:
         """Every write into an algorithm's memory, oldest first."""
