@@ -37,7 +37,11 @@ the settings of the kinds that are named beside it.
 
 --resume goes on with a run that was interrupted, to the same bits. --steps N
 extends it, or a finished one. What decides what a run learns stays; these may
-change: {changeable}."""
+change: {changeable}.
+Data files that have changed since the run read them are refused, unless
+--accept-changed-data is given."""
+
+ACCEPT = "--accept-changed-data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +87,13 @@ def train_command(arguments: list[str], console: Console) -> None:
         return
     refuse_launcher(os.environ)
     resumes = any(argument.partition("=")[0] == "--resume" for argument in arguments)
-    path, config = resumed(arguments) if resumes else described(arguments)[::-1]
+    accepts = resumes and ACCEPT in arguments
+    told = [argument for argument in arguments if not (accepts and argument == ACCEPT)]
+    path, config = resumed(told) if resumes else described(told)[::-1]
     with stops_told(["train", *arguments], path), view_for(console) as view:
         if resumes:
             before = len(RunFolder(path).read_metrics())
-            folder = resume_run(path, [view], view, config=config)
+            folder = resume_run(path, [view], view, config=config, accept_changed_data=accepts)
             if len(folder.read_metrics()) == before:
                 note_finished(folder, config, console)
         else:

@@ -15,6 +15,7 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.run_lock import only_writer
 from steadyrl.run.assembly import Assembly, with_cache_memory
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
+from steadyrl.run.data_digests import compare_data, data_digests
 from steadyrl.run.manifest import as_json, manifest, written_by
 from steadyrl.run.overlap import overlapped
 from steadyrl.run.places import with_absolute_paths
@@ -48,9 +49,11 @@ def start_run(
     config = with_cache_memory(_with_template_date(with_absolute_paths(config)))
     with _assembled(config, progress) as assembly, only_writer(path):
         _check_free(folder)  # another run may have begun there in the meantime
+        progress.begin("reading the data for their digests")
+        data = data_digests(config)
         try:
             folder.clear()
-            write_atomically(folder.manifest, as_json(manifest(config.seed)))
+            write_atomically(folder.manifest, as_json(manifest(config.seed, data)))
             write_atomically(folder.config, to_yaml(config))
         except OSError as error:
             raise UserError(
@@ -66,24 +69,29 @@ def resume_run(
     progress: Progress = NO_PROGRESS,
     *,
     config: RunConfig | None = None,
+    accept_changed_data: bool = False,
 ) -> RunFolder:
     """Goes on with the run in `path` from its last checkpoint, or from the start without one.
 
     Args:
         config: Its configuration with changes that a resume may make; None: as it is.
+        accept_changed_data: Whether to go on although the data that it reads have changed.
 
     Raises:
-        UserError: there is no run, another process writes it, its last checkpoint is damaged, or a
-            change would alter what it learns.
+        UserError: there is no run, another process writes it, its last checkpoint is damaged, a
+            change would alter what it learns, or its data have changed or are missing.
     """
     folder = RunFolder(path)
     if not folder.config.exists():
         raise UserError(
             f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
         )
-    saved = saved_config(folder)
-    changes = {} if config is None else check_changes(read_config(folder), config, folder)
+    began, saved = read_config(folder), saved_config(folder)
+    changes = {} if config is None else check_changes(began, config, folder)
     changed = saved if config is None else config.model_copy(update={"model": saved.model})
+    progress.begin("comparing the data with those that the run has read")
+    data = data_digests(began)
+    data_changes, data_note = compare_data(folder, data, accept=accept_changed_data)
     with only_writer(path), _assembled(changed, progress) as assembly:
         place, checkpoint = Place(), latest_checkpoint(folder)
         if checkpoint is not None:
@@ -91,11 +99,11 @@ def resume_run(
             check_stage(checkpoint, assembly.stages)
             place = load_checkpoint(checkpoint, assembly.learner)
             load_algorithm_state(checkpoint, assembly.stages)
-        folder.append_resume(resume_record(changed, folder, changes))
+        folder.append_resume(resume_record(changed, folder, changes | data_changes, data))
         if config is not None and changes:
             write_atomically(folder.config, to_yaml(config))
         note = changes_in_words(saved, changed, changes) if changes else ""
-        _run(assembly, changed, folder, place, watchers, progress, note)
+        _run(assembly, changed, folder, place, watchers, progress, (note, data_note))
     return folder
 
 
@@ -172,11 +180,11 @@ def _run(
     place: Place,
     watchers: Sequence[Watcher],
     progress: Progress,
-    note: str = "",
+    resume_notes: Sequence[str] = (),
 ) -> None:
     journal = Journal(folder, config.journal, assembly.stages, place, watchers)
     try:
-        if note:
+        for note in filter(None, resume_notes):
             journal.note(assembly.stages[place.stage], place.step + 1, note)
         for note in assembly.notes:
             journal.note_once(assembly.stages[0], 0, note)

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from steadyrl.records.run_folder import RunFolder
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
-def manifest(seed: int) -> dict[str, Any]:
-    """What `run.json` holds."""
+def manifest(seed: int, data: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What `run.json` holds.
+
+    Args:
+        data: Digests of the data that are read; None where there are none to compare later.
+    """
     return {
         "version": version("steadyrl"),
         "commit": _commit(),
@@ -28,6 +33,7 @@ def manifest(seed: int) -> dict[str, Any]:
         "machine": machine(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
+        **({} if data is None else {"data": dict(data)}),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
+from steadyrl.run.data_digests import Digests
 from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.optimizer import learning_rate
@@ -87,9 +88,14 @@ def lost_rows(folder: RunFolder) -> tuple[int, float]:
 
 
 def resume_record(
-    config: RunConfig, folder: RunFolder, changes: Mapping[str, Any]
+    config: RunConfig, folder: RunFolder, changes: Mapping[str, Any], data: Digests
 ) -> dict[str, Any]:
-    """What `resumes.jsonl` holds of one resume: where it began, what was lost, and on what."""
+    """What `resumes.jsonl` holds of one resume: where it began, what was lost, and on what.
+
+    Args:
+        changes: Of settings and of data.
+        data: Digests of the data that it goes on with.
+    """
     checkpoint = latest_checkpoint(folder)
     steps, seconds = lost_rows(folder)
     return {
@@ -97,7 +103,7 @@ def resume_record(
         "lost_steps": steps,
         "lost_seconds": round(seconds, 1),
         "changes": dict(changes),
-        **manifest(config.seed),
+        **manifest(config.seed, data),
     }
 
 

@@ -1,0 +1,179 @@
+"""Digests of the data that a run reads from outside its folder, compared when it is resumed.
+
+run.json holds under "data", by the name of the setting, a SHA-256 of each file and folder that the
+configuration names, and of the tokenizer, chat template and configuration of a checkpoint. Weights
+are not among them: a resumed run goes on with those of its own checkpoints.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from steadyrl.environments.custom import CustomSettings
+from steadyrl.environments.hotpot_questions import HubQuestions
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.policies.loading import Pretrained
+from steadyrl.records.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.records.settings import Settings
+from steadyrl.run.config import RunConfig
+
+Digests = dict[str, str]
+
+CHECKPOINT_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tekken.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files of a checkpoint that decide what its model reads and where its answers end."""
+
+
+def data_digests(config: RunConfig) -> Digests:
+    """The digest of everything that `config` reads from outside, by the setting that names it.
+
+    Raises:
+        UserError: a file or folder is missing.
+    """
+    return {place: _digest(source) for place, source in _sources(config, "") if source}
+
+
+def compare_data(
+    folder: RunFolder, found: Digests, *, accept: bool
+) -> tuple[dict[str, list[str]], str]:
+    """Data that have changed, as `{"data.environment.path": [old, new]}`, and a note about them.
+
+    Args:
+        folder: Of the run, which has the digests of what it read on record.
+        found: The digests of what it would read now.
+        accept: Whether changed data are let through.
+
+    Raises:
+        UserError: data have changed, and this is not accepted.
+    """
+    known = _known_digests(folder)
+    if known is None:
+        note = "Whether its data have changed is not known: no digests of them are on record yet."
+        return {}, note if found else ""
+    changed = sorted(name for name in known.keys() & found.keys() if known[name] != found[name])
+    if not changed:
+        return {}, ""
+    told = ", ".join(f"{name} (was {known[name]:.12}, is {found[name]:.12})" for name in changed)
+    if accept:
+        changes = {f"data.{name}": [known[name], found[name]] for name in changed}
+        return changes, f"Resumed with changed data: {told}."
+    raise UserError(
+        f"Data that {folder.config} names have changed since the run read them: {told}. Restore "
+        "them, begin a new run, or go on with the changed data by "
+        f"--resume {folder.path} --accept-changed-data."
+    )
+
+
+def _known_digests(folder: RunFolder) -> Digests | None:
+    """The digests of the data that the run in `folder` last read; None without a record of them."""
+    records: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError):
+        records.append(json.loads(folder.manifest.read_text(encoding="utf-8")))
+    records += folder.read_resumes()
+    data = [record["data"] for record in records if isinstance(record.get("data"), dict)]
+    return {name: digest for each in data for name, digest in each.items()} if data else None
+
+
+def _sources(
+    value: object, place: str, *, texts: bool = False
+) -> Iterator[tuple[str, Mapping[str, Path] | str]]:
+    """What a setting and those below it read: files by name, or a generator's version.
+
+    Args:
+        texts: Whether texts may be the names of files.
+    """
+    match value:
+        case Pretrained():
+            yield f"{place}.path", _checkpoint_files(value.path)
+        case HubQuestions():
+            folder = Path(value.dataset).expanduser()
+            if folder.is_dir():
+                yield f"{place}.dataset", _files_in(folder)
+        case Settings() | Mapping():
+            if isinstance(value, ReasoningGymSettings):
+                yield "version of reasoning-gym", version("reasoning-gym")
+            pairs = value.items() if isinstance(value, Mapping) else value
+            for name, below in pairs:
+                options = isinstance(value, CustomSettings) and name == "options"
+                yield from _sources(below, f"{place}.{name}".lstrip("."), texts=texts or options)
+        case list() | tuple():
+            for number, below in enumerate(value):
+                yield from _sources(below, f"{place}.{number}", texts=texts)
+        case Path():
+            yield place, _files(value, place)
+        case str() if texts and _is_file(value):
+            yield place, {"": Path(value).expanduser()}
+
+
+def _files(path: Path, place: str) -> dict[str, Path]:
+    if not path.exists():
+        raise UserError(
+            f"{place} is {path}, which is missing. Put it back, or write where it is now into the "
+            "run's config.yaml."
+        )
+    if path.is_dir():
+        return _files_in(path)
+    return {"": path} if path.is_file() else {}
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Files of a folder by their path in it. What is hidden is not read."""
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): files[name]
+        for name in sorted(files)
+        if not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def _checkpoint_files(path: str) -> dict[str, Path]:
+    """Files of a local checkpoint or one on the hub; none if it is gone."""
+    files = {}
+    for name in CHECKPOINT_FILES:
+        with suppress(OSError, ValueError):
+            if found := cached_file(str(Path(path).expanduser()), name):
+                files[name] = Path(found)
+    return files
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):  # no name of a file, or no such user's home
+        return False
+
+
+def _digest(source: Mapping[str, Path] | str) -> str:
+    """That of a single file is what `sha256sum` prints; that of several, of its lines for them."""
+    if isinstance(source, str):
+        return source
+    digests = {name: _file_digest(path) for name, path in source.items()}
+    if digests.keys() == {""}:
+        return digests[""]
+    lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    return sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
