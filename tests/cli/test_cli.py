@@ -36,10 +36,14 @@ def test_train_prints_scores_and_the_path_of_a_report_and_nothing_on_stderr(
     path = tmp_path / "demo"
     code, out, err = steadyrl("train", "demo", "--out", str(path), *TINY)
     rows = RunFolder(path).read_metrics()
-    scores = [row["score"] for row in rows if "score" in row]
+    first, last = [
+        f"{row['score']:.3f} (95% interval {row['score_low']:.3f} to {row['score_high']:.3f})"
+        for row in rows
+        if "score" in row
+    ]
 
     assert (code, err) == (0, "")
-    assert f"held-out score: {scores[0]:.3f} before, {scores[-1]:.3f} after\n" in out
+    assert f"held-out score: {first} before, {last} after\n" in out
     assert f"report: {path / 'report.html'}\n" in out
     assert "cold_start 6/6  entropy " in out
     assert "rl 2/2  reward " in out

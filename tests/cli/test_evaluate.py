@@ -1,5 +1,7 @@
 """What `steadyrl evaluate` measures, and what it says of it."""
 
+import pytest
+
 from steadyrl.cli.evaluate import (
     EvaluateOptions,
     MeasuringSettings,
@@ -48,13 +50,16 @@ def test_tasks_that_failed_are_counted_and_are_not_in_the_score() -> None:
         seed=1,
     )
     assert describe("rl-000002", accuracy, wanted=3) == [
-        "rl-000002, 3 test tasks: avg@2 1.000, pass@2 1.000",
+        # Of two tasks: 2 / (2 + z^2) and 1.
+        "rl-000002, 3 test tasks: avg@2 1.000 (95% interval 0.342 to 1.000), pass@2 1.000",
         "The environment failed in 33.3% of the episodes, which are left out; pass@2 is of tasks "
         "in which it never did.",
         "1 of 3 tasks failed in every episode: they are not in the score.",
     ]
     assert accuracy.metrics() == {
         "score": 1.0,
+        "score_low": pytest.approx(2 / (2 + 1.96**2)),
+        "score_high": pytest.approx(1.0),
         "score_pass_at_k": 1.0,
         "score_failed_fraction": 2 / 6,
         "score_failed_tasks": 1,

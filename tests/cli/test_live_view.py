@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from steadyrl.cli import live_view
-from steadyrl.cli.live_view import LineView, LiveView, scores, view_for
+from steadyrl.cli.live_view import LineView, LiveView, closing_line, view_for
 from steadyrl.cli.run_status import RunStatus
 from tests.training.test_loop import Scripted, stage_of
 
@@ -209,5 +209,9 @@ def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch: pytest.MonkeyPatc
     assert isinstance(view_for(console(terminal=True)[0]), LineView)
 
 
-def test_scores_are_those_of_evaluated_rows_in_order() -> None:
-    assert scores([{"score": 0.1}, {"reward": 3}, {"score": 0.4}]) == [0.1, 0.4]
+def test_the_closing_line_has_the_first_and_the_last_score_with_their_intervals() -> None:
+    first = {"score": 0.1, "score_low": 0.05, "score_high": 0.2}
+    assert closing_line([first, {"reward": 3}, {"score": 0.2}, {"score": 0.4}]) == (
+        "held-out score: 0.100 (95% interval 0.050 to 0.200) before, 0.400 after"
+    )
+    assert closing_line([{"reward": 3}]) is None

@@ -210,6 +210,7 @@ def test_episodes_that_the_environment_broke_off_are_no_wrong_answers() -> None:
     assert accuracy.pass_at(3) == 1  # of task 0 alone, of which three samples are sound
     assert accuracy.metrics() == {
         "score": accuracy.score,
+        **ends(accuracy),
         "score_pass_at_k": 1.0,
         "score_failed_fraction": accuracy.failed_fraction,
         "score_failed_tasks": 0,
@@ -223,6 +224,7 @@ def test_a_task_without_a_sound_episode_is_left_out() -> None:
     assert accuracy.pass_at(2) is None
     assert accuracy.metrics() == {
         "score": 1.0,
+        **ends(accuracy),
         "score_failed_fraction": 0.5,
         "score_failed_tasks": 0,
     }
@@ -249,3 +251,17 @@ def test_a_task_that_leaves_no_room_to_answer_earns_nothing_and_asks_nothing() -
     assert measured(lambda *_: "right", environment=LongQuiz(1)).score == 0.5
     with pytest.raises(UserError, match="failed in all 2 episodes"):
         measured(lambda *_: "crash", environment=LongQuiz(1)).require_measured()
+
+
+def ends(accuracy: Accuracy) -> dict[str, float]:
+    """The interval of the score under the names of its metrics."""
+    assert accuracy.interval is not None
+    return {"score_low": accuracy.interval.low, "score_high": accuracy.interval.high}
+
+
+def test_a_task_counts_once_in_the_interval_however_many_answers_it_has() -> None:
+    def alike(samples: int) -> Accuracy:
+        return measured(lambda prompt, _: "right" if "q1" in prompt else "x", samples=samples)
+
+    assert alike(2).score == alike(8).score == 0.5
+    assert alike(2).interval == alike(8).interval is not None

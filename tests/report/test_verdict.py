@@ -41,6 +41,16 @@ def test_the_score_is_told_from_before_training_to_the_last_evaluation() -> None
     )
 
 
+def test_a_score_is_told_with_its_interval() -> None:
+    ends = {"score_low": [0.05, 0.4], "score_high": [0.2, 0.7]}
+    facts = verdict(run(first_step=0, score=[0.1, 0.58], **ends)).facts
+
+    assert facts[0] == (
+        "The held-out score rose from 0.1 (95% interval 0.05 to 0.2) before training (step 0) to "
+        "0.58 (95% interval 0.4 to 0.7) at step 1."
+    )
+
+
 def test_the_best_score_is_told_when_it_is_not_the_last() -> None:
     facts = verdict(run(first_step=0, score=[0.1, 0.7, 0.6])).facts
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import takewhile
-from math import sqrt
-from statistics import fmean, stdev
 from typing import Annotated
 
 import tyro
@@ -14,7 +12,7 @@ from rich.console import Console
 from steadyrl.cli.console import make_console
 from steadyrl.cli.foreign_options import refuse_foreign_options
 from steadyrl.cli.kinds import choose_kinds
-from steadyrl.cli.live_view import view_for
+from steadyrl.cli.live_view import view_for, with_interval
 from steadyrl.cli.measured_model import MeasuredModel, settings_of
 from steadyrl.cli.open_run import check_seed
 from steadyrl.cli.options import read_options
@@ -24,6 +22,7 @@ from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import EnvironmentSettings
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.records.errors import UserError
+from steadyrl.records.intervals import mean_interval
 from steadyrl.records.progress import Progress
 from steadyrl.records.settings import Settings
 from steadyrl.run.config import RunConfig
@@ -113,7 +112,7 @@ def describe(name: str, accuracy: Accuracy, *, wanted: int) -> list[str]:
     solved = "not measured" if chance is None else f"{chance:.3f}"
     lines = [
         f"{name}, {len(accuracy.groups)} {accuracy.split.value} tasks: "
-        f"avg@{k} {accuracy.score:.3f}, pass@{k} {solved}"
+        f"avg@{k} {with_interval(accuracy.score, accuracy.interval)}, pass@{k} {solved}"
     ]
     if accuracy.failed_fraction:
         lines.append(
@@ -132,20 +131,14 @@ def describe(name: str, accuracy: Accuracy, *, wanted: int) -> list[str]:
 
 def compare(first: str, before: Accuracy, second: str, after: Accuracy) -> str:
     """The difference of two scores, with a 95% interval over the tasks that both measure."""
-    pairs = zip(_task_scores(before), _task_scores(after), strict=True)
+    pairs = zip(before.task_scores, after.task_scores, strict=True)
     gains = [b - a for a, b in pairs if a is not None and b is not None]
     text = f"{second} against {first}: {after.score - before.score:+.3f}"
-    if len(gains) < 2:
+    interval = mean_interval(gains)
+    if interval is None:
         return text
-    margin = 1.96 * stdev(gains) / sqrt(len(gains))
-    low, high = fmean(gains) - margin, fmean(gains) + margin
-    return f"{text} (95% interval {low:+.3f} to {high:+.3f}, over {len(gains)} tasks)"
-
-
-def _task_scores(accuracy: Accuracy) -> list[float | None]:
-    """Mean reward of each task's episodes; None where the environment failed in all of them."""
-    sound = [[t.reward for t in group.sound.trajectories] for group in accuracy.groups]
-    return [fmean(rewards) if rewards else None for rewards in sound]
+    ends = f"{interval.low:+.3f} to {interval.high:+.3f}"
+    return f"{text} (95% interval {ends}, over {len(gains)} tasks)"
 
 
 def _configured(names: Sequence[str], arguments: list[str]) -> tuple[EvaluateOptions, RunConfig]:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from steadyrl.cli.run_status import RunStatus, StageStatus
+from steadyrl.records.intervals import Interval
 from steadyrl.training.stage import Stage
 
 BAR_WIDTH = 24
@@ -181,6 +182,23 @@ def view_for(console: Console) -> LiveView | LineView:
     return LiveView(console) if redraws else LineView(console)
 
 
-def scores(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """The held-out scores of a run, first to last."""
-    return [row["score"] for row in rows if "score" in row]
+def closing_line(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The held-out scores before and after a run, each with its interval; None without any."""
+    measured = [row for row in rows if "score" in row]
+    if not measured:
+        return None
+    first, last = (_score_of(row) for row in (measured[0], measured[-1]))
+    return f"held-out score: {first} before, {last} after"
+
+
+def with_interval(score: float, interval: Interval | None) -> str:
+    """`score` and, where it is known, its 95% interval."""
+    if interval is None:
+        return f"{score:.3f}"
+    return f"{score:.3f} (95% interval {interval.low:.3f} to {interval.high:.3f})"
+
+
+def _score_of(row: Mapping[str, Any]) -> str:
+    known = "score_low" in row and "score_high" in row
+    interval = Interval(low=row["score_low"], high=row["score_high"]) if known else None
+    return with_interval(row["score"], interval)

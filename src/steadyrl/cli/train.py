@@ -13,7 +13,7 @@ from steadyrl.algorithms.published import PUBLISHED, PublishedName
 from steadyrl.cli.foreign_options import refuse_foreign_options, refuse_launcher
 from steadyrl.cli.interruption import command_line, stops_told
 from steadyrl.cli.kinds import choose_kinds
-from steadyrl.cli.live_view import scores, view_for
+from steadyrl.cli.live_view import closing_line, view_for
 from steadyrl.cli.open_run import open_run
 from steadyrl.cli.options import read_known_options, read_options
 from steadyrl.cli.recipes import find_recipe
@@ -213,7 +213,7 @@ def _taking(shortcuts: Shortcuts, recipe: RunConfig) -> dict[str, Any]:
 
 
 def _close(folder: RunFolder, console: Console) -> None:
-    measured = scores(folder.read_metrics())
-    if measured:
-        console.print(f"held-out score: {measured[0]:.3f} before, {measured[-1]:.3f} after")
+    line = closing_line(folder.read_metrics())
+    if line is not None:
+        console.print(line, soft_wrap=True)
     console.print(f"report: {write_report(folder)}", markup=False, soft_wrap=True)

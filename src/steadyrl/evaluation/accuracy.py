@@ -11,6 +11,7 @@ from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
+from steadyrl.records.intervals import Interval, score_interval
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group, Trajectory
@@ -93,8 +94,18 @@ class Accuracy:
     def score(self) -> float:
         """avg@k: the mean over tasks of the mean reward of the sound episodes, where measured."""
         assert self.is_measured
-        tasks = [[t.reward for t in group.trajectories] for group in self._sound]
-        return fmean(fmean(rewards) for rewards in tasks if rewards)
+        return fmean(self._measured_tasks)
+
+    @property
+    def interval(self) -> Interval | None:
+        """The 95% interval of the score over tasks; None for fewer than two tasks."""
+        return score_interval(self._measured_tasks)
+
+    @property
+    def task_scores(self) -> list[float | None]:
+        """Mean reward of each task's sound episodes; None where there are none."""
+        sound = [[t.reward for t in group.trajectories] for group in self._sound]
+        return [fmean(rewards) if rewards else None for rewards in sound]
 
     def require_measured(self) -> None:
         """Returns if something was measured.
@@ -130,16 +141,18 @@ class Accuracy:
         return sum(chances) / len(chances) if chances else None
 
     def metrics(self) -> dict[str, float]:
-        """What a run records: score and pass@k where they are measured, and what was left out."""
+        """What a run records: score, its interval and pass@k where measured; what was left out."""
         failures: dict[str, float] = {
             "score_failed_fraction": self.failed_fraction,
             "score_failed_tasks": self.failed_tasks,
         }
         if not self.is_measured:
             return failures
-        chance = self.pass_at(self.samples)
+        chance, interval = self.pass_at(self.samples), self.interval
+        ends = {} if interval is None else {"score_low": interval.low, "score_high": interval.high}
         return {
             "score": self.score,
+            **ends,
             **({} if chance is None else {"score_pass_at_k": chance}),
             **failures,
         }
@@ -147,6 +160,10 @@ class Accuracy:
     @property
     def _episodes(self) -> list[Trajectory]:
         return [episode for group in self.groups for episode in group.trajectories]
+
+    @property
+    def _measured_tasks(self) -> list[float]:
+        return [score for score in self.task_scores if score is not None]
 
     @property
     def _sound(self) -> list[Group]:

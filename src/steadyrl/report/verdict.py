@@ -97,18 +97,32 @@ def _course(stage: Stage) -> str:
 
 def _score_fact(stage: Stage, score: Series) -> str:
     first, last = float(score.values[0]), float(score.values[-1])
+    first_said, last_said = (
+        f"{short_number(value)}{_interval_at(stage, int(step))}"
+        for value, step in ((first, score.steps[0]), (last, score.steps[-1]))
+    )
     start, end = int(score.steps[0]), int(score.steps[-1])
     place = f" in the {stage.title.lower()}" if stage.name != "rl" else ""
     before = "before training (step 0)" if start == 0 else f"at step {start}"
     if len(score.steps) == 1:
-        return f"The held-out score{place} was {short_number(first)} {before}; it was taken once."
+        return f"The held-out score{place} was {first_said} {before}; it was taken once."
     if first == last:
-        return f"The held-out score{place} was {short_number(first)} {before} and at step {end}."
+        return f"The held-out score{place} was {first_said} {before} and at step {end}."
     word = "rose" if last > first else "fell"
     return (
-        f"The held-out score{place} {word} from {short_number(first)} {before} "
-        f"to {short_number(last)} at step {end}{_best(score)}."
+        f"The held-out score{place} {word} from {first_said} {before} "
+        f"to {last_said} at step {end}{_best(score)}."
     )
+
+
+def _interval_at(stage: Stage, step: int) -> str:
+    """The 95% interval of the score at `step` in brackets, or nothing where it was not recorded."""
+    ends_at = [
+        short_number(float(series.values[series.steps == step][0]))
+        for name in ("score_low", "score_high")
+        if (series := stage.series(name)) is not None and step in series.steps
+    ]
+    return f" (95% interval {ends_at[0]} to {ends_at[1]})" if len(ends_at) == 2 else ""
 
 
 def _best(score: Series) -> str:

@@ -1,0 +1,54 @@
+"""95% intervals of means over tasks.
+
+Answers to one task are alike, so a task counts once however many answers it has: intervals are
+built on the mean reward of each task, which are independent of each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+
+Z = 1.96
+"""Standard errors on either side that hold the mean in 95 of 100 samples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """The ends of a 95% interval.
+
+    Example:
+        score_interval([0.0, 0.5, 1.0, 0.5]) == Interval(low=0.188, high=0.812)  # rounded
+    """
+
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """The normal interval of the mean of independent `values`; None for fewer than two."""
+    if len(values) < 2:
+        return None
+    margin, mean = Z * stdev(values) / sqrt(len(values)), fmean(values)
+    return Interval(low=mean - margin, high=mean + margin)
+
+
+def score_interval(task_scores: Sequence[float]) -> Interval | None:
+    """The interval of the mean of scores between 0 and 1; None for fewer than two tasks.
+
+    Wilson's interval with the effective number of answers `p (1 - p) / s^2`, where `p` is the mean
+    and `s` the standard error over tasks. It stays between 0 and 1, and where no task was solved,
+    or all were, it still says how little so many tasks prove. Scores outside 0 to 1 have the normal
+    interval.
+    """
+    if len(task_scores) < 2:
+        return None
+    if min(task_scores) < 0 or max(task_scores) > 1:
+        return mean_interval(task_scores)
+    mean, error = fmean(task_scores), stdev(task_scores) / sqrt(len(task_scores))
+    spread = mean * (1 - mean)
+    # Equal scores strictly between 0 and 1 have no error, but so many tasks could not tell.
+    answers = spread / error**2 if error > 0 and spread > 0 else float(len(task_scores))
+    center = (mean + Z**2 / (2 * answers)) / (1 + Z**2 / answers)
+    half = Z / (1 + Z**2 / answers) * sqrt(spread / answers + (Z / (2 * answers)) ** 2)
+    return Interval(low=max(0.0, center - half), high=min(1.0, center + half))

@@ -1,0 +1,76 @@
+"""The texts of the metrics that say whether a run learns."""
+
+from steadyrl.report.metric_text import MetricGroup, MetricText
+
+OUTCOME_TEXTS = {
+    "score": MetricText(
+        title="Held-out score",
+        meaning=(
+            "Mean accuracy on tasks never trained on, over several answers a task (avg@k). "
+            "Healthy: it rises with the training reward. Trouble: it falls while the reward still "
+            "rises."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "score_low": MetricText(
+        title="Held-out score, lower end",
+        meaning=(
+            "Lower end of the 95% interval of the held-out score, in which each task counts once. "
+            "Scores whose intervals overlap widely may differ by chance; more tasks narrow it."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "score_high": MetricText(
+        title="Held-out score, upper end",
+        meaning="Upper end of the 95% interval of the held-out score.",
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "score_pass_at_k": MetricText(
+        title="Held-out pass@k",
+        meaning=(
+            "Share of held-out tasks that at least one of k answers solves. Healthy: it keeps up "
+            "with the score. Trouble: it falls while the score rises, as variety is lost."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "score_failed_fraction": MetricText(
+        title="Held-out episodes that broke",
+        meaning=(
+            "Share of held-out episodes that an exception of the environment ended. They are left "
+            "out of score and pass@k. Healthy: 0."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "score_failed_tasks": MetricText(
+        title="Held-out tasks that broke",
+        meaning=(
+            "Number of held-out tasks that the environment failed in every episode of. They are "
+            "left out of the score. Healthy: 0."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "reward": MetricText(
+        title="Training reward",
+        meaning=(
+            "Mean reward of the episodes sampled in a step. Healthy: a noisy, steady rise. "
+            "Trouble: a sudden fall that does not recover, which is how a collapse looks."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "no_signal_fraction": MetricText(
+        title="Groups without signal",
+        meaning=(
+            "Share of groups whose rewards are all equal, so that every advantage is 0 and nothing "
+            "is learnt from them. Healthy: well below 1. Near 1 the tasks are too easy or too hard."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+}
