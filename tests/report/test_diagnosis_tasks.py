@@ -71,3 +71,21 @@ def test_updates_that_reach_the_policy_in_the_end_are_no_fault() -> None:
     for reached in ([1.0] * 8, [0.97, 1.04, 1.01, 0.99] * 2, [0.2, 0.3, 0.4, 0.6, 0.8, 0.9, 1, 1]):
         healthy = diagnose(run(sound(update_reached_fraction=reached)))
         assert healthy.status is Status.HEALTHY
+
+
+def test_a_run_that_forgets_is_named_though_its_reward_rises() -> None:
+    found = diagnose(run(sound(drift_loglikelihood=[0.0, -0.05, -0.2, -0.4])))
+    assert (found.status, found.step) == (Status.FORGETTING, 3)
+    assert found.cause is not None
+    assert found.cause.name is CauseName.FORGETTING
+    assert "0.4 nats per token less likely, a perplexity 1.49 times" in found.cause.reason
+    assert "policy_gradient.reference_kl.coefficient" in found.cause.change
+    collapsed = sound(drift_loglikelihood=[0.0, -0.4], ess=[1.0] * 3 + [0.3] * 5)
+    assert diagnose(run(collapsed)).status is Status.ABOUT_TO_COLLAPSE
+    assert diagnose(run(collapsed)).evidence[0].metric == "drift_loglikelihood"
+
+
+def test_a_drift_that_came_back_or_is_small_is_no_forgetting() -> None:
+    for drift in ([0.0, -0.3, -0.05], [0.0, -0.09], [0.0, 0.4]):
+        healthy = diagnose(run(sound(drift_loglikelihood=drift)))
+        assert healthy.status is Status.HEALTHY

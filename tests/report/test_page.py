@@ -11,7 +11,10 @@ import pytest
 from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
+from steadyrl.report.diagnosis import diagnose
 from steadyrl.report.metric_texts import METRIC_TEXTS
+from steadyrl.report.run_data import read_run
+from steadyrl.report.wording import MINUS
 
 MakeRun = Callable[..., RunFolder]
 ReadPage = Callable[[Path], Any]
@@ -28,7 +31,8 @@ def rows(steps: int) -> list[dict[str, Any]]:
         row = {name: float(generator.uniform(0.4, 0.6)) for name in names}
         row |= {"ess": 0.99, "extreme_token_fraction": 0.001}
         row |= {"environment_failed_fraction": 0.0, "score_failed_fraction": 0.0}
-        row |= {"truncated_fraction": 0.1}
+        row |= {"truncated_fraction": 0.1, "temperature_share": 0.01, "temperature_ratio": 1.0}
+        row |= {"routing_disagreement": 0.1, "update_reached_fraction": 1.0}
         row["routing_disagreement_per_layer"] = generator.uniform(0, 1, size=4).tolist()
         result.append({"stage": "rl", "step": step, "seconds": 36.0, **row})
     result[-1]["score"] = 0.5
@@ -47,7 +51,7 @@ def test_the_verdict_states_score_steps_and_time(make_run: MakeRun, read_page: R
     assert (
         "1 step of cold start and 100 steps of reinforcement learning, in 1 h 0 min." in page.text
     )
-    assert "Every recorded value is finite." in page.text
+    assert "Diagnosis: healthy." in page.text
 
 
 def test_every_metric_has_its_figure_and_its_meaning(
@@ -58,7 +62,8 @@ def test_every_metric_has_its_figure_and_its_meaning(
 
     for text in METRIC_TEXTS.values():
         assert text.meaning in page.text
-        assert any(label.startswith(text.title) for label in labels), text.title
+        drawn = any(label.startswith(text.title) for label in labels)
+        assert drawn or f"{text.title} = " in page.text, text.title
 
 
 def test_the_panels_of_the_paper_come_first(make_run: MakeRun, read_page: ReadPage) -> None:
@@ -106,7 +111,7 @@ def test_answers_stand_side_by_side_with_mark_and_symbol(
     folder.write_completions("evaluation_rl", 3, right)
     page = read_page(write_report(folder))
 
-    assert "from step 0 to step 3, 1 became better, 0 worse and 1 earned the same." in page.text
+    assert "from step 0 to step 3, 1 became better, 0 worse and 1 earned the same: a" in page.text
     assert (
         "sum/1 What is 3+4? Before, step 0 ✗ wrong reward 0 · 5 tokens · finish: stop · "
         "cut short: budget It is 8. Expected 7. After, step 3 ✓ right" in page.text
@@ -233,5 +238,90 @@ def test_an_environment_that_fails_asks_for_a_closer_look(
 ) -> None:
     failing = [row | {"environment_failed_fraction": 0.25} for row in rows(10)]
     text = read_page(write_report(make_run(failing))).text
-    assert "it ends at 0.25, above 0.1" in text
-    assert "Every recorded value is finite." not in text
+    assert "Diagnosis: fault since step 3. Environment that fails." in text
+    assert "Diagnosis: healthy" not in text
+
+
+def test_the_page_says_what_diagnose_says(make_run: MakeRun, read_page: ReadPage) -> None:
+    falling = [row | {"ess": 0.3, "score": 1 - row["step"] / 10} for row in rows(10)[1:]]
+    folder = make_run(falling)
+    text = read_page(write_report(folder)).text
+    diagnosis = diagnose(read_run(folder))
+
+    assert diagnosis.heading in text
+    assert diagnosis.cause is not None
+    for sentence in (
+        *diagnosis.evidence_in_words,
+        *diagnosis.remarks,
+        diagnosis.cause.reason,
+        diagnosis.cause.change,
+    ):
+        assert sentence in text
+    assert "Held-out score: the last one lies below the one before training." in diagnosis.remarks
+
+
+def test_model_data_and_algorithm_stand_under_the_title(
+    make_run: MakeRun, read_page: ReadPage
+) -> None:
+    folder = make_run([ONE_STEP])
+    config = {
+        "model": {"name": "pretrained", "path": "models/small-135m"},
+        "environment": {"name": "math", "path": "sums.jsonl"},
+        "policy_gradient": {"objective": {"name": "minirl"}, "prompts": 8, "group_size": 4},
+        "optimizer": {"learning_rate": 1e-5},
+        "evaluation": {"tasks": 48, "samples": 2, "split": "test"},
+    }
+    folder.config.write_text(json.dumps(config), encoding="utf-8")
+    text = read_page(write_report(folder)).text
+
+    assert (
+        "Model models/small-135m Data math, sums.jsonl · measured on up to 48 tasks of the test "
+        "split, 2 answers each Algorithm MiniRL · 8 prompts with 4 answers each a step · learning "
+        f"rate 1e{MINUS}5 The run has finished"
+    ) in text
+
+
+def test_answers_stand_before_the_panels(make_run: MakeRun, read_page: ReadPage) -> None:
+    folder = make_run(rows(3))
+    folder.write_completions("evaluation_rl", 0, [answer("sum/1", 1.0, "7")])
+    text = read_page(write_report(folder)).text
+
+    assert text.index("Answers before and after") < text.index("The horizontal axis")
+
+
+def test_what_never_changed_is_folded_into_one_list(make_run: MakeRun, read_page: ReadPage) -> None:
+    constant = {"staleness": 0.0, "ess": 1.0, "routing_disagreement_per_layer": [0.5, 0.5]}
+    run = [ONE_STEP | constant | {"step": step, "loss": step} for step in (1, 2, 3)]
+    page = read_page(write_report(make_run(run)))
+
+    assert "4 metrics that have not changed" in page.text
+    for entry in ("Staleness = 0", "Effective sample size = 1", "by layer = 0.5"):
+        assert entry in page.text
+    drawn = [label.split(" over ")[0] for label in page.values_of("aria-label")]
+    assert drawn == ["Training reward", "Loss"]  # the panel of the reward, and what changed
+
+
+def test_the_score_is_drawn_with_its_interval(make_run: MakeRun) -> None:
+    evaluated = [{"stage": "rl", "step": step, "score": 0.5} for step in (0, 1)]
+    plain = write_report(make_run(evaluated, name="plain")).read_text("utf-8")
+    ends = {"score_low": 0.3, "score_high": 0.7}
+    told = write_report(make_run([row | ends for row in evaluated])).read_text("utf-8")
+
+    assert "stroke-opacity: 0.22" in told
+    assert "stroke-opacity: 0.22" not in plain
+
+
+def test_off_task_answers_stand_side_by_side(make_run: MakeRun, read_page: ReadPage) -> None:
+    drifts = [{"stage": "rl", "step": n, "drift_loglikelihood": -0.2 * n} for n in (0, 1, 2)]
+    folder = make_run(drifts)
+    row = {"question": "Capital of France?", "answer": "Paris.", "tokens": 2}
+    prose = {"question": "", "answer": "Fog.", "tokens": 2, "loglikelihood": -4.0, "response": None}
+    for step, loglikelihood, said in ((0, -1.0, "Paris."), (1, -2.0, None), (2, -5.0, "<7>")):
+        told = row | {"loglikelihood": loglikelihood, "response": said}
+        folder.write_completions("drift_rl", step, [told, prose])
+    text = read_page(write_report(folder)).text
+
+    assert "fell by 0.4 nats per token by step 2." in text
+    assert "Before, step 0 After, step 2" in text
+    assert "Capital of France? Paris. <7> \N{MINUS SIGN}0.5 → \N{MINUS SIGN}2.5" in text
+    assert "Diagnosis: forgetting since step 1." in text

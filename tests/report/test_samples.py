@@ -43,7 +43,9 @@ def test_answers_are_paired_by_task_and_sample(folder: RunFolder) -> None:
     assert changes == [("a", 0, 0.5), ("a", 1, 0.0), ("b", 0, 1.0)]
 
 
-def test_tasks_whose_reward_changed_most_are_shown_first_and_once(folder: RunFolder) -> None:
+def test_what_got_worse_is_shown_first_and_each_task_once(
+    folder: RunFolder,
+) -> None:
     rewards = {"same": (0, 0), "gain": (0, 1), "part": (0, 0.5), "loss": (1, 0)}
     before = [answer(task, old) for task, (old, _) in rewards.items()] + [answer("same", 0, 1)]
     after = [answer(task, new) for task, (_, new) in rewards.items()] + [answer("same", 0.25, 1)]
@@ -53,8 +55,34 @@ def test_tasks_whose_reward_changed_most_are_shown_first_and_once(folder: RunFol
 
     assert comparison is not None
     shown = [(pair.before.task_id, pair.change) for pair in comparison.shown(9)]
-    assert shown == [("gain", 1.0), ("loss", -1.0), ("part", 0.5), ("same", 0.25)]
-    assert len(comparison.shown(2)) == 2
+    assert shown == [("loss", -1.0), ("gain", 1.0), ("part", 0.5), ("same", 0.25)]
+    assert [pair.change for pair in comparison.shown(2)] == [-1.0, 1.0]
+
+
+def test_half_of_the_places_are_kept_for_what_did_not_get_worse(folder: RunFolder) -> None:
+    changes = {"a": -0.25, "b": -1.0, "c": -0.5, "d": 0.5}
+    folder.write_completions("evaluation_rl", 0, [answer(task, 1) for task in changes])
+    after = [answer(task, 1 + change) for task, change in changes.items()]
+    folder.write_completions("evaluation_rl", 5, after)
+    comparison = read_comparison(folder, "rl")
+
+    assert comparison is not None
+    shown = [[pair.before.task_id for pair in comparison.shown(n)] for n in (1, 2, 3, 4)]
+    assert shown == [["b"], ["b", "d"], ["b", "c", "d"], ["b", "c", "a", "d"]]
+
+
+def test_the_gain_counts_each_task_once(folder: RunFolder) -> None:
+    before = [answer(task, 0, sample) for task in "abcd" for sample in (0, 1)]
+    rewards = {"a": 0.5, "b": 0.5, "c": 0, "d": 0}
+    after = [answer(task, rewards[task], sample) for task in "abcd" for sample in (0, 1)]
+    folder.write_completions("evaluation_rl", 0, before)
+    folder.write_completions("evaluation_rl", 5, after)
+    comparison = read_comparison(folder, "rl")
+
+    assert comparison is not None
+    assert comparison.gain is not None
+    # Mean 1/4, standard deviation of the mean sqrt(1/48).
+    assert comparison.gain.low == pytest.approx(0.25 - 1.96 / 48**0.5)
 
 
 def test_a_run_that_evaluated_once_has_no_after(folder: RunFolder) -> None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
+from steadyrl.evaluation.drift import DriftChoice
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.errors import UserError
 from steadyrl.records.intervals import Interval, score_interval
@@ -45,6 +46,10 @@ class EvaluationSettings(Settings):
 
     top_k: int | None = Field(None, ge=1)
     """Draw from this many most probable tokens at most. None: as in training."""
+
+    drift: DriftChoice = "auto"
+    """Score a few fixed off-task texts at each evaluation of a run, to see what is forgotten. auto:
+    where the tokenizer can write them, as those of pretrained models can."""
 
     def sampling(self, training: Sampling) -> Sampling:
         """How tokens are drawn here, where training draws them as `training` says."""

@@ -65,11 +65,13 @@ def curve_svg(
     size: FigureSize,
     key: str,
     baseline: bool = False,
+    band: tuple[Series, Series] | None = None,
 ) -> str:
     """An `<svg>` of `series`: a line with gaps where a value is not finite, marked at the foot.
 
     More than `SMOOTHED_FROM` points are drawn faint, with a smoothed line on top. `baseline` adds a
-    dashed line at the first value. `key` names the figure and must be its own in a page.
+    dashed line at the first value, `band` a bar between its two ends at each of their steps. `key`
+    names the figure and must be its own in a page.
     """
     figure, axes = _empty_figure(size)
     window = smoothing_window(len(series.steps))
@@ -92,7 +94,13 @@ def curve_svg(
     if len(missing):
         foot, heights = axes.get_xaxis_transform(), np.full(len(missing), 0.03)
         axes.plot(missing, heights, "|", markersize=9, color=Ink.WARNING.value, transform=foot)
-    _set_limits(axes, series, raw[np.isfinite(raw)], on_log_axis)
+    shown = raw[np.isfinite(raw)]
+    if band is not None:
+        low, high = band
+        bar = {"color": Ink.LINE.value, "linewidth": 5, "alpha": 0.22}
+        axes.vlines(low.steps, low.values, high.values, **bar)
+        shown = np.concatenate([shown, low.values, high.values])
+    _set_limits(axes, series, shown, on_log_axis)
     return inline_svg(figure, key, curve_label(series, title))
 
 

@@ -16,7 +16,9 @@ from steadyrl.report.diagnosis_causes import Cause, cause_of
 from steadyrl.report.diagnosis_faults import fault_of
 from steadyrl.report.diagnosis_settings import run_settings
 from steadyrl.report.diagnosis_signals import Departure, departures
+from steadyrl.report.diagnosis_tasks import forgetting
 from steadyrl.report.metric_texts import text_for
+from steadyrl.report.remarks import remarks_of
 from steadyrl.report.run_data import RunData, Stage
 from steadyrl.report.wording import count
 
@@ -49,6 +51,9 @@ class Status(StrEnum):
     ABOUT_TO_COLLAPSE = "about to collapse"
     """A signal is outside its normal range."""
 
+    FORGETTING = "forgetting"
+    """It loses what it was not trained on, whatever becomes of its tasks."""
+
     HEALTHY = "healthy"
 
 
@@ -73,6 +78,23 @@ class Diagnosis:
     missing: tuple[str, ...]
     """Metrics that the run did not record, so that nothing rests on them."""
 
+    remarks: tuple[str, ...] = ()
+    """What else is worth a look. It changes no status."""
+
+    @property
+    def heading(self) -> str:
+        """The status and since when it is so."""
+        if self.status is Status.HEALTHY:
+            return self.status.value
+        word = "at" if self.status is Status.COLLAPSED else "since"
+        return f"{self.status} {word} step {self.step}"
+
+    @property
+    def evidence_in_words(self) -> tuple[str, ...]:
+        """A sentence for each departure, the first one first."""
+        back = " It has come back since."
+        return tuple(d.finding + ("" if d.lasting else back) for d in self.evidence)
+
 
 def diagnose(run: RunData) -> Diagnosis:
     """The diagnosis of the run's reinforcement stage.
@@ -83,6 +105,7 @@ def diagnose(run: RunData) -> Diagnosis:
     stage = _reinforcement(run)
     settings = run_settings(run.config)
     fault = fault_of(stage, settings)
+    forgotten = forgetting(stage, settings)
     found = departures(stage, settings)
     lasting = [departure for departure in found if departure.lasting]
     collapse = next((departure for departure in found if departure.metric == "reward"), None)
@@ -92,6 +115,8 @@ def diagnose(run: RunData) -> Diagnosis:
     elif lasting:
         status, step = Status.ABOUT_TO_COLLAPSE, lasting[0].step
         cause = cause_of(stage, found if collapse else lasting, settings)
+    elif forgotten is not None:
+        status, step, cause = Status.FORGETTING, forgotten.evidence.step, forgotten.cause
     else:
         status = Status.HEALTHY
     if collapse is not None:
@@ -100,15 +125,21 @@ def diagnose(run: RunData) -> Diagnosis:
         status=status,
         step=step,
         cause=cause,
-        evidence=((fault.evidence,) if fault else ()) + tuple(found),
+        evidence=(*(f.evidence for f in (fault, forgotten) if f is not None), *found),
         steps=stage.last_step,
         missing=tuple(name for name in READ if stage.series(name) is None),
+        remarks=remarks_of(run),
     )
+
+
+def has_reinforcement(run: RunData) -> bool:
+    """Whether there is a step of reinforcement, so that the run can be diagnosed."""
+    return any(stage.last_step for stage in run.stages if stage.name != "cold_start")
 
 
 def _reinforcement(run: RunData) -> Stage:
     stages = [stage for stage in run.stages if stage.name != "cold_start"]
-    if not stages or not any(stage.last_step for stage in stages):
+    if not has_reinforcement(run):
         raise UserError(
             f"The run {run.name} has no reinforcement step yet. Let it run to its first one."
         )
@@ -122,18 +153,15 @@ def as_values(diagnosis: Diagnosis) -> dict[str, Any]:
 
 def as_text(name: str, diagnosis: Diagnosis) -> str:
     """The diagnosis of the run `name` for a reader, one fact a line."""
-    since = f" at step {diagnosis.step}" if diagnosis.status is Status.COLLAPSED else ""
-    if diagnosis.status in (Status.FAULT, Status.ABOUT_TO_COLLAPSE):
-        since = f" since step {diagnosis.step}"
-    lines = [f"{name}: {diagnosis.status}{since}, {count(diagnosis.steps, 'step')} read"]
+    lines = [f"{name}: {diagnosis.heading}, {count(diagnosis.steps, 'step')} read"]
     if diagnosis.cause is not None:
         cause = diagnosis.cause
         lines += [f"cause: {cause.name}", f"why: {cause.reason}", f"change: {cause.change}"]
     if diagnosis.evidence:
         lines += ["evidence, the first to move first:"]
-    for departure in diagnosis.evidence:
-        back = "" if departure.lasting else " It has come back since."
-        lines.append(f"  {departure.finding}{back}")
+    lines += [f"  {sentence}" for sentence in diagnosis.evidence_in_words]
+    if diagnosis.remarks:
+        lines += ["worth a look:", *(f"  {remark}" for remark in diagnosis.remarks)]
     if diagnosis.missing:
         titles = ", ".join(text_for(metric).title for metric in diagnosis.missing)
         lines.append(f"not recorded, so nothing rests on it: {titles}")

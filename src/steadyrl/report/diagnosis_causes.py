@@ -26,6 +26,7 @@ class CauseName(StrEnum):
     ENVIRONMENT = "environment that fails"
     NO_SIGNAL = "nothing to learn from"
     LOST_UPDATES = "updates do not reach the policy"
+    FORGETTING = "forgets what it was not trained on"
     LEARNING_RATE = "updates too large"
     NUMERICS = "training-inference discrepancy: numerics"
     ROUTING = "training-inference discrepancy: routing"

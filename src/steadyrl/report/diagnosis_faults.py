@@ -10,31 +10,25 @@ from itertools import chain
 
 import numpy as np
 
+from steadyrl.report.bounds import (
+    EXTREME_TOKENS,
+    HALF,
+    SMALLEST_TEMPERATURE,
+    SURPRISAL_NOISE,
+)
 from steadyrl.report.diagnosis_causes import Cause, CauseName, Fault
 from steadyrl.report.diagnosis_settings import RunSettings
 from steadyrl.report.diagnosis_signals import (
-    EXTREME_TOKENS,
     GROWN,
     WINDOW,
     Departure,
-    finite,
     opening,
     recent,
 )
 from steadyrl.report.diagnosis_tasks import failing_environment, lost_updates, no_signal
 from steadyrl.report.metric_texts import text_for
-from steadyrl.report.run_data import Stage
+from steadyrl.report.run_data import Stage, finite
 from steadyrl.report.wording import short_number
-
-HALF = 0.5
-"""Share of the mismatch, and of routes, from which on one explanation outweighs all others. Sound
-engines lie near 0.01 of the one and, with deep models, near 0.1 of the other."""
-
-SMALLEST_TEMPERATURE = 0.01
-"""Relative difference of temperatures that a setting could be to blame for; rounding makes less."""
-
-SURPRISAL_NOISE = 6.0
-"""Standard errors. The gap is a sum of thousands of uncorrelated terms, so noise stays below it."""
 
 SURPRISAL_SHARE = 0.02
 """Share of the entropy below which a gap does no harm, however many tokens prove it."""
@@ -160,7 +154,7 @@ def _sampling(stage: Stage, settings: RunSettings) -> Fault | None:
             "surprisal_gap_z",
             units,
             float(np.copysign(SURPRISAL_NOISE, units)),
-            "-3 to 3 is normal",
+            f"{-SURPRISAL_NOISE:g} to {SURPRISAL_NOISE:g} is normal",
         ),
     )
 

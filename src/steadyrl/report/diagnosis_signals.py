@@ -11,36 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from steadyrl.report.bounds import (
+    EXTREME_TOKENS,
+    HALF_THE_TOKENS,
+    KL_OF_AN_UPDATE,
+    LOST_SHARE,
+    TENFOLD,
+)
 from steadyrl.report.diagnosis_settings import RunSettings
 from steadyrl.report.metric_texts import text_for
-from steadyrl.report.run_data import Series, Stage
+from steadyrl.report.run_data import Series, Stage, finite
 from steadyrl.report.wording import short_number
 
 WINDOW = 3
 """Steps in the shortest median: the fewest with which one outlier changes nothing."""
 
-TENFOLD = 10.0
-"""Growth that calls for a look, as in the report's verdict. Healthy learning moves k3 and gradient
-norm by factors of 2 to 5, a collapse by orders of magnitude."""
 
 GROWN = 3.0
 """Growth that sound runs reach now and then. Alone it is no departure; with other evidence it
 counts."""
 
-EXTREME_TOKENS = 0.1
-"""arXiv:2510.11370 sees runs collapse as F(2) passes it. Where top-p makes for more from the start,
-it is twice the opening that counts."""
-
-HALF_THE_TOKENS = 0.5
-"""Below this effective sample size, fewer than half of the tokens count."""
-
-KL_OF_AN_UPDATE = 0.05
-"""Nats per token by which one update may move the policy: five times the trust region of TRPO
-(arXiv:1502.05477) in its authors' experiments. Sampled KLs have a heavy tail, and medians of sound
-runs come up to that region itself."""
-
-LOST_SHARE = 0.5
-"""A run has collapsed when it has lost this share of its best reward, as in the studies."""
 
 NOISE_UNITS = 4.0
 """Standard errors that a loss of reward must exceed. The best of many windows is high by chance, so
@@ -79,12 +69,6 @@ def opening(stage: Stage, metric: str) -> float | None:
     """The median of a metric over the first steps that recorded it; None without any."""
     series = finite(stage, metric)
     return None if series is None else float(np.median(series.values[:WINDOW]))
-
-
-def finite(stage: Stage, metric: str) -> Series | None:
-    """A metric where it is a number; None where it never was."""
-    series = stage.series(metric)
-    return series.at(series.finite) if series is not None and series.finite.any() else None
 
 
 def recent(stage: Stage, metric: str) -> Series | None:

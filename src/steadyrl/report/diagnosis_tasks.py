@@ -1,30 +1,24 @@
 """Faults of tasks and updates: nothing comes of them, whatever the policy does."""
 
+import numpy as np
+
+from steadyrl.report.bounds import FORGOTTEN, MANY_FAILURES, REACHED, WITHOUT_SIGNAL
 from steadyrl.report.diagnosis_causes import Cause, CauseName, Fault
-from steadyrl.report.diagnosis_signals import Departure, finite, recent
+from steadyrl.report.diagnosis_settings import RunSettings
+from steadyrl.report.diagnosis_signals import Departure, recent
 from steadyrl.report.metric_texts import text_for
-from steadyrl.report.run_data import Stage
+from steadyrl.report.run_data import Stage, finite
 from steadyrl.report.wording import short_number
-
-MANY_FAILURES = 0.5
-"""Share of episodes. A sound environment fails in none, a flaky service in some."""
-
-WITHOUT_SIGNAL = 0.9
-"""Share of groups whose rewards are all equal. Sparse rewards come near it now and then."""
-
-REACHED = 0.5
-"""Share of the masters' movement. It is 1 in expectation where rounding is unbiased, and was 0.01
-to 0.1 where bfloat16 lost what was learned."""
 
 PATIENCE = 10
 """Steps that a run is given to come upon a signal."""
 
 
 def failing_environment(stage: Stage) -> Fault | None:
-    """The environment itself fails in most episodes."""
+    """The environment itself fails in many episodes."""
     metric = "environment_failed_fraction"
     failed = recent(stage, metric)
-    if failed is None or failed.values[-1] < MANY_FAILURES:
+    if failed is None or failed.values[-1] <= MANY_FAILURES:
         return None
     share, step = float(failed.values[-1]), int(failed.steps[-1])
     return Fault(
@@ -104,11 +98,40 @@ def _lost(stage: Stage, metric: str, weights: str, change: str) -> Fault | None:
     )
 
 
+def forgetting(stage: Stage, settings: RunSettings) -> Fault | None:
+    """General texts have become less likely: the policy loses what its tasks do not ask for."""
+    metric = "drift_loglikelihood"
+    drift = finite(stage, metric)
+    if drift is None or drift.values[-1] >= -FORGOTTEN:
+        return None
+    kept = np.flatnonzero(drift.values >= -FORGOTTEN)
+    since = int(drift.steps[int(kept.max(initial=-1)) + 1])
+    lost = -float(drift.values[-1])
+    return Fault(
+        cause=Cause(
+            name=CauseName.FORGETTING,
+            reason=f"Answers to general questions, and plain prose, became {short_number(lost)} "
+            f"nats per token less likely, a perplexity {short_number(float(np.exp(lost)))} times "
+            "as large. No task of the run asks for them, so nothing holds the policy to them.",
+            change=f"Set {settings.algorithm}.reference_kl.coefficient, to 0.01 at first, lower "
+            "optimizer.learning_rate, or stop after fewer steps.",
+        ),
+        evidence=Departure(
+            metric=metric,
+            step=since,
+            value=-lost,
+            limit=-FORGOTTEN,
+            finding=f"{text_for(metric).title} is {short_number(-lost)}, below "
+            f"{short_number(-FORGOTTEN)} since step {since}: nats per token.",
+        ),
+    )
+
+
 def _evidence(metric: str, step: int, value: float, limit: float) -> Departure:
     return Departure(
         metric=metric,
         step=step,
         value=value,
         limit=limit,
-        finding=f"{text_for(metric).title} is {short_number(value)}; {limit} is much.",
+        finding=f"{text_for(metric).title} is {short_number(value)}; {limit:g} is much.",
     )

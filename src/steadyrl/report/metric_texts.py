@@ -1,5 +1,13 @@
 """What each metric means, in words. `docs/metrics.md` gives the same metrics with equations."""
 
+from steadyrl.report.bounds import (
+    HALF_THE_TOKENS,
+    KL_OF_AN_UPDATE,
+    MANY_FAILURES,
+    REACHED,
+    TENFOLD,
+    TRUNCATED,
+)
 from steadyrl.report.metric_text import MetricGroup, MetricText
 from steadyrl.report.metric_texts_experience import EXPERIENCE_TEXTS
 from steadyrl.report.metric_texts_mismatch import MISMATCH_TEXTS
@@ -45,7 +53,10 @@ METRIC_TEXTS = {
     ),
     "truncated_fraction": MetricText(
         title="Cut short",
-        meaning="Share of episodes cut short, mostly by the token budget. Healthy: a few per cent.",
+        meaning=(
+            "Share of episodes cut short, mostly by the token budget. The fewer the better. "
+            f"Healthy: up to {TRUNCATED:g}; beyond it the budget decides what an episode earns."
+        ),
         log_scale=False,
         group=MetricGroup.POLICY,
     ),
@@ -53,7 +64,8 @@ METRIC_TEXTS = {
         title="Broken by the environment",
         meaning=(
             "Share of episodes that an exception of the environment ended, such as a retriever "
-            "that does not answer. Nothing is learned from them. Healthy: 0."
+            "that does not answer. Nothing is learned from them. Most often 0. Healthy: up to "
+            f"{MANY_FAILURES:g}."
         ),
         log_scale=False,
         group=MetricGroup.POLICY,
@@ -72,8 +84,9 @@ METRIC_TEXTS = {
         title="Staleness KL (k3)",
         meaning=(
             "How far the policy has moved from the weights it started the step with. 0 with one "
-            "gradient step per rollout. Healthy: small and flat. A climb asks for fewer gradient "
-            "steps per rollout or a lower learning rate."
+            f"gradient step per rollout. Healthy: up to {KL_OF_AN_UPDATE:g} nats for each "
+            "update, which grows with their number as docs/diagnose.md says. Beyond it, take "
+            "fewer gradient steps per rollout or a lower learning rate."
         ),
         log_scale=True,
         group=MetricGroup.CORRECTION,
@@ -92,7 +105,8 @@ METRIC_TEXTS = {
         title="Effective sample size",
         meaning=(
             "Share of the tokens that effectively count once importance weights are applied. "
-            "Healthy: near 1. Trouble: below 0.5, where a few tokens speak for all."
+            f"Most often near 1. Healthy: {HALF_THE_TOKENS:g} and above; below it a few tokens "
+            "speak for all."
         ),
         log_scale=False,
         group=MetricGroup.CORRECTION,
@@ -100,8 +114,8 @@ METRIC_TEXTS = {
     "truncated_weight_fraction": MetricText(
         title="Truncated weights",
         meaning=(
-            "Share of tokens whose importance weight was cut at the cap. Healthy: close to 0. "
-            "Trouble: a rise, which says that the correction no longer holds for those tokens."
+            "Share of tokens whose importance weight was cut at the cap. Usually close to 0. A "
+            "rise says that the correction no longer holds for those tokens."
         ),
         log_scale=False,
         group=MetricGroup.CORRECTION,
@@ -110,7 +124,7 @@ METRIC_TEXTS = {
         title="Clipped below",
         meaning=(
             "Share of tokens with a negative advantage that were already made unlikely enough and "
-            "pass no gradient. Healthy: a few per cent at most. A rise says the updates are large."
+            "pass no gradient. Usually a few per cent at most. A rise says the updates are large."
         ),
         log_scale=False,
         group=MetricGroup.CORRECTION,
@@ -119,7 +133,7 @@ METRIC_TEXTS = {
         title="Clipped above",
         meaning=(
             "Share of tokens with a positive advantage that were already made likely enough and "
-            "pass no gradient. Healthy: a few per cent at most. A rise says the updates are large."
+            "pass no gradient. Usually a few per cent at most. A rise says the updates are large."
         ),
         log_scale=False,
         group=MetricGroup.CORRECTION,
@@ -128,7 +142,7 @@ METRIC_TEXTS = {
         title="Masked tokens",
         meaning=(
             "Share of tokens that the correction leaves out, because engine and trainer disagree "
-            "on them too far. Healthy: close to 0. Trouble: a rise, for nothing is learned there."
+            "on them too far. Usually close to 0. Nothing is learned there, so a rise costs data."
         ),
         log_scale=False,
         group=MetricGroup.CORRECTION,
@@ -146,8 +160,8 @@ METRIC_TEXTS = {
     "gradient_norm": MetricText(
         title="Gradient norm",
         meaning=(
-            "Length of the gradient of all parameters before it is clipped. Healthy: within one "
-            "order of magnitude. Trouble: spikes that come more often or grow."
+            "Length of the gradient of all parameters before it is clipped. Healthy: up to "
+            f"{TENFOLD:g} times its first steps, but for single spikes."
         ),
         log_scale=True,
         group=MetricGroup.OPTIMISATION,
@@ -165,8 +179,8 @@ METRIC_TEXTS = {
         title="Update that reached the weights",
         meaning=(
             "Movement of the weights that sample and are differentiated, as a share of their "
-            "float32 masters' movement. Healthy: close to 1. Trouble: below a half, for then "
-            "rounding to a lower precision loses most of what is learned."
+            f"float32 masters' movement. Most often near 1. Healthy: {REACHED:g} and above; "
+            "below it rounding to a lower precision loses most of what is learned."
         ),
         log_scale=False,
         group=MetricGroup.OPTIMISATION,

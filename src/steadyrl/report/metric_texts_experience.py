@@ -56,7 +56,7 @@ EXPERIENCE_TEXTS = {
         meaning=(
             "Episodes of a step whose reflection was malformed, too long or not to be had, or "
             "whose second attempt broke. Nothing of that is learned from; the completions say "
-            "why. Healthy: few."
+            "why. Usually few."
         ),
         log_scale=False,
         group=MetricGroup.EXPERIENCE,

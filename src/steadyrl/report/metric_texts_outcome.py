@@ -1,5 +1,6 @@
 """The texts of the metrics that say whether a run learns."""
 
+from steadyrl.report.bounds import FORGOTTEN, MANY_FAILURES, WITHOUT_SIGNAL
 from steadyrl.report.metric_text import MetricGroup, MetricText
 
 OUTCOME_TEXTS = {
@@ -41,7 +42,7 @@ OUTCOME_TEXTS = {
         title="Held-out episodes that broke",
         meaning=(
             "Share of held-out episodes that an exception of the environment ended. They are left "
-            "out of score and pass@k. Healthy: 0."
+            f"out of score and pass@k. Most often 0. Healthy: up to {MANY_FAILURES:g}."
         ),
         log_scale=False,
         group=MetricGroup.OUTCOME,
@@ -51,6 +52,25 @@ OUTCOME_TEXTS = {
         meaning=(
             "Number of held-out tasks that the environment failed in every episode of. They are "
             "left out of the score. Healthy: 0."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "general_loglikelihood": MetricText(
+        title="Log-likelihood of general texts",
+        meaning=(
+            "Mean log-likelihood per token that the policy gives to a few fixed answers and "
+            "paragraphs, which have nothing to do with its tasks. Read its change."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "drift_loglikelihood": MetricText(
+        title="Drift of general texts",
+        meaning=(
+            "Change of the log-likelihood of general texts since the stage began, in nats per "
+            f"token. It has no sampling noise. Healthy: {-FORGOTTEN:g} and above; below it the "
+            "policy forgets what it was not trained on."
         ),
         log_scale=False,
         group=MetricGroup.OUTCOME,
@@ -67,8 +87,9 @@ OUTCOME_TEXTS = {
     "no_signal_fraction": MetricText(
         title="Groups without signal",
         meaning=(
-            "Share of groups whose rewards are all equal, so that every advantage is 0 and nothing "
-            "is learnt from them. Healthy: well below 1. Near 1 the tasks are too easy or too hard."
+            "Share of groups whose rewards are all equal, so that every advantage is 0 and "
+            f"nothing is learned from them. Healthy: below {WITHOUT_SIGNAL:g} in some step. "
+            "Where every step lies above, the tasks are too easy or too hard."
         ),
         log_scale=False,
         group=MetricGroup.OUTCOME,

@@ -104,6 +104,12 @@ class RunData:
     """What the run decided by itself, and why."""
 
 
+def finite(stage: Stage, metric: str) -> Series | None:
+    """A metric where it is a number; None where it never was."""
+    series = stage.series(metric)
+    return series.at(series.finite) if series is not None and series.finite.any() else None
+
+
 def read_run(folder: RunFolder) -> RunData:
     """What `folder` holds so far.
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from steadyrl.records.errors import UserError
+from steadyrl.records.intervals import Interval, mean_interval
 from steadyrl.records.run_folder import RunFolder, read_json_lines
 
 
@@ -80,14 +82,31 @@ class Comparison:
     pairs: tuple[Pair, ...]
     """In the order of the file."""
 
+    @property
+    def gain(self) -> Interval | None:
+        """95% interval of the mean change of reward over tasks; None without two of them."""
+        changes: dict[str, list[float]] = {}
+        for pair in self.pairs:
+            if pair.after is not None:
+                changes.setdefault(pair.before.task_id, []).append(pair.change)
+        return mean_interval([fmean(values) for values in changes.values()])
+
     def shown(self, limit: int) -> tuple[Pair, ...]:
-        """At most one pair a task and `limit` in all: the largest changes of reward come first."""
+        """At most one pair a task and `limit` in all, those that got worse first.
+
+        The others follow, the largest gain first. They have half of the places, or what is left.
+        """
         by_task: dict[str, Pair] = {}
         for pair in self.pairs:
             held = by_task.setdefault(pair.before.task_id, pair)
-            if abs(pair.change) > abs(held.change):
+            if (abs(pair.change), -pair.change) > (abs(held.change), -held.change):
                 by_task[pair.before.task_id] = pair
-        return tuple(sorted(by_task.values(), key=lambda pair: -abs(pair.change))[:limit])
+        ordered = sorted(by_task.values(), key=lambda pair: pair.change)
+        worse = [pair for pair in ordered if pair.change < 0]
+        others = sorted(ordered[len(worse) :], key=lambda pair: -pair.change)
+        places = max(limit - len(others), (limit + 1) // 2)
+        first = worse[:places]
+        return (*first, *others[: limit - len(first)])
 
 
 def read_comparison(folder: RunFolder, stage: str) -> Comparison | None:

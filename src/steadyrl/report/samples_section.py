@@ -33,9 +33,18 @@ def _selection(comparison: Comparison) -> str:
     return (
         f"Of {count(len(changes), 'held-out answer')}, from step {comparison.before_step} to step "
         f"{comparison.after_step}, {better} became better, {worse} worse and "
-        f"{len(changes) - better - worse} earned the same. Shown: {shown}, those whose reward "
-        "changed first."
+        f"{len(changes) - better - worse} earned the same{_gain(comparison)}. Shown: {shown}, "
+        "those that became worse first."
     )
+
+
+def _gain(comparison: Comparison) -> str:
+    """The 95% interval of the mean change, over tasks."""
+    gain = comparison.gain
+    if gain is None:
+        return ""
+    low, high = (short_number(end) for end in (gain.low, gain.high))
+    return f": a mean change of reward between {low} and {high} (95% interval over tasks)"
 
 
 def _task(pair: Pair, comparison: Comparison) -> str:

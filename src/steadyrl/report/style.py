@@ -32,6 +32,12 @@ h1 { font-size: 42px; line-height: 1.14; font-weight: 600; letter-spacing: -.012
   margin: 14px 0 10px; overflow-wrap: anywhere; }
 .origin { font: 14px/1.5 var(--sans); color: var(--text); margin: 0 0 28px;
   overflow-wrap: anywhere; }
+.subject { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0 28px;
+  margin: 0 0 28px; border-top: 1px solid var(--rule); padding-top: 12px; }
+.subject dt { font: 600 12px/1.7 var(--sans); }
+.subject dd { font: 14px/1.5 var(--sans); }
+.constants { margin-top: 40px; } .constants dl { grid-template-columns: 1fr 2fr; }
+.constants dt { color: var(--ink); }
 .verdict { font-size: 20px; line-height: 1.55; max-width: 44em; margin: 0; }
 .findings { max-width: 52em; margin: 22px 0 0; padding: 0 0 0 18px;
   border-left: 3px solid var(--good); }
@@ -74,6 +80,11 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.
 .wrong b.mark { color: var(--bad); }
 .answer pre { max-height: 24em; overflow: auto; }
 .answer .note { margin-top: 10px; border-top: 1px solid var(--rule); padding-top: 8px; }
+.drift { border-collapse: collapse; width: 100%; font: 14px/1.5 var(--sans); }
+.drift th { text-align: left; font-weight: 600; color: var(--text); }
+.drift th, .drift td { border-top: 1px solid var(--rule); padding: 8px 18px 8px 0;
+  vertical-align: top; overflow-wrap: anywhere; }
+.drift td:last-child { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .wide { grid-column: 1 / -1; }
 .title .legend { white-space: normal; text-align: right; }
 .legend b { font-weight: 600; color: var(--line); margin-left: 14px; }
@@ -110,7 +121,8 @@ dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 @media (max-width: 720px) {
   body { padding: 36px 18px 64px; font-size: 16px; }
   h1 { font-size: 30px; } h2 { font-size: 23px; margin-top: 52px; } .verdict { font-size: 18px; }
-  .panels, .answers, .curves, .stage { grid-template-columns: minmax(0, 1fr); }
+  .panels, .answers, .curves, .stage, .subject, .constants dl
+  { grid-template-columns: minmax(0, 1fr); }
   .panels { gap: 28px; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 10px; }
 }

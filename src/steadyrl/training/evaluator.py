@@ -5,12 +5,16 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
+from steadyrl.evaluation.drift import DriftProbe
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.training.stage import Stage
 
 
 class Evaluator:
     """Measures the engine's policy on the same held-out tasks with the same random numbers."""
+
+    drift: DriftProbe | None = None
+    """Scores off-task texts at the same places; None where that is left out."""
 
     def __init__(
         self,
@@ -28,6 +32,7 @@ class Evaluator:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._seed = seed
+        self.drift = DriftProbe.chosen(settings.drift, tokenizer)
 
     def is_due(self, stage: Stage, step: int) -> bool:
         """Whether the state after `step` steps of `stage` is measured."""

@@ -135,6 +135,12 @@ class Journal:
             place = {"stage": stage.name, "step": step}
             self._folder.append_memory({**place, **asdict(write)} for write in writes)
 
+    def keep_drift(self, stage: Stage, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Keeps how likely each off-task text was after `step` steps."""
+        place = {"stage": stage.name, "step": step}
+        kept = ({**place, **row} for row in rows)
+        self._folder.write_completions(f"drift_{stage.name}", step, kept)
+
     def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
         """Saves the learner, and what the algorithm remembers, where it is due."""
         if not self._settings.keeps(place.step, stage.steps):

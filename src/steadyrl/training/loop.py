@@ -18,6 +18,7 @@ from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
+from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal
 from steadyrl.training.learner import LocalLearner, Update
 from steadyrl.training.measurements import TokenMeasurements, policy_metrics
@@ -43,7 +44,7 @@ def train(
             stage.algorithm.take_reference(learner.reference)
         engine.load_weights(learner.weights(), learner.policy_version)
         if first == 0 and stage.evaluate_every is not None:
-            evaluate_at_first(stage, engine, evaluator, journal, progress)
+            evaluate_at_first(stage, engine, evaluator, journal, progress, learner)
         for step in range(first, stage.steps):
             choose_routing_replay(stage, step, learner, journal)
             watch = Stopwatch(progress, stage=stage.name, step=step + 1, steps=stage.steps)
@@ -53,6 +54,9 @@ def train(
             note_failures(stage, step + 1, groups, experience.failures, journal)
             note_prompts_too_long(stage, step + 1, groups, journal)
             accuracy = evaluate(stage, step + 1, engine, evaluator, watch)
+            if accuracy is not None and evaluator.drift is not None:
+                with watch.measure("evaluation"):
+                    metrics |= measure_drift(stage, step + 1, learner, engine, evaluator, journal)
             metrics |= watch.seconds("evaluation")
             journal.record(stage, step + 1, metrics, groups, accuracy)
             if accuracy is not None:
@@ -132,11 +136,20 @@ def evaluate_at_first(
     evaluator: Evaluator,
     journal: Journal,
     progress: Progress = NO_PROGRESS,
+    learner: LocalLearner | None = None,
 ) -> None:
-    """Records the accuracy before the first step, and notes which tasks are wanting."""
+    """Records the accuracy before the first step, and notes which tasks are wanting.
+
+    Args:
+        learner: Its policy scores the off-task texts, too.
+    """
     watch = Stopwatch(progress, stage=stage.name, steps=stage.steps)
     accuracy = evaluate(stage, 0, engine, evaluator, watch)
-    journal.record(stage, 0, watch.seconds("evaluation"), (), accuracy)
+    drift: dict[str, float] = {}
+    if learner is not None and evaluator.drift is not None:
+        with watch.measure("evaluation"):
+            drift = measure_drift(stage, 0, learner, engine, evaluator, journal)
+    journal.record(stage, 0, drift | watch.seconds("evaluation"), (), accuracy)
     if accuracy is None:
         return
     shortfall = accuracy.shortfall(evaluator.settings.tasks)

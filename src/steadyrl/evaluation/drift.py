@@ -1,0 +1,177 @@
+"""What a policy forgets of what it is not trained on.
+
+A dozen questions with answers, and a few paragraphs of prose, come with the package. The trainer's
+policy scores them by teacher forcing, always the same tokens, so that a change of their
+log-likelihood is a change of the policy and has no sampling noise.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.positions import most_positions
+from steadyrl.policies.tokenizers import encode_prompts
+from steadyrl.records.errors import UserError
+from steadyrl.records.message import Message
+
+DriftChoice = Literal["auto", "always", "never"]
+
+GREEDY = Sampling(temperature=0.0, max_new_tokens=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneralText:
+    """A text to be scored: `answer` tokens after `prompt` tokens.
+
+    Of prose the prompt is its first token, since nothing precedes it.
+    """
+
+    question: str
+    """Empty for prose."""
+
+    answer: str
+    prompt_ids: Int[Tensor, " P"]
+    answer_ids: Int[Tensor, " A"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextScore:
+    """What a policy makes of one text."""
+
+    text: GeneralText
+
+    loglikelihood: float
+    """Sum over its tokens, in nats."""
+
+    response: str | None = None
+    """The policy's own greedy answer; None where it was not asked for one."""
+
+    def to_record(self) -> dict[str, Any]:
+        """What a run keeps of it."""
+        return {
+            "question": self.text.question,
+            "answer": self.text.answer,
+            "loglikelihood": self.loglikelihood,
+            "tokens": len(self.text.answer_ids),
+            "response": self.response,
+        }
+
+
+class DriftProbe:
+    """Scores the general texts that come with the package, as tokens of one tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        texts = json.loads(files(__package__).joinpath("general_texts.json").read_text("utf-8"))
+        questions, answers = zip(*texts["questions"], strict=True)
+        prompts = encode_prompts(tokenizer, [[Message(role="user", content=q)] for q in questions])
+        self._texts = [
+            GeneralText(question=q, answer=a, prompt_ids=p, answer_ids=self._ids(a))
+            for q, a, p in zip(questions, answers, prompts, strict=True)
+        ]
+        for prose in texts["prose"]:
+            ids = self._ids(prose)
+            self._texts.append(
+                GeneralText(question="", answer=prose, prompt_ids=ids[:1], answer_ids=ids[1:])
+            )
+
+    @classmethod
+    def chosen(cls, choice: DriftChoice, tokenizer: PreTrainedTokenizerBase) -> "DriftProbe | None":
+        """The probe, or None where there is to be none.
+
+        auto: where the tokenizer writes the texts without unknown tokens, as those of pretrained
+        models do, and its chat template takes a question.
+        """
+        if choice == "never":
+            return None
+        try:
+            probe = cls(tokenizer)
+        except UserError:
+            if choice == "always":
+                raise
+            return None
+        return probe if choice == "always" or probe.is_readable else None
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether every text comes back from its tokens, but for white space and case."""
+        return all(
+            _letters(self._tokenizer.decode(self._ids(text.answer))) == _letters(text.answer)
+            for text in self._texts
+        )
+
+    def measure(self, policy: Policy, engine: RolloutEngine | None = None) -> list[TextScore]:
+        """The log-likelihood of each text that the model has positions for.
+
+        Args:
+            engine: Answers the questions, greedily; None leaves that out.
+        """
+        limit = most_positions(policy.model)
+        kept = [text for text in self._texts if limit is None or _length(text) <= limit]
+        questions = [text for text in kept if text.question]
+        prose = [text for text in kept if not text.question]
+        scores = [*_scores(policy, questions), *_scores(policy, prose)]
+        return scores if engine is None else self._with_responses(scores, engine)
+
+    def _with_responses(
+        self, scores: Sequence[TextScore], engine: RolloutEngine
+    ) -> list[TextScore]:
+        asked = [
+            number
+            for number, score in enumerate(scores)
+            if score.text.question
+            and has_room(engine.max_positions, len(score.text.prompt_ids), GREEDY)
+        ]
+        requests = [
+            Request(prompt_ids=scores[n].text.prompt_ids, num_completions=1, seed=0) for n in asked
+        ]
+        answered = list(scores)
+        for number, (completion,) in zip(asked, engine.generate(requests, GREEDY), strict=True):
+            said = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+            answered[number] = replace(scores[number], response=said.strip())
+        return answered
+
+    def _ids(self, text: str) -> Int[Tensor, " T"]:
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return torch.tensor(ids, dtype=torch.long)
+
+
+def mean_loglikelihood(scores: Sequence[TextScore]) -> float:
+    """Nats per token, over all tokens of `scores`."""
+    tokens = sum(len(score.text.answer_ids) for score in scores)
+    return sum(score.loglikelihood for score in scores) / tokens
+
+
+@torch.no_grad()
+def _scores(policy: Policy, texts: Sequence[GeneralText]) -> list[TextScore]:
+    """The log-likelihood of each text, in one pass over texts of about one length."""
+    if not texts:
+        return []
+    rows = [torch.cat([text.prompt_ids, text.answer_ids]) for text in texts]
+    lengths = torch.tensor([len(row) for row in rows])
+    starts = torch.tensor([len(text.prompt_ids) for text in texts])
+    tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    places = torch.arange(tokens.shape[1])
+    mask = places < lengths[:, None]
+    asked = mask & (places >= starts[:, None])
+    device = policy.device
+    scored = policy.score(tokens.to(device), mask.to(device), asked.to(device))
+    sums = scored.logprobs.double().sum(dim=1).tolist()
+    return [TextScore(text=t, loglikelihood=s) for t, s in zip(texts, sums, strict=True)]
+
+
+def _length(text: GeneralText) -> int:
+    return len(text.prompt_ids) + len(text.answer_ids)
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split()).lower()

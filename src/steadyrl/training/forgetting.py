@@ -1,0 +1,36 @@
+"""Off-task texts at the places of a run where it is evaluated."""
+
+from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.evaluation.drift import mean_loglikelihood
+from steadyrl.training.evaluator import Evaluator
+from steadyrl.training.journal import Journal
+from steadyrl.training.learner import LocalLearner
+from steadyrl.training.stage import Stage
+
+LOGLIKELIHOOD, DRIFT = "general_loglikelihood", "drift_loglikelihood"
+
+
+def measure_drift(
+    stage: Stage,
+    step: int,
+    learner: LocalLearner,
+    engine: RolloutEngine,
+    evaluator: Evaluator,
+    journal: Journal,
+) -> dict[str, float]:
+    """The log-likelihood of the off-task texts after `step` steps, and its change since step 0.
+
+    Keeps each text's. Before the first step and after the last, the engine answers the questions.
+    Empty where no evaluation is due, or there is no probe.
+    """
+    if evaluator.drift is None or not evaluator.is_due(stage, step):
+        return {}
+    answers = step in (0, stage.steps)
+    scores = evaluator.drift.measure(learner.policy, engine if answers else None)
+    if not scores:
+        return {}
+    journal.keep_drift(stage, step, [score.to_record() for score in scores])
+    now = mean_loglikelihood(scores)
+    begun = [row for row in journal.history(stage) if row["step"] == 0 and LOGLIKELIHOOD in row]
+    start = begun[0][LOGLIKELIHOOD] if begun else (now if step == 0 else None)
+    return {LOGLIKELIHOOD: now, **({} if start is None else {DRIFT: now - start})}
