@@ -21,6 +21,7 @@ BOUNDS = {
     "truncated_fraction": (bounds.TRUNCATED, "above"),
     "score_failed_fraction": (bounds.MANY_FAILURES, "above"),
     "drift_loglikelihood": (-bounds.FORGOTTEN, "below"),
+    "engine_update_reached_fraction": (bounds.REACHED, "below"),
     "surprisal_gap_z": (bounds.SURPRISAL_NOISE, "above"),
     "routing_disagreement": (bounds.HALF, "above"),
 }
@@ -39,7 +40,8 @@ def is_calm(metric: str, value: float) -> bool:
 @pytest.mark.parametrize("metric", BOUNDS)
 def test_a_value_is_healthy_in_the_text_exactly_where_nothing_is_found(metric: str) -> None:
     bound, side = BOUNDS[metric]
-    inside, outside = (0.99 * bound, 1.01 * bound)[:: 1 if side == "above" else -1]
+    outwards = (0.01 if side == "above" else -0.01) * abs(bound)
+    inside, outside = bound - outwards, bound + outwards
 
     assert f"{bound:g}" in METRIC_TEXTS[metric].meaning.partition("Healthy: ")[2]
     assert is_calm(metric, inside)
@@ -57,8 +59,8 @@ def test_ten_times_the_first_steps_is_the_end_in_text_and_diagnosis(metric: str)
 
 
 def test_numbers_are_called_healthy_only_where_something_is_judged() -> None:
-    judged = {*READ, *(check.metric for check in CHECKS), "update_reached_fraction"}
-    judged |= {"temperature_share", "drift_loglikelihood"}
+    judged = {*READ, *(check.metric for check in CHECKS), "temperature_share"}
+    judged |= {"update_reached_fraction", "engine_update_reached_fraction", "drift_loglikelihood"}
     named = {
         name for name, text in METRIC_TEXTS.items() if re.search(r"Healthy: [^.]*\d", text.meaning)
     }

@@ -32,7 +32,8 @@ def rows(steps: int) -> list[dict[str, Any]]:
         row |= {"ess": 0.99, "extreme_token_fraction": 0.001}
         row |= {"environment_failed_fraction": 0.0, "score_failed_fraction": 0.0}
         row |= {"truncated_fraction": 0.1, "temperature_share": 0.01, "temperature_ratio": 1.0}
-        row |= {"routing_disagreement": 0.1, "update_reached_fraction": 1.0}
+        row |= {"routing_disagreement": 0.1}
+        row |= {"update_reached_fraction": 1.0, "engine_update_reached_fraction": 1.0}
         row["routing_disagreement_per_layer"] = generator.uniform(0, 1, size=4).tolist()
         result.append({"stage": "rl", "step": step, "seconds": 36.0, **row})
     result[-1]["score"] = 0.5

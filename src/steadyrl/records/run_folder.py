@@ -7,6 +7,7 @@ metrics.jsonl                   one object per step: {"stage": "rl", "step": 3, 
 notes.jsonl                     what the run decided by itself, and why
 memory.jsonl                    what an algorithm with a memory wrote into it, and when
 completions/rl-000003.jsonl     one object per episode of that step, or per part of one
+completions/drift_rl-000000.jsonl   off-task texts, how likely they were, and answers to them
 tensorboard/                    the same metrics as events
 checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
 references/rl/                  the weights that a KL penalty holds the stage to

@@ -97,8 +97,7 @@ def curve_svg(
     shown = raw[np.isfinite(raw)]
     if band is not None:
         low, high = band
-        bar = {"color": Ink.LINE.value, "linewidth": 5, "alpha": 0.22}
-        axes.vlines(low.steps, low.values, high.values, **bar)
+        axes.vlines(low.steps, low.values, high.values, Ink.LINE.value, linewidth=5, alpha=0.22)
         shown = np.concatenate([shown, low.values, high.values])
     _set_limits(axes, series, shown, on_log_axis)
     return inline_svg(figure, key, curve_label(series, title))

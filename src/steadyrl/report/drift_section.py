@@ -23,13 +23,13 @@ def drift_section(folder: RunFolder, stage: Stage) -> str:
     first, last = told[0][1], told[-1][1]
     after = {row["question"]: row for row in last} if len(told) > 1 else {}
     questions = [row for row in first if row["question"]]
-    rows = "".join(_row(row, after.get(row["question"])) for row in questions)
+    lines = "".join(_row(row, after.get(row["question"])) for row in questions)
     then = f"<th>After, step {steps[-1]}</th>" if after else ""
     return (
         '<section><h2>What it was not trained on</h2><p class="lead">'
         f"{html.escape(_lead(stage))}</p>"
         f'<table class="drift"><thead><tr><th>Question</th><th>Before, step {steps[0]}</th>{then}'
-        f"<th>Nats per token of the reference answer</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<th>Nats per token of the right answer</th></tr></thead><tbody>{lines}</tbody></table>"
         "</section>"
     )
 

@@ -189,7 +189,7 @@ METRIC_TEXTS = {
         title="Update that reached the engine",
         meaning=(
             "Movement of the engine's weights at its last load, as a share of the trainer's. "
-            "Healthy: close to 1, with noise in FP8 and below. Trouble: below a half, for then "
+            f"Most often near 1, with noise in FP8. Healthy: {REACHED:g} and above; below it "
             "rounding keeps from the engine what the trainer learns."
         ),
         log_scale=False,

@@ -51,7 +51,7 @@ OUTCOME_TEXTS = {
         title="Held-out tasks that broke",
         meaning=(
             "Number of held-out tasks that the environment failed in every episode of. They are "
-            "left out of the score. Healthy: 0."
+            "left out of the score. Usually 0."
         ),
         log_scale=False,
         group=MetricGroup.OUTCOME,
