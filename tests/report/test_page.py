@@ -48,7 +48,7 @@ def answer(task: str, reward: float, response: str, **more: Any) -> dict[str, An
 def test_the_verdict_states_score_steps_and_time(make_run: MakeRun, read_page: ReadPage) -> None:
     page = read_page(write_report(make_run(rows(100))))
 
-    assert "rose from 0.125 before training (step 0) to 0.5 at step 100." in page.text
+    assert "rose from 0.125 before training (step 0) to 0.5 (95% interval 0." in page.text
     assert (
         "1 step of cold start and 100 steps of reinforcement learning, in 1 h 0 min." in page.text
     )
@@ -239,7 +239,7 @@ def test_an_environment_that_fails_asks_for_a_closer_look(
 ) -> None:
     failing = [row | {"environment_failed_fraction": 0.25} for row in rows(10)]
     text = read_page(write_report(make_run(failing))).text
-    assert "Diagnosis: fault since step 3. Environment that fails." in text
+    assert "Diagnosis: fault since step 10. Environment that fails." in text
     assert "Diagnosis: healthy" not in text
 
 
