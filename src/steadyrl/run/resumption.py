@@ -17,6 +17,7 @@ CHANGEABLE = (
     "journal",
     "threads",
     "engine.max_running",
+    "engine.cache_memory",
     "learner.micro_batch_tokens",
     "learner.pass_cost",
     "learner.logits_memory",
@@ -49,6 +50,19 @@ def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str
             "more."
         )
     return changes
+
+
+def as_decided(config: RunConfig, began: RunConfig) -> RunConfig:
+    """`config`, in which what the run decided for itself when it `began` is as it was decided."""
+    if config.engine.cache_memory == "auto":
+        memory = began.engine.cache_memory
+        engine = config.engine.model_copy(update={"cache_memory": memory})
+        config = config.model_copy(update={"engine": engine})
+    date = getattr(began.model, "template_date", None)
+    if date is not None and getattr(config.model, "template_date", date) is None:
+        model = config.model.model_copy(update={"template_date": date})
+        config = config.model_copy(update={"model": model})
+    return config
 
 
 def changes_in_words(old: RunConfig, new: RunConfig, changes: Mapping[str, Any]) -> str:
