@@ -18,6 +18,7 @@ from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
+from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.rounding import round_stochastically
@@ -99,6 +100,30 @@ def test_masters_of_a_bfloat16_learner_are_the_weights_before_they_were_rounded(
     assert all(torch.equal(learner.optimizer.masters[name], exact[name]) for name in exact)
     for name, weight in learner.policy.model.named_parameters():
         assert torch.equal(weight, exact[name].bfloat16())
+
+
+@pytest.mark.parametrize("learner", ["model", "float32"])
+@pytest.mark.parametrize("engine", ["model", "float32"])
+def test_learner_and_engine_have_the_heads_that_their_settings_name(
+    learner: HeadDtype, engine: HeadDtype
+) -> None:
+    settings = LearnerSettings(dtype="bfloat16", head_dtype=learner)
+    config = tiny_run(
+        learner=settings, engine=EngineSettings(name="reference", head_dtype=engine), **DENSE_RUN
+    )
+    assembly = Assembly.of(config)
+    drawn = Assembly.of(tiny_run(**DENSE_RUN)).learner.policy.model.lm_head.weight
+    types = {"model": torch.bfloat16, "float32": torch.float32}
+
+    head = assembly.learner.policy.model.lm_head.weight
+    assert assembly.learner.policy.head_dtype == learner
+    assert torch.equal(head, drawn.to(types[learner]))
+    (completions,) = assembly.engine.generate(
+        [Request(prompt_ids=torch.tensor([3, 20, 5]), num_completions=1, seed=0)],
+        Sampling(max_new_tokens=1),
+    )
+    assert len(completions[0].logprobs) == 1
+    assert assembly.engine._model.head.dtype == engine  # type: ignore[attr-defined]
 
 
 def test_stochastic_rounding_starts_at_once_and_with_the_seed_of_the_run() -> None:

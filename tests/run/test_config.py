@@ -30,11 +30,13 @@ from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
+from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes import RECIPES
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
 from steadyrl.training.journal import JournalSettings
+from steadyrl.training.learner_settings import LearnerSettings
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
 
@@ -278,6 +280,15 @@ def test_experiential_rl_refuses_what_it_does_not_read(
             {"name": "reference", "max_running": 3},
             "engine: max_running is 3, but the engine 'reference' writes one .* Leave max_running",
         ),
+        (
+            {"numerics": "float32", "head_dtype": "float32"},
+            "engine: head_dtype is 'float32', but so are numerics: .* Leave head_dtype out, or",
+        ),
+        (
+            {"numerics": "fp8", "head_dtype": "float32"},
+            "engine.head_dtype is 'float32', but under engine.numerics 'fp8' the head computes in "
+            "learner.dtype, which is 'float32' already. Leave head_dtype out, or set learner.dtype",
+        ),
     ],
 )
 def test_settings_that_the_engine_does_not_read_are_refused(
@@ -285,8 +296,20 @@ def test_settings_that_the_engine_does_not_read_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         parse(changed("engine", changes), "my.yaml")
-    for kept in ({"weight_scaling": "block", "numerics": "fp8"}, {"name": "reference"}):
+    for kept in (
+        {"weight_scaling": "block", "numerics": "fp8"},
+        {"name": "reference"},
+        {"head_dtype": "float32"},
+    ):
         assert parse(changed("engine", kept), "my.yaml")
+
+
+def test_a_float32_head_on_what_is_float32_is_refused() -> None:
+    with pytest.raises(UserError, match=r"learner: head_dtype is 'float32', but so is dtype: .*"):
+        parse(changed("learner", {"head_dtype": "float32"}), "my.yaml")
+    learner = LearnerSettings(dtype="bfloat16", head_dtype="float32")
+    lowered = EngineSettings(numerics=Numerics.FP8, head_dtype="float32")
+    assert reread(tiny_run(learner=learner, engine=lowered)).engine.head_dtype == "float32"
 
 
 OVERLAP = EngineSettings(overlap=True)

@@ -18,7 +18,6 @@ from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
-from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE
 from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import RunFolder
@@ -171,9 +170,13 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-def test_a_bfloat16_run_is_resumed_to_the_same_end(rounding: Rounding, tmp_path: Path) -> None:
-    config = tiny_run(learner=LearnerSettings(dtype="bfloat16", rounding=rounding))
+@pytest.mark.parametrize(
+    "settings", [{}, {"rounding": "stochastic"}, {"head_dtype": "float32"}], ids=str
+)
+def test_a_bfloat16_run_is_resumed_to_the_same_end(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    config = tiny_run(learner=LearnerSettings(dtype="bfloat16", **settings))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
     with pytest.raises(KeyboardInterrupt):

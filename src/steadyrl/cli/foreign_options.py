@@ -75,6 +75,8 @@ INSTEAD = {
     "bf16": "--learner.dtype bfloat16",
     "fp16": "--learner.dtype: float32 or bfloat16",
     "torch-dtype": "--learner.dtype",
+    "cast-lm-head-to-fp32": "--learner.head-dtype float32 and --engine.head-dtype float32",
+    "fp32-lm-head": "--learner.head-dtype float32 and --engine.head-dtype float32",
     "dtype": "--learner.dtype",
     "device": "--learner.device",
     "use-cpu": "--learner.device cpu",

@@ -133,11 +133,13 @@ def _measured(
     assembly.engine.load_weights(learner.weights(), learner.policy_version)
     with closing(assembly):
         batch = _sampled(config, options, assembly)
+    settings = config.engine
     engine = engine_policy(
         learner.policy,
-        config.engine.numerics,
-        config.engine.weight_scaling,
-        rounding=config.engine.rounding,
+        settings.numerics,
+        settings.weight_scaling,
+        head_dtype=settings.head_dtype,
+        rounding=settings.rounding,
         seed=rounding_seed(config),
     )
     newer = learner if new == old else _loaded(config, new, learner.policy.tokenizer)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from steadyrl.engines.protocol import Request, Sampling, has_room
+from steadyrl.policies.float32_head import HeadDtype, separate_head
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.numerics import (
     WEIGHT_ROUNDINGS,
@@ -33,6 +34,7 @@ class EngineModel:
         rounding: How float32 weights become bfloat16 ones at each load.
         seed: Determines the thresholds of stochastic rounding.
         record_routing: Hook the routers. Needs a Mixture-of-Experts model.
+        head_dtype: float32 computes logits in float32, from float32 weights of the head alone.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class EngineModel:
         record_routing: bool,
         rounding: Rounding = "nearest",
         seed: int = 0,
+        head_dtype: HeadDtype = "model",
     ) -> None:
         dtype = DTYPES.get(numerics, policy.model.dtype)
-        self.model = model_from_config(policy.model, dtype)
+        self.model = model_from_config(policy.model, dtype, head_dtype)
+        if head_dtype == "float32":
+            separate_head(self.model)
         self.max_positions = most_positions(self.model)
         """Tokens that a prompt and its answer may have together; None: no limit."""
         self.end_token_ids = policy.end_token_ids

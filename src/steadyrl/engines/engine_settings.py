@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
+from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.rounding import Rounding
 from steadyrl.records.settings import Settings
@@ -26,6 +27,11 @@ class EngineSettings(Settings):
 
     numerics: Numerics = Numerics.BFLOAT16
     """What it computes in. fp8, int8 and int4 round on top of the trainer's type."""
+
+    head_dtype: HeadDtype = "model"
+    """Type of the output head's weights and product. model: that of the model, also under fp8, int8
+    and int4, which never round the head. float32: logits lose no digits; set learner.head_dtype
+    too."""
 
     weight_scaling: WeightScaling = WeightScaling.CHANNEL
     """Which weights share one scale under fp8, int8 and int4."""
@@ -65,6 +71,11 @@ class EngineSettings(Settings):
             raise ValueError(
                 f"rounding is 'nearest', but numerics are {self.numerics.value!r}, and it says how "
                 "weights become bfloat16. Leave rounding out, or set numerics to 'bfloat16'."
+            )
+        if self.numerics is Numerics.FLOAT32 and self.head_dtype == "float32":
+            raise ValueError(
+                "head_dtype is 'float32', but so are numerics: the head computes in float32 "
+                "already. Leave head_dtype out, or choose other numerics."
             )
         for name in ("max_running", "cache_memory"):
             value, default = getattr(self, name), EngineSettings.model_fields[name].default

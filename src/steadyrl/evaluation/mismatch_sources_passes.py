@@ -24,6 +24,7 @@ from torch import Tensor
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.evaluation.mismatch_sources_layers import watch_margins
 from steadyrl.objectives import sets_differ
+from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.rounding import Rounding
@@ -143,12 +144,14 @@ def engine_policy(
     numerics: Numerics,
     weight_scaling: WeightScaling,
     *,
+    head_dtype: HeadDtype = "model",
     rounding: Rounding = "nearest",
     seed: int = 0,
 ) -> Policy:
     """A copy of `policy`, with the weights it has now, that scores in an engine's arithmetic.
 
     Args:
+        head_dtype: Type of the engine's output head.
         rounding: How float32 weights become bfloat16 ones.
         seed: Determines the thresholds of stochastic rounding.
     """
@@ -159,6 +162,7 @@ def engine_policy(
         rounding=rounding,
         seed=seed,
         record_routing=False,
+        head_dtype=head_dtype,
     )
     hooked = policy.hook is not None
     return Policy(engine.model, policy.tokenizer, hook_routing=hooked)

@@ -27,6 +27,7 @@ from steadyrl.policies.chat_templates import freeze_date
 from steadyrl.policies.checkpoint_checks import check_weights
 from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
+from steadyrl.policies.float32_head import HeadDtype, widen_head
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.errors import UserError
 from steadyrl.records.settings import Settings
@@ -161,13 +162,24 @@ def _checked(path: str, dtype: torch.dtype) -> PreTrainedModel:
     return cast(PreTrainedModel, model)
 
 
-def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
+def set_dtype(
+    model: PreTrainedModel, dtype: torch.dtype, head_dtype: HeadDtype = "model"
+) -> dict[str, Tensor]:
     """Gives `model`, in place, the types that loading it in `dtype` would give.
+
+    Args:
+        head_dtype: float32 makes the output head compute in it. Weights that the head does not
+            share with the embedding are float32 then.
 
     Returns:
         Parameters that lose precision by it, as they were, by name.
+
+    Raises:
+        UserError: the head is to compute in float32, and is not a linear layer.
     """
-    types = _on_no_device(model, dtype)[1]
+    types = _on_no_device(model, dtype, head_dtype)[1]
+    if head_dtype == "float32":
+        widen_head(model)
     precise = {
         name: weight.data
         for name, weight in model.named_parameters()
@@ -180,15 +192,17 @@ def set_dtype(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
     return precise
 
 
-def model_from_config(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+def model_from_config(
+    model: PreTrainedModel, dtype: torch.dtype, head_dtype: HeadDtype = "model"
+) -> PreTrainedModel:
     """A model of the same architecture as `model`, on its device, whose weights must be loaded.
 
     Until then they are whatever the memory held. Every weight and buffer has the type that
     `from_pretrained` gives it for `dtype`: a family may keep some in float32, as routers. Buffers
     that no checkpoint holds, as rotary frequencies, are as `from_pretrained` computes them. It puts
-    out no router logits.
+    out no router logits. Its output head is as in `set_dtype`.
     """
-    twin = _typed(*_on_no_device(model, dtype)).to_empty(device=model.device)
+    twin = _typed(*_on_no_device(model, dtype, head_dtype)).to_empty(device=model.device)
     twin.tie_weights()
     for weight in (*twin.parameters(), *twin.state_dict(keep_vars=True).values()):
         mark_initialized(weight)  # by what is loaded
@@ -205,7 +219,7 @@ def _put_out_no_router_logits(config: PreTrainedConfig) -> None:
 
 
 def _on_no_device(
-    model: PreTrainedModel, dtype: torch.dtype
+    model: PreTrainedModel, dtype: torch.dtype, head_dtype: HeadDtype = "model"
 ) -> tuple[PreTrainedModel, dict[str, torch.dtype]]:
     """A model like `model` without memory, and the types that `from_pretrained` would give it."""
     config = deepcopy(model.config)  # the twin may change its own settings
@@ -216,6 +230,8 @@ def _on_no_device(
     for pattern, kept in dtypes_by_pattern(empty, dtype).items():
         found = re.compile(pattern.replace("*", ".*"))
         types |= {name: kept for name in empty.state_dict() if found.search(name)}
+    if head_dtype == "float32":
+        types |= dict.fromkeys(widen_head(empty), torch.float32)
     return empty, types
 
 

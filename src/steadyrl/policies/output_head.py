@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from steadyrl.policies.float32_head import Float32Linear, HeadDtype, check_float32_head
 from steadyrl.policies.probes import obstacle
 
 
@@ -17,11 +18,19 @@ class OutputHead:
 
     Args:
         model: Is asked about a few tokens, to see what its family does.
+
+    Raises:
+        UserError: the head is to compute in float32, and the family cannot.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._embedding = cast(nn.Module, model.get_output_embeddings())
+        self.dtype: HeadDtype = "model"
+        """What its matrix product is computed in."""
+        if isinstance(self._embedding, Float32Linear):
+            check_float32_head(model)
+            self.dtype = "float32"
         self.is_plain = _is_plain(model) and obstacle(_cap_or_factor, model) is None
         """Whether logits are the output embedding of the last states, with nothing behind it."""
         self._selects = not self.is_plain and self._selects_right()
@@ -89,7 +98,7 @@ def _cap_or_factor(model: PreTrainedModel) -> str | None:
 
 def _is_plain(model: PreTrainedModel) -> bool:
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear or model.base_model is model:
+    if type(head) not in (nn.Linear, Float32Linear) or model.base_model is model:
         return False
     tokens = torch.arange(2, device=model.device)[None]
     with torch.no_grad():
@@ -98,6 +107,7 @@ def _is_plain(model: PreTrainedModel) -> bool:
         hidden = getattr(outputs, "last_hidden_state", None)
         if hidden is None or hidden.shape[-1] != head.in_features:  # as Electra, which narrows it
             return False
-        if hidden.dtype != head.weight.dtype:  # as Mamba in bfloat16, whose residuals are float32
+        casts = isinstance(head, Float32Linear)
+        if not casts and hidden.dtype != head.weight.dtype:  # as Mamba in bfloat16
             return False
         return torch.equal(head(hidden), logits)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from steadyrl.policies.attention_masks import AttentionMasks
+from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
@@ -59,7 +60,7 @@ class Policy:
 
     Raises:
         UserError: the model is not causal; or it has experts, and its family's routers cannot be
-            hooked.
+            hooked; or its head is to compute in float32, and the family cannot.
     """
 
     def __init__(
@@ -85,6 +86,11 @@ class Policy:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.device
+
+    @property
+    def head_dtype(self) -> HeadDtype:
+        """What the output head's matrix product is computed in."""
+        return self._head.dtype
 
     @property
     def end_token_ids(self) -> set[int]:

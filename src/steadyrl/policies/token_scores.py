@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from steadyrl.policies.float32_head import Float32Linear
+
 LOGITS_MEMORY = 1 << 30
 """Bytes of probabilities that are kept from the forward to the backward pass."""
 
@@ -43,14 +45,16 @@ def scores_by_head(
     """Log-probability of each of `targets`, and the entropy in nats, which carries no gradient.
 
     Args:
+        head: Under a `Float32Linear`, logits and their gradients are computed in float32.
         memory: Bytes of probabilities that may be kept for the backward pass.
         working_memory: Bytes of logits that may exist beside them.
     """
     bytes_per_row = 4 * len(head.weight)
     keeps = torch.is_grad_enabled() and len(features) * bytes_per_row <= memory
     rows = max(1, working_memory // bytes_per_row)
+    dtype = torch.float32 if isinstance(head, Float32Linear) else head.weight.dtype
     logprobs, entropy = _ScoresByHead.apply(  # type: ignore[no-untyped-call]
-        features, head.weight, head.bias, targets, temperature, keeps, rows
+        features, head.weight, head.bias, targets, temperature, keeps, rows, dtype
     )
     return logprobs, entropy
 
@@ -96,16 +100,18 @@ class _ScoresByHead(torch.autograd.Function):
         temperature: float,
         keeps: bool,
         rows: int,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         kept: list[Tensor] = []
         parts = []
+        head = _cast(weight, bias, dtype)
         for some, their_targets in zip(features.split(rows), targets.split(rows), strict=True):
-            logits = _logits(some, weight, bias, temperature)
+            logits = _logits(some, *head, temperature)
             parts.append(_normalised(logits, their_targets, in_place=keeps))
             kept += [logits] if keeps else []
         logprobs, entropy, normalizers = (torch.cat(values) for values in zip(*parts, strict=True))
         ctx.save_for_backward(features, weight, bias, targets, normalizers)
-        ctx.temperature, ctx.rows, ctx.kept = temperature, rows, kept
+        ctx.temperature, ctx.rows, ctx.kept, ctx.dtype = temperature, rows, kept, dtype
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
@@ -119,6 +125,7 @@ class _ScoresByHead(torch.autograd.Function):
             torch.zeros_like(value, dtype=_wide(value.dtype)) if wanted else None
             for value, wanted in zip((weight, bias), needed[1:3], strict=True)
         )
+        head = _cast(weight, bias, ctx.dtype)
         scales = gradients[0][:, None] / ctx.temperature
         kept, ctx.kept = ctx.kept, []  # a second backward pass computes them again
         for number, first in enumerate(range(0, len(features), ctx.rows)):
@@ -126,22 +133,22 @@ class _ScoresByHead(torch.autograd.Function):
             if kept:
                 probabilities, kept[number] = kept[number], None
             else:
-                logits = _logits(features[part], weight, bias, ctx.temperature)
+                logits = _logits(features[part], *head, ctx.temperature)
                 probabilities = logits.sub_(normalizers[part, None]).exp_()
             of_logits = probabilities.mul_(-scales[part])
             of_logits = of_logits.scatter_add_(1, targets[part, None], scales[part])
-            of_logits = of_logits.to(weight.dtype)
+            of_logits = of_logits.to(ctx.dtype)
             if of_features is not None:
-                of_features[part] = of_logits @ weight
+                of_features[part] = of_logits @ head[0]
             if of_weight is not None:
-                _add_product(of_weight, of_logits.T, features[part])
+                _add_product(of_weight, of_logits.T, features[part].to(ctx.dtype))
             if of_bias is not None:
                 of_bias += of_logits.sum(dim=0)
         return (
             of_features,
             None if of_weight is None else of_weight.to(weight.dtype),
             None if of_bias is None else of_bias.to(bias.dtype),
-            *(None,) * 4,
+            *(None,) * 5,
         )
 
 
@@ -156,8 +163,12 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def _cast(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    return weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
 def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
-    logits = _widened(nn.functional.linear(features, weight, bias))
+    logits = _widened(nn.functional.linear(features.to(weight.dtype), weight, bias))
     return logits if temperature == 1 else logits.div_(temperature)
 
 

@@ -140,7 +140,7 @@ def load_policy(
         seed=derive_seed(config.seed, WEIGHTS),
     )
     check_ids(model, tokenizer)
-    masters = set_dtype(model, getattr(torch, config.learner.dtype))
+    masters = set_dtype(model, getattr(torch, config.learner.dtype), config.learner.head_dtype)
     replays = config.replay_to_begin_with is not RoutingReplay.NONE
     if replays and not is_moe(model):
         raise UserError(
@@ -200,6 +200,7 @@ def local_engine(
         record_routing=policy.hook is not None,
         rounding=settings.rounding,
         seed=rounding_seed(config),
+        head_dtype=settings.head_dtype,
     )
     if settings.name == "reference":
         return ReferenceEngine(model, progress=progress)

@@ -23,6 +23,7 @@ from steadyrl.environments.registry import (
 )
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import ModelSettings, SmallDense, SmallMoE
+from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.settings import Settings
@@ -149,6 +150,13 @@ class RunConfig(Settings):
                 "routing_replay is 'r2' with mini_batches 1: the only update of each step runs at "
                 "the old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or "
                 f"set {self._credited_under}.mini_batches to 2 or more."
+            )
+        lowered = self.engine.numerics in WEIGHT_ROUNDINGS
+        if lowered and self.engine.head_dtype == self.learner.dtype:
+            raise ValueError(
+                "engine.head_dtype is 'float32', but under engine.numerics "
+                f"{self.engine.numerics.value!r} the head computes in learner.dtype, which is "
+                "'float32' already. Leave head_dtype out, or set learner.dtype to 'bfloat16'."
             )
         for alike, name, remedy in (
             (self.sampling.temperature == 0, "temperature is 0", "a temperature above 0"),

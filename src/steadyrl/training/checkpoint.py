@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -84,7 +85,9 @@ def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
     """
     content = _verified_content(path)
     with no_progress_bars():
-        saved = AutoModelForCausalLM.from_pretrained(path, dtype="auto").state_dict()
+        # "auto" would round a float32 head to the model's type.
+        dtype = torch.float32 if learner.policy.head_dtype == "float32" else "auto"
+        saved = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).state_dict()
     try:
         copy_weights(saved, learner.policy.model.state_dict())
     except ValueError as error:

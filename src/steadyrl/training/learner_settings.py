@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.rounding import Rounding
 from steadyrl.records.settings import Settings
@@ -15,6 +16,11 @@ class LearnerSettings(Settings):
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the forward and backward pass. Master weights are float32 in any case, with all bits
     that the checkpoint holds."""
+
+    head_dtype: HeadDtype = "model"
+    """Type of the output head's product. float32: logits of a bfloat16 model lose no digits; set
+    engine.head_dtype too. Weights of the head are float32 then, unless it shares them with the
+    embedding."""
 
     rounding: Rounding = "stochastic"
     """How float32 masters become bfloat16 weights after each step. nearest: small updates never
@@ -48,6 +54,15 @@ class LearnerSettings(Settings):
 
     measure_skipped: bool = True
     """Score the rows left out, without gradient, so that metrics speak of every token."""
+
+    @model_validator(mode="after")
+    def _head_dtype_does_something(self) -> "LearnerSettings":
+        if self.head_dtype == self.dtype:
+            raise ValueError(
+                "head_dtype is 'float32', but so is dtype: the head computes in float32 already. "
+                "Leave head_dtype out, or set dtype to 'bfloat16'."
+            )
+        return self
 
     @model_validator(mode="after")
     def _rounding_does_something(self) -> "LearnerSettings":

@@ -42,7 +42,7 @@ def load_reference(path: Path, policy: Policy) -> Policy:
         UserError: they are missing, damaged, or those of another model.
     """
     saved = _verified(path)
-    model = model_from_config(policy.model, policy.model.dtype)
+    model = model_from_config(policy.model, policy.model.dtype, policy.head_dtype)
     try:
         copy_weights(saved, _weights(model))
     except ValueError as error:

@@ -1,0 +1,95 @@
+"""An output head that computes in float32 on top of a model in a narrower type.
+
+Engine and trainer reach nearly the same last hidden state by different kernels. In bfloat16 the
+product with the vocabulary then rounds both logits to 8 bits, which arXiv:2506.13585 (MiniMax-M1)
+found to be the main source of the training-inference discrepancy. arXiv:2510.13786 (ScaleRL) trains
+with a float32 head as well.
+"""
+
+from collections import Counter
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from steadyrl.policies.small_copy import FAILURES
+from steadyrl.records.errors import UserError
+
+HeadDtype = Literal["model", "float32"]
+"""Type of the output head's matrix product: the model's own, or float32."""
+
+_FINE = 1 + 2**-14
+"""A factor that bfloat16 and float16 round to 1."""
+
+
+class Float32Linear(nn.Linear):
+    """A linear layer that computes in float32, whatever the types of its input and weight."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The product, in float32."""
+        bias = None if self.bias is None else self.bias.float()
+        return nn.functional.linear(states.float(), self.weight.float(), bias)
+
+
+def widen_head(model: PreTrainedModel) -> list[str]:
+    """Makes the output head of `model` compute in float32, in place.
+
+    Returns:
+        Names of the head's own weights, which are to be float32. A weight that it shares with the
+        embedding keeps its type and is cast at each use.
+
+    Raises:
+        UserError: the head is not a linear layer.
+    """
+    head = model.get_output_embeddings()
+    if type(head) not in (nn.Linear, Float32Linear):
+        raise _unsupported(model, f"it is a {type(head).__name__}, not a linear layer")
+    head.__class__ = Float32Linear  # in place: the family may hold it under several names
+    named = dict(model.named_parameters(remove_duplicate=False))
+    uses = Counter(map(id, named.values()))
+    own = {id(weight) for weight in head.parameters() if uses[id(weight)] == 1}
+    return [name for name, weight in named.items() if id(weight) in own]
+
+
+def separate_head(model: PreTrainedModel) -> None:
+    """Gives the float32 head of `model` a float32 weight of its own, also where it shared one.
+
+    For models whose weights are loaded and not trained: nothing is cast when they are used.
+    """
+    head = model.get_output_embeddings()
+    assert isinstance(head, Float32Linear)
+    head.weight = nn.Parameter(head.weight.detach().float())
+
+
+@torch.no_grad()
+def check_float32_head(model: PreTrainedModel) -> None:
+    """Makes sure that the logits of `model` keep the digits of its float32 head.
+
+    Raises:
+        UserError: the family rounds them, goes past the head's module, or fails.
+    """
+    try:
+        coarse, fine = (_logits_of(model, value) for value in (1.0, _FINE))
+    except FAILURES as error:
+        raise _unsupported(model, f"the family fails with it: {error}") from error
+    if fine.dtype != torch.float32 or torch.equal(coarse, fine):
+        raise _unsupported(model, "the family rounds its logits, or computes them elsewhere")
+
+
+def _logits_of(model: PreTrainedModel, value: float) -> Tensor:
+    """What the family makes of a head that puts out `value` everywhere."""
+    head = model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _, args, output: torch.full_like(output, value))
+    try:
+        tokens = torch.arange(2, device=model.device)[None]
+        return model(input_ids=tokens, use_cache=False).logits
+    finally:
+        handle.remove()
+
+
+def _unsupported(model: PreTrainedModel, reason: str) -> UserError:
+    return UserError(
+        f"The output head of {type(model).__name__} cannot be computed in float32: {reason}. Set "
+        "learner.head_dtype and engine.head_dtype to 'model'."
+    )
