@@ -196,6 +196,7 @@ def _shrink_heads(config: PreTrainedConfig, *, narrow: bool) -> None:
     """
     heads, shared = _few_heads(config, "num_attention_heads", "num_key_value_heads")
     _few_heads(config, "linear_num_value_heads", "linear_num_key_heads")
+    _few_heads(config, "linear_num_heads", "linear_num_heads")
     hidden = _size(config, "hidden_size")
     if not heads or not hidden:
         return
