@@ -100,3 +100,45 @@ def test_answers_to_one_prompt_share_its_routes() -> None:
     for routing in answers:
         assert_whole(routing, 0, 6)
     assert len({routing.experts[0][0].data_ptr() for routing in answers}) == 1
+
+
+def test_a_dropped_sequence_begins_again_and_leaves_no_routes_behind() -> None:
+    recorder = RouteRecorder(rows=2, dtype=torch.uint8)
+
+    def begin(row: int, sequence: int) -> None:
+        prompt = torch.tensor([token_of(sequence, p) for p in range(3)])
+        recorder.begin([row], [0], [prompt], experts_of(sequence, torch.arange(3))[None])
+
+    def step(*running: tuple[int, int]) -> None:
+        recorder.step(
+            torch.tensor([token_of(*entry) for entry in running]),
+            torch.stack([experts_of(number, torch.tensor(p)) for number, p in running]),
+        )
+
+    begin(0, 0)
+    begin(1, 1)
+    step((0, 3), (1, 3))
+    recorder.drop(1)
+    step((0, 4))
+    begin(1, 1)
+    step((0, 5), (1, 3))
+    recorder.finish([1, 0])
+    one, other = recorder.routings()
+    assert_whole(one, 1, 4)
+    assert_whole(other, 0, 6)
+    # Answers lie side by side in one storage: three tokens of one and one of the other.
+    assert one.experts[0][-1].untyped_storage().nbytes() == 4 * LAYERS * CHOSEN
+
+
+def test_full_blocks_become_pieces_without_padding() -> None:
+    recorder = RouteRecorder(rows=2, dtype=torch.uint8, block_bytes=2 * LAYERS * CHOSEN)
+    prompt = torch.tensor([token_of(0, 0)])
+    recorder.begin([0, 1], [0, 0], [prompt], experts_of(0, torch.arange(1))[None])
+    for position in range(1, 6):  # a block holds two steps
+        recorder.step(
+            torch.full((2,), token_of(0, position)), experts_of(0, torch.tensor([position] * 2))
+        )
+    recorder.finish([0, 1])
+    for routing in recorder.routings():
+        assert_whole(routing, 0, 6)
+        assert [len(piece) for piece in routing.experts[0]] == [1, 2, 2, 1]

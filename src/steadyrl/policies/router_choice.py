@@ -36,7 +36,8 @@ class RouterChoice:
 
     def indices(self, output: Any) -> Integer[Tensor, "N K"]:
         """The experts of every token, from what the router returned."""
-        return output[self.place].detach().reshape(-1, self.experts_per_token)
+        chosen: Tensor = output[self.place]
+        return chosen if chosen.dim() == 2 else chosen.reshape(-1, self.experts_per_token)
 
 
 def observe_choices(model: PreTrainedModel, routers: Sequence[nn.Module]) -> list[RouterChoice]:

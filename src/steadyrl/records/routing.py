@@ -178,7 +178,14 @@ def fed_tokens_checksum(
         parts = zip(tokens.split(rows), known.split(rows), strict=True)
         return torch.cat([fed_tokens_checksum(*part) for part in parts])
     positions = known.long().cumsum(dim=1)
+    return torch.where(known, fed_token_checksums(tokens, positions), 0).sum(dim=1)
+
+
+def fed_token_checksums(
+    tokens: Int[Tensor, "*N"], positions: Int[Tensor, "*N"]
+) -> Int[Tensor, "*N"]:
+    """What each known token adds to its row's checksum, given its position, from 1 on."""
     mixed = (tokens.long() + 1) * -7046029254386353131 + positions * 2862933555777941757
     mixed = (mixed ^ (mixed >> 29)) * -4658895280553007687
     mixed = mixed ^ (mixed >> 32)
-    return torch.where(known, mixed * (2 * positions + 1), 0).sum(dim=1)
+    return mixed * (2 * positions + 1)
