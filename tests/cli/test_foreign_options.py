@@ -41,6 +41,7 @@ def test_what_is_named_instead_is_there() -> None:
         ("--beta", "Use --policy-gradient.reference-kl.coefficient."),
         ("--epsilon", "Use --policy-gradient.objective.clip-low and .clip-high."),
         ("--use-vllm", "no rollouts by vLLM"),
+        ("--epochs", "Use --steps: a run counts rollouts"),
         ("--bf16", "Use --learner.dtype bfloat16."),
         ("--output-dir", "Use --out."),
         ("--tensor_parallel_size", "no training on several GPUs"),

@@ -136,10 +136,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("sampling.top_p", 0.0, "sampling.top_p: .* got 0"),
         ("optimizer.learning_rate", "fast", "optimizer.learning_rate: .* number, .* got 'fast'"),
         ("cold_start.batch_size", 0, "cold_start.batch_size: .* got 0"),
-        ("model.name", "large_moe", "model: .*'large_moe'.* expected tags: 'small_moe'"),
+        (
+            "model.name",
+            "large_moe",
+            "model.name: unknown name, got 'large_moe'. Known names: small_moe",
+        ),
         ("routing_replay", "r4", "routing_replay.*'none', 'r2' or 'r3', got 'r4'"),
-        ("stepz", 3, "stepz: Extra inputs are not permitted, got 3"),
-        ("engine.numeric", "fp8", "engine.numeric: Extra inputs are not permitted, got 'fp8'"),
+        ("stepz", 3, "stepz: unknown setting, got 3. Did you mean 'steps'"),
+        ("engine.numeric", "fp8", "engine.numeric: .* got 'fp8'. Did you mean 'numerics'"),
         (
             "policy_gradient.group_size",
             1,
@@ -204,7 +208,7 @@ def test_a_missing_environment_is_named() -> None:
     values = tiny_run().model_dump(mode="json")
     del values["environment"]
 
-    with pytest.raises(UserError, match="environment: Field required"):
+    with pytest.raises(UserError, match=r"environment: required. Set environment.name "):
         parse(values, "my.yaml")
 
 

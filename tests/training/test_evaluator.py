@@ -91,7 +91,7 @@ def test_a_run_does_not_begin_with_an_environment_that_fails_always() -> None:
     )
     stage = stage_of(Scripted([]), steps=7, evaluate_every=1)
     crashing = ScriptedEngine(lambda *_: "crash")
-    with pytest.raises(UserError, match="failed in all 6 episodes"):
+    with pytest.raises(UserError, match="could be judged: 6 failed"):
         evaluator.evaluate(stage, 0, crashing)
     later = evaluator.evaluate(stage, 1, crashing)
     assert later is not None

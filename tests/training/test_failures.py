@@ -86,8 +86,8 @@ def test_a_reflection_on_a_broken_attempt_is_not_counted_besides(
 
 def test_a_stage_whose_environment_fails_from_the_start_stops_at_once(journal: Journal) -> None:
     told = (
-        r"^The environment failed in all 4 episodes of the step\. The first one: environment "
-        r"failed: Unreliable.task failed on number 0 .* Correct the environment, or see that"
+        r"^All 4 episodes of the step failed\. The first one: Unreliable.task failed on number 0 "
+        r".* Correct the cause and run the command again\.$"
     )
     with pytest.raises(UserError, match=told):
         take(journal, 1, groups_of(0, 1))
@@ -103,7 +103,9 @@ def test_an_environment_may_be_away_for_two_steps_and_not_for_three(journal: Jou
     take(journal, 4, groups_of(0))
     for step in (5, 6):
         take(journal, step, away)
-    with pytest.raises(UserError, match=r"all 4 episodes of the step, and of the 2 before it\."):
+    with pytest.raises(
+        UserError, match=r"All 4 episodes of the step failed, and of the 2 before it\."
+    ):
         take(journal, 7, away)
 
 

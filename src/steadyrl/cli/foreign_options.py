@@ -18,6 +18,7 @@ INSTEAD = {
     "num-train-steps": "--steps",
     "num-train-epochs": "--steps: a run counts rollouts, not passes over the tasks",
     "num-episodes": "--steps: a run counts rollouts, not passes over the tasks",
+    "epochs": "--steps: a run counts rollouts, not passes over the tasks",
     "max-epochs": "--steps: a run counts rollouts, not passes over the tasks",
     "total-epochs": "--steps: a run counts rollouts, not passes over the tasks",
     "learning-rate": "--optimizer.learning-rate",

@@ -17,14 +17,14 @@ from steadyrl.records.errors import UserError
 USAGE = """\
 steadyrl: reinforcement learning of language models that does not collapse
 
-  steadyrl recipes [NAME]              the recipes; one recipe as YAML, to edit and train
-  steadyrl train RECIPE [options]      run a recipe, or the YAML file of a configuration
-  steadyrl train --resume RUN          go on with a run that was interrupted, or extend it
-  steadyrl evaluate RUN [options]      measure runs and checkpoints on held-out tasks
-  steadyrl report RUN                  write RUN/report.html
-  steadyrl diagnose RUN [--json]       say whether and why a run collapsed, and what to change
-  steadyrl mismatch RUN [options]      show where log(pi_theta / mu_old) comes from
-  steadyrl study [NAME] [options]      the papers' figures: runs, verdicts, pictures
+  steadyrl recipes [NAME]           list the recipes, or print one as YAML
+  steadyrl train RECIPE [options]   train a recipe or a YAML configuration
+  steadyrl train --resume RUN       resume an interrupted run, or extend it
+  steadyrl evaluate RUN [options]   score runs and checkpoints on held-out tasks
+  steadyrl report RUN               write RUN/report.html
+  steadyrl diagnose RUN [--json]    say whether and why a run collapsed
+  steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
+  steadyrl study [NAME] [options]   run a paper's figure or a study of your own
 
 Every command takes --help; --version prints the version."""
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(arguments, console)
             sys.stdout.flush()
     except (UserError, ValidationError) as error:
-        from steadyrl.run.config import describe
+        from steadyrl.run.config_errors import describe
 
         text = describe(error) if isinstance(error, ValidationError) else str(error)
         errors.print(f"steadyrl: {text}", markup=False, soft_wrap=True)

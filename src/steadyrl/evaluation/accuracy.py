@@ -15,7 +15,7 @@ from steadyrl.records.errors import UserError
 from steadyrl.records.intervals import Interval, score_interval
 from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.settings import Settings
-from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.records.trajectory import Group, Trajectory, first_failure
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import first_tasks
 
@@ -27,6 +27,7 @@ class EvaluationSettings(Settings):
     """What a policy is measured on."""
 
     split: Split = Split.TEST
+    """Which tasks. No task of one split occurs in another."""
 
     tasks: int = Field(256, ge=1)
     """Held-out tasks: the same ones in every run, or all of them where the split has fewer. Of a
@@ -39,7 +40,7 @@ class EvaluationSettings(Settings):
     """Turns after which an episode is cut short."""
 
     temperature: float | None = Field(None, ge=0.0, allow_inf_nan=False)
-    """Of the sampling here. None: as in training."""
+    """Sampling temperature of evaluations. None: as in training."""
 
     top_p: float | None = Field(None, gt=0.0, le=1.0)
     """Draw from the smallest set of tokens that holds this probability. None: as in training."""
@@ -120,11 +121,9 @@ class Accuracy:
         """
         if not self.is_measured:
             broken = [episode for episode in self._episodes if episode.environment_failed]
-            first = broken[0].truncation_reason.rstrip(".")
             raise UserError(
-                f"The environment failed in all {len(broken)} episodes of the evaluation that it "
-                f"was to answer. The first one: {first}. Correct the environment, or see that what "
-                "it asks answers."
+                f"No episode of the evaluation could be judged: {len(broken)} failed. "
+                f"{first_failure(broken)}"
             )
 
     def pass_at(self, k: int) -> float | None:

@@ -75,11 +75,18 @@ def in_words(error: BaseException) -> str:
 def cause(error: BaseException) -> str:
     """An exception of a function that was called here: its type, its text, and its line there.
 
+    The line is in the first file outside this package, which only passes calls on, if there is one.
+
     Example:
         cause(error) == "KeyError: 'limit' (line 12 of my_tasks.py)"
     """
     text = in_words(error)
     frames = extract_tb(error.__traceback__)[1:]  # the first one called
     there = [frame for frame in frames if "importlib" not in frame.filename]
+    there = [frame for frame in there if not _is_ours(frame.filename)] or there
     lines = [frame.lineno for frame in there if frame.filename == there[0].filename]
     return f"{text} (line {lines[-1]} of {Path(there[0].filename).name})" if lines else text
+
+
+def _is_ours(filename: str) -> bool:
+    return Path(filename).is_relative_to(Path(__file__).parents[1])

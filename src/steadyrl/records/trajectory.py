@@ -1,5 +1,6 @@
 """Episodes, and groups of episodes that can be compared."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -92,3 +93,12 @@ class Group:
     def has_signal(self) -> bool:
         """Whether the rewards differ, so that a group baseline leaves an advantage."""
         return len({trajectory.reward for trajectory in self.trajectories}) > 1
+
+
+def first_failure(failed: Sequence[Trajectory]) -> str:
+    """Why the first of `failed` episodes failed, and what to do where all of them did.
+
+    The cause may be the environment, the chat template, or a service that either asks.
+    """
+    reason = failed[0].truncation_reason.removeprefix(f"{ENVIRONMENT_FAILED}: ").rstrip(".")
+    return f"The first one: {reason}. Correct the cause and run the command again."

@@ -27,6 +27,7 @@ from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
 from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.settings import Settings
+from steadyrl.run.config_errors import describe
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.optimizer import OptimizerSettings
@@ -42,6 +43,7 @@ class ColdStart(Settings):
     of their own."""
 
     steps: int = Field(1000, ge=1)
+    """Optimizer steps of the cold start."""
 
     batch_size: int = Field(128, ge=1)
     """Demonstrations in each step."""
@@ -243,15 +245,6 @@ def parse(values: Any, where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"The configuration of {where} is not valid: {describe(error)}") from error
-
-
-def describe(error: ValidationError) -> str:
-    """What is wrong with each field, in one line."""
-    complaints = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        got = "" if item["type"] in ("value_error", "missing") else f", got {item['input']!r}"
-        complaints.append(f"{place}: {message}{got}" if place else f"{message}{got}")
-    return "; ".join(complaints)
+        raise UserError(
+            f"The configuration of {where} is not valid: {describe(error, RunConfig)}"
+        ) from error

@@ -6,7 +6,7 @@ from typing import Any
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.errors import UserError
 from steadyrl.records.reflected_episode import REFLECTION
-from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.records.trajectory import Group, Trajectory, first_failure
 from steadyrl.training.journal import Journal
 from steadyrl.training.stage import Stage
 
@@ -54,11 +54,11 @@ def require_played(
     if any(share < 1.0 for share in before[-MOST_FAILED_STEPS:]):
         return
     failed = _failed(groups)
+    steps = len(before[-MOST_FAILED_STEPS:])
     raise UserError(
-        f"The environment failed in all {len(failed)} episodes of the step"
-        f"{f', and of the {len(before[-MOST_FAILED_STEPS:])} before it' if before else ''}. "
-        f"{_first([episode.truncation_reason for episode in failed])} Correct the environment, or "
-        "see that what it asks answers."
+        f"All {len(failed)} episodes of the step failed"
+        f"{f', and of the {steps} before it' if steps else ''}. "
+        f"{first_failure(failed)}"
     )
 
 

@@ -18,6 +18,7 @@ class OptimizerSettings(Settings):
     """AdamW, and how its learning rate changes."""
 
     learning_rate: float = Field(1e-6, gt=0, allow_inf_nan=False)
+    """Learning rate after the warm-up."""
 
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: constant, or falling to a tenth by the end of the stage."""
@@ -26,10 +27,13 @@ class OptimizerSettings(Settings):
     """Steps in which the learning rate rises linearly from zero."""
 
     betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.95)
+    """Decay rates of the running means of the gradient and of its square."""
 
     eps: float = Field(1e-8, gt=0, allow_inf_nan=False)
+    """Added to the square root in the denominator, for numerical stability."""
 
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Decoupled weight decay, as in AdamW."""
 
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the whole gradient."""

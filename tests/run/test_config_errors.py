@@ -1,0 +1,72 @@
+"""Messages for configurations that are not valid."""
+
+import pytest
+from pydantic import ValidationError
+
+from steadyrl.records.errors import UserError
+from steadyrl.run.config import RunConfig, parse
+from steadyrl.run.config_errors import describe
+
+MATH = {"name": "math", "path": "problems.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"environment": MATH | {"field": "question"}},
+            "environment.field: unknown setting, got 'question'. Known here: path, answer_format, ",
+        ),
+        (
+            {"environment": {"name": "math"}},
+            "environment.path: required (A JSON Lines file, or a JSON file with a list, of objects "
+            'with the fields "problem" and "answer", and "id" if you like. Other fields are '
+            "ignored). Set environment.path in the file, or --environment.path",
+        ),
+        (
+            {"environment": {"name": "mathh"}},
+            "environment.name: unknown name, got 'mathh'. Did you mean 'math'?",
+        ),
+        (
+            {"environment": {"name": "zork"}},
+            "environment.name: unknown name, got 'zork'. Known names: arithmetic, reasoning_gym, ",
+        ),
+        ({"environment": {"path": "x"}}, "environment.name: required. It chooses "),
+        (
+            {"environment": {"name": "custom", "made_by": "my_tasks"}},
+            "environment.made_by: got 'my_tasks', expected: `module:name` of what is called",
+        ),
+        (
+            {"environment": {"name": "custom"}},
+            "Set environment.made_by in the file, or --environment.made-by",
+        ),
+        (
+            {
+                "environment": MATH,
+                "policy_gradient": {"objective": {"name": "grpo", "weight_cap": 3}},
+            },
+            "policy_gradient.objective.weight_cap: unknown setting, got 3. "
+            "Known here: clip_low, clip_high",
+        ),
+        (
+            {"environment": {"name": "hotpot_qa", "questions": {"name": "fil"}}},
+            "environment.questions.name: unknown name, got 'fil'. Did you mean 'file'?",
+        ),
+        ({"environment": MATH, "optimizer": {"betas": [0.9]}}, "optimizer.betas.1: required"),
+    ],
+)
+def test_a_setting_is_named_as_it_is_written_with_what_it_may_be(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        parse(values, "my.yaml")
+
+    assert message in str(refusal.value)
+
+
+def test_an_error_of_an_unknown_type_is_described_by_the_location_of_pydantic() -> None:
+    with pytest.raises(ValidationError) as refusal:
+        RunConfig.model_validate({"environment": MATH, "steps": "many", "stepz": 1})
+
+    assert "steps: Input should be a valid integer" in describe(refusal.value)
+    assert "stepz: Extra inputs are not permitted, got 1" in describe(refusal.value)
