@@ -11,7 +11,7 @@ from fractions import Fraction
 from steadyrl.environments.answer_text import plain_text
 from steadyrl.environments.math_notation import notation
 from steadyrl.environments.math_numbers import read_number, same_number
-from steadyrl.environments.math_parts import Parts, readings, sides
+from steadyrl.environments.math_parts import Parts, readings, sides, with_both_signs
 from steadyrl.environments.math_symbols import same_expression
 from steadyrl.environments.math_units import Unit, conversion, speaks_of, split_unit
 from steadyrl.environments.stated_answers import stated_answer
@@ -57,7 +57,15 @@ def agree(gold: str, answer: str, problem: str = "", worked_out: bool = False) -
 def _agrees(gold: str, answer: str, problem: str) -> bool:
     if _SPACES.sub("", gold) == _SPACES.sub("", answer):
         return True
-    rules = (_as_words, _as_relations, _as_equations, _as_time, _as_based, _as_quantities)
+    rules = (
+        _as_words,
+        _as_both_signs,
+        _as_relations,
+        _as_equations,
+        _as_time,
+        _as_based,
+        _as_quantities,
+    )
     for rule in (*rules, _as_numbers, _as_parts):
         verdict = rule(gold, answer, problem)
         if verdict is not None:
@@ -79,6 +87,11 @@ def _as_words(gold: str, answer: str, problem: str) -> bool | None:
     if len(right) == 1:
         return None
     return right.casefold() == given.casefold()
+
+
+def _as_both_signs(gold: str, answer: str, problem: str) -> bool | None:
+    right, given = with_both_signs(gold), with_both_signs(answer)
+    return None if (right, given) == (gold, answer) else _agrees(right, given, problem)
 
 
 def _as_relations(gold: str, answer: str, problem: str) -> bool | None:

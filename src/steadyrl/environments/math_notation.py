@@ -25,6 +25,7 @@ _CHARACTERS = {
     0xF7: "/",
     0x3C0: r"\pi ",
     0x2019: "'",
+    0x2205: r"\emptyset ",
     0x2208: r"\in ",
     0x221A: r"\sqrt ",
     0x221E: r"\infty ",
@@ -59,12 +60,15 @@ _NAMES = {
     "cfrac": "frac",
     "thickapprox": "approx",
     "degree": "^\\circ",
+    "varnothing": "emptyset",
+    "bar": "overline",
     "ast": "*",
     "lbrace": "{",
     "rbrace": "}",
     "lbrack": "[",
     "rbrack": "]",
 }
+_FUNCTIONS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _PLAIN = {"lt", "gt", "degree", "ast", "lbrack", "rbrack"}
 _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
@@ -104,6 +108,13 @@ _REWRITES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
     (re.compile(r"(?<=[\d.])\s*[xX*]\s*10\s*\^"), r"\\times 10^"),
     (re.compile(r"(?<=\^)\(\s*([+-]?\d+)\s*\)"), r"{\1}"),
     (re.compile(r"\\?\bsqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    (
+        re.compile(
+            r"(?<![A-Za-z\\])(?:(a(?:rc)?(?:sin|cos|tan)|(?:sin|cos|tan)h?|cot|sec|csc|exp|log|ln)"
+            r"(?=\s*[({^_])|(sin|cos|log|ln)(?=\s+(?:\\|\d|[A-Za-z](?![A-Za-z]))))"
+        ),
+        lambda m: rf"\{_FUNCTIONS.get(m[0], m[0])} ",
+    ),
     (
         re.compile(r"(?<![A-Za-z\\])(pi|infinity)(?![A-Za-z])"),
         lambda m: "\\pi " if m[1] == "pi" else "\\infty ",

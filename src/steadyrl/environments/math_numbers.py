@@ -1,4 +1,4 @@
-r"""Numbers that are written out, read exactly: 1,234.50, 2/3, 4\frac{2}{3}, 1.5\times 10^{-7}.
+r"""Numbers that are written out, read exactly: 1,234.50, 2/3, 4\frac{2}{3}, 0.1\overline{6}.
 
 Two of them are equal when their values are, however small or large. A decimal also stands for
 what it is rounded from, when it has six significant digits and that value is not whole.
@@ -24,6 +24,9 @@ _FRACTION = re.compile(
     r"(?P<whole>\d+(?:\s*\\?\s*(?=\\frac)|\s+))?"
     r"(?:\\frac\s*(?:\{\s*(?P<a>[+-]?\d+)\s*\}|(?P<c>\d))\s*(?:\{\s*(?P<b>[+-]?\d+)\s*\}|(?P<d>\d))"
     r"|(?P<e>\d+)\s*/\s*(?P<f>\d+))"
+)
+_REPEATING = re.compile(
+    r"(?P<whole>\d*)\.(?P<places>\d*)\\(?:overline|dot)\s*(?:\{\s*(?P<period>\d+)\s*\}|(?P<digit>\d))"
 )
 
 
@@ -81,10 +84,20 @@ def _unsigned(text: str, sign: int) -> WrittenNumber | None:
         if match["whole"]:
             value += int(re.sub(r"\D", "", match["whole"]))
         return WrittenNumber(value=sign * value, reduced=reduced)
+    if match := _REPEATING.fullmatch(text):
+        return WrittenNumber(value=sign * _repeating(match))
     match = _DECIMAL.fullmatch(text)
     if match is None or not (match["whole"] or match["places"]):
         return None
     return _decimal(match, sign)
+
+
+def _repeating(match: re.Match[str]) -> Fraction:
+    r"""The value of 0.1\overline{6}: a period of n digits is a fraction of n nines."""
+    period = match["period"] or match["digit"]
+    start = int((match["whole"] + match["places"]) or 0)
+    repeated = Fraction(int(period), 10 ** len(period) - 1)
+    return (start + repeated) / 10 ** len(match["places"])
 
 
 def _decimal(match: re.Match[str], sign: int) -> WrittenNumber | None:

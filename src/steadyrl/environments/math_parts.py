@@ -10,6 +10,7 @@ _CONNECTIVE = re.compile(
     r",?\s*(?:\\text\s*\{\s*(?:,\s*)?(?:and|or)\s*\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z]))\s*"
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?![\d,])")
+_BOTH_SIGNS = re.compile(r"\\pm(?![A-Za-z])")
 _MOST_PARTS = 64
 
 
@@ -51,9 +52,21 @@ def split_at(text: str, separators: str) -> list[str]:
 
 def sides(text: str) -> list[str]:
     """The sides of an equation or a chain of them; `[text]` for lists and for what is none."""
-    if r"\begin" in text or len(split_at(text, ",;")) > 1:
+    if r"\begin" in text or len(split_at(_CONNECTIVE.sub(" , ", text), ",;")) > 1:
         return [text]
     return split_at(text, "=")
+
+
+def with_both_signs(text: str) -> str:
+    r"""`text` with two entries in the place of each that has one \pm: 2 \pm i is 2 + i, 2 - i."""
+    shape, inner = _enclosed(text)
+    if shape == "{}":
+        return rf"\{{{with_both_signs(inner)}\}}"
+    entries: list[str] = []
+    for entry in split_at(text, ",;") if r"\pm" in text else [text]:
+        found = len(_BOTH_SIGNS.findall(entry)) == 1
+        entries += [_BOTH_SIGNS.sub(sign, entry) for sign in "+-"] if found else [entry]
+    return ", ".join(entries) if len(entries) > 1 and r"\pm" in text else text
 
 
 def readings(text: str) -> list[Parts]:

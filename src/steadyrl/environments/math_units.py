@@ -64,7 +64,9 @@ _SUFFIX = re.compile(
     rf"|\\text\s*\{{\s*(?P<text>[^{{}}]*?)\s*\}}{_POWER.replace('?P<p>', '').replace('?P<q>', '')}"
     rf"|(?P<gap>\s|(?<=[\d)}}]))(?P<bare>{_WORDS}){_POWER})$"
 )
-_VALUE = re.compile(r"(?:\\(?:frac|sqrt|pi|times|cdot|infty)(?![A-Za-z])|[^A-Za-z\\])*")
+_VALUE = re.compile(
+    r"(?:\\(?:frac|sqrt|pi|times|cdot|infty|overline|dot)(?![A-Za-z])|[^A-Za-z\\])*"
+)
 _DIMENSIONS = {"square": "^2", "sq": "^2", "sq.": "^2", "cubic": "^3", "cu": "^3"}
 
 
