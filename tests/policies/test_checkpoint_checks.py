@@ -259,3 +259,12 @@ def test_an_end_token_that_can_never_come_is_named(end: int | list[int]) -> None
     beyond = end[1] if isinstance(end, list) else end
     with pytest.raises(UserError, match=rf"end token {beyond}, .* could never be sampled\. Corr"):
         check_ids(model, TOKENIZER)
+
+
+@pytest.mark.parametrize("end", ["1", [1, "<|end|>"], True])
+def test_an_end_token_that_is_not_a_number_is_named(end: object) -> None:
+    model = with_rows(len(TOKENIZER), len(TOKENIZER))
+    model.generation_config.eos_token_id = end
+    odd = end[1] if isinstance(end, list) else end
+    with pytest.raises(UserError, match=rf"{odd!r}, which is not the number of a token\. Correct"):
+        check_ids(model, TOKENIZER)

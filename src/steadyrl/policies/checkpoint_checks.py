@@ -63,8 +63,15 @@ def check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
         return
     part, count = min(rows.items(), key=lambda item: item[1])
     configured = model.generation_config.eos_token_id if model.generation_config else None
-    ends = configured if isinstance(configured, list) else [configured]
-    beyond = [end for end in ends if end is not None and not 0 <= end < count]
+    listed = configured if isinstance(configured, list) else [configured]
+    ends: list[Any] = [end for end in listed if end is not None]
+    odd = [end for end in ends if type(end) is not int]
+    if odd:
+        raise UserError(
+            f"generation_config.json has the end token {odd[0]!r}, which is not the number of a "
+            "token. Correct eos_token_id there."
+        )
+    beyond = [end for end in ends if not 0 <= end < count]
     if beyond:
         raise UserError(
             f"generation_config.json has the end token {beyond[0]}, but the model's {part} has "
