@@ -166,16 +166,15 @@ def test_a_finished_run_says_how_it_is_extended(
 def test_evaluate_measures_the_last_checkpoint(demo: Path, steadyrl: Steady) -> None:
     asked = ("--tasks", "3", "--samples", "2", "--seed", "9")
     first = steadyrl("evaluate", str(demo), *asked)
-    number = r"\d\.\d{3}"
 
     assert first == steadyrl("evaluate", str(demo), *asked)
-    assert re.fullmatch(rf"rl-000002, 3 test tasks: avg@2 {number}, pass@2 {number}\n", first[1]), (
-        first
-    )
+    assert re.fullmatch(rf"rl-000002, {MEASURED}\n", first[1]), first
     assert (first[0], first[2]) == (0, "")
 
 
 SMALL = ("--tasks", "3", "--samples", "2")
+NUMBER = r"\d\.\d{3}"
+MEASURED = rf"3 test tasks: avg@2 {NUMBER} \(95% interval {NUMBER} to {NUMBER}\), pass@2 {NUMBER}"
 
 
 def test_a_plain_checkpoint_is_measured_on_the_tasks_of_options(
@@ -187,7 +186,7 @@ def test_a_plain_checkpoint_is_measured_on_the_tasks_of_options(
     code, out, err = steadyrl("evaluate", str(path), *SMALL, *options)
 
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"plain, 3 test tasks: avg@2 \d\.\d{3}, pass@2 \d\.\d{3}\n", out)
+    assert re.fullmatch(rf"plain, {MEASURED}\n", out)
     code, _, err = steadyrl("evaluate", str(path), *SMALL)
     assert code == 2
     assert "nothing says on which tasks to measure it. Name them with --environment.name" in err

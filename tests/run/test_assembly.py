@@ -107,7 +107,7 @@ def test_masters_of_a_bfloat16_learner_are_the_weights_before_they_were_rounded(
 def test_learner_and_engine_have_the_heads_that_their_settings_name(
     learner: HeadDtype, engine: HeadDtype
 ) -> None:
-    settings = LearnerSettings(dtype="bfloat16", head_dtype=learner)
+    settings = LearnerSettings(dtype="bfloat16", rounding="nearest", head_dtype=learner)
     config = tiny_run(
         learner=settings, engine=EngineSettings(name="reference", head_dtype=engine), **DENSE_RUN
     )

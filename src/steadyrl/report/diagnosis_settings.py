@@ -71,12 +71,13 @@ def run_settings(config: str) -> RunSettings:
     objective = _found(values, f"{algorithm}.objective", {})
     mini_batches = _found(values, f"{algorithm}.mini_batches", default.mini_batches)
     sequential = _found(values, "erl.updates", "mixed") == "sequential"
+    rate = _found(values, "optimizer.learning_rate", default.learning_rate)
     return RunSettings(
         mini_batches=PARTS if sequential else mini_batches,
         algorithm=algorithm,
         sequential=sequential,
         overlap=_found(values, "engine.overlap", default.overlap),
-        learning_rate=_found(values, "optimizer.learning_rate", default.learning_rate),
+        learning_rate=None if rate is None else float(rate),  # YAML reads 1e-05 as a text
         routing_replay=_found(values, "routing_replay", default.routing_replay),
         numerics=_found(values, "engine.numerics", default.numerics),
         objective=_found(values, f"{algorithm}.objective.name", default.objective),
