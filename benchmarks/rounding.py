@@ -93,7 +93,11 @@ def main(options: Options) -> None:
             rows.append({"variant": variant, "seed": seed, **outcome(folder)})
             print(json.dumps(rows[-1]), flush=True)
     if options.out is not None:
-        content = {"options": vars(options) | {"out": None, "runs": None}, "runs": rows}
+        content = {
+            "options": vars(options)
+            | {"model": Path(options.model).name, "out": None, "runs": None},
+            "runs": rows,
+        }
         content["manifest"] = {k: v for k, v in manifest(0).items() if k != "command"}
         write_atomically(options.out, json.dumps(content, indent=1) + "\n")
 

@@ -131,7 +131,7 @@ def test_a_run_whose_tasks_all_fail_stops_with_the_reason(tmp_path: Path) -> Non
     options = {"tasks": list(range(8)), "starts": []}
     maker = CustomSettings(made_by="tests.run.test_execution:Failing", options=options)
     config = tiny_run(environment=maker, cold_start=None, steps=2)
-    with pytest.raises(UserError, match=r"in all 32 episodes .* number 0 of the train split: KeyE"):
+    with pytest.raises(UserError, match=r"All 32 episodes .* number 0 of the train split: KeyE"):
         start_run(config, tmp_path / "run")
 
 
