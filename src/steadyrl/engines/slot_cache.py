@@ -18,7 +18,7 @@ from transformers import Cache, DynamicCache
 
 from steadyrl.engines.page_table import PAGE, PageTable
 
-KeysAndValues = tuple[Float[Tensor, "N H S D"], Float[Tensor, "N H S D"]]
+KeysAndValues = tuple[Float[Tensor, "N H S K"], Float[Tensor, "N H S V"]]
 
 
 @dataclass(slots=True)
