@@ -22,15 +22,15 @@ import torch
 import tyro
 from mismatch_sources import Row, account, percent, span
 
+from steadyrl.lab.edge import EDGE
+from steadyrl.lab.running import end_with_parent
+from steadyrl.lab.study import changed
+from steadyrl.lab.world import world
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.execution import start_run
 from steadyrl.run.manifest import manifest
-from steadyrl.studies.edge import EDGE
-from steadyrl.studies.running import end_with_parent
-from steadyrl.studies.study import changed
-from steadyrl.studies.world import world
 from steadyrl.training.journal import JournalSettings
 
 ACTIVE_WIDTH = 128

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection import PolicyReflector
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.grid_environment import GridEnvironment
@@ -27,7 +28,6 @@ from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.environments.registry import make_environment
 from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes.experiential_tiny import REFLECTION
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed

@@ -40,6 +40,9 @@ from steadyrl.evaluation.first_order import (
     token_level,
 )
 from steadyrl.evaluation.gradient_error import FirstOrderError
+from steadyrl.lab.running import cold_start
+from steadyrl.lab.study import changed
+from steadyrl.lab.world import world
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, load_tokenizer
 from steadyrl.policies.numerics import Numerics
@@ -50,9 +53,6 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run
 from steadyrl.run.manifest import manifest
-from steadyrl.studies.running import cold_start
-from steadyrl.studies.study import changed
-from steadyrl.studies.world import world
 from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.learner import LocalLearner
 

@@ -19,10 +19,12 @@ import torch
 import tyro
 from faulty_engines import NeverSynced, ShiftedRoutes, SilentTopP, WrappedEngine, at_temperature
 
+from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.lab.study import changed
+from steadyrl.lab.world import LEARNING_RATE, world
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
-from steadyrl.records.errors import NonFiniteError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.diagnosis import Diagnosis, Status, diagnose
 from steadyrl.report.diagnosis_causes import CauseName
@@ -31,8 +33,6 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, to_yaml
 from steadyrl.run.execution import start_run
 from steadyrl.run.manifest import manifest
-from steadyrl.studies.study import changed
-from steadyrl.studies.world import LEARNING_RATE, world
 from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import train

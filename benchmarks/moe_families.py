@@ -25,9 +25,9 @@ from moe_family_trials import TRIALS, YES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.small_copy import FAILURES, Architecture
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import manifest
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
@@ -17,7 +18,6 @@ from steadyrl.policies.probes import agree
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.policies.weights import copy_weights
 from steadyrl.records.completion import Completion
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing
 
 YES = "yes"

@@ -22,16 +22,16 @@ from typing import Any
 
 import tyro
 
+from steadyrl.lab.configurations import finite_json
 from steadyrl.records.run_folder import write_atomically
-from steadyrl.studies.configurations import finite_json
 
 SOURCE = "src"
 
 LIST_RUNS = """
 import json
 from steadyrl.policies.numerics import Numerics
-from steadyrl.studies import STUDIES
-from steadyrl.studies.records import digest_of
+from steadyrl.lab import STUDIES
+from steadyrl.lab.records import digest_of
 
 runs = {}
 for make in STUDIES.values():

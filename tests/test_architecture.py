@@ -93,11 +93,11 @@ def test_private_names_of_other_packages_are_in_one_module() -> None:
     assert "_can_record_outputs" in compat  # so that the search finds them
 
 
-def test_objectives_know_torch_jaxtyping_and_records_only() -> None:
+def test_objectives_know_torch_jaxtyping_records_and_base_only() -> None:
     allowed = {"torch", "jaxtyping", *sys.stdlib_module_names}
     for file in (SOURCE / "objectives").glob("*.py"):
         for name in imported(file):
-            ours = name.startswith(("steadyrl.objectives", "steadyrl.records"))
+            ours = name.startswith(("steadyrl.objectives", "steadyrl.records", "steadyrl.base"))
             assert ours or name.partition(".")[0] in allowed, f"{file.name} imports {name}"
 
 

@@ -13,8 +13,8 @@ from steadyrl.algorithms.memory import (
     recalled_text,
 )
 from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
+from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Task
-from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
 

@@ -17,9 +17,9 @@ from steadyrl.algorithms.reflection import (
 )
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, ServerReflection
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import has_room
 from steadyrl.policies.policy import Policy
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 
 PROMPTS = [(Message(role="user", content=text),) for text in ("one", "two", "three")]

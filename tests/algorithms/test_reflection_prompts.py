@@ -18,10 +18,10 @@ from steadyrl.algorithms.reflection_prompts import (
     reflection_prompt,
     task_with_record,
 )
+from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.policies.tokenizers import neutralized
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
 

@@ -10,6 +10,7 @@ from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable, som
 
 from steadyrl.algorithms.protocol import Experience
 from steadyrl.algorithms.supervised import Supervised, demonstrated, demonstrated_episodes
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
@@ -18,7 +19,6 @@ from steadyrl.environments.protocol import Split, Task
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch

@@ -9,6 +9,7 @@ from benchmarks.cold_start_rule import Counts, Options, checkpoint_of, counted, 
 
 from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_environment import GridEnvironment
@@ -16,7 +17,6 @@ from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import make_environment
 from steadyrl.environments.sokoban import SokobanSettings
-from steadyrl.records.errors import UserError
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.run.execution import start_run
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine

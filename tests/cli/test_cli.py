@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from steadyrl.algorithms.objective_settings import GRPO, Masking, MiniRL
+from steadyrl.base.errors import UserError
 from steadyrl.cli.train import described
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import from_yaml, to_yaml
 from steadyrl.run.execution import start_run

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from steadyrl.base.errors import UserError
 from steadyrl.cli.diagnose import diagnose_command
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.execution import start_run
 from tests.run.tiny import tiny_run

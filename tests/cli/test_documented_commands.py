@@ -12,8 +12,8 @@ from steadyrl.cli.mismatch import MismatchOptions
 from steadyrl.cli.options import read_options
 from steadyrl.cli.recipes import RecipesOptions, find_recipe
 from steadyrl.cli.report import ReportOptions
-from steadyrl.cli.study import StudyOptions, _check_names, _made
 from steadyrl.cli.train import described, resumed
+from steadyrl.lab.command import StudyOptions, _check_names, _made
 from steadyrl.run.config import to_yaml
 from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run

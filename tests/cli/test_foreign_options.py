@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.cli.foreign_options import INSTEAD, NOT_YET, refuse_foreign_options
 from steadyrl.cli.train import described
 from steadyrl.recipes import RECIPES
-from steadyrl.records.errors import UserError
 from tests.cli.test_cli import option_names
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from steadyrl.algorithms.memory_settings import NoMemory, Retrieval
 from steadyrl.algorithms.objective_settings import GRPO, GSPO, Masking, Truncation
+from steadyrl.base.errors import UserError
 from steadyrl.cli.train import described
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
@@ -16,7 +17,6 @@ from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.environments.retriever_bm25 import BM25Settings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
-from steadyrl.records.errors import UserError
 from steadyrl.run.config import RunConfig, to_yaml
 
 

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.cache_memory import CachePlan, CacheSize, cache_size, plan_cache
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.page_table import PAGE, PageTable, pages_for
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
-from steadyrl.records.errors import UserError
 from tests.engines.builders import (
     assert_same_answers,
     engine_model,

@@ -13,6 +13,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
@@ -22,7 +23,6 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.errors import UserError
 from tests.closeness import assert_close
 from tests.engines.builders import (
     OTHER_MODELS,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.openai import OpenAIReflector, OpenAISettings, ReflectorError
 from steadyrl.engines.protocol import Sampling
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from tests.engines.server import Answer, Call, Script, chat_server, says
 

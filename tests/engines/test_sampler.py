@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample, uniforms
-from steadyrl.records.errors import NonFiniteError
 from tests.closeness import assert_close, tolerance
 
 LAST_BELOW_ONE = 1 - 2**-53

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import chain_text, partial_results
 from steadyrl.environments.arithmetic_styles import Style, write
 from steadyrl.environments.protocol import Outcome, Split, Task
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 
 SINGLE = Arithmetic(ArithmeticSettings(max_operand=20, max_result=40))

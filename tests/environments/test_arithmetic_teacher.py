@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style, read
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
 from steadyrl.environments.protocol import Split
-from steadyrl.records.errors import UserError
 
 
 def binomial_margin(rate: float, trials: int) -> float:

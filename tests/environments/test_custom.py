@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.custom import CustomSettings, make_custom
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import longest_episode, make_environment
-from steadyrl.records.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 

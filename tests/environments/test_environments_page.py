@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from steadyrl.base.isolation import Isolated
 from steadyrl.environments import Split
-from steadyrl.environments.isolation import Isolated
 from steadyrl.environments.protocol import SubmitsResponses
 from steadyrl.environments.reasoning_gym_tasks import ORDERED_BY_HASH
 

@@ -1,5 +1,6 @@
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_compact import revealed_rulebook
 from steadyrl.environments.grid_environment import GridEnvironment
@@ -7,7 +8,6 @@ from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.policies.tokenizers import PRINTABLE
-from steadyrl.records.errors import UserError
 
 GAMES = pytest.mark.parametrize("game", ["frozen_lake", "sokoban"])
 

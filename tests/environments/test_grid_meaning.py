@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake_board import FROZEN_LAKE
 from steadyrl.environments.grid_meaning import Choice, Meaning, all_meanings, allowed_meanings
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.sokoban_board import SOKOBAN
-from steadyrl.records.errors import UserError
 
 PAPER, FIXED, PERMUTED = Choice.PAPER, Choice.FIXED, Choice.PERMUTED
 

@@ -1,10 +1,10 @@
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake_board import LakeBoard
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.sokoban_board import read_board
-from steadyrl.records.errors import UserError
 
 # The holes leave one way: down, down, right, right, up, up.
 DETOUR = LakeBoard(ground=("FHG", "FHF", "FFF"), agent=(0, 0))

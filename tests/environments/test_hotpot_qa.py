@@ -11,6 +11,7 @@ import torch
 import yaml
 from pydantic import TypeAdapter
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments import Environment, EnvironmentSettings, Episode, make_environment
 from steadyrl.environments.hotpot_coded import CodedQuestions
@@ -27,7 +28,6 @@ from steadyrl.policies.tokenizers import (
     character_tokenizer,
     encode_prompts,
 )
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch

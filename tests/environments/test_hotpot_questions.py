@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments import extras
 from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.hotpot_questions import (
@@ -17,7 +18,6 @@ from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.retrieval import Passage
 from steadyrl.environments.splits import split_of
-from steadyrl.records.errors import UserError
 
 
 def official(number: int, question: str | None = None) -> dict[str, Any]:

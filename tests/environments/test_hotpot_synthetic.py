@@ -3,11 +3,11 @@ from collections import Counter
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.hotpot_synthetic import Row, SyntheticQuestions, synthetic_rows
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.splits import split_of
 from steadyrl.policies.tokenizers import PRINTABLE
-from steadyrl.records.errors import UserError
 
 STYLES = pytest.mark.parametrize("compact", [False, True])
 

@@ -3,9 +3,9 @@ import threading
 
 import pytest
 
-from steadyrl.environments.isolation import Isolated, IsolationError
+from steadyrl.base.errors import UserError
+from steadyrl.base.isolation import Isolated, IsolationError
 from steadyrl.environments.math_answers import answers_agree, isolated_agreement
-from steadyrl.records.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.reasoning_gym_tasks import (
@@ -11,7 +12,6 @@ from steadyrl.environments.reasoning_gym_tasks import (
     seeded_random,
 )
 from steadyrl.environments.splits import split_of
-from steadyrl.records.errors import UserError
 
 DATASETS = (
     "chain_sum",

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments import (
     Arithmetic,
     ArithmeticTeacher,
@@ -16,7 +17,6 @@ from steadyrl.environments import (
     make_environment,
     make_teacher,
 )
-from steadyrl.records.errors import UserError
 
 adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(EnvironmentSettings)
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments import extras
 from steadyrl.environments.retrieval import Passage, Retriever
 from steadyrl.environments.retriever_bm25 import BM25, BM25Settings, best
-from steadyrl.records.errors import UserError
 from tests.closeness import assert_close
 
 WORDS = ("rome", "paris", "river", "the", "of")

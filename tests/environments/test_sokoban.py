@@ -5,6 +5,7 @@ from statistics import fmean
 import pytest
 from pydantic import ValidationError
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_environment import split_of_game
 from steadyrl.environments.grid_moves import Cell
 from steadyrl.environments.grid_references import at_random, chance_to_win
@@ -13,7 +14,6 @@ from steadyrl.environments.protocol import Split
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.environments.sokoban_board import SokobanBoard
 from steadyrl.environments.sokoban_levels import all_levels, read_levels
-from steadyrl.records.errors import UserError
 
 
 def test_drawn_levels_have_the_papers_sizes_and_solutions():

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_game import Contact, Verdict
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.sokoban_board import read_board
-from steadyrl.records.errors import UserError
 
 # Written by benchmarks/sokoban_vectors.py.
 RECORD: dict[str, Any] = json.loads(

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_draws import Draws
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.sokoban_board import read_board
 from steadyrl.environments.sokoban_levels import all_levels, draw_level, read_levels
-from steadyrl.records.errors import UserError
 
 
 @pytest.mark.parametrize(("size", "count"), [(6, 1136), (7, 4804)])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.splits import split_of
@@ -12,7 +13,6 @@ from steadyrl.environments.verifiable_math import (
     VerifiableMathSettings,
     read_problems,
 )
-from steadyrl.records.errors import UserError
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.rollout.fakes import TOKENIZER, LongQuiz, Quiz, ScriptedEngine, ShortQuiz
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.errors import UserError
 from steadyrl.records.trajectory import Group, Trajectory
 
 REWARDS = st.lists(

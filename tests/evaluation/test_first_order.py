@@ -11,6 +11,7 @@ from tests.closeness import assert_close, tolerance
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from steadyrl.base.errors import UserError
 from steadyrl.evaluation.first_order import (
     Estimator,
     all_responses,
@@ -24,7 +25,6 @@ from steadyrl.evaluation.gradient_error import FirstOrderError
 from steadyrl.objectives import Aggregation, TokenTerms, grpo, reinforce
 from steadyrl.policies.loading import SmallDense, load_tokenizer
 from steadyrl.policies.policy import Policy
-from steadyrl.records.errors import UserError
 from steadyrl.records.token_batch import TokenBatch
 
 VOCABULARY, LENGTH = 3, 4

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.evaluation.mismatch_sources import Change, mismatch_sources
 from steadyrl.evaluation.mismatch_sources_passes import MU, NEW, OLD, Order, Pass, Rescored, Source
 from steadyrl.objectives import k3
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 
 FIRST, LAST = Order.ROUTES_FIRST, Order.ROUTES_LAST

@@ -13,6 +13,7 @@ from tests.training.small import (
 )
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.evaluation.mismatch_sources import mismatch_sources
 from steadyrl.evaluation.mismatch_sources_passes import (
     MU,
@@ -27,7 +28,6 @@ from steadyrl.evaluation.mismatch_sources_passes import (
 )
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 

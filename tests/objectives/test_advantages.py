@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from steadyrl.base.errors import UserError
 from steadyrl.objectives import group_mean, group_mean_std, leave_one_out
-from steadyrl.records.errors import UserError
 
 ESTIMATORS = [group_mean, group_mean_std, leave_one_out]
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS)

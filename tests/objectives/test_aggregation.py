@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.objectives import Aggregation, aggregate, token_weights
-from steadyrl.records.errors import UserError
 
 # Four rows of 1, 3, 2 and 0 loss tokens; the first two answer prompt 5, the others prompt 9.
 LOSS_MASK = torch.tensor([[0, 0, 1, 0], [0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0]]).bool()

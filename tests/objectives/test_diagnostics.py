@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.objectives import (
     limit_diagnostics,
     mismatch_diagnostics,
@@ -12,7 +13,6 @@ from steadyrl.objectives import (
     temperature_diagnostics,
     weight_diagnostics,
 )
-from steadyrl.records.errors import UserError
 
 NEVER = -math.inf
 

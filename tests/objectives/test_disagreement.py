@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.memory import LiveStorage
 
+from steadyrl.base.errors import UserError
 from steadyrl.objectives import routing_disagreement, sets_differ
-from steadyrl.records.errors import UserError
 
 
 def test_routing_disagrees_where_the_sets_of_experts_differ() -> None:

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import (
     Pretrained,
@@ -27,7 +28,6 @@ from steadyrl.policies.loading import (
     model_from_config,
 )
 from steadyrl.policies.weights import copy_weights
-from steadyrl.records.errors import UserError
 from tests.policies.families import FAMILIES, SHARED, family_model, scaled_up
 
 TOKENIZER = load_tokenizer(SmallDense())

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
-from steadyrl.records.errors import UserError
 from tests.policies.test_loading import TINY_DENSE
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.compat import (
     changes,
     in_backward_pass,
     recorded_modules,
     wrap_gate,
 )
-from steadyrl.records.errors import UserError
 
 
 def test_a_name_that_a_version_lacks_is_told_with_its_purpose() -> None:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.float32_head import Float32Linear
 from steadyrl.policies.loading import model_from_config, set_dtype
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.token_scores import scores_by_head
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
 from tests.closeness import assert_close, tolerance
 from tests.engines.builders import gemma2, gpt2, qwen3
 from tests.policies.families import SHARED, VOCABULARY, scaled_up

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.loading import (
     ModelSettings,
     Pretrained,
@@ -31,7 +32,6 @@ from steadyrl.policies.loading import (
 )
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
 from tests.closeness import assert_close
 from tests.engines.builders import gpt2
 from tests.policies.families import SHARED, scaled_up

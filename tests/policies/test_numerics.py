@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.numerics import (
@@ -29,7 +30,6 @@ from steadyrl.policies.numerics import (
     round_to_int4,
     round_to_int8,
 )
-from steadyrl.records.errors import UserError
 from tests.closeness import assert_close, tolerance
 from tests.engines.builders import (
     OTHER_MODELS,

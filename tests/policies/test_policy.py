@@ -13,9 +13,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
 from tests.closeness import assert_close
 from tests.engines.builders import OTHER_MODELS, gemma2
 from tests.policies.families import SHARED, VOCABULARY, scaled_up

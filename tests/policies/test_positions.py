@@ -14,11 +14,11 @@ from transformers import (
     PreTrainedModel,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
 from tests.closeness import assert_close
 from tests.engines.builders import gpt2, local_engine, qwen3, reference_engine, some_requests
 from tests.policies.families import SHARED, VOCABULARY, scaled_up

@@ -20,12 +20,12 @@ from transformers import (
     Qwen3NextForCausalLM,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.probes import agree, obstacle, obstacle_to_causality
 from steadyrl.policies.small_copy import Architecture
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
 from tests.engines.builders import OTHER_MODELS
 from tests.policies.families import FAMILIES, VOCABULARY
 

@@ -15,8 +15,8 @@ from transformers import (
     SwitchTransformersForConditionalGeneration,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.routers import find_routers, is_moe
-from steadyrl.records.errors import UserError
 from tests.policies.families import FAMILIES, SHARED
 
 SIZES = {"vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}

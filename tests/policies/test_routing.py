@@ -12,12 +12,12 @@ from transformers import (
     LongcatFlashForCausalLM,
 )
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.routers import find_routers
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.small_copy import Architecture
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing
 from tests.closeness import assert_close
 from tests.policies.families import DEEPSEEK, FAMILIES, VOCABULARY, family_model, scaled_up

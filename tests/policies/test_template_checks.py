@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE, character_tokenizer, encode_prompts
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message, Role
 
 CHATML = (

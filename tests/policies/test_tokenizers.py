@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.tokenizers import (
     END,
     PRINTABLE,
@@ -18,7 +19,6 @@ from steadyrl.policies.tokenizers import (
     neutralized,
     padding_id,
 )
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message, Role
 
 TOKENIZER = character_tokenizer()

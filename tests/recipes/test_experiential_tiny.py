@@ -13,11 +13,11 @@ from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.hotpot_qa import HotpotQA
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import make_environment
+from steadyrl.lab.study import changed
 from steadyrl.policies.loading import SmallDense
 from steadyrl.recipes import RECIPES
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.execution import start_run
-from steadyrl.studies.study import changed
 from tests.algorithms.experiential import learned, texts
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 

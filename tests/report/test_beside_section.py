@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.report.beside_section import course_of

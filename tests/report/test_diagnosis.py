@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.report.diagnosed_runs import SOUND, run, sound, stage
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.report.diagnosis import READ, Status, as_text, as_values, diagnose
 from steadyrl.report.diagnosis_causes import CauseName
 from steadyrl.report.metric_texts import METRIC_TEXTS

@@ -1,7 +1,7 @@
 import pytest
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.report.diagnosis_settings import RunSettings, run_settings
 from steadyrl.run.config import to_yaml
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from tests.report.experienced_runs import broken, failed, improved, remember, row, solved, story
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.episodes import Fate, Part, Said, read_episodes
 from steadyrl.report.memory_record import held, read_writes

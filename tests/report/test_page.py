@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.report.diagnosis import diagnose

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.run_data import LayerSeries, read_run
 

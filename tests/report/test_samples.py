@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.samples import read_comparison
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Outcome, Split, Task
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups, response_text

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Split, Task
-from steadyrl.records.errors import UserError
 from steadyrl.rollout.tasks import (
     STORED_AT_MOST,
     FailedTask,

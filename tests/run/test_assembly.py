@@ -13,6 +13,7 @@ from steadyrl.algorithms.reflection_settings import (
     PolicyReflection,
     SampledReflection,
 )
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
@@ -24,7 +25,6 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.rounding import round_stochastically
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import FinishReason
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.assembly import ROUNDING, Assembly

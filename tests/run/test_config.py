@@ -23,6 +23,7 @@ from steadyrl.algorithms.objective_settings import (
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
 from steadyrl.algorithms.reflection_settings import HeldReflection, PolicyReflection
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
@@ -32,7 +33,6 @@ from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes import RECIPES
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
 from steadyrl.training.journal import JournalSettings

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.run.config import RunConfig, parse
 from steadyrl.run.config_errors import describe
 

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.base.errors import UserError
 from steadyrl.cli.train import train_command
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
@@ -24,7 +25,6 @@ from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import Pretrained
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.run.data_digests import data_digests

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers.utils import chat_template_utils
 
+from steadyrl.base.errors import NonFiniteError, UserError
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
@@ -19,7 +20,6 @@ from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE
-from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import from_yaml, to_yaml

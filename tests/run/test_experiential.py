@@ -19,10 +19,10 @@ from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.algorithms.reflection import HeldReflector
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, ServerReflection
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly

@@ -13,10 +13,10 @@ import torch
 
 from steadyrl.algorithms.objective_settings import Truncation
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
 from steadyrl.policies.numerics import Numerics
-from steadyrl.records.errors import UserError
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run

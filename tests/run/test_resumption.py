@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.loading import SmallMoE
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig, from_yaml
 from steadyrl.run.execution import resume_run, start_run

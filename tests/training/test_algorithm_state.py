@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.training import checkpoint
 from steadyrl.training.checkpoint import load_algorithm_state, load_checkpoint, save_checkpoint
 from steadyrl.training.optimizer import OptimizerSettings

@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from steadyrl.base.errors import NonFiniteError, UserError
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
-from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.checkpoint import (

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal, JournalSettings

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from steadyrl.algorithms.policy_gradient import group_metrics
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.records.errors import UserError
 from steadyrl.records.reflected_episode import REFLECTION
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group

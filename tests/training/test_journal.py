@@ -9,10 +9,10 @@ import duckdb
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.completion import FinishReason
-from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
 from steadyrl.records.reflected_episode import ReflectedEpisode

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from steadyrl.base.errors import NonFiniteError
 from steadyrl.objectives import TokenTerms
-from steadyrl.records.errors import NonFiniteError
 from tests.training.small import (
     largest_difference,
     made_up_batch,

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.passes import plan_passes
-from steadyrl.records.errors import UserError
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.micro_batches import (
     LEAST_SAVING,

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from steadyrl.algorithms.protocol import LossTerm
+from steadyrl.base.errors import UserError
 from steadyrl.objectives import (
     ReferenceEstimator,
     TokenTerms,
@@ -20,7 +21,6 @@ from steadyrl.objectives import (
 )
 from steadyrl.policies.loading import SmallDense, load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner import LocalLearner

@@ -46,15 +46,15 @@ from steadyrl.algorithms.reflection_settings import (
     ReflectionSettings,
     ServerReflection,
 )
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.objectives import Aggregation, unlimited
 from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import neutralized
-from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
 from steadyrl.rollout.episodes import play_groups

@@ -6,9 +6,9 @@ from math import fsum
 from pydantic import Field
 
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.base.settings import Settings
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
 from steadyrl.records.message import Message
-from steadyrl.records.settings import Settings
 from steadyrl.rollout.tasks import begin, distinct_tasks, submit, tasks_of
 
 

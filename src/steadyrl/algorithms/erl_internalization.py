@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import Objective
+from steadyrl.base.settings import Settings
 from steadyrl.objectives import TokenTerms, nll, reinforce
 from steadyrl.objectives.quotient import log_quotient
-from steadyrl.records.settings import Settings
 
 
 class NoInternalization(Settings):

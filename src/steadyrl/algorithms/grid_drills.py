@@ -28,6 +28,7 @@ from steadyrl.algorithms.reflection_prompts import (
     task_with_record,
 )
 from steadyrl.algorithms.rulebooks import completed, partly_known
+from steadyrl.base.settings import Settings
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_compact import revealed_rulebook
 from steadyrl.environments.grid_environment import GridEnvironment
@@ -35,7 +36,6 @@ from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Task
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
-from steadyrl.records.settings import Settings
 
 
 class GridDrillSettings(Settings):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
+from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Task
-from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from steadyrl.records.settings import Settings
+from steadyrl.base.settings import Settings
 
 
 class NoMemory(Settings):

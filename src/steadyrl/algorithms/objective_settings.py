@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import Limits, Objective
+from steadyrl.base.settings import Settings
 from steadyrl.objectives import (
     Divergence,
     Limited,
@@ -35,7 +36,6 @@ from steadyrl.objectives import (
     truncation_limits,
     unlimited,
 )
-from steadyrl.records.settings import Settings
 
 
 class MiniRL(Settings):

@@ -29,13 +29,13 @@ from steadyrl.algorithms.reflection_prompts import (
     task_with_record,
 )
 from steadyrl.algorithms.rulebooks import UNKNOWN, completed, partly_known
+from steadyrl.base.settings import Settings
 from steadyrl.environments.hotpot_coded import HOPS, RELATIONS, CodedQuestions
 from steadyrl.environments.hotpot_dialogue import DialogueStyle, call_text
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Episode, Outcome, Task
 from steadyrl.policies.tokenizers import neutralized
 from steadyrl.records.message import Conversation
-from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Trajectory
 
 

@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from steadyrl.algorithms.protocol import Objective
+from steadyrl.base.settings import Settings
 from steadyrl.objectives import ReferenceEstimator, penalized
-from steadyrl.records.settings import Settings
 
 
 class ReferenceKL(Settings):

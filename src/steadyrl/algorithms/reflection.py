@@ -17,13 +17,13 @@ from steadyrl.algorithms.reflection_settings import (
     SampledReflection,
     ServerReflection,
 )
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.openai import OpenAIReflector, ReflectorError
 from steadyrl.engines.protocol import Request, RolloutEngine, has_room
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Conversation
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.rollout.episodes import response_text
 from steadyrl.rollout.seeds import derive_seed
 

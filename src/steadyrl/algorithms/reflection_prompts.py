@@ -12,9 +12,9 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol, runtime_checkable
 
+from steadyrl.base.errors import answer_of, of_kind
 from steadyrl.environments.protocol import Environment, Task
 from steadyrl.environments.thoughts import without_thoughts
-from steadyrl.records.errors import answer_of, of_kind
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.base.settings import Settings
 from steadyrl.engines.openai import OpenAISettings
 from steadyrl.engines.protocol import Sampling
-from steadyrl.records.settings import Settings
 
 
 class SampledReflection(Settings):

@@ -11,14 +11,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.base.errors import UserError, answer_of, of_kind
+from steadyrl.base.text import well_formed
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Task, Teacher
 from steadyrl.objectives import Aggregation, nll
 from steadyrl.policies.tokenizers import encode_prompts, padding_id
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.errors import UserError, answer_of, of_kind
 from steadyrl.records.message import Message
-from steadyrl.records.text import well_formed
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.prompts import encode_each

@@ -9,6 +9,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import Progress
+from steadyrl.base.settings import Settings
 from steadyrl.cli.console import make_console
 from steadyrl.cli.foreign_options import refuse_foreign_options
 from steadyrl.cli.kinds import choose_kinds
@@ -21,10 +24,7 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import EnvironmentSettings
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
-from steadyrl.records.errors import UserError
 from steadyrl.records.intervals import mean_interval
-from steadyrl.records.progress import Progress
-from steadyrl.records.settings import Settings
 from steadyrl.run.config import RunConfig
 from steadyrl.training.learner_settings import LearnerSettings
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 INSTEAD = {
     "model-name-or-path": "--model",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 
 STORAGE_ERRORS = frozenset(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, cast, get_args
 
-from steadyrl.records.settings import Settings
+from steadyrl.base.settings import Settings
 from steadyrl.run.config import RunConfig, parse
 
 

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 
 from pydantic import ValidationError
 from rich.console import Console
 
+from steadyrl.base.errors import UserError
 from steadyrl.cli.console import make_console
 from steadyrl.cli.interruption import Stopped, stops_told, terminated_as_interrupted
-from steadyrl.records.errors import UserError
 
 USAGE = """\
 steadyrl: reinforcement learning of language models that does not collapse
@@ -28,7 +28,11 @@ steadyrl: reinforcement learning of language models that does not collapse
 
 Every command takes --help; --version prints the version."""
 
-COMMANDS = ("train", "evaluate", "report", "recipes", "diagnose", "mismatch", "study")
+COMMANDS = ("train", "evaluate", "report", "recipes", "diagnose", "mismatch")
+
+COMMAND_GROUP = "steadyrl.commands"
+"""Entry points under which packages add commands: a name, and its function of arguments and
+console."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,17 +78,21 @@ def _run(arguments: list[str], console: Console) -> None:
 
 def _command(name: str) -> Callable[[list[str], Console], None]:
     """The function of a command. It is imported only now: models take seconds to import."""
-    if name not in COMMANDS:
-        close = get_close_matches(name, COMMANDS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UserError(
-            f"There is no command {name!r}.{hint} The commands are {', '.join(COMMANDS[:-1])} and "
-            f"{COMMANDS[-1]}."
+    if name in COMMANDS:
+        command: Callable[[list[str], Console], None] = getattr(
+            import_module(f"steadyrl.cli.{name}"), f"{name}_command"
         )
-    command: Callable[[list[str], Console], None] = getattr(
-        import_module(f"steadyrl.cli.{name}"), f"{name}_command"
+        return command
+    added = {point.name: point for point in entry_points(group=COMMAND_GROUP)}
+    if name in added:
+        return added[name].load()
+    names = [*COMMANDS, *sorted(added)]
+    close = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UserError(
+        f"There is no command {name!r}.{hint} The commands are {', '.join(names[:-1])} and "
+        f"{names[-1]}."
     )
-    return command
 
 
 if __name__ == "__main__":

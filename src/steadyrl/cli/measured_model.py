@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import Progress
 from steadyrl.cli.open_run import open_run
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
-from steadyrl.records.errors import UserError
-from steadyrl.records.progress import Progress
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig

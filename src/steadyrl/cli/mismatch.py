@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.options import read_options
@@ -19,7 +20,6 @@ from steadyrl.evaluation.mismatch_sources import MismatchSources, mismatch_sourc
 from steadyrl.evaluation.mismatch_sources_passes import engine_policy, rescore
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import padding_id
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 
 

@@ -15,7 +15,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from steadyrl.records.settings import Settings
+from steadyrl.base.settings import Settings
 
 Options = TypeVar("Options")
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from steadyrl.base.errors import UserError
 from steadyrl.cli.options import read_options
 from steadyrl.recipes import RECIPES
-from steadyrl.records.errors import UserError
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 
 

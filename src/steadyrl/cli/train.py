@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
+from steadyrl.base.errors import UserError
 from steadyrl.cli.foreign_options import refuse_foreign_options, refuse_launcher
 from steadyrl.cli.interruption import command_line, stops_told
 from steadyrl.cli.kinds import choose_kinds
@@ -18,7 +19,6 @@ from steadyrl.cli.open_run import open_run
 from steadyrl.cli.options import read_known_options, read_options
 from steadyrl.cli.recipes import find_recipe
 from steadyrl.policies.loading import Pretrained
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.run.config import RunConfig, parse

@@ -7,9 +7,9 @@ import psutil
 import torch
 from transformers import DynamicCache
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.page_table import PAGE, pages_for
-from steadyrl.records.errors import UserError
 
 SHARE = 0.5
 """Share of the free memory for keys and values. Weights, moments and activations need the rest."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Request, Sampling, has_room
 from steadyrl.policies.float32_head import HeadDtype, separate_head
 from steadyrl.policies.loading import model_from_config
@@ -21,7 +22,6 @@ from steadyrl.policies.reach import Reach, WeightSample
 from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.weights import copy_weights
-from steadyrl.records.errors import UserError
 
 DTYPES = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
 

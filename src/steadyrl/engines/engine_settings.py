@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
+from steadyrl.base.settings import Settings
 from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.rounding import Rounding
-from steadyrl.records.settings import Settings
 
 
 def _positive_or_auto(value: object) -> object:

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.cache_memory import cache_size, half_of_free_memory, plan_cache
 from steadyrl.engines.continuous_batch import ContinuousBatch, longest
 from steadyrl.engines.engine_model import EngineModel
@@ -15,8 +17,6 @@ from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.probes import obstacle
 from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
-from steadyrl.records.errors import UserError
-from steadyrl.records.progress import NO_PROGRESS, Progress
 
 PREFILL_POSITIONS = 1 << 14
 """That a pass over prompts computes at most, padding included."""

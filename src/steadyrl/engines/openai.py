@@ -17,11 +17,11 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.http_reply import read_reply, within
+from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import Sampling
-from steadyrl.records.errors import UserError
-from steadyrl.records.http_reply import read_reply, within
 from steadyrl.records.message import Message
-from steadyrl.records.settings import Settings
 
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 

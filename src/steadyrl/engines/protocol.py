@@ -8,9 +8,9 @@ from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
+from steadyrl.base.settings import Settings
 from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
-from steadyrl.records.settings import Settings
 
 
 class Sampling(Settings):

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import sample, uniforms
 from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import Routing
 
 

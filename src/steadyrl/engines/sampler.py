@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.records.errors import NonFiniteError
 
 BLOCK = 128
 """Tokens of the vocabulary whose probabilities are added up together."""

@@ -5,13 +5,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.probes import agree
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.small_copy import FAILURES
-from steadyrl.records.errors import UserError
 
 
 @torch.no_grad()

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.arithmetic_chain import (
     Chain,
     ChainWorld,
@@ -22,9 +24,7 @@ from steadyrl.environments.arithmetic_styles import Statement, Style, read, rest
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
 from steadyrl.environments.splits import split_of
 from steadyrl.environments.thoughts import without_thoughts
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
-from steadyrl.records.settings import Settings
 
 _SEED = 20_251_201
 _DRAWS_AT_ONCE = 4

@@ -5,12 +5,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.arithmetic import Arithmetic
 from steadyrl.environments.arithmetic_chain import Chain
 from steadyrl.environments.arithmetic_styles import Style, write
 from steadyrl.environments.protocol import Task
-from steadyrl.records.errors import UserError
-from steadyrl.records.settings import Settings
 
 
 class ArithmeticTeacherSettings(Settings):

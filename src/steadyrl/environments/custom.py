@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from steadyrl.base.errors import UserError, answer_of
+from steadyrl.base.named_object import named_object
+from steadyrl.base.settings import Settings
 from steadyrl.environments.protocol import Environment
 from steadyrl.environments.turn_limit import with_turn_limit
-from steadyrl.records.errors import UserError, answer_of
-from steadyrl.records.named_object import named_object
-from steadyrl.records.settings import Settings
 
 
 class CustomSettings(Settings):

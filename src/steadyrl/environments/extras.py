@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 
 def require_extra(module: str, extra: str) -> None:

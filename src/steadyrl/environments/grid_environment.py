@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.grid_attempt import Puzzle, Rendering
 from steadyrl.environments.grid_compact import CompactRendering
 from steadyrl.environments.grid_draws import Draws
@@ -16,8 +18,6 @@ from steadyrl.environments.grid_paper import PaperRendering
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.splits import split_of
-from steadyrl.records.errors import UserError
-from steadyrl.records.settings import Settings
 
 _SEED = 20_260_213
 _PLACES = {split: place for place, split in enumerate(Split)}

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import permutations
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_game import Legend
 from steadyrl.environments.grid_moves import Move
-from steadyrl.records.errors import UserError
 
 
 class Choice(StrEnum):

@@ -2,9 +2,9 @@
 
 from collections import deque
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_game import Game, Verdict
 from steadyrl.environments.grid_moves import Move
-from steadyrl.records.errors import UserError
 
 
 def shortest_solution(

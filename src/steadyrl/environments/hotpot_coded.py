@@ -19,12 +19,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from steadyrl.base.settings import Settings
 from steadyrl.environments.grid_draws import Draws
 from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.retrieval import Passage
 from steadyrl.environments.splits import split_of
-from steadyrl.records.settings import Settings
 
 RELATIONS = "aeiouy"
 WORDS = "klmnpr"

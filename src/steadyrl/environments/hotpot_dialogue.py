@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from steadyrl.base.text import well_formed
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.retrieval import Passage, quoted
 from steadyrl.records.message import Message
-from steadyrl.records.text import well_formed
 
 TOOL = "local_search"
 MOST_PASSAGES = 50

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
 from steadyrl.environments.answer_text import plain_text
 from steadyrl.environments.hotpot_dialogue import (
@@ -30,9 +32,7 @@ from steadyrl.environments.retrieval import Passage, Retriever, quoted
 from steadyrl.environments.retriever_bm25 import BM25, BM25Settings
 from steadyrl.environments.retriever_http import HTTPRetriever, HTTPRetrieverSettings
 from steadyrl.environments.thoughts import without_thoughts
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
-from steadyrl.records.settings import Settings
 
 RetrieverSettings = Annotated[BM25Settings | HTTPRetrieverSettings, Field(discriminator="name")]
 """Settings of any retriever; the field `name` says which."""

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.extras import require_extra
 from steadyrl.environments.hotpot_coded import CodedQuestions, CodedSplit
 from steadyrl.environments.hotpot_question import Question
@@ -16,8 +18,6 @@ from steadyrl.environments.protocol import Split
 from steadyrl.environments.question_answering import normalized
 from steadyrl.environments.retrieval import Passage
 from steadyrl.environments.splits import split_of
-from steadyrl.records.errors import UserError
-from steadyrl.records.settings import Settings
 
 Row = tuple[str, Any]
 """Where a question stands, for messages, and what stands there."""

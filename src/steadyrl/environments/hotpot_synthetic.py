@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.hotpot_wording import (
     COMPACT,
     FIRST_NAMES,
@@ -25,8 +27,6 @@ from steadyrl.environments.hotpot_wording import (
 )
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.splits import split_of
-from steadyrl.records.errors import UserError
-from steadyrl.records.settings import Settings
 
 Row = dict[str, Any]
 """One question in the official JSON format."""

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from steadyrl.base.isolation import MEMORY_LIMIT, Isolated, IsolationError
 from steadyrl.environments.extras import require_extra
-from steadyrl.environments.isolation import MEMORY_LIMIT, Isolated, IsolationError
 
 Agree = Callable[..., bool]
 """The function (gold, answer, problem="", worked_out=False) -> whether they agree."""

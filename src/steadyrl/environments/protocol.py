@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from steadyrl.base.text import map_texts, well_formed
 from steadyrl.records.message import Message
-from steadyrl.records.text import map_texts, well_formed
 
 LARGEST_REWARD = 1e12
 """The largest magnitude of a reward. Advantages square differences of rewards and the norm of the

@@ -12,17 +12,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.isolation import Isolated, IsolationError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.answer_text import unwrap
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE, MEASURED_WITH
 from steadyrl.environments.extras import require_extra
-from steadyrl.environments.isolation import Isolated, IsolationError
 from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.splits import split_of
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
-from steadyrl.records.settings import Settings
 
 _DRAWS = 256
 _SEEDS = 2**31

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
 from steadyrl.environments.custom import CustomSettings, make_custom
@@ -13,7 +14,6 @@ from steadyrl.environments.protocol import Environment, Teacher
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
-from steadyrl.records.errors import UserError
 
 EnvironmentSettings = Annotated[
     ArithmeticSettings

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from steadyrl.records.text import well_formed
+from steadyrl.base.text import well_formed
 
 _OPENINGS = re.compile(r"<(?=[|\uff5c/_A-Za-z])|\[(?=/?[A-Z_]+\])")
 

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.extras import require_extra
 from steadyrl.environments.retrieval import Passage
-from steadyrl.records.errors import UserError
-from steadyrl.records.settings import Settings
 
 _WORD = re.compile(r"\w+")
 

@@ -16,9 +16,9 @@ from urllib.request import Request, urlopen
 
 from pydantic import Field
 
+from steadyrl.base.http_reply import read_reply, within
+from steadyrl.base.settings import Settings
 from steadyrl.environments.retrieval import Passage, RetrievalError
-from steadyrl.records.http_reply import read_reply, within
-from steadyrl.records.settings import Settings
 
 
 class HTTPRetrieverSettings(Settings):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_draws import Draws
 from steadyrl.environments.grid_environment import (
     GridEnvironment,
@@ -15,7 +16,6 @@ from steadyrl.environments.grid_environment import (
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.sokoban_board import SOKOBAN, SokobanBoard
 from steadyrl.environments.sokoban_levels import all_levels, draw_level, read_levels
-from steadyrl.records.errors import UserError
 
 
 class SokobanSettings(GridSettings):

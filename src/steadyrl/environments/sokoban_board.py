@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_game import Contact, Legend, Role, Verdict
 from steadyrl.environments.grid_moves import Cell, Move, distance
-from steadyrl.records.errors import UserError
 
 SOKOBAN = Legend(
     roles=(

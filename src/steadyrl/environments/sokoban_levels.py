@@ -5,10 +5,10 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
+from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_draws import Draws
 from steadyrl.environments.grid_moves import STEPS, Cell
 from steadyrl.environments.sokoban_board import SokobanBoard, read_board
-from steadyrl.records.errors import UserError
 
 
 def draw_level(draws: Draws, *, size: int, max_path: int, inner_walls: float = 0.0) -> SokobanBoard:

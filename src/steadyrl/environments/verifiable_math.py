@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.isolation import IsolationError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
-from steadyrl.environments.isolation import IsolationError
 from steadyrl.environments.math_answers import isolated_agreement
 from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.splits import split_of
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
-from steadyrl.records.settings import Settings
 
 
 class VerifiableMathSettings(Settings):

@@ -7,14 +7,14 @@ from statistics import fmean
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.evaluation.drift import DriftChoice
 from steadyrl.records.completion import FinishReason
-from steadyrl.records.errors import UserError
 from steadyrl.records.intervals import Interval, score_interval
-from steadyrl.records.progress import NO_PROGRESS, Progress
-from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group, Trajectory, first_failure
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import first_tasks

@@ -16,11 +16,11 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import most_positions
 from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 
 DriftChoice = Literal["auto", "always", "never"]

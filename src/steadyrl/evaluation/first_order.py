@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.evaluation.gradient_error import FirstOrderError, exact_error, jackknife_error
 from steadyrl.objectives import Aggregation, TokenTerms, minirl, token_weights
 from steadyrl.objectives.sequences import log_product
 from steadyrl.policies.policy import Policy
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing
 from steadyrl.records.token_batch import TokenBatch
 

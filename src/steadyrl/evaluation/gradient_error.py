@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.evaluation.mismatch_sources_layers import watch_margins
 from steadyrl.objectives import sets_differ
@@ -28,7 +29,6 @@ from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.rounding import Rounding
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import Routing
 from steadyrl.records.token_batch import TokenBatch
 

@@ -7,8 +7,8 @@ is exactly 0 where all rewards of a group are equal.
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.objectives.grouping import Grouping
-from steadyrl.records.errors import UserError
 
 
 def group_mean(rewards: Float[Tensor, " B"], group_ids: Int[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.objectives.grouping import Grouping
-from steadyrl.records.errors import UserError
 
 
 class Aggregation(StrEnum):

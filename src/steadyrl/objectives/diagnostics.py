@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.objectives.kl import k1, k3
 from steadyrl.objectives.quotient import log_quotient
-from steadyrl.records.errors import UserError
 
 
 def mismatch_diagnostics(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 _SORTED_SETS = 1 << 16
 """Sets of experts that are sorted at a time: each index takes 9 bytes or more meanwhile."""

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.compat import attention_name
-from steadyrl.records.errors import UserError
 
 
 class AttentionMasks:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.records.errors import UserError, in_words
+from steadyrl.base.errors import UserError, in_words
 
 _CLOCK = "strftime_now"
 """What templates read the clock by, as Llama 3.2 does."""

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.checkpoint_folder import quantized
-from steadyrl.records.errors import UserError
 
 _AGAIN = "Download or save it again, with all of its files."
 

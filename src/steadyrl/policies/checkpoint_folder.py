@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 _OTHER_FORMATS = (
     ("*.gguf", "GGUF, which is quantized for inference", "Give the original checkpoint."),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 
 def recorded_modules(model: nn.Module, output: str) -> tuple[type[nn.Module], ...]:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.small_copy import FAILURES
-from steadyrl.records.errors import UserError
 
 HeadDtype = Literal["model", "float32"]
 """Type of the output head's matrix product: the model's own, or float32."""

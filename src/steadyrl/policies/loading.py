@@ -23,14 +23,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.policies.chat_templates import freeze_date
 from steadyrl.policies.checkpoint_checks import check_weights
 from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
 from steadyrl.policies.float32_head import HeadDtype, widen_head
 from steadyrl.policies.tokenizers import character_tokenizer
-from steadyrl.records.errors import UserError
-from steadyrl.records.settings import Settings
 
 
 class SmallTransformer(Settings):

@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.compat import changes, wrap_gate
-from steadyrl.records.errors import UserError
 
 E4M3_MAX = 448.0
 INT8_MAX = 127

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.output_head import OutputHead
@@ -33,7 +34,6 @@ from steadyrl.policies.tokenizers import (
     end_token_ids,
     template_end,
 )
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import PaddedRouting, Routing
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from transformers import PreTrainedModel
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 
 def most_positions(model: PreTrainedModel) -> int | None:

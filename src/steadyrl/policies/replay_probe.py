@@ -7,8 +7,8 @@ from jaxtyping import Integer
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.small_copy import FAILURES
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import PaddedRouting
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.small_copy import FAILURES
-from steadyrl.records.errors import UserError
 
 Router = Callable[..., Any]
 PROBE_TOKENS = 5

@@ -3,8 +3,8 @@
 from torch import nn
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.compat import recorded_modules
-from steadyrl.records.errors import UserError
 
 
 def is_moe(model: PreTrainedModel) -> bool:

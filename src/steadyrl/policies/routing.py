@@ -25,12 +25,12 @@ from jaxtyping import Integer
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.compat import in_backward_pass
 from steadyrl.policies.probes import obstacle
 from steadyrl.policies.replay_probe import obstacle_to_replay
 from steadyrl.policies.router_choice import AnswerTopK, Router, RouterChoice, observe_choices
 from steadyrl.policies.routers import find_routers
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import PaddedRouting, expert_dtype
 
 

@@ -3,7 +3,7 @@
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 
 

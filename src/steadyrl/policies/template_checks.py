@@ -13,8 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.chat_templates import render
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 
 _REPLY, _NEXT = "qzreplyzq", "qznextzq"

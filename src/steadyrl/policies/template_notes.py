@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.chat_templates import frozen_date, render
-from steadyrl.records.errors import UserError
 
 _WORD = "qzwordzq"
 

@@ -12,11 +12,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.text import map_texts, well_formed
 from steadyrl.policies.chat_templates import render
 from steadyrl.policies.template_checks import prove
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
-from steadyrl.records.text import map_texts, well_formed
 
 PAD, END = "<|pad|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")

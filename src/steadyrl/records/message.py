@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from steadyrl.records.text import well_formed
+from steadyrl.base.text import well_formed
 
 Role = Literal["system", "user", "assistant", "tool"]
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 
 def write_atomically(path: Path, text: str) -> None:

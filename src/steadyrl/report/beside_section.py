@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.report.curves import WIDE, pair_svg
 from steadyrl.report.run_data import RunData, Series, Stage
 from steadyrl.report.wording import short_number

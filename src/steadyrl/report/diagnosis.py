@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.report.diagnosis_causes import Cause, cause_of
 from steadyrl.report.diagnosis_faults import fault_of
 from steadyrl.report.diagnosis_settings import run_settings

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 
 PARTS = 3
 """Updates of a rollout under `updates: sequential`: attempts, reflections and what follows them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.intervals import Interval, mean_interval
 from steadyrl.records.run_folder import RunFolder, read_json_lines
 

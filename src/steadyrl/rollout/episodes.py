@@ -9,12 +9,12 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError, in_words, shown
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Task
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.errors import UserError, in_words, shown
 from steadyrl.records.message import Message
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.routes import without_repeats

@@ -7,8 +7,8 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.records.errors import UserError
 from steadyrl.records.message import Message
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import Int
 
+from steadyrl.base.errors import UserError, answer_of, of_kind, shown
 from steadyrl.environments.protocol import (
     CountsTasks,
     Environment,
@@ -16,7 +17,6 @@ from steadyrl.environments.protocol import (
     SubmitsResponses,
     Task,
 )
-from steadyrl.records.errors import UserError, answer_of, of_kind, shown
 from steadyrl.records.message import Message
 from steadyrl.rollout.seeds import derive_seed
 

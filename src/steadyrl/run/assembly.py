@@ -18,6 +18,8 @@ from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection, SampledReflection
 from steadyrl.algorithms.supervised import Supervised
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.cache_memory import half_of_free_memory
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -33,8 +35,6 @@ from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.template_notes import template_notes
 from steadyrl.policies.tokenizers import closing_id
-from steadyrl.records.errors import UserError
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig

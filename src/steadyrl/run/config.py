@@ -13,6 +13,8 @@ from steadyrl.algorithms.objective_settings import corrects_mismatch
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.hidden_meanings import teaches_what_is_hidden
@@ -24,9 +26,7 @@ from steadyrl.environments.registry import (
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.loading import ModelSettings, SmallDense, SmallMoE
 from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
-from steadyrl.records.errors import UserError
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.records.settings import Settings
 from steadyrl.run.config_errors import describe
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.learner_settings import LearnerSettings

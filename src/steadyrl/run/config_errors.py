@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from steadyrl.records.settings import Settings
+from steadyrl.base.settings import Settings
 
 
 def describe(error: ValidationError, root: type[Settings] | None = None) -> str:

@@ -15,13 +15,13 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.hotpot_questions import HubQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.policies.loading import Pretrained
-from steadyrl.records.errors import UserError
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.records.settings import Settings
 from steadyrl.run.config import RunConfig
 
 Digests = dict[str, str]

@@ -6,13 +6,13 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.base.run_lock import only_writer
 from steadyrl.policies.chat_templates import writes_date
 from steadyrl.policies.checkpoint_folder import is_local
 from steadyrl.policies.loading import Pretrained, load_tokenizer
-from steadyrl.records.errors import UserError
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.run_folder import RunFolder, write_atomically
-from steadyrl.records.run_lock import only_writer
 from steadyrl.run.assembly import Assembly, with_cache_memory
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.data_digests import compare_data, data_digests

@@ -11,8 +11,8 @@ from steadyrl.algorithms.protocol import (
     MiniBatch,
     Stateful,
 )
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import RolloutEngine
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.rollout_process import RemoteEngine, Reply, RolloutProcess

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
+from steadyrl.base.settings import Settings
 from steadyrl.environments.hotpot_questions import HubQuestions
 from steadyrl.policies.loading import Pretrained
-from steadyrl.records.settings import Settings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 

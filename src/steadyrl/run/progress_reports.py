@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from steadyrl.records.progress import NoProgress, Progress
+from steadyrl.base.progress import NoProgress, Progress
 
 REPORT_EVERY = 0.5
 """Seconds between two reports of one part."""

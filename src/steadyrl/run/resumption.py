@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from steadyrl.records.errors import UserError
+from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.data_digests import Digests

@@ -32,11 +32,11 @@ import torch
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import Experience, Stateful
+from steadyrl.base.errors import UserError
+from steadyrl.base.parent_death import end_with_parent
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.records.completion import Completion
-from steadyrl.records.errors import UserError
-from steadyrl.records.parent_death import end_with_parent
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.progress_reports import ProgressReport, ProgressReporter

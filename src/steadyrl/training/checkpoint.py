@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from steadyrl.algorithms.protocol import Stateful
+from steadyrl.base.errors import NonFiniteError, UserError
 from steadyrl.policies.loading import no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.weights import copy_weights
-from steadyrl.records.errors import NonFiniteError, UserError
 from steadyrl.records.run_folder import (
     RunFolder,
     left_over,

@@ -2,11 +2,11 @@
 
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.evaluation.drift import DriftProbe
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.training.stage import Stage
 
 

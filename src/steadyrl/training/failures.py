@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from steadyrl.base.errors import UserError
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.records.errors import UserError
 from steadyrl.records.reflected_episode import REFLECTION
 from steadyrl.records.trajectory import Group, Trajectory, first_failure
 from steadyrl.training.journal import Journal

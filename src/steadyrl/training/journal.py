@@ -9,11 +9,11 @@ from pydantic import Field
 from torch.utils.tensorboard import SummaryWriter
 
 from steadyrl.algorithms.protocol import Stateful
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.records.errors import UserError
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.records.settings import Settings
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.checkpoint import (
     checkpoint_name,

@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import LossTerm
+from steadyrl.base.errors import NonFiniteError
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.reach import Reach
-from steadyrl.records.errors import NonFiniteError
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.routing import Routing, RoutingReplay, joined
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.training.learner_settings import LearnerSettings

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from steadyrl.base.settings import Settings
 from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.rounding import Rounding
-from steadyrl.records.settings import Settings
 
 
 class LearnerSettings(Settings):

@@ -11,9 +11,9 @@ from itertools import chain
 from typing import Any
 
 from steadyrl.algorithms.protocol import AsksReference, Experience, MiniBatch
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import MeasuresSync, RolloutEngine
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.records.progress import NO_PROGRESS, Progress
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.evaluator import Evaluator

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.passes import plan_passes
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.shared_prefixes import shared_lengths
-from steadyrl.records.errors import UserError
 from steadyrl.records.token_batch import TokenBatch
 
 LEAST_SAVING = 0.25

@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from steadyrl.base.settings import Settings
 from steadyrl.policies.reach import Reach, WeightSample
 from steadyrl.policies.rounding import Rounding, round_into
-from steadyrl.records.settings import Settings
 
 MomentDecay = Annotated[float, Field(ge=0, lt=1)]
 

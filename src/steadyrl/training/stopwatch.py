@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from steadyrl.records.progress import NO_PROGRESS, Progress
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.records.token_batch import TokenBatch
 
 

@@ -1,0 +1,211 @@
+"""`steadyrl study`."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from steadyrl.base.errors import UserError
+from steadyrl.base.named_object import named_object
+from steadyrl.cli.options import read_options
+from steadyrl.lab import STUDIES
+from steadyrl.lab.results import Judgement, with_more_seeds_if_undecided, write_results
+from steadyrl.lab.running import Progress as RunsProgress
+from steadyrl.lab.running import Workplace, run_studies
+from steadyrl.lab.seeds import run_on_comparable_seeds
+from steadyrl.lab.study import Study
+from steadyrl.lab.tables import RELATIONS, update_page
+from steadyrl.policies.numerics import Numerics
+from steadyrl.report.wording import duration
+from steadyrl.run.manifest import machine
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """Run studies: what is missing of their runs, then data, figure and verdicts.
+
+    Without a name, lists them.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Studies to run. module:function is one of your own."""
+
+    all: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Run every study."""
+
+    quick: tyro.conf.FlagCreatePairsOff[bool] = False
+    """The small form: two seeds, a quarter of the gradient steps. Its verdicts say little."""
+
+    numerics: Numerics = Numerics.FP8
+    """What the rollout engine computes in. int4 is the harsher level."""
+
+    seeds: int | None = None
+    """How many seeds. If not given, a study has those it names, mostly 3, and 5 where a claim stays
+    undecided with them; 2 in the small form. A seed is passed over where some of its runs were
+    finished on another machine: runs of a seed are compared because they share a cold start, and
+    processors round differently."""
+
+    processes: int = 2
+    """Runs at the same time, each on one thread."""
+
+    out: Path = Path("results")
+    """Where results go."""
+
+    work: Path = Path("runs/studies")
+    """Where run folders go. Interrupted runs go on from there."""
+
+    page: Path | None = None
+    """A Markdown page with marks, whose table of claims is written anew from all results."""
+
+
+def study_command(arguments: list[str], console: Console) -> None:
+    """Runs studies and prints their verdicts."""
+    options = read_options(StudyOptions, arguments, program="steadyrl study", switches=True)
+    _check_names(options)
+    if not options.names and not options.all:
+        width = 2 + max(map(len, STUDIES))
+        for name, make in STUDIES.items():
+            line = f"{name:<{width}}{make(options.numerics).title}"
+            console.print(line, markup=False, soft_wrap=True)
+        return
+    workplace = Workplace(records=options.out / "runs", folders=options.work)
+    studies = _finished(_chosen(options), workplace, options, console)
+    for study in studies:
+        runs = workplace.records_of(study)
+        folder = options.out / study.name
+        judgements = write_results(study, runs, folder)
+        if judgements:
+            console.print(study.title, style="bold", markup=False)
+            console.print(_verdicts(judgements))
+        console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
+    if options.page is not None:
+        update_page(options.page, options.out)
+
+
+def _check_names(options: StudyOptions) -> None:
+    """Nothing is asked for that would not be done.
+
+    Raises:
+        UserError: --all besides names, or options of runs without a study to run.
+    """
+    if options.names and options.all:
+        raise UserError(
+            f"--all is given besides {', '.join(options.names)}. Leave the names out, or --all."
+        )
+    listed = StudyOptions(numerics=options.numerics)
+    if not options.names and not options.all and options != listed:
+        raise UserError(
+            "Options of a run are given, but no study to run. Give its name, or --all; 'steadyrl "
+            "study' lists them."
+        )
+
+
+def _finished(
+    studies: list[Study], workplace: Workplace, options: StudyOptions, console: Console
+) -> list[Study]:
+    """`studies` on the seeds that they were run on, with more where a claim was undecided."""
+    with _Bar(console) as bar:
+        run = partial(run_studies, workplace=workplace, processes=options.processes, watch=bar.show)
+        studies = run_on_comparable_seeds(studies, workplace, machine(), run)
+        if options.seeds is not None or options.quick:
+            return studies
+        more = [
+            with_more_seeds_if_undecided(study, workplace.records_of(study)) for study in studies
+        ]
+        return run_on_comparable_seeds(more, workplace, machine(), run)
+
+
+def _chosen(options: StudyOptions) -> list[Study]:
+    """The studies that the options describe.
+
+    Raises:
+        UserError: there is none of that name, or a number makes no sense.
+    """
+    for name, value in (("seeds", options.seeds), ("processes", options.processes)):
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}. Give 1 or more.")
+    studies = [_made(name, options.numerics) for name in options.names or STUDIES]
+    if options.quick:
+        studies = [study.quick() for study in studies]
+    if options.seeds is not None:
+        studies = [study.with_seeds(options.seeds) for study in studies]
+    return studies
+
+
+def _made(name: str, numerics: Numerics) -> Study:
+    """The study of that name, or what `module:function` makes.
+
+    Raises:
+        UserError: there is none, or no study is made.
+    """
+    if ":" in name:
+        study = named_object(name, given_as="The study")(numerics)
+        if not isinstance(study, Study):
+            raise UserError(f"{name} makes a {type(study).__name__}. Let it return a Study.")
+        return study
+    if name in STUDIES:
+        return STUDIES[name](numerics)
+    close = get_close_matches(name, STUDIES, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UserError(
+        f"There is no study {name!r}.{hint} 'steadyrl study' lists them; module:function is one "
+        "of your own."
+    )
+
+
+def _verdicts(judgements: list[Judgement]) -> Table:
+    """Each verdict beside its claim and the differences that it rests on."""
+    table = Table.grid(padding=(0, 2))
+    for judgement in judgements:
+        differences = [
+            f"{finding.comparison.measure}: {finding.comparison.first} "
+            f"{RELATIONS[finding.comparison.relation]} {finding.comparison.second}: "
+            f"{finding.difference.mean:+.3f} "
+            f"({finding.difference.low:+.3f} to {finding.difference.high:+.3f})"
+            for finding in judgement.findings
+        ]
+        text = Text("\n".join([judgement.claim.text, *differences]))
+        text.stylize("dim", len(judgement.claim.text))
+        table.add_row(Text(judgement.verdict.value, style="bold"), text)
+    return table
+
+
+class _Bar(AbstractContextManager["_Bar"]):
+    """Runs finished, share of steps taken, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+        )
+        self._task = self._bar.add_task("starting", total=None, left="")
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: RunsProgress) -> None:
+        """Draws how far the runs have come."""
+        left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
+        self._bar.update(
+            self._task,
+            description=f"{progress.finished} of {progress.runs} runs",
+            completed=progress.steps if progress.all_steps else 1,
+            total=progress.all_steps or 1,
+            left=left,
+        )

@@ -1,0 +1,204 @@
+"""Results as tables, for people."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steadyrl.base.errors import UserError
+from steadyrl.lab.claims import Verdict
+from steadyrl.records.run_folder import write_atomically
+
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
+
+VERDICTS = re.compile(r"<!-- verdicts of (.+?) -->\n.*?<!-- verdicts:end -->", re.DOTALL)
+"""Where a page wants the verdicts of some experiments, side by side for their levels."""
+
+SHOWN = (
+    "best_score",
+    "final_score",
+    "mean_score",
+    "retry_reward",
+    "retry_lift",
+    "seconds",
+    "kept",
+    "log10_mismatch",
+    "log10_gradient_norm",
+    "final_entropy",
+)
+"""Measures that the table of conditions has a column for, where a study measures them."""
+
+NOTES = {
+    "mean_score": "`mean_score` is the held-out score averaged over the run.",
+    "retry_reward": "`retry_reward` is that of second attempts in the first tenth of the run, "
+    "`retry_lift` how far it lies above that of first attempts.",
+    "seconds": "`seconds` is the time of a run's steps, without evaluations.",
+    "log10_gradient_norm": "`log10_gradient_norm` is of the norm before clipping, in the median of "
+    "a run's bins that have a gradient.",
+    "kept": "`kept` is the last tenth's reward over the best tenth's.",
+}
+"""What a reader has to know of measures that are shown."""
+
+OWN = "our own"
+"""How the source of a claim begins that no paper makes."""
+
+RELATIONS = {"greater": ">", "less": "<", "not_greater": "not >", "similar": "≈"}
+
+
+def study_page(content: dict[str, Any]) -> str:
+    """The page of one study, from its results.json."""
+    lines = [
+        f"# {content['title']}",
+        "",
+        "![The course of every condition](figure.svg)",
+        "",
+        *conditions_table(content),
+        "",
+        " ".join(["Mean over seeds, and the standard deviation.", *_notes(content)]),
+        "",
+        *([*claims_table([content]), ""] if content["claims"] else []),
+        f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def conditions_table(content: dict[str, Any]) -> list[str]:
+    """Each condition's measures."""
+    shown = _shown(content)
+    head = ["condition", "seeds", *(f"`{name}`" for name in shown)]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for name, runs in content["conditions"].items():
+        cells = [_mean_and_spread([run[measure] for run in runs]) for measure in shown]
+        lines.append(_row([name, str(len(runs)), *cells]))
+    return lines
+
+
+def claims_table(contents: Iterable[dict[str, Any]]) -> list[str]:
+    """Each claim's verdict, and the differences that it rests on."""
+    head = ["study", "claim", "made in", "verdict", "differences with 95% interval"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    for content in contents:
+        for claim in content["claims"]:
+            differences = "<br>".join(_difference(c) for c in claim["comparisons"])
+            verdict = f"**{claim['verdict']}**"
+            cells = [content["study"], claim["claim"], claim["source"], verdict, differences]
+            lines.append(_row(cells))
+    return lines
+
+
+def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]:
+    """A row for each claim, a column for each level, verdicts linked to their study; then counts.
+
+    Args:
+        folder: Where the studies' folders lie, as seen from the page.
+    """
+    levels = list(dict.fromkeys(content["level"] for content in contents))
+    claims: dict[tuple[str, str], dict[str, str]] = {}
+    for content in contents:
+        link = f"{folder}/{content['study']}/README.md"
+        for claim in content["claims"]:
+            row = claims.setdefault((content["experiment"], claim["claim"]), {})
+            row[content["level"]] = f"[{claim['verdict']}]({link}), {_seeds(claim)}"
+    lines = [_row(["experiment", "claim", *levels]), _row(["---"] * (2 + len(levels)))]
+    for (experiment, text), verdicts in claims.items():
+        lines.append(_row([experiment, text, *(verdicts.get(level, "") for level in levels)]))
+    return [*lines, "", _counts(contents)]
+
+
+def _counts(contents: Iterable[dict[str, Any]]) -> str:
+    """How many verdicts of each kind there are, on claims of papers and on our own."""
+    claims = [claim for content in contents for claim in content["claims"]]
+    parts = []
+    for whose, own in (("the papers' claims", False), ("our own", True)):
+        verdicts = [
+            Verdict(claim["verdict"]) for claim in claims if claim["source"].startswith(OWN) is own
+        ]
+        holding, failing, open_ = (verdicts.count(verdict) for verdict in Verdict)
+        if verdicts:
+            parts.append(
+                f"of {len(verdicts)} on {whose} {holding} hold, {failing} fail and {open_} are "
+                "undecided"
+            )
+    return f"Verdicts at all levels: {'; '.join(parts)}."
+
+
+def read_results(results: Path) -> list[dict[str, Any]]:
+    """Every study's results.json in the folder `results`, by name; quick forms are left out."""
+    paths = sorted(path for path in results.glob("*/results.json"))
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [content for content in contents if not content["study"].endswith("-quick")]
+
+
+def update_page(page: Path, results: Path) -> None:
+    """Replaces the tables between the marks of `page` by those of all `results`.
+
+    Raises:
+        UserError: the page is missing or has no marks.
+    """
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(
+            f"{page} has no lines {BEGIN} and {END} to write the table between. Add them."
+        )
+    contents = read_results(results)
+    table = "\n".join(claims_table(contents))
+    folder = Path(os.path.relpath(results.resolve(), page.resolve().parent)).as_posix()
+
+    def verdicts(mark: re.Match[str]) -> str:
+        wanted = mark[1].split()
+        chosen = [
+            content for name in wanted for content in contents if content["experiment"] == name
+        ]
+        lines = verdicts_table(chosen, folder)
+        return "\n".join([f"<!-- verdicts of {mark[1]} -->", *lines, "<!-- verdicts:end -->"])
+
+    text = VERDICTS.sub(verdicts, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    write_atomically(page, text)
+
+
+def _shown(content: dict[str, Any]) -> list[str]:
+    """The measures of a study that have a column; all of them before anything was run."""
+    runs = [run for of_condition in content["conditions"].values() for run in of_condition]
+    return [name for name in SHOWN if not runs or name in runs[0]]
+
+
+def _seeds(claim: dict[str, Any]) -> str:
+    counts = sorted({comparison["seeds"] for comparison in claim["comparisons"]})
+    return f"{' to '.join(str(count) for count in counts)} seeds"
+
+
+def _notes(content: dict[str, Any]) -> list[str]:
+    return [NOTES[name] for name in _shown(content) if name in NOTES]
+
+
+def _difference(comparison: dict[str, Any]) -> str:
+    relation = RELATIONS[comparison["relation"]]
+    what = f"`{comparison['measure']}`: {comparison['first']} {relation} {comparison['second']}"
+    if comparison["difference"] is None:
+        return f"{what}: not run"
+    interval = "one seed"
+    if comparison["interval"] is not None:
+        low, high = comparison["interval"]
+        interval = f"{low:+.3f} to {high:+.3f}, {comparison['seeds']} seeds"
+    return f"{what}: {comparison['difference']:+.3f} ({interval})"
+
+
+def _mean_and_spread(values: list[float | None]) -> str:
+    if not values:
+        return "not run"
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    spread = f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else ""
+    return f"{np.mean(known):.3f}{spread}"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
