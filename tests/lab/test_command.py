@@ -32,7 +32,7 @@ def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -
     [
         (["figure9"], "There is no study 'figure9'. Did you mean 'figure"),
         (["no_such_module:study"], "The study is 'no_such_module:study': No module named"),
-        (["tests.cli.test_study:CLAIM.text"], "test_study.py has no 'CLAIM.text'. Correct"),
+        (["tests.lab.test_command:CLAIM.text"], "test_command.py has no 'CLAIM.text'. Correct"),
         (["builtins:str"], "builtins:str makes a str. Let it return a Study."),
         (["figure1", "--seeds", "0"], "--seeds is 0. Give 1 or more."),
         (["figure1", "--processes", "0"], "--processes is 0. Give 1 or more."),
