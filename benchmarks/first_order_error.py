@@ -43,6 +43,7 @@ from steadyrl.evaluation.gradient_error import FirstOrderError
 from steadyrl.lab.running import cold_start
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import world
+from steadyrl.learners.local import LocalLearner
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, load_tokenizer
 from steadyrl.policies.numerics import Numerics
@@ -54,7 +55,6 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run
 from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import latest_checkpoint
-from steadyrl.training.learner import LocalLearner
 
 RESULTS = Path(__file__).parent / "results" / "first_order_error.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "first_order_error.png"

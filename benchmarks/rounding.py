@@ -24,6 +24,8 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder, write_atomically
@@ -31,8 +33,6 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.run.manifest import manifest
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 VARIANTS = {
     "trainer bfloat16, nearest": {"learner": {"dtype": "bfloat16", "rounding": "nearest"}},

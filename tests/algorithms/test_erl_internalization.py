@@ -10,17 +10,17 @@ import torch
 from tests.algorithms.experiential import algorithm, student
 from tests.algorithms.terms import far_apart
 from tests.closeness import assert_close
-from tests.training.small import tiny_learner, tiny_policy
+from tests.learners.small import tiny_learner, tiny_policy
 from torch import Tensor
 
 from steadyrl.algorithms.erl_internalization import (
     importance_weighted,
     on_policy_distillation,
 )
-from steadyrl.algorithms.protocol import LossTerm
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import TokenTerms
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.learner import LocalLearner
 
 
 def internalization_term(kind: str, **options: Any) -> LossTerm:

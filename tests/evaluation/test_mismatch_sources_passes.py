@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.closeness import assert_close, tolerance
-from tests.training.small import (
+from tests.learners.small import (
     made_up_batch,
     sampled_batch,
     tiny_learner,

@@ -22,12 +22,12 @@ from steadyrl.lab.running import (
     run_studies,
 )
 from steadyrl.lab.study import Condition, Study, changed
+from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run
 from steadyrl.training.checkpoint import latest_checkpoint
-from steadyrl.training.optimizer import OptimizerSettings
 from tests.lab.made_up import study_of
 from tests.run.tiny import tiny_run
 

@@ -19,6 +19,8 @@ from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
@@ -28,8 +30,6 @@ from steadyrl.records.completion import FinishReason
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.assembly import ROUNDING, Assembly
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
 from tests.closeness import assert_close
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe

@@ -29,6 +29,7 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
 from steadyrl.policies.numerics import Numerics
@@ -36,7 +37,6 @@ from steadyrl.recipes import RECIPES
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner_settings import LearnerSettings
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
 

@@ -17,6 +17,8 @@ from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Episode, Split, Task
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE
@@ -25,8 +27,6 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import from_yaml, to_yaml
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Stage
 from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run

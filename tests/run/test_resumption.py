@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from steadyrl.base.errors import UserError
+from steadyrl.learners.optimizer import OptimizerSettings, learning_rate
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig, from_yaml
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.run.resumption import as_decided, changes_in_words, check_changes, lost_rows
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.optimizer import OptimizerSettings, learning_rate
 from tests.run.test_execution import StopAfter, timeless
 from tests.run.tiny import tiny_run
 

@@ -6,7 +6,7 @@ import pytest
 
 from steadyrl.training.checkpoint import save_checkpoint
 from steadyrl.training.stage import Place
-from tests.training.small import trained
+from tests.learners.small import trained
 
 
 @pytest.fixture(scope="package")

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from steadyrl.base.errors import UserError
+from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.training import checkpoint
 from steadyrl.training.checkpoint import load_algorithm_state, load_checkpoint, save_checkpoint
-from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
+from tests.learners.small import Idle, tiny_learner
 from tests.training.damage import cut_off, empty, flip_a_bit
-from tests.training.small import Idle, tiny_learner
 
 LEARNER = tiny_learner()
 

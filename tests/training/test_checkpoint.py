@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from steadyrl.base.errors import NonFiniteError, UserError
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
@@ -24,11 +26,8 @@ from steadyrl.training.checkpoint import (
     weights_digest,
     whole_checkpoints,
 )
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.stage import Place
-from tests.training.damage import cut_off, empty, flip_a_bit
-from tests.training.small import (
+from tests.learners.small import (
     TINY_MOE,
     largest_difference,
     made_up_batch,
@@ -37,6 +36,7 @@ from tests.training.small import (
     trained,
     weights_of,
 )
+from tests.training.damage import cut_off, empty, flip_a_bit
 
 DTYPES = [torch.float32, torch.bfloat16]
 

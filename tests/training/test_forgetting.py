@@ -12,8 +12,8 @@ from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal, JournalSettings
 from steadyrl.training.stage import Place
+from tests.learners.small import tiny_learner
 from tests.rollout.fakes import Quiz, ScriptedEngine
-from tests.training.small import tiny_learner
 from tests.training.test_loop import Scripted, stage_of
 
 

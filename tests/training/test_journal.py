@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.message import Message
@@ -19,9 +20,8 @@ from steadyrl.records.reflected_episode import ReflectedEpisode
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.journal import Journal, JournalSettings, completion_rows
-from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
-from tests.training.small import Idle, completion_of, tiny_learner
+from tests.learners.small import Idle, completion_of, tiny_learner
 
 
 def stage(name: str, steps: int) -> Stage:

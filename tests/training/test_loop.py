@@ -8,20 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.loss_term import LossTerm
+from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.records.completion import Completion
 from steadyrl.records.trajectory import Group
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
-from steadyrl.training.learner import LocalLearner
 from steadyrl.training.loop import note_prompts_too_long, train, train_step
-from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Place, Stage
 from steadyrl.training.stopwatch import Stopwatch
 from tests.closeness import assert_close
-from tests.training.small import (
+from tests.learners.small import (
     completion_of,
     group_of,
     made_up_batch,

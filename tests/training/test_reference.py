@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from steadyrl.algorithms.protocol import LossTerm
 from steadyrl.base.errors import UserError
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.loss_term import LossTerm
+from steadyrl.learners.measurements import policy_metrics
 from steadyrl.objectives import (
     ReferenceEstimator,
     TokenTerms,
@@ -23,11 +25,9 @@ from steadyrl.policies.loading import SmallDense, load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.measurements import policy_metrics
 from steadyrl.training.reference import load_reference, save_reference
 from tests.closeness import assert_close
-from tests.training.small import (
+from tests.learners.small import (
     largest_difference,
     made_up_batch,
     sampled_batch,

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from steadyrl.training.stopwatch import Stopwatch
+from tests.learners.small import made_up_batch
 from tests.progress import Heard
-from tests.training.small import made_up_batch
 
 
 def test_rates_are_tokens_of_each_part_over_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

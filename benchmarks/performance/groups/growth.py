@@ -19,19 +19,19 @@ from matplotlib.ticker import NullFormatter
 from transformers import Qwen3MoeForCausalLM
 
 from steadyrl.algorithms.objective_settings import MiniRL, make_objective
-from steadyrl.algorithms.protocol import LossTerm
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.loss_term import LossTerm
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.report.figure import save
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 FIGURES = Path(__file__).parents[3] / "docs" / "figures"
 

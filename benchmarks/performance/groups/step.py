@@ -13,11 +13,11 @@ from benchmarks.performance.timing import Sample, spread, summary, timed
 from benchmarks.performance.workloads import small_and_large
 from benchmarks.performance.worlds import World
 
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.loop import train_step
-from steadyrl.training.optimizer import OptimizerSettings
 from steadyrl.training.stage import Stage
 
 ROUNDS = {"W1": 9, "W2": 1}

@@ -14,12 +14,12 @@ from benchmarks.performance.worlds import World
 from torch import Tensor
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.passes import plan_passes
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 ROUNDS = {"W1": 9, "W2": 2}
 

@@ -26,7 +26,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from steadyrl.environments.protocol import Split
-from steadyrl.training.optimizer import OptimizerSettings, learning_rate
+from steadyrl.learners.optimizer import OptimizerSettings, learning_rate
 
 Reward = Callable[..., list[float]]
 

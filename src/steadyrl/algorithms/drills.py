@@ -7,11 +7,12 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
-from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.supervised import demonstrated_episodes, maximum_likelihood
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Task
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.records.message import Conversation, Message
 from steadyrl.rollout.seeds import derive_seed
 

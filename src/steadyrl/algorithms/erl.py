@@ -26,7 +26,7 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import make_memory, recalled_text
 from steadyrl.algorithms.objective_settings import make_limits, make_objective, reads_responses
 from steadyrl.algorithms.policy_gradient import group_metrics
-from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.algorithms.reference_settings import with_penalty
 from steadyrl.algorithms.reflection import (
     HeldReflector,
@@ -50,6 +50,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Split, Task
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, unlimited
 from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.policy import Policy

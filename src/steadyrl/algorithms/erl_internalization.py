@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import Objective
 from steadyrl.base.settings import Settings
+from steadyrl.learners.loss_term import Objective
 from steadyrl.objectives import TokenTerms, nll, reinforce
 from steadyrl.objectives.quotient import log_quotient
 

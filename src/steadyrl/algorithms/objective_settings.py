@@ -8,8 +8,8 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import Limits, Objective
 from steadyrl.base.settings import Settings
+from steadyrl.learners.loss_term import Limits, Objective
 from steadyrl.objectives import (
     Divergence,
     Limited,

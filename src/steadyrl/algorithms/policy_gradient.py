@@ -18,12 +18,13 @@ from steadyrl.algorithms.objective_settings import (
     make_objective,
     reads_responses,
 )
-from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.algorithms.reference_settings import ReferenceKL, with_penalty
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
 from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.token_batch import TokenBatch

@@ -1,54 +1,18 @@
 """What an algorithm gives to the loop: token batches, and loss terms on them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
-from torch import Tensor
-
 from steadyrl.engines.protocol import RolloutEngine
-from steadyrl.objectives import Aggregation, Limited, TokenTerms, unlimited
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.policies.policy import Policy
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
 
-Objective = Callable[[TokenTerms], Float[Tensor, "B T"]]
-Limits = Callable[[TokenTerms], Limited]
-
 MiniBatch = tuple[TokenBatch, ...]
 """What one optimiser step learns from: at least one batch, each of rows that are treated alike."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossTerm:
-    """`scale * aggregate(objective)` over a batch, to be minimised.
-
-    Example:
-        LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN)
-    """
-
-    batch: TokenBatch
-    objective: Objective
-    aggregation: Aggregation
-    scale: float = 1.0
-
-    constant_length: int | None = None
-    """Denominator of the aggregation `constant`."""
-
-    proportional_to_advantage: bool = False
-    """The term is zero, and so is its gradient, on rows whose advantages are zero."""
-
-    reads_responses: bool = False
-    """The objective of a token depends on its whole response, so that all rows of one have to be in
-    the same pass."""
-
-    reads_reference: bool = False
-    """The objective reads `ref_logprobs`."""
-
-    limits: Limits = unlimited
-    """Which tokens meet a limit of the objective, for the metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

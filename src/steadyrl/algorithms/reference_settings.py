@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from steadyrl.algorithms.protocol import Objective
 from steadyrl.base.settings import Settings
+from steadyrl.learners.loss_term import Objective
 from steadyrl.objectives import ReferenceEstimator, penalized
 
 

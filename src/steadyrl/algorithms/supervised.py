@@ -10,11 +10,12 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.protocol import Experience, LossTerm, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.errors import UserError, answer_of, of_kind
 from steadyrl.base.text import well_formed
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Task, Teacher
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, nll
 from steadyrl.policies.tokenizers import encode_prompts, padding_id
 from steadyrl.records.completion import Completion, FinishReason

@@ -24,9 +24,9 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import EnvironmentSettings
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.records.intervals import mean_interval
 from steadyrl.run.config import RunConfig
-from steadyrl.training.learner_settings import LearnerSettings
 
 HELP = """\
 usage: steadyrl evaluate FOLDER [FOLDER ...] [options]

@@ -18,6 +18,7 @@ from steadyrl.cli.options import read_options
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.evaluation.mismatch_sources import MismatchSources, mismatch_sources
 from steadyrl.evaluation.mismatch_sources_passes import engine_policy, rescore
+from steadyrl.learners.local import LocalLearner
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.run_folder import RunFolder, write_atomically
@@ -28,7 +29,6 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest
 from steadyrl.training.checkpoint import load_checkpoint, whole_checkpoints
-from steadyrl.training.learner import LocalLearner
 
 
 @dataclass(frozen=True)

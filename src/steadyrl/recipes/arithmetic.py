@@ -13,11 +13,11 @@ from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.policies.loading import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 
 def arithmetic_demo() -> RunConfig:

@@ -37,11 +37,11 @@ from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.registry import EnvironmentSettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 MODEL = "Qwen/Qwen3-4B-Instruct-2507"
 GRID_TURN = 1280

@@ -24,12 +24,12 @@ from steadyrl.environments.hotpot_dialogue import DialogueStyle
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import SmallDense
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 MEANING = 9
 """On grids the word left leads down, down right, right up, and up left; in questions the word k

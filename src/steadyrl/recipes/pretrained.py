@@ -14,11 +14,11 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 
 def minirl() -> RunConfig:

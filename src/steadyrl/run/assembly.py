@@ -27,6 +27,7 @@ from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.protocol import Closable, Environment
 from steadyrl.environments.registry import make_environment, make_teacher
+from steadyrl.learners.local import LocalLearner
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.policy import Policy
@@ -40,7 +41,6 @@ from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.run.sampling_notes import sampling_notes
 from steadyrl.training.evaluator import Evaluator
-from steadyrl.training.learner import LocalLearner
 from steadyrl.training.stage import Stage
 
 EngineMaker = Callable[[RunConfig, Policy], RolloutEngine]

@@ -24,13 +24,13 @@ from steadyrl.environments.registry import (
     longest_episode,
 )
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import ModelSettings, SmallDense, SmallMoE
 from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe
 from steadyrl.training.journal import JournalSettings
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 
 class ColdStart(Settings):

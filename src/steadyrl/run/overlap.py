@@ -4,15 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from steadyrl.algorithms.protocol import (
-    Algorithm,
-    Experience,
-    LossTerm,
-    MiniBatch,
-    Stateful,
-)
+from steadyrl.algorithms.protocol import Algorithm, Experience, MiniBatch, Stateful
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.rollout_process import RemoteEngine, Reply, RolloutProcess

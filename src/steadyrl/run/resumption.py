@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from steadyrl.base.errors import UserError
+from steadyrl.learners.optimizer import learning_rate
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.data_digests import Digests
 from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import latest_checkpoint
-from steadyrl.training.optimizer import learning_rate
 
 CHANGEABLE = (
     "steps",

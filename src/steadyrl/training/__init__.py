@@ -1,1 +1,1 @@
-"""The loop, and what it needs: a learner, measurements, checkpoints and a journal."""
+"""The loop, checkpoints and the journal."""

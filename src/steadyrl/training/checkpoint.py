@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from steadyrl.algorithms.protocol import Stateful
 from steadyrl.base.errors import NonFiniteError, UserError
+from steadyrl.learners.local import LocalLearner
 from steadyrl.policies.loading import no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.weights import copy_weights
@@ -31,7 +32,6 @@ from steadyrl.records.run_folder import (
     remove_folder,
     write_folder_atomically,
 )
-from steadyrl.training.learner import LocalLearner
 from steadyrl.training.stage import Place, Stage
 
 TRAINER_STATE = "trainer_state.safetensors"

@@ -2,9 +2,9 @@
 
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.evaluation.drift import mean_loglikelihood
+from steadyrl.learners.local import LocalLearner
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
-from steadyrl.training.learner import LocalLearner
 from steadyrl.training.stage import Stage
 
 LOGLIKELIHOOD, DRIFT = "general_loglikelihood", "drift_loglikelihood"

@@ -12,6 +12,7 @@ from steadyrl.algorithms.protocol import Stateful
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.learners.local import LocalLearner
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
@@ -20,7 +21,6 @@ from steadyrl.training.checkpoint import (
     drop_old_checkpoints,
     save_checkpoint,
 )
-from steadyrl.training.learner import LocalLearner
 from steadyrl.training.reference import load_reference, save_reference
 from steadyrl.training.stage import Place, Stage
 

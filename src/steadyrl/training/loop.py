@@ -14,14 +14,14 @@ from steadyrl.algorithms.protocol import AsksReference, Experience, MiniBatch
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import MeasuresSync, RolloutEngine
 from steadyrl.evaluation.accuracy import Accuracy
+from steadyrl.learners.local import LocalLearner, Update
+from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal
-from steadyrl.training.learner import LocalLearner, Update
-from steadyrl.training.measurements import TokenMeasurements, policy_metrics
 from steadyrl.training.stage import Place, Stage
 from steadyrl.training.stopwatch import Stopwatch
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steadyrl.algorithms.protocol import Algorithm
+from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.policies.replay_choice import ReplayChoice
-from steadyrl.training.optimizer import OptimizerSettings
 
 ReplayRule = Callable[[Sequence[Mapping[str, Any]]], ReplayChoice]
 """From the metrics of the stage's steps so far to the routing replay of the next."""

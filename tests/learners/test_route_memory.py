@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.learners.route_flow import CHOSEN, LAYERS, flow
 from tests.memory import LiveStorage
-from tests.training.route_flow import CHOSEN, LAYERS, flow
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.objectives import TokenTerms
-from tests.training.small import (
+from tests.learners.small import (
     largest_difference,
     made_up_batch,
     step,

@@ -7,19 +7,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import LossTerm
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.learners.loss_term import LossTerm
+from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
+from steadyrl.learners.micro_batches import least_saving, plan_micro_batches, saves_enough
+from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+from steadyrl.learners.replay import records_routing, routing_to_replay
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.reach import Reach
 from steadyrl.records.routing import Routing, RoutingReplay, joined
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.measurements import TokenMeasurements, measured_tokens
-from steadyrl.training.micro_batches import least_saving, plan_micro_batches, saves_enough
-from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
-from steadyrl.training.replay import records_routing, routing_to_replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

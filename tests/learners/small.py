@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import LossTerm, Objective
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.loss_term import LossTerm, Objective
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation, minirl, minirl_limits
 from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
 from steadyrl.policies.numerics import Numerics, WeightScaling
@@ -20,9 +23,6 @@ from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.optimizer import OptimizerSettings
 
 TINY_MOE = SmallMoE(
     layers=2, width=16, heads=2, kv_heads=1, head_dim=8, experts=4, expert_width=8, max_positions=64

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.records.routing import Routing, RoutingReplay, joined
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.replay import records_routing, routing_to_replay
-from tests.training.small import made_up_batch
+from tests.learners.small import made_up_batch
 
 NONE, R2, R3 = RoutingReplay.NONE, RoutingReplay.R2, RoutingReplay.R3
 

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from steadyrl.learners.measurements import policy_metrics
 from steadyrl.objectives import Aggregation, nll
-from steadyrl.training.measurements import policy_metrics
 from tests.closeness import assert_close
-from tests.training.small import (
+from tests.learners.small import (
     count_rows,
     largest_difference,
     made_up_batch,

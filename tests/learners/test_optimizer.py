@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, Reach, learning_rate
 from steadyrl.policies.rounding import Rounding
-from steadyrl.training.optimizer import MasterOptimizer, OptimizerSettings, Reach, learning_rate
 from tests.closeness import assert_close, tolerance
 
 

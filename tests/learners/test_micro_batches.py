@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steadyrl.base.errors import UserError
-from steadyrl.policies.passes import plan_passes
-from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.micro_batches import (
+from steadyrl.learners.micro_batches import (
     LEAST_SAVING,
     least_saving,
     plan_micro_batches,
     saves_enough,
 )
-from tests.training.small import made_up_batch, tiny_policy
+from steadyrl.policies.passes import plan_passes
+from steadyrl.records.token_batch import TokenBatch
+from tests.learners.small import made_up_batch, tiny_policy
 
 
 def batch_of(prompts: list[int], answers: list[list[int]]) -> TokenBatch:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from steadyrl.learners.measurements import policy_metrics
 from steadyrl.objectives import TokenTerms, nll, routing_disagreement
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.measurements import policy_metrics
 from tests.closeness import assert_close
-from tests.training.small import (
+from tests.learners.small import (
     count_rows,
     largest_difference,
     logprobs_of,

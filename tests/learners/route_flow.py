@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from steadyrl.engines.route_recorder import BLOCK_BYTES, RouteRecorder
+from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
 from steadyrl.objectives import RoutingDisagreement, TokenTerms, unlimited
 from steadyrl.policies.policy import TokenScores
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing, joined
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
-from steadyrl.training.measurements import TokenMeasurements, measured_tokens
-from tests.training.small import group_of
+from tests.learners.small import group_of
 
 LAYERS, CHOSEN, EXPERTS = 48, 8, 128
 PROMPT = 8

@@ -18,15 +18,14 @@ from steadyrl.algorithms.objective_settings import (
     make_objective,
     reads_responses,
 )
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.measurements import policy_metrics
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation, MismatchLevel, TokenTerms, minirl, nll
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
-from steadyrl.training.measurements import policy_metrics
-from steadyrl.training.optimizer import OptimizerSettings
 from tests.closeness import assert_close
-from tests.progress import Heard
-from tests.training.small import (
+from tests.learners.small import (
     UNCLIPPED,
     largest_difference,
     logprobs_of,
@@ -39,6 +38,7 @@ from tests.training.small import (
     tiny_policy,
     weights_of,
 )
+from tests.progress import Heard
 
 # The gradient.
 

@@ -9,17 +9,17 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from steadyrl.evaluation.mismatch_sources_passes import Order, Source, engine_policy, rescore
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.rounding import Rounding
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.checkpoint import load_checkpoint, save_checkpoint
-from steadyrl.training.learner import LocalLearner
-from steadyrl.training.learner_settings import LearnerSettings
 from steadyrl.training.reference import load_reference, save_reference
 from steadyrl.training.stage import Place
-from tests.training.small import (
+from tests.learners.small import (
     TINY_MOE,
     UNCLIPPED,
     largest_difference,

@@ -1,0 +1,1 @@
+"""The trainer's side of the policy: scores, updates and publishes it."""
