@@ -21,7 +21,8 @@ from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.reach import Reach, WeightSample
 from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.routing import RoutingHook
-from steadyrl.policies.weights import copy_weights
+from steadyrl.policies.routing_noise import RoutingNoise
+from steadyrl.policies.weights import copy_weights, perturb_weights
 
 DTYPES = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
 
@@ -35,6 +36,11 @@ class EngineModel:
         seed: Determines the thresholds of stochastic rounding.
         record_routing: Hook the routers. Needs a Mixture-of-Experts model.
         head_dtype: float32 computes logits in float32, from float32 weights of the head alone.
+        routing_noise: Standard deviation of the noise on the routers' scores, on their logarithms.
+        weight_noise: Relative standard deviation of the noise on the weights, fresh at each load.
+
+    Raises:
+        UserError: routing noise is asked of a model whose routers are not hooked.
     """
 
     def __init__(
@@ -47,7 +53,14 @@ class EngineModel:
         rounding: Rounding = "nearest",
         seed: int = 0,
         head_dtype: HeadDtype = "model",
+        routing_noise: float = 0.0,
+        weight_noise: float = 0.0,
     ) -> None:
+        if routing_noise and not record_routing:
+            raise UserError(
+                f"engine.routing_noise is {routing_noise}, but no router of this model can be "
+                "hooked. Set it to 0, or choose a Mixture-of-Experts model."
+            )
         dtype = DTYPES.get(numerics, policy.model.dtype)
         self.model = model_from_config(policy.model, dtype, head_dtype)
         if head_dtype == "float32":
@@ -59,11 +72,13 @@ class EngineModel:
         self.reach: Reach | None = None
         """What arrived here of the trainer's movement between the last two loads."""
         self._rounding, self._seed = rounding, seed
+        self._weight_noise = weight_noise
         self._sample: WeightSample | None = None
         lowered = numerics in WEIGHT_ROUNDINGS
         self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
         self.load_weights(policy.model.state_dict(), version=0)
-        self.hook = RoutingHook(self.model) if record_routing else None
+        noise = RoutingNoise(routing_noise, seed) if routing_noise else None
+        self.hook = RoutingHook(self.model, noise=noise) if record_routing else None
         self.head = OutputHead(self.model)
 
     @property
@@ -80,6 +95,9 @@ class EngineModel:
         """Takes over `weights` and rounds them as the numerics say."""
         own = self.model.state_dict()
         copy_weights(weights, own, rounding=self._rounding, seed=self._seed)
+        if self._weight_noise:
+            seed = (self._seed + (version << 20)) % (1 << 63)
+            perturb_weights(self.model, self._weight_noise, seed)
         if self._low is not None:
             self._low.round_weights()
         sample = WeightSample.of(own, weights)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from steadyrl.base.settings import Settings
 from steadyrl.policies.float32_head import HeadDtype
@@ -41,6 +41,15 @@ class EngineSettings(Settings):
     engine whose weights began on the bfloat16 grid. stochastic: unbiased, with a threshold for each
     weight that is drawn once."""
 
+    routing_noise: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    """Makes routing differ from the trainer's, to study it: each choice of experts is the top-k of
+    scores with Gaussian noise of this standard deviation on their logarithms. Gate weights stay
+    live. Routing replay r3 removes it."""
+
+    weight_noise: float = Field(0.0, ge=0.0, lt=1.0)
+    """Makes numerics differ from the trainer's, to study it: Gaussian noise of this relative
+    standard deviation on every matrix entry, drawn anew at each sync."""
+
     max_running: PositiveOrAuto = 512
     """Maximum number of sequences decoded concurrently. auto: as many as `cache_memory` holds at
     their full length."""
@@ -77,6 +86,12 @@ class EngineSettings(Settings):
                 "head_dtype is 'float32', but so are numerics: the head computes in float32 "
                 "already. Leave head_dtype out, or choose other numerics."
             )
+        if self.overlap and self.has_noise:
+            raise ValueError(
+                "overlap is true with routing_noise or weight_noise: held-out tasks are answered "
+                "without this noise, by an engine of their own, and overlapped runs have one "
+                "engine. Set overlap to false, or both kinds of noise to 0."
+            )
         for name in ("max_running", "cache_memory"):
             value, default = getattr(self, name), EngineSettings.model_fields[name].default
             if self.name == "reference" and value != default:
@@ -86,3 +101,12 @@ class EngineSettings(Settings):
                     "choose the engine 'local'."
                 )
         return self
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the engine is perturbed to study what that does."""
+        return self.routing_noise > 0 or self.weight_noise > 0
+
+    def without_noise(self) -> "EngineSettings":
+        """The same engine unperturbed."""
+        return self.model_copy(update={"routing_noise": 0.0, "weight_noise": 0.0})

@@ -141,15 +141,20 @@ class AnswerTopK(TorchFunctionMode):
         if func not in (torch.topk, Tensor.topk):
             return result
         scores, shape = _scores(args, kwargs), result.indices.shape
-        expected = (self._choice.num_experts, self._choice.axes, self._choice.experts_per_token)
-        found = (scores.shape[-1], scores.dim(), shape[-1])
-        if found != expected or shape.numel() != self._experts.numel():
+        ours = chooses_experts(self._choice, scores, shape[-1])
+        if not ours or shape.numel() != self._experts.numel():
             return result
         self.answers += 1
         experts = self._experts.view(shape)
         if self._known is not None:
             experts = torch.where(self._known.view(shape[:-1])[..., None], experts, result.indices)
         return torch.return_types.topk((scores.gather(-1, experts), experts))
+
+
+def chooses_experts(choice: RouterChoice, scores: Tensor, count: int) -> bool:
+    """Whether a top-k of `count` among `scores` is that of the router with `choice`."""
+    expected = (choice.num_experts, choice.axes, choice.experts_per_token)
+    return (scores.shape[-1], scores.dim(), count) == expected
 
 
 def _scores(args: tuple[Any, ...], kwargs: Any) -> Tensor:

@@ -31,6 +31,7 @@ from steadyrl.policies.probes import obstacle
 from steadyrl.policies.replay_probe import obstacle_to_replay
 from steadyrl.policies.router_choice import AnswerTopK, Router, RouterChoice, observe_choices
 from steadyrl.policies.routers import find_routers
+from steadyrl.policies.routing_noise import RoutingNoise
 from steadyrl.records.routing import PaddedRouting, expert_dtype
 
 
@@ -118,13 +119,16 @@ class RoutingHook:
 
     Args:
         prove: Whether to prove on a small copy of `model` that replay does what it should.
+        noise: Perturbs the choices that are not replayed.
 
     Raises:
         UserError: the family's routers do not return the indices of one top-k over all experts,
             give no weight to some replayed experts, or are wrapped already.
     """
 
-    def __init__(self, model: PreTrainedModel, *, prove: bool = True) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, prove: bool = True, noise: RoutingNoise | None = None
+    ) -> None:
         self.routers = find_routers(model)
         family = type(model).__name__
         if any("forward" in vars(router) for router in self.routers):
@@ -133,6 +137,7 @@ class RoutingHook:
         self.num_experts = max(choice.num_experts for choice in self._choices)
         self.experts_per_token = self._choices[0].experts_per_token
         self.dtype = expert_dtype(self.num_experts)
+        self._noise = noise
         self._current = threading.local()
         reason = obstacle(_prove, model) if prove else None
         if reason is not None:
@@ -183,9 +188,11 @@ class RoutingHook:
         return getattr(self._current, "watch", None)
 
     def _route(self, layer: int, router: Router, *args: Any, **kwargs: Any) -> Any:
-        watch = self._watch
+        watch, choice = self._watch, self._choices[layer]
+        if self._noise is not None and (watch is None or watch.replay is None):
+            router = partial(self._noise.route, layer, choice, router)
         if watch is not None:
-            return watch.route(layer, self._choices[layer], router, args, kwargs)
+            return watch.route(layer, choice, router, args, kwargs)
         if in_backward_pass():
             raise RuntimeError(
                 "A router was recomputed in the backward pass without its routing. Enable it with "

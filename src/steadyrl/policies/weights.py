@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steadyrl.policies.rounding import Rounding, round_into
 
@@ -36,3 +36,16 @@ def copy_weights(
             )
     for name, target in own.items():
         round_into(target, weights[name], rounding, name=name, seed=seed)
+
+
+@torch.no_grad()
+def perturb_weights(model: nn.Module, scale: float, seed: int) -> None:
+    """Multiplies every entry of the matrices of `model` by `1 + scale * g`, `g` standard Gaussian.
+
+    Norms and biases stay. The noise is a function of `seed` and the weights' order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.parameters():
+        if weight.dim() >= 2:
+            noise = torch.randn(weight.shape, generator=generator).to(weight.device)
+            weight.copy_(weight.float() * (1 + scale * noise))

@@ -73,8 +73,7 @@ class Assembly:
         """The parts that `config` describes.
 
         Args:
-            make_engine: Makes the engine in the place of `local_engine`.
-            progress: Hears how far the parts are with what takes long.
+            make_engine: Makes engines in the place of `local_engine`.
 
         Raises:
             UserError: parts do not fit together, or are not there.
@@ -87,14 +86,17 @@ class Assembly:
         progress.begin("preparing the tasks")
         environment = make_environment(config.environment)
         chooses = config.routing_replay == "auto" and policy.hook is not None
-        make = partial(make_engine or partial(local_engine, progress=progress), config)
+        make = make_engine or partial(local_engine, progress=progress)
         _check_reflections_fit(config, policy)
-        algorithm = _algorithm(config, environment, tokenizer, make, progress)
+        algorithm = _algorithm(config, environment, tokenizer, partial(make, config), progress)
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
             stages.insert(0, _cold_start(config, environment, policy))
+        quiet = config.model_copy(update={"engine": config.engine.without_noise()})
         evaluator = Evaluator(
             config.evaluation,
+            engine_without_noise=make(quiet, policy) if config.engine.has_noise else None,
+            weights=policy.model.state_dict,
             environment=environment,
             tokenizer=tokenizer,
             sampling=config.sampling,
@@ -106,7 +108,7 @@ class Assembly:
         return cls(
             stages=stages,
             learner=learner,
-            engine=make(policy),
+            engine=make(config, policy),
             evaluator=evaluator,
             environment=environment,
             notes=(*_notes(policy), *sampling_notes(config)),
@@ -134,11 +136,7 @@ def load_policy(
             replay is asked of a dense model.
     """
     device = _device(config)
-    model = load_model(
-        config.model,
-        tokenizer=tokenizer,
-        seed=derive_seed(config.seed, WEIGHTS),
-    )
+    model = load_model(config.model, tokenizer=tokenizer, seed=derive_seed(config.seed, WEIGHTS))
     check_ids(model, tokenizer)
     masters = set_dtype(model, getattr(torch, config.learner.dtype), config.learner.head_dtype)
     replays = config.replay_to_begin_with is not RoutingReplay.NONE
@@ -159,7 +157,7 @@ def load_policy(
 
 
 def rounding_seed(config: RunConfig) -> int:
-    """The seed of the thresholds of stochastic rounding, in trainer and engine."""
+    """The seed of what is drawn for weights: thresholds of stochastic rounding, and noise."""
     return derive_seed(config.seed, ROUNDING)
 
 
@@ -201,6 +199,8 @@ def local_engine(
         rounding=settings.rounding,
         seed=rounding_seed(config),
         head_dtype=settings.head_dtype,
+        routing_noise=settings.routing_noise,
+        weight_noise=settings.weight_noise,
     )
     if settings.name == "reference":
         return ReferenceEngine(model, progress=progress)

@@ -1,5 +1,8 @@
 """Evaluation at the places of a run where it is due."""
 
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
@@ -11,7 +14,13 @@ from steadyrl.training.stage import Stage
 
 
 class Evaluator:
-    """Measures the engine's policy on the same held-out tasks with the same random numbers."""
+    """Measures the engine's policy on the same held-out tasks with the same random numbers.
+
+    Args:
+        engine_without_noise: Answers in the place of the run's engine, and takes over its weights
+            first; None where that one is unperturbed.
+        weights: What it loads: the trainer's weights as they are when this is called.
+    """
 
     drift: DriftProbe | None = None
     """Scores off-task texts at the same places; None where that is left out."""
@@ -24,9 +33,13 @@ class Evaluator:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         seed: int,
+        engine_without_noise: RolloutEngine | None = None,
+        weights: Callable[[], Mapping[str, Tensor]] = dict,
         progress: Progress = NO_PROGRESS,
     ) -> None:
         self.settings = settings
+        self._engine_without_noise = engine_without_noise
+        self._weights = weights
         self._progress = progress
         self._environment = environment
         self._tokenizer = tokenizer
@@ -47,6 +60,9 @@ class Evaluator:
         """
         if not self.is_due(stage, step):
             return None
+        if self._engine_without_noise is not None:
+            self._engine_without_noise.load_weights(self._weights(), engine.policy_version)
+            engine = self._engine_without_noise
         accuracy = measure_accuracy(
             self.settings,
             environment=self._environment,
