@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from tests.algorithms.terms import far_apart
 from tests.closeness import assert_close
 from tests.engines.builders import local_engine
-from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine, ShortQuiz
+from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine, ShortQuiz, TenthsQuiz
 from transformers import PreTrainedTokenizerFast
 
 from steadyrl.algorithms.objective_settings import (
@@ -197,6 +197,12 @@ def test_metrics_speak_of_every_episode() -> None:
         "truncated_fraction": 0,
         "no_signal_fraction": 2 / 4,  # none right, all right
     }
+
+
+def test_parts_of_the_reward_are_metrics_of_their_own() -> None:
+    quiz = algorithm(environment=TenthsQuiz())
+    metrics = quiz.collect(0, ScriptedEngine(lambda *_: "right")).metrics
+    assert (metrics["reward"], metrics["reward/tenth"]) == (1, 1)
 
 
 def test_nothing_is_learned_from_episodes_whose_environment_failed(

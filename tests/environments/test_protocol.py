@@ -106,3 +106,13 @@ def test_a_message_has_a_role_that_templates_know_and_a_text() -> None:
         unchecked(Message, role="User", content="hello")
     with pytest.raises(ValueError, match=r"content of a message is 3\. Give a text"):
         unchecked(Message, role="user", content=3)
+
+
+def test_parts_of_a_reward_are_numbers_by_name() -> None:
+    parts = {"math": np.float32(1), "length": True}
+    outcome = unchecked(Outcome, reward=1.1, terminated=True, reward_parts=parts)
+    assert outcome.reward_parts == {"math": 1.0, "length": 1.0}
+    assert json.loads(json.dumps(outcome.reward_parts)) == outcome.reward_parts
+    for wrong in ("1", None, float("nan"), 1e39):
+        with pytest.raises((TypeError, ValueError), match="the reward is"):
+            unchecked(Outcome, reward=0.0, terminated=True, reward_parts={"math": wrong})

@@ -8,7 +8,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 def test_document_and_report_name_the_same_metrics_in_the_same_order() -> None:
     headings = re.findall(
-        r"^### `(\w+)`: (.+)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+        r"^### `([\w/]+)`: (.+)$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
     )
 
     assert headings == [(name, text.title) for name, text in METRIC_TEXTS.items()]
@@ -44,3 +44,11 @@ def test_a_metric_without_a_text_is_shown_under_its_own_name() -> None:
 
     assert (text.title, text.group) == ("of_your_own", MetricGroup.OTHER)
     assert "not among the metrics" in text.meaning
+
+
+def test_a_part_of_a_reward_has_the_text_of_its_kind_and_its_own_title() -> None:
+    text = text_for("reward/math")
+
+    assert (text.title, text.group) == ("Part of the training reward: math", MetricGroup.OUTCOME)
+    assert text.meaning == METRIC_TEXTS["reward/NAME"].meaning
+    assert text_for("ess/math").group == MetricGroup.OTHER

@@ -180,7 +180,7 @@ class TenthsEpisode(QuizEpisode):
     """One attempt at a `TenthsQuiz`."""
 
     def respond(self, text: str) -> Outcome:
-        return replace(super().respond(text), reward=0.1)
+        return replace(super().respond(text), reward=0.1, reward_parts={"tenth": 0.1})
 
 
 def some_tasks(environment: Quiz, count: int) -> list[Task]:

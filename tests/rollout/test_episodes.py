@@ -244,6 +244,7 @@ def test_ten_turns_of_a_tenth_earn_the_full_reward() -> None:
     (group,) = play(ScriptedEngine(lambda *_: "x"), environment=TenthsQuiz())
     assert sum([0.1] * 10) < 1
     assert group.trajectories[0].reward == 1
+    assert group.trajectories[0].reward_parts == {"tenth": 1}
 
 
 def test_spent_budget_is_a_truncated_episode_that_the_environment_does_not_see() -> None:

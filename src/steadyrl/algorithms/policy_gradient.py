@@ -28,7 +28,7 @@ from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
 from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.records.trajectory import Group
+from steadyrl.records.trajectory import Group, mean_reward_parts
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
@@ -199,6 +199,7 @@ def group_metrics(groups: list[Group], *, alone_counts: bool = False) -> dict[st
         with_signal += sum(any(group.rewards) for group in groups if len(group.trajectories) == 1)
     return {
         **({"reward": sum(episode.reward for episode in sound) / len(sound)} if sound else {}),
+        **mean_reward_parts(sound, "reward"),
         "environment_failed_fraction": (len(episodes) - len(sound)) / len(episodes),
         "response_length": sum(lengths) / len(lengths),
         "truncated_fraction": sum(episode.truncated for episode in episodes) / len(episodes),

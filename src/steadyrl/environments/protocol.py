@@ -1,7 +1,7 @@
 """What an environment is: text in; text, reward and feedback out."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
 from typing import Any, Protocol, runtime_checkable
@@ -74,6 +74,10 @@ class Outcome:
     feedback: str = ""
     """What happened, in words, for a reader or a reflection. The next turn does not see it."""
 
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    """What the reward is made of, by name. Each part is recorded and averaged under its name; only
+    `reward` is learned from."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "reward", _as_reward(self.reward))
         object.__setattr__(self, "terminated", bool(self.terminated))
@@ -82,6 +86,10 @@ class Outcome:
         if not isinstance(self.feedback, str):
             raise TypeError(f"the feedback is {self.feedback!r}. Give a text.")
         object.__setattr__(self, "feedback", well_formed(self.feedback))
+        parts = {
+            str(name): _as_reward(part) for name, part in dict(self.reward_parts or ()).items()
+        }
+        object.__setattr__(self, "reward_parts", parts)
 
 
 @runtime_checkable

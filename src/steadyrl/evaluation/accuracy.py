@@ -15,7 +15,7 @@ from steadyrl.environments.protocol import Environment, Split
 from steadyrl.evaluation.drift import DriftChoice
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.intervals import Interval, score_interval
-from steadyrl.records.trajectory import Group, Trajectory, first_failure
+from steadyrl.records.trajectory import Group, Trajectory, first_failure, mean_reward_parts
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import first_tasks
 
@@ -157,6 +157,7 @@ class Accuracy:
         return {
             "score": self.score,
             **ends,
+            **mean_reward_parts((t for group in self._sound for t in group.trajectories), "score"),
             **({} if chance is None else {"score_pass_at_k": chance}),
             **failures,
         }

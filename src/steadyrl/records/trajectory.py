@@ -1,7 +1,8 @@
 """Episodes, and groups of episodes that can be compared."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,9 @@ class Trajectory:
     episode was not begun."""
 
     reward: float
+
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    """What the reward is made of, by name, where the environment says so."""
 
     feedback: str = ""
     """What the environment had to say in words."""
@@ -93,6 +97,15 @@ class Group:
     def has_signal(self) -> bool:
         """Whether the rewards differ, so that a group baseline leaves an advantage."""
         return len({trajectory.reward for trajectory in self.trajectories}) > 1
+
+
+def mean_reward_parts(episodes: Iterable[Trajectory], prefix: str) -> dict[str, float]:
+    """`prefix/NAME`: the mean of each part of the rewards, over the episodes that have it."""
+    values: dict[str, list[float]] = {}
+    for episode in episodes:
+        for name, part in episode.reward_parts.items():
+            values.setdefault(f"{prefix}/{name}", []).append(part)
+    return {name: fmean(values[name]) for name in sorted(values)}
 
 
 def first_failure(failed: Sequence[Trajectory]) -> str:

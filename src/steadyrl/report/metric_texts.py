@@ -1,5 +1,7 @@
 """What each metric means, in words. `docs/metrics.md` gives the same metrics with equations."""
 
+from dataclasses import replace
+
 from steadyrl.report.bounds import (
     HALF_THE_TOKENS,
     KL_OF_AN_UPDATE,
@@ -18,7 +20,13 @@ __all__ = ["METRIC_TEXTS", "MetricGroup", "text_for"]
 
 
 def text_for(name: str) -> MetricText:
-    """The text of metric `name`; one that says so for a metric this package does not define."""
+    """The text of metric `name`; one that says so for a metric this package does not define.
+
+    `reward/math` has that of `reward/NAME`, with `math` in its title.
+    """
+    family, _, part = name.partition("/")
+    if part and (text := METRIC_TEXTS.get(f"{family}/NAME")):
+        return replace(text, title=f"{text.title}: {part}")
     unknown = MetricText(
         title=name,
         meaning="Recorded by the run; it is not among the metrics that this package defines.",

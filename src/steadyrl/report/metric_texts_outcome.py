@@ -38,6 +38,16 @@ OUTCOME_TEXTS = {
         log_scale=False,
         group=MetricGroup.OUTCOME,
     ),
+    "score/NAME": MetricText(
+        title="Part of the held-out score",
+        meaning=(
+            "Mean of one of several rewards on held-out tasks, before its weight. Where the score "
+            "rises and the part that says whether an answer is right does not, the policy learns "
+            "the other parts in its place."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
     "score_failed_fraction": MetricText(
         title="Held-out episodes that broke",
         meaning=(
@@ -80,6 +90,15 @@ OUTCOME_TEXTS = {
         meaning=(
             "Mean reward of the episodes sampled in a step. Healthy: a noisy, steady rise. "
             "Trouble: a sudden fall that does not recover, which is how a collapse looks."
+        ),
+        log_scale=False,
+        group=MetricGroup.OUTCOME,
+    ),
+    "reward/NAME": MetricText(
+        title="Part of the training reward",
+        meaning=(
+            "Mean of one of several rewards in the episodes sampled in a step, before its weight. "
+            "It shows which of them the policy learns."
         ),
         log_scale=False,
         group=MetricGroup.OUTCOME,

@@ -31,6 +31,7 @@ class _Play:
     messages: list[Message]
     completions: list[Completion] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+    reward_parts: dict[str, list[float]] = field(default_factory=dict)
     feedback: list[str] = field(default_factory=list)
     terminated: bool = False
     truncation_reason: str = ""
@@ -62,6 +63,7 @@ class _Play:
             messages=tuple(self.messages),
             completions=tuple(self.completions),
             reward=fsum(self.rewards),  # rounded once: ten turns of 0.1 earn 1
+            reward_parts={name: fsum(parts) for name, parts in self.reward_parts.items()},
             feedback="\n".join(line for line in self.feedback if line),
             terminated=self.terminated,
             truncated=bool(self.truncation_reason),
@@ -253,6 +255,8 @@ def _note_outcome(play: _Play, wait: Callable[[], Outcome] | None) -> None:
         play.fail(error)
         return
     play.rewards.append(outcome.reward)
+    for name, part in outcome.reward_parts.items():
+        play.reward_parts.setdefault(name, []).append(part)
     play.feedback.append(outcome.feedback)
     play.messages.extend(outcome.observation)
     play.terminated = outcome.terminated

@@ -201,6 +201,7 @@ def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, A
                 "prompt": _task_of(episode),
                 "response": "\n".join(turns),
                 "reward": episode.reward,
+                **({"reward_parts": dict(episode.reward_parts)} if episode.reward_parts else {}),
                 "finish_reason": "".join(finish),
                 "response_tokens": sum(len(c.token_ids) for c in episode.completions),
                 "feedback": episode.feedback,
