@@ -20,7 +20,7 @@ from tests.algorithms.terms import far_apart
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine, ShortQuiz
 
-from steadyrl.algorithms.memory_settings import NoMemory
+from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.objective_settings import GSPO
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm, Stateful

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from steadyrl.algorithms.erl_internalization import LikelihoodInternalization
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.memory_settings import NoMemory, Retrieval, SingleSlot
+from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.objective_settings import GRPO
 from steadyrl.algorithms.reflection_settings import (
     HeldReflection,
@@ -63,7 +63,7 @@ def test_variants_are_chosen_by_name(values: dict[str, Any], kind: type) -> None
         ({"reflection": {"name": "none"}}, "'single_slot' would never be written. Set memory to"),
         ({"internalization_coefficient": 0}, "internalization_coefficient"),
         ({"internalization": {"name": "nll", "cap": 2}}, "internalization.nll.cap"),
-        ({"memory": {"name": "single_slot", "workers": 0}}, "memory.single_slot.workers"),
+        ({"memory": {"name": "single_slot", "workers": 0}}, "memory.workers"),
         (
             {"reflection": {"name": "policy", "sampling": {"temperature": 0}}},
             "temperature of reflections is 0: .* Set a temperature above 0",

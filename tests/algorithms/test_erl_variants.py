@@ -13,7 +13,7 @@ from tests.algorithms.terms import far_apart
 from tests.rollout.fakes import Quiz, QuizEpisode
 
 from steadyrl.algorithms.erl_internalization import RewardWeightedInternalization
-from steadyrl.algorithms.memory_settings import NoMemory
+from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import NoReflection
 from steadyrl.environments.protocol import Outcome, Task

@@ -7,12 +7,14 @@ import pytest
 
 from steadyrl.algorithms.memory import (
     Memory,
+    MemorySettings,
+    NoMemory,
     Recollection,
-    make_memory,
+    Retrieval,
+    SingleSlot,
     prompt_text,
     recalled_text,
 )
-from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
 from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Task
 from steadyrl.records.memory_write import MemoryWrite
@@ -31,19 +33,19 @@ def recalled(memory: Memory, text: str, episode: int) -> str:
 
 @pytest.mark.parametrize("settings", EVERY)
 def test_a_new_memory_knows_nothing(settings: MemorySettings) -> None:
-    memory = make_memory(settings)
+    memory = settings.make()
     assert isinstance(memory, Memory)
     assert recalled(memory, "a", 0) == ""
 
 
 def test_no_memory_keeps_nothing() -> None:
-    memory = make_memory(NoMemory())
+    memory = NoMemory().make()
     assert memory.write(task("a"), 0, "lesson") is None
     assert recalled(memory, "a", 0) == ""
 
 
 def test_one_slot_holds_the_last_text_for_everybody() -> None:
-    memory = make_memory(SingleSlot())
+    memory = SingleSlot().make()
     assert memory.write(task("a"), 0, "first") == MemoryWrite(
         slot=0, task_id="id of a", text="first"
     )
@@ -52,7 +54,7 @@ def test_one_slot_holds_the_last_text_for_everybody() -> None:
 
 
 def test_each_worker_has_a_slot_and_takes_episodes_in_turn() -> None:
-    memory = make_memory(SingleSlot(workers=3))
+    memory = SingleSlot(workers=3).make()
     writes = [memory.write(task("a"), episode, f"of {episode}") for episode in (0, 1, 4)]
     assert [write.slot for write in writes if write] == [0, 1, 1]
     assert [recalled(memory, "a", n) for n in range(6)] == [
@@ -66,7 +68,7 @@ def test_each_worker_has_a_slot_and_takes_episodes_in_turn() -> None:
 
 
 def test_a_library_recalls_what_worked_on_the_most_similar_tasks() -> None:
-    memory = make_memory(Retrieval(capacity=9, recalled=2))
+    memory = Retrieval(capacity=9, recalled=2).make()
     memory.write(task("red green blue"), 0, "colours")
     memory.write(task("one two three"), 1, "numbers")
     memory.write(task("red one"), 2, "both")
@@ -78,14 +80,14 @@ def test_a_library_recalls_what_worked_on_the_most_similar_tasks() -> None:
 
 
 def test_boards_of_equal_letters_differ_in_their_rows() -> None:
-    memory = make_memory(Retrieval(capacity=9, recalled=1))
+    memory = Retrieval(capacity=9, recalled=1).make()
     memory.write(task("A B C\nC C A"), 0, "near")
     memory.write(task("C A C\nB C A"), 1, "far")
     assert recalled(memory, "A B C\nC A C", 2) == "near"
 
 
 def test_what_is_recalled_says_where_it_is_kept() -> None:
-    library, slots = make_memory(Retrieval(capacity=9, recalled=2)), make_memory(SingleSlot())
+    library, slots = Retrieval(capacity=9, recalled=2).make(), SingleSlot().make()
     for number, text in enumerate(["one", "two", "one two three"]):
         for memory in (library, slots):
             memory.write(task(text), number, f"of {text}")
@@ -98,14 +100,14 @@ def test_what_is_recalled_says_where_it_is_kept() -> None:
 
 
 def test_of_equally_similar_tasks_the_newest_comes_first() -> None:
-    memory = make_memory(Retrieval(capacity=9, recalled=2))
+    memory = Retrieval(capacity=9, recalled=2).make()
     for number in range(3):
         memory.write(task("same"), number, f"lesson {number}")
     assert recalled(memory, "same", 3) == "lesson 2\n\nlesson 1"
 
 
 def test_a_full_library_forgets_the_oldest() -> None:
-    memory = make_memory(Retrieval(capacity=2, recalled=2))
+    memory = Retrieval(capacity=2, recalled=2).make()
     slots = [memory.write(task("same"), n, f"lesson {n}").slot for n in range(3)]
     assert slots == [0, 1, 0]
     assert recalled(memory, "same", 3) == "lesson 2\n\nlesson 1"
@@ -113,7 +115,7 @@ def test_a_full_library_forgets_the_oldest() -> None:
 
 @pytest.mark.parametrize("settings", EVERY)
 def test_a_memory_survives_json_and_goes_on_alike(settings: MemorySettings) -> None:
-    memory, other = make_memory(settings), make_memory(settings)
+    memory, other = settings.make(), settings.make()
     for number in range(5):
         memory.write(task(f"task {number}"), number, f'"lesson" {number} ü \ud800')
     other.load_state(json.loads(json.dumps(memory.state())))
@@ -129,13 +131,13 @@ def test_a_memory_survives_json_and_goes_on_alike(settings: MemorySettings) -> N
 @pytest.mark.parametrize("state", [{"memory": "else"}, {}, [], None])
 def test_the_state_of_another_memory_is_refused(settings: MemorySettings, state: Any) -> None:
     with pytest.raises(UserError, match=r"The saved memory is .*configuration it began with"):
-        make_memory(settings).load_state(state)
+        settings.make().load_state(state)
 
 
 def test_a_memory_of_another_size_is_refused() -> None:
-    state = make_memory(SingleSlot(workers=3)).state()
+    state = SingleSlot(workers=3).make().state()
     with pytest.raises(UserError, match=r"'size': 3.* describes .*'size': 4"):
-        make_memory(SingleSlot(workers=4)).load_state(state)
+        SingleSlot(workers=4).make().load_state(state)
 
 
 def test_what_a_task_asks_is_its_prompt_without_instructions() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyrl.algorithms.memory_settings import NoMemory, Retrieval
+from steadyrl.algorithms.memory import NoMemory, Retrieval
 from steadyrl.algorithms.objective_settings import GRPO, GSPO, Masking, Truncation
 from steadyrl.base.errors import UserError
 from steadyrl.cli.train import described

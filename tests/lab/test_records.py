@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steadyrl.algorithms.memory_settings import NoMemory
+from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.objective_settings import CISPO, GRPO
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError

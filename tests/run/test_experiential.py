@@ -12,7 +12,7 @@ from steadyrl.algorithms.erl import ExperientialRL
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.grid_drills import GridDrillSettings
-from steadyrl.algorithms.memory_settings import NoMemory, Retrieval, SingleSlot
+from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.protocol import AsksReference
 from steadyrl.algorithms.reference_settings import ReferenceKL

@@ -23,7 +23,7 @@ from steadyrl.algorithms.erl_episodes import (
 from steadyrl.algorithms.erl_internalization import NoInternalization, make_internalization
 from steadyrl.algorithms.erl_rows import Rows
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.memory import make_memory, recalled_text
+from steadyrl.algorithms.memory import recalled_text
 from steadyrl.algorithms.objective_settings import make_limits, make_objective, reads_responses
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, MiniBatch
@@ -91,7 +91,7 @@ class ExperientialRL:
         self._sampling = sampling
         self._seed = seed
         self._neutral = partial(neutralized, tokenizer=tokenizer)
-        self._memory = make_memory(settings.memory)
+        self._memory = settings.memory.make()
         self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine, progress)
         self._rows = Rows(settings, tokenizer)
         self._objective = make_objective(settings.objective, settings.correction)

@@ -9,7 +9,7 @@ from steadyrl.algorithms.erl_internalization import (
     LikelihoodInternalization,
     NoInternalization,
 )
-from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, SingleSlot
+from steadyrl.algorithms.memory import AnyMemory, NoMemory, SingleSlot
 from steadyrl.algorithms.objective_settings import GRPO, ObjectiveSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.reflection_settings import (
@@ -44,7 +44,7 @@ class ExperientialSettings(PolicyGradientSettings):
     reflection: ReflectionSettings = PolicyReflection()
     """Who reflects, and in what form."""
 
-    memory: MemorySettings = SingleSlot()
+    memory: AnyMemory = SingleSlot()
     """What is remembered of reflections that worked; the next reflections read it."""
 
     group_of_one: Literal["reward", "zero"] = "reward"

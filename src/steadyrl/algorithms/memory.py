@@ -5,12 +5,15 @@ order of tasks and episodes. So a memory is a function of the steps before, what
 """
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from steadyrl.algorithms.memory_settings import MemorySettings, NoMemory, Retrieval, SingleSlot
+from pydantic import Field, model_validator
+
 from steadyrl.base.errors import UserError
+from steadyrl.base.variants import Variant, Variants
 from steadyrl.environments.protocol import Task
 from steadyrl.records.memory_write import MemoryWrite
 
@@ -55,18 +58,69 @@ class Memory(Protocol):
         ...
 
 
-def make_memory(settings: MemorySettings) -> Memory:
-    """The memory that `settings` describe, empty."""
-    match settings:
-        case NoMemory():
-            return Forgetful()
-        case SingleSlot():
-            return Slots(settings.workers)
-        case Retrieval():
-            return Library(settings.capacity, settings.recalled)
+class MemorySettings(Variant):
+    """Which reflections that worked are kept, and which of them are shown."""
+
+    @abstractmethod
+    def make(self) -> Memory:
+        """The memory, empty."""
 
 
-class Forgetful:
+class NoMemory(MemorySettings):
+    """Reflections are made and used, and forgotten."""
+
+    name: Literal["none"] = "none"
+
+    def make(self) -> "EmptyMemory":
+        """A memory that stays empty."""
+        return EmptyMemory()
+
+
+class SingleSlot(MemorySettings):
+    """The last reflection that worked, which the next one overwrites."""
+
+    name: Literal["single_slot"] = "single_slot"
+
+    workers: int = Field(1, ge=1)
+    """Slots, which episodes use in turn. 1 is the paper's algorithm 2; its released code has 1024
+    for grid games and 256 for HotpotQA, of which a step of 64 x 4 episodes touches 256."""
+
+    def make(self) -> "Slots":
+        """Empty slots."""
+        return Slots(self.workers)
+
+
+class Retrieval(MemorySettings):
+    """The reflections that worked on tasks most like the one at hand."""
+
+    name: Literal["retrieval"] = "retrieval"
+
+    capacity: int = Field(50, ge=1)
+    """Reflections that are kept. The oldest makes room."""
+
+    recalled: int = Field(3, ge=1)
+    """Reflections that are shown, best first."""
+
+    @model_validator(mode="after")
+    def _as_many_are_kept(self) -> "Retrieval":
+        if self.recalled > self.capacity:
+            raise ValueError(
+                f"recalled is {self.recalled}, but {self.capacity} reflections are kept. Lower "
+                "recalled, or raise capacity."
+            )
+        return self
+
+    def make(self) -> "Library":
+        """An empty library."""
+        return Library(self.capacity, self.recalled)
+
+
+AnyMemory = Annotated[
+    MemorySettings, Variants(MemorySettings, "steadyrl.memories", NoMemory, SingleSlot, Retrieval)
+]
+
+
+class EmptyMemory:
     """Keeps nothing."""
 
     def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:

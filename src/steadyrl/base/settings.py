@@ -11,7 +11,8 @@ class Settings(BaseModel):
 
     Attribute docstrings document the fields; the command line shows them as help. What a mapping
     leaves out of a nested block is taken from the field's own default, which may differ from that
-    of the block's type; a block of another `name` begins with the defaults of its type.
+    of the block's type; a block of another `name` begins with the defaults of its type. A text in
+    the place of a block with a `name` is that name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -24,21 +25,25 @@ class Settings(BaseModel):
         completed = {
             name: _over(field.default, values[name])
             for name, field in cls.model_fields.items()
-            if isinstance(field.default, Settings) and isinstance(values.get(name), Mapping)
+            if isinstance(field.default, Settings) and isinstance(values.get(name), Mapping | str)
         }
         return {**values, **completed}
 
 
-def _over(default: Settings, given: Mapping[Any, Any]) -> dict[Any, Any]:
+def _over(default: Settings, given: Mapping[Any, Any] | str) -> Any:
     """`given`, completed by `default` if it is of the same kind."""
     fields = dict(default)
     kind = fields.get("name")
+    if isinstance(given, str):
+        if kind is None:
+            return given
+        given = {"name": given}
     if given.get("name", kind) != kind:
         return dict(given)
     merged = default.model_dump()
     for name, value in given.items():
         below = fields.get(name)
-        if isinstance(below, Settings) and isinstance(value, Mapping):
+        if isinstance(below, Settings) and isinstance(value, Mapping | str):
             merged[name] = _over(below, value)
         else:
             merged[name] = value

@@ -1,7 +1,8 @@
-"""Text of unknown origin as text that every tokenizer and file takes."""
+"""Text of unknown origin as text that every tokenizer and file takes; and what it may mean."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -34,3 +35,9 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
             return [map_texts(item, change) for item in value]
         case _:
             return value
+
+
+def nearest_or_all(given: str, known: Sequence[str], heading: str) -> str:
+    """A sentence with the known name closest to `given`, or all of them after `heading`."""
+    close = get_close_matches(given, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"{heading}: {', '.join(known)}"

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, cast, get_args
 
+from pydantic.fields import FieldInfo
+
 from steadyrl.base.settings import Settings
+from steadyrl.base.variants import variants_of
 from steadyrl.run.config import RunConfig, parse
 
 
@@ -51,11 +54,18 @@ def unchecked(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
     fields: dict[str, Any] = {}
     for name, field in kind.model_fields.items():
         if name in values:
-            value, below = values[name], _kind_of(field.annotation, values[name])
+            value, below = values[name], _kind_of_field(field, values[name])
             fields[name] = value if below is None else unchecked(below, value)
         elif not field.is_required():
             fields[name] = field.get_default(call_default_factory=True)
     return kind.model_construct(set(fields), **fields)
+
+
+def _kind_of_field(field: FieldInfo, value: Any) -> type[Settings] | None:
+    variants = variants_of(field)
+    if variants is None:
+        return _kind_of(field.annotation, value)
+    return variants.find(value["name"]) if isinstance(value, Mapping) else None
 
 
 def _kind_of(annotation: Any, value: Any) -> type[Settings] | None:

@@ -2,10 +2,12 @@
 
 import json
 from inspect import getdoc
-from typing import Any, TypeVar, get_origin
+from types import NoneType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import tyro
 import yaml
+from pydantic.fields import FieldInfo
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -16,6 +18,7 @@ from tyro.constructors import (
 )
 
 from steadyrl.base.settings import Settings
+from steadyrl.base.variants import variants_of
 
 Options = TypeVar("Options")
 
@@ -76,16 +79,25 @@ def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
         return kind.model_construct(**values)
 
     unchecked.__doc__ = getdoc(kind)
-    fields = tuple(
-        StructFieldSpec(
-            name=name,
-            type=field.annotation,  # type: ignore[arg-type]
-            default=getattr(info.default, name, tyro.MISSING),
-            helptext=" ".join((field.description or "").split()) or None,
-        )
-        for name, field in kind.model_fields.items()
-    )
-    return StructConstructorSpec(instantiate=unchecked, fields=fields)
+    fields = []
+    for name, field in kind.model_fields.items():
+        value = getattr(info.default, name, tyro.MISSING)
+        help_text = " ".join((field.description or "").split()) or None
+        type_ = _annotation(field, value)
+        fields.append(StructFieldSpec(name=name, type=type_, default=value, helptext=help_text))
+    return StructConstructorSpec(instantiate=unchecked, fields=tuple(fields))
+
+
+def _annotation(field: FieldInfo, value: Any) -> Any:
+    """The type of a field; where it has variants, a union of the built-in ones and of `value`."""
+    variants = variants_of(field)
+    if variants is None:
+        return field.annotation
+    kinds: list[type[Settings]] = list(variants.built_in.values())
+    if isinstance(value, Settings) and type(value) not in kinds:
+        kinds.append(type(value))
+    optional = [None] if NoneType in get_args(field.annotation) else []
+    return Union[(*kinds, *optional)]
 
 
 _TRUTHS = ("false", "true")

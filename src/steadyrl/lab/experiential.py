@@ -11,7 +11,7 @@ from typing import Any
 
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_internalization import NoInternalization
-from steadyrl.algorithms.memory_settings import NoMemory
+from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, PolicyReflection

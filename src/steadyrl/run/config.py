@@ -246,5 +246,5 @@ def parse(values: Any, where: str) -> RunConfig:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise UserError(
-            f"The configuration of {where} is not valid: {describe(error, RunConfig)}"
+            f"The configuration of {where} is not valid: {describe(error, RunConfig, values)}"
         ) from error

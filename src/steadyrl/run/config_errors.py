@@ -1,37 +1,41 @@
 """Messages for values that a configuration does not take."""
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
+from steadyrl.base.text import nearest_or_all
+from steadyrl.base.variants import variants_of
 
 
-def describe(error: ValidationError, root: type[Settings] | None = None) -> str:
-    """Everything that is wrong, in one line. `root` is the type that was validated."""
-    return "; ".join(_describe(item, root) for item in error.errors())
+def describe(error: ValidationError, root: type[Settings] | None = None, values: Any = None) -> str:
+    """Everything that is wrong, in one line: `values` were validated as settings `root`."""
+    return "; ".join(_describe(item, root, values) for item in error.errors())
 
 
-def _describe(item: ErrorDetails, root: type[Settings] | None) -> str:
-    names, owners = _path(item["loc"], root)
+def _describe(item: ErrorDetails, root: type[Settings] | None, values: Any) -> str:
+    names, owners = _path(item["loc"], root, values)
     place, got = ".".join(names), f"got {item['input']!r}"
     field = owners[-1].model_fields.get(names[-1]) if names and owners else None
     match item["type"]:
         case "extra_forbidden" if owners:
             known = [name for name in owners[-1].model_fields if name != "name"]
-            return f"{place}: unknown setting, {got}. {_choice(names[-1], known, 'Known here')}"
+            return f"{place}: unknown setting, {got}. {nearest_or_all(names[-1], known, _KNOWN)}"
         case "missing":
             return f"{place}: required{_remedy(place, field)}"
         case "union_tag_invalid":
             given, kinds = item["ctx"]["tag"], item["ctx"]["expected_tags"].replace("'", "")
-            choice = _choice(given, kinds.split(", "), "Known names")
+            choice = nearest_or_all(given, kinds.split(", "), "Known names")
             return f"{place}.name: unknown name, got {given!r}. {choice}"
         case "union_tag_not_found":
             return f"{place}.name: required. It chooses which settings the block has"
+        case "variant":
+            return f"{place}: {item['msg']}"
         case "string_pattern_mismatch" if field is not None and field.description:
             return f"{place}: {got}, expected: {_sentence(field)}"
         case "value_error":
@@ -41,10 +45,7 @@ def _describe(item: ErrorDetails, root: type[Settings] | None) -> str:
             return f"{place}: {item['msg']}, {got}" if place else f"{item['msg']}, {got}"
 
 
-def _choice(given: str, known: list[str], heading: str) -> str:
-    """The closest of the known names, or all of them."""
-    close = get_close_matches(given, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"{heading}: {', '.join(known)}"
+_KNOWN = "Known here"
 
 
 def _remedy(place: str, field: FieldInfo | None) -> str:
@@ -63,7 +64,7 @@ def _sentence(field: FieldInfo) -> str:
 
 
 def _path(
-    loc: tuple[int | str, ...], root: type[Settings] | None
+    loc: tuple[int | str, ...], root: type[Settings] | None, values: Any
 ) -> tuple[list[str], list[type[Settings]]]:
     """The names of a location, and the settings types that hold them as far as they are known.
 
@@ -78,9 +79,22 @@ def _path(
             continue
         names.append(part)
         owners = kinds[:1]
+        values = values.get(part) if isinstance(values, Mapping) else None
         field = owners[0].model_fields.get(part) if owners else None
-        kinds = [] if field is None else list(_settings_types(field.annotation))
+        kinds = [] if field is None else _kinds(field, values)
     return names, owners
+
+
+def _kinds(field: FieldInfo, values: Any) -> list[type[Settings]]:
+    """The types that settings in `field` may have, which is one where a name has chosen it."""
+    variants = variants_of(field)
+    if variants is None:
+        return list(_settings_types(field.annotation))
+    name = values.get("name") if isinstance(values, Mapping) else values
+    try:
+        return [variants.find(name)] if isinstance(name, str) else [type(field.default)]
+    except UserError:
+        return []
 
 
 def _settings_types(annotation: Any) -> Iterator[type[Settings]]:

@@ -1,0 +1,180 @@
+"""Settings in variants by name: built in, registered by other packages, or `module:Class`.
+
+class Shape(Variant):                       # what all variants have in common
+    def area(self) -> float: ...
+
+class Square(Shape):
+    name: Literal["square"] = "square"
+    side: float = 1.0
+
+class Drawing(Settings):
+    shape: Annotated[Shape, Variants(Shape, "drawing.shapes", Square)] = Square()
+
+Drawing.model_validate({"shape": "square"})
+Drawing.model_validate({"shape": {"name": "square", "side": 2}})
+Drawing.model_validate({"shape": {"name": "my_shapes:Circle", "radius": 3}})
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
+from typing import Any, cast, get_args
+
+from pydantic import Field, GetCoreSchemaHandler, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from steadyrl.base.errors import UserError, answer_of, shown
+from steadyrl.base.named_object import named_object
+from steadyrl.base.settings import Settings
+from steadyrl.base.text import nearest_or_all
+
+
+class Variant(Settings):
+    """Settings that are chosen by `name`.
+
+    A class that declares no name of its own, as `name: Literal["square"] = "square"`, is known by
+    where it is defined: `module:Class`.
+    """
+
+    name: str = Field("", validate_default=True)
+
+    @field_validator("name")
+    @classmethod
+    def _is_own(cls, name: str) -> str:
+        own = name_of(cls)
+        if name not in ("", own):
+            raise ValueError(f"got {name!r}, but these settings are {own!r}. Leave it out")
+        return own
+
+
+def name_of(kind: type[Settings]) -> str:
+    """The name under which the settings `kind` are written."""
+    declared = kind.model_fields["name"].default
+    return declared or f"{kind.__module__}:{kind.__qualname__}"
+
+
+class Variants:
+    """Metadata of a field whose value is one of several variants of `base`.
+
+    A value is given as settings, as a mapping with their `name`, or as the bare name, which leaves
+    every other field at its default. Names are looked up among the classes `built_in`, then among
+    the entry points of `group`; `module:Class` stands for the class itself. All fields of the
+    chosen class are dumped.
+
+    Args:
+        wrapper: Settings with the field `name` for a `module:name` that is not a class of settings;
+            None: it has to be one.
+
+    Raises:
+        ValidationError: there is no variant of this name, or the class is not one of `base`.
+    """
+
+    def __init__(
+        self,
+        base: type[Variant],
+        group: str,
+        *built_in: type[Variant],
+        wrapper: type[Variant] | None = None,
+    ) -> None:
+        self.base = base
+        self.group = group
+        self.built_in = {name_of(kind): kind for kind in built_in}
+        self.wrapper = wrapper
+
+    def names(self) -> list[str]:
+        """Names of the built-in variants and of those that other packages register."""
+        return [*self.built_in, *sorted({*self._registered()} - {*self.built_in})]
+
+    def find(self, name: str) -> type[Variant]:
+        """The variant of this name.
+
+        Raises:
+            UserError: there is none, or what has this name cannot be used.
+        """
+        if name in self.built_in:
+            return self.built_in[name]
+        if ":" in name:
+            found = named_object(name, given_as="name")
+        elif (point := self._registered().get(name)) is not None:
+            found = answer_of(
+                point.load,
+                failure=f"{name!r} is {point.value} and cannot be loaded",
+                remedy=f"Correct the package that registers it in the group {self.group}",
+            )
+        else:
+            choice = nearest_or_all(name, self.names(), "Known names")
+            raise UserError(f"unknown name, got {name!r}. {choice}")
+        if self.wrapper is not None and not _is_settings(found) and ":" in name:
+            return self.wrapper
+        return self._checked(found, name)
+
+    def _registered(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _checked(self, found: Any, name: str) -> type[Variant]:
+        base = f"{self.base.__module__}.{self.base.__qualname__}"
+        if not (_is_settings(found) and issubclass(found, self.base)) or found is self.base:
+            raise UserError(
+                f"{name!r} is {shown(found)}, which is not a subclass of {base}. Derive it from "
+                "that class"
+            )
+        if isabstract(found):
+            missing = ", ".join(sorted(found.__abstractmethods__))
+            raise UserError(f"{name!r} lacks methods of {base}: {missing}. Define them")
+        own = name_of(found)
+        if own != name and ":" not in own and self._meant_by(own) is not found:
+            raise UserError(
+                f"{name!r} calls itself {own!r}, a name under which it would not be found again. "
+                f"Remove its field name, or register it under that name in the group {self.group}"
+            )
+        return cast(type[Variant], found)
+
+    def _meant_by(self, name: str) -> Any:
+        point = self._registered().get(name)
+        return self.built_in.get(name) or (point and point.load())
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        assert source is self.base, f"{source} is annotated with the variants of {self.base}"
+        return core_schema.no_info_plain_validator_function(self._validated)
+
+    def _validated(self, value: Any) -> Variant:
+        if isinstance(value, self.base):
+            return value
+        fields = {"name": value} if isinstance(value, str) else value
+        if not isinstance(fields, Mapping):
+            raise ValueError(f"got {shown(value)}, expected a name or a mapping with a name")
+        name = fields.get("name")
+        if not isinstance(name, str):
+            raise _name_error("required. It chooses which settings the block has", name)
+        try:
+            kind = self.find(name)
+        except UserError as error:
+            raise _name_error(str(error), name) from error
+        if kind is self.wrapper:
+            return kind.model_validate(dict(fields))
+        return kind.model_validate({**fields, "name": name_of(kind)})
+
+
+def _is_settings(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, Settings)
+
+
+def _name_error(message: str, name: Any) -> ValidationError:
+    problem = PydanticCustomError("variant", "{message}", {"message": message})
+    details = InitErrorDetails(type=problem, loc=("name",), input=name)
+    return ValidationError.from_exception_data("variant", [details])
+
+
+def variants_of(field: FieldInfo) -> Variants | None:
+    """The variants that a field of settings may have; None: it does not hold any."""
+    held = [*field.metadata, *_metadata_within(field.annotation)]
+    return next((each for each in held if isinstance(each, Variants)), None)
+
+
+def _metadata_within(annotation: Any) -> Iterator[Any]:
+    yield from getattr(annotation, "__metadata__", ())
+    for part in get_args(annotation):
+        yield from _metadata_within(part)
