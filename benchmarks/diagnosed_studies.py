@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
+from steadyrl.analysis.run_data import RunData, Stage, read_run
 from steadyrl.lab import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.measures import MEASURES
 from steadyrl.lab.records import find_records, read_record
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
-from steadyrl.report.diagnosis import Diagnosis, Status, diagnose
-from steadyrl.report.run_data import RunData, Stage, read_run
 from steadyrl.run.manifest import manifest
 
 SEEDS = 7

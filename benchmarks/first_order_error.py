@@ -31,7 +31,8 @@ from steadyrl.algorithms.objective_settings import (
     Reinforce,
     make_objective,
 )
-from steadyrl.evaluation.first_order import (
+from steadyrl.analysis.first_order.gradient_error import FirstOrderError
+from steadyrl.analysis.first_order.probe import (
     Estimator,
     all_responses,
     exact_errors,
@@ -39,7 +40,6 @@ from steadyrl.evaluation.first_order import (
     sampled_errors,
     token_level,
 )
-from steadyrl.evaluation.gradient_error import FirstOrderError
 from steadyrl.lab.running import cold_start
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import world

@@ -19,6 +19,9 @@ import torch
 import tyro
 from faulty_engines import NeverSynced, ShiftedRoutes, SilentTopP, WrappedEngine, at_temperature
 
+from steadyrl.analysis.causes import CauseName
+from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
+from steadyrl.analysis.run_data import read_run
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.lab.study import changed
@@ -26,9 +29,6 @@ from steadyrl.lab.world import LEARNING_RATE, world
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
-from steadyrl.report.diagnosis import Diagnosis, Status, diagnose
-from steadyrl.report.diagnosis_causes import CauseName
-from steadyrl.report.run_data import read_run
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, to_yaml
 from steadyrl.run.execution import start_run

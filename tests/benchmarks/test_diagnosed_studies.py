@@ -2,8 +2,8 @@
 
 from benchmarks.diagnosed_studies import LOOKS, Outcome, course, outcome_of, table, until
 
-from steadyrl.report.diagnosis import Status
-from tests.report.diagnosed_runs import run, sound, stage
+from steadyrl.analysis.diagnosis import Status
+from tests.analysis.diagnosed_runs import run, sound, stage
 
 REWARDS = [0.30, 0.32, 0.31, 0.33, 0.30, 0.02, 0.01, 0.0, 0.0, 0.01, 0.0, 0.01, 0.0, 0.0]
 

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from steadyrl.evaluation.mismatch_sources_passes import Order, Source, engine_policy, rescore
+from steadyrl.analysis.mismatch.passes import Order, Source, rescore
+from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype

@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 
+from steadyrl.analysis.run_data import LayerSeries, Series
 from steadyrl.report.curves import (
     SMALL,
     curve_notes,
@@ -12,7 +13,6 @@ from steadyrl.report.curves import (
     smoothed,
     smoothing_window,
 )
-from steadyrl.report.run_data import LayerSeries, Series
 
 
 def series(values: list[float], first_step: int = 1) -> Series:

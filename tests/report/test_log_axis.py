@@ -1,7 +1,7 @@
 from matplotlib.figure import Figure
 
+from steadyrl.base.wording import MINUS
 from steadyrl.report.log_axis import mark_log_axis
-from steadyrl.report.wording import MINUS
 
 
 def labels(low: float, high: float) -> list[str]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from steadyrl.analysis.diagnosis import diagnose
+from steadyrl.analysis.metric_texts import METRIC_TEXTS
+from steadyrl.analysis.run_data import read_run
 from steadyrl.base.errors import UserError
+from steadyrl.base.wording import MINUS
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
-from steadyrl.report.diagnosis import diagnose
-from steadyrl.report.metric_texts import METRIC_TEXTS
-from steadyrl.report.run_data import read_run
-from steadyrl.report.wording import MINUS
 
 MakeRun = Callable[..., RunFolder]
 ReadPage = Callable[[Path], Any]

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steadyrl.analysis.run_data import LayerSeries, read_run
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.report.run_data import LayerSeries, read_run
 
 MakeRun = Callable[..., RunFolder]
 

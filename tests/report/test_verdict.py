@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 
-from steadyrl.report.run_data import RunData, Series, Stage
+from steadyrl.analysis.run_data import RunData, Series, Stage
 from steadyrl.report.verdict import ends, facts_of
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from steadyrl.analysis.diagnosis import as_text, as_values, diagnose
+from steadyrl.analysis.run_data import read_run
 from steadyrl.cli.options import read_options
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.report.diagnosis import as_text, as_values, diagnose
-from steadyrl.report.run_data import read_run
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import tyro
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.analysis.mismatch.passes import rescore
+from steadyrl.analysis.mismatch.sources import MismatchSources, mismatch_sources
 from steadyrl.base.errors import UserError
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.options import read_options
+from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
-from steadyrl.evaluation.mismatch_sources import MismatchSources, mismatch_sources
-from steadyrl.evaluation.mismatch_sources_passes import engine_policy, rescore
 from steadyrl.learners.local import LocalLearner
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import padding_id

@@ -3,8 +3,8 @@
 from rich.box import SIMPLE
 from rich.table import Table
 
-from steadyrl.evaluation.mismatch_sources import Change, MismatchSources
-from steadyrl.evaluation.mismatch_sources_passes import Order, Source
+from steadyrl.analysis.mismatch.passes import Order, Source
+from steadyrl.analysis.mismatch.sources import Change, MismatchSources
 
 ORDER_TITLES = {Order.ROUTES_LAST: "routes last", Order.ROUTES_FIRST: "routes first"}
 SOURCE_TITLES = {source: source.value.replace("_", " ") for source in Source}

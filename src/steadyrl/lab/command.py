@@ -15,6 +15,7 @@ from rich.text import Text
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.named_object import named_object
+from steadyrl.base.wording import duration
 from steadyrl.cli.options import read_options
 from steadyrl.lab import STUDIES
 from steadyrl.lab.results import Judgement, with_more_seeds_if_undecided, write_results
@@ -24,7 +25,6 @@ from steadyrl.lab.seeds import run_on_comparable_seeds
 from steadyrl.lab.study import Study
 from steadyrl.lab.tables import RELATIONS, update_page
 from steadyrl.policies.numerics import Numerics
-from steadyrl.report.wording import duration
 from steadyrl.run.manifest import machine
 
 

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from steadyrl.analysis.run_data import LayerSeries, Series
+from steadyrl.base.wording import count, short_number
 from steadyrl.report.log_axis import mark_log_axis
-from steadyrl.report.run_data import LayerSeries, Series
 from steadyrl.report.svg import Ink, inline_svg
-from steadyrl.report.wording import count, short_number
 
 SMOOTHED_FROM = 40
 """A curve of more points than this gets a smoothed line on top."""

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from steadyrl.analysis.metric_texts import METRIC_TEXTS, MetricGroup, text_for
+from steadyrl.analysis.run_data import LayerSeries, Series, Stage
+from steadyrl.base.wording import count, short_number
 from steadyrl.report.curves import (
     PANEL,
     SMALL,
@@ -17,9 +20,6 @@ from steadyrl.report.curves import (
     smoothing_window,
 )
 from steadyrl.report.figure import PANELS
-from steadyrl.report.metric_texts import METRIC_TEXTS, MetricGroup, text_for
-from steadyrl.report.run_data import LayerSeries, Series, Stage
-from steadyrl.report.wording import count, short_number
 
 EXPERIENCED = "reward_after_reflection"
 

@@ -4,10 +4,10 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
+from steadyrl.analysis.run_data import Stage, finite
+from steadyrl.base.wording import short_number
 from steadyrl.records.run_folder import RunFolder, read_json_lines
 from steadyrl.report.html_text import shortened
-from steadyrl.report.run_data import Stage, finite
-from steadyrl.report.wording import short_number
 
 Row = Mapping[str, Any]
 

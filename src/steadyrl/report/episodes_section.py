@@ -3,10 +3,10 @@
 import html
 from collections.abc import Mapping, Sequence
 
+from steadyrl.base.wording import short_number
 from steadyrl.report.episodes import Episode, Fate, Part, Said
 from steadyrl.report.html_text import mark, shortened
 from steadyrl.report.memory_record import Remembered
-from steadyrl.report.wording import short_number
 
 ROLES = {"system": "System", "user": "User", "assistant": "Model", "tool": "Tool"}
 

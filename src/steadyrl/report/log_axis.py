@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from steadyrl.report.wording import short_number
+from steadyrl.base.wording import short_number
 
 DENSE_UP_TO = 100
 """Ratio of an axis' ends up to which 2 and 5 are marked between the powers of ten."""

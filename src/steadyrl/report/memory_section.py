@@ -3,9 +3,9 @@
 import html
 from collections.abc import Sequence
 
+from steadyrl.base.wording import count
 from steadyrl.report.html_text import shortened
 from steadyrl.report.memory_record import Remembered, held
-from steadyrl.report.wording import count
 
 TEXTS_SHOWN = 8
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose, has_reinforcement
+from steadyrl.analysis.remarks import remarks_of
+from steadyrl.analysis.run_data import RunData, read_run
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.beside_section import beside_section
 from steadyrl.report.curves_section import cold_start_section, curves_section, panels_section
-from steadyrl.report.diagnosis import Diagnosis, Status, diagnose, has_reinforcement
 from steadyrl.report.drift_section import drift_section
 from steadyrl.report.episodes import read_episodes
 from steadyrl.report.episodes_section import episodes_section
 from steadyrl.report.memory_record import read_writes
 from steadyrl.report.memory_section import memory_section
-from steadyrl.report.remarks import remarks_of
-from steadyrl.report.run_data import RunData, read_run
 from steadyrl.report.samples import read_comparison
 from steadyrl.report.samples_section import samples_section
 from steadyrl.report.style import STYLE

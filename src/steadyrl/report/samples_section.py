@@ -2,10 +2,10 @@
 
 import html
 
+from steadyrl.analysis.run_data import Stage
+from steadyrl.base.wording import count, short_number
 from steadyrl.report.html_text import mark, shortened
-from steadyrl.report.run_data import Stage
 from steadyrl.report.samples import Comparison, Pair, Sample
-from steadyrl.report.wording import count, short_number
 
 TASKS_SHOWN = 8
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from steadyrl.report.wording import count, short_number
+from steadyrl.base.wording import count, short_number
 
 OBJECTIVES = {
     "minirl": "MiniRL",

@@ -1,11 +1,8 @@
 """What a run came to, as sentences of facts."""
 
-import numpy as np
-from jaxtyping import Float
-
-from steadyrl.report.metric_texts import text_for
-from steadyrl.report.run_data import RunData, Series, Stage, finite
-from steadyrl.report.wording import count, duration, inside_sentence, short_number
+from steadyrl.analysis.metric_texts import text_for
+from steadyrl.analysis.run_data import RunData, Series, Stage, ends, finite
+from steadyrl.base.wording import count, duration, inside_sentence, short_number
 
 
 def facts_of(run: RunData) -> tuple[str, ...]:
@@ -17,12 +14,6 @@ def facts_of(run: RunData) -> tuple[str, ...]:
     ]
     courses = [course for stage in run.stages if (course := _course(stage))]
     return (*scores, _progress(run), *courses)
-
-
-def ends(values: Float[np.ndarray, " S"]) -> tuple[float, float]:
-    """The mean of the first tenth and of the last tenth of `values`."""
-    tenth = max(1, len(values) // 10)
-    return float(values[:tenth].mean()), float(values[-tenth:].mean())
 
 
 def _progress(run: RunData) -> str:

@@ -1,0 +1,160 @@
+"""What is wrong with a run, as far as its metrics can tell, and what to change.
+
+Equation 5 of arXiv:2512.01374 splits the weight of a token into the training-inference discrepancy
+pi_old / mu_old and the policy staleness pi_theta / pi_old; its equation 6 splits each by routing.
+A run whose weights are calm and which falls all the same is moved too far by its own updates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from steadyrl.analysis.run_data import Stage
+from steadyrl.analysis.run_settings import RunSettings
+from steadyrl.analysis.signals import GROWN, Departure, opening, recent
+from steadyrl.base.wording import short_number
+
+
+class CauseName(StrEnum):
+    """A factor of equations 5 and 6, or a fault of the set-up."""
+
+    TEMPERATURE = "temperature mismatch"
+    ROUTES = "routes of other tokens"
+    OTHER_POLICY = "engine and trainer are different policies"
+    SAMPLING = "sampling that the log-probabilities leave out"
+    STALE_ENGINE = "stale engine weights"
+    ENVIRONMENT = "environment that fails"
+    NO_SIGNAL = "nothing to learn from"
+    LOST_UPDATES = "updates do not reach the policy"
+    FORGETTING = "forgets what it was not trained on"
+    LEARNING_RATE = "updates too large"
+    NUMERICS = "training-inference discrepancy: numerics"
+    ROUTING = "training-inference discrepancy: routing"
+    STALENESS = "policy staleness: weights"
+    STALE_ROUTING = "policy staleness: routing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What is wrong, how that is known, and what to do."""
+
+    name: CauseName
+    reason: str
+    change: str
+
+
+BOUNDS_OF_THE_RATIO = "set the objective's clip_low to 0.2 and clip_high to 0.27"
+
+CLIPPING = {
+    "dppo": "set the objective's threshold to 0.15, or to 0.05 for kl",
+    "gspo": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
+    "gspo_token": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
+    "reinforce": "use an objective that clips, such as minirl",
+}
+"""How tokens that have moved far are stopped, for objectives that bound no ratio of tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A cause that is seen directly, and where."""
+
+    cause: Cause
+    evidence: Departure
+
+
+FACTORS = ("staleness_kl_k3", "mismatch_kl_k3", "extreme_token_fraction", "ess")
+"""Signals of the weight. When one of them leaves first, a factor of the weight is to blame."""
+
+
+def cause_of(stage: Stage, found: Sequence[Departure], settings: RunSettings) -> Cause:
+    """The cause of `found`, the departures of a run without a fault of its set-up, in order."""
+    first_step = found[0].step
+    moved = [d for d in found if d.step == first_step and d.metric in FACTORS]
+    if not moved and _staleness_grew(stage, first_step):
+        return _stale(stage, found[0], settings)
+    if not moved:
+        return _too_large(
+            settings,
+            f"{found[0].finding} Neither factor of the weight pi_theta / mu_old had left its "
+            "normal range by then, so it is the updates themselves that move the policy too far.",
+        )
+    leader = min(moved, key=lambda departure: FACTORS.index(departure.metric))
+    if leader.metric == "staleness_kl_k3":
+        return _too_large(settings, f"{leader.finding} The discrepancy with the engine came later.")
+    if leader.metric == "ess" and _staleness_leads(stage, leader.step):
+        return _stale(stage, leader, settings)
+    return _discrepancy(stage, leader, settings)
+
+
+def _staleness_grew(stage: Stage, step: int) -> bool:
+    """Whether staleness has grown several times by `step`, and has the larger k3."""
+    now, start = _at(stage, "staleness_kl_k3", step), opening(stage, "staleness_kl_k3")
+    grew = now is not None and now > GROWN * (start or 0.0)
+    return grew and _staleness_leads(stage, step)
+
+
+def _staleness_leads(stage: Stage, step: int) -> bool:
+    """Whether staleness has the larger k3 at `step`: both are KLs in nats per token."""
+    staleness, mismatch = (_at(stage, f"{name}_kl_k3", step) for name in ("staleness", "mismatch"))
+    return staleness is not None and staleness > (mismatch or 0.0)
+
+
+def _at(stage: Stage, metric: str, step: int) -> float | None:
+    series = recent(stage, metric)
+    if series is None or step not in series.steps:
+        return None
+    return float(series.values[series.steps == step][0])
+
+
+def _routing_doubled(stage: Stage, step: int) -> bool:
+    """Whether tokens take other experts than the engine's twice as often as at first."""
+    now, start = _at(stage, "routing_disagreement", step), opening(stage, "routing_disagreement")
+    return now is not None and now > 2 * (start or 0.0)
+
+
+def _too_large(settings: RunSettings, reason: str) -> Cause:
+    lower = "optimizer.learning_rate"
+    if settings.learning_rate is not None:
+        lower += f" (now {short_number(settings.learning_rate)})"
+    return Cause(
+        name=CauseName.LEARNING_RATE,
+        reason=reason,
+        change=f"Set {lower} to a third of its value or less, with warmup_steps, and start again "
+        "from the weights before the fall.",
+    )
+
+
+def _stale(stage: Stage, leader: Departure, settings: RunSettings) -> Cause:
+    replayed = settings.routing_replay != "none"
+    routing = not replayed and _routing_doubled(stage, leader.step)
+    steps = []
+    if not settings.clips:
+        steps.append(CLIPPING.get(settings.objective, BOUNDS_OF_THE_RATIO))
+    if routing:
+        steps.append(f"set routing_replay to {'r2' if settings.mini_batches <= 2 else 'r3'!r}")
+    steps.append(f"{settings.fewer_steps} or lower the learning rate")
+    change = ", or ".join(steps)
+    return Cause(
+        name=CauseName.STALE_ROUTING if routing else CauseName.STALENESS,
+        reason=f"{leader.finding} The staleness KL was larger than the mismatch KL then: the "
+        "policy moves too far within one rollout"
+        + (", and its tokens take other experts." if routing else "."),
+        change=change[:1].upper() + change[1:] + ".",
+    )
+
+
+def _discrepancy(stage: Stage, leader: Departure, settings: RunSettings) -> Cause:
+    if _routing_doubled(stage, leader.step):
+        return Cause(
+            name=CauseName.ROUTING,
+            reason=f"{leader.finding} The share of tokens that engine and trainer send to other "
+            "experts had doubled.",
+            change="Set routing_replay to 'r3'. `steadyrl mismatch` shows what it removes.",
+        )
+    return Cause(
+        name=CauseName.NUMERICS,
+        reason=f"{leader.finding} The routing of engine and trainer had not moved apart, so their "
+        "arithmetic has.",
+        change=f"Set engine.numerics (now {settings.numerics!r}) to 'bfloat16' or 'float32', and "
+        "keep an objective that corrects the mismatch. `steadyrl mismatch` shows every source.",
+    )
