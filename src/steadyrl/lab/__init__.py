@@ -7,6 +7,7 @@ from steadyrl.lab.any_norm import at_any_norm
 from steadyrl.lab.baselines import baselines
 from steadyrl.lab.cold_starts import figure5
 from steadyrl.lab.dense_twin import dense_twin
+from steadyrl.lab.dose import routing_noise, weight_noise
 from steadyrl.lab.edge import at_the_edge
 from steadyrl.lab.erl_frozen_lake import erl_frozen_lake
 from steadyrl.lab.erl_questions import erl_questions
@@ -37,6 +38,8 @@ STUDIES: dict[str, Callable[[Numerics], Study]] = {
     "baselines-n4": partial(baselines, mini_batches=4),
     "baselines-n8": partial(baselines, mini_batches=8),
     "dense-twin": dense_twin,
+    "dose-routing-noise": routing_noise,
+    "dose-weight-noise": weight_noise,
     "erl-frozenlake": erl_frozen_lake,
     "erl-sokoban": erl_sokoban,
     "erl-questions": erl_questions,

@@ -14,7 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from steadyrl.lab.borders import borders_as_json, borders_of
 from steadyrl.lab.claims import Claim, Comparison, Interval, Verdict
+from steadyrl.lab.dose import DoseStudy
+from steadyrl.lab.dose_figure import draw_dose
 from steadyrl.lab.drawing import draw
 from steadyrl.lab.measures import COMPARED, MEASURES
 from steadyrl.lab.records import RunRecord
@@ -68,10 +71,17 @@ def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgement]:
     """Writes data, figure and tables into `folder`; returns the judgements."""
     judgements = judge(study, runs)
     content = as_json(study, runs, judgements)
+    borders = borders_of(study, runs) if isinstance(study, DoseStudy) else {}
+    if isinstance(study, DoseStudy):
+        content |= borders_as_json(study, borders)
     write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
     write_atomically(folder / "README.md", study_page(content))
     for ending in ("svg", "png"):
-        draw(study, runs, folder / f"figure.{ending}")
+        path = folder / f"figure.{ending}"
+        if isinstance(study, DoseStudy):
+            draw_dose(study, runs, borders, path)
+        else:
+            draw(study, runs, path)
     return judgements
 
 

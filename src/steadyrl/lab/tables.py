@@ -60,6 +60,7 @@ def study_page(content: dict[str, Any]) -> str:
         "",
         " ".join(["Mean over seeds, and the standard deviation.", *_notes(content)]),
         "",
+        *([*borders_table(content), ""] if content.get("borders") else []),
         *([*claims_table([content]), ""] if content["claims"] else []),
         f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}.",
         "",
@@ -76,6 +77,30 @@ def conditions_table(content: dict[str, Any]) -> list[str]:
         cells = [_mean_and_spread([run[measure] for run in runs]) for measure in shown]
         lines.append(_row([name, str(len(runs)), *cells]))
     return lines
+
+
+def borders_table(content: dict[str, Any]) -> list[str]:
+    """Each remedy's border, and what it does to the border without any."""
+    doses = content["doses"]
+    head = ["remedy", "border", "95% interval", "times that without", "effect"]
+    lines = [
+        f"Border: the {content['dial']} at which the final held-out score lies {content['loss']} "
+        f"below that of dose 0. Doses: {', '.join(f'{dose:g}' for dose in doses)}.",
+        "",
+        _row(head),
+        _row(["---"] * len(head)),
+    ]
+    for remedy, border in content["borders"].items():
+        dose, low, high = (_dose(border[name], doses) for name in ("dose", "low", "high"))
+        factor = f"{border['factor']:.2g}" if "factor" in border else ""
+        lines.append(_row([remedy, dose, f"{low} to {high}", factor, border.get("effect", "")]))
+    return lines
+
+
+def _dose(dose: float | str, doses: Sequence[float]) -> str:
+    if isinstance(dose, float):
+        return f"{dose:.2g}"
+    return f"{dose} {doses[0] if dose == 'below' else doses[-1]:g}"
 
 
 def claims_table(contents: Iterable[dict[str, Any]]) -> list[str]:
