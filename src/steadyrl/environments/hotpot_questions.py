@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.extras import require_extra
 from steadyrl.base.settings import Settings
-from steadyrl.environments.extras import require_extra
 from steadyrl.environments.hotpot_coded import CodedQuestions, CodedSplit
 from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.hotpot_synthetic import SyntheticQuestions, synthetic_rows

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import MEMORY_LIMIT, Isolated, IsolationError
-from steadyrl.environments.extras import require_extra
 
 Agree = Callable[..., bool]
 """The function (gold, answer, problem="", worked_out=False) -> whether they agree."""

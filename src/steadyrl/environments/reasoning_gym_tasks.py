@@ -13,12 +13,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import Isolated, IsolationError
 from steadyrl.base.settings import Settings
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.answer_text import unwrap
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE, MEASURED_WITH
-from steadyrl.environments.extras import require_extra
 from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.splits import split_of

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.extras import require_extra
 from steadyrl.base.settings import Settings
-from steadyrl.environments.extras import require_extra
 from steadyrl.environments.retrieval import Passage
 
 _WORD = re.compile(r"\w+")
