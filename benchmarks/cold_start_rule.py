@@ -21,7 +21,7 @@ from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSet
 from steadyrl.algorithms.reflection import PolicyReflector
 from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
-from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.engines.protocol import RolloutEngine, Sampling, sync_weights
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.hotpot_qa import HotpotQA
 from steadyrl.environments.protocol import Environment, Split, Task
@@ -100,8 +100,8 @@ def measured(checkpoint: Path, *, tasks: int, seed: int) -> Counts:
     float32 = EngineSettings(numerics=Numerics.FLOAT32)
     assembly = Assembly.of(config.model_copy(update={"engine": float32}))
     load_checkpoint(checkpoint, assembly.learner)
-    assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
-    tokenizer = assembly.learner.policy.tokenizer
+    sync_weights(assembly.engine, assembly.learner.publish())
+    tokenizer = assembly.tokenizer
     return counted(teacher, assembly.engine, tokenizer, config.sampling, tasks=tasks, seed=seed)
 
 

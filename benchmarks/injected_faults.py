@@ -36,7 +36,7 @@ from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import train
-from steadyrl.training.stage import Place
+from steadyrl.training.stage import RunPosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +194,10 @@ def run_case(case: Case, seed: int, cold_start: Path, folder: Path, options: Opt
 
 def _train(config: RunConfig, case: Case, run: RunFolder, watcher: Any) -> None:
     parts = Assembly.of(config)
-    journal = Journal(run, config.journal, parts.stages, Place(), [watcher])
+    journal = Journal(run, config.journal, parts.stages, RunPosition(), [watcher])
     engine = case.engine(parts.engine)
     try:
-        train(parts.stages, parts.learner, engine, parts.evaluator, journal, Place())
+        train(parts.stages, parts.learner, engine, parts.evaluator, journal, RunPosition())
     except NonFiniteError as error:
         print(f"{case.name}: {error}", flush=True)
     finally:

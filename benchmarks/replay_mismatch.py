@@ -15,6 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from steadyrl.engines.protocol import sync_weights
 from steadyrl.objectives import mismatch_diagnostics, routing_disagreement
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
@@ -47,7 +48,7 @@ def measure(
     engine = config.engine.model_copy(update={"numerics": numerics})
     assembly = Assembly.of(config.model_copy(update={"engine": engine}))
     load_checkpoint(checkpoint, assembly.learner)
-    assembly.engine.load_weights(assembly.learner.weights(), assembly.learner.policy_version)
+    sync_weights(assembly.engine, assembly.learner.publish())
     collect = assembly.stages[-1].algorithm.collect
     batches = [
         batch

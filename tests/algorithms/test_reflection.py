@@ -19,8 +19,8 @@ from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, ServerReflection
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import has_room
-from steadyrl.policies.policy import Policy
 from steadyrl.records.message import Message
+from steadyrl.records.weight_source import StateDictWeights
 
 PROMPTS = [(Message(role="user", content=text),) for text in ("one", "two", "three")]
 
@@ -51,21 +51,14 @@ def test_the_policy_s_reflections_come_with_the_tokens_they_were_drawn_as() -> N
 
 def test_a_held_policy_s_reflections_come_without_tokens_to_learn_from() -> None:
     held, trained = scripted({"one": "a", "two": "b", "three": "c"}), scripted({})
-    policies: list[Policy] = []
-
-    def make_engine(policy: Policy) -> ScriptedEngine:
-        policies.append(policy)
-        return held
-
     settings = HeldReflection(**COMPACT.model_dump(exclude={"name", "malformed"}))
-    reflector = HeldReflector(settings, TOKENIZER, make_engine)
+    reflector = HeldReflector(settings, TOKENIZER, lambda: held)
     assert isinstance(reflector, Reflector)
     with pytest.raises(AssertionError, match="no policy is held"):
         reflector.reflect(PROMPTS, trained, seed=3)
-    policy = Policy.__new__(Policy)
-    reflector.hold(policy)
+    reflector.hold(StateDictWeights(state={}, version=7))
     reflections = reflector.reflect(PROMPTS, trained, seed=3)
-    assert policies == [policy]
+    assert held.policy_version == 7
     assert [r.lesson for r in reflections] == ["a", "b", "c"]
     assert [r.completion for r in reflections] == [None] * 3
     assert not trained.calls

@@ -13,6 +13,7 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.loss_term import LossTerm, Objective
 from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.protocol import Learner
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation, minirl, minirl_limits
 from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
@@ -158,9 +159,9 @@ def step(learner: LocalLearner, batch: TokenBatch, **term: object) -> dict[str, 
     return {name: g.clone() for name, g in learner.optimizer.gradients().items()}
 
 
-def weights_of(learner: LocalLearner) -> dict[str, torch.Tensor]:
+def weights_of(learner: Learner) -> dict[str, torch.Tensor]:
     """A copy of the weights."""
-    return {name: weight.clone() for name, weight in learner.weights().items()}
+    return {name: weight.clone() for name, weight in learner.publish().tensors("model")}
 
 
 def without_signal(batch: TokenBatch) -> TokenBatch:

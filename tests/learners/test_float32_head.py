@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from steadyrl.analysis.mismatch.passes import Order, Source, rescore
 from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.numerics import Numerics, WeightScaling
@@ -18,8 +19,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.rounding import Rounding
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.checkpoint import load_checkpoint, save_checkpoint
-from steadyrl.training.reference import load_reference, save_reference
-from steadyrl.training.stage import Place
+from steadyrl.training.stage import RunPosition
 from tests.learners.small import (
     TINY_MOE,
     UNCLIPPED,
@@ -75,7 +75,7 @@ def test_a_loaded_learner_goes_on_to_the_same_bits(
     tied: bool, rounding: Rounding, tmp_path: Path
 ) -> None:
     learner = trained(tied, rounding)
-    save_checkpoint(tmp_path / "rl-000002", learner, Place(stage=1, step=2))
+    save_checkpoint(tmp_path / "rl-000002", learner, RunPosition(stage=1, step=2))
     loaded = learner_with_float32_head(tied, rounding)
     load_checkpoint(tmp_path / "rl-000002", loaded)
 
@@ -91,7 +91,7 @@ def test_transformers_loads_a_checkpoint_as_a_plain_bfloat16_model(
     tied: bool, tmp_path: Path
 ) -> None:
     learner = trained(tied)
-    save_checkpoint(tmp_path / "model", learner, Place())
+    save_checkpoint(tmp_path / "model", learner, RunPosition())
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     head = learner.policy.model.get_output_embeddings().weight
 

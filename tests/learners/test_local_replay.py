@@ -24,6 +24,7 @@ from tests.learners.small import (
     tiny_learner,
     tiny_learner_with,
     tiny_policy,
+    weights_of,
     without_signal,
 )
 
@@ -77,7 +78,7 @@ def test_r2_replays_the_routing_recorded_in_scoring_after_the_weights_have_moved
     )
     move_weights(learner)
     whole = learner.update([term_on(scored)], step=1, steps=2).measurements
-    live = tiny_learner_with(learner.weights()).update([term_on(batch)], step=1, steps=2)
+    live = tiny_learner_with(weights_of(learner)).update([term_on(batch)], step=1, steps=2)
 
     assert whole.routing is not None
     assert live.measurements.routing is not None

@@ -11,8 +11,8 @@ from steadyrl.base.errors import UserError
 from steadyrl.learners.micro_batches import (
     LEAST_SAVING,
     least_saving,
+    of_equal_number,
     plan_micro_batches,
-    saves_enough,
 )
 from steadyrl.policies.passes import plan_passes
 from steadyrl.records.token_batch import TokenBatch
@@ -43,7 +43,7 @@ def plan(batch: TokenBatch, most_positions: int, saving: float = LEAST_SAVING) -
     micro_batches = plan_micro_batches(
         batch, rows, most_positions, pass_cost=0, least_saving=saving
     )
-    return [rows.tolist() for rows in micro_batches]
+    return [micro.rows.tolist() for micro in micro_batches]
 
 
 GROUPS = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4)
@@ -89,8 +89,8 @@ def test_groups_stay_together_where_that_saves_enough() -> None:
 def test_rows_that_were_not_chosen_take_no_part() -> None:
     batch = batch_of([6, 6], [[1, 2, 3], [3, 2, 1]])
     chosen = torch.tensor([1, 2, 5])
-    (rows,) = plan_micro_batches(batch, chosen, 100, pass_cost=0, least_saving=0.0)
-    assert sorted(rows.tolist()) == [1, 2, 5]
+    (micro,) = plan_micro_batches(batch, chosen, 100, pass_cost=0, least_saving=0.0)
+    assert sorted(micro.rows.tolist()) == [1, 2, 5]
 
 
 def test_responses_stay_together_where_they_have_to() -> None:
@@ -103,7 +103,7 @@ def test_responses_stay_together_where_they_have_to() -> None:
         parts = plan_micro_batches(
             batch, chosen, most_positions, pass_cost=0, least_saving=0.0, whole_responses=True
         )
-        return [part.tolist() for part in parts]
+        return [part.rows.tolist() for part in parts]
 
     assert whole(1) == [[1, 3], [0, 2], [4]]  # a response, however long
     assert whole(15) == [[1, 3], [0, 2, 4]]  # 3 rows of 5
@@ -119,20 +119,26 @@ def test_responses_of_one_row_are_cut_as_if_they_need_not_stay_together() -> Non
     parts = plan_micro_batches(
         batch, rows, 23, pass_cost=0, least_saving=0.49, whole_responses=True
     )
-    assert [part.tolist() for part in parts] == plan(batch, 23, 0.49)
+    assert [part.rows.tolist() for part in parts] == plan(batch, 23, 0.49)
+
+
+def shares(batch: TokenBatch, saving: float) -> bool:
+    rows = torch.arange(len(batch))
+    parts = plan_micro_batches(batch, rows, 100, pass_cost=0, least_saving=saving)
+    return any(part.prefix_groups is not None for part in parts)
 
 
 def test_what_is_saved_is_counted_in_positions() -> None:
     # 6 of 8 + 9 positions need not be computed: 0.353.
     batch = batch_of([6], [[2, 3]])
-    assert saves_enough(batch, 0.352)
-    assert not saves_enough(batch, 0.354)
-    assert not saves_enough(batch, 1.0)
+    assert shares(batch, 0.352)
+    assert not shares(batch, 0.354)
+    assert not shares(batch, 1.0)
 
 
 def test_groups_that_begin_alike_by_chance_are_not_one() -> None:
     batch = replace(batch_of([6], [[2, 3]]), group_ids=torch.tensor([0, 1]))
-    assert not saves_enough(batch, 0.0)
+    assert not shares(batch, 0.0)
 
 
 def test_the_setting_says_how_much_must_be_saved() -> None:
@@ -149,3 +155,39 @@ def test_the_setting_says_how_much_must_be_saved() -> None:
 def test_made_up_rows_that_differ_from_the_start_are_cut_by_length() -> None:
     batch = made_up_batch()
     assert plan(batch, 24) == [rows.tolist() for rows in plan_passes(batch.lengths, 24)]
+
+
+def test_rows_that_share_are_named_by_their_groups() -> None:
+    # Budget 12 is one group: 6 + 1 + 2 + 3. Both share; each micro-batch names its own group.
+    batch = batch_of([6, 6], [[1, 2, 3], [3, 2, 1]])
+    parts = plan_micro_batches(batch, torch.arange(6), 12, pass_cost=0, least_saving=0.0)
+    found = [(part.rows.tolist(), part.prefix_groups) for part in parts]
+    assert [rows for rows, _ in found] == [[0, 1, 2], [3, 4, 5]]
+    assert [groups.tolist() for _, groups in found if groups is not None] == [[0] * 3, [1] * 3]
+
+
+def test_a_row_that_is_alone_in_its_micro_batch_shares_nothing() -> None:
+    batch = batch_of([6, 6], [[1, 2, 3], [3, 2, 1]])
+    parts = plan_micro_batches(batch, torch.arange(6), 1, pass_cost=0, least_saving=0.0)
+    assert [part.prefix_groups for part in parts] == [None] * 6
+
+
+def test_a_teacher_s_rows_share_what_they_begin_with_and_not_what_the_policy_s_do() -> None:
+    batch = batch_of([6], [[2, 3]])
+    teacher = replace(batch_of([1], [[7, 8]]), group_ids=torch.tensor([0, 0]))
+    batch = replace(batch, teacher=teacher)
+    (micro,) = plan_micro_batches(
+        batch, torch.arange(2), 100, pass_cost=0, least_saving=LEAST_SAVING
+    )
+    assert micro.prefix_groups is not None
+    assert micro.teacher_prefix_groups is None  # 1 of 8 + 9 positions
+
+
+def test_ranks_run_equally_many_passes() -> None:
+    batch = batch_of([6], [[2, 3, 4]])
+    parts = plan_micro_batches(batch, torch.arange(3), 1, pass_cost=0, least_saving=1.0)
+    longer = of_equal_number(parts, 5)
+    assert longer[:3] == parts
+    assert [len(part) for part in longer] == [1, 1, 1, 0, 0]
+    with pytest.raises(ValueError, match="has 3 micro-batches, more than 2"):
+        of_equal_number(parts, 2)

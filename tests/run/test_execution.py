@@ -28,6 +28,7 @@ from steadyrl.run.config import from_yaml, to_yaml
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import load_checkpoint
 from steadyrl.training.stage import Stage
+from tests.learners.small import weights_of
 from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run
 
@@ -368,7 +369,7 @@ def test_a_run_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path: Pat
     load_checkpoint(newest, learner)
 
     assert newest.name == "cold_start-000006"
-    assert all(bool(w.isfinite().all()) for w in learner.weights().values())
+    assert all(bool(w.isfinite().all()) for w in weights_of(learner).values())
 
 
 def test_what_a_run_decides_about_its_checkpoint_is_noted_once(tmp_path: Path) -> None:

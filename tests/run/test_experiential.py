@@ -20,7 +20,7 @@ from steadyrl.algorithms.reflection import HeldReflector
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, ServerReflection
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import Sampling
+from steadyrl.engines.protocol import Sampling, sync_weights
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.records.message import Message
@@ -185,15 +185,15 @@ def test_a_held_reflector_does_not_follow_the_policy() -> None:
         assert isinstance(reflector, HeldReflector)
         return [r.reply for r in reflector.reflect([asked] * 4, assembly.engine, seed=1)]
 
-    algorithm.take_reference(assembly.learner.policy)
+    algorithm.take_reference(assembly.learner.publish())
     begun = replies()
     assert any(begun)
     with torch.no_grad():
         for weight in assembly.learner.policy.model.parameters():
             weight.mul_(-1)
-    assembly.engine.load_weights(assembly.learner.weights(), 1)
+    sync_weights(assembly.engine, assembly.learner.publish())
     assert replies() == begun
-    algorithm.take_reference(assembly.learner.policy)
+    algorithm.take_reference(assembly.learner.publish())
     assert replies() != begun
 
 

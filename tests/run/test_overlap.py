@@ -15,7 +15,7 @@ from steadyrl.algorithms.objective_settings import Truncation
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, sync_weights
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.assembly import Assembly
@@ -25,6 +25,7 @@ from steadyrl.run.overlap import overlapped
 from steadyrl.run.rollout_process import RolloutProcess
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step
+from tests.learners.small import largest_difference, weights_of
 from tests.progress import Heard
 from tests.run.test_execution import StopAfter, timeless, weights
 from tests.run.tiny import tiny_experiential_run, tiny_run
@@ -61,7 +62,7 @@ def steps_of(assembly: Assembly, algorithm: Any, steps: int) -> list[dict[str, A
     stage, learner, engine = assembly.stages[-1], assembly.learner, assembly.engine
     object.__setattr__(stage, "algorithm", algorithm)
     learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
-    engine.load_weights(learner.weights(), learner.policy_version)
+    sync_weights(engine, learner.publish())
     return [train_step(stage, step, learner, engine)[0] for step in range(steps)]
 
 
@@ -85,8 +86,7 @@ def test_rollouts_are_those_of_the_weights_before_the_last_update() -> None:
         }
     # Two updates per rollout: 0 and 1 old in the first step, 2 and 3 old in every later one.
     assert [row["staleness"] for row in measured] == [0.5, 2.5, 2.5, 2.5]
-    other_weights = plain.learner.weights()
-    assert all(torch.equal(w, other_weights[n]) for n, w in assembly.learner.weights().items())
+    assert largest_difference(weights_of(plain.learner), weights_of(assembly.learner)) == 0
 
 
 def test_progress_of_the_other_process_is_heard_in_this_one(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(tmp_path: 
 @pytest.fixture
 def process() -> Iterator[RolloutProcess]:
     config = one_stage()
-    process = RolloutProcess(config, Assembly.of(config).learner.weights())
+    process = RolloutProcess(config, weights_of(Assembly.of(config).learner))
     yield process
     process.close()
 

@@ -10,7 +10,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.training import checkpoint
 from steadyrl.training.checkpoint import load_algorithm_state, load_checkpoint, save_checkpoint
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import RunPosition, Stage
 from tests.learners.small import Idle, tiny_learner
 from tests.training.damage import cut_off, empty, flip_a_bit
 
@@ -55,7 +55,9 @@ STATE = {"texts": ['"ü" \ud800', ""], "writes": 3, "nested": [[0.1, None]]}
 
 
 def remembering(path: Path, state: Any = STATE) -> Path:
-    save_checkpoint(path / "rl-000001", LEARNER, Place(stage=1, step=1), algorithm_state=state)
+    save_checkpoint(
+        path / "rl-000001", LEARNER, RunPosition(stage=1, step=1), algorithm_state=state
+    )
     return path / "rl-000001"
 
 
@@ -65,7 +67,7 @@ def test_the_algorithm_of_the_stage_gets_its_state_back(tmp_path: Path) -> None:
 
     assert own.remembered == STATE
     assert other.remembered == "other"
-    assert load_checkpoint(tmp_path / "rl-000001", tiny_learner()) == Place(stage=1, step=1)
+    assert load_checkpoint(tmp_path / "rl-000001", tiny_learner()) == RunPosition(stage=1, step=1)
 
 
 def test_the_state_is_verified_without_the_weights(

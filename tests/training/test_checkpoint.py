@@ -26,7 +26,7 @@ from steadyrl.training.checkpoint import (
     weights_digest,
     whole_checkpoints,
 )
-from steadyrl.training.stage import Place
+from steadyrl.training.stage import RunPosition
 from tests.learners.small import (
     TINY_MOE,
     largest_difference,
@@ -44,11 +44,11 @@ DTYPES = [torch.float32, torch.bfloat16]
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_loaded_learner_goes_on_to_the_same_bits(dtype: torch.dtype, tmp_path: Path) -> None:
     learner = trained(dtype)
-    save_checkpoint(tmp_path / "rl-000002", learner, Place(stage=1, step=2))
+    save_checkpoint(tmp_path / "rl-000002", learner, RunPosition(stage=1, step=2))
     loaded = tiny_learner(dtype=dtype)
     place = load_checkpoint(tmp_path / "rl-000002", loaded)
 
-    assert place == Place(stage=1, step=2)
+    assert place == RunPosition(stage=1, step=2)
     assert loaded.policy_version == learner.policy_version == 2
     for _ in range(2):
         assert largest_difference(weights_of(loaded), weights_of(learner)) == 0
@@ -62,7 +62,7 @@ def test_transformers_loads_a_checkpoint_with_identical_logits(
     dtype: torch.dtype, tmp_path: Path
 ) -> None:
     learner = trained(dtype)
-    save_checkpoint(tmp_path / "model", learner, Place())
+    save_checkpoint(tmp_path / "model", learner, RunPosition())
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     tokens = made_up_batch().tokens
@@ -98,7 +98,7 @@ def test_saving_and_loading_draw_no_progress_bar(
     assert logging.is_progress_bar_enabled()
     learner = tiny_learner()
     load_checkpoint(saved, learner)
-    save_checkpoint(tmp_path / "rl-000001", learner, Place())
+    save_checkpoint(tmp_path / "rl-000001", learner, RunPosition())
 
     assert capfd.readouterr() == ("", "")
     assert logging.is_progress_bar_enabled()
@@ -184,7 +184,7 @@ def folder_with(path: Path, names: list[str]) -> RunFolder:
     folder = RunFolder(path)
     for name in names:
         stage, step_number = name.split("-")
-        place = Place(stage=["cold_start", "rl"].index(stage), step=int(step_number))
+        place = RunPosition(stage=["cold_start", "rl"].index(stage), step=int(step_number))
         save_checkpoint(folder.checkpoints / name, LEARNER, place)
     return folder
 
@@ -228,8 +228,8 @@ def test_a_tokenizer_with_several_chat_templates_is_saved_and_verified(tmp_path:
     learner = tiny_learner()
     learner.policy.tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "tools"}
     path = tmp_path / "checkpoints" / "rl-000004"
-    save_checkpoint(path, learner, Place(stage=1, step=4))
-    assert load_checkpoint(path, tiny_learner()) == Place(stage=1, step=4)
+    save_checkpoint(path, learner, RunPosition(stage=1, step=4))
+    assert load_checkpoint(path, tiny_learner()) == RunPosition(stage=1, step=4)
     (template,) = (path / "additional_chat_templates").iterdir()
     template.write_text("other")
     with pytest.raises(UserError, match=rf"damaged: additional_chat_templates/{template.name}"):
@@ -244,7 +244,7 @@ def test_a_draft_is_no_checkpoint_and_is_overwritten(saved: Path, tmp_path: Path
     (draft / "rubbish").write_text("half")
 
     assert latest_checkpoint(folder) == folder.checkpoints / "rl-000002"
-    save_checkpoint(folder.checkpoints / "rl-000004", LEARNER, Place(stage=1, step=4))
+    save_checkpoint(folder.checkpoints / "rl-000004", LEARNER, RunPosition(stage=1, step=4))
     assert not draft.exists()
     assert not (folder.checkpoints / "rl-000004" / "rubbish").exists()
     assert load_checkpoint(folder.checkpoints / "rl-000004", tiny_learner()).step == 4
@@ -276,7 +276,7 @@ def test_a_checkpoint_is_replaced_by_one_of_the_same_place(saved: Path, tmp_path
     path = tmp_path / "rl-000004"
     shutil.copytree(saved, path)
     (path / "rubbish").write_text("old")
-    save_checkpoint(path, LEARNER, Place(stage=1, step=4))
+    save_checkpoint(path, LEARNER, RunPosition(stage=1, step=4))
 
     assert not (path / "rubbish").exists()
     assert [each.name for each in tmp_path.iterdir()] == ["rl-000004"]
@@ -288,7 +288,7 @@ def test_equal_weights_have_one_digest_and_others_another(tmp_path: Path) -> Non
     for name, place in zip(names, (0, 5, 5), strict=True):
         if name == "stepped":
             step(learner, made_up_batch(seed=3))
-        save_checkpoint(tmp_path / name, learner, Place(stage=1, step=place))
+        save_checkpoint(tmp_path / name, learner, RunPosition(stage=1, step=place))
     first, later, stepped = (weights_digest(tmp_path / name) for name in names)
     assert first == later != stepped
 
@@ -297,6 +297,6 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
     learner = tiny_learner()
     with torch.no_grad():
         learner.policy.model.get_output_embeddings().weight[0, 0] = torch.inf
-    with pytest.raises(NonFiniteError, match=r"After step 5, lm_head\.weight is not finite\. No"):
-        save_checkpoint(tmp_path / "broken", learner, Place(stage=1, step=5))
+    with pytest.raises(NonFiniteError, match=r"After update 0, lm_head\.weight is not finite\. No"):
+        save_checkpoint(tmp_path / "broken", learner, RunPosition(stage=1, step=5))
     assert list(tmp_path.iterdir()) == []

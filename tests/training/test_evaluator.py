@@ -13,7 +13,7 @@ from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal, JournalSettings
 from steadyrl.training.loop import evaluate_at_first
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import RunPosition, Stage
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz
 from tests.training.test_loop import Scripted, Silent, stage_of
 
@@ -73,7 +73,7 @@ def test_too_few_held_out_tasks_are_noted(tmp_path: Path, there: int | None, not
         seed=4,
     )
     stage, folder = stage_of(Scripted([]), steps=7, evaluate_every=1), RunFolder(tmp_path)
-    journal = Journal(folder, JournalSettings(tensorboard=False), [stage], Place())
+    journal = Journal(folder, JournalSettings(tensorboard=False), [stage], RunPosition())
     evaluate_at_first(stage, ScriptedEngine(lambda *_: "right"), evaluator, journal)
 
     told = "Evaluation: the test split has no more than 2 tasks, 3 were asked for. Scores are"

@@ -17,7 +17,7 @@ from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import tasks_of
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.journal import Journal, JournalSettings
-from steadyrl.training.stage import Place
+from steadyrl.training.stage import RunPosition
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine, Unreliable
 from tests.training.test_loop import Scripted, stage_of
 
@@ -40,7 +40,7 @@ def groups_of(*failing: int, tasks: int = 2) -> list[Group]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(RunFolder(tmp_path), JournalSettings(tensorboard=False), [STAGE], Place())
+    return Journal(RunFolder(tmp_path), JournalSettings(tensorboard=False), [STAGE], RunPosition())
 
 
 def take(journal: Journal, step: int, groups: list[Group]) -> None:

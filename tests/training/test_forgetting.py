@@ -11,7 +11,7 @@ from steadyrl.records.run_folder import RunFolder, read_json_lines
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal, JournalSettings
-from steadyrl.training.stage import Place
+from steadyrl.training.stage import RunPosition
 from tests.learners.small import tiny_learner
 from tests.rollout.fakes import Quiz, ScriptedEngine
 from tests.training.test_loop import Scripted, stage_of
@@ -28,7 +28,7 @@ def test_the_drift_is_the_change_since_the_stage_began(tmp_path: Path) -> None:
         seed=1,
     )
     engine = ScriptedEngine(lambda *_: "said")
-    journal = Journal(folder, JournalSettings(tensorboard=False), [stage], Place())
+    journal = Journal(folder, JournalSettings(tensorboard=False), [stage], RunPosition())
     measured = []
     for step in range(5):
         drift = measure_drift(stage, step, learner, engine, evaluator, journal)
@@ -38,7 +38,9 @@ def test_the_drift_is_the_change_since_the_stage_began(tmp_path: Path) -> None:
             for weight in learner.policy.model.parameters():
                 weight.mul_(1.1)
         if step == 2:  # as after a resume: the beginning is on record
-            journal = Journal(folder, JournalSettings(tensorboard=False), [stage], Place(step=2))
+            journal = Journal(
+                folder, JournalSettings(tensorboard=False), [stage], RunPosition(step=2)
+            )
 
     begun, middle, last = (measured[step] for step in (0, 2, 4))
     assert measured[1] == measured[3] == {}

@@ -20,7 +20,7 @@ from steadyrl.records.reflected_episode import ReflectedEpisode
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.journal import Journal, JournalSettings, completion_rows
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import RunPosition, Stage
 from tests.learners.small import Idle, completion_of, tiny_learner
 
 
@@ -62,10 +62,10 @@ GROUP = Group(
 )
 
 
-BEGINNING = Place()
+BEGINNING = RunPosition()
 
 
-def journal_in(path: Path, start: Place = BEGINNING, **settings: Any) -> Journal:
+def journal_in(path: Path, start: RunPosition = BEGINNING, **settings: Any) -> Journal:
     return Journal(RunFolder(path), JournalSettings(**settings), STAGES, start)
 
 
@@ -115,14 +115,16 @@ def test_completions_name_their_split_and_what_was_asked(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("start", "kept"),
     [
-        (Place(), 0),
-        (Place(stage=0, step=1), 1),
-        (Place(stage=0, step=2), 2),
-        (Place(stage=1, step=2), 5),
-        (Place(stage=1, step=5), 8),
+        (RunPosition(), 0),
+        (RunPosition(stage=0, step=1), 1),
+        (RunPosition(stage=0, step=2), 2),
+        (RunPosition(stage=1, step=2), 5),
+        (RunPosition(stage=1, step=5), 8),
     ],
 )
-def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path, start: Place, kept: int) -> None:
+def test_rows_behind_the_checkpoint_are_dropped(
+    tmp_path: Path, start: RunPosition, kept: int
+) -> None:
     write_steps(journal_in(tmp_path))
     journal_in(tmp_path, start).close()
 
@@ -158,7 +160,7 @@ def test_a_row_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
     write_steps(journal_in(tmp_path))
     metrics = RunFolder(tmp_path).metrics
     metrics.write_text(metrics.read_text()[:-9])
-    journal = journal_in(tmp_path, Place(stage=1, step=4))
+    journal = journal_in(tmp_path, RunPosition(stage=1, step=4))
     journal.record(STAGES[1], 5, {"reward": 0.75}, (), None)
     journal.close()
 
@@ -193,7 +195,7 @@ def test_tensorboard_holds_the_values_of_the_metrics_once_after_a_resume_too(
     tmp_path: Path,
 ) -> None:
     write_steps(journal_in(tmp_path))
-    journal = journal_in(tmp_path, Place(stage=1, step=4))
+    journal = journal_in(tmp_path, RunPosition(stage=1, step=4))
     journal.record(STAGES[1], 5, {"reward": 0.75}, (), None)
     journal.close()
     expected = {}
@@ -260,7 +262,7 @@ def test_checkpoints_are_kept_as_often_and_as_many_as_asked(tmp_path: Path) -> N
     learner = tiny_learner()
     seen = []
     for number in range(1, 6):
-        journal.checkpoint(STAGES[1], Place(stage=1, step=number), learner)
+        journal.checkpoint(STAGES[1], RunPosition(stage=1, step=number), learner)
         kept = (tmp_path / "checkpoints").glob("*")
         seen.append(sorted(int(path.name.removeprefix("rl-")) for path in kept))
     journal.close()
@@ -279,7 +281,7 @@ def test_watchers_are_told_each_row(tmp_path: Path) -> None:
         def on_note(self, stage: Stage, step: int, text: str) -> None:
             notes.append((stage.name, step, text))
 
-    journal = Journal(RunFolder(tmp_path), JournalSettings(), STAGES, Place(), [Listener()])
+    journal = Journal(RunFolder(tmp_path), JournalSettings(), STAGES, RunPosition(), [Listener()])
     write_steps(journal)
 
     assert [row for *_, row in told] == RunFolder(tmp_path).read_metrics()
@@ -324,14 +326,14 @@ def test_every_write_into_a_memory_is_on_record(tmp_path: Path) -> None:
 
 def test_a_run_that_remembers_nothing_has_no_such_file(tmp_path: Path) -> None:
     write_steps(journal_in(tmp_path))
-    journal_in(tmp_path, Place(stage=1, step=4)).close()
+    journal_in(tmp_path, RunPosition(stage=1, step=4)).close()
     assert not (tmp_path / "memory.jsonl").exists()
 
 
 @pytest.mark.parametrize(("step", "kept"), [(5, 3), (4, 3), (3, 2), (1, 0)])
 def test_writes_behind_the_checkpoint_are_dropped(tmp_path: Path, step: int, kept: int) -> None:
     write_memory(journal_in(tmp_path))
-    journal_in(tmp_path, Place(stage=1, step=step)).close()
+    journal_in(tmp_path, RunPosition(stage=1, step=step)).close()
     assert remembered(tmp_path) == WRITES[:kept]
 
 
@@ -385,8 +387,10 @@ class Remembering(Idle):
 
 def test_checkpoints_hold_what_the_algorithm_remembers(tmp_path: Path) -> None:
     journal, learner = journal_in(tmp_path, checkpoint_every=1), tiny_learner()
-    journal.checkpoint(replace(STAGES[1], algorithm=Remembering()), Place(stage=1, step=1), learner)
-    journal.checkpoint(STAGES[1], Place(stage=1, step=2), learner)
+    journal.checkpoint(
+        replace(STAGES[1], algorithm=Remembering()), RunPosition(stage=1, step=1), learner
+    )
+    journal.checkpoint(STAGES[1], RunPosition(stage=1, step=2), learner)
     with_state, without = sorted((tmp_path / "checkpoints").iterdir())
 
     state = json.loads((with_state / "algorithm_state.json").read_text())

@@ -19,7 +19,7 @@ from steadyrl.records.trajectory import Group
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import note_prompts_too_long, train, train_step
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import RunPosition, Stage
 from steadyrl.training.stopwatch import Stopwatch
 from tests.closeness import assert_close
 from tests.learners.small import (
@@ -249,8 +249,8 @@ class NotingJournal(Journal):
     def remember(self, stage: Stage, step: int, writes: Any) -> None:
         assert writes == ()
 
-    def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
-        self.seen.append(("checkpoint", stage.name, place, learner.policy_version))
+    def checkpoint(self, stage: Stage, position: RunPosition, learner: LocalLearner) -> None:
+        self.seen.append(("checkpoint", stage.name, position, learner.policy_version))
 
 
 class NotingEvaluator(Evaluator):
@@ -272,34 +272,34 @@ def two_stages() -> list[Stage]:
 
 COLD = [
     ("record", "cold_start", 1, None),
-    ("checkpoint", "cold_start", Place(stage=0, step=1), 1),
+    ("checkpoint", "cold_start", RunPosition(stage=0, step=1), 1),
     ("record", "cold_start", 2, None),
-    ("checkpoint", "cold_start", Place(stage=0, step=2), 2),
+    ("checkpoint", "cold_start", RunPosition(stage=0, step=2), 2),
 ]
 BEGIN = [("evaluate", "rl", 0, 2), ("record", "rl", 0, None)]
 FIRST = [
     ("evaluate", "rl", 1, 4),
     ("record", "rl", 1, None),
-    ("checkpoint", "rl", Place(stage=1, step=1), 4),
+    ("checkpoint", "rl", RunPosition(stage=1, step=1), 4),
 ]
 SECOND = [
     ("evaluate", "rl", 2, 6),
     ("record", "rl", 2, None),
-    ("checkpoint", "rl", Place(stage=1, step=2), 6),
+    ("checkpoint", "rl", RunPosition(stage=1, step=2), 6),
 ]
 
 
 @pytest.mark.parametrize(
     ("start", "version", "expected"),
     [
-        (Place(), 0, [*COLD, *BEGIN, *FIRST, *SECOND]),
-        (Place(stage=0, step=2), 2, [*BEGIN, *FIRST, *SECOND]),
-        (Place(stage=1, step=1), 4, SECOND),
-        (Place(stage=1, step=2), 6, []),
+        (RunPosition(), 0, [*COLD, *BEGIN, *FIRST, *SECOND]),
+        (RunPosition(stage=0, step=2), 2, [*BEGIN, *FIRST, *SECOND]),
+        (RunPosition(stage=1, step=1), 4, SECOND),
+        (RunPosition(stage=1, step=2), 6, []),
     ],
 )
 def test_the_loop_takes_every_step_from_its_start(
-    start: Place, version: int, expected: list[tuple[object, ...]]
+    start: RunPosition, version: int, expected: list[tuple[object, ...]]
 ) -> None:
     learner, journal = tiny_learner(), NotingJournal()
     learner.policy_version = version
@@ -342,7 +342,7 @@ def test_tasks_that_a_step_or_an_evaluation_could_not_play_are_noted() -> None:
 
     journal = NotesAlone()
     stage = stage_of(Unplayed(()), steps=1, evaluate_every=1)
-    train([stage], tiny_learner(), Silent(), Evaluating(journal), journal, Place())
+    train([stage], tiny_learner(), Silent(), Evaluating(journal), journal, RunPosition())
     notes = [told for told in journal.seen if told[0] == "rl"]
     assert [step for _, step, text in notes if str(text).startswith("Not played: 't0'.")] == [0, 1]
 
@@ -368,7 +368,7 @@ def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:
             super().begin_stage(*arguments, **options)
             moments.append(bool(self.optimizer.state()))
 
-    for start in (Place(stage=0, step=1), Place(stage=1, step=1)):
+    for start in (RunPosition(stage=0, step=1), RunPosition(stage=1, step=1)):
         learner = tiny_learner()
         learner.update([term_on(*THREE[0])], step=0, steps=2)
         learner.__class__ = Watching

@@ -13,6 +13,7 @@ from benchmarks.performance.groups.learning import learning_world
 from benchmarks.performance.records import Measured, Row, attempt
 from benchmarks.performance.timing import Sample, interleaved, spread, summary, timed
 
+from steadyrl.engines.protocol import sync_weights
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.run.assembly import Assembly
@@ -59,7 +60,7 @@ class Runner:
         self.rewards: list[float] = []
         learner, engine = self._assembly.learner, self._assembly.engine
         learner.begin_stage(self._stage.optimizer, self._stage.temperature, fresh=True)
-        engine.load_weights(learner.weights(), learner.policy_version)
+        sync_weights(engine, learner.publish())
 
     def __call__(self) -> Sample:
         """One turn."""

@@ -53,11 +53,11 @@ from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, unlimited
 from steadyrl.objectives.grouping import Grouping
-from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import neutralized
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
+from steadyrl.records.weight_source import WeightSource
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.seeds import derive_seed
@@ -81,7 +81,7 @@ class ExperientialRL:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         seed: int,
-        make_engine: Callable[[Policy], RolloutEngine] | None = None,
+        make_engine: Callable[[], RolloutEngine] | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> None:
         self._progress = progress
@@ -141,7 +141,7 @@ class ExperientialRL:
             for batch, size in zip(mini_batch, sizes, strict=True)
         )
 
-    def take_reference(self, reference: Policy) -> None:
+    def take_reference(self, reference: WeightSource) -> None:
         """Reflects with `reference`, where the settings say so."""
         if isinstance(self._reflector, HeldReflector):
             self._reflector.hold(reference)
@@ -274,7 +274,7 @@ class ExperientialRL:
 def _make_reflector(
     settings: ReflectionSettings,
     tokenizer: PreTrainedTokenizerBase,
-    make_engine: Callable[[Policy], RolloutEngine] | None,
+    make_engine: Callable[[], RolloutEngine] | None,
     progress: Progress,
 ) -> Reflector | None:
     match settings:

@@ -26,10 +26,10 @@ class ExperientialEpisode:
     """
 
     number: int
-    """Place among all episodes of the run."""
+    """Position among all episodes of the run."""
 
     place: int
-    """Place of its task among those of the step."""
+    """Position of its task among those of the step."""
 
     task: Task
     first: Trajectory

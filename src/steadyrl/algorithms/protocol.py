@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.policies.policy import Policy
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group
+from steadyrl.records.weight_source import WeightSource
 
 MiniBatch = tuple[TokenBatch, ...]
 """What one optimiser step learns from: at least one batch, each of rows that are treated alike."""
@@ -64,8 +64,8 @@ class Algorithm(Protocol):
 class AsksReference(Protocol):
     """An algorithm that may sample from the weights with which its stage began."""
 
-    def take_reference(self, reference: Policy) -> None:
-        """Takes `reference`, which is not trained, before the first step."""
+    def take_reference(self, reference: WeightSource) -> None:
+        """Takes these weights, which are not trained, before the first step."""
         ...
 
 

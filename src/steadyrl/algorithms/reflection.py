@@ -19,11 +19,11 @@ from steadyrl.algorithms.reflection_settings import (
 )
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.openai import OpenAIReflector, ReflectorError
-from steadyrl.engines.protocol import Request, RolloutEngine, has_room
-from steadyrl.policies.policy import Policy
+from steadyrl.engines.protocol import Request, RolloutEngine, has_room, sync_weights
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Conversation
+from steadyrl.records.weight_source import WeightSource
 from steadyrl.rollout.episodes import response_text
 from steadyrl.rollout.seeds import derive_seed
 
@@ -110,15 +110,17 @@ class HeldReflector:
         self,
         settings: HeldReflection,
         tokenizer: PreTrainedTokenizerBase,
-        make_engine: Callable[[Policy], RolloutEngine],
+        make_engine: Callable[[], RolloutEngine],
     ) -> None:
         self._reflector = PolicyReflector(settings, tokenizer)
         self._make_engine = make_engine
         self._engine: RolloutEngine | None = None
 
-    def hold(self, policy: Policy) -> None:
-        """Reflects with the weights that `policy` has now."""
-        self._engine = self._make_engine(policy)
+    def hold(self, weights: WeightSource) -> None:
+        """Reflects with these weights from now on."""
+        if self._engine is None:
+            self._engine = self._make_engine()
+        sync_weights(self._engine, weights)
 
     def reflect(
         self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int

@@ -162,7 +162,7 @@ def _measured(
             evaluation,
             environment=assembly.environment,
             engine=assembly.engine,
-            tokenizer=assembly.learner.policy.tokenizer,
+            tokenizer=assembly.tokenizer,
             sampling=model.config.sampling,
             seed=seed,
             progress=progress,

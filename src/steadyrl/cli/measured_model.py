@@ -8,6 +8,7 @@ from pathlib import Path
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import Progress
 from steadyrl.cli.open_run import open_run
+from steadyrl.engines.protocol import sync_weights
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder
@@ -61,8 +62,7 @@ class MeasuredModel:
             if self.checkpoint is not None:
                 progress.begin("loading the checkpoint")
                 load_checkpoint(self.checkpoint, assembly.learner)
-            learner = assembly.learner
-            assembly.engine.load_weights(learner.weights(), learner.policy_version)
+            sync_weights(assembly.engine, assembly.learner.publish())
             stack.pop_all()
         return assembly
 

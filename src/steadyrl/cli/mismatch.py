@@ -18,18 +18,20 @@ from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.options import read_options
 from steadyrl.engines.engine_policy import engine_policy
+from steadyrl.engines.protocol import sync_weights
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
-from steadyrl.learners.local import LocalLearner
 from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import padding_id
+from steadyrl.policies.weights import copy_weights, saved_weights
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
-from steadyrl.run.assembly import Assembly, load_policy, make_learner, rounding_seed
+from steadyrl.run.assembly import Assembly, load_policy, rounding_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest
-from steadyrl.training.checkpoint import load_checkpoint, whole_checkpoints
+from steadyrl.training.checkpoint import load_checkpoint, verify_checkpoint, whole_checkpoints
 
 
 @dataclass(frozen=True)
@@ -128,57 +130,62 @@ def _measured(
     config: RunConfig, options: MismatchOptions, old: Path, new: Path
 ) -> tuple[MismatchSources, int]:
     """The account of a sample, and the optimiser steps between the two checkpoints."""
-    assembly = Assembly.of(config)
-    learner = assembly.learner
-    load_checkpoint(old, learner)
-    assembly.engine.load_weights(learner.weights(), learner.policy_version)
-    with closing(assembly):
-        batch = _sampled(config, options, assembly)
+    tokenizer, batch = _sampled(config, options, old)
+    old_policy, old_version = _policy_of(config, old, tokenizer)
+    new_policy, new_version = (
+        (None, old_version) if new == old else _policy_of(config, new, tokenizer)
+    )
     settings = config.engine
     engine = engine_policy(
-        learner.policy,
+        old_policy,
         settings.numerics,
         settings.weight_scaling,
         head_dtype=settings.head_dtype,
         rounding=settings.rounding,
         seed=rounding_seed(config),
     )
-    newer = learner if new == old else _loaded(config, new, learner.policy.tokenizer)
     rescored = rescore(
         batch,
         engine=engine,
-        old=learner.policy,
-        new=None if new == old else newer.policy,
+        old=old_policy,
+        new=new_policy,
         temperature=config.sampling.temperature,
         positions=config.learner.micro_batch_tokens,
     )
-    return mismatch_sources(rescored), newer.policy_version - learner.policy_version
+    return mismatch_sources(rescored), new_version - old_version
 
 
-def _loaded(
+def _policy_of(
     config: RunConfig, checkpoint: Path, tokenizer: PreTrainedTokenizerBase
-) -> LocalLearner:
-    """Another learner of the run, with the weights of `checkpoint`."""
-    learner = make_learner(config, *load_policy(config, tokenizer))
-    load_checkpoint(checkpoint, learner)
-    return learner
+) -> tuple[Policy, int]:
+    """The policy that a run saved in `checkpoint`, and its version."""
+    version = verify_checkpoint(checkpoint)
+    policy, _ = load_policy(config, tokenizer)
+    copy_weights(saved_weights(checkpoint, policy.head_dtype), policy.model.state_dict())
+    return policy, version
 
 
-def _sampled(config: RunConfig, options: MismatchOptions, assembly: Assembly) -> TokenBatch:
-    """Answers of the engine to held-out tasks."""
-    tokenizer = assembly.learner.policy.tokenizer
-    accuracy = measure_accuracy(
-        EvaluationSettings(
-            tasks=options.tasks, samples=options.samples, max_turns=config.evaluation.max_turns
-        ),
-        environment=assembly.environment,
-        engine=assembly.engine,
-        tokenizer=tokenizer,
-        sampling=config.sampling,
-        seed=options.seed,
-    )
-    return token_batch(
+def _sampled(
+    config: RunConfig, options: MismatchOptions, checkpoint: Path
+) -> tuple[PreTrainedTokenizerBase, TokenBatch]:
+    """The tokenizer, and answers to held-out tasks by the engine with weights of `checkpoint`."""
+    assembly = Assembly.of(config)
+    load_checkpoint(checkpoint, assembly.learner)
+    sync_weights(assembly.engine, assembly.learner.publish())
+    with closing(assembly):
+        accuracy = measure_accuracy(
+            EvaluationSettings(
+                tasks=options.tasks, samples=options.samples, max_turns=config.evaluation.max_turns
+            ),
+            environment=assembly.environment,
+            engine=assembly.engine,
+            tokenizer=assembly.tokenizer,
+            sampling=config.sampling,
+            seed=options.seed,
+        )
+    batch = token_batch(
         accuracy.groups,
         [torch.zeros(len(group.trajectories)) for group in accuracy.groups],
-        pad_token_id=padding_id(tokenizer),
+        pad_token_id=padding_id(assembly.tokenizer),
     )
+    return assembly.tokenizer, batch

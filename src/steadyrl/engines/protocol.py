@@ -11,6 +11,7 @@ from torch import Tensor
 from steadyrl.base.settings import Settings
 from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
+from steadyrl.records.weight_source import WeightSource
 
 
 class Sampling(Settings):
@@ -80,6 +81,11 @@ class RolloutEngine(Protocol):
             ValueError: names or shapes are not those of this engine's model.
         """
         ...
+
+
+def sync_weights(engine: RolloutEngine, weights: WeightSource) -> None:
+    """Loads `weights` into an engine whose model is of the same Transformers class."""
+    engine.load_weights(dict(weights.tensors("model")), weights.version)
 
 
 @runtime_checkable

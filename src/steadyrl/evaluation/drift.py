@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
-from steadyrl.policies.policy import Policy
-from steadyrl.policies.positions import most_positions
+from steadyrl.learners.protocol import Learner
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.message import Message
+from steadyrl.records.token_batch import TokenBatch
 
 DriftChoice = Literal["auto", "always", "never"]
 
@@ -109,17 +109,15 @@ class DriftProbe:
             for text in self._texts
         )
 
-    def measure(self, policy: Policy, engine: RolloutEngine | None = None) -> list[TextScore]:
-        """The log-likelihood of each text that the model has positions for.
+    def measure(self, learner: Learner, engine: RolloutEngine | None = None) -> list[TextScore]:
+        """The log-likelihood, at temperature 1, of each text that the model has positions for.
 
         Args:
             engine: Answers the questions, greedily; None leaves that out.
         """
-        limit = most_positions(policy.model)
+        limit = learner.max_positions
         kept = [text for text in self._texts if limit is None or _length(text) <= limit]
-        questions = [text for text in kept if text.question]
-        prose = [text for text in kept if not text.question]
-        scores = [*_scores(policy, questions), *_scores(policy, prose)]
+        scores = _scores(learner, kept)
         return scores if engine is None else self._with_responses(scores, engine)
 
     def _with_responses(
@@ -151,22 +149,34 @@ def mean_loglikelihood(scores: Sequence[TextScore]) -> float:
     return sum(score.loglikelihood for score in scores) / tokens
 
 
-@torch.no_grad()
-def _scores(policy: Policy, texts: Sequence[GeneralText]) -> list[TextScore]:
-    """The log-likelihood of each text, in one pass over texts of about one length."""
+def _scores(learner: Learner, texts: Sequence[GeneralText]) -> list[TextScore]:
+    """The log-likelihood of each text."""
     if not texts:
         return []
+    scored = learner.score(_as_batch(texts)).old_logprobs
+    assert scored is not None
+    sums = scored.double().sum(dim=1).tolist()
+    return [TextScore(text=t, loglikelihood=s) for t, s in zip(texts, sums, strict=True)]
+
+
+def _as_batch(texts: Sequence[GeneralText]) -> TokenBatch:
+    """The texts as rows, of which the answers are to be scored."""
     rows = [torch.cat([text.prompt_ids, text.answer_ids]) for text in texts]
     lengths = torch.tensor([len(row) for row in rows])
     starts = torch.tensor([len(text.prompt_ids) for text in texts])
     tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     places = torch.arange(tokens.shape[1])
-    mask = places < lengths[:, None]
-    asked = mask & (places >= starts[:, None])
-    device = policy.device
-    scored = policy.score(tokens.to(device), mask.to(device), asked.to(device))
-    sums = scored.logprobs.double().sum(dim=1).tolist()
-    return [TextScore(text=t, loglikelihood=s) for t, s in zip(texts, sums, strict=True)]
+    attention_mask = places < lengths[:, None]
+    numbers = torch.arange(len(rows))
+    return TokenBatch(
+        tokens=tokens,
+        attention_mask=attention_mask,
+        loss_mask=attention_mask & (places >= starts[:, None]),
+        group_ids=numbers,
+        response_ids=numbers,
+        advantages=torch.zeros(tokens.shape),
+        temperature=1.0,
+    )
 
 
 def _length(text: GeneralText) -> int:

@@ -1,52 +1,46 @@
-"""The trainer's side of the policy: scoring of token batches, optimiser steps on loss terms."""
+"""A learner that holds its policy whole, in this process."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steadyrl.base.errors import NonFiniteError
+from steadyrl.base.errors import NonFiniteError, UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
-from steadyrl.learners.micro_batches import least_saving, plan_micro_batches, saves_enough
+from steadyrl.learners.measurements import TokenMeasurements
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+from steadyrl.learners.passes import Passes
+from steadyrl.learners.protocol import TRAINER_STATE, Update
+from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
-from steadyrl.policies.policy import Policy, TokenScores
-from steadyrl.policies.reach import Reach
+from steadyrl.policies.checkpoint_names import in_checkpoint_names
+from steadyrl.policies.loading import no_progress_bars
+from steadyrl.policies.older_readers import save_for_all_readers
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.positions import most_positions
+from steadyrl.policies.weights import copy_weights, saved_weights
 from steadyrl.records.routing import Routing, RoutingReplay, joined
 from steadyrl.records.token_batch import TokenBatch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
-    """What one optimiser step did."""
-
-    loss: float
-    gradient_norm: float
-    """Before clipping."""
-
-    learning_rate: float
-    reach: Reach
-    measurements: TokenMeasurements
+from steadyrl.records.weight_source import StateDictWeights, WeightSource
 
 
 class LocalLearner:
-    """The trainer, in this process.
+    """The trainer, in this process. See `Learner` for what each method does.
 
     Args:
         policy: Its model is trained in place.
-        replay: Whose routing the forward passes use. It may be changed between steps.
+        replay: Whose routing the forward passes use.
         masters: Weights in the precision that they had before the model was given its type.
         seed: Determines stochastic rounding.
         progress: Hears after every micro-batch how many rows are done.
-
-    `policy_version` counts optimiser steps since the weights were made. `reference` is the policy
-    whose `ref_logprobs` loss terms may read; None where none does.
     """
 
     def __init__(
@@ -63,30 +57,94 @@ class LocalLearner:
             policy.enable_activation_checkpointing()
         self.policy = policy
         self.policy_version = 0
-        self.reference: Policy | None = None
-        self._settings = settings
-        self._least_saving = least_saving(settings.share_prefixes, policy)
         self.optimizer = MasterOptimizer(
             policy.model.named_parameters(),
             masters=masters,
             rounding=settings.rounding,
             seed=seed,
         )
+        self._settings = settings
         self._optimizer_settings = OptimizerSettings()
-        self._temperature = 1.0
-        self.replay = replay
-        self._progress = progress
+        self._passes = Passes(policy, settings, replay, progress)
+
+    @property
+    def replay(self) -> RoutingReplay:
+        """Whose routing the forward passes use."""
+        return self._passes.replay
+
+    @replay.setter
+    def replay(self, replay: RoutingReplay) -> None:
+        self._passes.replay = replay
+
+    @property
+    def reference(self) -> Policy | None:
+        """The policy whose `ref_logprobs` loss terms may read; None where none does."""
+        return self._passes.reference
+
+    @property
+    def max_positions(self) -> int | None:
+        """Maximum number of tokens in a row; None: no limit."""
+        return most_positions(self.policy.model)
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
-        """Takes over a stage's settings. `fresh` forgets the optimiser's moments; weights stay."""
+        """Sets what a stage trains with."""
         if fresh:
             self.optimizer.reset()
         self._optimizer_settings = optimizer
-        self._temperature = temperature
+        self._passes.temperature = temperature
 
-    def weights(self) -> Mapping[str, Tensor]:
-        """The weights, for an engine to load."""
-        return self.policy.model.state_dict()
+    def publish(self) -> WeightSource:
+        """The present weights, without copies: read them before the next update."""
+        return self._published(self.policy, self.policy_version)
+
+    def _published(self, policy: Policy, version: int) -> WeightSource:
+        return StateDictWeights(
+            state=policy.model.state_dict(),
+            version=version,
+            to_checkpoint=partial(in_checkpoint_names, policy.model),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes the model and `trainer_state.safetensors` to `folder`."""
+        for name, weight in self.policy.model.named_parameters():
+            if not bool(weight.isfinite().all()):
+                raise NonFiniteError(
+                    f"After update {self.policy_version}, {name} is not finite. No checkpoint was "
+                    "written. Set a lower learning_rate or gradient_clip, or dtype float32, in the "
+                    "run's config.yaml and resume it."
+                )
+        with no_progress_bars():
+            save_for_all_readers(folder, self.policy.model, self.policy.tokenizer)
+        state = {name: value.contiguous() for name, value in self.optimizer.state().items()}
+        save_file(state, folder / TRAINER_STATE)
+
+    def load(self, folder: Path, *, policy_version: int) -> None:
+        """Restores what `save` wrote, to the same bits."""
+        saved = saved_weights(folder, self.policy.head_dtype)
+        try:
+            copy_weights(saved, self.policy.model.state_dict())
+        except ValueError as error:
+            raise UserError(
+                f"The checkpoint {folder} holds another model than the run's configuration "
+                f"describes. {error} Resume a run with the configuration it began with."
+            ) from error
+        self.optimizer.load_state(load_file(folder / TRAINER_STATE), saved)
+        self.policy_version = policy_version
+
+    def save_reference(self, folder: Path) -> None:
+        """Writes the present weights to `folder`, to be a reference policy."""
+        save_reference(folder, self.policy)
+
+    def load_reference(self, folder: Path | None) -> None:
+        """Makes the weights in `folder` the reference policy; None drops it."""
+        self._passes.reference = None  # before there are two
+        if folder is not None:
+            self._passes.reference = load_reference(folder, self.policy)
+
+    def publish_reference(self) -> WeightSource:
+        """The weights of the reference policy."""
+        assert self.reference is not None, "no reference policy was loaded"
+        return self._published(self.reference, 0)
 
     @torch.no_grad()
     def score(self, batch: TokenBatch) -> TokenBatch:
@@ -94,25 +152,21 @@ class LocalLearner:
         record = records_routing(self.replay, batch)
         logprobs = torch.zeros(batch.tokens.shape)
         routings: list[tuple[Int[Tensor, " b"], Routing]] = []
-        done = 0
-        for index in self._plan(batch, torch.ones(len(batch), dtype=torch.bool)):
-            micro = batch.rows(index)
-            replay = routing_to_replay(self.replay, micro)
-            scores = self._score(micro, replay=replay, record_routing=record)
-            logprobs[index, : micro.tokens.shape[1]] = scores.logprobs.cpu()
+        plan = self._passes.plan(batch, torch.ones(len(batch), dtype=torch.bool))
+        for micro in self._passes.report(plan, 0, len(batch)):
+            rows = batch.rows(micro.rows)
+            replay = routing_to_replay(self.replay, rows)
+            scores = self._passes.scores(
+                rows, micro.prefix_groups, replay=replay, record_routing=record
+            )
+            logprobs[micro.rows, : rows.tokens.shape[1]] = scores.logprobs.cpu()
             if scores.routing is not None:
-                routings.append((index, scores.routing.to(torch.device("cpu"))))
-            done += len(index)
-            self._progress.advance("rows", done, len(batch))
+                routings.append((micro.rows, scores.routing.to(torch.device("cpu"))))
         old_routing = joined(routings, batch.tokens.shape[1]) if record else None
         return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
-        """One optimiser step on the sum of `terms`; `step` of `steps` sets the learning rate.
-
-        Raises:
-            NonFiniteError: before the weights change.
-        """
+        """Takes one optimizer step on the sum of `terms`."""
         self.optimizer.zero_gradients()
         losses: list[float] = []
         measured: list[TokenMeasurements] = []
@@ -135,7 +189,7 @@ class LocalLearner:
 
     def _accumulate(self, term: LossTerm, step: int) -> Iterator[tuple[float, TokenMeasurements]]:
         """Adds the gradient of one term, micro-batch by micro-batch."""
-        batch, settings = term.batch, self._settings
+        batch, settings, passes = term.batch, self._settings, self._passes
         weights = term.scale * token_weights(
             batch.loss_mask,
             batch.group_ids,
@@ -146,110 +200,25 @@ class LocalLearner:
         learned = torch.ones(len(batch), dtype=torch.bool)
         if term.proportional_to_advantage and settings.skip_no_signal:
             learned = batch.has_signal
-        done = 0
-        for rows in self._plan(batch, learned, whole_responses=term.reads_responses):
-            micro = batch.rows(rows)
-            token_terms, tokens = self._token_terms(micro, term)
+        plan = passes.plan(batch, learned, whole_responses=term.reads_responses)
+        for micro in passes.report(plan, 0, len(batch)):
+            token_terms, tokens = passes.token_terms(batch, micro, term)
             objective = term.objective(token_terms)
-            micro_weights = weights[rows, : micro.tokens.shape[1]].to(objective.device)
-            loss = aggregate(objective, micro_weights)
+            own = weights[micro.rows, : objective.shape[1]].to(objective.device)
+            loss = aggregate(objective, own)
             if not bool(torch.isfinite(loss)):
                 raise _non_finite("the loss", step, _not_finite_count(token_terms))
             loss.backward()
             self.optimizer.gather_gradients()
-            done += len(rows)
-            self._progress.advance("rows", done, len(batch))
             yield loss.item(), tokens
         if settings.measure_skipped and batch.is_measured:
+            plan = passes.plan(batch, ~learned, whole_responses=term.reads_responses)
             with torch.no_grad():
-                for rows in self._plan(batch, ~learned, whole_responses=term.reads_responses):
-                    token_terms, tokens = self._token_terms(batch.rows(rows), term)
+                for micro in passes.report(plan, int(learned.sum()), len(batch)):
+                    token_terms, tokens = passes.token_terms(batch, micro, term)
                     if bool(tokens.logprobs.isnan().any()):
                         raise _non_finite("a log-probability", step, _not_finite_count(token_terms))
-                    done += len(rows)
-                    self._progress.advance("rows", done, len(batch))
                     yield 0.0, tokens
-
-    def _token_terms(
-        self, micro: TokenBatch, term: LossTerm
-    ) -> tuple[TokenTerms, TokenMeasurements]:
-        """The objective's input for a micro-batch, and what was measured on the way."""
-        replay = routing_to_replay(self.replay, micro)
-        # What is replayed needs no record: the watch proves that the pass used it.
-        record = replay is None and micro.rollout_routing is not None
-        record |= term.reads_reference
-        scores = self._score(micro, replay=replay, record_routing=record)
-        device = scores.logprobs.device
-        now = scores.logprobs.detach()
-        old = now if micro.old_logprobs is None else micro.old_logprobs.to(device)
-        rollout = now if micro.rollout_logprobs is None else micro.rollout_logprobs.to(device)
-        terms = TokenTerms(
-            logprobs=scores.logprobs,
-            old_logprobs=old,
-            rollout_logprobs=rollout,
-            advantages=micro.advantages.to(device),
-            loss_mask=micro.loss_mask.to(device),
-            response_ids=micro.response_ids.to(device),
-            teacher_logprobs=self._teacher_logprobs(micro),
-            ref_logprobs=self._ref_logprobs(micro, scores) if term.reads_reference else None,
-        )
-        with torch.no_grad():
-            limited = term.limits(terms)
-        routing = scores.routing if replay is None else replay
-        return terms, measured_tokens(micro, terms, scores, limited, routing)
-
-    @torch.no_grad()
-    def _teacher_logprobs(self, micro: TokenBatch) -> Float[Tensor, "B T"] | None:
-        """What the present weights say of the tokens under the teacher's prompt."""
-        if micro.teacher is None:
-            return None
-        replay = routing_to_replay(self.replay, micro.teacher)
-        said = self._score(micro.teacher, replay=replay).logprobs
-        mask = micro.loss_mask.to(said.device)
-        tokens = said[micro.teacher.loss_mask.to(said.device)]
-        return said.new_zeros(mask.shape).masked_scatter(mask, tokens)
-
-    @torch.no_grad()
-    def _ref_logprobs(self, micro: TokenBatch, scores: TokenScores) -> Float[Tensor, "B T"]:
-        """What the reference says of the tokens; where routing is replayed, by the row's routes."""
-        assert self.reference is not None
-        routes = None if self.replay is RoutingReplay.NONE else scores.routing
-        return self._score(micro, replay=routes, by=self.reference).logprobs
-
-    def _score(
-        self,
-        micro: TokenBatch,
-        *,
-        replay: Routing | None,
-        record_routing: bool = False,
-        by: Policy | None = None,
-    ) -> TokenScores:
-        device = self.policy.device
-        temperature = self._temperature if micro.temperature is None else micro.temperature
-        shares = saves_enough(micro, self._least_saving)
-        return (by or self.policy).score(
-            micro.tokens.to(device),
-            micro.attention_mask.to(device),
-            micro.loss_mask.to(device),
-            temperature=temperature,
-            replay=None if replay is None else replay.to(device),
-            record_routing=record_routing,
-            prefix_groups=micro.group_ids.to(device) if shares else None,
-            pass_cost=self._settings.pass_cost,
-        )
-
-    def _plan(
-        self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False
-    ) -> list[Int[Tensor, " b"]]:
-        """The rows of each micro-batch of the rows that are `chosen`."""
-        return plan_micro_batches(
-            batch,
-            chosen.nonzero().flatten(),
-            self._settings.micro_batch_tokens,
-            pass_cost=self._settings.pass_cost,
-            least_saving=self._least_saving,
-            whole_responses=whole_responses,
-        )
 
     def _clip_gradients(self, step: int) -> float:
         gradients = self.optimizer.gradients()

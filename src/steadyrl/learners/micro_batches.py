@@ -1,5 +1,10 @@
-"""Cutting a batch into micro-batches: of rows of like length, or of rows that belong together."""
+"""The plan of passes over a batch: which rows share a pass, and what they compute once.
 
+It is made once, before the first pass, from lengths, groups and tokens alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,6 +19,27 @@ from steadyrl.records.token_batch import TokenBatch
 
 LEAST_SAVING = 0.25
 """Share of the positions that must be saved: sharing costs passes, and masks for attention."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """Rows of a batch whose gradient is computed at the same time.
+
+    Example:
+        MicroBatch(rows=torch.tensor([4, 5, 6]), prefix_groups=torch.tensor([1, 1, 1]))
+    """
+
+    rows: Int[Tensor, " b"]
+    """Indices into the batch."""
+
+    prefix_groups: Int[Tensor, " b"] | None = None
+    """Rows of one number compute once what they begin with. None: each row is computed whole."""
+
+    teacher_prefix_groups: Int[Tensor, " b"] | None = None
+    """The same for the rows under the prompt of the teacher, where the batch has one."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def least_saving(share_prefixes: Literal["auto", "always", "never"], policy: Policy) -> float:
@@ -43,29 +69,84 @@ def plan_micro_batches(
     pass_cost: int,
     least_saving: float,
     whole_responses: bool = False,
-) -> list[Int[Tensor, " _"]]:
-    """The rows of each micro-batch of `rows`.
+) -> list[MicroBatch]:
+    """The micro-batches of `rows`, each row in one of them.
 
     Groups stay together where computing once what they begin with saves more than `least_saving`
     of the positions; rows of like length otherwise.
 
     Args:
-        most_positions: That a micro-batch computes, padding included. Groups are cut into passes
-            that have little of it, which does not count.
+        most_positions: Maximum positions of a micro-batch, padding included. Groups are cut into
+            passes that have little of it, which does not count.
+        pass_cost: Positions that take as long as one more pass.
         whole_responses: Rows of one response stay together before all else, and beyond
             `most_positions` if need be.
     """
-    lengths, prefix_groups = batch.lengths[rows], batch.group_ids[rows]
+    if not len(rows):
+        return []
+    chosen = _Rows.of(batch, rows, least_saving)
+    teacher = None if batch.teacher is None else _Rows.of(batch.teacher, rows, least_saving)
+    everything = torch.arange(len(rows))
     if whole_responses and batch.responses < len(batch):
-        plan = _by_response(lengths, batch.response_ids[rows], most_positions)
-        return [rows[index] for index in plan]
-    if len(rows) and least_saving < 1:
-        shared = shared_lengths(batch.tokens[rows], batch.attention_mask[rows], prefix_groups)
-        if _saving(lengths, shared, prefix_groups) > least_saving:
-            plan = _by_group(lengths, shared, prefix_groups, most_positions)
-            return [rows[index] for index in plan]
-    plan = plan_passes(lengths, most_positions, pass_cost=pass_cost)
-    return [rows[index] for index in plan]
+        plan: Sequence[Tensor] = _by_response(
+            chosen.lengths, batch.response_ids[rows], most_positions
+        )
+    elif chosen.saving(everything) > least_saving:
+        plan = _by_group(chosen, most_positions)
+    else:
+        plan = plan_passes(chosen.lengths, most_positions, pass_cost=pass_cost)
+    return [
+        MicroBatch(
+            rows=rows[index],
+            prefix_groups=chosen.that_share(index, least_saving),
+            teacher_prefix_groups=None
+            if teacher is None
+            else teacher.that_share(index, least_saving),
+        )
+        for index in plan
+    ]
+
+
+def of_equal_number(plan: Sequence[MicroBatch], number: int) -> list[MicroBatch]:
+    """`plan` with empty micro-batches at its end, `number` in all.
+
+    Ranks that hold shards of one model must run equally many passes; `number` is the largest among
+    them.
+
+    Raises:
+        ValueError: the plan has more.
+    """
+    if len(plan) > number:
+        raise ValueError(f"The plan has {len(plan)} micro-batches, more than {number}.")
+    empty = MicroBatch(rows=torch.zeros(0, dtype=torch.long))
+    return [*plan, *[empty] * (number - len(plan))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows to be planned: their lengths, and how much of each its whole group begins with."""
+
+    lengths: Int[Tensor, " n"]
+    shared: Int[Tensor, " n"]
+    groups: Int[Tensor, " n"]
+
+    @classmethod
+    def of(cls, batch: TokenBatch, rows: Int[Tensor, " n"], least_saving: float) -> "_Rows":
+        lengths, groups = batch.lengths[rows], batch.group_ids[rows]
+        if least_saving >= 1:  # nothing is ever shared
+            return cls(lengths, torch.zeros_like(lengths), groups)
+        shared = shared_lengths(batch.tokens[rows], batch.attention_mask[rows], groups)
+        return cls(lengths, shared, groups)
+
+    def saving(self, index: Int[Tensor, " b"]) -> float:
+        """Share of the positions of `index` that need not be computed if shared ones are once."""
+        group, sizes = self.groups[index].unique(return_inverse=True, return_counts=True)[1:]
+        copies = self.shared[index] * (sizes - 1)[group] / sizes[group]
+        return float(copies.sum() / self.lengths[index].sum())
+
+    def that_share(self, index: Int[Tensor, " b"], least_saving: float) -> Tensor | None:
+        """The groups of `index`, if sharing saves enough among them."""
+        return self.groups[index] if self.saving(index) > least_saving else None
 
 
 def _by_response(
@@ -86,34 +167,14 @@ def _by_response(
     return plan
 
 
-def saves_enough(batch: TokenBatch, least_saving: float) -> bool:
-    """Whether computing once what rows begin with saves more than `least_saving`."""
-    if least_saving >= 1:
-        return False
-    shared = shared_lengths(batch.tokens, batch.attention_mask, batch.group_ids)
-    return _saving(batch.lengths, shared, batch.group_ids) > least_saving
-
-
-def _saving(
-    lengths: Int[Tensor, " B"], shared: Int[Tensor, " B"], prefix_groups: Int[Tensor, " B"]
-) -> float:
-    """Share of the positions that need not be computed when those that are shared are once."""
-    group, sizes = prefix_groups.unique(return_inverse=True, return_counts=True)[1:]
-    copies = shared * (sizes - 1)[group] / sizes[group]
-    return float(copies.sum() / lengths.sum())
-
-
-def _by_group(
-    lengths: Int[Tensor, " B"],
-    shared: Int[Tensor, " B"],
-    prefix_groups: Int[Tensor, " B"],
-    most_positions: int,
-) -> list[Int[Tensor, " _"]]:
+def _by_group(rows: _Rows, most_positions: int) -> list[Int[Tensor, " _"]]:
     """Row after row, one group after the other, as long as there is room."""
-    order = prefix_groups.argsort(stable=True)
+    order = rows.groups.argsort(stable=True)
     cuts, positions, previous = [], 0, None
     for place, row in enumerate(order.tolist()):
-        length, beginning, group = int(lengths[row]), int(shared[row]), int(prefix_groups[row])
+        length, beginning, group = (
+            int(values[row]) for values in (rows.lengths, rows.shared, rows.groups)
+        )
         positions += length - beginning if group == previous else length
         if place and positions > most_positions:
             cuts.append(place)

@@ -5,6 +5,7 @@ lacks one, the error names it and what it is needed for.
 """
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any, cast
 
@@ -54,6 +55,13 @@ def dtypes_by_pattern(model: PreTrainedModel, dtype: torch.dtype) -> Mapping[str
     """Types of the weights that `from_pretrained` keeps in another type than `dtype`."""
     plan = _found(model, "_get_dtype_plan", "transformers", "types of the engine's weights")
     return cast(Mapping[str, torch.dtype], plan(dtype))
+
+
+def in_saved_form(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Some of a model's weights as `save_pretrained` writes them: renamed, split or joined."""
+    module = import_module("transformers.core_model_loading")
+    revert = _found(module, "revert_weight_conversion", "transformers", "weights for other engines")
+    return cast(dict[str, Tensor], revert(model, weights))
 
 
 def mark_initialized(weight: Tensor) -> None:

@@ -1,11 +1,30 @@
 """Weights of one model for another of the same architecture."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
+from steadyrl.policies.float32_head import HeadDtype
+from steadyrl.policies.loading import no_progress_bars
 from steadyrl.policies.rounding import Rounding, round_into
+
+
+def saved_weights(folder: Path, head_dtype: HeadDtype) -> dict[str, Tensor]:
+    """The weights that `save_pretrained` wrote to `folder`, under the names of the model.
+
+    Args:
+        head_dtype: Of the output head of the model that was saved. Each weight has the type in
+            which it was saved.
+    """
+    # "auto" would round a float32 head to the model's type.
+    dtype = torch.float32 if head_dtype == "float32" else "auto"
+    with no_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    weights: dict[str, Tensor] = model.state_dict()
+    return weights
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ class ReflectedEpisode:
     """
 
     number: int
-    """Place among all episodes of the run. Parts of one episode share it."""
+    """Position among all episodes of the run. Parts of one episode share it."""
 
     reflects: bool
     """Whether the first attempt was to be reflected on."""

@@ -1,7 +1,7 @@
 """From a configuration to the objects it describes."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.protocol import Closable, Environment
 from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.protocol import Learner
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.policy import Policy
@@ -54,7 +55,8 @@ class Assembly:
     """The parts of a run."""
 
     stages: list[Stage]
-    learner: LocalLearner
+    learner: Learner
+    tokenizer: PreTrainedTokenizerBase
     engine: RolloutEngine
     evaluator: Evaluator
     environment: Environment
@@ -88,26 +90,36 @@ class Assembly:
         chooses = config.routing_replay == "auto" and policy.hook is not None
         make = make_engine or partial(local_engine, progress=progress)
         _check_reflections_fit(config, policy)
-        algorithm = _algorithm(config, environment, tokenizer, partial(make, config), progress)
+        algorithm = _algorithm(
+            config, environment, tokenizer, partial(make, config, policy), progress
+        )
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
             stages.insert(0, _cold_start(config, environment, policy))
+        learner = LocalLearner(
+            policy,
+            config.learner,
+            replay=config.replay_to_begin_with,
+            masters=masters,
+            seed=rounding_seed(config),
+            progress=progress,
+        )
         quiet = config.model_copy(update={"engine": config.engine.without_noise()})
         evaluator = Evaluator(
             config.evaluation,
             engine_without_noise=make(quiet, policy) if config.engine.has_noise else None,
-            weights=policy.model.state_dict,
+            publish=learner.publish,
             environment=environment,
             tokenizer=tokenizer,
             sampling=config.sampling,
             seed=derive_seed(config.seed, EVALUATION),
             progress=progress,
         )
-        learner = make_learner(config, policy, masters, progress=progress)
         progress.begin("preparing the engine")
         return cls(
             stages=stages,
             learner=learner,
+            tokenizer=tokenizer,
             engine=make(config, policy),
             evaluator=evaluator,
             environment=environment,
@@ -166,24 +178,6 @@ def _device(config: RunConfig) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("learner.device is 'cuda', but PyTorch finds none. Use 'auto' or 'cpu'.")
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def make_learner(
-    config: RunConfig,
-    policy: Policy,
-    masters: Mapping[str, Tensor],
-    *,
-    progress: Progress = NO_PROGRESS,
-) -> LocalLearner:
-    """The learner of the policy that `load_policy` returned together with `masters`."""
-    return LocalLearner(
-        policy,
-        config.learner,
-        replay=config.replay_to_begin_with,
-        masters=masters,
-        seed=rounding_seed(config),
-        progress=progress,
-    )
 
 
 def local_engine(
@@ -283,7 +277,7 @@ def _algorithm(
     config: RunConfig,
     environment: Environment,
     tokenizer: PreTrainedTokenizerBase,
-    make_engine: Callable[[Policy], RolloutEngine],
+    make_engine: Callable[[], RolloutEngine],
     progress: Progress,
 ) -> Algorithm:
     parts: dict[str, Any] = {

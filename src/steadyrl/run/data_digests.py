@@ -8,13 +8,14 @@ are not among them: a resumed run goes on with those of its own checkpoints.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import cached_file
 
+from steadyrl.base.digest import sha256_of
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.environments.custom import CustomSettings
@@ -167,13 +168,8 @@ def _digest(source: Mapping[str, Path] | str) -> str:
     """That of a single file is what `sha256sum` prints; that of several, of its lines for them."""
     if isinstance(source, str):
         return source
-    digests = {name: _file_digest(path) for name, path in source.items()}
+    digests = {name: sha256_of(path) for name, path in source.items()}
     if digests.keys() == {""}:
         return digests[""]
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     return sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -28,7 +28,7 @@ from steadyrl.training.checkpoint import (
 )
 from steadyrl.training.journal import Journal, Watcher
 from steadyrl.training.loop import train
-from steadyrl.training.stage import Place
+from steadyrl.training.stage import RunPosition
 
 
 def start_run(
@@ -59,7 +59,7 @@ def start_run(
             raise UserError(
                 f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
             ) from error
-        _run(assembly, config, folder, Place(), watchers, progress)
+        _run(assembly, config, folder, RunPosition(), watchers, progress)
     return folder
 
 
@@ -94,17 +94,17 @@ def resume_run(
     data = data_digests(began)
     data_changes, data_note = compare_data(folder, data, accept=accept_changed_data)
     with only_writer(path), _assembled(changed, progress) as assembly:
-        place, checkpoint = Place(), latest_checkpoint(folder)
+        position, checkpoint = RunPosition(), latest_checkpoint(folder)
         if checkpoint is not None:
             progress.begin("loading the checkpoint")
             check_stage(checkpoint, assembly.stages)
-            place = load_checkpoint(checkpoint, assembly.learner)
+            position = load_checkpoint(checkpoint, assembly.learner)
             load_algorithm_state(checkpoint, assembly.stages)
         folder.append_resume(resume_record(changed, folder, changes | data_changes, data))
         if config is not None and changes:
             write_atomically(folder.config, to_yaml(config))
         note = changes_in_words(saved, changed, changes) if changes else ""
-        _run(assembly, changed, folder, place, watchers, progress, (note, data_note))
+        _run(assembly, changed, folder, position, watchers, progress, (note, data_note))
     return folder
 
 
@@ -178,15 +178,15 @@ def _run(
     assembly: Assembly,
     config: RunConfig,
     folder: RunFolder,
-    place: Place,
+    position: RunPosition,
     watchers: Sequence[Watcher],
     progress: Progress,
     resume_notes: Sequence[str] = (),
 ) -> None:
-    journal = Journal(folder, config.journal, assembly.stages, place, watchers)
+    journal = Journal(folder, config.journal, assembly.stages, position, watchers)
     try:
         for note in filter(None, resume_notes):
-            journal.note(assembly.stages[place.stage], place.step + 1, note)
+            journal.note(assembly.stages[position.stage], position.step + 1, note)
         for note in assembly.notes:
             journal.note_once(assembly.stages[0], 0, note)
         train(
@@ -195,7 +195,7 @@ def _run(
             assembly.engine,
             assembly.evaluator,
             journal,
-            place,
+            position,
             progress,
         )
     finally:

@@ -16,56 +16,39 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
-
 from steadyrl.algorithms.protocol import Stateful
-from steadyrl.base.errors import NonFiniteError, UserError
-from steadyrl.learners.local import LocalLearner
-from steadyrl.policies.loading import no_progress_bars
-from steadyrl.policies.older_readers import save_for_all_readers
-from steadyrl.policies.weights import copy_weights
+from steadyrl.base.digest import sha256_of
+from steadyrl.base.errors import UserError
+from steadyrl.learners.protocol import TRAINER_STATE, Learner
 from steadyrl.records.run_folder import (
     RunFolder,
     left_over,
     remove_folder,
     write_folder_atomically,
 )
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import RunPosition, Stage
 
-TRAINER_STATE = "trainer_state.safetensors"
 ALGORITHM_STATE = "algorithm_state.json"
 PLACE = "place.json"
 
 
 def save_checkpoint(
-    path: Path, learner: LocalLearner, place: Place, *, algorithm_state: Any = None
+    path: Path, learner: Learner, position: RunPosition, *, algorithm_state: Any = None
 ) -> None:
     """Writes the whole state of learner and algorithm to `path`, all or nothing.
 
     Raises:
         NonFiniteError: a weight is not finite. Nothing is written.
     """
-    for name, weight in learner.policy.model.named_parameters():
-        if not bool(weight.isfinite().all()):
-            raise NonFiniteError(
-                f"After step {place.step}, {name} is not finite. No checkpoint was written. Set a "
-                "lower learning_rate or gradient_clip, or dtype float32, in the run's config.yaml "
-                "and resume it."
-            )
 
     def write(draft: Path) -> None:
-        with no_progress_bars():
-            save_for_all_readers(draft, learner.policy.model, learner.policy.tokenizer)
-        state = {name: value.contiguous() for name, value in learner.optimizer.state().items()}
-        save_file(state, draft / TRAINER_STATE)
+        learner.save(draft)
         if algorithm_state is not None:
             text = json.dumps(algorithm_state, indent=2)
             (draft / ALGORITHM_STATE).write_text(text, encoding="utf-8")
         numbers = {
-            "stage": place.stage,
-            "step": place.step,
+            "stage": position.stage,
+            "step": position.step,
             "policy_version": learner.policy_version,
         }
         files = sorted(path for path in draft.rglob("*") if path.is_file())
@@ -77,31 +60,29 @@ def save_checkpoint(
     write_folder_atomically(path, write)
 
 
-def load_checkpoint(path: Path, learner: LocalLearner) -> Place:
-    """Gives the learner the state of `path`; returns the place where it was saved.
+def load_checkpoint(path: Path, learner: Learner) -> RunPosition:
+    """Gives the learner the state of `path`; returns the position where it was saved.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another model.
     """
     content = _verified_content(path)
-    with no_progress_bars():
-        # "auto" would round a float32 head to the model's type.
-        dtype = torch.float32 if learner.policy.head_dtype == "float32" else "auto"
-        saved = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).state_dict()
-    try:
-        copy_weights(saved, learner.policy.model.state_dict())
-    except ValueError as error:
-        raise UserError(
-            f"The checkpoint {path} holds another model than the run's configuration describes. "
-            f"{error} Resume a run with the configuration it began with."
-        ) from error
-    learner.optimizer.load_state(load_file(path / TRAINER_STATE), saved)
-    learner.policy_version = content["policy_version"]
-    return Place(stage=content["stage"], step=content["step"])
+    learner.load(path, policy_version=content["policy_version"])
+    return RunPosition(stage=content["stage"], step=content["step"])
+
+
+def verify_checkpoint(path: Path) -> int:
+    """Proves that every file of a checkpoint is as it was written; returns its policy version.
+
+    Raises:
+        UserError: one is not.
+    """
+    version: int = _verified_content(path)["policy_version"]
+    return version
 
 
 def check_stage(path: Path, stages: Sequence[Stage]) -> None:
-    """Makes sure that the checkpoint was saved in the stage of `stages` that its place names.
+    """Makes sure that the checkpoint was saved in the stage of `stages` that its position names.
 
     Raises:
         UserError: it was not: the run's stages have changed, or its place.json is damaged.
@@ -226,12 +207,6 @@ def _damaged(path: Path, reason: str) -> UserError:
         f"The checkpoint {path} is damaged: {reason}. Remove that folder; the run then resumes "
         "from the checkpoint before it, or from the beginning."
     )
-
-
-def sha256_of(file: Path) -> str:
-    """The SHA-256 of what `file` holds."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sha256_of_numbers(content: Mapping[str, Any]) -> str:

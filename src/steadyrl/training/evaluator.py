@@ -1,15 +1,15 @@
 """Evaluation at the places of a run where it is due."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.engines.protocol import RolloutEngine, Sampling, sync_weights
 from steadyrl.environments.protocol import Environment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.evaluation.drift import DriftProbe
+from steadyrl.records.weight_source import WeightSource
 from steadyrl.training.stage import Stage
 
 
@@ -17,9 +17,9 @@ class Evaluator:
     """Measures the engine's policy on the same held-out tasks with the same random numbers.
 
     Args:
-        engine_without_noise: Answers in the place of the run's engine, and takes over its weights
-            first; None where that one is unperturbed.
-        weights: What it loads: the trainer's weights as they are when this is called.
+        engine_without_noise: Answers in the place of the run's engine, with the learner's weights;
+            None where that one is unperturbed.
+        publish: Gives the learner's present weights to that engine.
     """
 
     drift: DriftProbe | None = None
@@ -34,12 +34,12 @@ class Evaluator:
         sampling: Sampling,
         seed: int,
         engine_without_noise: RolloutEngine | None = None,
-        weights: Callable[[], Mapping[str, Tensor]] = dict,
+        publish: Callable[[], WeightSource] | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> None:
         self.settings = settings
         self._engine_without_noise = engine_without_noise
-        self._weights = weights
+        self._publish = publish
         self._progress = progress
         self._environment = environment
         self._tokenizer = tokenizer
@@ -60,8 +60,8 @@ class Evaluator:
         """
         if not self.is_due(stage, step):
             return None
-        if self._engine_without_noise is not None:
-            self._engine_without_noise.load_weights(self._weights(), engine.policy_version)
+        if self._engine_without_noise is not None and self._publish is not None:
+            sync_weights(self._engine_without_noise, self._publish())
             engine = self._engine_without_noise
         accuracy = measure_accuracy(
             self.settings,

@@ -2,7 +2,7 @@
 
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.evaluation.drift import mean_loglikelihood
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.protocol import Learner
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.stage import Stage
@@ -13,7 +13,7 @@ LOGLIKELIHOOD, DRIFT = "general_loglikelihood", "drift_loglikelihood"
 def measure_drift(
     stage: Stage,
     step: int,
-    learner: LocalLearner,
+    learner: Learner,
     engine: RolloutEngine,
     evaluator: Evaluator,
     journal: Journal,
@@ -26,7 +26,7 @@ def measure_drift(
     if evaluator.drift is None or not evaluator.is_due(stage, step):
         return {}
     answers = step in (0, stage.steps)
-    scores = evaluator.drift.measure(learner.policy, engine if answers else None)
+    scores = evaluator.drift.measure(learner, engine if answers else None)
     if not scores:
         return {}
     journal.keep_drift(stage, step, [score.to_record() for score in scores])

@@ -12,7 +12,7 @@ from steadyrl.algorithms.protocol import Stateful
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.protocol import Learner
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
@@ -21,8 +21,7 @@ from steadyrl.training.checkpoint import (
     drop_old_checkpoints,
     save_checkpoint,
 )
-from steadyrl.training.reference import load_reference, save_reference
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import RunPosition, Stage
 
 
 class JournalSettings(Settings):
@@ -64,7 +63,7 @@ class Journal:
 
     Args:
         stages: All stages of the run.
-        start: Where the run goes on. What is on record behind that place is dropped: it will be
+        start: Where the run goes on. What is on record behind that position is dropped: it will be
             recorded again, with the same values.
 
     Raises:
@@ -76,7 +75,7 @@ class Journal:
         folder: RunFolder,
         settings: JournalSettings,
         stages: Sequence[Stage],
-        start: Place,
+        start: RunPosition,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self._folder = folder
@@ -132,37 +131,38 @@ class Journal:
     def remember(self, stage: Stage, step: int, writes: Sequence[MemoryWrite]) -> None:
         """Keeps what the algorithm wrote into its memory in the step."""
         if writes:
-            place = {"stage": stage.name, "step": step}
-            self._folder.append_memory({**place, **asdict(write)} for write in writes)
+            position = {"stage": stage.name, "step": step}
+            self._folder.append_memory({**position, **asdict(write)} for write in writes)
 
     def keep_drift(self, stage: Stage, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keeps how likely each off-task text was after `step` steps."""
-        place = {"stage": stage.name, "step": step}
-        kept = ({**place, **row} for row in rows)
+        position = {"stage": stage.name, "step": step}
+        kept = ({**position, **row} for row in rows)
         self._folder.write_completions(f"drift_{stage.name}", step, kept)
 
-    def checkpoint(self, stage: Stage, place: Place, learner: LocalLearner) -> None:
+    def checkpoint(self, stage: Stage, position: RunPosition, learner: Learner) -> None:
         """Saves the learner, and what the algorithm remembers, where it is due."""
-        if not self._settings.keeps(place.step, stage.steps):
+        if not self._settings.keeps(position.step, stage.steps):
             return
-        path = self._folder.checkpoints / checkpoint_name(stage.name, place.step)
+        path = self._folder.checkpoints / checkpoint_name(stage.name, position.step)
         algorithm = stage.algorithm
         state = algorithm.state() if isinstance(algorithm, Stateful) else None
-        save_checkpoint(path, learner, place, algorithm_state=state)
+        save_checkpoint(path, learner, position, algorithm_state=state)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
-    def give_reference(self, stage: Stage, learner: LocalLearner, *, fresh: bool) -> None:
+    def give_reference(self, stage: Stage, learner: Learner, *, fresh: bool) -> None:
         """Gives the learner the reference policy of `stage`, where that has one.
 
         Args:
             fresh: The stage begins, so that the present weights are the reference.
         """
-        learner.reference = None
-        if stage.needs_reference:
-            path = self._folder.references / stage.name
-            if fresh:
-                save_reference(path, learner.policy)
-            learner.reference = load_reference(path, learner.policy)
+        if not stage.needs_reference:
+            learner.load_reference(None)
+            return
+        path = self._folder.references / stage.name
+        if fresh:
+            learner.save_reference(path)
+        learner.load_reference(path)
 
     def close(self) -> None:
         """Closes the event file."""
@@ -217,7 +217,7 @@ def _task_of(episode: Trajectory) -> str:
     return [message.content for message in asked][-1]
 
 
-def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: Place) -> bool:
+def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: RunPosition) -> bool:
     """Whether the step of `row` lies before `start`, so that it will not be taken again."""
     names = [stage.name for stage in stages]
     if row["stage"] not in names:

@@ -2,8 +2,8 @@
 
     collect -> score -> update (once per mini-batch) -> weights to the engine -> evaluate -> record
 
-Everything random is a function of the seed and the place, so a run that continues from a checkpoint
-takes the same steps as one that was never interrupted.
+Everything random is a function of the seed and the position, so a run that continues from a
+checkpoint takes the same steps as one that was never interrupted.
 """
 
 from collections.abc import Sequence
@@ -12,27 +12,27 @@ from typing import Any
 
 from steadyrl.algorithms.protocol import AsksReference, Experience, MiniBatch
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import MeasuresSync, RolloutEngine
+from steadyrl.engines.protocol import MeasuresSync, RolloutEngine, sync_weights
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.learners.local import LocalLearner, Update
 from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
+from steadyrl.learners.protocol import Learner, Update
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal
-from steadyrl.training.stage import Place, Stage
+from steadyrl.training.stage import RunPosition, Stage
 from steadyrl.training.stopwatch import Stopwatch
 
 
 def train(
     stages: Sequence[Stage],
-    learner: LocalLearner,
+    learner: Learner,
     engine: RolloutEngine,
     evaluator: Evaluator,
     journal: Journal,
-    start: Place,
+    start: RunPosition,
     progress: Progress = NO_PROGRESS,
 ) -> None:
     """Takes every step of `stages` from `start` on, and tells `progress` what it is at."""
@@ -40,9 +40,9 @@ def train(
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
         journal.give_reference(stage, learner, fresh=first == 0)
-        if learner.reference is not None and isinstance(stage.algorithm, AsksReference):
-            stage.algorithm.take_reference(learner.reference)
-        engine.load_weights(learner.weights(), learner.policy_version)
+        if stage.needs_reference and isinstance(stage.algorithm, AsksReference):
+            stage.algorithm.take_reference(learner.publish_reference())
+        sync_weights(engine, learner.publish())
         if first == 0 and stage.evaluate_every is not None:
             evaluate_at_first(stage, engine, evaluator, journal, progress, learner)
         for step in range(first, stage.steps):
@@ -65,13 +65,13 @@ def train(
             for text in experience.notes:
                 journal.note_once(stage, step + 1, text)
             progress.begin("checkpoint", stage=stage.name, step=step + 1, steps=stage.steps)
-            journal.checkpoint(stage, Place(stage=number, step=step + 1), learner)
+            journal.checkpoint(stage, RunPosition(stage=number, step=step + 1), learner)
 
 
 def train_step(
     stage: Stage,
     step: int,
-    learner: LocalLearner,
+    learner: Learner,
     engine: RolloutEngine,
     watch: Stopwatch | None = None,
 ) -> tuple[dict[str, Any], Experience]:
@@ -108,7 +108,7 @@ def train_step(
         metrics["responses"] = len(responses)
     updated = list(chain.from_iterable(experience.mini_batches))
     if stage.algorithm.samples_from_engine:
-        engine.load_weights(learner.weights(), learner.policy_version)
+        sync_weights(engine, learner.publish())
         metrics["staleness"] = sum(staleness) / max(1, len(staleness))
         if isinstance(engine, MeasuresSync) and engine.reach is not None:
             metrics["engine_update_reached_fraction"] = engine.reach.update_reached
@@ -136,7 +136,7 @@ def evaluate_at_first(
     evaluator: Evaluator,
     journal: Journal,
     progress: Progress = NO_PROGRESS,
-    learner: LocalLearner | None = None,
+    learner: Learner | None = None,
 ) -> None:
     """Records the accuracy before the first step, and notes which tasks are wanting.
 
@@ -174,7 +174,7 @@ def note_prompts_too_long(
         journal.note(stage, step, f"Not played: {names}{more}. {reason.capitalize()}.")
 
 
-def choose_routing_replay(stage: Stage, step: int, learner: LocalLearner, journal: Journal) -> None:
+def choose_routing_replay(stage: Stage, step: int, learner: Learner, journal: Journal) -> None:
     """Sets the learner's routing replay by the stage's rule, and notes each change of it."""
     if stage.replay is None:
         return

@@ -36,7 +36,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RunPosition:
     """Where a run stands: `step` steps of stage number `stage` are done."""
 
     stage: int = 0

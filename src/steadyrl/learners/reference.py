@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.base.digest import sha256_of
 from steadyrl.base.errors import UserError
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.weights import copy_weights
 from steadyrl.records.run_folder import write_folder_atomically
-from steadyrl.training.checkpoint import sha256_of
 
 WEIGHTS, CHECKSUM = "weights.safetensors", "sha256.json"
 

@@ -14,6 +14,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.measurements import policy_metrics
+from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.objectives import (
     ReferenceEstimator,
     TokenTerms,
@@ -25,7 +26,6 @@ from steadyrl.policies.loading import SmallDense, load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.training.reference import load_reference, save_reference
 from tests.closeness import assert_close
 from tests.learners.small import (
     largest_difference,
@@ -44,8 +44,8 @@ PENALIZED = penalized(minirl, COEFFICIENT, ReferenceEstimator.K3)
 
 def held(learner: LocalLearner, path: Path) -> LocalLearner:
     """`learner` held to its present weights."""
-    save_reference(path / "reference", learner.policy)
-    learner.reference = load_reference(path / "reference", learner.policy)
+    learner.save_reference(path / "reference")
+    learner.load_reference(path / "reference")
     return learner
 
 

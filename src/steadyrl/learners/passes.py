@@ -1,0 +1,138 @@
+"""Forward passes of a learner: over micro-batches, by the policy, its teacher and its reference."""
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from steadyrl.base.progress import Progress
+from steadyrl.learners.loss_term import LossTerm
+from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
+from steadyrl.learners.micro_batches import MicroBatch, least_saving, plan_micro_batches
+from steadyrl.learners.replay import routing_to_replay
+from steadyrl.learners.settings import LearnerSettings
+from steadyrl.objectives import TokenTerms
+from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.records.routing import Routing, RoutingReplay
+from steadyrl.records.token_batch import TokenBatch
+
+
+class Passes:
+    """Scores micro-batches as the learner's settings say.
+
+    `reference` is the policy whose `ref_logprobs` loss terms may read; None where none does.
+    """
+
+    def __init__(
+        self, policy: Policy, settings: LearnerSettings, replay: RoutingReplay, progress: Progress
+    ) -> None:
+        self.policy = policy
+        self.reference: Policy | None = None
+        self.replay = replay
+        self.temperature = 1.0
+        self._settings = settings
+        self._least_saving = least_saving(settings.share_prefixes, policy)
+        self._progress = progress
+
+    def plan(
+        self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False
+    ) -> list[MicroBatch]:
+        """The micro-batches of the rows that are `chosen`."""
+        return plan_micro_batches(
+            batch,
+            chosen.nonzero().flatten(),
+            self._settings.micro_batch_tokens,
+            pass_cost=self._settings.pass_cost,
+            least_saving=self._least_saving,
+            whole_responses=whole_responses,
+        )
+
+    def report(self, plan: list[MicroBatch], done: int, total: int) -> Iterator[MicroBatch]:
+        """Each micro-batch of `plan`; progress hears when its rows are done.
+
+        Args:
+            done: Rows that were done before.
+        """
+        for micro in plan:
+            yield micro
+            done += len(micro)
+            self._progress.advance("rows", done, total)
+
+    def scores(
+        self,
+        rows: TokenBatch,
+        prefix_groups: Int[Tensor, " b"] | None,
+        *,
+        replay: Routing | None,
+        record_routing: bool = False,
+        by: Policy | None = None,
+    ) -> TokenScores:
+        """What a policy says of the loss tokens of `rows`.
+
+        Args:
+            prefix_groups: Rows of one number compute once what they begin with.
+            replay: Expert choices to use instead of the model's own.
+            by: Another policy than the one that is trained.
+        """
+        device = self.policy.device
+        temperature = self.temperature if rows.temperature is None else rows.temperature
+        return (by or self.policy).score(
+            rows.tokens.to(device),
+            rows.attention_mask.to(device),
+            rows.loss_mask.to(device),
+            temperature=temperature,
+            replay=None if replay is None else replay.to(device),
+            record_routing=record_routing,
+            prefix_groups=None if prefix_groups is None else prefix_groups.to(device),
+            pass_cost=self._settings.pass_cost,
+        )
+
+    def token_terms(
+        self, batch: TokenBatch, micro: MicroBatch, term: LossTerm
+    ) -> tuple[TokenTerms, TokenMeasurements]:
+        """The objective's input for a micro-batch, and what was measured on the way."""
+        rows = batch.rows(micro.rows)
+        replay = routing_to_replay(self.replay, rows)
+        # What is replayed needs no record: the watch proves that the pass used it.
+        record = replay is None and rows.rollout_routing is not None
+        record |= term.reads_reference
+        scores = self.scores(rows, micro.prefix_groups, replay=replay, record_routing=record)
+        device = scores.logprobs.device
+        now = scores.logprobs.detach()
+        old = now if rows.old_logprobs is None else rows.old_logprobs.to(device)
+        rollout = now if rows.rollout_logprobs is None else rows.rollout_logprobs.to(device)
+        terms = TokenTerms(
+            logprobs=scores.logprobs,
+            old_logprobs=old,
+            rollout_logprobs=rollout,
+            advantages=rows.advantages.to(device),
+            loss_mask=rows.loss_mask.to(device),
+            response_ids=rows.response_ids.to(device),
+            teacher_logprobs=self._teacher_logprobs(rows, micro),
+            ref_logprobs=self._ref_logprobs(rows, micro, scores) if term.reads_reference else None,
+        )
+        with torch.no_grad():
+            limited = term.limits(terms)
+        routing = scores.routing if replay is None else replay
+        return terms, measured_tokens(rows, terms, scores, limited, routing)
+
+    @torch.no_grad()
+    def _teacher_logprobs(self, rows: TokenBatch, micro: MicroBatch) -> Float[Tensor, "B T"] | None:
+        """What the present weights say of the tokens under the teacher's prompt."""
+        if rows.teacher is None:
+            return None
+        replay = routing_to_replay(self.replay, rows.teacher)
+        said = self.scores(rows.teacher, micro.teacher_prefix_groups, replay=replay).logprobs
+        mask = rows.loss_mask.to(said.device)
+        tokens = said[rows.teacher.loss_mask.to(said.device)]
+        return said.new_zeros(mask.shape).masked_scatter(mask, tokens)
+
+    @torch.no_grad()
+    def _ref_logprobs(
+        self, rows: TokenBatch, micro: MicroBatch, scores: TokenScores
+    ) -> Float[Tensor, "B T"]:
+        """What the reference says of the tokens; where routing is replayed, by the row's routes."""
+        assert self.reference is not None
+        routes = None if self.replay is RoutingReplay.NONE else scores.routing
+        return self.scores(rows, micro.prefix_groups, replay=routes, by=self.reference).logprobs
