@@ -10,7 +10,7 @@ RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-slow coverage check format bench older-readers real-model clean
+.PHONY: demo test test-slow coverage check format docs bench older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
@@ -26,14 +26,17 @@ coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of t
 	$(PYTEST) --cov=steadyrl --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev.stamp         ## format, lint, types, layers
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/dev.stamp        ## rewrite the sources as `check` wants them
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks docs
+
+docs: $(VENV)/dev.stamp         ## write the pages of the documentation that are made from the code
+	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/bench.stamp       ## measure rollout and update against named peers, 36 minutes
 	-$(MAKE) $(VLLM)/vllm.stamp

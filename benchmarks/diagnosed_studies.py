@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from steadyrl.analysis import RunSettings
 from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
-from steadyrl.analysis.run_data import RunData, Stage, read_run
+from steadyrl.analysis.series import Stage
 from steadyrl.lab import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.measures import MEASURES
 from steadyrl.lab.records import find_records, read_record
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.report.run_data import read_run
 from steadyrl.run.manifest import manifest
 
 SEEDS = 7
@@ -93,18 +95,18 @@ def outcomes(options: Options) -> Iterator[Outcome]:
                         continue
                     seen.add(path)
                     kept = MEASURES["kept"](record)
-                    diagnoses = course(read_run(RunFolder(folder)))
+                    run = read_run(RunFolder(folder))
+                    diagnoses = course(run.stages[-1], run.settings)
                     yield outcome_of(
                         record.digest, study.name, condition.name, seed, kept, diagnoses
                     )
 
 
-def course(run: RunData) -> list[Diagnosis]:
+def course(stage: Stage, settings: RunSettings) -> list[Diagnosis]:
     """The diagnoses at up to `LOOKS` places of its course, evenly, the last step among them."""
-    stage = run.stages[-1]
     stride = -(-stage.last_step // LOOKS)
     steps = range(stage.last_step, 0, -stride)
-    return [diagnose(replace(run, stages=(until(stage, step),))) for step in reversed(steps)]
+    return [diagnose((until(stage, step),), settings) for step in reversed(steps)]
 
 
 def until(stage: Stage, step: int) -> Stage:

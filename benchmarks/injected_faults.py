@@ -21,7 +21,6 @@ from faulty_engines import NeverSynced, ShiftedRoutes, SilentTopP, WrappedEngine
 
 from steadyrl.analysis.causes import CauseName
 from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
-from steadyrl.analysis.run_data import read_run
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.lab.study import changed
@@ -29,6 +28,7 @@ from steadyrl.lab.world import LEARNING_RATE, world
 from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.report.run_data import read_run
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, to_yaml
 from steadyrl.run.execution import start_run
@@ -183,7 +183,8 @@ def run_case(case: Case, seed: int, cold_start: Path, folder: Path, options: Opt
     class Watch:
         def on_step(self, stage: Any, step: int, row: Mapping[str, Any]) -> None:
             if step > 0:
-                diagnoses.append(diagnose(read_run(run)))
+                data = read_run(run)
+                diagnoses.append(diagnose(data.stages, data.settings))
 
         def on_note(self, stage: Any, step: int, text: str) -> None:
             pass

@@ -1,10 +1,13 @@
 """Runs to diagnose, from the values of their metrics."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from steadyrl.analysis.run_data import RunData, Series, Stage
+from steadyrl.analysis.diagnosis import Diagnosis, diagnose
+from steadyrl.analysis.run_settings import RunSettings
+from steadyrl.analysis.series import Series, Stage
 
 
 def stage(name: str = "rl", **metrics: Sequence[float]) -> Stage:
@@ -20,9 +23,9 @@ def stage(name: str = "rl", **metrics: Sequence[float]) -> Stage:
     return Stage(name=name, last_step=max(map(len, metrics.values())), metrics=series)
 
 
-def run(*stages: Stage, config: str = "seed: 0\n") -> RunData:
-    """A run of `stages`."""
-    return RunData(name="a", config=config, manifest={}, stages=stages)
+def diagnosis(*stages: Stage, **settings: Any) -> Diagnosis:
+    """The diagnosis of a run of `stages`."""
+    return diagnose(stages, RunSettings(**settings))
 
 
 SOUND = {

@@ -4,9 +4,9 @@ import pytest
 from tests.analysis.diagnosed_runs import stage
 
 from steadyrl.analysis.causes import Cause, CauseName, cause_of
-from steadyrl.analysis.run_data import Stage
+from steadyrl.analysis.departures import departures
 from steadyrl.analysis.run_settings import RunSettings
-from steadyrl.analysis.signals import departures
+from steadyrl.analysis.series import Stage
 
 FALLEN = [0.3, 0.31, 0.3, 0.31, 0.3, 0.2, 0.1, 0.02, 0.01, 0.0, 0.0, 0.0]
 CALM = [0.002] * 12
@@ -32,7 +32,7 @@ def test_staleness_beyond_its_number_of_updates_is_the_updates_doing() -> None:
     found = cause(run, RunSettings(mini_batches=2))
 
     assert found.name is CauseName.LEARNING_RATE
-    assert "0.05 nats for each update" in found.reason
+    assert "0.05 nats per update" in found.reason
 
 
 def test_a_mismatch_that_rose_before_the_fall_is_to_blame() -> None:

@@ -3,18 +3,19 @@
 import json
 
 import pytest
-from tests.analysis.diagnosed_runs import SOUND, run, sound, stage
+from tests.analysis.diagnosed_runs import SOUND, diagnosis, sound, stage
 
 from steadyrl.analysis.causes import CauseName
-from steadyrl.analysis.diagnosis import READ, Status, as_text, as_values, diagnose
+from steadyrl.analysis.diagnosis import READ, Status, diagnose
 from steadyrl.analysis.metric_texts import METRIC_TEXTS
+from steadyrl.analysis.series import stages_of
 from steadyrl.base.errors import UserError
 
 FALLEN = [0.30, 0.32, 0.31, 0.33, 0.30, 0.02, 0.01, 0.0, 0.0, 0.01, 0.0, 0.01, 0.0, 0.0]
 
 
 def test_a_sound_run_is_healthy_and_has_no_cause() -> None:
-    found = diagnose(run(sound()))
+    found = diagnosis(sound())
 
     assert (found.status, found.step, found.cause, found.evidence) == (
         Status.HEALTHY,
@@ -23,17 +24,17 @@ def test_a_sound_run_is_healthy_and_has_no_cause() -> None:
         (),
     )
     assert found.missing == ()
-    assert as_text("a", found) == "a: healthy, 8 steps read"
+    assert found.to_text("a") == "a: healthy, 8 steps read"
 
 
 def test_every_beginning_of_a_sound_run_is_healthy() -> None:
     for steps in range(1, 9):
         beginning = stage(**{name: values[:steps] for name, values in SOUND.items()})
-        assert diagnose(run(beginning)).status is Status.HEALTHY
+        assert diagnosis(beginning).status is Status.HEALTHY
 
 
 def test_a_run_that_lost_its_reward_has_collapsed() -> None:
-    found = diagnose(run(stage(reward=FALLEN), config="optimizer: {learning_rate: 0.006}"))
+    found = diagnosis(stage(reward=FALLEN), learning_rate=0.006)
 
     assert (found.status, found.step) == (Status.COLLAPSED, 7)
     assert found.cause is not None
@@ -42,7 +43,7 @@ def test_a_run_that_lost_its_reward_has_collapsed() -> None:
 
 def test_a_signal_outside_its_range_is_a_warning() -> None:
     few = [1.0, 1.0, 1.0, 0.4, 0.4, 0.4, 0.4, 0.4]
-    found = diagnose(run(sound(ess=few, staleness_kl_k3=[0.1] * 8), config="{}"))
+    found = diagnosis(sound(ess=few, staleness_kl_k3=[0.1] * 8))
 
     assert (found.status, found.step) == (Status.ABOUT_TO_COLLAPSE, 5)
     assert found.cause is not None
@@ -50,21 +51,19 @@ def test_a_signal_outside_its_range_is_a_warning() -> None:
 
 
 def test_a_signal_that_came_back_is_evidence_of_a_healthy_run() -> None:
-    found = diagnose(run(sound(ess=[1.0, 1.0, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0])))
+    found = diagnosis(sound(ess=[1.0, 1.0, 0.3, 0.3, 0.3, 1.0, 1.0, 1.0]))
 
     assert found.status is Status.HEALTHY
-    assert "It has come back since." in as_text("a", found)
+    assert "It has come back since." in found.to_text("a")
 
 
 def test_a_fault_explains_the_collapse_that_follows() -> None:
-    found = diagnose(
-        run(
-            stage(
-                reward=FALLEN,
-                surprisal_gap=[-0.2] * 14,
-                surprisal_gap_z=[-30.0] * 14,
-                entropy=[0.4] * 14,
-            )
+    found = diagnosis(
+        stage(
+            reward=FALLEN,
+            surprisal_gap=[-0.2] * 14,
+            surprisal_gap_z=[-30.0] * 14,
+            entropy=[0.4] * 14,
         )
     )
 
@@ -75,7 +74,7 @@ def test_a_fault_explains_the_collapse_that_follows() -> None:
 
 
 def test_a_fault_alone_is_told_since_its_first_step() -> None:
-    text = as_text("a", diagnose(run(sound(routing_disagreement=[0.9] * 8))))
+    text = diagnosis(sound(routing_disagreement=[0.9] * 8)).to_text("a")
 
     assert text.splitlines()[:2] == [
         "a: fault since step 1, 8 steps read",
@@ -84,14 +83,22 @@ def test_a_fault_alone_is_told_since_its_first_step() -> None:
     assert "change: Check how the engine's routes are aligned" in text
 
 
-def test_what_was_not_recorded_is_said() -> None:
-    text = as_text("a", diagnose(run(stage(reward=[0.1, 0.2], ess=[1.0, 1.0]))))
+def test_rows_of_any_trainer_can_be_diagnosed() -> None:
+    rows = [{"step": step, "reward": reward} for step, reward in enumerate(FALLEN, start=1)]
+    found = diagnose(stages_of(rows))
 
-    assert "not recorded, so nothing rests on it: Entropy, Mismatch KL (k3)" in text
+    assert (found.status, found.step) == (Status.COLLAPSED, 7)
+    assert "ess" in found.missing
+
+
+def test_what_was_not_recorded_is_said() -> None:
+    text = diagnosis(stage(reward=[0.1, 0.2], ess=[1.0, 1.0])).to_text("a")
+
+    assert "not recorded, so not considered: Entropy, Staleness KL (k3), Mismatch KL" in text
 
 
 def test_values_are_json() -> None:
-    values = json.loads(json.dumps(as_values(diagnose(run(stage(reward=FALLEN))))))
+    values = json.loads(json.dumps(diagnosis(stage(reward=FALLEN)).to_values()))
 
     assert values["status"] == "collapsed"
     assert values["evidence"][0]["metric"] == "reward"
@@ -101,12 +108,12 @@ def test_values_are_json() -> None:
 def test_the_reinforcement_stage_is_diagnosed_whatever_came_before() -> None:
     cold_start = stage("cold_start", reward=FALLEN)
 
-    assert diagnose(run(cold_start, sound())).status is Status.HEALTHY
+    assert diagnosis(cold_start, sound()).status is Status.HEALTHY
 
 
 def test_a_run_without_reinforcement_is_refused() -> None:
-    with pytest.raises(UserError, match=r"a has no reinforcement step yet\. Let it run"):
-        diagnose(run(stage("cold_start", loss=[1.0])))
+    with pytest.raises(UserError, match=r"The run has no reinforcement step yet\. Let it run"):
+        diagnosis(stage("cold_start", loss=[1.0]))
 
 
 def test_what_a_diagnosis_rests_on_is_documented() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from steadyrl.analysis.causes import CauseName
 from steadyrl.analysis.faults import fault_of
-from steadyrl.analysis.run_data import Stage
 from steadyrl.analysis.run_settings import RunSettings
+from steadyrl.analysis.series import Stage
 from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.sampler import sample
 from steadyrl.objectives import (

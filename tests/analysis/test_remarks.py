@@ -2,25 +2,22 @@
 
 import numpy as np
 import pytest
-from tests.report.test_verdict import run
+from tests.analysis.diagnosed_runs import stage
 
 from steadyrl.analysis.remarks import remarks_of
-from steadyrl.analysis.run_data import LayerSeries, RunData, Stage
+from steadyrl.analysis.series import Series, Stage
 
 
 def test_values_that_are_not_finite_are_counted_and_placed() -> None:
-    found = remarks_of(run(gradient_norm=[1.0, np.nan, np.inf, 1.0], reward=[0.1, 0.2, 0.3, 0.4]))
+    found = remarks_of([stage(gradient_norm=[1.0, np.nan, np.inf, 1.0], reward=[0.1] * 4)])
 
     assert found == ("Gradient norm: not finite at 2 of 4 steps, the first being step 2.",)
 
 
 def test_layers_that_are_not_finite_are_found_too() -> None:
     table = np.array([[0.1, 0.2], [0.1, np.nan]])
-    layers = LayerSeries(
-        name="routing_disagreement_per_layer", steps=np.array([3, 4]), values=table
-    )
-    stage = Stage(name="rl", last_step=4, metrics={layers.name: layers})
-    found = remarks_of(RunData(name="run", config="", manifest={}, stages=(stage,)))
+    layers = Series(name="routing_disagreement_per_layer", steps=np.array([3, 4]), values=table)
+    found = remarks_of([Stage(name="rl", last_step=4, metrics={layers.name: layers})])
 
     assert found == (
         "Routing disagreement by layer: not finite at 1 of 2 steps, the first being step 4.",
@@ -41,7 +38,7 @@ def test_layers_that_are_not_finite_are_found_too() -> None:
     ],
 )
 def test_trouble_is_found(metric: str, values: list[float], finding: str) -> None:
-    (found,) = remarks_of(run(**{metric: values}))
+    (found,) = remarks_of([stage(**{metric: values})])
 
     assert finding in found
 
@@ -55,10 +52,10 @@ def test_trouble_is_found(metric: str, values: list[float], finding: str) -> Non
     ],
 )
 def test_health_is_not_reported_as_trouble(metric: str, values: list[float]) -> None:
-    found = remarks_of(run(**{metric: values}))
+    found = remarks_of([stage(**{metric: values})])
 
     assert found == ()
 
 
 def test_a_cold_start_may_sharpen_without_being_called_collapsed() -> None:
-    assert remarks_of(run(stage="cold_start", entropy=[3.0, 0.05])) == ()
+    assert remarks_of([stage("cold_start", entropy=[3.0, 0.05])]) == ()

@@ -1,155 +1,86 @@
-"""Each signal leaves its range where trouble shows, and keeps to it in a run that learns."""
+"""Texts, documents, diagnosis and report call the same values healthy."""
 
-import numpy as np
+import re
+from pathlib import Path
+
 import pytest
-from tests.analysis.diagnosed_runs import SOUND, sound, stage
+from tests.analysis.diagnosed_runs import diagnosis, sound
 
-from steadyrl.analysis.run_settings import RunSettings
-from steadyrl.analysis.signals import departures, opening, recent, reward_noise, window
+from steadyrl.analysis import signals
+from steadyrl.analysis.diagnosis import READ, Status
+from steadyrl.analysis.metric_texts import METRIC_TEXTS
+from steadyrl.analysis.remarks import CHECKS
 
-ON_POLICY = RunSettings()
+DOCUMENT = Path(__file__).parents[2] / "docs" / "diagnose.md"
 
+BOUNDS = {
+    "extreme_token_fraction": (signals.MAX_EXTREME_TOKENS, "above"),
+    "ess": (signals.MIN_ESS, "below"),
+    "environment_failed_fraction": (signals.MAX_ENVIRONMENT_FAILURES, "above"),
+    "update_reached_fraction": (signals.MIN_UPDATE_REACHED, "below"),
+    "truncated_fraction": (signals.MAX_TRUNCATED, "above"),
+    "score_failed_fraction": (signals.MAX_ENVIRONMENT_FAILURES, "above"),
+    "drift_loglikelihood": (-signals.MAX_FORGETTING, "below"),
+    "engine_update_reached_fraction": (signals.MIN_UPDATE_REACHED, "below"),
+    "surprisal_gap_z": (signals.MAX_SURPRISAL_Z, "above"),
+    "routing_disagreement": (signals.DOMINANT_SHARE, "above"),
+}
+"""(end of the healthy range, where trouble lies) by metric."""
 
-def test_a_run_that_learns_departs_from_nothing() -> None:
-    assert departures(sound(), ON_POLICY) == []
-
-
-def test_a_median_covers_a_tenth_of_the_steps_so_far_and_three_at_least() -> None:
-    assert [window(steps) for steps in (1, 30, 39, 40, 400)] == [3, 3, 3, 4, 40]
-    medians = recent(stage(ess=[9.0, 1.0, 2.0, 3.0]), "ess")
-    assert medians is not None
-    assert (medians.steps.tolist(), medians.values.tolist()) == ([3, 4], [2.0, 2.0])
-
-
-def test_a_metric_recorded_twice_has_no_median_but_an_opening() -> None:
-    short = stage(ess=[0.8, 0.6])
-
-    assert recent(short, "ess") is None
-    assert opening(short, "ess") == pytest.approx(0.7)
-
-
-def test_values_that_are_not_numbers_are_left_out() -> None:
-    assert opening(stage(ess=[np.nan, 0.9, np.nan]), "ess") == 0.9
-    assert opening(stage(ess=[np.nan]), "ess") is None
+WITH_IT = {"surprisal_gap_z": {"surprisal_gap": [0.1] * 8}}
+"""What else the sign needs."""
 
 
-@pytest.mark.parametrize(
-    ("metric", "values", "step", "limit"),
-    [
-        # Medians of three: 0.002, 0.002, 0.03, 0.04. Ten times the opening is 0.02.
-        ("mismatch_kl_k3", [0.002, 0.002, 0.002, 0.03, 0.03, 0.04], 5, 0.02),
-        ("gradient_norm", [5.0, 5.0, 5.0, 60.0, 70.0, 80.0], 5, 50.0),
-        ("extreme_token_fraction", [0.0, 0.0, 0.0, 0.2, 0.3, 0.3], 5, 0.1),
-        ("ess", [1.0, 1.0, 0.9, 0.4, 0.3, 0.3], 5, 0.5),
-    ],
-)
-def test_trouble_is_a_departure(metric: str, values: list[float], step: int, limit: float) -> None:
-    (found,) = departures(stage(**{metric: values}), ON_POLICY)
-
-    assert (found.metric, found.step, found.limit) == (metric, step, pytest.approx(limit))
-    assert found.lasting
+def is_calm(metric: str, value: float) -> bool:
+    """Whether a sound run with `value` of the metric is healthy, with nothing worth a look."""
+    found = diagnosis(sound(**{metric: [value] * 8}, **WITH_IT.get(metric, {})))
+    return found.status is Status.HEALTHY and not found.evidence and not found.remarks
 
 
-@pytest.mark.parametrize(("later", "departs"), [(0.5, False), (0.7, True)])
-def test_extreme_tokens_that_were_there_from_the_start_must_double(
-    later: float, departs: bool
-) -> None:
-    found = departures(stage(extreme_token_fraction=[0.3] * 3 + [later] * 3), ON_POLICY)
+@pytest.mark.parametrize("metric", BOUNDS)
+def test_a_value_is_healthy_in_the_text_exactly_where_nothing_is_found(metric: str) -> None:
+    bound, side = BOUNDS[metric]
+    outwards = (0.01 if side == "above" else -0.01) * abs(bound)
+    inside, outside = bound - outwards, bound + outwards
 
-    assert bool(found) is departs
-
-
-def test_one_outlier_is_no_departure() -> None:
-    assert departures(sound(ess=[1, 1, 1, 0.01, 1, 1, 1, 1]), ON_POLICY) == []
+    assert f"{bound:g}" in METRIC_TEXTS[metric].meaning.partition("Healthy: ")[2]
+    assert is_calm(metric, inside)
+    assert not is_calm(metric, outside)
 
 
-def test_what_came_back_is_kept_as_such_with_the_step_it_first_left_at() -> None:
-    (found,) = departures(stage(ess=[1, 1, 1, 0.3, 0.3, 0.3, 1, 1, 1]), ON_POLICY)
+@pytest.mark.parametrize("metric", ["mismatch_kl_k3", "gradient_norm"])
+def test_ten_times_the_first_steps_is_the_end_in_text_and_diagnosis(metric: str) -> None:
+    healthy = f"Healthy: up to {signals.MAX_GROWTH:g} times its first steps"
+    assert healthy in METRIC_TEXTS[metric].meaning
+    for growth, status in ((9.9, Status.HEALTHY), (10.1, Status.ABOUT_TO_COLLAPSE)):
+        course = [0.002] * 4 + [0.002 * growth] * 4
+        assert diagnosis(sound(**{metric: course})).status is status
 
-    assert (found.step, found.lasting) == (5, False)
 
-
-def test_what_left_twice_counts_from_when_it_stayed_away() -> None:
-    values = [1, 1, 1, 0.3, 0.3, 1, 1, 1, 0.3, 0.3, 0.3]
-    (found,) = departures(stage(ess=values), ON_POLICY)
-
-    assert (found.step, found.lasting) == (10, True)
+def test_numbers_are_called_healthy_only_where_something_is_judged() -> None:
+    judged = {*READ, *CHECKS, "temperature_share"}
+    judged |= {"update_reached_fraction", "engine_update_reached_fraction", "drift_loglikelihood"}
+    named = {
+        name for name, text in METRIC_TEXTS.items() if re.search(r"Healthy: [^.]*\d", text.meaning)
+    }
+    assert named <= judged
 
 
 @pytest.mark.parametrize(
-    ("mini_batches", "staleness", "departs"),
+    ("row", "bound"),
     [
-        # The limit is 0.05 (N - 1)(2N - 1) / 6: 0.025 for N = 2, 0.875 for N = 8.
-        (2, 0.024, False),
-        (2, 0.026, True),
-        (8, 0.87, False),
-        (8, 0.88, True),
+        ("environment that fails", f"more than {signals.MAX_ENVIRONMENT_FAILURES:.0%}"),
+        ("updates do not reach the policy", f"below {signals.MIN_UPDATE_REACHED:g}"),
+        ("nothing to learn from", f"{signals.MAX_NO_SIGNAL:.0%}"),
+        ("drift of general texts", f"below {-signals.MAX_FORGETTING:g}"),
+        ("different policies", f"above {signals.MAX_EXTREME_TOKENS:g}"),
+        ("sampling that the log-probabilities leave out", f"beyond {signals.MAX_SURPRISAL_Z:g}"),
+        ("staleness KL (k3)", f"{signals.MAX_UPDATE_KL:g} nats"),
+        ("`F(2)`", f"{signals.MAX_EXTREME_TOKENS:g}"),
+        ("effective sample size", f"{signals.MIN_ESS:g}"),
     ],
 )
-def test_staleness_is_held_against_its_number_of_updates(
-    mini_batches: int, staleness: float, departs: bool
-) -> None:
-    found = departures(
-        stage(staleness_kl_k3=[staleness] * 3), RunSettings(mini_batches=mini_batches)
-    )
-
-    assert bool(found) is departs
-
-
-def test_a_lost_reward_is_a_collapse_from_the_step_it_stays_below_half_of_the_best() -> None:
-    rewards = [0.30, 0.32, 0.31, 0.33, 0.30, 0.02, 0.01, 0.0, 0.0, 0.01, 0.0, 0.01, 0.0, 0.0]
-    (found,) = departures(stage(reward=rewards), ON_POLICY)
-
-    # Best mean of three: (0.32 + 0.31 + 0.33) / 3. Means of three: 0.217 to step 6, 0.11 to step 7.
-    assert (found.metric, found.step) == ("reward", 7)
-    assert found.limit == pytest.approx(0.16)
-
-
-def test_a_reward_that_fell_at_the_first_update_has_one_step_at_its_best() -> None:
-    rewards = [0.26, 0.03, 0.02, 0.01, *[0.0] * 8]
-    (found,) = departures(stage(reward=rewards), ON_POLICY)
-
-    assert (found.metric, found.limit) == ("reward", pytest.approx(0.13))
-
-
-@pytest.mark.parametrize(
-    "rewards",
-    [
-        pytest.param([0.8, 0.9, 0.8, 0.85, 0.6, 0.55, 0.6, 0.6], id="less than half lost"),
-        pytest.param([0.04, 0.0, 0.02, 0.0, 0.03, 0.0, 0.0, 0.0], id="within the noise"),
-        pytest.param([-0.2, -0.3, -0.2, -0.9, -0.9, -0.9, -0.9], id="no positive best"),
-        pytest.param([0.9, 0.0, 0.0, 0.0, 0.0], id="too few steps"),
-    ],
-)
-def test_other_rewards_are_no_collapse(rewards: list[float]) -> None:
-    assert departures(stage(reward=rewards), ON_POLICY) == []
-
-
-def test_noise_of_the_reward_does_not_count_its_course() -> None:
-    # Differences 1, 1, 1: a standard deviation of sqrt(1 / 2), though the values span 3.
-    assert reward_noise(np.array([0.0, 1.0, 2.0, 3.0])) == pytest.approx(0.5**0.5)
-
-
-def test_entropy_that_halves_as_the_reward_falls_is_a_departure() -> None:
-    entropy = [0.4, 0.4, 0.4, 0.3, 0.18, 0.15, 0.1, 0.1]
-    falling = [0.30, 0.31, 0.30, 0.25, 0.22, 0.19, 0.18, 0.17]
-    found = departures(stage(entropy=entropy, reward=falling), ON_POLICY)
-
-    assert [departure.metric for departure in found] == ["entropy"]
-    assert departures(stage(entropy=entropy, reward=SOUND["reward"]), ON_POLICY) == []
-
-
-def test_entropy_that_doubles_as_the_reward_falls_is_a_departure() -> None:
-    entropy = [0.4, 0.4, 0.4, 0.5, 0.9, 1.0, 1.1, 1.2]
-    falling = [0.30, 0.31, 0.30, 0.25, 0.22, 0.19, 0.18, 0.17]
-    (found,) = departures(stage(entropy=entropy, reward=falling), ON_POLICY)
-
-    assert (found.metric, found.limit) == ("entropy", pytest.approx(0.8))
-
-
-def test_departures_come_in_the_order_of_their_steps() -> None:
-    found = departures(
-        stage(ess=[1, 1, 1, 1, 0.3, 0.3, 0.3], gradient_norm=[1, 1, 1, 20, 20, 20, 20]), ON_POLICY
-    )
-
-    assert [departure.metric for departure in found] == ["gradient_norm", "ess"]
+def test_the_document_has_the_same_bounds(row: str, bound: str) -> None:
+    rows = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in rows if line.startswith(f"| {row} |")]
+    assert bound in line

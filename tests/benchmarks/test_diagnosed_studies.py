@@ -3,7 +3,8 @@
 from benchmarks.diagnosed_studies import LOOKS, Outcome, course, outcome_of, table, until
 
 from steadyrl.analysis.diagnosis import Status
-from tests.analysis.diagnosed_runs import run, sound, stage
+from steadyrl.analysis.run_settings import RunSettings
+from tests.analysis.diagnosed_runs import sound, stage
 
 REWARDS = [0.30, 0.32, 0.31, 0.33, 0.30, 0.02, 0.01, 0.0, 0.0, 0.01, 0.0, 0.01, 0.0, 0.0]
 
@@ -21,20 +22,20 @@ def test_a_stage_is_cut_after_a_step() -> None:
 
 
 def test_a_long_run_is_looked_at_evenly_and_at_its_end() -> None:
-    diagnoses = course(run(stage(reward=[0.5] * (2 * LOOKS + 1))))
+    diagnoses = course(stage(reward=[0.5] * (2 * LOOKS + 1)), RunSettings())
     steps = [diagnosis.steps for diagnosis in diagnoses]
     assert steps == list(range(3, 2 * LOOKS + 2, 3))
 
 
 def test_what_the_diagnoses_of_a_collapse_came_to() -> None:
-    diagnoses = course(run(stage(reward=REWARDS)))
+    diagnoses = course(stage(reward=REWARDS), RunSettings())
     found = outcome_of("r", "s", "c", 0, 0.0, diagnoses)
     assert found.alarm == found.fallen
     assert found.alarm is not None
     assert 6 <= found.alarm < 14
     assert found.status is Status.COLLAPSED
     assert found.alarmed == round((14 - found.alarm + 1) / 14, 4)
-    healthy = outcome_of("r", "s", "c", 0, 1.0, course(run(sound())))
+    healthy = outcome_of("r", "s", "c", 0, 1.0, course(sound(), RunSettings()))
     assert (healthy.alarm, healthy.alarmed, healthy.status) == (None, 0.0, Status.HEALTHY)
 
 

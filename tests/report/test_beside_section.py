@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from steadyrl.analysis.run_data import read_run
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.report.beside_section import course_of
+from steadyrl.report.run_data import read_run
 
 MakeRun = Callable[..., RunFolder]
 ReadPage = Callable[[Path], Any]

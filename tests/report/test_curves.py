@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from steadyrl.analysis.run_data import LayerSeries, Series
+from steadyrl.analysis.series import Series
 from steadyrl.report.curves import (
     SMALL,
     curve_notes,
@@ -137,7 +137,7 @@ def test_a_figure_keeps_nothing_that_a_page_does_not_need() -> None:
 
 def test_layers_are_drawn_as_a_picture_inside_the_page() -> None:
     table = np.array([[0.0, 0.5], [0.25, np.nan]])
-    layers = LayerSeries(name="per_layer", steps=np.array([1, 3]), values=table)
+    layers = Series(name="per_layer", steps=np.array([1, 3]), values=table)
     svg = layers_svg(layers, title="By layer", size=SMALL, key="k")
 
     assert 'xlink:href="data:image/png;base64,' in svg

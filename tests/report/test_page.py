@@ -10,11 +10,11 @@ import pytest
 
 from steadyrl.analysis.diagnosis import diagnose
 from steadyrl.analysis.metric_texts import METRIC_TEXTS
-from steadyrl.analysis.run_data import read_run
 from steadyrl.base.errors import UserError
 from steadyrl.base.wording import MINUS
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
+from steadyrl.report.run_data import read_run
 
 MakeRun = Callable[..., RunFolder]
 ReadPage = Callable[[Path], Any]
@@ -247,12 +247,13 @@ def test_the_page_says_what_diagnose_says(make_run: MakeRun, read_page: ReadPage
     falling = [row | {"ess": 0.3, "score": 1 - row["step"] / 10} for row in rows(10)[1:]]
     folder = make_run(falling)
     text = read_page(write_report(folder)).text
-    diagnosis = diagnose(read_run(folder))
+    run = read_run(folder)
+    diagnosis = diagnose(run.stages, run.settings)
 
     assert diagnosis.heading in text
     assert diagnosis.cause is not None
     for sentence in (
-        *diagnosis.evidence_in_words,
+        *diagnosis.findings,
         *diagnosis.remarks,
         diagnosis.cause.reason,
         diagnosis.cause.change,

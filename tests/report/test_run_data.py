@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steadyrl.analysis.run_data import LayerSeries, read_run
+from steadyrl.analysis.series import Series
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
+from steadyrl.report.run_data import read_run
 
 MakeRun = Callable[..., RunFolder]
 
@@ -51,7 +52,7 @@ def test_layers_that_a_step_did_not_record_are_not_numbers(make_run: MakeRun) ->
     (stage,) = read_run(make_run(rows)).stages
     layers = stage.metrics[name]
 
-    assert isinstance(layers, LayerSeries)
+    assert isinstance(layers, Series)
     assert layers.steps.tolist() == [2, 3]
     np.testing.assert_array_equal(layers.values, [[0.25, 0.5], [0.75, np.nan]])
 
@@ -69,7 +70,7 @@ def test_a_run_without_metrics_is_refused_with_the_advice_to_wait(make_run: Make
 def test_a_row_without_a_step_is_refused_by_its_number(make_run: MakeRun) -> None:
     rows = [{"stage": "rl", "step": 1, "reward": 0.5}, {"stage": "rl", "reward": 0.5}]
 
-    with pytest.raises(UserError, match=r"Row 2 of .* names no stage and step"):
+    with pytest.raises(UserError, match=r"Row 2 of .* has no step, got step=None"):
         read_run(make_run(rows))
 
 

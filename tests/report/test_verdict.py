@@ -2,7 +2,8 @@ from typing import Any
 
 import numpy as np
 
-from steadyrl.analysis.run_data import RunData, Series, Stage
+from steadyrl.analysis.series import Series, Stage
+from steadyrl.report.run_data import RunData
 from steadyrl.report.verdict import ends, facts_of
 
 

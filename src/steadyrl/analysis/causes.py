@@ -2,21 +2,22 @@
 
 Equation 5 of arXiv:2512.01374 splits the weight of a token into the training-inference discrepancy
 pi_old / mu_old and the policy staleness pi_theta / pi_old; its equation 6 splits each by routing.
-A run whose weights are calm and which falls all the same is moved too far by its own updates.
+If the weights of a run are calm and it falls all the same, its own updates move it too far.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from steadyrl.analysis.run_data import Stage
+from steadyrl.analysis.departures import Departure, opening, recent
 from steadyrl.analysis.run_settings import RunSettings
-from steadyrl.analysis.signals import GROWN, Departure, opening, recent
+from steadyrl.analysis.series import Stage
+from steadyrl.analysis.signals import NOTABLE_GROWTH
 from steadyrl.base.wording import short_number
 
 
 class CauseName(StrEnum):
-    """A factor of equations 5 and 6, or a fault of the set-up."""
+    """A factor of equations 5 and 6, or a fault of the setup."""
 
     TEMPERATURE = "temperature mismatch"
     ROUTES = "routes of other tokens"
@@ -43,17 +44,6 @@ class Cause:
     change: str
 
 
-BOUNDS_OF_THE_RATIO = "set the objective's clip_low to 0.2 and clip_high to 0.27"
-
-CLIPPING = {
-    "dppo": "set the objective's threshold to 0.15, or to 0.05 for kl",
-    "gspo": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
-    "gspo_token": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
-    "reinforce": "use an objective that clips, such as minirl",
-}
-"""How tokens that have moved far are stopped, for objectives that bound no ratio of tokens."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """A cause that is seen directly, and where."""
@@ -62,12 +52,22 @@ class Fault:
     evidence: Departure
 
 
+CLIPPING = {
+    "dppo": "set the objective's threshold to 0.15, or to 0.05 for kl",
+    "gspo": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
+    "gspo_token": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
+    "reinforce": "use an objective that clips, such as minirl",
+}
+"""How to stop tokens that have moved far, under objectives that do not bound ratios of tokens."""
+
+CLIP_RATIOS = "set the objective's clip_low to 0.2 and clip_high to 0.27"
+
 FACTORS = ("staleness_kl_k3", "mismatch_kl_k3", "extreme_token_fraction", "ess")
-"""Signals of the weight. When one of them leaves first, a factor of the weight is to blame."""
+"""Signals of the weight. If one of them leaves first, a factor of the weight is to blame."""
 
 
 def cause_of(stage: Stage, found: Sequence[Departure], settings: RunSettings) -> Cause:
-    """The cause of `found`, the departures of a run without a fault of its set-up, in order."""
+    """The cause of `found`, the departures in order, of a run without a fault of its setup."""
     first_step = found[0].step
     moved = [d for d in found if d.step == first_step and d.metric in FACTORS]
     if not moved and _staleness_grew(stage, first_step):
@@ -76,7 +76,7 @@ def cause_of(stage: Stage, found: Sequence[Departure], settings: RunSettings) ->
         return _too_large(
             settings,
             f"{found[0].finding} Neither factor of the weight pi_theta / mu_old had left its "
-            "normal range by then, so it is the updates themselves that move the policy too far.",
+            "normal range by then, so the updates themselves move the policy too far.",
         )
     leader = min(moved, key=lambda departure: FACTORS.index(departure.metric))
     if leader.metric == "staleness_kl_k3":
@@ -88,8 +88,7 @@ def cause_of(stage: Stage, found: Sequence[Departure], settings: RunSettings) ->
 
 def _staleness_grew(stage: Stage, step: int) -> bool:
     """Whether staleness has grown several times by `step`, and has the larger k3."""
-    now, start = _at(stage, "staleness_kl_k3", step), opening(stage, "staleness_kl_k3")
-    grew = now is not None and now > GROWN * (start or 0.0)
+    grew = _grown(stage, "staleness_kl_k3", step, NOTABLE_GROWTH)
     return grew and _staleness_leads(stage, step)
 
 
@@ -99,17 +98,21 @@ def _staleness_leads(stage: Stage, step: int) -> bool:
     return staleness is not None and staleness > (mismatch or 0.0)
 
 
+def _routing_doubled(stage: Stage, step: int) -> bool:
+    """Whether engine and trainer route tokens differently twice as often as at first."""
+    return _grown(stage, "routing_disagreement", step, 2.0)
+
+
+def _grown(stage: Stage, metric: str, step: int, times: float) -> bool:
+    now, start = _at(stage, metric, step), opening(stage, metric)
+    return now is not None and now > times * (start or 0.0)
+
+
 def _at(stage: Stage, metric: str, step: int) -> float | None:
     series = recent(stage, metric)
     if series is None or step not in series.steps:
         return None
     return float(series.values[series.steps == step][0])
-
-
-def _routing_doubled(stage: Stage, step: int) -> bool:
-    """Whether tokens take other experts than the engine's twice as often as at first."""
-    now, start = _at(stage, "routing_disagreement", step), opening(stage, "routing_disagreement")
-    return now is not None and now > 2 * (start or 0.0)
 
 
 def _too_large(settings: RunSettings, reason: str) -> Cause:
@@ -125,11 +128,8 @@ def _too_large(settings: RunSettings, reason: str) -> Cause:
 
 
 def _stale(stage: Stage, leader: Departure, settings: RunSettings) -> Cause:
-    replayed = settings.routing_replay != "none"
-    routing = not replayed and _routing_doubled(stage, leader.step)
-    steps = []
-    if not settings.clips:
-        steps.append(CLIPPING.get(settings.objective, BOUNDS_OF_THE_RATIO))
+    routing = settings.routing_replay == "none" and _routing_doubled(stage, leader.step)
+    steps = [] if settings.clips else [CLIPPING.get(settings.objective, CLIP_RATIOS)]
     if routing:
         steps.append(f"set routing_replay to {'r2' if settings.mini_batches <= 2 else 'r3'!r}")
     steps.append(f"{settings.fewer_steps} or lower the learning rate")

@@ -1,23 +1,25 @@
 """Whether a run is sound, about to collapse or collapsed: when, why, and what to change.
 
-    run folder -> run_data -> faults (is the set-up sound?)       -> Diagnosis
-                           -> signals (what left its normal range?) -> causes
+    rows -> stages_of -> fault_of (is the setup sound?)         -> Diagnosis
+                      -> departures (what left its range?) -> cause_of
 
-It reads `config.yaml` and `metrics.jsonl` only, so any run can be diagnosed anywhere, while it runs
-too. `benchmarks/injected_faults.py` measures how well.
+It needs metrics alone, so any run can be diagnosed anywhere, of any trainer, while it runs too.
+`benchmarks/injected_faults.py` measures how well.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from steadyrl.analysis.causes import Cause, cause_of
+from steadyrl.analysis.departures import Departure, departures
 from steadyrl.analysis.faults import fault_of
 from steadyrl.analysis.metric_texts import text_for
 from steadyrl.analysis.remarks import remarks_of
-from steadyrl.analysis.run_data import RunData, Stage
-from steadyrl.analysis.run_settings import run_settings
-from steadyrl.analysis.signals import Departure, departures
+from steadyrl.analysis.run_settings import RunSettings
+from steadyrl.analysis.series import Stage, reinforcement
+from steadyrl.analysis.signals import SIGNALS
 from steadyrl.analysis.task_faults import forgetting
 from steadyrl.base.errors import UserError
 from steadyrl.base.wording import count
@@ -25,11 +27,7 @@ from steadyrl.base.wording import count
 READ = (
     "reward",
     "entropy",
-    "mismatch_kl_k3",
-    "extreme_token_fraction",
-    "ess",
-    "staleness_kl_k3",
-    "gradient_norm",
+    *(signal.metric for signal in SIGNALS),
     "surprisal_gap_z",
     "temperature_ratio",
     "routing_disagreement",
@@ -40,13 +38,13 @@ READ = (
 
 
 class Status(StrEnum):
-    """What a run is, the worst first."""
+    """The state of a run, the worst first."""
 
     COLLAPSED = "collapsed"
     """It has lost half of its best reward and not regained it."""
 
     FAULT = "fault"
-    """Its set-up is wrong; it may still learn."""
+    """Its setup is wrong; it may still learn."""
 
     ABOUT_TO_COLLAPSE = "about to collapse"
     """A signal is outside its normal range."""
@@ -59,7 +57,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What the metrics of a run say of it."""
+    """What the metrics of a run say about it."""
 
     status: Status
 
@@ -79,7 +77,7 @@ class Diagnosis:
     """Metrics that the run did not record, so that nothing rests on them."""
 
     remarks: tuple[str, ...] = ()
-    """What else is worth a look. It changes no status."""
+    """Warnings that change no status."""
 
     @property
     def heading(self) -> str:
@@ -90,26 +88,52 @@ class Diagnosis:
         return f"{self.status} {word} step {self.step}"
 
     @property
-    def evidence_in_words(self) -> tuple[str, ...]:
+    def findings(self) -> tuple[str, ...]:
         """A sentence for each departure, the first one first."""
         back = " It has come back since."
         return tuple(d.finding + ("" if d.lasting else back) for d in self.evidence)
 
+    def to_values(self) -> dict[str, Any]:
+        """The diagnosis as values that JSON can hold."""
+        return asdict(self)
 
-def diagnose(run: RunData) -> Diagnosis:
-    """The diagnosis of the run's reinforcement stage.
+    def to_text(self, name: str) -> str:
+        """The diagnosis of the run `name` for a reader, one fact a line."""
+        lines = [f"{name}: {self.heading}, {count(self.steps, 'step')} read"]
+        if self.cause is not None:
+            lines.append(f"cause: {self.cause.name}")
+            lines += [f"why: {self.cause.reason}", f"change: {self.cause.change}"]
+        for title, sentences in (("evidence, in order", self.findings), ("warnings", self.remarks)):
+            if sentences:
+                lines += [f"{title}:", *(f"  {sentence}" for sentence in sentences)]
+        if self.missing:
+            titles = ", ".join(text_for(metric).title for metric in self.missing)
+            lines.append(f"not recorded, so not considered: {titles}")
+        return "\n".join(lines)
+
+
+def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Diagnosis:
+    """The diagnosis of the last stage of reinforcement among `stages`.
+
+    Example:
+        diagnose(stages_of([{"step": 1, "reward": 0.4}, {"step": 2, "reward": 0.5}])).status
+
+    Args:
+        stages: Of one run, by `stages_of`.
+        settings: What is known of the run's configuration. It decides which limits hold and which
+            remedies fit.
 
     Raises:
-        UserError: the run has no such stage yet, or its configuration cannot be read.
+        UserError: there is no step of reinforcement.
     """
-    stage = _reinforcement(run)
-    settings = run_settings(run.config)
-    fault = fault_of(stage, settings)
-    forgotten = forgetting(stage, settings)
+    if not has_reinforcement(stages):
+        raise UserError("The run has no reinforcement step yet. Let it run to its first one.")
+    stage, settings = reinforcement(stages)[-1], settings or RunSettings()
+    fault, forgotten = fault_of(stage, settings), forgetting(stage, settings)
     found = departures(stage, settings)
     lasting = [departure for departure in found if departure.lasting]
     collapse = next((departure for departure in found if departure.metric == "reward"), None)
-    step, cause = None, None
+    status, step, cause = Status.HEALTHY, None, None
     if fault is not None:
         status, step, cause = Status.FAULT, fault.evidence.step, fault.cause
     elif lasting:
@@ -117,8 +141,6 @@ def diagnose(run: RunData) -> Diagnosis:
         cause = cause_of(stage, found if collapse else lasting, settings)
     elif forgotten is not None:
         status, step, cause = Status.FORGETTING, forgotten.evidence.step, forgotten.cause
-    else:
-        status = Status.HEALTHY
     if collapse is not None:
         status, step = Status.COLLAPSED, collapse.step
     return Diagnosis(
@@ -128,41 +150,10 @@ def diagnose(run: RunData) -> Diagnosis:
         evidence=(*(f.evidence for f in (fault, forgotten) if f is not None), *found),
         steps=stage.last_step,
         missing=tuple(name for name in READ if stage.series(name) is None),
-        remarks=remarks_of(run),
+        remarks=remarks_of(stages),
     )
 
 
-def has_reinforcement(run: RunData) -> bool:
+def has_reinforcement(stages: Sequence[Stage]) -> bool:
     """Whether there is a step of reinforcement, so that the run can be diagnosed."""
-    return any(stage.last_step for stage in run.stages if stage.name != "cold_start")
-
-
-def _reinforcement(run: RunData) -> Stage:
-    stages = [stage for stage in run.stages if stage.name != "cold_start"]
-    if not has_reinforcement(run):
-        raise UserError(
-            f"The run {run.name} has no reinforcement step yet. Let it run to its first one."
-        )
-    return stages[-1]
-
-
-def as_values(diagnosis: Diagnosis) -> dict[str, Any]:
-    """The diagnosis as what JSON holds."""
-    return asdict(diagnosis)
-
-
-def as_text(name: str, diagnosis: Diagnosis) -> str:
-    """The diagnosis of the run `name` for a reader, one fact a line."""
-    lines = [f"{name}: {diagnosis.heading}, {count(diagnosis.steps, 'step')} read"]
-    if diagnosis.cause is not None:
-        cause = diagnosis.cause
-        lines += [f"cause: {cause.name}", f"why: {cause.reason}", f"change: {cause.change}"]
-    if diagnosis.evidence:
-        lines += ["evidence, the first to move first:"]
-    lines += [f"  {sentence}" for sentence in diagnosis.evidence_in_words]
-    if diagnosis.remarks:
-        lines += ["worth a look:", *(f"  {remark}" for remark in diagnosis.remarks)]
-    if diagnosis.missing:
-        titles = ", ".join(text_for(metric).title for metric in diagnosis.missing)
-        lines.append(f"not recorded, so nothing rests on it: {titles}")
-    return "\n".join(lines)
+    return any(stage.last_step for stage in reinforcement(stages))

@@ -1,8 +1,8 @@
-"""Faults of a run's set-up. Each breaks something that holds in every sound run.
+"""Faults of a run's setup. Each breaks something that holds in every sound run.
 
 At the first step no weight has changed, so engine and trainer are one policy up to rounding. What
-is wrong there is wrong with the set-up. One fault needs updates to show: an engine without them.
-Tasks from which nothing can be learned are in `diagnosis_tasks`.
+is wrong there is wrong with the setup. One fault needs updates to show: an engine without them.
+Tasks from which nothing can be learned, and updates that are lost, are in `task_faults`.
 """
 
 from collections.abc import Callable
@@ -10,37 +10,24 @@ from itertools import chain
 
 import numpy as np
 
-from steadyrl.analysis.bounds import (
-    EXTREME_TOKENS,
-    HALF,
-    SMALLEST_TEMPERATURE,
-    SURPRISAL_NOISE,
-)
 from steadyrl.analysis.causes import Cause, CauseName, Fault
+from steadyrl.analysis.departures import Departure, opening, recent
 from steadyrl.analysis.metric_texts import text_for
-from steadyrl.analysis.run_data import Stage, finite
 from steadyrl.analysis.run_settings import RunSettings
+from steadyrl.analysis.series import Stage
 from steadyrl.analysis.signals import (
-    GROWN,
+    DOMINANT_SHARE,
+    MAX_EXTREME_TOKENS,
+    MAX_SURPRISAL_Z,
+    MIN_SURPRISAL_SHARE,
+    MIN_TEMPERATURE_DIFFERENCE,
+    NOTABLE_GROWTH,
+    RAREST_SURPRISAL,
+    STALE_SHARE,
     WINDOW,
-    Departure,
-    opening,
-    recent,
 )
 from steadyrl.analysis.task_faults import failing_environment, lost_updates, no_signal
 from steadyrl.base.wording import short_number
-
-SURPRISAL_SHARE = 0.02
-"""Share of the entropy below which a gap does no harm, however many tokens prove it."""
-
-RAREST_SURPRISAL = 10.0
-"""Nats of the rarest tokens that a filter cuts off on average. Where probability is out of the
-engine's reach and is known to be, it can account for a gap of so many times its size."""
-
-STALE_SHARE = 0.05
-"""How much more of the mismatch a temperature explains than at first, and how far its ratio has
-gone. Rounding has no such slope: medians reach 0.04 in sound runs and in collapsed ones. Sharpening
-without the engine grows to several tenths."""
 
 
 def fault_of(stage: Stage, settings: RunSettings) -> Fault | None:
@@ -54,7 +41,7 @@ def fault_of(stage: Stage, settings: RunSettings) -> Fault | None:
 
 def _at_equal_weights(stage: Stage, settings: RunSettings) -> Stage:
     """The steps whose rollout had the weights that its first update began with."""
-    staleness = finite(stage, "staleness")
+    staleness = stage.finite("staleness")
     if staleness is None:
         return stage
     return stage.at(staleness.steps[staleness.values <= (settings.mini_batches - 1) / 2])
@@ -62,21 +49,20 @@ def _at_equal_weights(stage: Stage, settings: RunSettings) -> Stage:
 
 def _temperature(stage: Stage, _: RunSettings) -> Fault | None:
     ratio, share = opening(stage, "temperature_ratio"), opening(stage, "temperature_share")
-    if ratio is None or share is None or share < HALF:
+    if ratio is None or share is None or share < DOMINANT_SHARE:
         return None
-    if abs(ratio - 1) < SMALLEST_TEMPERATURE or _truncated(stage):
+    if abs(ratio - 1) < MIN_TEMPERATURE_DIFFERENCE or _truncated(stage):
         return None
-    return Fault(
-        cause=Cause(
-            name=CauseName.TEMPERATURE,
-            reason=f"Before any update could matter, one number explains {share:.0%} of the "
-            f"mismatch: the engine's probabilities are the trainer's at {short_number(ratio)} "
-            "times the temperature.",
-            change="Sample and score at one sampling.temperature, and let the engine return "
-            "log-probabilities after the temperature is applied.",
-        ),
-        evidence=_at_opening(stage, "temperature_ratio", ratio, 1.0, "1 is normal"),
+    cause = Cause(
+        name=CauseName.TEMPERATURE,
+        reason=f"Before any update could matter, one number explains {share:.0%} of the mismatch: "
+        f"the engine's probabilities are the trainer's at {short_number(ratio)} times the "
+        "temperature.",
+        change="Sample and score at one sampling.temperature, and let the engine return "
+        "log-probabilities after the temperature is applied.",
     )
+    evidence = _at_opening(stage, "temperature_ratio", ratio, 1.0, "1 is normal")
+    return Fault(cause=cause, evidence=evidence)
 
 
 def _routes(stage: Stage, _: RunSettings) -> Fault | None:
@@ -84,50 +70,45 @@ def _routes(stage: Stage, _: RunSettings) -> Fault | None:
     extreme = opening(stage, "extreme_token_fraction")
     if disagreement is None or extreme is None:
         return None
-    replayed = disagreement == 0 and extreme > EXTREME_TOKENS and not _truncated(stage)
-    if not (replayed or disagreement > HALF):
-        return None
-    if replayed:
+    if disagreement == 0 and extreme > MAX_EXTREME_TOKENS and not _truncated(stage):
+        evidence = _many_extreme_tokens(stage, extreme)
         reason = (
             f"With the engine's own routes in the trainer, {extreme:.0%} of the tokens differ by "
             "more than a factor of 2 before any update could matter. Rounding does not do that: "
             "the routes are not those of these tokens."
         )
-        evidence = _many_extreme_tokens(stage, extreme)
-    else:
+    elif disagreement > DOMINANT_SHARE:
+        evidence = _at_opening(
+            stage, "routing_disagreement", disagreement, DOMINANT_SHARE, "about 0.1 is common"
+        )
         reason = (
             f"The engine reports other experts than the trainer uses at {disagreement:.0%} of the "
             "positions, although their probabilities agree. The routes it reports, or those that "
             "are replayed, are not those of these tokens."
         )
-        evidence = _at_opening(
-            stage, "routing_disagreement", disagreement, HALF, "about 0.1 is common"
-        )
-    return Fault(
-        cause=Cause(
-            name=CauseName.ROUTES,
-            reason=reason,
-            change="Check how the engine's routes are aligned: row t belongs to the pass that "
-            "fed token t. Until then set routing_replay to 'none'.",
-        ),
-        evidence=evidence,
+    else:
+        return None
+    cause = Cause(
+        name=CauseName.ROUTES,
+        reason=reason,
+        change="Check how the engine's routes are aligned: row t belongs to the pass that fed "
+        "token t. Until then set routing_replay to 'none'.",
     )
+    return Fault(cause=cause, evidence=evidence)
 
 
 def _other_policy(stage: Stage, _: RunSettings) -> Fault | None:
     extreme = opening(stage, "extreme_token_fraction")
-    if extreme is None or extreme <= EXTREME_TOKENS or _truncated(stage):
+    if extreme is None or extreme <= MAX_EXTREME_TOKENS or _truncated(stage):
         return None
-    return Fault(
-        cause=Cause(
-            name=CauseName.OTHER_POLICY,
-            reason=f"Before any update could matter, {extreme:.0%} of the tokens differ by more "
-            "than a factor of 2 between engine and trainer.",
-            change="Check that the engine has the trainer's weights, tokens and positions, and "
-            "that its numerics suit the model. `steadyrl mismatch` shows every source.",
-        ),
-        evidence=_many_extreme_tokens(stage, extreme),
+    cause = Cause(
+        name=CauseName.OTHER_POLICY,
+        reason=f"Before any update could matter, {extreme:.0%} of the tokens differ by more than "
+        "a factor of 2 between engine and trainer.",
+        change="Check that the engine has the trainer's weights, tokens and positions, and that "
+        "its numerics suit the model. `steadyrl mismatch` shows every source.",
     )
+    return Fault(cause=cause, evidence=_many_extreme_tokens(stage, extreme))
 
 
 def _sampling(stage: Stage, settings: RunSettings) -> Fault | None:
@@ -136,74 +117,61 @@ def _sampling(stage: Stage, settings: RunSettings) -> Fault | None:
     if gap is None or units is None or entropy is None or not settings.every_token_measured:
         return None
     explained = gap < 0 and -gap < RAREST_SURPRISAL * _out_of_reach(stage)
-    if abs(units) < SURPRISAL_NOISE or abs(gap) < SURPRISAL_SHARE * entropy or explained:
+    if abs(units) < MAX_SURPRISAL_Z or abs(gap) < MIN_SURPRISAL_SHARE * entropy or explained:
         return None
-    word = "less" if gap < 0 else "more"
-    return Fault(
-        cause=Cause(
-            name=CauseName.SAMPLING,
-            reason=f"The tokens drawn are {short_number(abs(gap))} nats {word} surprising than "
-            f"their reported probabilities make them, {short_number(abs(units))} standard errors. "
-            "So they come from another distribution: one that a filter such as top-p, or a "
-            "temperature, has changed.",
-            change="Let the engine return log-probabilities after top-p, top-k and temperature, "
-            "or sample with sampling.top_p 1 and no other filter.",
-        ),
-        evidence=_at_opening(
-            stage,
-            "surprisal_gap_z",
-            units,
-            float(np.copysign(SURPRISAL_NOISE, units)),
-            f"{-SURPRISAL_NOISE:g} to {SURPRISAL_NOISE:g} is normal",
-        ),
+    cause = Cause(
+        name=CauseName.SAMPLING,
+        reason=f"The sampled tokens are {short_number(abs(gap))} nats "
+        f"{'less' if gap < 0 else 'more'} surprising than their reported probabilities predict, "
+        f"{short_number(abs(units))} standard errors. So they come from another distribution: one "
+        "that a filter such as top-p, or a temperature, has changed.",
+        change="Let the engine return log-probabilities after top-p, top-k and temperature, or "
+        "sample with sampling.top_p 1 and no other filter.",
     )
+    limit = float(np.copysign(MAX_SURPRISAL_Z, units))
+    normal = f"{-MAX_SURPRISAL_Z:g} to {MAX_SURPRISAL_Z:g} is normal"
+    return Fault(cause=cause, evidence=_at_opening(stage, "surprisal_gap_z", units, limit, normal))
 
 
 def _stale_engine(stage: Stage, _: RunSettings) -> Fault | None:
     names = ("mismatch_kl_k3", "temperature_share", "temperature_ratio")
-    starts = [opening(stage, name) for name in names]
-    courses = [recent(stage, name) for name in names]
-    if any(item is None for item in (*starts, *courses)):
+    starts = [start for name in names if (start := opening(stage, name)) is not None]
+    courses = [course for name in names if (course := recent(stage, name)) is not None]
+    if len(starts) < len(names) or len(courses) < len(names):
         return None
-    mismatch, share, ratio = (series.values for series in courses if series is not None)
-    first_mismatch, first_share, first_ratio = (start for start in starts if start is not None)
-    stale = (
-        (mismatch > GROWN * first_mismatch)
-        & (share > first_share + STALE_SHARE)
-        & (np.abs(ratio - first_ratio) > STALE_SHARE)
-    )
+    mismatch, share, ratio = (course.values for course in courses)
+    limit = NOTABLE_GROWTH * starts[0]
+    learned = (share > starts[1] + STALE_SHARE) & (np.abs(ratio - starts[2]) > STALE_SHARE)
+    stale = (mismatch > limit) & learned
     if not stale.any():
         return None
     first = int(stale.argmax())
-    series = courses[0]
-    assert series is not None
-    step, times = int(series.steps[first]), short_number(float(mismatch[first] / first_mismatch))
-    return Fault(
-        cause=Cause(
-            name=CauseName.STALE_ENGINE,
-            reason=f"The mismatch was normal at first and {times} times as large by step {step}, "
-            "and what was added has the pattern of learning, not of rounding: the trainer's policy "
-            f"has changed as by a temperature of {short_number(float(ratio[first]))}, and the "
-            "engine's has not followed.",
-            change="Check that load_weights reaches the model that samples, after every step, and "
-            "that no cache of the old weights outlives it.",
-        ),
-        evidence=Departure(
-            metric="mismatch_kl_k3",
-            step=step,
-            value=float(mismatch[first]),
-            limit=GROWN * first_mismatch,
-            finding=f"Mismatch KL (k3) reached {times} times its first steps at step {step}, along "
-            "with the share that a temperature explains.",
-        ),
+    value, step = float(mismatch[first]), int(courses[0].steps[first])
+    times = short_number(value / starts[0])
+    cause = Cause(
+        name=CauseName.STALE_ENGINE,
+        reason=f"The mismatch was normal at first and {times} times as large by step {step}, and "
+        "the increase has the pattern of learning, not of rounding: the trainer's policy has "
+        f"changed as by a temperature of {short_number(float(ratio[first]))}, and the engine's has "
+        "not followed.",
+        change="Check that load_weights reaches the model that samples, after every step, and "
+        "that no cache of the old weights outlives it.",
     )
+    finding = (
+        f"Mismatch KL (k3) reached {times} times its first steps at step {step}, along with the "
+        "share that a temperature explains."
+    )
+    evidence = Departure(
+        metric="mismatch_kl_k3", step=step, value=value, limit=limit, finding=finding
+    )
+    return Fault(cause=cause, evidence=evidence)
 
 
 def _out_of_reach(stage: Stage) -> float:
-    """The probability that the trainer gives to tokens the engine cannot draw: 1 - E[u] = k1 - k3.
+    """Trainer's probability of the tokens that the engine cannot sample: 1 - E[u] = k1 - k3.
 
-    It is 0 but for noise where the engine samples from all tokens, and what top-p cuts off where
-    that is reported.
+    It is 0 but for noise if the engine samples from all tokens, and what top-p cuts off if that is
+    reported.
     """
     k1, k3 = opening(stage, "mismatch_kl_k1"), opening(stage, "mismatch_kl_k3")
     return 0.0 if k1 is None or k3 is None else max(0.0, k1 - k3)
@@ -220,18 +188,18 @@ def _truncated(stage: Stage) -> bool:
 
 
 def _many_extreme_tokens(stage: Stage, share: float) -> Departure:
-    normal = f"sound runs stay far below {EXTREME_TOKENS}"
-    return _at_opening(stage, "extreme_token_fraction", share, EXTREME_TOKENS, normal)
+    normal = f"sound runs stay far below {MAX_EXTREME_TOKENS}"
+    return _at_opening(stage, "extreme_token_fraction", share, MAX_EXTREME_TOKENS, normal)
 
 
 def _at_opening(stage: Stage, metric: str, value: float, limit: float, normal: str) -> Departure:
-    series = finite(stage, metric)
+    series = stage.finite(metric)
     assert series is not None
-    last = int(series.steps[:WINDOW][-1])
-    steps = f"steps {series.steps[0]} to {last}" if last > series.steps[0] else f"step {last}"
+    first, last = int(series.steps[0]), int(series.steps[:WINDOW][-1])
+    steps = f"steps {first} to {last}" if last > first else f"step {last}"
     return Departure(
         metric=metric,
-        step=int(series.steps[0]),
+        step=first,
         value=value,
         limit=limit,
         finding=f"{text_for(metric).title} is {short_number(value)} in {steps}; {normal}.",

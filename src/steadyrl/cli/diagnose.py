@@ -7,10 +7,10 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from steadyrl.analysis.diagnosis import as_text, as_values, diagnose
-from steadyrl.analysis.run_data import read_run
+from steadyrl.analysis import diagnose
 from steadyrl.cli.options import read_options
 from steadyrl.records.run_folder import RunFolder
+from steadyrl.report.run_data import read_run
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def diagnose_command(arguments: list[str], console: Console) -> None:
     """Prints the diagnosis."""
     options = read_options(DiagnoseOptions, arguments, program="steadyrl diagnose", switches=True)
     run = read_run(RunFolder(options.run))
-    diagnosis = diagnose(run)
-    text = as_text(run.name, diagnosis)
+    diagnosis = diagnose(run.stages, run.settings)
+    text = diagnosis.to_text(run.name)
     if options.json:
-        text = json.dumps({"run": run.name, **as_values(diagnosis)}, indent=2)
+        text = json.dumps({"run": run.name, **diagnosis.to_values()}, indent=2)
     console.print(text, markup=False, soft_wrap=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steadyrl.analysis.run_data import RunData, Series, Stage
+from steadyrl.analysis.series import Series, Stage
 from steadyrl.base.errors import UserError
 from steadyrl.base.wording import short_number
 from steadyrl.report.curves import WIDE, pair_svg
+from steadyrl.report.run_data import RunData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

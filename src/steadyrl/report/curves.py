@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from steadyrl.analysis.run_data import LayerSeries, Series
+from steadyrl.analysis.series import Series
 from steadyrl.base.wording import count, short_number
 from steadyrl.report.log_axis import mark_log_axis
 from steadyrl.report.svg import Ink, inline_svg
@@ -125,7 +125,7 @@ def pair_svg(pair: dict[str, Series], *, size: FigureSize, key: str, unit: str =
     return inline_svg(figure, key, label)
 
 
-def layers_svg(series: LayerSeries, *, title: str, size: FigureSize, key: str) -> str:
+def layers_svg(series: Series, *, title: str, size: FigureSize, key: str) -> str:
     """An `<svg>` of `series` as a map: steps to the right, layers upwards, the stronger the larger.
 
     A column shows the latest step recorded by then. Paper-coloured is 0 or not finite.
@@ -160,15 +160,15 @@ def curve_label(series: Series, title: str) -> str:
     return f"{title} over {count(len(values), 'point')}, from {first} to {last}"
 
 
-def curve_notes(series: Series | LayerSeries, log_scale: bool) -> list[str]:
+def curve_notes(series: Series, log_scale: bool) -> list[str]:
     """What a reader of the curve must know: values that are not finite or not on the axis."""
     notes = []
     missing = int((~series.finite).sum())
     if missing:
-        rows = ~series.finite if isinstance(series, Series) else (~series.finite).any(axis=1)
+        rows = ~series.finite if not series.has_layers else (~series.finite).any(axis=1)
         first = series.steps[rows][0]
         notes.append(f"{count(missing, 'value')} not finite, first at step {first}: left blank.")
-    if isinstance(series, LayerSeries):
+    if series.has_layers:
         largest = series.values[series.finite].max(initial=0.0)
         notes.append(f"Strongest colour: {short_number(largest)}. Layer 0 is at the bottom.")
     elif uses_log_axis(series, log_scale):

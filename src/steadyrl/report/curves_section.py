@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from steadyrl.analysis.metric_texts import METRIC_TEXTS, MetricGroup, text_for
-from steadyrl.analysis.run_data import LayerSeries, Series, Stage
+from steadyrl.analysis.metric_texts import GROUPS, METRIC_TEXTS, text_for
+from steadyrl.analysis.series import Series, Stage
 from steadyrl.base.wording import count, short_number
 from steadyrl.report.curves import (
     PANEL,
@@ -63,7 +63,7 @@ def _panel(stage: Stage, name: str, letter: str) -> str:
         )
         values = _in_short(series)
     return (
-        f'<figure class="{text.group.name.lower()}"><div class="title"><div><i>{letter}</i>'
+        f'<figure class="{text.group.name}"><div class="title"><div><i>{letter}</i>'
         f"{html.escape(text.title)}</div><span>{values}</span></div>{drawing}"
         f"{_notes(series, text.log_scale)}</figure>"
     )
@@ -95,15 +95,15 @@ def curves_section(stage: Stage) -> str:
     order = _in_order(stage)
     constant = [name for name in order if _is_constant(stage.metrics[name])]
     sections = []
-    for group in MetricGroup:
+    for group in GROUPS.values():
         names = [n for n in order if n not in constant and text_for(n).group == group]
         if names:
-            sections.append(f"<h3>{html.escape(group.value)}</h3>{_grid(stage, names)}")
+            sections.append(f"<h3>{html.escape(group.heading)}</h3>{_grid(stage, names)}")
     folded = _constants(stage, constant)
     return f"<section><h2>What each curve means</h2>{''.join(sections)}{folded}</section>"
 
 
-def _is_constant(metric: Series | LayerSeries) -> bool:
+def _is_constant(metric: Series) -> bool:
     """Whether there are several values, and all are one number."""
     values = metric.values
     return len(metric.steps) > 1 and bool(metric.finite.all() and np.ptp(values) == 0)
@@ -121,7 +121,7 @@ def _constants(stage: Stage, names: list[str]) -> str:
     )
 
 
-def _constant(metric: Series | LayerSeries) -> str:
+def _constant(metric: Series) -> str:
     text, value = text_for(metric.name), short_number(float(metric.values.flat[0]))
     return (
         f"<dt>{html.escape(text.title)} = {value}</dt>"
@@ -151,17 +151,17 @@ def _grid(stage: Stage, names: Iterable[str]) -> str:
     return f'<div class="curves">{figures}</div>'
 
 
-def _curve(stage_name: str, metric: Series | LayerSeries) -> str:
+def _curve(stage_name: str, metric: Series) -> str:
     text = text_for(metric.name)
     key = f"curve/{stage_name}/{metric.name}"
-    if isinstance(metric, Series):
+    if not metric.has_layers:
         values = _in_short(metric)
         drawing = curve_svg(metric, title=text.title, log_scale=text.log_scale, size=SMALL, key=key)
     else:
         values = ""
         drawing = layers_svg(metric, title=text.title, size=SMALL, key=key)
     return (
-        f'<figure class="{text.group.name.lower()}"><div class="title"><div>'
+        f'<figure class="{text.group.name}"><div class="title"><div>'
         f"{html.escape(text.title)}</div><span>{values}</span></div>{drawing}"
         f"<figcaption>{html.escape(text.meaning)} <code>{html.escape(metric.name)}</code>"
         f"</figcaption>{_notes(metric, text.log_scale)}</figure>"
@@ -176,6 +176,6 @@ def _in_short(series: Series) -> str:
     return f"last {last}"
 
 
-def _notes(metric: Series | LayerSeries | None, log_scale: bool) -> str:
+def _notes(metric: Series | None, log_scale: bool) -> str:
     notes = [] if metric is None else curve_notes(metric, log_scale)
     return f'<p class="note">{html.escape(" ".join(notes))}</p>' if notes else ""

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from steadyrl.analysis.run_data import Stage, finite
+from steadyrl.analysis.series import Stage
 from steadyrl.base.wording import short_number
 from steadyrl.records.run_folder import RunFolder, read_json_lines
 from steadyrl.report.html_text import shortened
@@ -39,7 +39,7 @@ def _answered(rows: list[dict[str, Any]]) -> bool:
 
 
 def _lead(stage: Stage) -> str:
-    series = finite(stage, "drift_loglikelihood")
+    series = stage.finite("drift_loglikelihood")
     text = "Greedy answers to a few fixed questions, which no task of the run asks."
     if series is None or len(series.steps) < 2:
         return text

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steadyrl.analysis.metric_texts import text_for
-from steadyrl.analysis.run_data import Series, Stage, read_run
+from steadyrl.analysis.series import Series, Stage
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.curves import smoothed, smoothing_window, uses_log_axis
 from steadyrl.report.log_axis import mark_log_axis
+from steadyrl.report.run_data import read_run
 
 PANELS = ("score", "mismatch_kl_k3", "reward", "entropy")
 """As in arXiv:2512.01374, figures 1 to 4."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose, has_reinforcement
 from steadyrl.analysis.remarks import remarks_of
-from steadyrl.analysis.run_data import RunData, read_run
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.beside_section import beside_section
 from steadyrl.report.curves_section import cold_start_section, curves_section, panels_section
@@ -17,6 +16,7 @@ from steadyrl.report.episodes import read_episodes
 from steadyrl.report.episodes_section import episodes_section
 from steadyrl.report.memory_record import read_writes
 from steadyrl.report.memory_section import memory_section
+from steadyrl.report.run_data import RunData, read_run
 from steadyrl.report.samples import read_comparison
 from steadyrl.report.samples_section import samples_section
 from steadyrl.report.style import STYLE
@@ -83,14 +83,14 @@ def _header(run: RunData) -> str:
 
 def _findings(run: RunData) -> str:
     """The diagnosis, as `steadyrl diagnose` tells it; of a cold start alone, the remarks."""
-    if has_reinforcement(run):
-        diagnosis = diagnose(run)
+    if has_reinforcement(run.stages):
+        diagnosis = diagnose(run.stages, run.settings)
         calm = diagnosis.status is Status.HEALTHY and not diagnosis.remarks
         content = f"<p><b>Diagnosis: {html.escape(diagnosis.heading)}.</b> {_cause(diagnosis)}</p>"
-        content += _list("Evidence, the first to move first:", diagnosis.evidence_in_words)
+        content += _list("Evidence, the first to move first:", diagnosis.findings)
         content += _list("Worth a look:", diagnosis.remarks)
     else:
-        remarks = remarks_of(run)
+        remarks = remarks_of(run.stages)
         calm, content = not remarks, _list("Worth a look:", remarks)
         content = content or "<p>Every recorded value is finite.</p>"
     return f'<div class="findings{"" if calm else " some"}">{content}</div>'

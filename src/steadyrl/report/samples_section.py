@@ -2,7 +2,7 @@
 
 import html
 
-from steadyrl.analysis.run_data import Stage
+from steadyrl.analysis.series import Stage
 from steadyrl.base.wording import count, short_number
 from steadyrl.report.html_text import mark, shortened
 from steadyrl.report.samples import Comparison, Pair, Sample

@@ -65,7 +65,7 @@ code, pre { font-family: var(--mono); font-size: 13px; }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.5; }
 .outcome { --line: var(--blue); } .policy { --line: var(--teal); }
 .mismatch { --line: var(--rust); } .correction { --line: var(--plum); }
-.optimisation { --line: var(--slate); } .speed { --line: var(--slate); }
+.optimization { --line: var(--slate); } .speed { --line: var(--slate); }
 .other { --line: var(--slate); }
 .task { border-top: 1px solid var(--rule); padding: 18px 0 26px; }
 .task h3 { font: 600 14.5px/1.4 var(--sans); margin: 0 0 10px; overflow-wrap: anywhere; }

@@ -1,8 +1,9 @@
 """What a run came to, as sentences of facts."""
 
 from steadyrl.analysis.metric_texts import text_for
-from steadyrl.analysis.run_data import RunData, Series, Stage, ends, finite
+from steadyrl.analysis.series import Series, Stage, ends
 from steadyrl.base.wording import count, duration, inside_sentence, short_number
+from steadyrl.report.run_data import RunData
 
 
 def facts_of(run: RunData) -> tuple[str, ...]:
@@ -10,7 +11,7 @@ def facts_of(run: RunData) -> tuple[str, ...]:
     scores = [
         _score_fact(stage, score)
         for stage in run.stages
-        if (score := finite(stage, "score")) is not None
+        if (score := stage.finite("score")) is not None
     ]
     courses = [course for stage in run.stages if (course := _course(stage))]
     return (*scores, _progress(run), *courses)
@@ -21,7 +22,7 @@ def _progress(run: RunData) -> str:
         f"{count(stage.last_step, 'step')} of {inside_sentence(stage.title)}"
         for stage in run.stages
     )
-    recorded = [series for stage in run.stages if (series := finite(stage, "seconds"))]
+    recorded = [series for stage in run.stages if (series := stage.finite("seconds"))]
     if not recorded:
         return f"The run has finished {done}."
     seconds = sum(float(series.values.sum()) for series in recorded)
@@ -32,7 +33,7 @@ def _course(stage: Stage) -> str:
     """How reward and entropy went, or nothing where neither was recorded."""
     courses = []
     for name in ("reward", "entropy"):
-        series = finite(stage, name)
+        series = stage.finite(name)
         if series is not None and len(series.steps) > 1:
             first, last = (short_number(value) for value in ends(series.values))
             title = inside_sentence(text_for(name).title)
