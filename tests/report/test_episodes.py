@@ -7,8 +7,9 @@ from tests.report.experienced_runs import broken, failed, improved, remember, ro
 
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.report.episodes import Fate, Part, Said, read_episodes
-from steadyrl.report.memory_record import held, read_writes
+from steadyrl.report.episodes import Fate, Message, Part, read_episodes
+from steadyrl.report.memory import held, read_writes
+from steadyrl.report.rows import checked
 
 MakeRun = Callable[..., RunFolder]
 
@@ -21,18 +22,19 @@ def folder(make_run: MakeRun) -> RunFolder:
 def test_parts_find_together_by_their_number_whatever_their_order(folder: RunFolder) -> None:
     mixed = [*failed(1), *improved(0)]
     folder.write_completions("rl", 4, [mixed[place] for place in (5, 0, 4, 1, 3, 2)])
-    (one, two) = read_episodes(folder, "rl", ())[4]
+    (step, one), (_, two) = read_episodes(folder, "rl", ())
 
+    assert step == 4
     assert (one.fate, two.fate) == (Fate.IMPROVED, Fate.NOT_IMPROVED)
     assert one.task_id == "lake/3"
-    assert one.first.asked == (
-        Said(role="system", content="Be brief."),
-        Said(role="user", content=" A \t D \n C \t B "),
-    )
-    assert [said.content for said in one.first.went_on] == ["down", "again?", "left"]
+    assert one.first.asked == [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content=" A \t D \n C \t B "),
+    ]
+    assert [message.content for message in one.first.followed] == ["down", "again?", "left"]
     assert (one.first.reward, one.first.feedback) == (0.0, "C is a hole")
     assert one.reflection is not None
-    assert one.reflection.went_on == (Said(role="assistant", content="Avoid C."),)
+    assert one.reflection.followed == [Message(role="assistant", content="Avoid C.")]
     assert one.second is not None
     assert one.second.reward == 1.0
 
@@ -40,7 +42,7 @@ def test_parts_find_together_by_their_number_whatever_their_order(folder: RunFol
 def test_of_each_step_one_episode_of_each_fate_is_kept(folder: RunFolder) -> None:
     rows = [*solved(0), *broken(1), *failed(2), *improved(3), *improved(4, remembered=0)]
     folder.write_completions("rl", 1, [*rows, *failed(5), *solved(6)])
-    episodes = read_episodes(folder, "rl", ())[1]
+    episodes = [episode for _, episode in read_episodes(folder, "rl", ())]
 
     assert [episode.fate for episode in episodes] == list(Fate)
     # Of those that improved, the one that was remembered.
@@ -52,22 +54,24 @@ def test_the_first_a_middle_and_the_last_step_are_read(folder: RunFolder) -> Non
         folder.write_completions("rl", step, improved(step))
     folder.write_completions("evaluation_rl", 9, improved(0))
 
-    assert list(read_episodes(folder, "rl", ())) == [1, 5, 1_000_000]
+    steps = [step for step, _ in read_episodes(folder, "rl", ())]
+    assert steps == [1, 5, 1_000_000]
 
 
 @pytest.mark.parametrize("rows", [[], [row("", None, 1.0, "3+4=", "7")], improved(0)[1:]])
 def test_steps_without_whole_episodes_are_left_out(folder: RunFolder, rows: list) -> None:
     folder.write_completions("rl", 1, rows)
 
-    assert read_episodes(folder, "rl", ()) == {}
-    assert read_episodes(folder, "cold_start", ()) == {}
+    assert read_episodes(folder, "rl", ()) == ()
+    assert read_episodes(folder, "cold_start", ()) == ()
 
 
 def test_what_was_recalled_is_what_stood_there_before_the_step(folder: RunFolder) -> None:
     remember(folder, (1, 0, "a"), (1, 1, "b"), (2, 0, "c"), (3, 0, "d"))
     folder.write_completions("rl", 3, improved(9, recalled=(0, 1)))
     writes = read_writes(folder, "rl")
-    (episode,) = read_episodes(folder, "rl", writes)[3]
+    ((step, episode),) = read_episodes(folder, "rl", writes)
+    assert step == 3
 
     assert [remembered.text for remembered in episode.recalled] == ["c", "b"]
     assert {slot: write.text for slot, write in held(writes).items()} == {0: "d", 1: "b"}
@@ -75,15 +79,15 @@ def test_what_was_recalled_is_what_stood_there_before_the_step(folder: RunFolder
 
 
 def test_a_part_in_which_the_model_said_nothing_is_all_question() -> None:
-    part = Part.from_row(row("reflection", story(0), 0.0, "what happened"), "Row 1")
-    assert ([said.role for said in part.asked], part.went_on) == (["system", "user"], ())
+    part = checked(Part, row("reflection", story(0), 0.0, "what happened"), "Row 1")
+    assert ([m.role for m in part.asked], part.followed) == (["system", "user"], [])
 
 
 @pytest.mark.parametrize("change", [{"conversation": None}, {"reward": None}, {"reward": "much"}])
 def test_a_part_without_conversation_or_reward_is_refused(folder: RunFolder, change: dict) -> None:
     folder.write_completions("rl", 1, [improved(0)[0] | change])
 
-    with pytest.raises(UserError, match=r"Row 1 of .* holds no conversation with a reward"):
+    with pytest.raises(UserError, match=r"Row 1 of .* no usable \"(conversation|reward)\""):
         read_episodes(folder, "rl", ())
 
 

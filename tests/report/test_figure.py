@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_figure
-from steadyrl.report.figure import save
+from steadyrl.report.plots import save
 
 MakeRun = Callable[..., RunFolder]
 

@@ -1,6 +1,5 @@
 import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ def test_values_that_are_not_finite_are_stated(make_run: MakeRun, read_page: Rea
     text = read_page(write_report(make_run(run))).text
 
     assert "Gradient norm: not finite at 1 of 20 steps, the first being step 6." in text
-    assert "1 value not finite, first at step 6: left blank." in text
+    assert "1 value not finite, first at step 6." in text
     assert "Every recorded value is finite" not in text
 
 
@@ -140,7 +139,7 @@ def test_what_a_model_wrote_is_shown_and_never_run(make_run: MakeRun, read_page:
 
 def test_the_page_needs_nothing_from_elsewhere(make_run: MakeRun, read_page: ReadPage) -> None:
     path = write_report(make_run(rows(60)))
-    links = read_page(path).values_of("src", "href", "xlink:href", "srcset", "action")
+    links = read_page(path).values_of("src", "href", "srcset", "action")
 
     assert links
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
@@ -155,7 +154,7 @@ def test_no_id_is_used_twice_and_no_reference_is_lost(
     page = read_page(path)
     ids = page.values_of("id")
     clips = [value[5:-1] for value in page.values_of("clip-path")]
-    uses = [link[1:] for link in page.values_of("xlink:href") if link.startswith("#")]
+    uses = [link[1:] for link in page.values_of("href") if link.startswith("#")]
 
     assert len(set(ids)) == len(ids) > 0
     assert set(clips) | set(uses) <= set(ids)
@@ -225,13 +224,8 @@ def test_no_page_is_left_of_a_folder_that_cannot_be_reported(make_run: MakeRun) 
     assert not folder.report.exists()
 
 
-def test_a_long_run_is_reported_in_seconds_and_megabytes(make_run: MakeRun) -> None:
-    folder = make_run(rows(500))
-    began = time.process_time()
-    path = write_report(folder)
-
-    assert time.process_time() - began < 10
-    assert path.stat().st_size < 3_000_000
+def test_the_report_of_a_long_run_stays_below_a_megabyte(make_run: MakeRun) -> None:
+    assert write_report(make_run(rows(500))).stat().st_size < 1_000_000
 
 
 def test_an_environment_that_fails_asks_for_a_closer_look(

@@ -31,7 +31,7 @@ from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.report.figure import save
+from steadyrl.report.plots import save
 
 FIGURES = Path(__file__).parents[3] / "docs" / "figures"
 

@@ -10,13 +10,20 @@ Subpackages that need torch: `mismatch`, where log(pi_theta / mu_old) comes from
 from steadyrl.analysis.causes import Cause, CauseName
 from steadyrl.analysis.departures import Departure, departures, departures_now
 from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose, has_reinforcement
-from steadyrl.analysis.metric_texts import METRIC_TEXTS, MetricGroup, MetricText, text_for
+from steadyrl.analysis.metric_texts import (
+    GROUPS,
+    METRIC_TEXTS,
+    MetricGroup,
+    MetricText,
+    text_for,
+)
 from steadyrl.analysis.remarks import remarks_of
 from steadyrl.analysis.run_settings import RunSettings, run_settings
 from steadyrl.analysis.series import Series, Stage, stages_of
 from steadyrl.analysis.signals import SIGNALS, Limit, Signal
 
 __all__ = [
+    "GROUPS",
     "METRIC_TEXTS",
     "SIGNALS",
     "Cause",

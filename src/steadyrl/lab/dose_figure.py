@@ -10,10 +10,10 @@ from scipy import stats
 
 from steadyrl.lab.borders import LOSS, Border
 from steadyrl.lab.dose import CONTROL, DoseStudy, at
-from steadyrl.lab.drawing import COLOURS
+from steadyrl.lab.drawing import COLORS
 from steadyrl.lab.measures import MEASURES
 from steadyrl.lab.records import RunRecord
-from steadyrl.report.figure import save
+from steadyrl.report.plots import save
 
 PANELS = {
     "final_score": "final held-out score",
@@ -49,7 +49,7 @@ def draw_dose(
         border = borders.get(remedy)
         if border is not None and 0 < border.dose < np.inf:
             panels["final_score"].axvline(
-                border.dose, color=COLOURS[number], linestyle=":", linewidth=1.4
+                border.dose, color=COLORS[number], linestyle=":", linewidth=1.4
             )
     figure.supxlabel(study.dial, fontsize=10)
     handles, labels = panels["final_score"].get_legend_handles_labels()
@@ -81,7 +81,7 @@ def _draw_panel(
             study.doses,
             means,
             yerr=halves,
-            color=COLOURS[number],
+            color=COLORS[number],
             marker="o",
             markersize=4,
             capsize=3,

@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 
 from steadyrl.lab.records import RunRecord
 from steadyrl.lab.study import Study
-from steadyrl.report.figure import four_panels, save
-from steadyrl.report.log_axis import mark_log_axis
+from steadyrl.report.plots import four_panels, mark_log_axis, save, smoothed
 
-COLOURS = (
+COLORS = (
     "#0072b2",
     "#d55e00",
     "#009e73",
@@ -23,7 +22,7 @@ COLOURS = (
     "#333333",
     "#999999",
 )
-"""Told apart by the colour-blind as well (Okabe and Ito)."""
+"""A palette that color-blind readers can tell apart (Okabe and Ito)."""
 
 SMOOTHED_OVER = 5
 """Bins in the running mean of a curve, fewer where that is more than a tenth of it."""
@@ -45,7 +44,7 @@ def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) 
 
     Seeds differ in their cold starts, which says nothing about the conditions. So what a seed has
     in common across conditions is taken out of the bands (Cousineau's method), where all
-    conditions have the same seeds and none ended early. Conditions beyond the number of colours are
+    conditions have the same seeds and none ended early. Conditions beyond the number of colors are
     dashed.
     """
     rows = -(-len(study.conditions) // 3)
@@ -82,28 +81,29 @@ def _course(record: RunRecord, name: str) -> Course:
     values = record.curve(name)
     if name == LOGARITHMIC:
         values = np.log(np.maximum(values, SMALLEST))
-    return record.bin_centres(len(values)), _smooth(values)
+    window = min(SMOOTHED_OVER, max(1, len(values) // 10)) // 2 * 2 + 1
+    return record.bin_centres(len(values)), smoothed(values, window)
 
 
 def _draw_panel(axes: Axes, courses: Mapping[str, list[Course]], *, logarithmic: bool) -> None:
     shown = np.exp if logarithmic else np.asarray
     bands = without_seeds(courses)
     for number, (name, runs) in enumerate(courses.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        style = "-" if number < len(COLOURS) else "--"
+        color = COLORS[number % len(COLORS)]
+        style = "-" if number < len(COLORS) else "--"
         if not runs:
-            axes.plot([], [], color=colour, linestyle=style, label=name)
+            axes.plot([], [], color=color, linestyle=style, label=name)
             continue
         shortest = min(len(steps) for steps, _ in runs)
         steps = runs[0][0][:shortest]
         mean = np.mean([values[:shortest] for _, values in runs], axis=0)
-        axes.plot(steps, shown(mean), color=colour, linestyle=style, linewidth=1.8, label=name)
+        axes.plot(steps, shown(mean), color=color, linestyle=style, linewidth=1.8, label=name)
         band = np.array([values[:shortest] for values in bands[name]])
         low, high = shown(band.min(axis=0)), shown(band.max(axis=0))
-        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
         for steps, values in runs:  # those that went on when another had ended
             rest = slice(shortest - 1, None)
-            axes.plot(steps[rest], shown(values[rest]), color=colour, linewidth=0.8)
+            axes.plot(steps[rest], shown(values[rest]), color=color, linewidth=0.8)
 
 
 def without_seeds(
@@ -126,11 +126,3 @@ def without_seeds(
     centred = table - table.mean(axis=0) + table.mean(axis=(0, 1))
     centred = np.clip(centred, table.min(axis=1, keepdims=True), table.max(axis=1, keepdims=True))
     return values | {name: list(runs) for name, runs in zip(drawn, centred, strict=True)}
-
-
-def _smooth(values: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
-    """Mean of each value and its neighbours, fewer of them at the ends; nan stays nan."""
-    half = min(SMOOTHED_OVER, max(1, len(values) // 10)) // 2
-    near = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    means = np.array([np.nanmean(taken) if np.isfinite(taken).any() else np.nan for taken in near])
-    return np.where(np.isnan(values), np.nan, means)

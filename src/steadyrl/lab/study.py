@@ -8,7 +8,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.lab.claims import Claim
 from steadyrl.lab.measures import COMPARED
 from steadyrl.lab.records import BIN
-from steadyrl.report.figure import PANELS
+from steadyrl.report.plots import PANELS
 from steadyrl.run.config import RunConfig, parse
 
 

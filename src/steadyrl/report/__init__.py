@@ -2,10 +2,11 @@
 
 It reads run folders only, so any run can be reported anywhere, finished or not.
 
-    run folder -> run_data (series by stage) -> verdict, curves, samples -> page -> report.html
+    run folder -> run_data -> facts, panels, samples, episodes -> templates -> report.html
 """
 
 from steadyrl.report.figure import write_figure
 from steadyrl.report.page import write_report
+from steadyrl.report.run_data import RunData, read_run
 
-__all__ = ["write_figure", "write_report"]
+__all__ = ["RunData", "read_run", "write_figure", "write_report"]

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from steadyrl.base.errors import UserError
 from steadyrl.records.reflected_episode import (
     FIRST_ATTEMPT,
     REFLECTION,
@@ -14,7 +12,8 @@ from steadyrl.records.reflected_episode import (
     ReflectedEpisode,
 )
 from steadyrl.records.run_folder import RunFolder, read_json_lines
-from steadyrl.report.memory_record import Remembered, held
+from steadyrl.report.memory import Write, held
+from steadyrl.report.rows import Row, checked, completions_by_step
 
 
 class Fate(StrEnum):
@@ -26,50 +25,34 @@ class Fate(StrEnum):
     SOLVED = "nothing to reflect on"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Message(Row):
     """One entry of a conversation."""
 
     role: str
     content: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Row):
     """An attempt or a reflection, as a conversation."""
 
-    asked: tuple[Said, ...]
-    """What stood there before the model's first turn."""
-
-    went_on: tuple[Said, ...]
-    """The model's first turn, and all that followed."""
-
+    conversation: list[Message]
     reward: float
-    feedback: str
-    truncation_reason: str
+    feedback: str = ""
+    truncation_reason: str = ""
 
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any], origin: str) -> "Part":
-        """The part that a row of a completions file holds; `origin` names the row in errors."""
-        try:
-            said = [
-                Said(role=str(m["role"]), content=str(m["content"])) for m in row["conversation"]
-            ]
-            reward = float(row["reward"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{origin} holds no conversation with a reward ({type(error).__name__}: {error}). "
-                "Remove that row, or the file, and report again."
-            ) from error
-        spoken = [number for number, message in enumerate(said) if message.role == "assistant"]
-        first = spoken[0] if spoken else len(said)
-        return cls(
-            asked=tuple(said[:first]),
-            went_on=tuple(said[first:]),
-            reward=reward,
-            feedback=row.get("feedback") or "",
-            truncation_reason=row.get("truncation_reason") or "",
-        )
+    @property
+    def asked(self) -> list[Message]:
+        """What stands before the model's first turn."""
+        return self.conversation[: self._first_turn()]
+
+    @property
+    def followed(self) -> list[Message]:
+        """The model's first turn and everything after it."""
+        return self.conversation[self._first_turn() :]
+
+    def _first_turn(self) -> int:
+        roles = [message.role for message in self.conversation]
+        return roles.index("assistant") if "assistant" in roles else len(roles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +65,7 @@ class Episode:
     reflection: Part | None
     second: Part | None
 
-    recalled: tuple[Remembered, ...]
+    recalled: tuple[Write, ...]
     """What the reflection read of the memory, best first."""
 
     @property
@@ -95,32 +78,41 @@ class Episode:
         improved = self.second.reward > self.first.reward
         return Fate.IMPROVED if improved else Fate.NOT_IMPROVED
 
+    @property
+    def outcome(self) -> str:
+        """What was learned from it and what was remembered."""
+        if self.story.failure:
+            return f"It broke: {self.story.failure}. Nothing after that is learned from."
+        if self.second is None:
+            return "The first attempt was not reflected on; it alone is learned from."
+        learned = "Not internalized."
+        if self.story.internalized:
+            learned = "Internalized: learned with the task alone as the prompt."
+        if self.story.remembered is None:
+            return f"{learned} Not stored in the memory."
+        return f"{learned} The reflection was stored in slot {self.story.remembered} of the memory."
+
 
 def read_episodes(
-    folder: RunFolder, stage: str, writes: Sequence[Remembered]
-) -> dict[int, tuple[Episode, ...]]:
-    """By step, one episode of each fate: of the first, a middle and the last step on record.
+    folder: RunFolder, stage: str, writes: Sequence[Write]
+) -> tuple[tuple[int, Episode], ...]:
+    """One episode of each fate, with its step: of the first, a middle and the last step on record.
 
     Nothing for a run whose episodes have no parts.
 
     Raises:
-        UserError: a part holds no conversation with a reward.
+        UserError: a part has no conversation or no reward.
     """
-    prefix = f"{stage}-"
-    files = sorted(
-        (int(path.stem.removeprefix(prefix)), path)
-        for path in folder.completions.glob(f"{prefix}*.jsonl")
-        if path.stem.removeprefix(prefix).isdigit()
-    )
+    files = completions_by_step(folder, stage)
     places = sorted({0, len(files) // 2, len(files) - 1}) if files else []
-    by_step = {
-        step: _one_of_each(_episodes(path, held(writes, before=step)))
+    return tuple(
+        (step, episode)
         for step, path in [files[place] for place in places]
-    }
-    return {step: episodes for step, episodes in by_step.items() if episodes}
+        for episode in _one_of_each(_episodes(path, held(writes, before=step)))
+    )
 
 
-def _episodes(path: Path, memory: Mapping[int, Remembered]) -> list[Episode]:
+def _episodes(path: Path, memory: Mapping[int, Write]) -> list[Episode]:
     """The episodes in a completions file, in the order of their first attempts."""
     parts: dict[int, dict[str, Part]] = {}
     found: dict[int, tuple[str, ReflectedEpisode]] = {}
@@ -128,7 +120,7 @@ def _episodes(path: Path, memory: Mapping[int, Remembered]) -> list[Episode]:
         story = ReflectedEpisode.from_field(row.get("episode"))
         if story is not None:
             found[story.number] = row["task_id"], story
-            part = Part.from_row(row, f"Row {line} of {path}")
+            part = checked(Part, row, f"Row {line} of {path}")
             parts.setdefault(story.number, {})[row["part"]] = part
     return [
         Episode(
@@ -144,9 +136,9 @@ def _episodes(path: Path, memory: Mapping[int, Remembered]) -> list[Episode]:
     ]
 
 
-def _one_of_each(episodes: Sequence[Episode]) -> tuple[Episode, ...]:
+def _one_of_each(episodes: Sequence[Episode]) -> list[Episode]:
     """The first episode of each fate, one that was remembered before one that was not."""
     by_fate: dict[Fate, Episode] = {}
     for episode in sorted(episodes, key=lambda e: e.story.remembered is None):
         by_fate.setdefault(episode.fate, episode)
-    return tuple([by_fate[fate] for fate in Fate if fate in by_fate])
+    return [by_fate[fate] for fate in Fate if fate in by_fate]

@@ -1,27 +1,39 @@
-"""The report of a run as one HTML page."""
+"""The report of a run as one HTML page, from the templates in `templates`."""
 
-import html
 import shlex
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose, has_reinforcement
-from steadyrl.analysis.remarks import remarks_of
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from steadyrl.analysis import Stage, diagnose, has_reinforcement, remarks_of, text_for
+from steadyrl.analysis.series import reinforcement
+from steadyrl.base.wording import count, short_number
 from steadyrl.records.run_folder import RunFolder, write_atomically
-from steadyrl.report.beside_section import beside_section
-from steadyrl.report.curves_section import cold_start_section, curves_section, panels_section
-from steadyrl.report.drift_section import drift_section
-from steadyrl.report.episodes import read_episodes
-from steadyrl.report.episodes_section import episodes_section
-from steadyrl.report.memory_record import read_writes
-from steadyrl.report.memory_section import memory_section
+from steadyrl.report.drift import read_drift
+from steadyrl.report.episodes import Fate, read_episodes
+from steadyrl.report.facts import facts_of
+from steadyrl.report.memory import Memory, read_writes
+from steadyrl.report.panels import (
+    beside_panels,
+    curve_groups,
+    how_to_read,
+    in_order,
+    is_constant,
+    main_panels,
+    metric_panels,
+)
 from steadyrl.report.run_data import RunData, read_run
 from steadyrl.report.samples import read_comparison
-from steadyrl.report.samples_section import samples_section
-from steadyrl.report.style import STYLE
 from steadyrl.report.subject import subject_of
-from steadyrl.report.verdict import facts_of
+
+CHARACTERS_SHOWN = 4000
+"""Characters of a text that are shown; the middle of a longer one is left out."""
+
+TASKS_SHOWN = 8
+"""Held-out tasks that are shown."""
 
 
 def write_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> Path:
@@ -38,101 +50,105 @@ def write_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> Path:
             to be compared, and one has no held-out score.
     """
     run, others = read_run(folder), [read_run(other) for other in beside]
-    write_atomically(folder.report, _page(run, folder, others))
+    page = _environment().get_template("page.html.j2").render(_context(run, folder, others))
+    page = page.encode("utf-8", "replace").decode("utf-8")  # half surrogates have no bytes
+    write_atomically(folder.report, page)
     return folder.report
 
 
-def _page(run: RunData, folder: RunFolder, others: Sequence[RunData]) -> str:
-    learning = [stage for stage in run.stages if stage.name != "cold_start"]
-    cold_start = [stage for stage in run.stages if stage.name == "cold_start"]
-    body = [_header(run), beside_section(run, others)]
-    for stage in learning:
-        writes = read_writes(folder, stage.name)
-        body += [samples_section(stage, read_comparison(folder, stage.name))]
-        body += [drift_section(folder, stage)]
-        body += [episodes_section(read_episodes(folder, stage.name, writes))]
-        body += [panels_section(stage), memory_section(writes), curves_section(stage)]
-    body += [cold_start_section(stage) for stage in cold_start]
-    body += [_config(run), _manifest(run)]
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(run.name)}: run report</title><style>{STYLE}</style></head>\n"
-        f"<body>{''.join(body)}</body></html>\n"
+def _context(run: RunData, folder: RunFolder, others: Sequence[RunData]) -> dict[str, Any]:
+    learning = reinforcement(run.stages)
+    can_diagnose = has_reinforcement(run.stages)
+    return {
+        "run": run,
+        "subject": subject_of(run.config),
+        "facts": facts_of(run),
+        "diagnosis": diagnose(run.stages, run.settings) if can_diagnose else None,
+        "remarks": remarks_of(run.stages),
+        "beside": beside_panels(run, others),
+        "stages": [_learning(stage, folder) for stage in learning],
+        "cold_starts": [_cold_start(stage) for stage in run.stages if stage not in learning],
+    }
+
+
+def _learning(stage: Stage, folder: RunFolder) -> dict[str, Any]:
+    writes = read_writes(folder, stage.name)
+    episodes = read_episodes(folder, stage.name, writes)
+    improved = [n for n, (_, episode) in enumerate(episodes) if episode.fate is Fate.IMPROVED]
+    return {
+        "title": stage.title,
+        "comparison": read_comparison(folder, stage.name),
+        "drift": read_drift(folder, stage),
+        "episodes": episodes,
+        "opened": improved[0] if improved else 0,
+        "memory": Memory(writes=writes),
+        "panels": main_panels(stage),
+        "how_to_read": how_to_read(stage),
+        "groups": curve_groups(stage),
+        "constants": _constants(stage),
+    }
+
+
+def _cold_start(stage: Stage) -> dict[str, Any]:
+    changing = [series for series in in_order(stage) if not is_constant(series)]
+    return {
+        "title": stage.title,
+        "how_to_read": how_to_read(stage),
+        "panels": metric_panels(stage, changing),
+        "constants": _constants(stage),
+    }
+
+
+def _constants(stage: Stage) -> list[dict[str, Any]]:
+    """The metrics that never changed, each with its text and its value."""
+    return [
+        {"metric": series.name, "text": text_for(series.name), "value": series.values.flat[0]}
+        for series in in_order(stage)
+        if is_constant(series)
+    ]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("steadyrl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return page.encode("utf-8", "replace").decode("utf-8")  # half surrogates have no bytes
+    environment.filters |= {
+        "short": short_number,
+        "count": count,
+        "shortened": shortened,
+        "mark": mark,
+        "plain": plain,
+        "shell": shlex.join,
+    }
+    environment.globals["tasks_shown"] = TASKS_SHOWN
+    return environment
 
 
-def _header(run: RunData) -> str:
-    known = {key: run.manifest[key] for key in ("started", "machine") if run.manifest.get(key)}
-    origin = " · ".join(_as_text(value) for value in known.values())
-    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in run.notes)
-    subject = "".join(
-        f"<div><dt>{html.escape(title)}</dt><dd>{html.escape(text)}</dd></div>"
-        for title, text in subject_of(run.config)
-    )
-    subject = f'<dl class="subject">{subject}</dl>' if subject else ""
-    return (
-        f'<header><div class="kind">Run report</div><h1>{html.escape(run.name)}</h1>'
-        f'<p class="origin">{html.escape(origin)}</p>'
-        f"{subject}"
-        f'<p class="verdict">{html.escape(" ".join(facts_of(run)))}</p>'
-        f"{_findings(run)}{notes}</header>"
-    )
+def shortened(text: str) -> str:
+    """`text`, its middle left out if it is long."""
+    left_out = len(text) - CHARACTERS_SHOWN
+    if left_out <= 0:
+        return text
+    half = CHARACTERS_SHOWN // 2
+    return f"{text[:half]}\n\n[… {left_out:,} characters left out …]\n\n{text[-half:]}"
 
 
-def _findings(run: RunData) -> str:
-    """The diagnosis, as `steadyrl diagnose` tells it; of a cold start alone, the remarks."""
-    if has_reinforcement(run.stages):
-        diagnosis = diagnose(run.stages, run.settings)
-        calm = diagnosis.status is Status.HEALTHY and not diagnosis.remarks
-        content = f"<p><b>Diagnosis: {html.escape(diagnosis.heading)}.</b> {_cause(diagnosis)}</p>"
-        content += _list("Evidence, the first to move first:", diagnosis.findings)
-        content += _list("Worth a look:", diagnosis.remarks)
-    else:
-        remarks = remarks_of(run.stages)
-        calm, content = not remarks, _list("Worth a look:", remarks)
-        content = content or "<p>Every recorded value is finite.</p>"
-    return f'<div class="findings{"" if calm else " some"}">{content}</div>'
+def mark(reward: float) -> tuple[str, str]:
+    """The style and the words for a reward: 1 is right, 0 is wrong, in between is partly right."""
+    if reward >= 1:
+        return "right", "✓ right"
+    return ("partly", "◐ partly right") if reward > 0 else ("wrong", "✗ wrong")
 
 
-def _cause(diagnosis: Diagnosis) -> str:
-    cause = diagnosis.cause
-    if cause is None:
-        return "Every signal that was recorded is in its normal range."
-    name = cause.name[:1].upper() + cause.name[1:]
-    return f"{html.escape(f'{name}. {cause.reason}')} <b>Change:</b> {html.escape(cause.change)}"
-
-
-def _list(heading: str, sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
-    return f"<p>{heading}</p><ul>{items}</ul>" if items else ""
-
-
-def _config(run: RunData) -> str:
-    return (
-        "<section><h2>Configuration</h2><details><summary>config.yaml, as resolved</summary>"
-        f"<pre>{html.escape(run.config)}</pre></details></section>"
-    )
-
-
-def _manifest(run: RunData) -> str:
-    entries = "".join(
-        f"<dt>{html.escape(key)}</dt><dd>{html.escape(_entry(key, value))}</dd>"
-        for key, value in run.manifest.items()
-    )
-    content = f"<dl>{entries}</dl>" if entries else "<p>The run left no run.json.</p>"
-    return f"<section><h2>Where it comes from</h2>{content}</section>"
-
-
-def _entry(key: str, value: Any) -> str:
-    """A command as it is typed into a shell; other values as text."""
-    return shlex.join(value) if key == "command" else _as_text(value)
-
-
-def _as_text(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value of the manifest as text."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return " ".join(_as_text(item) for item in value)
+        return " ".join(plain(item) for item in value)
     return str(value)

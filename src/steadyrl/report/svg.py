@@ -1,16 +1,17 @@
-"""A matplotlib figure as SVG that can stand inside a page and takes its colours from it."""
+"""A matplotlib figure as SVG that stands inside a page and takes its colors from it."""
 
-import html
 import io
-import re
 from enum import StrEnum
+from typing import Any
+from xml.etree import ElementTree
 
-import matplotlib
+from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 
 class Ink(StrEnum):
-    """Colours to draw with. Each stands for the page's style variable of the same name."""
+    """Colors to draw with in a report. Each stands for the page's variable of the same name."""
 
     TEXT = "#010203"
     GRID = "#010204"
@@ -19,41 +20,37 @@ class Ink(StrEnum):
     OTHER = "#010207"
 
 
-def inline_svg(figure: Figure, key: str, label: str) -> str:
+def inline_svg(figure: Figure, key: str, label: str) -> Markup:
     """`figure` as an `<svg>` element that fills the width it is given.
 
-    `key` keeps the ids inside apart from those of other figures: one key, one figure of a page.
-    `label` is read out in place of the picture.
+    It keeps what is drawn: no metadata, fonts, unused ids or spare digits. `label` is read out in
+    place of the picture.
     """
     buffer = io.StringIO()
-    unknown = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": key, "path.simplify_threshold": 0.4}
-    ):
+    unknown: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with rc_context({"svg.hashsalt": key}):  # keeps ids apart from those of other drawings
         figure.savefig(buffer, format="svg", transparent=True, metadata=unknown)
-    width, height = (inches * 72 for inches in figure.get_size_inches())
-    opening = (
-        f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {width:.0f} {height:.0f}">'
-    )
-    return opening + _drawing(buffer.getvalue()) + "</svg>"
-
-
-def _drawing(document: str) -> str:
-    """What a figure's SVG document draws: without prolog, metadata, unused ids and spare digits."""
-    body = document[document.index("<svg") :]
-    body = body[body.index(">") + 1 : body.rindex("</svg>")]
-    body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
-    body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
-    body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
-    referenced = set(re.findall(r"#([\w.-]+)", body))
-    body = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in referenced else "", body)
-    body = re.sub(r'( d="| x="| y=")([^"]*)', lambda m: m[1] + _fewer_digits(m[2]), body)
+    source = ElementTree.fromstring(buffer.getvalue())
+    source.attrib = {"role": "img", "aria-label": label, "viewBox": source.attrib["viewBox"]}
+    source.remove(source[0])  # the style sheet, which would hold for the whole page
+    for element in source.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {
+            name.rpartition("}")[2]: _compact(name, value)
+            for name, value in element.attrib.items()
+            if not (name == "id" and element.tag == "g") and not value.startswith("rotate(-0 ")
+        }
+        element.text, element.tail = (element.text or "").strip(), None
+    svg = ElementTree.tostring(source, encoding="unicode")
     for ink in Ink:
-        body = body.replace(ink.value, f"var(--{ink.name.lower()})")
-    return re.sub(r">\s+<", "><", body)
+        svg = svg.replace(ink.value, f"var(--{ink.name.lower()})")
+    return Markup(svg)
 
 
-def _fewer_digits(coordinates: str) -> str:
-    tenths = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.1f}", coordinates)
-    return " ".join(tenths.split())
+def _compact(name: str, value: str) -> str:
+    """An attribute with one digit after the point in coordinates, and without fonts."""
+    if name == "style":
+        return ";".join(part for part in value.split("; ") if not part.startswith("font-family"))
+    if name in ("d", "x", "y", "width", "height"):
+        return " ".join(w if w.isalpha() else f"{float(w):.1f}" for w in value.split())
+    return value

@@ -2,9 +2,9 @@ from typing import Any
 
 import numpy as np
 
-from steadyrl.analysis.series import Series, Stage
+from steadyrl.analysis.series import Series, Stage, ends
+from steadyrl.report.facts import facts_of
 from steadyrl.report.run_data import RunData
-from steadyrl.report.verdict import ends, facts_of
 
 
 def run(stage: str = "rl", first_step: int = 1, **metrics: Any) -> RunData:

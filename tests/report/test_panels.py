@@ -1,15 +1,17 @@
-"""Held-out scores of two runs on one axis."""
+"""Held-out scores of two runs on one axis, and what is noted beside a curve."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from steadyrl.analysis import Series
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
-from steadyrl.report.beside_section import course_of
+from steadyrl.report.panels import curve_notes, scores_over_responses
 from steadyrl.report.run_data import read_run
 
 MakeRun = Callable[..., RunFolder]
@@ -30,11 +32,10 @@ def run_of(scores: dict[int, float], responses: list[int] | None) -> list[dict[s
 
 def test_scores_stand_over_the_responses_sampled_so_far(make_run: MakeRun) -> None:
     folder = make_run(run_of({0: 0.1, 2: 0.5, 3: 0.75}, [10, 20, 40]))
-    course = course_of(read_run(folder))
-    assert course.score.steps.tolist() == [0, 2, 3]
-    assert course.responses is not None
-    assert course.responses.steps.tolist() == [0, 30, 70]
-    assert course.responses.values.tolist() == [0.1, 0.5, 0.75]
+    course = scores_over_responses(read_run(folder))
+    assert course is not None
+    assert course.steps.tolist() == [0, 30, 70]
+    assert course.values.tolist() == [0.1, 0.5, 0.75]
 
 
 def test_runs_are_compared_at_the_responses_that_both_have_sampled(
@@ -75,3 +76,23 @@ def test_a_run_without_scores_is_not_compared(make_run: MakeRun) -> None:
     with pytest.raises(UserError, match=r"The run fresh has no held-out score yet.*Wait for its"):
         write_report(scored, [fresh])
     assert not scored.report.exists()
+
+
+def test_notes_tell_what_is_not_on_a_curve() -> None:
+    curve = Series(name="r", steps=np.arange(10, 14), values=np.array([1.0, np.nan, np.inf, 0.0]))
+    missing = "2 values not finite, first at step 11."
+
+    assert curve_notes(curve, log_scale=False) == missing
+    assert curve_notes(curve, log_scale=True) == (
+        f"{missing} 1 value of 0 or below, not on the log axis."
+    )
+    zeros = Series(name="r", steps=np.arange(3), values=np.zeros(3))
+    assert curve_notes(zeros, log_scale=True) == ""  # it is drawn on a linear axis
+
+
+def test_notes_tell_the_strongest_layer() -> None:
+    table = np.array([[0.0, 0.5], [0.25, np.nan]])
+    layers = Series(name="per_layer", steps=np.array([1, 3]), values=table)
+    assert curve_notes(layers, log_scale=False) == (
+        "1 value not finite, first at step 3. Strongest color: 0.5. Layer 0 is at the bottom."
+    )

@@ -50,8 +50,8 @@ def test_an_episode_is_told_from_its_task_to_what_was_kept(
         "Memory Slot 0, written in step 1, task of C kills. C kills. "
         "Reflection Avoid C. "
         "Second attempt ✓ right reward 1 System message, 9 characters Be brief. right Feedback won "
-        "What came of it Internalised: learned under the task alone. The reflection was written "
-        "into slot 0 of the memory."
+        "Outcome Internalized: learned with the task alone as the prompt. The reflection was "
+        "stored in slot 0 of the memory."
     )
     assert told in page.text
     # The board keeps its columns: tabs stand in a preformatted text.
@@ -70,13 +70,11 @@ def test_one_episode_that_reflecting_helped_is_open_and_the_others_are_folded(
     assert ["open" in attributes for attributes in episodes] == [False] * 3 + [True, False]
     assert (
         "Memory Nothing was recalled. Reflection Try again. Second attempt ✗ wrong reward 0 "
-        "System message, 9 characters Be brief. down What came of it Not internalised. "
-        "Not written into the memory." in page.text
+        "System message, 9 characters Be brief. down Outcome Not internalized. "
+        "Not stored in the memory." in page.text
     )
-    assert (
-        "It broke: the reflection is empty. Nothing that came of that is learned from." in page.text
-    )
-    assert "The first attempt was not reflected on, and is learned from alone." in page.text
+    assert "It broke: the reflection is empty. Nothing after that is learned from." in page.text
+    assert "The first attempt was not reflected on; it alone is learned from." in page.text
 
 
 def test_calls_and_replies_of_tools_are_told_turn_by_turn(
@@ -148,12 +146,12 @@ def test_the_memory_shows_what_it_holds_and_some_of_what_it_held(
     text = text_of(folder, read_page)
 
     assert (
-        "What it remembers It was written to 31 times, first in step 1 and last in step 40, and "
-        "holds 2 texts. Step 40 · slot 1 · task of other other "
-        "Step 30 · slot 0 · task of rule 30 rule 30 What it held before: 8 of 29" in text
+        "What it remembers The memory was written to 31 times, first in step 1 and last in step "
+        "40, and holds 2 texts. Step 40 · slot 1 · task of other other "
+        "Step 30 · slot 0 · task of rule 30 rule 30 Earlier content: 8 of 29" in text
     )
     # 29 texts, 8 of them at equal distances of 4.
-    held_before = text.partition("What it held before")[2]
+    held_before = text.partition("Earlier content")[2]
     assert [f"rule {n} " in held_before for n in (1, 5, 9, 13, 17, 21, 25, 29)] == [True] * 8
     assert held_before.count("slot 0") == 8
 
@@ -163,7 +161,7 @@ def test_equal_texts_that_were_written_again_count_as_earlier_ones(
 ) -> None:
     remember(folder, *[(1, 0, "same")] * 3)
 
-    assert "What it held before: 2 " in text_of(folder, read_page)
+    assert "Earlier content: 2 " in text_of(folder, read_page)
 
 
 def test_many_texts_are_shown_newest_first_and_not_all(
