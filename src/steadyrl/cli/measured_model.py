@@ -68,10 +68,11 @@ class MeasuredModel:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether `name` is a model folder or, where no folder has it, a name on the hub."""
+    """Whether `name` is a model folder, a GGUF file or, where neither has it, a name on the hub."""
     path = Path(name)
     if path.exists():
-        return (path / "config.json").is_file() and not (path / "config.yaml").is_file()
+        is_folder = (path / "config.json").is_file() and not (path / "config.yaml").is_file()
+        return is_folder or path.suffix == ".gguf"
     return name.count("/") == 1 and not name.startswith((".", "/", "~", "runs/"))
 
 

@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from steadyrl.base.errors import UserError
+from steadyrl.policies.gguf_files import gguf_file, reading_gguf
 
 _OTHER_FORMATS = (
-    ("*.gguf", "GGUF, which is quantized for inference", "Give the original checkpoint."),
     (
         "*.distcp",
         "a distributed checkpoint of PyTorch",
@@ -45,21 +45,36 @@ _JOINED = re.compile(r"^\s*(\S+)\s*\|\s*CONVERSION", re.MULTILINE)
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` can only be a folder, not a name on the hub."""
-    return path.startswith((".", "/", "~"))
+    """Whether `path` can only be a folder or file, not a name on the hub."""
+    return path.startswith((".", "/", "~")) or Path(path).suffix == ".gguf"
 
 
-def read_pretrained(loader: Any, path: str, **options: Any) -> Any:
-    """`loader.from_pretrained`.
+def read_pretrained(loader: Any, path: str, *, revision: str | None = None, **options: Any) -> Any:
+    """`loader.from_pretrained` of a folder, a GGUF file, or a repository on the hub.
+
+    Args:
+        revision: Branch, tag or commit of a repository on the hub.
 
     Raises:
         UserError: there is no such checkpoint, it cannot be read, or it cannot be trained.
     """
-    looks_local = is_local(path)
+    file = gguf_file(path)
     folder = Path(path).expanduser()
+    if revision is not None and (is_local(path) or folder.exists()):
+        raise UserError(
+            f"The revision {revision!r} is given for {path!r}, which is a "
+            f"{'file' if file and folder.is_file() else 'folder'}: only repositories on the hub "
+            "have revisions. Leave it out."
+        )
+    if file is not None:
+        with reading_gguf(file) as source:
+            return loader.from_pretrained(**source, **options)
+    looks_local = is_local(path)
     if looks_local and not folder.is_dir():
         raise UserError(f"No checkpoint folder at {path!r}. Give an existing folder or a hub name.")
     _refuse_untrainable(folder, path)
+    if revision is not None:
+        options["revision"] = revision
     try:
         with _load_report() as unjoined:
             return loader.from_pretrained(str(folder) if looks_local else path, **options)
@@ -74,7 +89,8 @@ def read_pretrained(loader: Any, path: str, **options: Any) -> Any:
         raise UserError(
             f"The checkpoint {path!r} cannot be loaded: {reason.rstrip('.')}. "
             f"{_missing_files(folder, tokenizer=loader is AutoTokenizer)}"
-            "Give a folder written by save_pretrained, or a name on the hub that can be reached."
+            "Give a folder written by save_pretrained, a GGUF file, or a name on the hub that can "
+            "be reached."
         ) from error
 
 

@@ -30,6 +30,7 @@ from steadyrl.policies.checkpoint_checks import check_weights
 from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
 from steadyrl.policies.float32_head import HeadDtype, widen_head
+from steadyrl.policies.gguf_files import forget_quantization, gguf_file
 from steadyrl.policies.tokenizers import character_tokenizer
 
 
@@ -100,7 +101,10 @@ class Pretrained(Settings):
     name: Literal["pretrained"] = "pretrained"
 
     path: str
-    """A folder, or a repository name on the hub."""
+    """A folder, a GGUF file, or a repository name on the hub."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a repository on the hub. None: its main branch."""
 
     template_date: date | None = None
     """The day that a chat template which writes the date is given. None: the day on which the run
@@ -118,7 +122,9 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """
     if not isinstance(settings, Pretrained):
         return character_tokenizer()
-    tokenizer: PreTrainedTokenizerBase = read_pretrained(AutoTokenizer, settings.path)
+    tokenizer: PreTrainedTokenizerBase = read_pretrained(
+        AutoTokenizer, settings.path, revision=settings.revision
+    )
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):
         raise UserError(
             f"The checkpoint {settings.path!r} has no tokenizer, only special tokens. Save the "
@@ -144,7 +150,7 @@ def load_model(
         UserError: the checkpoint is missing, cannot be read, or is not whole.
     """
     if isinstance(settings, Pretrained):
-        model = _checked(settings.path, dtype)
+        model = _checked(settings, dtype)
         _put_out_no_router_logits(model.config)
         return model.eval()
     with torch.random.fork_rng(devices=[]):
@@ -153,12 +159,16 @@ def load_model(
         return _typed(model, _on_no_device(model, dtype)[1]).eval()
 
 
-def _checked(path: str, dtype: torch.dtype) -> PreTrainedModel:
+def _checked(settings: Pretrained, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a checkpoint, whose weights are proven to be those of its files."""
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with no_progress_bars():
-        model, report = read_pretrained(AutoModelForCausalLM, path, **options)
-    check_weights(model, report, path)
+        model, report = read_pretrained(
+            AutoModelForCausalLM, settings.path, revision=settings.revision, **options
+        )
+    if gguf_file(settings.path) is not None:
+        forget_quantization(model)
+    check_weights(model, report, settings.path)
     return cast(PreTrainedModel, model)
 
 

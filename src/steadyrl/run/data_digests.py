@@ -2,7 +2,8 @@
 
 run.json holds under "data", by the name of the setting, a SHA-256 of each file and folder that the
 configuration names, and of the tokenizer, chat template and configuration of a checkpoint. Weights
-are not among them: a resumed run goes on with those of its own checkpoints.
+are not among them, but in GGUF, where all is one file: a resumed run goes on with those of its own
+checkpoints.
 """
 
 import json
@@ -21,6 +22,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.hotpot_questions import HubQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.policies.gguf_files import gguf_file
 from steadyrl.policies.loading import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
@@ -105,7 +107,7 @@ def _sources(
     """
     match value:
         case Pretrained():
-            yield f"{place}.path", _checkpoint_files(value.path)
+            yield f"{place}.path", _checkpoint_files(value)
         case HubQuestions():
             folder = Path(value.dataset).expanduser()
             if folder.is_dir():
@@ -147,12 +149,16 @@ def _files_in(folder: Path) -> dict[str, Path]:
     }
 
 
-def _checkpoint_files(path: str) -> dict[str, Path]:
+def _checkpoint_files(model: Pretrained) -> dict[str, Path]:
     """Files of a local checkpoint or one on the hub; none if it is gone."""
+    with suppress(UserError):
+        if file := gguf_file(model.path):
+            return {"": file}
     files = {}
     for name in CHECKPOINT_FILES:
         with suppress(OSError, ValueError):
-            if found := cached_file(str(Path(path).expanduser()), name):
+            place = str(Path(model.path).expanduser())
+            if found := cached_file(place, name, revision=model.revision):
                 files[name] = Path(found)
     return files
 

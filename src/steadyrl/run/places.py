@@ -10,7 +10,7 @@ from steadyrl.policies.loading import Pretrained
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 _NAMES_OR_FOLDERS: dict[type[Settings], str] = {Pretrained: "path", HubQuestions: "dataset"}
-"""Fields with a name on the hub, unless there is a folder of that name."""
+"""Fields with a name on the hub, unless there is a folder or file of that name."""
 
 
 def with_absolute_paths(settings: AnySettings) -> AnySettings:
@@ -23,5 +23,5 @@ def with_absolute_paths(settings: AnySettings) -> AnySettings:
             changes[name] = value.expanduser().resolve()
         elif name == _NAMES_OR_FOLDERS.get(type(settings)):
             folder = Path(value).expanduser()
-            changes[name] = str(folder.resolve()) if folder.is_dir() else value
+            changes[name] = str(folder.resolve()) if folder.exists() else value
     return settings.model_copy(update=changes)
