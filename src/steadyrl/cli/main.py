@@ -24,11 +24,12 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl report RUN               write RUN/report.html
   steadyrl diagnose RUN [--json]    say whether and why a run collapsed
   steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
+  steadyrl upcycle CHECKPOINT       turn a dense checkpoint into a Mixture-of-Experts one
   steadyrl study [NAME] [options]   run a paper's figure or a study of your own
 
 Every command takes --help; --version prints the version."""
 
-COMMANDS = ("train", "evaluate", "report", "recipes", "diagnose", "mismatch")
+COMMANDS = ("train", "evaluate", "report", "recipes", "diagnose", "mismatch", "upcycle")
 
 COMMAND_GROUP = "steadyrl.commands"
 """Entry points under which packages add commands: a name, and its function of arguments and

@@ -1,0 +1,96 @@
+"""`steadyrl upcycle`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from steadyrl.base.errors import UserError
+from steadyrl.cli.options import read_options
+from steadyrl.evaluation.drift import DriftProbe, mean_loglikelihood
+from steadyrl.policies.checkpoint_checks import check_ids
+from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.older_readers import save_for_all_readers
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.upcycling import UpcyclingSettings, difference, upcycle
+
+TOLERANCE = {"float32": 1e-2, "bfloat16": 1.0}
+"""Largest difference of two log-probabilities that rounding may cause, far below that of a wrong
+weight."""
+
+
+@dataclass(frozen=True)
+class UpcycleOptions:
+    """Turn a dense checkpoint into a Mixture-of-Experts model that computes the same."""
+
+    checkpoint: tyro.conf.Positional[str]
+    """A folder, a GGUF file, or a repository name on the hub: Llama, Mistral, Qwen2 or Qwen3."""
+
+    out: Path
+    """The folder of the result."""
+
+    experts: Annotated[UpcyclingSettings, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=UpcyclingSettings
+    )
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the saved weights."""
+
+    revision: str | None = None
+    """Branch, tag or commit of a repository on the hub."""
+
+
+def upcycle_command(arguments: list[str], console: Console) -> None:
+    """Writes the checkpoint and prints what was made."""
+    options = read_options(UpcycleOptions, arguments, program="steadyrl upcycle")
+    settings = UpcyclingSettings.model_validate(options.experts.model_dump())
+    if options.out.exists() and any(options.out.iterdir() if options.out.is_dir() else [1]):
+        raise UserError(f"{options.out} exists already. Choose another --out, or remove it.")
+    source = Pretrained(path=options.checkpoint, revision=options.revision)
+    tokenizer = load_tokenizer(source)
+    dtype = getattr(torch, options.dtype)
+    dense = load_model(source, tokenizer=tokenizer, seed=0, dtype=dtype)
+    check_ids(dense, tokenizer)
+    moe = upcycle(dense, settings)
+    if settings.noise == 0:
+        _check_exact(dense, moe, options.dtype)
+    lines = describe(dense, moe, tokenizer)
+    with no_progress_bars():
+        save_for_all_readers(options.out, moe, tokenizer)
+    console.print("\n".join([*lines, str(options.out)]), markup=False, soft_wrap=True)
+
+
+def describe(
+    dense: PreTrainedModel, moe: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Families, sizes, and what the change did to the log-likelihood of general texts."""
+    sizes = [sum(w.numel() for w in model.parameters()) / 1e6 for model in (dense, moe)]
+    lines = [
+        f"{type(dense).__name__} of {sizes[0]:.0f}M parameters -> {type(moe).__name__} of "
+        f"{sizes[1]:.0f}M",
+        f"largest difference of a log-probability: {difference(dense, moe):.1e}",
+    ]
+    probe = DriftProbe.chosen("auto", tokenizer)
+    if probe is not None:
+        before, after = (
+            mean_loglikelihood(probe.measure(Policy(model, tokenizer, hook_routing=False)))
+            for model in (dense, moe)
+        )
+        lines.append(
+            f"log-likelihood of general texts, nats per token: {before:.4f} -> {after:.4f}"
+        )
+    return lines
+
+
+def _check_exact(dense: PreTrainedModel, moe: PreTrainedModel, dtype: str) -> None:
+    found = difference(dense, moe)
+    if not found <= TOLERANCE[dtype]:
+        raise UserError(
+            f"The result does not compute what the checkpoint does: log-probabilities differ by "
+            f"{found:.1e}. This version of Transformers builds one of the two families otherwise; "
+            "install one that constraints.txt names."
+        )
