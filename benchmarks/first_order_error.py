@@ -23,14 +23,6 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from steadyrl.algorithms.objective_settings import (
-    CISPO,
-    GRPO,
-    GSPO,
-    MiniRL,
-    Reinforce,
-    make_objective,
-)
 from steadyrl.analysis.first_order.gradient_error import FirstOrderError
 from steadyrl.analysis.first_order.probe import (
     Estimator,
@@ -44,7 +36,14 @@ from steadyrl.lab.running import cold_start
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import world
 from steadyrl.learners.local import LocalLearner
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import (
+    CISPO,
+    GRPO,
+    GSPO,
+    Aggregation,
+    MiniRL,
+    Reinforce,
+)
 from steadyrl.policies.loading import Pretrained, SmallDense, load_tokenizer
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
@@ -61,15 +60,13 @@ FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "first_order_error.png
 
 ESTIMATORS = {
     "J_token": Estimator(objective=token_level),
-    "MiniRL": Estimator(objective=make_objective(MiniRL())),
-    "+ length-norm": Estimator(
-        objective=make_objective(MiniRL()), aggregation=Aggregation.LENGTH_NORM
-    ),
-    "- train-infer-IS": Estimator(objective=make_objective(MiniRL(correct_mismatch=False))),
-    "no correction": Estimator(objective=make_objective(Reinforce())),
-    "GRPO": Estimator(objective=make_objective(GRPO()), aggregation=Aggregation.LENGTH_NORM),
-    "CISPO": Estimator(objective=make_objective(CISPO())),
-    "GSPO": Estimator(objective=make_objective(GSPO()), aggregation=Aggregation.LENGTH_NORM),
+    "MiniRL": Estimator(objective=MiniRL()),
+    "+ length-norm": Estimator(objective=MiniRL(), aggregation=Aggregation.LENGTH_NORM),
+    "- train-infer-IS": Estimator(objective=MiniRL(correct_mismatch=False)),
+    "no correction": Estimator(objective=Reinforce()),
+    "GRPO": Estimator(objective=GRPO(), aggregation=Aggregation.LENGTH_NORM),
+    "CISPO": Estimator(objective=CISPO()),
+    "GSPO": Estimator(objective=GSPO(), aggregation=Aggregation.LENGTH_NORM),
 }
 VOCABULARY = 3
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from docs.generate import outdated
 
-from steadyrl.algorithms.objective_settings import Masking
 from steadyrl.analysis.metric_texts import METRIC_TEXTS
+from steadyrl.objectives import Masking
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.execution import start_run
 from tests.run.tiny import tiny_experiential_run, tiny_run

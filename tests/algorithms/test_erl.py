@@ -21,13 +21,12 @@ from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine, ShortQuiz
 
 from steadyrl.algorithms.memory import NoMemory
-from steadyrl.algorithms.objective_settings import GSPO
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm, Stateful
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.protocol import Sampling
-from steadyrl.objectives import Aggregation, grpo, nll
+from steadyrl.objectives import GRPO, GSPO, NLL, Aggregation
 from steadyrl.policies.policy import Policy
 
 # The worked example. Rewards of first attempts are (1, 0, 0) at q0 and (0, 1, 1) at q1; three of
@@ -97,9 +96,9 @@ def test_responses_weigh_the_same_in_however_many_rows() -> None:
     terms = subject.loss_terms((two, *others))
     assert [t.scale for t in terms] == pytest.approx([2 / 10, 3 / 10, 3 / 10, 2 / 10])
     # Internalisation is not by GSPO.
-    assert [t.reads_responses for t in terms] == [True, True, True, False]
-    limited = [t.limits(far_apart()).clipped_high for t in terms]
-    assert [clipped is not None for clipped in limited] == [True, True, True, False]
+    assert [t.objective.reads_responses for t in terms] == [True, True, True, False]
+    clipped = [t.objective.masks(far_apart()).clipped_high for t in terms]
+    assert [tokens is not None for tokens in clipped] == [True, True, True, False]
 
 
 def test_prompts_with_one_episode_learn_from_its_reward() -> None:
@@ -118,11 +117,11 @@ def test_every_response_weighs_the_same_but_for_the_coefficient() -> None:
     assert [t.scale for t in terms] == pytest.approx([6 / 14, 3 / 14, 3 / 14, 0.5 * 2 / 14])
     assert [t.batch for t in terms] == list(mini_batch)
     assert {t.aggregation for t in terms} == {Aggregation.TOKEN_SUM}
-    assert [t.proportional_to_advantage for t in terms] == [True, True, True, False]
+    assert [t.objective.proportional_to_advantage for t in terms] == [True, True, True, False]
     probe = far_apart()
     for term in terms[:3]:
-        assert torch.equal(term.objective(probe), grpo(probe, clip_low=0.2, clip_high=0.28))
-    assert torch.equal(terms[3].objective(probe), nll(probe))
+        assert torch.equal(term.objective(probe), GRPO(clip_low=0.2, clip_high=0.28)(probe))
+    assert torch.equal(terms[3].objective(probe), NLL()(probe))
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,19 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from tests.algorithms.experiential import algorithm, student
-from tests.algorithms.terms import far_apart
 from tests.closeness import assert_close
+from tests.function_objective import FunctionObjective
 from tests.learners.small import tiny_learner, tiny_policy
 from torch import Tensor
 
 from steadyrl.algorithms.erl_internalization import (
-    importance_weighted,
-    on_policy_distillation,
+    ImportanceWeightedInternalization,
+    OnPolicyDistillation,
 )
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.loss_term import LossTerm
@@ -68,15 +67,8 @@ def test_importance_weights_are_of_the_bare_task_over_the_guided_one(cap: float)
     changed = replace(batch, rollout_logprobs=rollout)
     weights = noise.exp().clamp(max=cap)
     expected = written_out(changed, weights, scale=7 * 2 / 14)
-    term = replace(term, batch=changed, objective=partial(importance_weighted, cap=cap))
+    term = replace(term, batch=changed, objective=ImportanceWeightedInternalization(cap=cap))
     assert_close(gradient_of(tiny_learner(), term), expected)
-
-
-def test_settings_pass_the_cap_on() -> None:
-    probe = far_apart()
-    term = internalization_term("importance_weighted")
-    assert torch.equal(term.objective(probe), importance_weighted(probe, cap=5.0))
-    assert not torch.equal(term.objective(probe), importance_weighted(probe, cap=1.0))
 
 
 # On-policy distillation.
@@ -106,7 +98,7 @@ def terms_for_every_token(student_logits: Tensor, teacher: Tensor, engine: Tenso
 
 def test_expected_gradient_of_distillation_is_that_of_the_divergence_over_all_tokens() -> None:
     logits, teacher, engine = distributions()
-    objective = on_policy_distillation(terms_for_every_token(logits, teacher, engine), cap=math.inf)
+    objective = OnPolicyDistillation(cap=math.inf)(terms_for_every_token(logits, teacher, engine))
     (engine[:, None] * objective).sum().backward()
     sampled = logits.grad
     divergence = (teacher * (teacher.log() - logits.log_softmax(-1))).sum()
@@ -117,7 +109,7 @@ def test_expected_gradient_of_distillation_is_that_of_the_divergence_over_all_to
 def test_distillation_vanishes_where_student_and_teacher_agree() -> None:
     logits, _, engine = distributions()
     terms = terms_for_every_token(logits, logits.detach().softmax(-1), engine)
-    assert on_policy_distillation(terms).abs().max() < 1e-12
+    assert OnPolicyDistillation()(terms).abs().max() < 1e-12
 
 
 def test_distillation_is_bounded_by_its_cap() -> None:
@@ -125,7 +117,7 @@ def test_distillation_is_bounded_by_its_cap() -> None:
     tiny = engine.clone()
     tiny[0] = 1e-12
     terms = terms_for_every_token(logits, teacher, tiny)
-    coefficients = on_policy_distillation(terms, cap=3.0) / terms.logprobs
+    coefficients = OnPolicyDistillation(cap=3.0)(terms) / terms.logprobs
     assert coefficients.abs().max() <= 3.0
 
 
@@ -140,9 +132,8 @@ def test_teacher_is_the_policy_under_the_lesson_and_reads_the_same_tokens() -> N
         return term.objective(terms)
 
     learner = tiny_learner()
-    gradient = gradient_of(
-        learner, LossTerm(batch=batch, objective=noting, aggregation=term.aggregation)
-    )
+    noted = replace(term, objective=FunctionObjective(function=noting), scale=1.0)
+    gradient = gradient_of(learner, noted)
     (terms,) = seen
     assert terms.teacher_logprobs is not None
     # Rows are learned longest first. Both have one loss token more than their answer "w1", "w3".

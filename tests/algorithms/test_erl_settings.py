@@ -7,17 +7,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from steadyrl.algorithms.erl_internalization import LikelihoodInternalization
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
-from steadyrl.algorithms.objective_settings import GRPO
 from steadyrl.algorithms.reflection_settings import (
     HeldReflection,
     NoReflection,
     PolicyReflection,
     ServerReflection,
 )
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import GRPO, NLL, Aggregation
 
 
 def test_defaults_are_those_of_the_paper_and_its_code() -> None:
@@ -30,7 +28,7 @@ def test_defaults_are_those_of_the_paper_and_its_code() -> None:
     assert settings.gate
     assert settings.memory == SingleSlot(workers=1)
     assert settings.group_of_one == "reward"
-    assert settings.internalization == LikelihoodInternalization()
+    assert settings.internalization == NLL()
     assert settings.internalization_coefficient == 1.0
     assert settings.updates == "mixed"
     assert not settings.reference_kl.is_on  # 0.001 in the paper, at the price of a second model

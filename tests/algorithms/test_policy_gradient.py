@@ -5,29 +5,25 @@ from statistics import mean, stdev
 
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from tests.algorithms.terms import far_apart
 from tests.closeness import assert_close
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine, ShortQuiz, TenthsQuiz
 from transformers import PreTrainedTokenizerFast
 
-from steadyrl.algorithms.objective_settings import (
-    CISPO,
-    GRPO,
-    GSPO,
-    MiniRL,
-    ObjectiveSettings,
-    Reinforce,
-    make_objective,
-)
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Experience
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.protocol import Environment, Episode, Outcome, Split
-from steadyrl.objectives import Aggregation, cispo, grpo, minirl, reinforce
+from steadyrl.objectives import (
+    GRPO,
+    Aggregation,
+    MiniRL,
+    Truncation,
+)
 from steadyrl.policies.policy import Policy
 
 ENVIRONMENT = Arithmetic(ArithmeticSettings(operands=3))
@@ -260,45 +256,16 @@ def test_the_one_loss_term_is_the_objective_of_the_settings() -> None:
     assert term.batch is batch
     assert term.scale == 1
     assert (term.aggregation, term.constant_length) == (Aggregation.CONSTANT, 9)
-    assert term.proportional_to_advantage
+    assert term.objective.proportional_to_advantage
     terms = far_apart()
-    assert torch.equal(term.objective(terms), grpo(terms, clip_low=0.2, clip_high=0.5))
+    assert torch.equal(term.objective(terms), GRPO(clip_low=0.2, clip_high=0.5)(terms))
 
 
-def test_the_term_says_whether_its_objective_reads_whole_responses() -> None:
-    for objective, reads in ((GRPO(), False), (GSPO(), True)):
-        subject = algorithm(objective=objective)
-        (batch,) = subject.collect(0, solver([1] * 4)).mini_batches[0]
-        (term,) = subject.loss_terms((batch,))
-        assert term.reads_responses is reads
-
-
-def test_objective_settings_reach_their_functions() -> None:
-    terms = far_apart()
-    bounds = {"clip_low": 0.1, "clip_high": 0.4}
-    ablation = MiniRL(**bounds, weight_cap=2.0, correct_mismatch=False)
-    pairs = [
-        (MiniRL(), minirl(terms)),
-        (MiniRL(**bounds, weight_cap=2.0), minirl(terms, **bounds, weight_cap=2.0)),
-        (ablation, minirl(terms, **bounds, weight_cap=2.0, correct_mismatch=False)),
-        (GRPO(**bounds), grpo(terms, **bounds)),
-        (CISPO(**bounds), cispo(terms, **bounds)),
-        (Reinforce(), reinforce(terms)),
-    ]
-    values = [make_objective(settings)(terms) for settings, _ in pairs]
-    for value, (_, expected) in zip(values, pairs, strict=True):
-        assert torch.equal(value, expected)
-    assert len({tuple(value.flatten().tolist()) for value in values}) == len(pairs)
-
-
-def test_bounds_are_switched_off_by_infinity() -> None:
-    read = TypeAdapter(ObjectiveSettings).validate_python
-    off = float("inf")
-    settings = read({"name": "minirl", "clip_low": off, "clip_high": off, "weight_cap": off})
-    terms = far_apart()
-    weight = (terms.logprobs - terms.rollout_logprobs).exp()
-    plain = torch.where(terms.loss_mask, weight * terms.advantages * terms.logprobs, 0)
-    torch.testing.assert_close(make_objective(settings)(terms) * terms.loss_mask, plain)
+def test_an_objective_that_corrects_the_mismatch_takes_no_correction() -> None:
+    with pytest.raises(ValidationError, match="correction is 'truncation', but the objective"):
+        PolicyGradientSettings(objective=MiniRL(), correction=Truncation())
+    settings = PolicyGradientSettings(objective=GRPO(), correction=Truncation())
+    assert settings.corrected_objective == Truncation().apply_to(GRPO())
 
 
 def test_groups_of_one_are_refused() -> None:

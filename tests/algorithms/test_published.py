@@ -7,21 +7,22 @@ from typing import get_args
 
 import pytest
 
-from steadyrl.algorithms.objective_settings import (
+from steadyrl.algorithms.published import PUBLISHED, PublishedName
+from steadyrl.objectives import (
     CISPO,
     DPPO,
     GRPO,
     GSPO,
+    Aggregation,
     DualClip,
     GSPOToken,
     Masking,
     MiniRL,
+    MismatchLevel,
     NoCorrection,
     Reinforce,
     Truncation,
 )
-from steadyrl.algorithms.published import PUBLISHED, PublishedName
-from steadyrl.objectives import Aggregation, MismatchLevel
 
 # arXiv:2512.01374, appendix A: MiniRL takes the mean of the group off and sums tokens; GRPO and
 # CISPO divide by its standard deviation too; GRPO by the length of each response, CISPO by that of

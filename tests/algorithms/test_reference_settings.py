@@ -11,9 +11,14 @@ from tests.algorithms.terms import far_apart
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
-from steadyrl.algorithms.reference_settings import ReferenceKL, with_penalty
 from steadyrl.engines.protocol import Sampling
-from steadyrl.objectives import ReferenceEstimator, grpo, nll, reference_divergence
+from steadyrl.objectives import (
+    GRPO,
+    NLL,
+    ReferenceEstimator,
+    ReferenceKL,
+    reference_divergence,
+)
 
 HELD = ReferenceKL(coefficient=0.125)
 TERMS = replace(far_apart(), ref_logprobs=far_apart().rollout_logprobs)
@@ -23,7 +28,7 @@ PENALTY = 0.125 * reference_divergence(TERMS)
 
 def test_by_default_nothing_is_held() -> None:
     assert not ReferenceKL().is_on
-    assert with_penalty(nll, ReferenceKL()) is nll
+    assert ReferenceKL().apply_to(NLL()) == NLL()
     assert ReferenceKL().estimator is ReferenceEstimator.K3
     assert PolicyGradientSettings().reference_kl == ReferenceKL()
 
@@ -56,8 +61,8 @@ def test_policy_gradient_is_held_on_every_row_whatever_its_advantage() -> None:
     engine = ScriptedEngine(lambda *_: "right")
     (term,) = subject.loss_terms(subject.collect(0, engine).mini_batches[0])
 
-    assert term.reads_reference
-    assert not term.proportional_to_advantage
+    assert term.objective.reads_reference
+    assert not term.objective.proportional_to_advantage
     free = PolicyGradient(
         settings.model_copy(update={"reference_kl": ReferenceKL()}),
         environment=Quiz(),
@@ -66,7 +71,10 @@ def test_policy_gradient_is_held_on_every_row_whatever_its_advantage() -> None:
         seed=0,
     )
     (other,) = free.loss_terms(subject.collect(0, engine).mini_batches[0])
-    assert (other.reads_reference, other.proportional_to_advantage) == (False, True)
+    assert (other.objective.reads_reference, other.objective.proportional_to_advantage) == (
+        False,
+        True,
+    )
     torch.testing.assert_close(term.objective(TERMS), other.objective(TERMS) - PENALTY)
 
 
@@ -76,14 +84,14 @@ def test_every_row_of_an_experience_is_held_with_the_same_weight() -> None:
     *reinforced, internalized = subject.loss_terms(mini_batch)
 
     for term in reinforced:
-        expected = grpo(TERMS, clip_low=0.2, clip_high=0.28) - PENALTY
+        expected = GRPO(clip_low=0.2, clip_high=0.28)(TERMS) - PENALTY
         torch.testing.assert_close(term.objective(TERMS), expected)
     # Its scale is half of its share of the rows: the penalty is doubled to weigh as elsewhere.
     assert internalized.scale == pytest.approx(0.5 * 2 / 14)
-    torch.testing.assert_close(internalized.objective(TERMS), nll(TERMS) - PENALTY / 0.5)
+    torch.testing.assert_close(internalized.objective(TERMS), NLL()(TERMS) - PENALTY / 0.5)
     for term in (*reinforced, internalized):
-        assert term.reads_reference
-        assert not term.proportional_to_advantage
+        assert term.objective.reads_reference
+        assert not term.objective.proportional_to_advantage
 
 
 def test_rows_that_imitate_a_teacher_are_held_where_they_were_sampled_alone() -> None:
@@ -92,4 +100,6 @@ def test_rows_that_imitate_a_teacher_are_held_where_they_were_sampled_alone() ->
     *reinforced, distilled = subject.loss_terms(mini_batch)
 
     assert distilled.batch.teacher is not None
-    assert [term.reads_reference for term in (*reinforced, distilled)] == [True] * 3 + [False]
+    assert [term.objective.reads_reference for term in (*reinforced, distilled)] == [True] * 3 + [
+        False
+    ]

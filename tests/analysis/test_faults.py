@@ -13,11 +13,7 @@ from steadyrl.analysis.run_settings import RunSettings
 from steadyrl.analysis.series import Stage
 from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.sampler import sample
-from steadyrl.objectives import (
-    mismatch_diagnostics,
-    sampling_diagnostics,
-    temperature_diagnostics,
-)
+from steadyrl.objectives import mismatch_diagnostics, sampling_diagnostics, temperature_diagnostics
 
 SETTINGS = RunSettings()
 TOKENS, VOCABULARY = 4000, 20

@@ -3,7 +3,6 @@
 import copy
 import math
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ from steadyrl.analysis.first_order.probe import (
     token_level,
 )
 from steadyrl.base.errors import UserError
-from steadyrl.objectives import Aggregation, TokenTerms, grpo, reinforce
+from steadyrl.objectives import GRPO, Aggregation, Reinforce, TokenTerms
 from steadyrl.policies.loading import SmallDense, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.records.token_batch import TokenBatch
@@ -32,8 +31,8 @@ PROMPT = torch.tensor([2, 0])
 ESTIMATORS = {
     "token": Estimator(objective=token_level),
     "length_norm": Estimator(objective=token_level, aggregation=Aggregation.LENGTH_NORM),
-    "uncorrected": Estimator(objective=reinforce),
-    "grpo": Estimator(objective=partial(grpo, clip_low=math.inf, clip_high=math.inf)),
+    "uncorrected": Estimator(objective=Reinforce()),
+    "grpo": Estimator(objective=GRPO(clip_low=math.inf, clip_high=math.inf)),
 }
 
 
@@ -92,7 +91,7 @@ def test_errors_follow_their_definitions() -> None:
         value = (chances * objective).sum()
         return torch.autograd.grad(value, logits, retain_graph=True)[0].flatten()
 
-    own, reference = gradient(reinforce(terms)), gradient(sequence_level(terms))
+    own, reference = gradient(Reinforce()(terms)), gradient(sequence_level(terms))
     cosine = torch.cosine_similarity(own, reference, dim=0).item()
     assert error.cosine.value == pytest.approx(cosine)
     assert error.norm_ratio.value == pytest.approx((own.norm() / reference.norm()).item())

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steadyrl.algorithms.objective_settings import GRPO, Masking, MiniRL
 from steadyrl.base.errors import UserError
 from steadyrl.cli.train import described
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.objectives import GRPO, Masking, MiniRL
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder

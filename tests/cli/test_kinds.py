@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from steadyrl.algorithms.memory import NoMemory, Retrieval
-from steadyrl.algorithms.objective_settings import GRPO, GSPO, Masking, Truncation
 from steadyrl.base.errors import UserError
 from steadyrl.cli.train import described
 from steadyrl.environments.custom import CustomSettings
@@ -15,6 +14,7 @@ from steadyrl.environments.hotpot_questions import FileQuestions
 from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.environments.retriever_bm25 import BM25Settings
+from steadyrl.objectives import GRPO, GSPO, Masking, Truncation
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.run.config import RunConfig, to_yaml

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
 from steadyrl.lab.configurations import (
@@ -24,6 +23,7 @@ from steadyrl.lab.configurations import (
 )
 from steadyrl.lab.records import find_records, read_record, write_record
 from steadyrl.lab.study import changed
+from steadyrl.objectives import MiniRL
 from steadyrl.run.config import RunConfig
 from tests.lab.made_up import record
 from tests.run.tiny import tiny_run

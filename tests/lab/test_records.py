@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from steadyrl.algorithms.memory import NoMemory
-from steadyrl.algorithms.objective_settings import CISPO, GRPO
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
 from steadyrl.lab.records import digest_of, read_record, record_of, write_record
 from steadyrl.lab.study import changed
+from steadyrl.objectives import CISPO, GRPO
 from steadyrl.records.run_folder import RunFolder
 from tests.lab.made_up import record
 from tests.run.tiny import tiny_run

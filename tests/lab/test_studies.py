@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
 from steadyrl.lab import STUDIES
@@ -15,7 +14,7 @@ from steadyrl.lab.measures import COMPARED, MEASURES
 from steadyrl.lab.records import BIN
 from steadyrl.lab.study import Condition, Study, changed
 from steadyrl.lab.world import GRADIENT_STEPS
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import Aggregation, MiniRL
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 from tests.lab.made_up import study_of

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steadyrl.engines.route_recorder import BLOCK_BYTES, RouteRecorder
 from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
-from steadyrl.objectives import RoutingDisagreement, TokenTerms, unlimited
+from steadyrl.objectives import ClipMasks, RoutingDisagreement, TokenTerms
 from steadyrl.policies.policy import TokenScores
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing, joined
@@ -65,7 +65,7 @@ def measured(micro: TokenBatch, routing: Routing) -> TokenMeasurements:
         response_ids=micro.response_ids,
     )
     scores = TokenScores(logprobs=zeros, entropy=zeros, routing=routing)
-    return measured_tokens(micro, terms, scores, unlimited(terms), routing)
+    return measured_tokens(micro, terms, scores, ClipMasks(), routing)
 
 
 def flow(

@@ -11,11 +11,11 @@ from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.learners.local import LocalLearner
-from steadyrl.learners.loss_term import LossTerm, Objective
+from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.protocol import Learner
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.objectives import Aggregation, minirl, minirl_limits
+from steadyrl.objectives import Aggregation, MiniRL, Objective
 from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
@@ -24,6 +24,7 @@ from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
+from tests.function_objective import FunctionObjective, TokenFunction
 
 TINY_MOE = SmallMoE(
     layers=2, width=16, heads=2, kv_heads=1, head_dim=8, experts=4, expert_width=8, max_positions=64
@@ -58,6 +59,8 @@ def tiny_learner(
     learner.begin_stage(optimizer or UNCLIPPED, temperature, fresh=True)
     return learner
 
+
+MINIRL = MiniRL()
 
 UNCLIPPED = OptimizerSettings(learning_rate=1e-3, gradient_clip=torch.inf)
 
@@ -138,19 +141,14 @@ def group_of(episodes: Sequence[Sequence[object]], rewards: Sequence[float] | No
 
 def term_on(
     batch: TokenBatch,
-    objective: Objective = minirl,
+    objective: Objective | TokenFunction = MINIRL,
     aggregation: Aggregation = Aggregation.TOKEN_SUM,
     scale: float = 1.0,
 ) -> LossTerm:
-    """A policy-gradient term, with the limits of MiniRL."""
-    return LossTerm(
-        batch=batch,
-        objective=objective,
-        aggregation=aggregation,
-        scale=scale,
-        proportional_to_advantage=True,
-        limits=minirl_limits,
-    )
+    """A term of an objective, or of a function with the flags of MiniRL."""
+    if not isinstance(objective, Objective):
+        objective = FunctionObjective(function=objective, like=MINIRL)
+    return LossTerm(batch=batch, objective=objective, aggregation=aggregation, scale=scale)
 
 
 def step(learner: LocalLearner, batch: TokenBatch, **term: object) -> dict[str, torch.Tensor]:

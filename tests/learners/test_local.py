@@ -9,20 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyrl.algorithms.objective_settings import (
-    GSPO,
-    CorrectionSettings,
-    Masking,
-    NoCorrection,
-    make_limits,
-    make_objective,
-    reads_responses,
-)
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.measurements import policy_metrics
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.objectives import Aggregation, MismatchLevel, TokenTerms, minirl, nll
+from steadyrl.objectives import (
+    GSPO,
+    NLL,
+    Aggregation,
+    Masking,
+    MiniRL,
+    MismatchLevel,
+    NoCorrection,
+    TokenTerms,
+)
+from steadyrl.objectives.corrections import Correction
 from steadyrl.records.routing import RoutingReplay
 from tests.closeness import assert_close
 from tests.learners.small import (
@@ -77,7 +78,7 @@ def test_gradient_is_that_of_the_whole_batch_under_any_token_budget(
     [NoCorrection(), Masking(level=MismatchLevel.SEQUENCE_GEOMETRIC_MEAN, low=0.8, high=1.3)],
 )
 def test_gradient_of_whole_responses_is_the_same_under_any_token_budget(
-    correction: CorrectionSettings,
+    correction: Correction,
 ) -> None:
     advantages = (1.0, -0.5, 1.0, -0.5, 0.0)
     batch = replace(made_up_batch(advantages), response_ids=torch.tensor([0, 1, 0, 1, 2]))
@@ -85,10 +86,7 @@ def test_gradient_of_whole_responses_is_the_same_under_any_token_budget(
     assert old is not None
     noise = torch.randn(old.shape, generator=torch.Generator().manual_seed(0))
     batch = replace(batch, old_logprobs=old + 0.1 * noise, rollout_logprobs=old + 0.2 * noise)
-    term = replace(
-        term_on(batch, make_objective(GSPO(clip_low=0.5, clip_high=0.5), correction)),
-        reads_responses=reads_responses(GSPO(), correction),
-    )
+    term = term_on(batch, correction.apply_to(GSPO(clip_low=0.5, clip_high=0.5)))
     learners = tiny_learner(), tiny_learner(micro_batch_tokens=1)
     whole, cut = (learner.update([term], step=0, steps=1) for learner in learners)
 
@@ -111,12 +109,12 @@ def test_terms_are_summed_with_their_scales() -> None:
     batch, other = made_up_batch(), made_up_batch(seed=5)
     together = tiny_learner()
     together.update(
-        [term_on(batch, scale=0.5), term_on(other, nll, Aggregation.TOKEN_MEAN, scale=2.0)],
+        [term_on(batch, scale=0.5), term_on(other, NLL(), Aggregation.TOKEN_MEAN, scale=2.0)],
         step=0,
         steps=1,
     )
     first = step(tiny_learner(), batch)
-    second = step(tiny_learner(), other, objective=nll, aggregation=Aggregation.TOKEN_MEAN)
+    second = step(tiny_learner(), other, objective=NLL(), aggregation=Aggregation.TOKEN_MEAN)
     expected = {name: 0.5 * first[name] + 2.0 * second[name] for name in first}
 
     assert_close(together.optimizer.gradients(), expected)
@@ -125,12 +123,10 @@ def test_terms_are_summed_with_their_scales() -> None:
 def test_loss_is_reported_as_it_was_minimised() -> None:
     batch = made_up_batch()
     update = tiny_learner(micro_batch_tokens=24).update(
-        [term_on(batch, nll, Aggregation.TOKEN_MEAN)], step=0, steps=1
+        [term_on(batch, NLL(), Aggregation.TOKEN_MEAN)], step=0, steps=1
     )
     logprobs = logprobs_of(tiny_policy(), batch.tokens).detach()
-    # Every row has a loss token, but only rows with an advantage are run: the third has none.
-    learned = batch.loss_mask & (batch.advantages != 0)
-    expected = -logprobs[learned].sum() / batch.loss_mask.sum()
+    expected = -logprobs[batch.loss_mask].sum() / batch.loss_mask.sum()
 
     assert_close(update.loss, float(expected))
 
@@ -176,7 +172,7 @@ def test_first_update_is_its_own_old_policy() -> None:
     assert policy_metrics(measured)["staleness_kl_k3"] == 0
 
 
-def test_limits_are_measured_on_every_token_by_those_of_the_term() -> None:
+def test_masks_of_the_objective_are_measured_on_every_token() -> None:
     batch = made_up_batch((1.0, -0.5, 0.0, 0.0, -1.0))
     old = tiny_learner().score(batch).old_logprobs
     assert old is not None
@@ -184,10 +180,7 @@ def test_limits_are_measured_on_every_token_by_those_of_the_term() -> None:
     shift = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0])[:, None]
     batch = replace(batch, old_logprobs=old, rollout_logprobs=old - shift)
     correction = Masking(low=0.5, high=2.0)
-    term = replace(
-        term_on(batch, make_objective(GSPO(), correction)),
-        limits=make_limits(GSPO(clip_low=0.5, clip_high=0.5), correction),
-    )
+    term = term_on(batch, correction.apply_to(GSPO(clip_low=0.5, clip_high=0.5)))
     found = policy_metrics(tiny_learner().update([term], step=0, steps=1).measurements)
     tokens = batch.loss_mask.sum(dim=1)
 
@@ -202,8 +195,7 @@ def test_update_after_scoring_compares_new_weights_with_those_scored() -> None:
     scored = learner.score(batch)
     step(learner, made_up_batch(seed=9))
     now = logprobs_of(learner.policy, batch.tokens).detach()
-    term = replace(term_on(scored), proportional_to_advantage=False)
-    measured = learner.update([term], step=1, steps=2).measurements
+    measured = learner.update([term_on(scored, NLL())], step=1, steps=2).measurements
 
     assert float((now - frozen)[batch.loss_mask].abs().max()) > 1e-2
     for values, expected in ((measured.old_logprobs, frozen), (measured.logprobs, now)):
@@ -275,7 +267,7 @@ def test_bfloat16_gradients_of_micro_batches_are_summed_in_float32() -> None:
             advantages=micro.advantages,
             loss_mask=micro.loss_mask,
         )
-        (-(weights[row, : micro.tokens.shape[1]] * minirl(terms)).sum()).backward()
+        (-(weights[row, : micro.tokens.shape[1]] * MiniRL()(terms)).sum()).backward()
         for name, weight in policy.model.named_parameters():
             expected[name] = expected.get(name, 0) + weight.grad.float()
 

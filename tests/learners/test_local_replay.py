@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from steadyrl.learners.measurements import policy_metrics
-from steadyrl.objectives import TokenTerms, nll, routing_disagreement
+from steadyrl.objectives import NLL, TokenTerms, routing_disagreement
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
@@ -168,7 +168,7 @@ def test_reprompted_rows_replay_the_trainer_s_routes_under_their_own_prompt(
 
     def noting(terms: TokenTerms) -> Tensor:
         seen.append(terms.logprobs.detach()[terms.loss_mask])
-        return nll(terms)
+        return NLL()(terms)
 
     learner.update([term_on(scored, noting)], step=1, steps=2)
     assert_close(torch.cat(seen).sort().values, moved[batch.loss_mask].sort().values)

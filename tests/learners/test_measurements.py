@@ -83,10 +83,10 @@ def test_the_distance_from_a_reference_is_measured_where_there_is_one() -> None:
     assert "reference_kl" not in policy_metrics(measured())
 
 
-def test_limits_are_measured_where_there_are_any() -> None:
+def test_bounds_are_measured_where_there_are_any() -> None:
     some = torch.tensor([True, False, False, False])
-    limits = {"clipped_low": None, "clipped_high": None, "truncated": None, "masked": some}
-    metrics = policy_metrics(measured(**limits))
+    masks = {"clipped_low": None, "clipped_high": None, "truncated": None, "masked": some}
+    metrics = policy_metrics(measured(**masks))
 
     assert metrics["masked_fraction"] == 0.25
     assert {"clip_fraction_low", "clip_fraction_high", "truncated_weight_fraction"}.isdisjoint(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,9 @@ from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.measurements import policy_metrics
 from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.objectives import (
-    ReferenceEstimator,
+    MiniRL,
+    ReferenceKL,
     TokenTerms,
-    minirl,
-    penalized,
     reference_divergence,
 )
 from steadyrl.policies.loading import SmallDense, load_model, load_tokenizer
@@ -27,6 +25,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from tests.closeness import assert_close
+from tests.function_objective import FunctionObjective
 from tests.learners.small import (
     largest_difference,
     made_up_batch,
@@ -39,7 +38,7 @@ from tests.learners.small import (
 )
 
 COEFFICIENT = 0.5
-PENALIZED = penalized(minirl, COEFFICIENT, ReferenceEstimator.K3)
+PENALIZED = ReferenceKL(coefficient=COEFFICIENT).apply_to(MiniRL())
 
 
 def held(learner: LocalLearner, path: Path) -> LocalLearner:
@@ -50,8 +49,7 @@ def held(learner: LocalLearner, path: Path) -> LocalLearner:
 
 
 def held_term(batch: TokenBatch) -> LossTerm:
-    term = term_on(batch, PENALIZED)
-    return replace(term, proportional_to_advantage=False, reads_reference=True)
+    return term_on(batch, PENALIZED)
 
 
 def moved(learner: LocalLearner) -> None:
@@ -151,9 +149,10 @@ def test_the_reference_takes_the_routes_of_the_row(
     def noting(terms: TokenTerms) -> Tensor:
         assert terms.ref_logprobs is not None
         seen.append(terms.ref_logprobs[terms.loss_mask])
-        return minirl(terms) - reference_divergence(terms)
+        return MiniRL()(terms) - reference_divergence(terms)
 
-    learner.update([replace(held_term(batch), objective=noting)], step=0, steps=1)
+    objective = FunctionObjective(function=noting, like=PENALIZED)
+    learner.update([term_on(batch, objective)], step=0, steps=1)
     found = torch.cat(seen).sort().values
     assert_close(found, along[batch.loss_mask].sort().values)
     assert float((along - live).abs().max()) > 1e-3

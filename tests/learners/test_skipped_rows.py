@@ -1,9 +1,7 @@
 """Rows without signal are left out of the update, which stays the same."""
 
-from dataclasses import replace
-
 from steadyrl.learners.measurements import policy_metrics
-from steadyrl.objectives import Aggregation, nll
+from steadyrl.objectives import NLL, Aggregation
 from tests.closeness import assert_close
 from tests.learners.small import (
     count_rows,
@@ -76,7 +74,6 @@ def test_terms_that_do_not_depend_on_advantages_run_every_row() -> None:
     batch = without_signal(made_up_batch())
     learner = tiny_learner()
     rows = count_rows(learner)
-    term = replace(term_on(batch, nll, Aggregation.TOKEN_MEAN), proportional_to_advantage=False)
-    learner.update([term], step=0, steps=1)
+    learner.update([term_on(batch, NLL(), Aggregation.TOKEN_MEAN)], step=0, steps=1)
 
     assert rows == {"learned": len(batch), "measured": 0}

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -12,34 +11,34 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steadyrl.objectives import (
+    CISPO,
+    DPPO,
+    GRPO,
+    GSPO,
+    NLL,
     Divergence,
+    DualClip,
+    GSPOToken,
+    MiniRL,
+    Reinforce,
     TokenTerms,
-    cispo,
-    dppo,
-    dual_clip,
-    grpo,
-    gspo,
-    gspo_token,
-    minirl,
-    nll,
-    reinforce,
 )
 
 Objective = Callable[[TokenTerms], Tensor]
 POLICY_GRADIENTS = {
-    "reinforce": reinforce,
-    "minirl": minirl,
-    "grpo": grpo,
-    "cispo": partial(cispo, clip_low=0.2, clip_high=0.27),
-    "dual_clip": dual_clip,
-    "dppo_tv": dppo,
-    "dppo_kl": partial(dppo, divergence=Divergence.KL, threshold=0.05),
+    "reinforce": Reinforce(),
+    "minirl": MiniRL(),
+    "grpo": GRPO(),
+    "cispo": CISPO(clip_low=0.2, clip_high=0.27),
+    "dual_clip": DualClip(),
+    "dppo_tv": DPPO(),
+    "dppo_kl": DPPO(divergence=Divergence.KL, threshold=0.05),
 }
 OF_RESPONSES = {
-    "gspo": partial(gspo, clip_low=0.2, clip_high=0.27),
-    "gspo_token": partial(gspo_token, clip_low=0.2, clip_high=0.27),
+    "gspo": GSPO(clip_low=0.2, clip_high=0.27),
+    "gspo_token": GSPOToken(clip_low=0.2, clip_high=0.27),
 }
-OBJECTIVES = POLICY_GRADIENTS | OF_RESPONSES | {"nll": nll}
+OBJECTIVES = POLICY_GRADIENTS | OF_RESPONSES | {"nll": NLL()}
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES.keys())
 NEVER = -math.inf
 
@@ -58,7 +57,7 @@ def test_on_policy_gradient_is_reinforce(
     make_terms, logprobs: list[float], advantages: list[float], mask: list[bool]
 ) -> None:
     terms = make_terms(logprobs, advantages=advantages, mask=mask)
-    expected = gradient(reinforce(terms), terms)
+    expected = gradient(Reinforce()(terms), terms)
     for objective in POLICY_GRADIENTS.values():
         torch.testing.assert_close(gradient(objective(terms), terms), expected)
 
@@ -73,7 +72,7 @@ def test_on_policy_gradient_of_a_response_is_reinforce(
     make_terms, logprobs: list[float], advantage: float, mask: list[bool]
 ) -> None:
     terms = make_terms(logprobs, advantages=advantage, mask=mask)
-    expected = gradient(reinforce(terms), terms)
+    expected = gradient(Reinforce()(terms), terms)
     for objective in OF_RESPONSES.values():
         torch.testing.assert_close(gradient(objective(terms), terms), expected)
 
@@ -153,19 +152,19 @@ def test_extreme_policies_give_no_nan_and_finite_gradients(
 def test_impossible_token_has_no_value_where_its_weight_vanishes(make_terms) -> None:
     # pi_theta = 0 for a token the engine did sample: the weight is 0, and 0 log 0 = 0.
     terms = make_terms([NEVER], old=[-1.0])
-    assert minirl(terms).item() == 0
-    assert grpo(terms).item() == 0
-    assert dppo(terms).item() == 0
-    assert gspo(terms).item() == 0
-    assert reinforce(terms).item() == NEVER
+    assert MiniRL()(terms).item() == 0
+    assert GRPO()(terms).item() == 0
+    assert DPPO()(terms).item() == 0
+    assert GSPO()(terms).item() == 0
+    assert Reinforce()(terms).item() == NEVER
 
 
 def test_ratio_of_e_to_the_100(make_terms) -> None:
     rising = make_terms([-1.0], old=[-101.0])
-    assert minirl(rising).item() == 0
-    assert grpo(rising).item() == pytest.approx(1.27)
-    assert cispo(rising, clip_low=0.2, clip_high=0.27).item() == pytest.approx(-1.27)
+    assert MiniRL()(rising).item() == 0
+    assert GRPO()(rising).item() == pytest.approx(1.27)
+    assert CISPO(clip_low=0.2, clip_high=0.27)(rising).item() == pytest.approx(-1.27)
     # With A < 0 neither bound applies: MiniRL's cap does, GRPO has only that of the quotient.
     falling = make_terms([-1.0], old=[-101.0], advantages=-1.0)
-    assert minirl(falling).item() == pytest.approx(5.0)
-    assert grpo(falling).item() == pytest.approx(-math.exp(40))
+    assert MiniRL()(falling).item() == pytest.approx(5.0)
+    assert GRPO()(falling).item() == pytest.approx(-math.exp(40))

@@ -2,12 +2,12 @@ import math
 
 import pytest
 
-from steadyrl.objectives import TokenTerms, cispo
+from steadyrl.objectives import CISPO, TokenTerms
 
 
 def test_cispo_clips_the_weight_and_keeps_the_gradient(scattered_terms: TokenTerms) -> None:
     terms = scattered_terms
-    value = cispo(terms, clip_low=0.3, clip_high=0.5)
+    value = CISPO(clip_low=0.3, clip_high=0.5)(terms)
     value.sum().backward()
     branches = set()
     for i, t in terms.loss_mask.nonzero().tolist():
@@ -23,5 +23,5 @@ def test_cispo_clips_the_weight_and_keeps_the_gradient(scattered_terms: TokenTer
 
 def test_infinite_bounds_leave_the_plain_ratio(make_terms) -> None:
     terms = make_terms([-1.0, -4.0], old=[-4.0, -1.0])
-    cispo(terms, clip_low=math.inf, clip_high=math.inf).sum().backward()
+    CISPO(clip_low=math.inf, clip_high=math.inf)(terms).sum().backward()
     assert terms.logprobs.grad[0].tolist() == pytest.approx([math.exp(3), math.exp(-3)])

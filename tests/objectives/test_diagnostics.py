@@ -6,7 +6,7 @@ from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.objectives import (
-    limit_diagnostics,
+    clip_diagnostics,
     mismatch_diagnostics,
     sampling_diagnostics,
     staleness_diagnostics,
@@ -119,15 +119,15 @@ def test_effective_sample_size_of_extreme_weights(log_weights: list[float], ess:
     assert got["ess"] == pytest.approx(ess)
 
 
-def test_limits_are_shares_of_all_tokens_where_there_are_any() -> None:
+def test_bounds_are_shares_of_all_tokens_where_there_are_any() -> None:
     some, none = torch.tensor([True, False, False, True]), torch.zeros(4, dtype=torch.bool)
-    assert limit_diagnostics(clipped_low=some, clipped_high=none, truncated=None, masked=~none) == {
+    assert clip_diagnostics(clipped_low=some, clipped_high=none, truncated=None, masked=~none) == {
         "clip_fraction_low": 0.5,
         "clip_fraction_high": 0.0,
         "masked_fraction": 1.0,
     }
     given = {"clipped_low": None, "clipped_high": None, "masked": None}
-    assert limit_diagnostics(truncated=some, **given) == {"truncated_weight_fraction": 0.5}
+    assert clip_diagnostics(truncated=some, **given) == {"truncated_weight_fraction": 0.5}
 
 
 def test_diagnostics_of_impossible_tokens_are_not_nan() -> None:
@@ -156,7 +156,7 @@ NONE = torch.zeros(0)
         lambda: temperature_diagnostics(NONE, NONE, NONE),
         lambda: staleness_diagnostics(NONE, NONE),
         lambda: weight_diagnostics(NONE, NONE),
-        lambda: limit_diagnostics(
+        lambda: clip_diagnostics(
             clipped_low=None, clipped_high=None, truncated=NONE.bool(), masked=None
         ),
     ],

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyrl.objectives import Divergence, TokenTerms, dppo, minirl
+from steadyrl.objectives import DPPO, Divergence, MiniRL, TokenTerms
 from steadyrl.objectives.dppo import binary_divergence
 
 TV, KL = Divergence.TOTAL_VARIATION, Divergence.KL
@@ -27,7 +27,7 @@ def test_dppo_is_equations_11_and_12(
     scattered_terms: TokenTerms, kind: Divergence, threshold: float
 ) -> None:
     terms = scattered_terms
-    value = dppo(terms, divergence=kind, threshold=threshold, weight_cap=3.0)
+    value = DPPO(divergence=kind, threshold=threshold, weight_cap=3.0)(terms)
     grad = gradient(value, terms)
     branches = set()
     for i, t in terms.loss_mask.nonzero().tolist():
@@ -97,14 +97,14 @@ def test_default_threshold_is_a_probability_of_fifteen_percent(
 ) -> None:
     terms = make_terms([math.log(pi)], rollout=[math.log(mu)], advantages=advantage)
     expected = min(pi / mu, 20.0) * advantage if kept else 0.0
-    assert gradient(dppo(terms), terms).item() == pytest.approx(expected)
+    assert gradient(DPPO()(terms), terms).item() == pytest.approx(expected)
 
 
 def test_trust_region_is_anchored_at_the_engine_and_not_at_the_old_policy(make_terms) -> None:
     moved = make_terms([math.log(0.5)], old=[math.log(0.1)], rollout=[math.log(0.45)])
-    assert gradient(dppo(moved), moved).item() == pytest.approx(0.5 / 0.45)
+    assert gradient(DPPO()(moved), moved).item() == pytest.approx(0.5 / 0.45)
     mismatched = make_terms([math.log(0.5)], old=[math.log(0.5)], rollout=[math.log(0.2)])
-    assert gradient(dppo(mismatched), mismatched).item() == 0
+    assert gradient(DPPO()(mismatched), mismatched).item() == 0
 
 
 @pytest.mark.parametrize("kind", Divergence)
@@ -112,6 +112,6 @@ def test_without_threshold_and_cap_it_is_minirl_without_clipping(
     scattered_terms: TokenTerms, kind: Divergence
 ) -> None:
     off = math.inf
-    value = dppo(scattered_terms, divergence=kind, threshold=off, weight_cap=off)
-    plain = minirl(scattered_terms, clip_low=off, clip_high=off, weight_cap=off)
+    value = DPPO(divergence=kind, threshold=off, weight_cap=off)(scattered_terms)
+    plain = MiniRL(clip_low=off, clip_high=off, weight_cap=off)(scattered_terms)
     torch.testing.assert_close(value, plain)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.objectives import TokenTerms, aggregate, minirl
+from steadyrl.objectives import MiniRL, TokenTerms, aggregate
 
 VOCABULARY, LENGTH = 3, 4
 SEQUENCES = torch.tensor(list(itertools.product(range(VOCABULARY), repeat=LENGTH)))
@@ -53,7 +53,7 @@ def relative_gradient_error(eps: float) -> float:
         advantages=rewards.unsqueeze(1).expand_as(logprobs),
         loss_mask=torch.ones_like(logprobs, dtype=torch.bool),
     )
-    objective = minirl(terms, clip_low=math.inf, clip_high=math.inf, weight_cap=math.inf)
+    objective = MiniRL(clip_low=math.inf, clip_high=math.inf, weight_cap=math.inf)(terms)
     sequence_probabilities = rollout_logprobs.sum(dim=1, keepdim=True).exp()
     loss = aggregate(objective, sequence_probabilities.expand_as(objective))
     (negated,) = torch.autograd.grad(loss, logits)

@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 
-from steadyrl.objectives import TokenTerms, grpo
+from steadyrl.objectives import GRPO, TokenTerms
 
 
 def test_grpo_is_the_clipped_surrogate(scattered_terms: TokenTerms) -> None:
     terms = scattered_terms
-    value = grpo(terms)
+    value = GRPO()(terms)
     value.sum().backward()
     branches = set()
     for i, t in terms.loss_mask.nonzero().tolist():
@@ -32,12 +32,13 @@ def test_token_exactly_at_its_bound_keeps_its_gradient(
     make_terms, old: float, advantage: float
 ) -> None:
     ratio = torch.tensor(-1.0 - old).exp().item()
+    bound = {"clip_high": ratio - 1} if advantage > 0 else {"clip_low": 1 - ratio}
     terms = make_terms([-1.0], old=[old], advantages=advantage)
-    grpo(terms, clip_low=1 - ratio, clip_high=ratio - 1).sum().backward()
+    GRPO(**bound)(terms).sum().backward()
     assert terms.logprobs.grad.item() == pytest.approx(advantage * ratio)
 
 
 def test_infinite_bounds_leave_the_unclipped_surrogate(make_terms) -> None:
     terms = make_terms([-1.0, -4.0], old=[-4.0, -1.0], advantages=[2.0, -2.0])
-    value = grpo(terms, clip_low=math.inf, clip_high=math.inf)
+    value = GRPO(clip_low=math.inf, clip_high=math.inf)(terms)
     assert value[0].tolist() == pytest.approx([2 * math.exp(3), -2 * math.exp(-3)])

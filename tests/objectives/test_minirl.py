@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steadyrl.objectives import TokenTerms, grpo, minirl
+from steadyrl.objectives import GRPO, MiniRL, TokenTerms
 
 LOGPROBS = st.lists(st.floats(-6, -0.01), min_size=5, max_size=5)
 ADVANTAGES = st.lists(st.floats(-3, 3), min_size=5, max_size=5)
@@ -17,7 +17,7 @@ def gradient(value: torch.Tensor, terms: TokenTerms) -> torch.Tensor:
 
 def test_minirl_is_equation_7(scattered_terms: TokenTerms) -> None:
     terms = scattered_terms
-    value = minirl(terms)
+    value = MiniRL()(terms)
     grad = gradient(value, terms)
     branches = set()
     for i, t in terms.loss_mask.nonzero().tolist():
@@ -56,13 +56,13 @@ def test_defaults_are_the_settings_of_the_paper(
     old = -1.0 - math.log(ratio)
     rollout = old - math.log(mismatch)
     terms = make_terms([-1.0], old=[old], rollout=[rollout], advantages=advantage)
-    assert gradient(minirl(terms), terms).item() == pytest.approx(coefficient)
+    assert gradient(MiniRL()(terms), terms).item() == pytest.approx(coefficient)
 
 
 def test_weight_is_behind_a_stop_gradient(make_terms) -> None:
     # Weight 2, log pi = -1. Without the stop-gradient it would be 2 + 2 * -1 = 0.
     terms = make_terms([-1.0], rollout=[-1.0 - math.log(2)])
-    assert gradient(minirl(terms), terms).item() == pytest.approx(2)
+    assert gradient(MiniRL()(terms), terms).item() == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("old", "advantage"), [(-1.2, 1.0), (-0.8, -1.0)])
@@ -70,10 +70,11 @@ def test_token_exactly_at_its_bound_keeps_its_gradient(
     make_terms, old: float, advantage: float
 ) -> None:
     ratio = torch.tensor(-1.0 - old).exp().item()
+    name, bound = ("clip_high", ratio - 1) if advantage > 0 else ("clip_low", 1 - ratio)
     terms = make_terms([-1.0], old=[old], advantages=advantage)
-    at_bound = minirl(terms, clip_low=1 - ratio, clip_high=ratio - 1)
+    at_bound = MiniRL(**{name: bound})(terms)
     assert gradient(at_bound, terms).item() == pytest.approx(advantage * ratio)
-    just_outside = minirl(terms, clip_low=1 - ratio - 1e-9, clip_high=ratio - 1 - 1e-9)
+    just_outside = MiniRL(**{name: bound - 1e-9})(terms)
     assert gradient(just_outside, terms).item() == 0
 
 
@@ -82,18 +83,18 @@ def test_mask_lets_tokens_return(make_terms, old: float, advantage: float) -> No
     # Too likely with A < 0, or too unlikely with A > 0: the update leads back to the old policy.
     terms = make_terms([-1.0], old=[old], advantages=advantage)
     expected = advantage * min(math.exp(-1.0 - old), 5.0)
-    assert gradient(minirl(terms), terms).item() == pytest.approx(expected)
+    assert gradient(MiniRL()(terms), terms).item() == pytest.approx(expected)
 
 
 def test_mask_reads_the_ratio_and_not_the_weight(make_terms) -> None:
     # The engine is far from the trainer (weight 4), but the update has not moved (ratio 1).
     terms = make_terms([-1.0], old=[-1.0], rollout=[-1.0 - math.log(4)])
-    assert gradient(minirl(terms), terms).item() == pytest.approx(4)
+    assert gradient(MiniRL()(terms), terms).item() == pytest.approx(4)
 
 
 def test_infinite_bounds_and_cap_leave_the_plain_weight(scattered_terms: TokenTerms) -> None:
     terms = scattered_terms
-    value = minirl(terms, clip_low=math.inf, clip_high=math.inf, weight_cap=math.inf)
+    value = MiniRL(clip_low=math.inf, clip_high=math.inf, weight_cap=math.inf)(terms)
     weight = (terms.logprobs - terms.rollout_logprobs).detach().exp()
     expected = torch.where(terms.loss_mask, weight * terms.advantages, 0.0)
     torch.testing.assert_close(gradient(value, terms), expected)
@@ -102,10 +103,10 @@ def test_infinite_bounds_and_cap_leave_the_plain_weight(scattered_terms: TokenTe
 def test_uncorrected_ablation_does_not_read_the_engine(make_terms) -> None:
     # On policy the weight is 1; after a move by log 1.1 it is the ratio 1.1.
     on_policy = make_terms([-1.0], rollout=[-2.0])
-    value = minirl(on_policy, correct_mismatch=False)
+    value = MiniRL(correct_mismatch=False)(on_policy)
     assert gradient(value, on_policy).item() == 1
     moved = make_terms([-1.0], old=[-1.0 - math.log(1.1)], rollout=[-2.0])
-    value = minirl(moved, correct_mismatch=False)
+    value = MiniRL(correct_mismatch=False)(moved)
     assert gradient(value, moved).item() == pytest.approx(1.1)
 
 
@@ -121,10 +122,10 @@ def test_minirl_gradient_is_that_of_ppo_clip_times_the_mismatch(
     # PPO-clip differentiates to M r A grad log pi, and r * mismatch = w. The identity therefore
     # needs a weight below its cap, and log quotients below their bound of 40: both hold here.
     terms = make_terms(current, old=old, rollout=rollout, advantages=advantages)
-    surrogate = grpo(terms) * terms.log_mismatch.exp()
-    corrected = gradient(minirl(terms, weight_cap=math.inf), terms)
+    surrogate = GRPO()(terms) * terms.log_mismatch.exp()
+    corrected = gradient(MiniRL(weight_cap=math.inf)(terms), terms)
     torch.testing.assert_close(corrected, gradient(surrogate, terms))
     # Where the cap binds, the mismatch is cut down to cap / r.
     capped_mismatch = torch.minimum(terms.log_mismatch.exp(), 5 / terms.log_ratio.detach().exp())
-    surrogate = grpo(terms) * capped_mismatch
-    torch.testing.assert_close(gradient(minirl(terms), terms), gradient(surrogate, terms))
+    surrogate = GRPO()(terms) * capped_mismatch
+    torch.testing.assert_close(gradient(MiniRL()(terms), terms), gradient(surrogate, terms))

@@ -1,6 +1,6 @@
 import math
 
-from steadyrl.objectives import nll
+from steadyrl.objectives import NLL
 
 
 def test_nll_is_the_log_probability_whatever_the_advantage(make_terms) -> None:
@@ -11,7 +11,7 @@ def test_nll_is_the_log_probability_whatever_the_advantage(make_terms) -> None:
         advantages=[math.nan, 0.0, -1.0],
         mask=[True, True, False],
     )
-    value = nll(terms)
+    value = NLL()(terms)
     value.sum().backward()
     assert value.tolist() == [[-0.5, -2.0, 0.0]]
     assert terms.logprobs.grad.tolist() == [[1.0, 1.0, 0.0]]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steadyrl.objectives import (
+    MiniRL,
     ReferenceEstimator,
+    ReferenceKL,
     TokenTerms,
-    minirl,
-    penalized,
     reference_divergence,
 )
-from steadyrl.objectives.reference import FARTHEST, HIGHEST
+from steadyrl.objectives.reference import MAX_K3, MAX_LOG_DISTANCE
 
 K2, K3 = ReferenceEstimator.K2, ReferenceEstimator.K3
 LOGITS = st.lists(st.floats(-0.6, 0.6), min_size=4, max_size=4)
@@ -102,9 +102,9 @@ def test_bounds_are_those_of_the_paper_s_trainer(make_terms) -> None:
     terms = held_to(make_terms([-4.0, -1.0, -3.0]), torch.tensor([[-1.0, -51.0, -1.0]]))
 
     values = reference_divergence(terms, K3).flatten().tolist()
-    assert values == pytest.approx([HIGHEST, HIGHEST, math.exp(2) - 3])
+    assert values == pytest.approx([MAX_K3, MAX_K3, math.exp(2) - 3])
     assert gradient(terms, K3).flatten().tolist() == pytest.approx([0, 0, 1 - math.exp(2)])
-    assert reference_divergence(terms, K2)[0, 1].item() == FARTHEST**2 / 2
+    assert reference_divergence(terms, K2)[0, 1].item() == MAX_LOG_DISTANCE**2 / 2
     assert gradient(terms, K2).flatten().tolist() == pytest.approx([-3, 0, -2])
 
 
@@ -123,6 +123,7 @@ def test_a_penalised_objective_is_the_objective_less_the_penalty(
     estimator: ReferenceEstimator, scattered_terms: TokenTerms
 ) -> None:
     terms = held_to(scattered_terms, scattered_terms.rollout_logprobs)
-    expected = minirl(terms) - 0.25 * reference_divergence(terms, estimator)
+    penalized = ReferenceKL(coefficient=0.5, estimator=estimator).apply_to(MiniRL(), scale=2.0)
+    expected = MiniRL()(terms) - 0.25 * reference_divergence(terms, estimator)
 
-    assert torch.equal(penalized(minirl, 0.25, estimator)(terms), expected)
+    assert torch.equal(penalized(terms), expected)

@@ -1,11 +1,11 @@
 import torch
 
-from steadyrl.objectives import TokenTerms, reinforce
+from steadyrl.objectives import Reinforce, TokenTerms
 
 
 def test_reinforce_is_advantage_times_log_probability(scattered_terms: TokenTerms) -> None:
     terms = scattered_terms
-    value = reinforce(terms)
+    value = Reinforce()(terms)
     value.sum().backward()
     for i, t in terms.loss_mask.nonzero().tolist():
         advantage = terms.advantages[i, t].item()
@@ -26,6 +26,6 @@ def test_reinforce_gradient_is_the_gradient_of_the_expected_reward() -> None:
         advantages=rewards.unsqueeze(1),
         loss_mask=torch.ones(3, 1, dtype=torch.bool),
     )
-    (estimated,) = torch.autograd.grad((probabilities * reinforce(terms)).sum(), logits)
+    (estimated,) = torch.autograd.grad((probabilities * Reinforce()(terms)).sum(), logits)
     (exact,) = torch.autograd.grad((logits.softmax(0) * rewards).sum(), logits)
     torch.testing.assert_close(estimated, exact)

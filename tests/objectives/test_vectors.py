@@ -15,23 +15,24 @@ from tests.closeness import assert_close
 from torch import Tensor
 
 from steadyrl.objectives import (
+    CISPO,
+    DPPO,
+    GRPO,
+    GSPO,
     Aggregation,
     Divergence,
+    DualClip,
+    GSPOToken,
+    Masking,
     MismatchLevel,
+    Objective,
     TokenTerms,
+    Truncation,
     aggregate,
-    cispo,
-    dppo,
-    dual_clip,
     group_mean,
     group_mean_std,
-    grpo,
-    gspo,
-    gspo_token,
     leave_one_out,
-    masked_mismatch,
     token_weights,
-    truncated_mismatch,
 )
 
 RECORD: dict[str, Any] = json.loads(
@@ -44,15 +45,15 @@ AGGREGATIONS = {
     "seq-mean-token-sum": Aggregation.TOKEN_SUM,
     "seq-mean-token-sum-norm": Aggregation.CONSTANT,
 }
-OBJECTIVES: dict[str, Callable[..., Tensor]] = {
-    "grpo": grpo,
-    "dapo": grpo,
-    "dr_grpo": grpo,
-    "dual_clip": dual_clip,
-    "gspo": gspo,
-    "cispo": cispo,
-    "dppo_tv": partial(dppo, divergence=Divergence.TOTAL_VARIATION),
-    "dppo_kl": partial(dppo, divergence=Divergence.KL),
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "grpo": GRPO,
+    "dapo": GRPO,
+    "dr_grpo": GRPO,
+    "dual_clip": DualClip,
+    "gspo": GSPO,
+    "cispo": CISPO,
+    "dppo_tv": partial(DPPO, divergence=Divergence.TOTAL_VARIATION),
+    "dppo_kl": partial(DPPO, divergence=Divergence.KL),
 }
 
 
@@ -101,7 +102,7 @@ def test_every_recorded_loss_is_compared() -> None:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_loss_and_gradient_are_those_of_verl(terms: TokenTerms, name: str) -> None:
-    loss, gradient = loss_and_gradient(terms, name, OBJECTIVES[name](terms, **options(name)))
+    loss, gradient = loss_and_gradient(terms, name, OBJECTIVES[name](**options(name))(terms))
     answer = RECORD["losses"][name]
     assert_close(loss, answer["loss"], 16)
     assert_close(gradient, torch.tensor(answer["gradient"]), 16, torch.float32)
@@ -111,7 +112,7 @@ def test_loss_and_gradient_are_those_of_verl(terms: TokenTerms, name: str) -> No
 
 
 def test_gspo_of_verl_is_the_token_variant(terms: TokenTerms) -> None:
-    objective = gspo_token(terms, **options("gspo"))
+    objective = GSPOToken(**options("gspo"))(terms)
     _, gradient = loss_and_gradient(terms, "gspo", objective)
     recorded_gradient = torch.tensor(RECORD["losses"]["gspo"]["gradient"])
     assert_close(gradient, recorded_gradient, 16, torch.float32)
@@ -120,15 +121,15 @@ def test_gspo_of_verl_is_the_token_variant(terms: TokenTerms) -> None:
 @pytest.mark.parametrize(
     ("name", "weigh"),
     [
-        ("token_truncated", partial(truncated_mismatch, cap=1.2)),
-        ("token_masked", partial(masked_mismatch, low=0.8, high=1.3)),
+        ("token_truncated", Truncation(cap=1.2).weights),
+        ("token_masked", Masking(low=0.8, high=1.3).weights),
         (
             "sequence_truncated",
-            partial(truncated_mismatch, level=MismatchLevel.SEQUENCE_PRODUCT, cap=1.2),
+            Truncation(level=MismatchLevel.SEQUENCE_PRODUCT, cap=1.2).weights,
         ),
         (
             "sequence_masked",
-            partial(masked_mismatch, level=MismatchLevel.SEQUENCE_PRODUCT, low=0.4, high=2.5),
+            Masking(level=MismatchLevel.SEQUENCE_PRODUCT, low=0.4, high=2.5).weights,
         ),
     ],
 )
@@ -142,7 +143,7 @@ def test_weights_of_the_mismatch_are_those_of_verl(
 def test_masked_geometric_means_are_the_responses_that_verl_rejects(terms: TokenTerms) -> None:
     # verl takes rejected responses out of the loss's denominators as well; we leave them in.
     level = MismatchLevel.SEQUENCE_GEOMETRIC_MEAN
-    weights = masked_mismatch(terms, level=level, low=0.9, high=1.1)
+    weights = Masking(level=level, low=0.9, high=1.1).weights(terms)
     kept = (weights != 0).tolist()
     assert kept == torch.tensor(RECORD["weights"]["geometric_mean_kept"]).bool().tolist()
 

@@ -6,7 +6,6 @@ TRL 1.16.0, verl and this package were written apart; where they differ, the tes
 import json
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from tests.closeness import assert_close
 from torch import Tensor
 
 from steadyrl.objectives import (
+    CISPO,
+    GRPO,
+    GSPO,
     Aggregation,
+    MiniRL,
     TokenTerms,
     aggregate,
-    cispo,
-    grpo,
-    gspo,
-    minirl,
     token_weights,
 )
 from steadyrl.objectives.reference import reference_divergence
@@ -33,19 +32,19 @@ ANSWERS: dict[str, Any] = json.loads((VECTORS / "trl.json").read_text(encoding="
 
 
 def with_reference(terms: TokenTerms) -> Tensor:
-    objective = grpo(terms, clip_low=0.2, clip_high=0.2)
+    objective = GRPO(clip_low=0.2, clip_high=0.2)(terms)
     return objective - ANSWERS["reference_kl"]["options"]["beta"] * reference_divergence(terms)
 
 
 OBJECTIVES: dict[str, tuple[Callable[[TokenTerms], Tensor], Aggregation]] = {
-    "grpo": (partial(grpo, clip_low=0.2, clip_high=0.27), Aggregation.LENGTH_NORM),
-    "dapo": (partial(grpo, clip_low=0.2, clip_high=0.28), Aggregation.TOKEN_MEAN),
-    "dr_grpo": (partial(grpo, clip_low=0.2, clip_high=0.2), Aggregation.CONSTANT),
-    "gspo": (partial(gspo, clip_low=3e-4, clip_high=4e-4), Aggregation.LENGTH_NORM),
+    "grpo": (GRPO(clip_low=0.2, clip_high=0.27), Aggregation.LENGTH_NORM),
+    "dapo": (GRPO(clip_low=0.2, clip_high=0.28), Aggregation.TOKEN_MEAN),
+    "dr_grpo": (GRPO(clip_low=0.2, clip_high=0.2), Aggregation.CONSTANT),
+    "gspo": (GSPO(clip_low=3e-4, clip_high=4e-4), Aggregation.LENGTH_NORM),
     # TRL bounds the ratio itself, from above alone: its 1.27 is our 0.27.
-    "cispo": (partial(cispo, clip_low=math.inf, clip_high=0.27), Aggregation.TOKEN_MEAN),
+    "cispo": (CISPO(clip_low=math.inf, clip_high=0.27), Aggregation.TOKEN_MEAN),
     "reference_kl": (with_reference, Aggregation.LENGTH_NORM),
-    "minirl": (partial(minirl, clip_low=0.2, clip_high=0.27), Aggregation.CONSTANT),
+    "minirl": (MiniRL(clip_low=0.2, clip_high=0.27), Aggregation.CONSTANT),
 }
 
 

@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steadyrl.algorithms.objective_settings import DualClip
-from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.algorithms.reflection_settings import ServerReflection
 from steadyrl.cli.train import described, train_command
 from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import make_environment
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import Aggregation, DualClip, ReferenceKL
 from steadyrl.policies.loading import Pretrained, load_tokenizer
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.recipes import RECIPES

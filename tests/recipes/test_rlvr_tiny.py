@@ -1,10 +1,8 @@
 """Reinforcement alone learns from its attempts as Experiential RL does from its own."""
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.objective_settings import Truncation
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.algorithms.reference_settings import ReferenceKL
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import Aggregation, ReferenceKL, Truncation
 from steadyrl.recipes.rlvr_tiny import attempts_alone
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.algorithms.reference_settings import ReferenceKL
+from steadyrl.objectives import ReferenceKL
 from steadyrl.run.execution import resume_run, start_run
 from tests.run.tiny import tiny_run
 

@@ -12,14 +12,6 @@ from pydantic import ValidationError
 
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.objective_settings import (
-    CISPO,
-    GRPO,
-    MiniRL,
-    ObjectiveSettings,
-    Reinforce,
-    Truncation,
-)
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
 from steadyrl.algorithms.reflection_settings import HeldReflection, PolicyReflection
@@ -30,7 +22,15 @@ from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import (
+    CISPO,
+    GRPO,
+    Aggregation,
+    MiniRL,
+    Objective,
+    Reinforce,
+    Truncation,
+)
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes import RECIPES
@@ -321,7 +321,7 @@ OVERLAP = EngineSettings(overlap=True)
 
 @pytest.mark.parametrize("objective", [GRPO(), MiniRL(correct_mismatch=False)])
 def test_overlap_wants_an_objective_that_reads_the_ratio_to_the_engine(
-    objective: ObjectiveSettings,
+    objective: Objective,
 ) -> None:
     blind = PolicyGradientSettings(objective=objective)
     with pytest.raises(

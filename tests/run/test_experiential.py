@@ -15,7 +15,6 @@ from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.protocol import AsksReference
-from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.algorithms.reflection import HeldReflector
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, ServerReflection
@@ -23,6 +22,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling, sync_weights
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
+from steadyrl.objectives import ReferenceKL
 from steadyrl.records.message import Message
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from steadyrl.algorithms.objective_settings import Truncation
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, sync_weights
 from steadyrl.learners.loss_term import LossTerm
+from steadyrl.objectives import Truncation
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig

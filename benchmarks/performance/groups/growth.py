@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from transformers import Qwen3MoeForCausalLM
 
-from steadyrl.algorithms.objective_settings import MiniRL, make_objective
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
@@ -26,7 +25,7 @@ from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import Aggregation, MiniRL
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
@@ -101,7 +100,7 @@ def seconds_at(size: Size, device: torch.device) -> dict[str, float]:
     learner.begin_stage(OptimizerSettings(), 1.0, fresh=True)
     term = LossTerm(
         batch=_batch(size),
-        objective=make_objective(MiniRL()),
+        objective=MiniRL(),
         aggregation=Aggregation.TOKEN_SUM,
         proportional_to_advantage=True,
     )

@@ -20,14 +20,12 @@ from steadyrl.algorithms.erl_episodes import (
     notes_on,
     recorded_groups,
 )
-from steadyrl.algorithms.erl_internalization import NoInternalization, make_internalization
+from steadyrl.algorithms.erl_internalization import NoInternalization
 from steadyrl.algorithms.erl_rows import Rows
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import recalled_text
-from steadyrl.algorithms.objective_settings import make_limits, make_objective, reads_responses
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, MiniBatch
-from steadyrl.algorithms.reference_settings import with_penalty
 from steadyrl.algorithms.reflection import (
     HeldReflector,
     PolicyReflector,
@@ -51,7 +49,7 @@ from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import RolloutEngine, Sampling, has_room
 from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.objectives import Aggregation, unlimited
+from steadyrl.objectives import Aggregation, Objective
 from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.tokenizers import neutralized
 from steadyrl.records.memory_write import MemoryWrite
@@ -94,9 +92,7 @@ class ExperientialRL:
         self._memory = settings.memory.make()
         self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine, progress)
         self._rows = Rows(settings, tokenizer)
-        self._objective = make_objective(settings.objective, settings.correction)
-        self._limits = make_limits(settings.objective, settings.correction)
-        self._internalize = make_internalization(settings.internalization)
+        self._objective = settings.corrected_objective
 
     def collect(self, step: int, engine: RolloutEngine) -> Experience:
         """Episodes on fresh training tasks, and one token batch for each of their parts."""
@@ -254,20 +250,16 @@ class ExperientialRL:
     def _term(self, batch: TokenBatch, share: float) -> LossTerm:
         settings, reinforced = self._settings, batch.is_measured
         coefficient = 1.0 if reinforced else settings.internalization_coefficient
-        objective = self._objective if reinforced else self._internalize
-        is_penalized = settings.reference_kl.is_on and batch.teacher is None
-        if is_penalized:
-            objective = with_penalty(objective, settings.reference_kl, scale=coefficient)
+        objective = self._objective if reinforced else settings.internalization
+        assert isinstance(objective, Objective), "nothing is internalized, yet there are rows"
+        if batch.teacher is None:
+            objective = settings.reference_kl.apply_to(objective, scale=coefficient)
         return LossTerm(
             batch=batch,
             objective=objective,
             aggregation=settings.aggregation,
             constant_length=settings.constant_length,
             scale=coefficient * share,
-            proportional_to_advantage=reinforced and not is_penalized,
-            reads_responses=reinforced and reads_responses(settings.objective, settings.correction),
-            reads_reference=is_penalized,
-            limits=self._limits if reinforced else unlimited,
         )
 
 

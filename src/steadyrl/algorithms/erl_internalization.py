@@ -1,9 +1,9 @@
 """How a second attempt is learned without the reflection that guided it.
 
-Of a second attempt y2, written under task x and reflection Δ, with reward r2 > 0.
+For a second attempt y2, written under task x and reflection Δ, with reward r2 > 0. The paper's form
+is `NLL`: J_t = log pi(y2_t | x, y2_<t).
 """
 
-from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -12,8 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from steadyrl.base.settings import Settings
-from steadyrl.learners.loss_term import Objective
-from steadyrl.objectives import TokenTerms, nll, reinforce
+from steadyrl.objectives import NLL, Objective, TokenTerms
 from steadyrl.objectives.quotient import log_quotient
 
 
@@ -23,79 +22,42 @@ class NoInternalization(Settings):
     name: Literal["none"] = "none"
 
 
-class LikelihoodInternalization(Settings):
-    """The paper's: J_t = log pi(y2_t | x, y2_<t)."""
+class RewardWeightedInternalization(Objective):
+    """The form of the released code: J_t = r2 log pi(y2_t | x, y2_<t).
 
-    name: Literal["nll"] = "nll"
-
-
-class RewardWeightedInternalization(Settings):
-    """That of the released code: J_t = r2 log pi(y2_t | x, y2_<t)."""
+    `advantages` are r2.
+    """
 
     name: Literal["reward_weighted"] = "reward_weighted"
 
+    def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        """J_t of each token."""
+        return terms.weighted_logprobs(terms.advantages)
 
-class ImportanceWeightedInternalization(Settings):
+
+class ImportanceWeightedInternalization(Objective):
     """J_t = sg[min(w_t, cap)] log pi(y2_t | x, y2_<t), w_t = pi(y2_t | x) / mu(y2_t | x, Δ).
 
     To first order in w_t - 1 the gradient is that of the expected success of attempts at x alone.
+    `rollout_logprobs` are log mu, under the reflection.
     """
 
     name: Literal["importance_weighted"] = "importance_weighted"
 
     cap: float = Field(5.0, gt=0)
-    """Upper bound of the weight. `.inf` switches it off."""
+    """Upper bound of the weight. `.inf` disables it."""
+
+    def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        """J_t of each token."""
+        weight = terms.log_weight.detach().exp().clamp(max=self.cap)
+        return terms.weighted_logprobs(weight)
 
 
-class OnPolicyDistillation(Settings):
-    """The variant that the paper describes and did not run: KL(pi(. | x, Δ) || pi(. | x)).
+class OnPolicyDistillation(Objective):
+    """The variant that the paper describes and did not run: minus KL(pi(. | x, Δ) || pi(. | x)).
 
-    It is taken along first attempts, whose tokens were drawn under x alone.
-    """
-
-    name: Literal["on_policy_distillation"] = "on_policy_distillation"
-
-    cap: float = Field(5.0, gt=0)
-    """Upper bound of the teacher's and of the student's weight. `.inf` switches it off."""
-
-
-InternalizationSettings = Annotated[
-    NoInternalization
-    | LikelihoodInternalization
-    | RewardWeightedInternalization
-    | ImportanceWeightedInternalization
-    | OnPolicyDistillation,
-    Field(discriminator="name"),
-]
-
-
-def make_internalization(settings: InternalizationSettings) -> Objective:
-    """The objective, as a function of token terms alone."""
-    match settings:
-        case RewardWeightedInternalization():
-            return reinforce
-        case ImportanceWeightedInternalization():
-            return partial(importance_weighted, cap=settings.cap)
-        case OnPolicyDistillation():
-            return partial(on_policy_distillation, cap=settings.cap)
-        case _:
-            return nll
-
-
-def importance_weighted(terms: TokenTerms, *, cap: float = 5.0) -> Float[Tensor, "B T"]:
-    """The objective of `ImportanceWeightedInternalization` for each token.
-
-        J_t = sg[min(w_t, cap)] log pi_theta(y_t | x, y_<t)
-        w_t = pi_theta(y_t | x, y_<t) / mu(y_t | x, Δ, y_<t)
-
-    `rollout_logprobs` are log mu, under the reflection.
-    """
-    weight = terms.log_weight.detach().exp().clamp(max=cap)
-    return terms.weighted_logprobs(weight)
-
-
-def on_policy_distillation(terms: TokenTerms, *, cap: float = 5.0) -> Float[Tensor, "B T"]:
-    """The sampled-token form of minus the KL divergence of the student from the teacher.
+    It is taken along first attempts, whose tokens were drawn under x alone, in the sampled-token
+    form
 
         J_t = sg[min(T_t / mu_t, cap) - min(S_t / mu_t, cap)] log S_t
 
@@ -111,9 +73,27 @@ def on_policy_distillation(terms: TokenTerms, *, cap: float = 5.0) -> Float[Tens
     Source: arXiv:2602.13949, its on-policy variant of internalisation, which leaves open how the
     divergence is computed.
     """
-    assert terms.teacher_logprobs is not None
-    teacher = terms.teacher_logprobs.masked_fill(~terms.loss_mask, 0.0)
-    rollout = terms.rollout_logprobs.masked_fill(~terms.loss_mask, 0.0)
-    imitated = log_quotient(teacher, rollout).exp().clamp(max=cap)
-    own = terms.log_weight.detach().exp().clamp(max=cap)
-    return terms.weighted_logprobs(torch.where(terms.loss_mask, imitated - own, 0.0))
+
+    name: Literal["on_policy_distillation"] = "on_policy_distillation"
+
+    cap: float = Field(5.0, gt=0)
+    """Upper bound of the teacher's and of the student's weight. `.inf` disables it."""
+
+    def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        """J_t of each token."""
+        assert terms.teacher_logprobs is not None
+        teacher = terms.teacher_logprobs.masked_fill(~terms.loss_mask, 0.0)
+        rollout = terms.rollout_logprobs.masked_fill(~terms.loss_mask, 0.0)
+        imitated = log_quotient(teacher, rollout).exp().clamp(max=self.cap)
+        own = terms.log_weight.detach().exp().clamp(max=self.cap)
+        return terms.weighted_logprobs(torch.where(terms.loss_mask, imitated - own, 0.0))
+
+
+InternalizationSettings = Annotated[
+    NoInternalization
+    | NLL
+    | RewardWeightedInternalization
+    | ImportanceWeightedInternalization
+    | OnPolicyDistillation,
+    Field(discriminator="name"),
+]

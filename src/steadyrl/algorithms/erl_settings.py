@@ -6,17 +6,17 @@ from pydantic import Field, model_validator
 
 from steadyrl.algorithms.erl_internalization import (
     InternalizationSettings,
-    LikelihoodInternalization,
     NoInternalization,
 )
 from steadyrl.algorithms.memory import AnyMemory, NoMemory, SingleSlot
-from steadyrl.algorithms.objective_settings import GRPO, ObjectiveSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.reflection_settings import (
     NoReflection,
     PolicyReflection,
     ReflectionSettings,
 )
+from steadyrl.objectives import GRPO, NLL
+from steadyrl.objectives.built_in import ObjectiveSettings
 
 
 class ExperientialSettings(PolicyGradientSettings):
@@ -50,7 +50,7 @@ class ExperientialSettings(PolicyGradientSettings):
     group_of_one: Literal["reward", "zero"] = "reward"
     """Advantage of an episode whose group has no other: its reward, or nothing."""
 
-    internalization: InternalizationSettings = LikelihoodInternalization()
+    internalization: InternalizationSettings = NLL()
     """How second attempts are learned without their reflections."""
 
     internalization_coefficient: float = Field(1.0, gt=0, allow_inf_nan=False)

@@ -8,24 +8,24 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.objective_settings import (
-    CorrectionSettings,
-    MiniRL,
-    NoCorrection,
-    ObjectiveSettings,
-    corrects_mismatch,
-    make_limits,
-    make_objective,
-    reads_responses,
-)
 from steadyrl.algorithms.protocol import Experience, MiniBatch
-from steadyrl.algorithms.reference_settings import ReferenceKL, with_penalty
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import RolloutEngine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.objectives import Aggregation, group_mean, group_mean_std, leave_one_out
+from steadyrl.objectives import (
+    Aggregation,
+    MiniRL,
+    NoCorrection,
+    Objective,
+    ReferenceKL,
+    group_mean,
+    group_mean_std,
+    leave_one_out,
+)
+from steadyrl.objectives.built_in import ObjectiveSettings
+from steadyrl.objectives.corrections import CorrectionSettings
 from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, mean_reward_parts
@@ -85,14 +85,18 @@ class PolicyGradientSettings(Settings):
                 f"aggregation is {self.aggregation.value!r} and constant_length is "
                 f"{self.constant_length}. Set aggregation 'constant' and its length, or neither."
             )
-        if corrects_mismatch(self.objective) and not isinstance(self.correction, NoCorrection):
-            raise ValueError(
-                f"correction is {self.correction.name!r}, but the objective "
-                f"{self.objective.name!r} weighs tokens by pi_theta / mu_old already, so the "
-                "discrepancy would count twice. Set correction 'none', or choose an objective "
-                "that reads pi_theta / pi_old alone, such as 'grpo'."
-            )
+        self.correction.apply_to(self.objective)  # refuses a second correction
         return self
+
+    @property
+    def corrected_objective(self) -> Objective:
+        """The objective with its correction."""
+        return self.correction.apply_to(self.objective)
+
+    @property
+    def reads_reference(self) -> bool:
+        """Whether the loss reads the weights with which the stage began."""
+        return self.reference_kl.is_on or self.objective.reads_reference
 
     @property
     def learns_from_groups_of_one(self) -> bool:
@@ -117,10 +121,7 @@ class PolicyGradient:
     ) -> None:
         self._settings = settings
         self._progress = progress
-        plain = make_objective(settings.objective, settings.correction)
-        self._objective = with_penalty(plain, settings.reference_kl)
-        self._limits = make_limits(settings.objective, settings.correction)
-        self._reads_responses = reads_responses(settings.objective, settings.correction)
+        self._objective = settings.reference_kl.apply_to(settings.corrected_objective)
         self._environment = environment
         self._tokenizer = tokenizer
         self._sampling = sampling
@@ -161,10 +162,6 @@ class PolicyGradient:
                 objective=self._objective,
                 aggregation=self._settings.aggregation,
                 constant_length=self._settings.constant_length,
-                proportional_to_advantage=not self._settings.reference_kl.is_on,
-                reads_responses=self._reads_responses,
-                reads_reference=self._settings.reference_kl.is_on,
-                limits=self._limits,
             ),
         )
 

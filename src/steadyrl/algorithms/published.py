@@ -2,20 +2,22 @@
 
 from typing import Literal
 
-from steadyrl.algorithms.objective_settings import (
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.objectives import (
     CISPO,
     DPPO,
     GRPO,
     GSPO,
+    Aggregation,
+    Divergence,
     DualClip,
     GSPOToken,
     Masking,
     MiniRL,
+    MismatchLevel,
     Reinforce,
     Truncation,
 )
-from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.objectives import Aggregation, Divergence, MismatchLevel
 
 PublishedName = Literal[
     "minirl",

@@ -16,7 +16,7 @@ from steadyrl.base.text import well_formed
 from steadyrl.engines.protocol import RolloutEngine
 from steadyrl.environments.protocol import Environment, Split, Task, Teacher
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.objectives import Aggregation, nll
+from steadyrl.objectives import NLL, Aggregation
 from steadyrl.policies.tokenizers import encode_prompts, padding_id
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
@@ -192,4 +192,4 @@ def _episode(messages: tuple[Message, ...], completions: list[Completion]) -> Tr
 def maximum_likelihood(mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
     """The one term: mean negative log-likelihood of the demonstrated tokens."""
     (batch,) = mini_batch
-    return (LossTerm(batch=batch, objective=nll, aggregation=Aggregation.TOKEN_MEAN),)
+    return (LossTerm(batch=batch, objective=NLL(), aggregation=Aggregation.TOKEN_MEAN),)

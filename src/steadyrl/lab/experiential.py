@@ -12,12 +12,12 @@ from typing import Any
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_internalization import NoInternalization
 from steadyrl.algorithms.memory import NoMemory
-from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, PolicyReflection
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.lab.claims import Claim, Comparison, greater, not_greater, similar
 from steadyrl.lab.study import Condition, Study, changed
+from steadyrl.objectives import MiniRL
 from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes.rlvr_tiny import attempts_alone
 from steadyrl.run.config import RunConfig

@@ -1,11 +1,10 @@
 """Figure 1 of arXiv:2512.01374: one gradient step for each rollout."""
 
-from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.lab.claims import Claim, collapses, greater, is_stable, not_greater
 from steadyrl.lab.study import Condition, Study
 from steadyrl.lab.world import MINIRL, world
-from steadyrl.objectives import Aggregation
+from steadyrl.objectives import Aggregation, MiniRL
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 

@@ -5,7 +5,6 @@ styles of different length, so that answers to one prompt differ in length and l
 changes the objective.
 """
 
-from steadyrl.algorithms.objective_settings import MiniRL
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
@@ -13,6 +12,7 @@ from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.objectives import MiniRL
 from steadyrl.policies.loading import ModelSettings, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay

@@ -21,6 +21,7 @@ from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
+from steadyrl.objectives.objective_calls import token_values
 from steadyrl.policies.checkpoint_names import in_checkpoint_names
 from steadyrl.policies.loading import no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
@@ -198,12 +199,12 @@ class LocalLearner:
             constant_length=term.constant_length,
         )
         learned = torch.ones(len(batch), dtype=torch.bool)
-        if term.proportional_to_advantage and settings.skip_no_signal:
+        if term.objective.proportional_to_advantage and settings.skip_no_signal:
             learned = batch.has_signal
-        plan = passes.plan(batch, learned, whole_responses=term.reads_responses)
+        plan = passes.plan(batch, learned, whole_responses=term.objective.reads_responses)
         for micro in passes.report(plan, 0, len(batch)):
             token_terms, tokens = passes.token_terms(batch, micro, term)
-            objective = term.objective(token_terms)
+            objective = token_values(term.objective, token_terms)
             own = weights[micro.rows, : objective.shape[1]].to(objective.device)
             loss = aggregate(objective, own)
             if not bool(torch.isfinite(loss)):
@@ -212,7 +213,7 @@ class LocalLearner:
             self.optimizer.gather_gradients()
             yield loss.item(), tokens
         if settings.measure_skipped and batch.is_measured:
-            plan = passes.plan(batch, ~learned, whole_responses=term.reads_responses)
+            plan = passes.plan(batch, ~learned, whole_responses=term.objective.reads_responses)
             with torch.no_grad():
                 for micro in passes.report(plan, int(learned.sum()), len(batch)):
                     token_terms, tokens = passes.token_terms(batch, micro, term)

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from steadyrl.objectives import (
-    Limited,
+    ClipMasks,
     RoutingDisagreement,
     TokenTerms,
-    limit_diagnostics,
+    clip_diagnostics,
     mismatch_diagnostics,
     reference_diagnostics,
     routing_disagreement,
@@ -42,7 +42,7 @@ class TokenMeasurements:
     """None where there is no reference."""
 
     clipped_low: Bool[Tensor, " N"] | None = None
-    """As in `Limited`; None where there is no such limit. So are the next three."""
+    """As in `ClipMasks`; None where the objective has no such bound. So are the next three."""
 
     clipped_high: Bool[Tensor, " N"] | None = None
     truncated: Bool[Tensor, " N"] | None = None
@@ -83,7 +83,7 @@ def measured_tokens(
     micro: TokenBatch,
     terms: TokenTerms,
     scores: TokenScores,
-    limited: Limited,
+    masks: ClipMasks,
     routing: Routing | None,
 ) -> TokenMeasurements:
     """What a pass over the rows of `micro` computed about their loss tokens.
@@ -103,8 +103,8 @@ def measured_tokens(
         entropy=chosen(scores.entropy),
         ref_logprobs=None if terms.ref_logprobs is None else chosen(terms.ref_logprobs),
         **{
-            limit.name: None if (met := getattr(limited, limit.name)) is None else chosen(met)
-            for limit in fields(limited)
+            field.name: None if (met := getattr(masks, field.name)) is None else chosen(met)
+            for field in fields(masks)
         },
         routing=_disagreement(micro, routing),
     )
@@ -136,7 +136,7 @@ def policy_metrics(tokens: TokenMeasurements) -> dict[str, Any]:
     metrics |= temperature_diagnostics(tokens.rollout_logprobs, tokens.old_logprobs, tokens.entropy)
     metrics |= staleness_diagnostics(tokens.old_logprobs, tokens.logprobs)
     metrics |= weight_diagnostics(tokens.logprobs, tokens.rollout_logprobs)
-    metrics |= limit_diagnostics(
+    metrics |= clip_diagnostics(
         clipped_low=tokens.clipped_low,
         clipped_high=tokens.clipped_high,
         truncated=tokens.truncated,

@@ -13,6 +13,7 @@ from steadyrl.learners.micro_batches import MicroBatch, least_saving, plan_micro
 from steadyrl.learners.replay import routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms
+from steadyrl.objectives.objective_calls import token_masks
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
@@ -96,7 +97,8 @@ class Passes:
         replay = routing_to_replay(self.replay, rows)
         # What is replayed needs no record: the watch proves that the pass used it.
         record = replay is None and rows.rollout_routing is not None
-        record |= term.reads_reference
+        reads_reference = term.objective.reads_reference
+        record |= reads_reference
         scores = self.scores(rows, micro.prefix_groups, replay=replay, record_routing=record)
         device = scores.logprobs.device
         now = scores.logprobs.detach()
@@ -110,12 +112,12 @@ class Passes:
             loss_mask=rows.loss_mask.to(device),
             response_ids=rows.response_ids.to(device),
             teacher_logprobs=self._teacher_logprobs(rows, micro),
-            ref_logprobs=self._ref_logprobs(rows, micro, scores) if term.reads_reference else None,
+            ref_logprobs=self._ref_logprobs(rows, micro, scores) if reads_reference else None,
         )
         with torch.no_grad():
-            limited = term.limits(terms)
+            masks = token_masks(term.objective, terms)
         routing = scores.routing if replay is None else replay
-        return terms, measured_tokens(rows, terms, scores, limited, routing)
+        return terms, measured_tokens(rows, terms, scores, masks, routing)
 
     @torch.no_grad()
     def _teacher_logprobs(self, rows: TokenBatch, micro: MicroBatch) -> Float[Tensor, "B T"] | None:

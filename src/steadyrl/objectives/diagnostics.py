@@ -149,28 +149,29 @@ def weight_diagnostics(
     return {"ess": 0.0 if all_weights_zero else log_ess.exp().item() / len(log_weight)}
 
 
-def limit_diagnostics(
+def clip_diagnostics(
     *,
     clipped_low: Bool[Tensor, " N"] | None,
     clipped_high: Bool[Tensor, " N"] | None,
     truncated: Bool[Tensor, " N"] | None,
     masked: Bool[Tensor, " N"] | None,
 ) -> dict[str, float]:
-    """How many tokens meet each limit of the objective and its correction, of those they have.
+    """Shares of tokens that meet each bound of the objective and its correction.
 
     Returns:
-        truncated_weight_fraction: of all tokens, those whose weight is cut at its cap.
-        clip_fraction_low: those that the trust region stops on their way down.
-        clip_fraction_high: those that it stops on their way up.
-        masked_fraction: those that a correction leaves out.
+        truncated_weight_fraction: tokens with a weight above its cap.
+        clip_fraction_low: tokens clipped at the lower bound of the trust region.
+        clip_fraction_high: tokens clipped at its upper bound.
+        masked_fraction: tokens left out by a correction.
+        A bound that is None has no entry.
     """
-    limited = {
+    masks = {
         "truncated_weight_fraction": truncated,
         "clip_fraction_low": clipped_low,
         "clip_fraction_high": clipped_high,
         "masked_fraction": masked,
     }
-    there = {name: tokens for name, tokens in limited.items() if tokens is not None}
+    there = {name: tokens for name, tokens in masks.items() if tokens is not None}
     for tokens in there.values():
         _require_tokens(tokens)
     return {name: _mean(tokens) for name, tokens in there.items()}

@@ -1,17 +1,20 @@
 """DPPO (arXiv:2602.04879): a trust region in divergence, anchored at the rollout policy."""
 
 from enum import StrEnum
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 
-from steadyrl.objectives.limits import Limited
+from steadyrl.objectives.clipping import ClipMasks
+from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.terms import TokenTerms
 
 
 class Divergence(StrEnum):
-    """How far pi_theta is from mu_theta_old, seen from the sampled token against all others."""
+    """Divergence of pi_theta from mu_theta_old for two outcomes: the sampled token, or another."""
 
     TOTAL_VARIATION = "total_variation"
     """|mu - pi|, in probability (equation 13)."""
@@ -20,14 +23,8 @@ class Divergence(StrEnum):
     """mu log(mu / pi) + (1 - mu) log((1 - mu) / (1 - pi)), in nats (equation 14)."""
 
 
-def dppo(
-    terms: TokenTerms,
-    *,
-    divergence: Divergence = Divergence.TOTAL_VARIATION,
-    threshold: float = 0.15,
-    weight_cap: float = 20.0,
-) -> Float[Tensor, "B T"]:
-    """The DPPO objective of each token, to be maximised, with a binary divergence.
+class DPPO(Objective):
+    """DPPO, arXiv:2602.04879, equations 11 and 12, with a binary divergence.
 
         J_t = M_t sg[min(w_t, weight_cap)] A_t log pi_theta(y_t | x, y_<t)
 
@@ -41,8 +38,7 @@ def dppo(
         D_t   `divergence` between mu_theta_old and pi_theta, of two outcomes: y_t, or another;
         sg    stop-gradient.
 
-    Mask and weight both read the rollout engine's policy: pi_theta_old is not needed. `math.inf`
-    switches off the threshold or the cap.
+    Mask and weight both read the rollout engine's policy: pi_theta_old is not needed.
 
     Source: arXiv:2602.04879, equations 11 and 12, whose surrogate M_t w_t A_t has this gradient.
     Equations and their numbers are taken from the authors' code (github.com/sail-sg/Stable-RL)
@@ -50,32 +46,40 @@ def dppo(
     and 0.05 for KL, and the cap of 20 from the code that the authors gave to verl. The paper's
     top-K divergences, which need more of the engine than one log-probability, are not here.
     """
-    fell, rose = _stopped(terms, divergence, threshold)
-    weight = terms.log_weight.exp().clamp(max=weight_cap)
-    return terms.weighted_logprobs(torch.where(fell | rose, 0.0, weight * terms.advantages))
 
+    corrects_mismatch: ClassVar[bool] = True
+    proportional_to_advantage: ClassVar[bool] = True
 
-def dppo_limits(
-    terms: TokenTerms,
-    *,
-    divergence: Divergence = Divergence.TOTAL_VARIATION,
-    threshold: float = 0.15,
-    weight_cap: float = 20.0,
-) -> Limited:
-    """Tokens with M_t = 0, and those whose weight `dppo` caps."""
-    fell, rose = _stopped(terms, divergence, threshold)
-    truncated = terms.log_weight.exp() > weight_cap
-    return Limited(clipped_low=fell, clipped_high=rose, truncated=truncated)
+    name: Literal["dppo"] = "dppo"
 
+    divergence: Divergence = Divergence.TOTAL_VARIATION
+    """Divergence of pi_theta from mu_old, for two outcomes: the sampled token, or another."""
 
-def _stopped(
-    terms: TokenTerms, divergence: Divergence, threshold: float
-) -> tuple[Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-    """Tokens that moved away too far: downwards with A < 0, and upwards with A > 0."""
-    outside = binary_divergence(terms, divergence) > threshold
-    log_weight, advantages = terms.log_weight, terms.advantages
-    fell = outside & (advantages < 0) & (log_weight < 0)
-    return fell, outside & (advantages > 0) & (log_weight > 0)
+    threshold: float = Field(0.15, gt=0)
+    """Tokens that move away stop at a divergence above it: the authors' settings are 0.15 for
+    total_variation and 0.05 for kl. `.inf` disables it."""
+
+    weight_cap: float = Field(20.0, gt=0)
+    """Upper bound of the weight pi_theta / mu_old. `.inf` disables it."""
+
+    def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        """J_t of each token."""
+        fell, rose = self._stopped(terms)
+        weight = terms.log_weight.exp().clamp(max=self.weight_cap)
+        return terms.weighted_logprobs(torch.where(fell | rose, 0.0, weight * terms.advantages))
+
+    def masks(self, terms: TokenTerms) -> ClipMasks:
+        """Tokens with M_t = 0, and those with a weight above the cap."""
+        fell, rose = self._stopped(terms)
+        truncated = terms.log_weight.exp() > self.weight_cap
+        return ClipMasks(clipped_low=fell, clipped_high=rose, truncated=truncated)
+
+    def _stopped(self, terms: TokenTerms) -> tuple[Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Tokens that moved away too far: downwards with A < 0, and upwards with A > 0."""
+        outside = binary_divergence(terms, self.divergence) > self.threshold
+        log_weight, advantages = terms.log_weight, terms.advantages
+        fell = outside & (advantages < 0) & (log_weight < 0)
+        return fell, outside & (advantages > 0) & (log_weight > 0)
 
 
 @torch.no_grad()

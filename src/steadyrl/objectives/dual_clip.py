@@ -1,20 +1,21 @@
 """Dual-clip PPO (arXiv:1912.09729): the clipped surrogate, bounded where it was not."""
 
 from dataclasses import replace
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 
-from steadyrl.objectives.grpo import grpo, grpo_limits
-from steadyrl.objectives.limits import Limited
+from steadyrl.objectives.clipping import ClipMasks, clip_by_advantage
+from steadyrl.objectives.grpo import clipped_surrogate
+from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.terms import TokenTerms
 
 
-def dual_clip(
-    terms: TokenTerms, *, clip_low: float = 0.2, clip_high: float = 0.2, ratio_cap: float = 3.0
-) -> Float[Tensor, "B T"]:
-    """The dual-clip PPO objective of each token, to be maximised.
+class DualClip(Objective):
+    """Dual-clip PPO, arXiv:1912.09729.
 
         J_t = min( r_t A_t,  clip(r_t, 1 - clip_low, 1 + clip_high) A_t )   if A_t >= 0
               max( the same,  ratio_cap A_t )                               if A_t < 0
@@ -25,24 +26,38 @@ def dual_clip(
 
     The minimum leaves r_t A_t unbounded where A_t < 0 and r_t is large: a token that became much
     likelier although it should not. There the ratio stops at `ratio_cap`, and its gradient with
-    it. `math.inf` switches off a bound.
+    it.
 
     Source: arXiv:1912.09729, its section on dual-clip PPO, with its ratio_cap of 3.
 
     Departs from the paper in two clip bounds instead of one (after arXiv:2503.14476).
     """
-    surrogate = grpo(terms, clip_low=clip_low, clip_high=clip_high)
-    advantages = terms.advantages.detach().masked_fill(~terms.loss_mask, 0.0)
-    return torch.where(_capped(terms, ratio_cap), advantages * ratio_cap, surrogate)
 
+    proportional_to_advantage: ClassVar[bool] = True
 
-def dual_clip_limits(
-    terms: TokenTerms, *, clip_low: float = 0.2, clip_high: float = 0.2, ratio_cap: float = 3.0
-) -> Limited:
-    """Tokens that `dual_clip` stops as `grpo` does, and those that it stops at `ratio_cap`."""
-    clipped = grpo_limits(terms, clip_low=clip_low, clip_high=clip_high)
-    return replace(clipped, truncated=_capped(terms, ratio_cap))
+    name: Literal["dual_clip"] = "dual_clip"
 
+    clip_low: float = Field(0.2, gt=0)
+    """Tokens with A < 0 stop at a ratio below 1 - clip_low. `.inf` disables it."""
 
-def _capped(terms: TokenTerms, ratio_cap: float) -> Bool[Tensor, "B T"]:
-    return (terms.advantages < 0) & (terms.log_ratio.exp() > ratio_cap)
+    clip_high: float = Field(0.2, gt=0)
+    """Tokens with A > 0 stop at a ratio above 1 + clip_high. `.inf` disables it."""
+
+    ratio_cap: float = Field(3.0, gt=1)
+    """Tokens with A < 0 stop at a ratio above it. `.inf` disables it."""
+
+    def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        """J_t of each token."""
+        surrogate = clipped_surrogate(terms, terms.log_ratio, self.clip_low, self.clip_high)
+        advantages = terms.advantages.detach().masked_fill(~terms.loss_mask, 0.0)
+        return torch.where(self._capped(terms), advantages * self.ratio_cap, surrogate)
+
+    def masks(self, terms: TokenTerms) -> ClipMasks:
+        """Tokens clipped as by `GRPO`, and those with A < 0 and a ratio above `ratio_cap`."""
+        clipped = clip_by_advantage(
+            terms.log_ratio, terms.advantages, self.clip_low, self.clip_high
+        )
+        return replace(clipped, truncated=self._capped(terms))
+
+    def _capped(self, terms: TokenTerms) -> Bool[Tensor, "B T"]:
+        return (terms.advantages < 0) & (terms.log_ratio.exp() > self.ratio_cap)

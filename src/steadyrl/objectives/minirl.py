@@ -1,25 +1,20 @@
 """MiniRL (arXiv:2512.01374): REINFORCE, corrected for mismatch and bounded in staleness."""
 
 from dataclasses import replace
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
-from steadyrl.objectives.clipping import above_clip, below_clip, clip_limits
-from steadyrl.objectives.limits import Limited
+from steadyrl.objectives.clipping import ClipMasks, above_clip, below_clip, clip_by_advantage
+from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.terms import TokenTerms
 
 
-def minirl(
-    terms: TokenTerms,
-    *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.27,
-    weight_cap: float = 5.0,
-    correct_mismatch: bool = True,
-) -> Float[Tensor, "B T"]:
-    """The MiniRL objective of each token, to be maximised.
+class MiniRL(Objective):
+    """MiniRL, arXiv:2512.01374, equation 7.
 
         J_t = M_t sg[min(w_t, weight_cap)] A_t log pi_theta(y_t | x, y_<t)
 
@@ -33,9 +28,8 @@ def minirl(
         r_t   ratio pi_theta / pi_theta_old: trainer now over trainer before the update;
         sg    stop-gradient.
 
-    The mask asks only how far the update has moved (r_t), the weight also how much trainer and
-    engine disagree: the two are decoupled. `math.inf` switches off a clip bound or the cap.
-    `correct_mismatch=False` is the ablation "w/o train-infer-IS": r_t in place of w_t.
+    The mask reads only how far the update has moved (r_t), the weight also how much trainer and
+    engine disagree: the two are decoupled.
 
     Source: arXiv:2512.01374, equation 7 and, for the cap on the weight, its section on training
     settings. The group-mean advantage and the sum over tokens are `group_mean` and
@@ -44,26 +38,43 @@ def minirl(
     Departs from the paper in that the ablation is defined off policy too, where the paper has
     pi_theta = pi_theta_old and a weight of 1.
     """
-    weight = _weight(terms, correct_mismatch).clamp(max=weight_cap)
-    clipped = above_clip(terms.log_ratio, terms.advantages, clip_high) | below_clip(
-        terms.log_ratio, terms.advantages, clip_low
-    )
-    return terms.weighted_logprobs(torch.where(clipped, 0.0, weight * terms.advantages))
 
+    proportional_to_advantage: ClassVar[bool] = True
 
-def minirl_limits(
-    terms: TokenTerms,
-    *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.27,
-    weight_cap: float = 5.0,
-    correct_mismatch: bool = True,
-) -> Limited:
-    """Tokens with M_t = 0, and those whose weight `minirl` caps."""
-    clipped = clip_limits(terms.log_ratio, terms.advantages, clip_low, clip_high)
-    return replace(clipped, truncated=_weight(terms, correct_mismatch) > weight_cap)
+    name: Literal["minirl"] = "minirl"
 
+    clip_low: float = Field(0.2, gt=0)
+    """Tokens with A < 0 stop at a ratio below 1 - clip_low. `.inf` disables it."""
 
-def _weight(terms: TokenTerms, correct_mismatch: bool) -> Float[Tensor, "B T"]:
-    log_weight = terms.log_weight if correct_mismatch else terms.log_ratio
-    return log_weight.exp()
+    clip_high: float = Field(0.27, gt=0)
+    """Tokens with A > 0 stop at a ratio above 1 + clip_high. `.inf` disables it."""
+
+    weight_cap: float = Field(5.0, gt=0)
+    """Upper bound of the weight pi_theta / mu_old. `.inf` disables it."""
+
+    correct_mismatch: bool = True
+    """False: the ablation without train-inference importance sampling, r_t in place of w_t."""
+
+    @property
+    def corrects_mismatch(self) -> bool:
+        """Whether tokens are weighted by pi_theta / mu_theta_old: not in the ablation."""
+        return self.correct_mismatch
+
+    def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        """J_t of each token."""
+        weight = self._weight(terms).clamp(max=self.weight_cap)
+        clipped = above_clip(terms.log_ratio, terms.advantages, self.clip_high) | below_clip(
+            terms.log_ratio, terms.advantages, self.clip_low
+        )
+        return terms.weighted_logprobs(torch.where(clipped, 0.0, weight * terms.advantages))
+
+    def masks(self, terms: TokenTerms) -> ClipMasks:
+        """Tokens with M_t = 0, and those with a weight above the cap."""
+        clipped = clip_by_advantage(
+            terms.log_ratio, terms.advantages, self.clip_low, self.clip_high
+        )
+        return replace(clipped, truncated=self._weight(terms) > self.weight_cap)
+
+    def _weight(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        log_weight = terms.log_weight if self.correct_mismatch else terms.log_ratio
+        return log_weight.exp()

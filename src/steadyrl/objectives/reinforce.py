@@ -1,13 +1,16 @@
 """REINFORCE (Williams, 1992): the policy gradient without any correction."""
 
+from typing import ClassVar, Literal
+
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.terms import TokenTerms
 
 
-def reinforce(terms: TokenTerms) -> Float[Tensor, "B T"]:
-    """The REINFORCE objective of each token, to be maximised.
+class Reinforce(Objective):
+    """REINFORCE, without any correction.
 
         J_t = A_t log pi_theta(y_t | x, y_<t)
 
@@ -20,4 +23,11 @@ def reinforce(terms: TokenTerms) -> Float[Tensor, "B T"]:
     reinforcement learning", Machine Learning 8, 1992; arXiv:2512.01374, equation 2, with all
     policies equal.
     """
-    return terms.weighted_logprobs(terms.advantages)
+
+    proportional_to_advantage: ClassVar[bool] = True
+
+    name: Literal["reinforce"] = "reinforce"
+
+    def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
+        """J_t of each token."""
+        return terms.weighted_logprobs(terms.advantages)

@@ -26,8 +26,6 @@ them stand the keys and values of `engine.max_running` sequences: lower it, or
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.objective_settings import DualClip
-from steadyrl.algorithms.reference_settings import ReferenceKL
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.engine_settings import EngineSettings
@@ -39,6 +37,7 @@ from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
+from steadyrl.objectives import DualClip, ReferenceKL
 from steadyrl.policies.loading import Pretrained
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings

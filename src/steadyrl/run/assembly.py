@@ -265,7 +265,7 @@ def _reinforcement(config: RunConfig, algorithm: Algorithm, *, chooses_replay: b
         steps=config.steps,
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
-        needs_reference=config.credit.reference_kl.is_on or reflects_as_held,
+        needs_reference=config.credit.reads_reference or reflects_as_held,
         replay=partial(choose_replay, config.gradient_steps, overlap=config.engine.overlap)
         if chooses_replay
         else None,

@@ -9,7 +9,6 @@ from pydantic import Field, ValidationError, model_validator
 from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.grid_drills import GridDrillSettings
-from steadyrl.algorithms.objective_settings import corrects_mismatch
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_settings import HeldReflection
@@ -183,8 +182,7 @@ class RunConfig(Settings):
                 "journal.checkpoint_every to 2 or more, or engine.overlap to false."
             )
         credit = self.credit
-        corrected = corrects_mismatch(credit.objective) or credit.correction.name != "none"
-        if self.engine.overlap and not corrected:
+        if self.engine.overlap and not credit.corrected_objective.corrects_mismatch:
             raise ValueError(
                 f"engine.overlap is true, but the objective {credit.objective.name!r} does not "
                 "read the ratio to the engine, whose weights are one rollout older then. Set "

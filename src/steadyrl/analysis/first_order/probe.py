@@ -27,13 +27,13 @@ from steadyrl.analysis.first_order.gradient_error import (
     jackknife_error,
 )
 from steadyrl.base.errors import UserError
-from steadyrl.objectives import Aggregation, TokenTerms, minirl, token_weights
+from steadyrl.objectives import Aggregation, MiniRL, TokenTerms, token_weights
 from steadyrl.objectives.sequences import log_product
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import Routing
 from steadyrl.records.token_batch import TokenBatch
 
-Objective = Callable[[TokenTerms], Float[Tensor, "B T"]]
+TokenObjective = Callable[[TokenTerms], Float[Tensor, "B T"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +41,10 @@ class Estimator:
     """An objective and how its tokens are summed: what a loss is made of.
 
     Example:
-        Estimator(objective=grpo, aggregation=Aggregation.LENGTH_NORM)
+        Estimator(objective=GRPO(), aggregation=Aggregation.LENGTH_NORM)
     """
 
-    objective: Objective
+    objective: TokenObjective
     aggregation: Aggregation = Aggregation.TOKEN_SUM
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ def sequence_level(terms: TokenTerms) -> Float[Tensor, "B T"]:
 
 def token_level(terms: TokenTerms) -> Float[Tensor, "B T"]:
     """sg[w_t] A_t log pi_theta(y_t | x, y_<t): its gradient is that of equation 4."""
-    return minirl(terms, clip_low=math.inf, clip_high=math.inf, weight_cap=math.inf)
+    return MiniRL(clip_low=math.inf, clip_high=math.inf, weight_cap=math.inf)(terms)
 
 
 def all_responses(prompt: Int[Tensor, " S"], vocabulary: Sequence[int], length: int) -> TokenBatch:
