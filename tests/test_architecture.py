@@ -94,8 +94,8 @@ def test_private_names_of_other_packages_are_in_one_module() -> None:
     assert "_can_record_outputs" in compat  # so that the search finds them
 
 
-def test_objectives_know_torch_jaxtyping_records_and_base_only() -> None:
-    allowed = {"torch", "jaxtyping", *sys.stdlib_module_names}
+def test_objectives_know_torch_jaxtyping_pydantic_records_and_base_only() -> None:
+    allowed = {"torch", "jaxtyping", "pydantic", *sys.stdlib_module_names}
     for file in (SOURCE / "objectives").glob("*.py"):
         for name in imported(file):
             ours = name.startswith(("steadyrl.objectives", "steadyrl.records", "steadyrl.base"))
