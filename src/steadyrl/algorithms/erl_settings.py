@@ -16,7 +16,7 @@ from steadyrl.algorithms.reflection_settings import (
     ReflectionSettings,
 )
 from steadyrl.objectives import GRPO, NLL
-from steadyrl.objectives.built_in import ObjectiveSettings
+from steadyrl.objectives.built_in import AnyObjective
 
 
 class ExperientialSettings(PolicyGradientSettings):
@@ -25,7 +25,7 @@ class ExperientialSettings(PolicyGradientSettings):
     The fields of policy gradient hold for first attempts, reflections and second attempts alike.
     """
 
-    objective: ObjectiveSettings = GRPO(clip_low=0.2, clip_high=0.28)
+    objective: AnyObjective = GRPO(clip_low=0.2, clip_high=0.28)
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean_std"
     """Baseline of each reward within its group: the same task and the same part of the episode. The

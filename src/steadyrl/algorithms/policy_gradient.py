@@ -24,8 +24,8 @@ from steadyrl.objectives import (
     group_mean_std,
     leave_one_out,
 )
-from steadyrl.objectives.built_in import ObjectiveSettings
-from steadyrl.objectives.corrections import CorrectionSettings
+from steadyrl.objectives.built_in import AnyObjective
+from steadyrl.objectives.corrections import AnyCorrection
 from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, mean_reward_parts
@@ -44,9 +44,9 @@ ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class PolicyGradientSettings(Settings):
     """What to sample for each optimiser step, and how to credit and sum it."""
 
-    objective: ObjectiveSettings = MiniRL()
+    objective: AnyObjective = MiniRL()
 
-    correction: CorrectionSettings = NoCorrection()
+    correction: AnyCorrection = NoCorrection()
     """Weights of the training-inference discrepancy, for objectives that do not read it."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean"

@@ -1,9 +1,8 @@
-"""The objectives that a configuration chooses by name."""
+"""The field type of an objective: a built-in one by name, or a class of your own."""
 
 from typing import Annotated
 
-from pydantic import Field
-
+from steadyrl.base.variants import Variants
 from steadyrl.objectives.cispo import CISPO
 from steadyrl.objectives.dppo import DPPO
 from steadyrl.objectives.dual_clip import DualClip
@@ -11,9 +10,21 @@ from steadyrl.objectives.grpo import GRPO
 from steadyrl.objectives.gspo import GSPO
 from steadyrl.objectives.gspo_token import GSPOToken
 from steadyrl.objectives.minirl import MiniRL
+from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.reinforce import Reinforce
 
-ObjectiveSettings = Annotated[
-    MiniRL | GRPO | CISPO | GSPO | GSPOToken | DualClip | DPPO | Reinforce,
-    Field(discriminator="name"),
+AnyObjective = Annotated[
+    Objective,
+    Variants(
+        Objective,
+        "steadyrl.objectives",
+        MiniRL,
+        GRPO,
+        CISPO,
+        GSPO,
+        GSPOToken,
+        DualClip,
+        DPPO,
+        Reinforce,
+    ),
 ]

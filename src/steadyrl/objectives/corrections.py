@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
+from steadyrl.base.variants import Variant, Variants
 from steadyrl.objectives.clipping import ClipMasks
 from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.objective_calls import token_masks, token_values
@@ -36,10 +36,8 @@ class MismatchLevel(StrEnum):
     """(prod_t m_t)^(1 / |y|): comparable between lengths, and not an importance weight."""
 
 
-class Correction(Settings):
+class Correction(Variant):
     """What is done about the mismatch of an objective that does not read it."""
-
-    name: str
 
     @abstractmethod
     def apply_to(self, objective: Objective) -> Objective:
@@ -152,7 +150,9 @@ class Masking(MismatchWeights):
         return ClipMasks(masked=terms.loss_mask & outside)
 
 
-CorrectionSettings = Annotated[NoCorrection | Truncation | Masking, Field(discriminator="name")]
+AnyCorrection = Annotated[
+    Correction, Variants(Correction, "steadyrl.corrections", NoCorrection, Truncation, Masking)
+]
 
 
 class Corrected(Objective):

@@ -5,12 +5,12 @@ from abc import abstractmethod
 from jaxtyping import Float
 from torch import Tensor
 
-from steadyrl.base.settings import Settings
+from steadyrl.base.variants import Variant
 from steadyrl.objectives.clipping import ClipMasks
 from steadyrl.objectives.terms import TokenTerms
 
 
-class Objective(Settings):
+class Objective(Variant):
     """A per-token objective. Called on token terms, it returns what is to be maximised.
 
     A subclass is complete in one file: its settings are fields, `__call__` computes the objective,
@@ -21,8 +21,6 @@ class Objective(Settings):
     Example:
         MiniRL(clip_low=0.2, clip_high=0.27)(terms)
     """
-
-    name: str = ""
 
     @abstractmethod
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
