@@ -36,7 +36,7 @@ format: $(VENV)/dev.stamp        ## rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix src tests benchmarks docs
 
 docs: $(VENV)/dev.stamp         ## write the pages of the documentation that are made from the code
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generator
 
 bench: $(VENV)/bench.stamp       ## measure rollout and update against named peers, 36 minutes
 	-$(MAKE) $(VLLM)/vllm.stamp

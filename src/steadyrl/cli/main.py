@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -77,6 +77,15 @@ def _run(arguments: list[str], console: Console) -> None:
         _command(arguments[0])(arguments[1:], console)
 
 
+def command_names() -> list[str]:
+    """The commands, those that packages add after our own."""
+    return [*COMMANDS, *sorted(_added_commands())]
+
+
+def _added_commands() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=COMMAND_GROUP)}
+
+
 def _command(name: str) -> Callable[[list[str], Console], None]:
     """The function of a command. It is imported only now: models take seconds to import."""
     if name in COMMANDS:
@@ -84,10 +93,10 @@ def _command(name: str) -> Callable[[list[str], Console], None]:
             import_module(f"steadyrl.cli.{name}"), f"{name}_command"
         )
         return command
-    added = {point.name: point for point in entry_points(group=COMMAND_GROUP)}
+    added = _added_commands()
     if name in added:
         return added[name].load()
-    names = [*COMMANDS, *sorted(added)]
+    names = command_names()
     close = get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UserError(

@@ -1,0 +1,176 @@
+"""The page of the configuration: every field of every settings class that a run can have."""
+
+import types
+from collections.abc import Iterator
+from enum import Enum
+from inspect import cleandoc
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from docs.generator.markdown import page, paragraph, row
+from pydantic.fields import FieldInfo
+
+from steadyrl.base.settings import Settings
+from steadyrl.base.variants import Variants
+from steadyrl.run.config import RunConfig
+
+ABOUT = """
+Every setting of a run, as its YAML file has it (`steadyrl recipes demo > my-config.yaml`) and as
+the command line takes it: `engine.numerics` is `--engine.numerics`. A block with variants is chosen
+by its `name`; what is not given has the default of the chosen variant.
+"""
+
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "length"}
+"""Constraints of pydantic, in words."""
+
+NAMES = {
+    "str": "text",
+    "bool": "`true`, `false`",
+    "float": "number",
+    "int": "whole number",
+    "Path": "path",
+    "Any": "any value",
+}
+"""Python's types, in words."""
+
+
+def configuration_page() -> str:
+    """A section for each settings class, in the order in which they are reached."""
+    found = reached(RunConfig)
+    lines = ["# Configuration", "", paragraph(ABOUT)]
+    for kind, places in found.items():
+        lines += _section(kind, places, found)
+    return page(lines)
+
+
+def reached(root: type[Settings]) -> dict[type[Settings], list[str]]:
+    """Every settings class below `root`, with the places at which it can stand."""
+    found: dict[type[Settings], list[str]] = {root: [""]}
+    waiting = [root]
+    while waiting:
+        kind = waiting.pop(0)
+        for name, field in kind.model_fields.items():
+            below = kinds_of(field)
+            for other in below:
+                place = ".".join([p for p in (found[kind][0], name) if p])
+                if other not in found:
+                    waiting.append(other)
+                if place not in found.setdefault(other, []):
+                    found[other].append(place)
+    return found
+
+
+def kinds_of(field: FieldInfo) -> list[type[Settings]]:
+    """The settings classes that a field can hold."""
+    return list(dict.fromkeys(_kinds(field.annotation, field.metadata)))
+
+
+def _kinds(annotation: Any, metadata: Any = ()) -> Iterator[type[Settings]]:
+    variants = [item for item in metadata if isinstance(item, Variants)]
+    if variants:
+        yield from (kind for item in variants for kind in item.built_in.values())
+    elif isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    elif get_origin(annotation) is Annotated:
+        inner, *more = get_args(annotation)
+        yield from _kinds(inner, more)
+    else:
+        for part in get_args(annotation):
+            yield from _kinds(part)
+
+
+def _section(
+    kind: type[Settings], places: list[str], found: dict[type[Settings], list[str]]
+) -> list[str]:
+    lines = ["", f"## {title_of(kind, places)}", ""]
+    lines += [paragraph((cleandoc(kind.__doc__ or "")).split("\n\n")[0]), ""]
+    if len(places) > 1:
+        lines += [paragraph(f"Also at {', '.join(f'`{place}`' for place in places[1:])}."), ""]
+    lines += [row(["field", "type", "default", "meaning"]), row(["---"] * 4)]
+    for name, field in kind.model_fields.items():
+        if name == "name" and name_of(kind):
+            continue  # it stands in the heading
+        below = {other: found[other] for other in kinds_of(field)}
+        lines.append(
+            row([f"`{name}`", type_of(field, below), default_of(field), _text(field, below)])
+        )
+    return lines
+
+
+def title_of(kind: type[Settings], places: list[str]) -> str:
+    """The heading of a class: its place, and its name if there are variants of it."""
+    name = name_of(kind)
+    return " ".join([part for part in (places[0] or "Run", name and f"`{name}`") if part])
+
+
+def name_of(kind: type[Settings]) -> str:
+    """The name by which a variant is chosen; empty if it is none."""
+    field = kind.model_fields.get("name")
+    return str(field.default) if field is not None and not field.is_required() else ""
+
+
+def type_of(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
+    """The values that a field takes."""
+    if below:
+        links = [
+            f"[{name_of(kind) or 'block'}](#{_anchor(kind, places)})"
+            for kind, places in below.items()
+        ]
+        none = ["none"] if type(None) in get_args(field.annotation) else []
+        return ", ".join([*links, *none])
+    bounds = [
+        f"{words} {getattr(item, bound):g}"
+        for item in field.metadata
+        for bound, words in BOUNDS.items()
+        if isinstance(getattr(item, bound, None), int | float)
+    ]
+    return ", ".join([_words(field.annotation), *bounds])
+
+
+def _words(annotation: Any) -> str:
+    """A type as a reader says it."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation is None or annotation is type(None):
+        return "none"
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in parts)
+    if origin is Annotated:
+        return _words(parts[0])
+    if origin in (Union, types.UnionType):
+        return ", ".join(_words(part) for part in parts)
+    if origin is not None:
+        inner = ", ".join(_words(part) for part in parts if part is not Ellipsis)
+        return f"{origin.__name__} of {inner}" if inner else origin.__name__
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(f"`{item.value}`" for item in annotation)
+    name = getattr(annotation, "__name__", str(annotation))
+    return NAMES.get(name, name)
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default, in short."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Settings):
+        changed = value.model_dump(mode="json", exclude_defaults=True)
+        changed.pop("name", None)
+        given = ", ".join(f"{name}: {item}" for name, item in changed.items())
+        parts = (name_of(type(value)), f"`{given}`" if given else "")
+        return " ".join([part for part in parts if part])
+    if value is None:
+        return "none"
+    text = str(value.value if isinstance(value, Enum) else value)
+    return f"`{text.lower() if isinstance(value, bool) else text}`" if text else "empty"
+
+
+def _text(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
+    text = field.description or ""
+    if not text and len(below) == 1:
+        text = (next(iter(below)).__doc__ or "").strip().split("\n\n")[0]
+    return " ".join(text.split())
+
+
+def _anchor(kind: type[Settings], places: list[str]) -> str:
+    """The anchor that a heading gets on a page of GitHub."""
+    kept = [c for c in title_of(kind, places).lower() if c.isalnum() or c in " -_"]
+    return "".join(kept).replace(" ", "-")

@@ -1,0 +1,55 @@
+"""The generated reference leaves nothing out."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docs.generator import PAGES, outdated
+from docs.generator.api import outline, packages
+from docs.generator.configuration import configuration_page
+
+from steadyrl import analysis
+from steadyrl.recipes import RECIPES
+
+
+def paths(values: Any, prefix: str = "") -> set[str]:
+    """The dotted names of all settings in the dump of a configuration."""
+    if not isinstance(values, dict):
+        return set()
+    found = set()
+    for name, value in values.items():
+        found |= {f"{prefix}{name}"} | paths(value, f"{prefix}{name}.")
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_setting_of_a_recipe_is_in_the_reference(name: str) -> None:
+    fields = {path.rpartition(".")[2] for path in paths(RECIPES[name]().model_dump())}
+    listed = re.findall(r"^\| `(\w+)` \|", configuration_page(), re.MULTILINE)
+    assert fields - {"name", *listed} == set()
+
+
+def test_a_page_that_the_code_would_write_otherwise_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    PAGES[path] = lambda: "new\n"
+    try:
+        assert outdated()[path] == "new\n"
+        path.write_text("new\n")
+        assert path not in outdated()
+    finally:
+        del PAGES[path]
+
+
+def test_an_outline_has_fields_and_docstrings_and_nothing_private() -> None:
+    lines = outline(analysis, "Series")
+    assert lines[0] == "class Series:"
+    assert '    steps: Int[np.ndarray, " S"]' in lines
+    assert '    def at(self, index: Bool[np.ndarray, " S"]) -> "Series":' in lines
+    assert not any("return" in line for line in lines)
+
+
+def test_every_exported_name_exists() -> None:
+    for package in packages():
+        for name in getattr(package, "__all__", ()):
+            assert outline(package, name), f"{package.__name__}.{name}"
