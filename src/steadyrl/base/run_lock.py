@@ -1,9 +1,10 @@
 """One writer for each run folder."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from steadyrl.base.errors import UserError
 
@@ -12,24 +13,27 @@ from steadyrl.base.errors import UserError
 def only_writer(path: Path) -> Iterator[None]:
     """Makes this process the only one that runs or resumes the run in `path`.
 
-    The system lets go of the folder when the process ends, however it ends.
+    The system releases the lock when the process ends, however it ends. It holds on one machine;
+    between machines that share the folder, as far as their file system has such locks.
 
     Raises:
-        UserError: another process writes the run, or the folder cannot be written.
+        UserError: another process writes the run, or the folder cannot be written or locked.
     """
+    lock = FileLock(path / ".lock", blocking=False, fallback_to_soft=False)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        file = (path / ".lock").open("w")
-    except OSError as error:
+        lock.acquire()
+    except Timeout as error:
         raise UserError(
-            f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
+            f"Another process is writing the run in {path}. Wait until it ends, or end it, and "
+            f"then continue the run with --resume {path}."
         ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"Another process is writing the run in {path}. Wait until it ends, or end it, and "
-                f"then continue the run with --resume {path}."
-            ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"The run folder {path} cannot be written: {reason}. Choose another --out."
+        ) from error
+    try:
         yield
+    finally:
+        lock.release()
