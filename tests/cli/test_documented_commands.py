@@ -13,6 +13,7 @@ from steadyrl.cli.options import read_options
 from steadyrl.cli.recipes import RecipesOptions, find_recipe
 from steadyrl.cli.report import ReportOptions
 from steadyrl.cli.train import described, resumed
+from steadyrl.cli.upcycle import UpcycleOptions
 from steadyrl.lab.command import StudyOptions, _check_names, _made
 from steadyrl.run.config import to_yaml
 from tests.run.checkpoints import write_checkpoint
@@ -81,6 +82,8 @@ def test_a_documented_command_is_taken_by_the_parser(
             read_options(DiagnoseOptions, words, program="diagnose", switches=True)
         case "mismatch":
             read_options(MismatchOptions, words, program="mismatch")
+        case "upcycle":
+            read_options(UpcycleOptions, words, program="upcycle")
         case "study":
             options = read_options(StudyOptions, words, program="study", switches=True)
             _check_names(options)
