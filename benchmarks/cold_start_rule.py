@@ -19,9 +19,11 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection import PolicyReflector
+from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineSettings
-from steadyrl.engines.protocol import RolloutEngine, Sampling, sync_weights
+from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.hotpot_qa import HotpotQA
 from steadyrl.environments.protocol import Environment, Split, Task
@@ -100,14 +102,14 @@ def measured(checkpoint: Path, *, tasks: int, seed: int) -> Counts:
     float32 = EngineSettings(numerics=Numerics.FLOAT32)
     assembly = Assembly.of(config.model_copy(update={"engine": float32}))
     load_checkpoint(checkpoint, assembly.learner)
-    sync_weights(assembly.engine, assembly.learner.publish())
+    drive(assembly.engine.sync(assembly.learner.publish()))
     tokenizer = assembly.tokenizer
     return counted(teacher, assembly.engine, tokenizer, config.sampling, tasks=tasks, seed=seed)
 
 
 def counted(
     teacher: GridDrillSettings | QuestionDrillSettings,
-    engine: RolloutEngine,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     sampling: Sampling,
     *,
@@ -145,13 +147,13 @@ def _reflections_alone(
 def _solved(
     world: Environment,
     tasks: list[Task],
-    engine: RolloutEngine,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     sampling: Sampling,
     seed: int,
 ) -> int:
-    groups = play_groups(
-        world, engine, tokenizer, tasks, group_size=1, sampling=sampling, seed=seed
+    groups = drive(
+        play_groups(world, engine, tokenizer, tasks, group_size=1, sampling=sampling, seed=seed)
     )
     return sum(group.trajectories[0].reward == 1 for group in groups)
 
@@ -159,15 +161,19 @@ def _solved(
 def _exact(
     drills: GridDrills | QuestionDrills,
     tasks: int,
-    engine: RolloutEngine,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
 ) -> int:
     """Of reflections on random attempts, half of them with a memory, those that are as drilled."""
     generator = np.random.default_rng(derive_seed(seed, PLAYED))
     asked = [drills.drill(index, generator, Split.VALIDATION) for index in range(tasks)]
-    reflections = PolicyReflector(REFLECTION, tokenizer).reflect(
-        [prompt for prompt, _ in asked], engine, derive_seed(seed, REFLECTED)
+    reflector = PolicyReflector(REFLECTION, tokenizer)
+    reflections = drive(
+        concurrently(
+            reflector.reflect(prompt, engine, derive_seed(seed, REFLECTED, number))
+            for number, (prompt, _) in enumerate(asked)
+        )
     )
     return sum(
         reflection.lesson == written.content

@@ -1,58 +1,58 @@
 """Engines with a fault, for `injected_faults.py`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from unittest import mock
 
 import torch
 from torch import Tensor
 
-from steadyrl.engines import local
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
-from steadyrl.engines.sampler import sample
+from steadyrl.engines.protocol import Engine, EngineCapabilities, Request
 from steadyrl.records.completion import Completion
-
-Answers = list[list[Completion]]
+from steadyrl.records.weight_source import WeightSource
 
 
 class WrappedEngine:
     """An engine that does what the one inside does. Faults override a part of it."""
 
-    def __init__(self, engine: RolloutEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.policy_version = engine.policy_version
 
     @property
-    def max_positions(self) -> int | None:
+    def capabilities(self) -> EngineCapabilities:
         """As in the wrapped engine."""
-        return self.engine.max_positions
+        return self.engine.capabilities
 
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
+    async def generate(self, request: Request) -> list[Completion]:
         """As in the wrapped engine."""
-        self.engine.load_weights(weights, version)
-        self.policy_version = version
+        return await self.engine.generate(request)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Answers:
+    async def score(self, sequences: Sequence[Tensor]) -> list[Tensor]:
         """As in the wrapped engine."""
-        return self.engine.generate(requests, sampling)
+        return await self.engine.score(sequences)
+
+    async def sync(self, weights: WeightSource) -> None:
+        """As in the wrapped engine."""
+        await self.engine.sync(weights)
+        self.policy_version = weights.version
 
 
 class NeverSynced(WrappedEngine):
     """Keeps the weights it got first, and reports the version of those it was given."""
 
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Loads what no update has changed yet."""
-        if version == 0:
-            self.engine.load_weights(weights, version)
-        self.policy_version = version
+    async def sync(self, weights: WeightSource) -> None:
+        """Takes over what no update has changed yet."""
+        if weights.version == 0:
+            await self.engine.sync(weights)
+        self.policy_version = weights.version
 
 
 class ShiftedRoutes(WrappedEngine):
     """Gives every token the routes of the token before it; the checksum is that of the tokens."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Answers:
+    async def generate(self, request: Request) -> list[Completion]:
         """Completions whose routes are rolled by one position."""
-        return [[_shifted(c) for c in answers] for answers in super().generate(requests, sampling)]
+        return [_shifted(completion) for completion in await super().generate(request)]
 
 
 def _shifted(completion: Completion) -> Completion:
@@ -61,13 +61,13 @@ def _shifted(completion: Completion) -> Completion:
     return replace(completion, routing=replace(completion.routing, experts=((experts,),)))
 
 
-def at_temperature(temperature: float) -> Callable[[RolloutEngine], RolloutEngine]:
+def at_temperature(temperature: float) -> Callable[[Engine], Engine]:
     """Engines that sample, and report, at `temperature` whatever they are asked for."""
 
     class AtTemperature(WrappedEngine):
-        def generate(self, requests: Sequence[Request], sampling: Sampling) -> Answers:
-            asked = sampling.model_copy(update={"temperature": temperature})
-            return super().generate(requests, asked)
+        async def generate(self, request: Request) -> list[Completion]:
+            sampling = request.sampling.model_copy(update={"temperature": temperature})
+            return await super().generate(replace(request, sampling=sampling))
 
     return AtTemperature
 
@@ -75,15 +75,14 @@ def at_temperature(temperature: float) -> Callable[[RolloutEngine], RolloutEngin
 class SilentTopP(WrappedEngine):
     """Draws from the top 0.7 of the probability, and reports probabilities of the whole."""
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Answers:
-        """Completions drawn by `_silent_top_p`."""
-        with mock.patch.object(local, "sample", _silent_top_p):
-            return super().generate(requests, sampling)
-
-
-def _silent_top_p(
-    logits: Tensor, uniform: Tensor, sampling: Sampling, top_p: float = 0.7
-) -> tuple[Tensor, Tensor]:
-    tokens, _ = sample(logits, uniform, sampling.model_copy(update={"top_p": top_p}))
-    logprobs = (logits.float() / sampling.temperature).log_softmax(dim=-1)
-    return tokens, logprobs.gather(-1, tokens[:, None]).squeeze(-1)
+    async def generate(self, request: Request) -> list[Completion]:
+        """Completions with the log-probabilities that the engine gives their tokens afterwards."""
+        sampling = request.sampling.model_copy(update={"top_p": 0.7})
+        assert sampling.temperature == 1, "engines score at temperature 1"
+        completions = await super().generate(replace(request, sampling=sampling))
+        sequences = [torch.cat([c.prompt_ids, c.token_ids]) for c in completions]
+        scores = await self.score(sequences)
+        return [
+            replace(completion, logprobs=score[len(completion.prompt_ids) :])
+            for completion, score in zip(completions, scores, strict=True)
+        ]

@@ -32,6 +32,7 @@ from steadyrl.analysis.first_order.probe import (
     sampled_errors,
     token_level,
 )
+from steadyrl.engines.driver import drive
 from steadyrl.lab.running import cold_start
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import world
@@ -202,7 +203,8 @@ def by_staleness(start: RunConfig, prompts: int) -> list[dict[str, Any]]:
     course = [
         [scored(learner, rows, RoutingReplay.NONE) for rows in experience.mini_batches[0]]
         for experience in (
-            stage.algorithm.collect(1_000 + step, assembly.engine) for step in range(STALENESS[-1])
+            drive(stage.algorithm.collect(1_000 + step, assembly.engine))
+            for step in range(STALENESS[-1])
         )
     ]
     learner.begin_stage(stage.optimizer.model_copy(update={"warmup_steps": 0}), 1.0, fresh=True)
@@ -237,7 +239,7 @@ def sampled(assembly: Assembly, start: RunConfig, prompts: int) -> TokenBatch:
     """Responses of the engine to `prompts` prompts, as one batch."""
     larger = start.policy_gradient.model_copy(update={"prompts": prompts})
     algorithm = Assembly.of(changed(start, policy_gradient=larger.model_dump())).stages[0].algorithm
-    ((batch,),) = algorithm.collect(0, assembly.engine).mini_batches
+    ((batch,),) = drive(algorithm.collect(0, assembly.engine)).mini_batches
     return batch
 
 

@@ -15,6 +15,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
@@ -100,11 +101,16 @@ def sample(options: Options, policy: Policy, head: HeadDtype) -> list[Completion
     )
     prompts = [f"Explain in a few words what {n} times {n + 3} is." for n in range(options.answers)]
     requests = [
-        Request(prompt_ids=prompt(policy, text), num_completions=1, seed=options.seed + number)
+        Request(
+            prompt_ids=prompt(policy, text),
+            num_completions=1,
+            seed=options.seed + number,
+            sampling=Sampling(max_new_tokens=options.tokens),
+        )
         for number, text in enumerate(prompts)
     ]
     engine = LocalEngine(model, max_running=options.answers)
-    answers = engine.generate(requests, Sampling(max_new_tokens=options.tokens))
+    answers = generate_all(engine, requests)
     return [completion for completions in answers for completion in completions]
 
 

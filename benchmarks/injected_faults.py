@@ -22,7 +22,8 @@ from faulty_engines import NeverSynced, ShiftedRoutes, SilentTopP, WrappedEngine
 from steadyrl.analysis.causes import CauseName
 from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
 from steadyrl.base.errors import NonFiniteError
-from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.engines.driver import drive
+from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import LEARNING_RATE, world
 from steadyrl.policies.loading import Pretrained
@@ -50,14 +51,14 @@ class Case:
     changes: dict[str, Any]
     """Of the configuration besides."""
 
-    engine: Callable[[RolloutEngine], RolloutEngine] = WrappedEngine
+    engine: Callable[[Engine], Engine] = WrappedEngine
     cause: CauseName | None = None
     """None for a sound run."""
 
 
 def case(
     name: str,
-    engine: Callable[[RolloutEngine], RolloutEngine] = WrappedEngine,
+    engine: Callable[[Engine], Engine] = WrappedEngine,
     cause: CauseName | None = None,
     sampling: Sampling | None = None,
     **settings: Any,
@@ -198,7 +199,7 @@ def _train(config: RunConfig, case: Case, run: RunFolder, watcher: Any) -> None:
     journal = Journal(run, config.journal, parts.stages, RunPosition(), [watcher])
     engine = case.engine(parts.engine)
     try:
-        train(parts.stages, parts.learner, engine, parts.evaluator, journal, RunPosition())
+        drive(train(parts.stages, parts.learner, engine, parts.evaluator, journal, RunPosition()))
     except NonFiniteError as error:
         print(f"{case.name}: {error}", flush=True)
     finally:

@@ -7,9 +7,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.numerics import Numerics, WeightScaling
@@ -142,9 +143,12 @@ def _engine_model(policy: Policy, numerics: Numerics) -> EngineModel:
     )
 
 
-def _answers(engine: RolloutEngine) -> list[Completion]:
-    requests = [Request(prompt_ids=p, num_completions=2, seed=n) for n, p in enumerate(PROMPTS)]
-    return [answer for group in engine.generate(requests, SAMPLING) for answer in group]
+def _answers(engine: Engine) -> list[Completion]:
+    requests = [
+        Request(prompt_ids=p, num_completions=2, seed=n, sampling=SAMPLING)
+        for n, p in enumerate(PROMPTS)
+    ]
+    return [answer for group in generate_all(engine, requests) for answer in group]
 
 
 @torch.no_grad()

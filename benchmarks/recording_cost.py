@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import tyro
 
+from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request
@@ -25,7 +26,6 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import write_atomically
-from steadyrl.run.config import RunConfig
 from steadyrl.run.manifest import manifest
 
 
@@ -40,10 +40,10 @@ class Options:
     """Where to write the numbers as JSON."""
 
 
-def seconds(engine: LocalEngine, requests: list[Request], config: RunConfig) -> float:
+def seconds(engine: LocalEngine, requests: list[Request]) -> float:
     """Processor seconds of one rollout."""
     started = time.process_time()
-    engine.generate(requests, config.sampling)
+    generate_all(engine, requests)
     return time.process_time() - started
 
 
@@ -57,7 +57,10 @@ def main(options: Options) -> None:
     tasks = [environment.task(Split.TRAIN, n) for n in range(config.policy_gradient.prompts)]
     prompts = encode_prompts(tokenizer, [task.prompt for task in tasks])
     size = config.policy_gradient.group_size
-    requests = [Request(prompt_ids=p, num_completions=size, seed=n) for n, p in enumerate(prompts)]
+    requests = [
+        Request(prompt_ids=p, num_completions=size, seed=n, sampling=config.sampling)
+        for n, p in enumerate(prompts)
+    ]
     plain, recording = (
         LocalEngine(
             EngineModel(
@@ -73,7 +76,7 @@ def main(options: Options) -> None:
     ratios, plain_seconds = [], []
     for pair in range(-2, options.pairs):  # two pairs warm up
         order = (plain, recording) if pair % 2 else (recording, plain)
-        times = {engine: seconds(engine, requests, config) for engine in order}
+        times = {engine: seconds(engine, requests) for engine in order}
         if pair >= 0:
             ratios.append(times[recording] / times[plain])
             plain_seconds.append(times[plain])

@@ -15,7 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from steadyrl.engines.protocol import sync_weights
+from steadyrl.engines.driver import drive
 from steadyrl.objectives import mismatch_diagnostics, routing_disagreement
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
@@ -48,12 +48,12 @@ def measure(
     engine = config.engine.model_copy(update={"numerics": numerics})
     assembly = Assembly.of(config.model_copy(update={"engine": engine}))
     load_checkpoint(checkpoint, assembly.learner)
-    sync_weights(assembly.engine, assembly.learner.publish())
+    drive(assembly.engine.sync(assembly.learner.publish()))
     collect = assembly.stages[-1].algorithm.collect
     batches = [
         batch
         for rollout in range(rollouts)
-        for mini_batch in collect(rollout, assembly.engine).mini_batches
+        for mini_batch in drive(collect(rollout, assembly.engine)).mini_batches
         for batch in mini_batch
     ]
     policy, temperature = assembly.learner.policy, config.sampling.temperature

@@ -87,7 +87,12 @@ class World:
     def requests(self, tokenizer: PreTrainedTokenizerBase, seed: int) -> list[Request]:
         """The prompts, with the random numbers of `seed`."""
         return [
-            Request(prompt_ids=ids, num_completions=self.group_size, seed=derive_seed(seed, number))
+            Request(
+                prompt_ids=ids,
+                num_completions=self.group_size,
+                seed=derive_seed(seed, number),
+                sampling=self.sampling,
+            )
             for number, ids in enumerate(self.prompt_ids(tokenizer))
         ]
 

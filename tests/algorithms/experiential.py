@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.driving import collect
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.erl import ExperientialRL
@@ -85,7 +86,7 @@ def credits(batch: TokenBatch) -> list[float]:
 
 
 def collected(engine: Any = None, step: int = 0, **options: Any) -> Experience:
-    return algorithm(**options).collect(step, engine or student())
+    return collect(algorithm(**options), step, engine or student())
 
 
 def batches(experience: Experience) -> Sequence[TokenBatch]:

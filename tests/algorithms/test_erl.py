@@ -17,6 +17,7 @@ from tests.algorithms.experiential import (
     texts,
 )
 from tests.algorithms.terms import far_apart
+from tests.driving import collect
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine, ShortQuiz
 
@@ -89,7 +90,7 @@ def test_group_of_one_has_no_advantage_where_that_is_asked_for() -> None:
 
 def test_responses_weigh_the_same_in_however_many_rows() -> None:
     subject = algorithm(objective=GSPO())
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     first, *others = mini_batch
     assert first.response_ids.tolist() == [0, 1, 2, 3, 4, 5]
     two = replace(first, response_ids=torch.tensor([0, 0, 0, 1, 1, 1]))
@@ -110,7 +111,7 @@ def test_prompts_with_one_episode_learn_from_its_reward() -> None:
 
 def test_every_response_weighs_the_same_but_for_the_coefficient() -> None:
     subject = algorithm(internalization_coefficient=0.5)
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     terms = subject.loss_terms(mini_batch)
 
     # 6 + 3 + 3 + 2 responses. A mean over each batch, times its share, is a mean over all of them.
@@ -138,7 +139,7 @@ def test_terms_weigh_as_if_all_rows_stood_in_one_batch(
     aggregation: Aggregation, shares: list[int]
 ) -> None:
     subject = algorithm(aggregation=aggregation)
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     scales = [term.scale for term in subject.loss_terms(mini_batch)]
     assert scales == pytest.approx([share / sum(shares) for share in shares])
 
@@ -208,10 +209,10 @@ def test_the_parts_of_an_episode_are_recorded_with_its_story() -> None:
 
 def test_a_story_names_what_was_recalled_and_what_broke() -> None:
     subject = algorithm()
-    subject.collect(0, student())
+    collect(subject, 0, student())
     later = {"q2": ["w1", "w1", "crash"], "q3": ["right"] * 3}
     lessons = {"w1": ""}
-    groups = subject.collect(1, student(first=later, lessons=lessons)).groups
+    groups = collect(subject, 1, student(first=later, lessons=lessons)).groups
     stories = [t.episode for g in groups if g.part == "first_attempt" for t in g.trajectories]
     assert [story.number for story in stories] == [6, 7, 8, 9, 10, 11]
     assert [story.recalled for story in stories] == [(0,), (0,), (), (), (), ()]
@@ -254,13 +255,13 @@ def test_the_threshold_decides_what_has_failed() -> None:
 
 def test_sequential_updates_learn_the_parts_one_after_the_other() -> None:
     subject = algorithm(updates="sequential")
-    experience = subject.collect(0, student())
+    experience = collect(subject, 0, student())
     sizes = [[len(batch) for batch in mini_batch] for mini_batch in experience.mini_batches]
     assert sizes == [[6], [3, 3], [2]]
     scales = [[t.scale for t in subject.loss_terms(m)] for m in experience.mini_batches]
     assert scales == [[1.0], [0.5, 0.5], [1.0]]
     solved = student(first={"q0": ["right"] * 3, "q1": ["right"] * 3})
-    assert len(subject.collect(0, solved).mini_batches) == 1
+    assert len(collect(subject, 0, solved).mini_batches) == 1
 
 
 def test_mini_batches_are_tasks_with_all_parts_of_their_episodes() -> None:
@@ -276,7 +277,7 @@ def test_collecting_is_a_function_of_step_and_seed_alone(dense_policy: Policy) -
         short = Sampling(temperature=0.5, max_new_tokens=4)
         reflection = PolicyReflection(style=ReflectionStyle.COMPACT, sampling=short)
         subject = algorithm(reflection=reflection, gate=False, memory=NoMemory())
-        (mini_batch,) = subject.collect(step, local_engine(dense_policy)).mini_batches
+        (mini_batch,) = collect(subject, step, local_engine(dense_policy)).mini_batches
         return [batch.tokens.tolist() for batch in mini_batch]
 
     assert tokens(1) == tokens(1)
@@ -294,13 +295,13 @@ def test_a_stored_set_is_asked_in_the_order_of_policy_gradient_with_the_same_see
     )
     engine = ScriptedEngine(lambda *_: "right")
     asked = [group.task_id for group in collected(engine, 1, environment=quiz).groups]
-    assert asked == [group.task_id for group in plain.collect(1, engine).groups]
+    assert asked == [group.task_id for group in collect(plain, 1, engine).groups]
     assert asked != ["quiz/train/2", "quiz/train/3"]
 
 
 def test_all_parts_draw_different_random_numbers() -> None:
     engine, subject = student(), algorithm()
-    subject.collect(0, engine)
+    collect(subject, 0, engine)
     seeds = [request.seed for call in engine.calls for request in call]
     assert [len(call) for call in engine.calls] == [2, 3, 3]
     assert len(set(seeds)) == 8
@@ -311,13 +312,13 @@ def test_all_parts_draw_different_random_numbers() -> None:
 
 def test_lessons_that_led_to_success_are_remembered_and_read_by_the_next_reflections() -> None:
     subject = algorithm()
-    writes = subject.collect(0, student()).memory_writes
+    writes = collect(subject, 0, student()).memory_writes
     assert [(w.slot, w.task_id, w.text) for w in writes] == [
         (0, "quiz/train/0", "do A"),
         (0, "quiz/train/1", "do C"),
     ]
     later = student(first={"q2": ["w1"] * 3, "q3": ["right"] * 3})
-    _, reflections, *_ = subject.collect(1, later).mini_batches[0]
+    _, reflections, *_ = collect(subject, 1, later).mini_batches[0]
     # The last write of step 0 stands in its one slot.
     asked = "<|system|>do C<|user|>q2\nw1\nyou wrote w1\n0<|assistant|>do A<|end|>"
     assert texts(reflections) == [asked] * 3
@@ -325,9 +326,9 @@ def test_lessons_that_led_to_success_are_remembered_and_read_by_the_next_reflect
 
 def test_first_attempts_never_see_the_memory() -> None:
     subject = algorithm()
-    subject.collect(0, student())
+    collect(subject, 0, student())
     later = student(first={"q2": ["w1"] * 3, "q3": ["right"] * 3})
-    first, *_ = subject.collect(1, later).mini_batches[0]
+    first, *_ = collect(subject, 1, later).mini_batches[0]
     assert {text.partition("<|assistant|>")[0] for text in texts(first)} == {
         "<|user|>q2",
         "<|user|>q3",
@@ -336,11 +337,11 @@ def test_first_attempts_never_see_the_memory() -> None:
 
 def test_a_memory_goes_over_to_another_instance_by_its_state() -> None:
     subject, other = algorithm(), algorithm()
-    subject.collect(0, student())
+    collect(subject, 0, student())
     other.load_state(subject.state())
     later = {"q2": ["w1"] * 3, "q3": ["right"] * 3}
     tokens = [
-        a.collect(1, student(first=later)).mini_batches[0][1].tokens for a in (subject, other)
+        collect(a, 1, student(first=later)).mini_batches[0][1].tokens for a in (subject, other)
     ]
     assert torch.equal(*tokens)
     assert other.state() == subject.state()

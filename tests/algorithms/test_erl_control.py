@@ -1,12 +1,11 @@
 """The control: a failed attempt, its feedback, and another attempt in one conversation."""
 
-from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.algorithms.experiential import texts
+from tests.driving import collect, respond
 from tests.rollout.fakes import (
     TOKENIZER,
     Quiz,
@@ -20,10 +19,13 @@ from tests.rollout.fakes import (
 from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.protocol import Environment, Outcome, Split, SubmitsResponses, Task
+from steadyrl.environments.protocol import Environment, Outcome, Split, Task
+from steadyrl.records.trajectory import Group
 from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.tasks import FailedTask, submit, tasks_of
+from steadyrl.rollout.tasks import FailedTask, tasks_of
 
 COMPACT = SecondChanceSettings(style=ReflectionStyle.COMPACT)
 
@@ -47,37 +49,41 @@ def test_a_task_that_fails_is_one_that_failed() -> None:
     good, failed = tasks_of(environment, Split.TRAIN, range(2))
     assert isinstance(failed, FailedTask)
     assert not isinstance(good, FailedTask)
-    (group,) = play_groups(
-        environment,
-        ScriptedEngine(lambda *_: "right"),
-        TOKENIZER,
-        [good],
-        group_size=2,
-        sampling=Sampling(max_new_tokens=8),
-        seed=0,
+    (group,) = drive(
+        play_groups(
+            environment,
+            ScriptedEngine(lambda *_: "right"),
+            TOKENIZER,
+            [good],
+            group_size=2,
+            sampling=Sampling(max_new_tokens=8),
+            seed=0,
+        )
     )
     assert [t.environment_failed for t in group.trajectories] == [True, False]
 
 
-def test_turns_are_submitted_where_the_environment_takes_them() -> None:
-    class Submitting(Quiz):
+def test_an_environment_whose_turns_are_awaited_gets_a_second_chance_too() -> None:
+    class Awaiting(Quiz):
         def start(self, task: Task) -> Any:
             episode = super().start(task)
 
-            def submit(text: str) -> Callable[[], Outcome]:
-                asked.append(text)
-                return partial(episode.respond, text)
+            async def respond(text: str) -> Outcome:
+                return episode.respond(text)
 
-            return SimpleNamespace(respond=None.__eq__, submit=submit)
+            return SimpleNamespace(respond=respond)
 
-    asked: list[str] = []
-    episodes = [SecondChance(Submitting(), COMPACT).start(some_tasks(Quiz(), 1)[0]) for _ in "ab"]
-    assert all(isinstance(episode, SubmitsResponses) for episode in episodes)
-    waiting = [
-        submit(episode, word) for episode, word in zip(episodes, ["w", "right"], strict=True)
-    ]
-    assert asked == ["w", "right"]
-    assert [outcome().terminated for outcome in waiting] == [False, True]
+    episode = SecondChance(Awaiting(), COMPACT).start(some_tasks(Quiz(), 1)[0])
+    assert [respond(episode, word).terminated for word in ("w", "right")] == [False, True]
+
+
+def test_an_environment_that_compares_episodes_is_refused() -> None:
+    class Comparing(Quiz):
+        def score_group(self, group: Group) -> list[float]:
+            return []
+
+    with pytest.raises(UserError, match="Comparing scores the attempts of a group together"):
+        SecondChance(Comparing(), COMPACT)
 
 
 def test_a_failure_is_told_and_the_last_attempt_counts() -> None:
@@ -118,14 +124,16 @@ def test_what_was_earned_before_the_budget_was_spent_is_kept(
     # As without a second chance: the first attempt's or, once that is over, the second's.
     settings = SecondChanceSettings(threshold=1.5)
     quiz = Quiz(turns=2)
-    (group,) = play_groups(
-        SecondChance(quiz, settings),
-        ScriptedEngine(lambda _prompt, _number, call: words[call]),
-        TOKENIZER,
-        some_tasks(quiz, 1),
-        group_size=1,
-        sampling=Sampling(max_new_tokens=8),
-        seed=0,
+    (group,) = drive(
+        play_groups(
+            SecondChance(quiz, settings),
+            ScriptedEngine(lambda _prompt, _number, call: words[call]),
+            TOKENIZER,
+            some_tasks(quiz, 1),
+            group_size=1,
+            sampling=Sampling(max_new_tokens=8),
+            seed=0,
+        )
     )
     (episode,) = group.trajectories
     assert (episode.reward, episode.truncation_reason) == (reward, "token budget spent")
@@ -146,7 +154,7 @@ def test_policy_gradient_learns_from_both_attempts_by_the_last_reward() -> None:
     engine = ScriptedEngine(
         lambda prompt, number, call: "w9" if "w2" in prompt else answer(prompt, number, call)
     )
-    experience = subject.collect(0, engine)
+    experience = collect(subject, 0, engine)
     rewards = [t.reward for t in experience.groups[0].trajectories]
     assert rewards == [1.0, 1.0, 0.0]
     ((batch,),) = experience.mini_batches

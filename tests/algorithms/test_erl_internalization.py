@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.algorithms.experiential import algorithm, student
 from tests.closeness import assert_close
+from tests.driving import collect
 from tests.function_objective import FunctionObjective
 from tests.learners.small import tiny_learner, tiny_policy
 from torch import Tensor
@@ -25,7 +26,7 @@ from steadyrl.records.token_batch import TokenBatch
 def internalization_term(kind: str, **options: Any) -> LossTerm:
     """The term that the worked example ends with."""
     subject = algorithm(internalization={"name": kind}, **options)
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     return subject.loss_terms(mini_batch)[-1]
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.algorithms.experiential import COMPACT, algorithm, student, texts
+from tests.driving import collect
 from tests.rollout.fakes import LAYERS, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.erl import ExperientialRL
@@ -47,7 +48,7 @@ def two_turns() -> ScriptedEngine:
 
 def test_internalised_conversations_keep_every_turn_and_lose_the_lesson() -> None:
     subject = algorithm(environment=Quiz(turns=2), group_size=2, prompts=1, threshold=2.0)
-    (mini_batch,) = subject.collect(0, two_turns()).mini_batches
+    (mini_batch,) = collect(subject, 0, two_turns()).mini_batches
     first, reflections, second, internalized = mini_batch
     told = "<|user|>q0<|assistant|>w0<|end|><|user|>next<|assistant|>w0<|end|>"
     assert texts(first)[0] == told
@@ -66,7 +67,7 @@ def test_internalised_conversations_keep_every_turn_and_lose_the_lesson() -> Non
 
 
 def test_only_reprompted_rows_have_no_routes_of_the_engine() -> None:
-    (mini_batch,) = algorithm().collect(0, student()).mini_batches
+    (mini_batch,) = collect(algorithm(), 0, student()).mini_batches
     *sampled, internalized = mini_batch
     routings = [batch.rollout_routing for batch in sampled]
     assert [routing.at(routing.known).shape[1] for routing in routings] == [LAYERS] * 3
@@ -77,7 +78,7 @@ def test_only_reprompted_rows_have_no_routes_of_the_engine() -> None:
 
 def test_distillation_pairs_first_attempts_with_themselves_under_the_lesson() -> None:
     subject = algorithm(internalization={"name": "on_policy_distillation"})
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     rows = mini_batch[-1]
     teacher = rows.teacher
     assert teacher is not None
@@ -118,4 +119,4 @@ def test_rows_that_fall_apart_under_the_teacher_s_prompt_are_refused() -> None:
         seed=0,
     )
     with pytest.raises(RuntimeError, match="other rows under its teacher's prompt than under its"):
-        subject.collect(0, two_turns())
+        collect(subject, 0, two_turns())

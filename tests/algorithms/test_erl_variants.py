@@ -10,6 +10,7 @@ from tests.algorithms.experiential import (
     texts,
 )
 from tests.algorithms.terms import far_apart
+from tests.driving import collect
 from tests.rollout.fakes import Quiz, QuizEpisode
 
 from steadyrl.algorithms.erl_internalization import RewardWeightedInternalization
@@ -59,7 +60,7 @@ def test_successes_in_part_are_internalised_by_indicator_or_by_reward(
 ) -> None:
     second = {"do A": "half", "do B": "wrong", "do C": "right"}
     subject = algorithm(environment=Graded(), internalization={"name": kind})
-    experience = subject.collect(0, student(second=second))
+    experience = collect(subject, 0, student(second=second))
     term = subject.loss_terms(batches(experience))[-1]
     rows = term.batch
     # At the probabilities that the tokens were drawn with, no importance weight differs from 1.
@@ -78,7 +79,7 @@ def test_successes_in_part_are_internalised_by_indicator_or_by_reward(
 
 def test_reward_weighted_internalisation_maximises_reward_times_log_likelihood() -> None:
     subject = algorithm(internalization=RewardWeightedInternalization())
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     term = subject.loss_terms(mini_batch)[-1]
     probe = far_apart()
     expected = torch.where(probe.loss_mask, probe.advantages * probe.logprobs, 0)

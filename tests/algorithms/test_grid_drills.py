@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.driving import collect
 from tests.rollout.fakes import ScriptedEngine
 
 from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
@@ -179,7 +180,7 @@ def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
     engine = ScriptedEngine(lambda *_: "nothing is to be sampled")
-    first, again = (drills_of().collect(3, engine) for _ in range(2))
+    first, again = (collect(drills_of(), 3, engine) for _ in range(2))
     ((one,),), ((other,),) = first.mini_batches, again.mini_batches
     assert one.tokens.equal(other.tokens)
     assert one.loss_mask.any(dim=1).all()

@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from tests.algorithms.terms import far_apart
 from tests.closeness import assert_close
+from tests.driving import collect
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine, ShortQuiz, TenthsQuiz
 from transformers import PreTrainedTokenizerFast
@@ -87,7 +88,7 @@ def questions(experience: Experience) -> list[str]:
 
 
 def test_every_step_asks_fresh_training_tasks() -> None:
-    seen = [questions(algorithm().collect(step, solver([0] * 4))) for step in range(3)]
+    seen = [questions(collect(algorithm(), step, solver([0] * 4))) for step in range(3)]
     assert seen == [asked(0), asked(1), asked(2)]
     assert len({question for step in seen for question in step}) > 9  # chains may repeat
 
@@ -96,7 +97,7 @@ def test_the_seed_decides_in_what_order_a_stored_set_is_asked() -> None:
     def asked_by(seed: int) -> list[str]:
         subject = algorithm(seed, environment=ShortQuiz(8))
         engine = ScriptedEngine(lambda *_: "right")
-        return [g.task_id for step in range(2) for g in subject.collect(step, engine).groups]
+        return [g.task_id for step in range(2) for g in collect(subject, step, engine).groups]
 
     assert sorted(asked_by(5)) == sorted(asked_by(6)) == [f"quiz/train/{n}" for n in range(8)]
     assert asked_by(5) == asked_by(5) != asked_by(6)
@@ -108,7 +109,7 @@ def test_a_tokenizer_that_names_neither_end_nor_padding_makes_the_same_rows() ->
     bare.chat_template = TOKENIZER.chat_template
     assert (bare.pad_token_id, bare.eos_token_id) == (None, None)
     usual, filled = (
-        [batch for (batch,) in algorithm(tokenizer=t).collect(0, solver([1] * 4)).mini_batches]
+        [batch for (batch,) in collect(algorithm(tokenizer=t), 0, solver([1] * 4)).mini_batches]
         for t in (TOKENIZER, bare)
     )
     for one, other in zip(usual, filled, strict=True):
@@ -120,7 +121,7 @@ def test_a_tokenizer_that_names_neither_end_nor_padding_makes_the_same_rows() ->
 
 def test_collecting_is_a_function_of_step_and_seed(dense_policy: Policy) -> None:
     def collected(step: int, seed: int = 5) -> list[list[int]]:
-        experience = algorithm(seed).collect(step, local_engine(dense_policy))
+        experience = collect(algorithm(seed), step, local_engine(dense_policy))
         return [batch.tokens.tolist() for (batch,) in experience.mini_batches]
 
     assert collected(1) == collected(1)
@@ -131,13 +132,13 @@ def test_collecting_is_a_function_of_step_and_seed(dense_policy: Policy) -> None
 def test_every_step_draws_with_its_own_random_numbers() -> None:
     engine, subject = solver([0] * 12), algorithm()
     for step in range(3):
-        subject.collect(step, engine)
+        collect(subject, step, engine)
     seeds = [request.seed for call in engine.calls for request in call]
     assert len(set(seeds)) == len(seeds) == 3 * PROMPTS * MINI_BATCHES
 
 
 def test_mini_batches_are_the_groups_split_by_prompt_in_order() -> None:
-    experience = algorithm().collect(0, solver([1, 0, 2, 3]))
+    experience = collect(algorithm(), 0, solver([1, 0, 2, 3]))
     assert len(experience.mini_batches) == MINI_BATCHES
     rows = [
         TOKENIZER.decode(batch.tokens[row][batch.attention_mask[row]]).split("<|assistant|>")[0]
@@ -163,7 +164,7 @@ EXPECTED: dict[str, Callable[[list[float], int], float]] = {
 @pytest.mark.parametrize("advantage", EXPECTED)
 def test_each_episode_is_credited_against_its_own_group(advantage: str) -> None:
     right_counts = [1, 0, 2, 3]
-    experience = algorithm(advantage=advantage).collect(0, solver(right_counts))
+    experience = collect(algorithm(advantage=advantage), 0, solver(right_counts))
     credits = []
     for (batch,) in experience.mini_batches:
         for row in range(len(batch)):
@@ -178,7 +179,7 @@ def test_each_episode_is_credited_against_its_own_group(advantage: str) -> None:
 
 def test_metrics_speak_of_every_episode() -> None:
     right_counts = [1, 0, 2, 3]
-    experience = algorithm().collect(0, solver(right_counts))
+    experience = collect(algorithm(), 0, solver(right_counts))
     lengths = [
         len(completion.token_ids)
         for group in experience.groups
@@ -197,7 +198,7 @@ def test_metrics_speak_of_every_episode() -> None:
 
 def test_parts_of_the_reward_are_metrics_of_their_own() -> None:
     quiz = algorithm(environment=TenthsQuiz())
-    metrics = quiz.collect(0, ScriptedEngine(lambda *_: "right")).metrics
+    metrics = collect(quiz, 0, ScriptedEngine(lambda *_: "right")).metrics
     assert (metrics["reward"], metrics["reward/tenth"]) == (1, 1)
 
 
@@ -216,7 +217,7 @@ def test_nothing_is_learned_from_episodes_whose_environment_failed(
     start = Arithmetic.start
     monkeypatch.setattr(Arithmetic, "start", lambda self, task: Unreliable(start(self, task)))
     # Of three episodes a prompt, one, none, two and three are left.
-    experience = algorithm().collect(0, solver([1, 0, 2, 3]))
+    experience = collect(algorithm(), 0, solver([1, 0, 2, 3]))
     ((batch,),) = experience.mini_batches
     assert len(batch) == 5
     assert not batch.advantages.any()
@@ -235,7 +236,7 @@ def test_a_task_whose_prompt_leaves_no_room_is_left_out_of_the_batch() -> None:
         seed=0,
     )
     words = ScriptedEngine(lambda _, number, __: ["right", "wrong"][number], max_positions=20)
-    experience = subject.collect(0, words)
+    experience = collect(subject, 0, words)
     ((batch,),) = experience.mini_batches
     assert (len(batch), batch.responses) == (2, 2)
     assert [len(group.trajectories) for group in experience.groups] == [2, 2]
@@ -244,14 +245,14 @@ def test_a_task_whose_prompt_leaves_no_room_is_left_out_of_the_batch() -> None:
 
 def test_spent_budgets_are_counted() -> None:
     engine = ScriptedEngine(lambda _prompt, number, _call: "1..." if number else "2")
-    assert algorithm().collect(0, engine).metrics["truncated_fraction"] == pytest.approx(2 / 3)
+    assert collect(algorithm(), 0, engine).metrics["truncated_fraction"] == pytest.approx(2 / 3)
 
 
 def test_the_one_loss_term_is_the_objective_of_the_settings() -> None:
     subject = algorithm(
         objective=GRPO(clip_high=0.5), aggregation=Aggregation.CONSTANT, constant_length=9
     )
-    (batch,) = subject.collect(0, solver([1] * 4)).mini_batches[0]
+    (batch,) = collect(subject, 0, solver([1] * 4)).mini_batches[0]
     (term,) = subject.loss_terms((batch,))
     assert term.batch is batch
     assert term.scale == 1

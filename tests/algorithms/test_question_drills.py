@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.driving import collect
 from tests.rollout.fakes import ScriptedEngine
 
 from steadyrl.algorithms.drills import Drill
@@ -15,6 +16,7 @@ from steadyrl.algorithms.reflection_prompts import (
     account_of,
     reflection_prompt,
 )
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
@@ -98,8 +100,8 @@ def test_the_prompt_of_a_reflection_is_that_of_the_algorithm() -> None:
     task, (prompt, _) = drilled(drills, 0)
     attempt = [line.partition("] ")[2] for line in prompt[-1].content.split("\n")[1:6:2]]
     engine = ScriptedEngine(lambda _prompt, _number, call: attempt[call])
-    (group,) = play_groups(
-        WORLD, engine, TOKENIZER, [task], group_size=1, sampling=Sampling(), seed=0
+    (group,) = drive(
+        play_groups(WORLD, engine, TOKENIZER, [task], group_size=1, sampling=Sampling(), seed=0)
     )
     memory = prompt[0].content if len(prompt) == 2 else ""
     neutral = partial(neutralized, tokenizer=TOKENIZER)
@@ -146,7 +148,7 @@ def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
     engine = ScriptedEngine(lambda *_: "nothing is to be sampled")
-    first, again = (drills_of().collect(3, engine) for _ in range(2))
+    first, again = (collect(drills_of(), 3, engine) for _ in range(2))
     ((one,),), ((other,),) = first.mini_batches, again.mini_batches
     assert one.tokens.equal(other.tokens)
     assert one.loss_mask.any(dim=1).all()

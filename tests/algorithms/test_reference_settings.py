@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from tests.algorithms.experiential import algorithm, student
 from tests.algorithms.terms import far_apart
+from tests.driving import collect
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
@@ -59,7 +60,7 @@ def test_policy_gradient_is_held_on_every_row_whatever_its_advantage() -> None:
         seed=0,
     )
     engine = ScriptedEngine(lambda *_: "right")
-    (term,) = subject.loss_terms(subject.collect(0, engine).mini_batches[0])
+    (term,) = subject.loss_terms(collect(subject, 0, engine).mini_batches[0])
 
     assert term.objective.reads_reference
     assert not term.objective.proportional_to_advantage
@@ -70,7 +71,7 @@ def test_policy_gradient_is_held_on_every_row_whatever_its_advantage() -> None:
         sampling=Sampling(max_new_tokens=16),
         seed=0,
     )
-    (other,) = free.loss_terms(subject.collect(0, engine).mini_batches[0])
+    (other,) = free.loss_terms(collect(subject, 0, engine).mini_batches[0])
     assert (other.objective.reads_reference, other.objective.proportional_to_advantage) == (
         False,
         True,
@@ -80,7 +81,7 @@ def test_policy_gradient_is_held_on_every_row_whatever_its_advantage() -> None:
 
 def test_every_row_of_an_experience_is_held_with_the_same_weight() -> None:
     subject = algorithm(reference_kl=HELD, internalization_coefficient=0.5)
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     *reinforced, internalized = subject.loss_terms(mini_batch)
 
     for term in reinforced:
@@ -96,7 +97,7 @@ def test_every_row_of_an_experience_is_held_with_the_same_weight() -> None:
 
 def test_rows_that_imitate_a_teacher_are_held_where_they_were_sampled_alone() -> None:
     subject = algorithm(reference_kl=HELD, internalization={"name": "on_policy_distillation"})
-    (mini_batch,) = subject.collect(0, student()).mini_batches
+    (mini_batch,) = collect(subject, 0, student()).mini_batches
     *reinforced, distilled = subject.loss_terms(mini_batch)
 
     assert distilled.batch.teacher is not None

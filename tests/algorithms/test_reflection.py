@@ -12,13 +12,15 @@ from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 from steadyrl.algorithms.reflection import (
     HeldReflector,
     PolicyReflector,
+    Reflection,
     Reflector,
     ServerReflector,
 )
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, ServerReflection
+from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import has_room
+from steadyrl.engines.driver import drive
 from steadyrl.records.message import Message
 from steadyrl.records.weight_source import StateDictWeights
 
@@ -36,7 +38,7 @@ def test_the_policy_s_reflections_come_with_the_tokens_they_were_drawn_as() -> N
     engine = scripted({"one": "a", "two": "<think>x</think>b", "three": "c..."})
     reflector = PolicyReflector(COMPACT, TOKENIZER)
     assert isinstance(reflector, Reflector)
-    reflections = reflector.reflect(PROMPTS, engine, seed=3)
+    reflections = reflect(reflector, engine)
     assert [r.lesson for r in reflections] == ["a", "b", ""]
     assert [r.failure for r in reflections] == [
         "",
@@ -55,9 +57,9 @@ def test_a_held_policy_s_reflections_come_without_tokens_to_learn_from() -> None
     reflector = HeldReflector(settings, TOKENIZER, lambda: held)
     assert isinstance(reflector, Reflector)
     with pytest.raises(AssertionError, match="no policy is held"):
-        reflector.reflect(PROMPTS, trained, seed=3)
-    reflector.hold(StateDictWeights(state={}, version=7))
-    reflections = reflector.reflect(PROMPTS, trained, seed=3)
+        reflect(reflector, trained)
+    drive(reflector.hold(StateDictWeights(state={}, version=7)))
+    reflections = reflect(reflector, trained)
     assert held.policy_version == 7
     assert [r.lesson for r in reflections] == ["a", "b", "c"]
     assert [r.completion for r in reflections] == [None] * 3
@@ -66,7 +68,7 @@ def test_a_held_policy_s_reflections_come_without_tokens_to_learn_from() -> None
 
 def test_a_prompt_without_room_is_not_asked_and_moves_no_other_s_random_numbers() -> None:
     def seeds(engine: ScriptedEngine) -> dict[str, int]:
-        PolicyReflector(COMPACT, TOKENIZER).reflect(PROMPTS, engine, seed=3)
+        reflect(PolicyReflector(COMPACT, TOKENIZER), engine)
         return {TOKENIZER.decode(r.prompt_ids): r.seed for r in engine.calls[0]}
 
     answers = dict.fromkeys(("one", "two", "three"), "a")
@@ -74,18 +76,27 @@ def test_a_prompt_without_room_is_not_asked_and_moves_no_other_s_random_numbers(
     # 5 tokens of "one" and "two" fit with an answer of 16; the 7 of "three" do not.
     fitting = scripted(answers, max_positions=21)
     assert seeds(fitting) == {k: v for k, v in everyone.items() if "three" not in k}
-    third = PolicyReflector(COMPACT, TOKENIZER).reflect(PROMPTS, fitting, seed=3)[2]
+    third = reflect(PolicyReflector(COMPACT, TOKENIZER), fitting)[2]
     assert third.failure == "the record leaves no room to reflect on it"
     assert third.completion is None
     assert third.reply == ""
-    assert has_room(21, 5, COMPACT.sampling)
-    assert not has_room(21, 6, COMPACT.sampling)
-    assert has_room(None, 10**9, COMPACT.sampling)
 
 
 def server_reflection(url: str, **options: Any) -> ServerReflection:
     values = {"style": ReflectionStyle.COMPACT, "retry_wait": 0.0, "longest": 40, **options}
     return ServerReflection(base_url=url, model="m", **values)
+
+
+def reflect(
+    reflector: Reflector, engine: ScriptedEngine, seed: int = 3, prompts: Any = PROMPTS
+) -> list[Reflection]:
+    """A reflection for each of `prompts`, all asked for at once."""
+    return drive(
+        concurrently(
+            reflector.reflect(prompt, engine, seed + number)
+            for number, prompt in enumerate(prompts)
+        )
+    )
 
 
 def asked(call: Call) -> str:
@@ -102,7 +113,7 @@ def test_a_server_reflects_on_several_attempts_at_once_and_answers_in_order() ->
     with chat_server(answer) as (url, calls):
         reflector = ServerReflector(server_reflection(url))
         assert isinstance(reflector, Reflector)
-        reflections = reflector.reflect(PROMPTS, scripted({}), seed=3)
+        reflections = reflect(reflector, scripted({}))
     assert [r.lesson for r in reflections] == ["of one", "of two", "of three"]
     assert {r.completion for r in reflections} == {None}
     assert len({call.body["seed"] for call in calls}) == 3
@@ -111,20 +122,13 @@ def test_a_server_reflects_on_several_attempts_at_once_and_answers_in_order() ->
 def test_failures_of_a_server_are_reasons_and_no_exceptions() -> None:
     answers = {"one": says("fine"), "two": Answer(b"", status=400), "three": says("x" * 41)}
     with chat_server(lambda call, _: answers[asked(call)]) as (url, _):
-        reflections = ServerReflector(server_reflection(url)).reflect(PROMPTS, scripted({}), 0)
+        reflections = reflect(ServerReflector(server_reflection(url)), scripted({}))
     assert [r.lesson for r in reflections] == ["fine", "", ""]
     assert [r.reply for r in reflections] == ["fine", "", "x" * 41]
     assert "answered with status 400" in reflections[1].failure
     assert "41 characters" in reflections[2].failure
-    gone = ServerReflector(server_reflection(url, retries=0)).reflect(PROMPTS, scripted({}), 0)
+    gone = reflect(ServerReflector(server_reflection(url, retries=0)), scripted({}))
     assert all("cannot be reached" in r.failure for r in gone)
-
-
-def test_nothing_to_reflect_on_asks_nobody() -> None:
-    with chat_server(lambda *_: says("")) as (url, calls):
-        assert ServerReflector(server_reflection(url)).reflect([], scripted({}), 0) == []
-    assert calls == []
-    assert PolicyReflector(COMPACT, TOKENIZER).reflect([], scripted({}), 0) == []
 
 
 def test_a_server_without_its_key_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +138,8 @@ def test_a_server_without_its_key_is_refused_at_once(monkeypatch: pytest.MonkeyP
 
 
 def test_log_probabilities_of_a_reflection_are_the_engine_s() -> None:
-    (reflection, *_) = PolicyReflector(COMPACT, TOKENIZER).reflect(
-        PROMPTS[:1], scripted({"one": "a"}), seed=3
-    )
+    reflector = PolicyReflector(COMPACT, TOKENIZER)
+    (reflection,) = reflect(reflector, scripted({"one": "a"}), prompts=PROMPTS[:1])
     assert reflection.completion is not None
     # The scripted engine's token at position p has log-probability -p in its first call.
     assert torch.equal(reflection.completion.logprobs, torch.tensor([-5.0, -6.0]))

@@ -11,6 +11,7 @@ from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable, som
 from steadyrl.algorithms.protocol import Experience
 from steadyrl.algorithms.supervised import Supervised, demonstrated, demonstrated_episodes
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
@@ -48,7 +49,7 @@ def algorithm(error_rate: float = 0.0, seed: int = 3) -> Supervised:
 
 
 def collect(subject: Supervised, step: int) -> TokenBatch:
-    ((batch,),) = subject.collect(step, refusing_engine()).mini_batches
+    ((batch,),) = drive(subject.collect(step, refusing_engine())).mini_batches
     return batch
 
 
@@ -127,14 +128,16 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_demonstrated_tokens(
 def test_a_demonstrated_episode_is_the_row_of_one_that_was_sampled() -> None:
     quiz = Quiz(turns=3)
     tasks = some_tasks(quiz, 2)
-    groups = play_groups(
-        quiz,
-        ScriptedEngine(lambda _prompt, _number, call: ("a", "right", "bad")[call]),
-        TOKENIZER,
-        tasks,
-        group_size=1,
-        sampling=Sampling(),
-        seed=0,
+    groups = drive(
+        play_groups(
+            quiz,
+            ScriptedEngine(lambda _prompt, _number, call: ("a", "right", "bad")[call]),
+            TOKENIZER,
+            tasks,
+            group_size=1,
+            sampling=Sampling(),
+            seed=0,
+        )
     )
     pad = TOKENIZER.pad_token_id
     sampled = token_batch(groups, [torch.ones(1)] * 2, pad_token_id=pad)
@@ -186,7 +189,7 @@ def taught(teacher: FailingTeacher, environment: Quiz) -> Experience:
         batch_size=4,
         seed=3,
     )
-    return subject.collect(1, refusing_engine())
+    return drive(subject.collect(1, refusing_engine()))
 
 
 def test_what_a_teacher_or_an_environment_fails_at_is_left_out_and_counted() -> None:

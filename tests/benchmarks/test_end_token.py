@@ -8,6 +8,7 @@ from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.records.completion import FinishReason
+from tests.driving import generate
 
 HAZARD = 1 / 8
 SIZE = Size(vocabulary=512)
@@ -47,9 +48,11 @@ def test_answers_end_by_themselves_at_geometric_lengths() -> None:
         ),
         max_running=512,
     )
-    request = Request(prompt_ids=torch.arange(2, 10), num_completions=512, seed=0)
+    request = Request(
+        prompt_ids=torch.arange(2, 10), num_completions=512, seed=0, sampling=Sampling()
+    )
 
-    (answers,) = engine.generate([request], Sampling(max_new_tokens=64))
+    (answers,) = generate(engine, [request], Sampling(max_new_tokens=64))
 
     lengths = torch.tensor([len(answer.token_ids) for answer in answers]).double()
     # Geometric with p = 1/8: mean 8, standard deviation sqrt(7/8) * 8 = 7.5, and 0.33 of a mean of

@@ -13,6 +13,7 @@ from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.policies.numerics import Numerics, WeightScaling
+from tests.driving import generate
 
 CPU = torch.device("cpu")
 
@@ -33,9 +34,11 @@ def test_answers_have_exactly_the_length_asked_for() -> None:
         weight_scaling=WeightScaling.CHANNEL,
         record_routing=False,
     )
-    request = Request(prompt_ids=torch.arange(2, 2 + PROMPT), num_completions=4, seed=0)
+    request = Request(
+        prompt_ids=torch.arange(2, 2 + PROMPT), num_completions=4, seed=0, sampling=Sampling()
+    )
 
-    (answers,) = ReferenceEngine(model).generate([request], Sampling(max_new_tokens=12))
+    (answers,) = generate(ReferenceEngine(model), [request], Sampling(max_new_tokens=12))
 
     assert [len(answer.token_ids) for answer in answers] == [12] * 4
 

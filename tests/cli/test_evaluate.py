@@ -9,6 +9,7 @@ from steadyrl.cli.evaluate import (
     compare,
     describe,
 )
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.protocol import Split
@@ -18,13 +19,15 @@ from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable
 
 def measured(*words: str) -> Accuracy:
     """Of one task, to which these are the answers."""
-    return measure_accuracy(
-        EvaluationSettings(tasks=1, samples=len(words)),
-        environment=Quiz(),
-        engine=ScriptedEngine(lambda _prompt, number, _call: words[number]),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=8),
-        seed=1,
+    return drive(
+        measure_accuracy(
+            EvaluationSettings(tasks=1, samples=len(words)),
+            environment=Quiz(),
+            engine=ScriptedEngine(lambda _prompt, number, _call: words[number]),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
     )
 
 
@@ -41,13 +44,15 @@ def test_what_the_environment_broke_off_is_told_and_not_counted() -> None:
 
 def test_tasks_that_failed_are_counted_and_are_not_in_the_score() -> None:
     environment = Unreliable(tasks=[1])
-    accuracy = measure_accuracy(
-        EvaluationSettings(tasks=3, samples=2),
-        environment=environment,
-        engine=ScriptedEngine(lambda *_: "right"),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=8),
-        seed=1,
+    accuracy = drive(
+        measure_accuracy(
+            EvaluationSettings(tasks=3, samples=2),
+            environment=environment,
+            engine=ScriptedEngine(lambda *_: "right"),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
     )
     assert describe("rl-000002", accuracy, wanted=3) == [
         # Of two tasks: 2 / (2 + z^2) and 1.
@@ -81,13 +86,15 @@ def digits(prompt: str) -> str:
 
 def scored(*tasks: tuple[str, ...]) -> Accuracy:
     """Of as many tasks, to which these are the answers."""
-    return measure_accuracy(
-        EvaluationSettings(tasks=len(tasks), samples=len(tasks[0])),
-        environment=Quiz(),
-        engine=ScriptedEngine(lambda prompt, number, _call: tasks[int(digits(prompt))][number]),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=8),
-        seed=1,
+    return drive(
+        measure_accuracy(
+            EvaluationSettings(tasks=len(tasks), samples=len(tasks[0])),
+            environment=Quiz(),
+            engine=ScriptedEngine(lambda prompt, number, _call: tasks[int(digits(prompt))][number]),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
     )
 
 

@@ -25,7 +25,7 @@ from transformers import (
 
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
-from steadyrl.engines.protocol import Request
+from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.objectives import sets_differ
 from steadyrl.policies.numerics import Numerics, WeightScaling
@@ -188,6 +188,7 @@ def some_requests(lengths: Sequence[int] = (2, 9, 1), *, num_completions: int = 
             prompt_ids=torch.randint(6, VOCABULARY, (length,), generator=generator),
             num_completions=num_completions,
             seed=number,
+            sampling=Sampling(),
         )
         for number, length in enumerate(lengths)
     ]

@@ -12,6 +12,7 @@ from steadyrl.engines.page_table import PAGE, PageTable, pages_for
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
+from tests.driving import generate
 from tests.engines.builders import (
     assert_same_answers,
     engine_model,
@@ -49,11 +50,11 @@ def test_pages_change_no_answer(model: str, room: float) -> None:
     policy = policy_of(model)
     policy.model.generation_config.eos_token_id = [1, 2]
     requests = some_requests((3, PAGE - 1, PAGE, 20), num_completions=4)
-    expected = local_engine(policy).generate(requests, LONG)
+    expected = generate(local_engine(policy), requests, LONG)
     longest = PAGE + LONG.max_new_tokens
     memory = int(room * size_of(model).of_pages(longest))
     engine = LocalEngine(engine_model(policy), max_running=16, cache_memory=memory)
-    assert_same_answers(engine.generate(requests, LONG), expected)
+    assert_same_answers(generate(engine, requests, LONG), expected)
     assert max(len(answer.token_ids) for answer in flat(expected)) > PAGE
 
 
@@ -61,9 +62,10 @@ def test_pages_change_no_answer(model: str, room: float) -> None:
 def test_sequences_that_began_last_begin_again_where_pages_run_out(model: str) -> None:
     policy, greedy = policy_of(model), Sampling(temperature=0, max_new_tokens=3 * PAGE)
     requests = [
-        Request(prompt_ids=torch.arange(3, 3 + n), num_completions=1, seed=n) for n in range(1, 9)
+        Request(prompt_ids=torch.arange(3, 3 + n), num_completions=1, seed=n, sampling=Sampling())
+        for n in range(1, 9)
     ]
-    expected = local_engine(policy).generate(requests, greedy)
+    expected = generate(local_engine(policy), requests, greedy)
     fed_once = sum(len(answer.token_ids) - 1 for answer in flat(expected))
     memory = 10 * size_of(model).page
     engine = LocalEngine(engine_model(policy), max_running=8, cache_memory=memory)
@@ -71,7 +73,7 @@ def test_sequences_that_began_last_begin_again_where_pages_run_out(model: str) -
     engine._model.model.get_input_embeddings().register_forward_pre_hook(
         lambda _module, args: decoded.append(len(args[0]) * (args[0].shape[1] == 1))
     )
-    assert_same_answers(engine.generate(requests, greedy), expected)
+    assert_same_answers(generate(engine, requests, greedy), expected)
     assert sum(decoded) > fed_once
 
 
@@ -79,7 +81,10 @@ def test_memory_of_pages_is_that_of_what_was_written() -> None:
     policy = policy_of("qwen3")
     size = size_of("qwen3")
     sampling = Sampling(max_new_tokens=100)
-    short = [Request(prompt_ids=torch.tensor([7]), num_completions=1, seed=n) for n in range(20)]
+    short = [
+        Request(prompt_ids=torch.tensor([7]), num_completions=1, seed=n, sampling=Sampling())
+        for n in range(20)
+    ]
     # Pages for one sequence at its full length hold all of these, most of which end soon.
     engine = LocalEngine(
         engine_model(policy), max_running=20, cache_memory=size.of_pages(101) + size.page
@@ -89,7 +94,7 @@ def test_memory_of_pages_is_that_of_what_was_written() -> None:
         lambda _module, args: running.append(len(args[0]))
     )
     assert_same_answers(
-        engine.generate(short, sampling), local_engine(policy).generate(short, sampling)
+        generate(engine, short, sampling), generate(local_engine(policy), short, sampling)
     )
     assert 1 < max(running) <= pages_for(101) + 1
 
@@ -102,7 +107,7 @@ def test_one_sequence_that_does_not_fit_is_refused() -> None:
     with pytest.raises(
         UserError, match=r"sequence of 40 tokens need 1 MiB, but engine.cache_memory is 0 MiB. Rai"
     ):
-        engine.generate(some_requests((8,)), Sampling(max_new_tokens=32))
+        generate(engine, some_requests((8,)), Sampling(max_new_tokens=32))
 
 
 # One position takes 1 byte in full layers, so that a page takes PAGE, and 2 in rings of 8.

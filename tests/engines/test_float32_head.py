@@ -14,6 +14,7 @@ from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import character_tokenizer
 from tests.closeness import assert_close
+from tests.driving import generate
 from tests.engines.builders import gemma2, qwen3, some_requests
 from tests.policies.families import VOCABULARY, scaled_up
 
@@ -56,7 +57,7 @@ def test_both_engines_record_logprobs_that_no_logit_was_rounded_for(build, numer
     local = LocalEngine(engine_of(policy, numerics), max_running=4)
     reference = ReferenceEngine(engine_of(policy, numerics))
     for engine in (local, reference):
-        for answers in engine.generate(some_requests(), Sampling(max_new_tokens=6)):
+        for answers in generate(engine, some_requests(), Sampling(max_new_tokens=6)):
             for answer in answers:
                 tokens = torch.cat([answer.prompt_ids, answer.token_ids])
                 expected = exact_logprobs(policy, tokens)[-len(answer.token_ids) :]

@@ -14,16 +14,19 @@ from transformers import (
 )
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.policies.numerics import Numerics, WeightScaling, round_to_fp8, round_to_int8
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.weight_source import StateDictWeights
 from tests.closeness import assert_close
+from tests.driving import generate
 from tests.engines.builders import (
     OTHER_MODELS,
     assert_same_answers,
@@ -42,7 +45,7 @@ from tests.policies.families import FAMILIES, VOCABULARY, scaled_up
 from tests.progress import Heard
 
 EIGHT = Sampling(max_new_tokens=8)
-MakeEngine = Callable[[Policy], RolloutEngine]
+MakeEngine = Callable[[Policy], Engine]
 BOTH_ENGINES = pytest.mark.parametrize("make_engine", [local_engine, reference_engine])
 
 
@@ -50,8 +53,8 @@ BOTH_ENGINES = pytest.mark.parametrize("make_engine", [local_engine, reference_e
 def test_local_engine_matches_reference_engine(model: str) -> None:
     # Groups of 3 in 4 slots: they are split over admissions.
     policy, requests = policy_of(model), some_requests()
-    expected = reference_engine(policy).generate(requests, EIGHT)
-    assert_same_answers(local_engine(policy, max_running=4).generate(requests, EIGHT), expected)
+    expected = generate(reference_engine(policy), requests, EIGHT)
+    assert_same_answers(generate(local_engine(policy, max_running=4), requests, EIGHT), expected)
     # What makes the comparison worth something: short and long answers.
     assert {answer.finish_reason for answer in flat(expected)} == set(FinishReason)
     assert len({tuple(answer.token_ids.tolist()) for answer in flat(expected)}) > 4
@@ -62,8 +65,8 @@ def test_a_model_that_is_to_put_out_router_logits_is_sampled_from(model: str) ->
     plain, requests = policy_of(model), some_requests(num_completions=1)
     policy = policy_of(model)
     policy.model.config.output_router_logits = True  # a loss on them reads the attention mask
-    expected = local_engine(plain).generate(requests, EIGHT)
-    assert_same_answers(local_engine(policy).generate(requests, EIGHT), expected)
+    expected = generate(local_engine(plain), requests, EIGHT)
+    assert_same_answers(generate(local_engine(policy), requests, EIGHT), expected)
 
 
 @pytest.mark.parametrize("max_running", [1, 3, 64])
@@ -71,8 +74,8 @@ def test_a_model_that_is_to_put_out_router_logits_is_sampled_from(model: str) ->
 def test_slots_change_no_answer(model: str, max_running: int) -> None:
     policy = policy_of(model)
     requests = some_requests((3, 8, 1, 8))
-    expected = local_engine(policy, max_running=5).generate(requests, EIGHT)
-    answers = local_engine(policy, max_running=max_running).generate(requests, EIGHT)
+    expected = generate(local_engine(policy, max_running=5), requests, EIGHT)
+    answers = generate(local_engine(policy, max_running=max_running), requests, EIGHT)
     assert_same_answers(answers, expected)
 
 
@@ -91,8 +94,8 @@ def test_local_engine_matches_reference_engine_however_tokens_are_drawn(
     model: str, sampling: Sampling
 ) -> None:
     policy, requests = policy_of(model), some_requests()
-    expected = reference_engine(policy).generate(requests, sampling)
-    assert_same_answers(local_engine(policy, max_running=5).generate(requests, sampling), expected)
+    expected = generate(reference_engine(policy), requests, sampling)
+    assert_same_answers(generate(local_engine(policy, max_running=5), requests, sampling), expected)
 
 
 def test_answers_that_end_at_once_leave_their_neighbours_alone() -> None:
@@ -100,27 +103,32 @@ def test_answers_that_end_at_once_leave_their_neighbours_alone() -> None:
     # slots move before the first decode step.
     policy = policy_of("mixtral")
     requests = [
-        Request(prompt_ids=torch.tensor([6 + seed]), num_completions=3, seed=seed)
+        Request(
+            prompt_ids=torch.tensor([6 + seed]), num_completions=3, seed=seed, sampling=Sampling()
+        )
         for seed in range(6)
     ]
-    expected = reference_engine(policy).generate(requests, EIGHT)
+    expected = generate(reference_engine(policy), requests, EIGHT)
     lengths = [len(answer.token_ids) for answer in flat(expected)]
     assert lengths[:-1].count(1) >= 2
-    assert_same_answers(local_engine(policy).generate(requests, EIGHT), expected)
+    assert_same_answers(generate(local_engine(policy), requests, EIGHT), expected)
 
 
 def test_answers_come_in_the_order_of_their_requests() -> None:
     policy, requests = policy_of("qwen3"), some_requests()
     engine = local_engine(policy, max_running=2)
-    forwards = engine.generate(requests, EIGHT)
-    assert_same_answers(engine.generate(requests[::-1], EIGHT)[::-1], forwards)
+    forwards = generate(engine, requests, EIGHT)
+    assert_same_answers(generate(engine, requests[::-1], EIGHT)[::-1], forwards)
 
 
 def test_seed_alone_tells_equal_prompts_apart() -> None:
     engine = local_engine(policy_of("qwen3"))
     prompt = torch.tensor([7, 8, 9])
-    requests = [Request(prompt_ids=prompt, num_completions=4, seed=seed) for seed in (1, 2, 1)]
-    first, second, third = engine.generate(requests, EIGHT)
+    requests = [
+        Request(prompt_ids=prompt, num_completions=4, seed=seed, sampling=Sampling())
+        for seed in (1, 2, 1)
+    ]
+    first, second, third = generate(engine, requests, EIGHT)
     assert_same_answers([first], [third])
     pairs = zip(first, second, strict=True)
     assert all(one.token_ids.tolist() != other.token_ids.tolist() for one, other in pairs)
@@ -134,7 +142,7 @@ def test_logprobs_are_those_of_the_policy_that_was_sampled(
 ) -> None:
     policy = policy_of("qwen3_moe")
     sampling = Sampling(temperature=temperature, max_new_tokens=8)
-    for answer in flat(make_engine(policy).generate(some_requests(), sampling)):
+    for answer in flat(generate(make_engine(policy), some_requests(), sampling)):
         scored = policy_logprobs(policy, answer, temperature)
         assert_close(answer.logprobs, scored)
 
@@ -143,7 +151,7 @@ def test_nucleus_logprobs_are_renormalised_over_the_nucleus() -> None:
     policy = policy_of("qwen3")
     sampling = Sampling(temperature=0.7, top_p=0.8, max_new_tokens=8)
     outside = 0
-    for answer in flat(local_engine(policy).generate(some_requests(), sampling)):
+    for answer in flat(generate(local_engine(policy), some_requests(), sampling)):
         tokens = torch.cat([answer.prompt_ids, answer.token_ids])
         with torch.no_grad():
             logits = policy.model(input_ids=tokens[None]).logits[0].double() / 0.7
@@ -165,7 +173,7 @@ def test_an_answer_ends_with_its_first_end_token_or_with_its_budget(
     make_engine: MakeEngine,
 ) -> None:
     policy = policy_of("qwen3")
-    answers = flat(make_engine(policy).generate(some_requests(num_completions=5), EIGHT))
+    answers = flat(generate(make_engine(policy), some_requests(num_completions=5), EIGHT))
     assert {answer.finish_reason for answer in answers} == set(FinishReason)
     for answer in answers:
         *before, last = answer.token_ids.tolist()
@@ -179,7 +187,7 @@ def test_every_end_token_of_the_model_ends_an_answer() -> None:
     policy = policy_of("qwen3")
     policy.model.generation_config.eos_token_id = [8, 9, 10, 11]
     requests = some_requests((3,), num_completions=60)
-    answers = flat(local_engine(policy).generate(requests, EIGHT))
+    answers = flat(generate(local_engine(policy), requests, EIGHT))
     stopped = [answer for answer in answers if answer.finish_reason is FinishReason.STOP]
     # 1 is the tokenizer's own.
     assert {int(answer.token_ids[-1]) for answer in stopped} == {1, 8, 9, 10, 11}
@@ -190,7 +198,7 @@ def test_every_prompt_is_prefilled_once_and_finished_answers_are_fed_no_more() -
     model = engine_model(policy)
     engine = LocalEngine(model, max_running=64)
     fed = shapes_fed(model)
-    answers = flat(engine.generate(requests, EIGHT))
+    answers = flat(generate(engine, requests, EIGHT))
     written = [len(answer.token_ids) for answer in answers]
     assert len(set(written)) > 2
     assert fed[0] == (2, 7)  # two prompts, however many answers
@@ -204,14 +212,14 @@ def test_prompts_are_prefilled_in_passes_of_like_length_within_their_budget(name
     # 8 positions: the prompt of 9 tokens is alone, those of 4 and 3 take 8, then two of 2 and one
     # of 1 take 6. Logits after each prompt, and no others.
     policy, requests = policy_of(name), some_requests((2, 9, 1, 3, 2, 4))
-    expected = reference_engine(policy).generate(requests, EIGHT)
+    expected = generate(reference_engine(policy), requests, EIGHT)
     model = engine_model(policy)
     engine = LocalEngine(model, max_running=64, prefill_positions=8)
     fed, scored = shapes_fed(model), []
     model.model.lm_head.register_forward_hook(
         lambda _module, _args, logits: scored.append(logits.shape[:-1].numel())
     )
-    assert_same_answers(engine.generate(requests, EIGHT), expected)
+    assert_same_answers(generate(engine, requests, EIGHT), expected)
     assert fed[:3] == [(1, 9), (2, 4), (3, 2)]
     assert scored[:3] == [1, 2, 3]
 
@@ -221,7 +229,7 @@ def test_a_group_split_over_admissions_feeds_each_token_of_an_answer_once() -> N
     model = engine_model(policy)
     engine = LocalEngine(model, max_running=2)
     fed = shapes_fed(model)
-    answers = flat(engine.generate(requests, EIGHT))
+    answers = flat(generate(engine, requests, EIGHT))
     decoded = [rows for rows, columns in fed if columns == 1]
     assert max(decoded) == 2
     assert sum(decoded) == sum(len(answer.token_ids) - 1 for answer in answers)
@@ -231,29 +239,31 @@ def test_a_group_split_over_admissions_feeds_each_token_of_an_answer_once() -> N
 @BOTH_ENGINES
 def test_nothing_asked_nothing_answered(make_engine: MakeEngine) -> None:
     engine = make_engine(policy_of("qwen3"))
-    nobody = Request(prompt_ids=torch.tensor([3]), num_completions=0, seed=1)
-    assert engine.generate([], EIGHT) == []
-    assert engine.generate([nobody, nobody], EIGHT) == [[], []]
+    nobody = Request(prompt_ids=torch.tensor([3]), num_completions=0, seed=1, sampling=Sampling())
+    assert generate(engine, [], EIGHT) == []
+    assert generate(engine, [nobody, nobody], EIGHT) == [[], []]
 
 
 @BOTH_ENGINES
 def test_empty_prompt_is_refused(make_engine: MakeEngine) -> None:
-    nothing = Request(prompt_ids=torch.empty(0, dtype=torch.long), num_completions=1, seed=1)
+    nothing = Request(
+        prompt_ids=torch.empty(0, dtype=torch.long), num_completions=1, seed=1, sampling=Sampling()
+    )
     with pytest.raises(UserError, match=r"A prompt has no tokens. Check the chat template"):
-        make_engine(policy_of("qwen3")).generate([nothing], EIGHT)
+        generate(make_engine(policy_of("qwen3")), [nothing], EIGHT)
 
 
 @BOTH_ENGINES
 def test_prompts_fill_the_positions_of_the_model_and_no_more(make_engine: MakeEngine) -> None:
     engine = make_engine(policy_of("qwen3"))
-    assert engine.max_positions == 128
+    assert engine.capabilities.max_positions == 128
     sampling = Sampling(max_new_tokens=8)
-    ((answer,),) = engine.generate(some_requests((120,), num_completions=1), sampling)
+    ((answer,),) = generate(engine, some_requests((120,), num_completions=1), sampling)
     assert len(answer.token_ids) <= 8
     with pytest.raises(
         UserError, match=r"121 tokens with max_new_tokens 8 needs 129 .* has 128. Lower max_new"
     ):
-        engine.generate(some_requests((121,), num_completions=1), sampling)
+        generate(engine, some_requests((121,), num_completions=1), sampling)
 
 
 @BOTH_ENGINES
@@ -263,15 +273,15 @@ def test_new_weights_are_what_is_sampled_from_next(make_engine: MakeEngine) -> N
         for weight in other.model.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
     engine = make_engine(policy)
-    before = engine.generate(requests, EIGHT)
+    before = generate(engine, requests, EIGHT)
     assert {answer.policy_version for answer in flat(before)} == {0}
-    engine.load_weights(other.model.state_dict(), 3)
+    drive(engine.sync(StateDictWeights(state=other.model.state_dict(), version=3)))
     assert engine.policy_version == 3
-    after = engine.generate(requests, EIGHT)
+    after = generate(engine, requests, EIGHT)
     assert {answer.policy_version for answer in flat(after)} == {3}
     fresh = make_engine(other)
-    fresh.load_weights(other.model.state_dict(), 3)
-    assert_same_answers(after, fresh.generate(requests, EIGHT))
+    drive(fresh.sync(StateDictWeights(state=other.model.state_dict(), version=3)))
+    assert_same_answers(after, generate(fresh, requests, EIGHT))
     pairs = zip(flat(before), flat(after), strict=True)
     assert any(one.token_ids.tolist() != two.token_ids.tolist() for one, two in pairs)
 
@@ -279,11 +289,11 @@ def test_new_weights_are_what_is_sampled_from_next(make_engine: MakeEngine) -> N
 def test_engine_keeps_its_weights_while_the_trainer_learns() -> None:
     policy, requests = policy_of("qwen3"), some_requests()
     engine = local_engine(policy)
-    before = engine.generate(requests, EIGHT)
+    before = generate(engine, requests, EIGHT)
     with torch.no_grad():
         for weight in policy.model.parameters():
             weight.zero_()
-    assert_same_answers(engine.generate(requests, EIGHT), before)
+    assert_same_answers(generate(engine, requests, EIGHT), before)
 
 
 @pytest.mark.parametrize(
@@ -338,10 +348,10 @@ def test_weights_of_another_model_are_refused_by_name_and_by_shape() -> None:
     weights = dict(policy_of("qwen3").model.state_dict())
     extra = {**weights, "model.extra.weight": torch.zeros(1)}
     with pytest.raises(ValueError, match=r"Weight names differ .*model.extra.weight"):
-        engine.load_weights(extra, 1)
+        drive(engine.sync(StateDictWeights(state=extra, version=1)))
     weights["model.norm.weight"] = torch.zeros(31)
     with pytest.raises(ValueError, match=r"model.norm.weight has shape \(31,\), .* \(32,\)"):
-        engine.load_weights(weights, 1)
+        drive(engine.sync(StateDictWeights(state=weights, version=1)))
     assert engine.policy_version == 0
 
 
@@ -359,7 +369,7 @@ def test_model_without_keys_and_values_is_refused_by_the_local_engine_only() -> 
         UserError, match=r"MambaForCausalLM has layers of type .* Use the engine 'reference'"
     ):
         local_engine(policy)
-    answers = flat(reference_engine(policy).generate(some_requests((3,)), EIGHT))
+    answers = flat(generate(reference_engine(policy), some_requests((3,)), EIGHT))
     assert len(answers) == 3
 
 
@@ -386,7 +396,7 @@ def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
     policy = Policy(scaled_up(build), character_tokenizer())
     with pytest.raises(UserError, match=f"{reason}.* Use the engine 'reference' for it"):
         local_engine(policy)
-    for answer in flat(reference_engine(policy).generate(some_requests((3, 9)), EIGHT)):
+    for answer in flat(generate(reference_engine(policy), some_requests((3, 9)), EIGHT)):
         expected = policy_logprobs(policy, answer, 1.0)
         assert_close(answer.logprobs, expected)
 
@@ -434,7 +444,7 @@ def test_what_was_written_can_be_used_under_autograd(numerics: Numerics) -> None
     model = EngineModel(
         policy, numerics=numerics, weight_scaling=WeightScaling.CHANNEL, record_routing=True
     )
-    answers = flat(LocalEngine(model, max_running=4).generate(some_requests(), EIGHT))
+    answers = flat(generate(LocalEngine(model, max_running=4), some_requests(), EIGHT))
     for answer in answers:
         assert answer.routing is not None
         parts = (
@@ -454,7 +464,7 @@ def test_an_engine_says_how_many_answers_and_tokens_are_written(kind: type) -> N
     heard, requests = Heard(), some_requests()
     slots = {"max_running": 4} if kind is LocalEngine else {}
     engine = kind(engine_model(policy_of("qwen3"), Numerics.FLOAT32), progress=heard, **slots)
-    answers = flat(engine.generate(requests, EIGHT))
+    answers = flat(generate(engine, requests, EIGHT))
     written = [tokens for tokens, _ in heard.tokens]
 
     assert heard.of("answers")[-1] == (9, 9)
@@ -462,5 +472,5 @@ def test_an_engine_says_how_many_answers_and_tokens_are_written(kind: type) -> N
     assert written == sorted(written)
     assert heard.tokens[-1] == (sum(len(answer.token_ids) for answer in answers), 9 * 8)
     assert_same_answers(
-        [answers], [flat(reference_engine(policy_of("qwen3")).generate(requests, EIGHT))]
+        [answers], [flat(generate(reference_engine(policy_of("qwen3")), requests, EIGHT))]
     )

@@ -136,8 +136,13 @@ def test_equal_logits_and_numbers_give_equal_tokens_in_any_batch() -> None:
 
 
 def test_random_numbers_are_uniform() -> None:
-    request = Request(prompt_ids=torch.tensor([1]), num_completions=100, seed=3)
-    numbers = uniforms(request, Sampling(max_new_tokens=1000)).flatten()
+    request = Request(
+        prompt_ids=torch.tensor([1]),
+        num_completions=100,
+        seed=3,
+        sampling=Sampling(max_new_tokens=1000),
+    )
+    numbers = uniforms(request).flatten()
     assert numbers.dtype == torch.float64
     # 100,000 draws over 20 cells: chi-square has mean 19 and standard deviation sqrt(38) = 6.2.
     counts = (numbers * 20).long().bincount(minlength=20)
@@ -146,8 +151,13 @@ def test_random_numbers_are_uniform() -> None:
 
 def test_random_numbers_belong_to_seed_answer_and_place() -> None:
     def numbers(seed: int, count: int) -> list[list[float]]:
-        request = Request(prompt_ids=torch.tensor([1]), num_completions=count, seed=seed)
-        return uniforms(request, Sampling(max_new_tokens=4)).tolist()
+        request = Request(
+            prompt_ids=torch.tensor([1]),
+            num_completions=count,
+            seed=seed,
+            sampling=Sampling(max_new_tokens=4),
+        )
+        return uniforms(request).tolist()
 
     assert numbers(5, 2) == numbers(5, 3)[:2]
     assert len({number for row in numbers(5, 3) for number in row}) == 12

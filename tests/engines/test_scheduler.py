@@ -58,15 +58,15 @@ def test_a_new_answer_takes_the_first_free_row_with_nothing_of_the_old_one_in_si
 def test_answers_wait_in_the_order_of_their_requests() -> None:
     sampling = Sampling(max_new_tokens=2)
     requests = [
-        Request(prompt_ids=torch.tensor([1]), num_completions=count, seed=count)
+        Request(prompt_ids=torch.tensor([1]), num_completions=count, seed=count, sampling=sampling)
         for count in (2, 0, 3)
     ]
-    line = WaitingLine(requests, sampling)
+    line = WaitingLine(requests)
     assert len(line) == 5
     tickets = [*line.take(3), *line.take(9)]
     places = [(ticket.request, ticket.sample) for ticket in tickets]
     assert places == [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)]
     assert len(line) == 0
     numbers = line.uniforms(tickets[1:4])
-    first, last = (uniforms(requests[n], sampling) for n in (0, 2))
+    first, last = (uniforms(requests[n]) for n in (0, 2))
     assert torch.equal(torch.stack(numbers), torch.stack([first[1], last[0], last[1]]))

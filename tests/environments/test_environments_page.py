@@ -10,8 +10,11 @@ import pytest
 
 from steadyrl.base.isolation import Isolated
 from steadyrl.environments import Split
-from steadyrl.environments.protocol import SubmitsResponses
+from steadyrl.environments.protocol import Episode
 from steadyrl.environments.reasoning_gym_tasks import ORDERED_BY_HASH
+from steadyrl.records.message import Message
+from steadyrl.records.trajectory import Group, Trajectory
+from tests.driving import respond
 
 PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
 
@@ -59,10 +62,29 @@ def test_environments_load_neither_torch_nor_optional_packages():
     assert run.stdout.strip() == "[]"
 
 
-def test_the_example_of_an_episode_that_is_submitted_is_one():
+def test_the_example_of_an_episode_whose_judge_is_awaited_is_one():
     judge = Isolated(partial(partial, operator.eq), timeout=60.0)
     with judge:
         episode = defined_by(1)["Answer"](judge, "4")
-        assert isinstance(episode, SubmitsResponses)
-        waiting = [episode.submit(text) for text in ("5", "4")]
-        assert [outcome().reward for outcome in waiting] == [0.0, 1.0]
+        assert isinstance(episode, Episode)
+        assert [respond(episode, text).reward for text in ("5", "4")] == [0.0, 1.0]
+
+
+def test_the_example_of_a_score_of_groups_pays_the_shortest_right_answer():
+    scores = defined_by(2)["ShortestWins"]()
+    rewards, answers = (1.0, 1.0), ("12345", "123")
+    group = Group(
+        task_id="t",
+        trajectories=tuple(
+            Trajectory(
+                task_id="t",
+                messages=(Message(role="assistant", content=answer),),
+                completions=(),
+                reward=reward,
+                terminated=True,
+                truncated=False,
+            )
+            for reward, answer in zip(rewards, answers, strict=True)
+        ),
+    )
+    assert scores.score_group(group) == [0.0, 1.0]

@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments import Environment, EnvironmentSettings, Episode, make_environment
 from steadyrl.environments.hotpot_coded import CodedQuestions
@@ -329,8 +330,10 @@ def play(environment: HotpotQA, task: Task, *turns: str) -> Trajectory:
     """The episode in which the model writes `turns`, character by character."""
     engine = ScriptedEngine(lambda _prompt, _number, call: turns[call])
     sampling = Sampling(max_new_tokens=256)
-    (group,) = play_groups(
-        environment, engine, SHOWS_TOOLS, [task], group_size=1, sampling=sampling, seed=0
+    (group,) = drive(
+        play_groups(
+            environment, engine, SHOWS_TOOLS, [task], group_size=1, sampling=sampling, seed=0
+        )
     )
     return group.trajectories[0]
 

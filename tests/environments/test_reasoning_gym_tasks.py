@@ -12,6 +12,7 @@ from steadyrl.environments.reasoning_gym_tasks import (
     seeded_random,
 )
 from steadyrl.environments.splits import split_of
+from tests.driving import respond
 
 DATASETS = (
     "chain_sum",
@@ -32,14 +33,14 @@ def test_only_the_oracle_answer_earns_one(dataset: str):
         task = environment.task(Split.TRAIN, index)
         oracle = task.payload["answer"]
         wrong = [oracle + "7", f"it is {oracle}", f"{oracle} or 8", "no idea", ""]
-        rewards = [environment.start(task).respond(text).reward for text in (oracle, *wrong)]
+        rewards = [respond(environment.start(task), text).reward for text in (oracle, *wrong)]
         assert rewards == [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_partial_credit_is_told_but_not_paid():
     environment = ReasoningGym(ReasoningGymSettings(dataset="number_sequence", timeout=20.0))
     task = environment.task(Split.TRAIN, 0)
-    outcome = environment.start(task).respond("it is " + task.payload["answer"])
+    outcome = respond(environment.start(task), "it is " + task.payload["answer"])
     assert outcome.reward == 0.0
     assert outcome.feedback.startswith("the answer is wrong: it earned 0.")
 
@@ -115,15 +116,15 @@ def test_the_answer_is_cut_out_of_the_response(answer_format: AnswerFormat, temp
     environment = ReasoningGym(settings)
     task = environment.task(Split.TRAIN, 0)
     response = template.format(task.payload["answer"])
-    assert environment.start(task).respond(response).reward == 1.0
-    outcome = environment.start(task).respond(task.payload["answer"])
+    assert respond(environment.start(task), response).reward == 1.0
+    outcome = respond(environment.start(task), task.payload["answer"])
     assert outcome.reward == 0.0
     assert outcome.feedback == f"no answer was found in the {answer_format} format"
 
 
 def test_a_scorer_that_fails_on_the_answer_counts_as_wrong_with_a_reason():
     environment = ReasoningGym(ReasoningGymSettings(dataset="prime_factorization", timeout=20.0))
-    outcome = environment.start(environment.task(Split.TRAIN, 0)).respond("no idea")
+    outcome = respond(environment.start(environment.task(Split.TRAIN, 0)), "no idea")
     assert outcome.reward == 0.0
     assert outcome.feedback == "the answer is wrong: it cannot be read (ValueError)"
 
@@ -135,11 +136,11 @@ def test_a_scorer_that_fails_on_the_answer_counts_as_wrong_with_a_reason():
 def test_an_answer_that_a_scorer_evaluates_cannot_stop_the_run(answer: str, reason: str):
     environment = ReasoningGym(ReasoningGymSettings(dataset="n_queens", timeout=1.0))
     task = environment.task(Split.TRAIN, 0)
-    outcome = environment.start(task).respond(answer)
+    outcome = respond(environment.start(task), answer)
     assert outcome.reward == 0.0
     assert reason in outcome.feedback
     solution = task.payload["metadata"]["valid_answers"][0]
-    assert environment.start(task).respond(solution).reward == 1.0
+    assert respond(environment.start(task), solution).reward == 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,22 @@
 """Episodes are held to the number of turns that is stated."""
 
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from steadyrl.algorithms.reflection_prompts import GuidedEnvironment
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.custom import CustomSettings, make_custom
-from steadyrl.environments.protocol import Closable, Split, Task
+from steadyrl.environments.protocol import Closable, Outcome, Split, Task
 from steadyrl.environments.turn_limit import with_turn_limit
 from steadyrl.records.trajectory import Trajectory
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import distinct_tasks
+from tests.driving import respond
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, some_tasks
 
 
@@ -21,14 +28,16 @@ def asks_twice() -> Quiz:
 def played(turns: int) -> Trajectory:
     settings = CustomSettings(made_by=f"{__name__}:asks_twice", turns=turns)
     environment = make_custom(settings)
-    (group,) = play_groups(
-        environment,
-        ScriptedEngine(lambda *_: "right"),
-        TOKENIZER,
-        some_tasks(environment, 1),
-        group_size=1,
-        sampling=Sampling(max_new_tokens=8),
-        seed=3,
+    (group,) = drive(
+        play_groups(
+            environment,
+            ScriptedEngine(lambda *_: "right"),
+            TOKENIZER,
+            some_tasks(environment, 1),
+            group_size=1,
+            sampling=Sampling(max_new_tokens=8),
+            seed=3,
+        )
     )
     return group.trajectories[0]
 
@@ -71,25 +80,43 @@ def test_a_limited_environment_has_the_name_and_the_methods_of_its_own() -> None
     assert inner.closed
 
 
-class Submitting:
-    """An episode of two turns that can be judged beside others."""
+class AwaitingQuiz(Quiz):
+    """Episodes of two turns whose outcomes are awaited."""
 
-    def __init__(self) -> None:
-        self._inner = Quiz(turns=2).start(some_tasks(Quiz(), 1)[0])
+    def start(self, task: Task) -> Any:
+        inner = Quiz(turns=2).start(task)
 
-    def respond(self, text: str) -> object:
-        return self._inner.respond(text)
+        async def respond(text: str) -> Outcome:
+            await asyncio.sleep(0)
+            return inner.respond(text)
 
-    def submit(self, text: str) -> object:
-        return lambda: self._inner.respond(text)
-
-
-class SubmittingQuiz(Quiz):
-    def start(self, task: Task) -> "Submitting":
-        return Submitting()
+        return SimpleNamespace(respond=respond)
 
 
-def test_an_episode_that_is_judged_beside_others_is_held_to_its_turns_too() -> None:
-    episode = with_turn_limit(SubmittingQuiz(), 1).start(some_tasks(Quiz(), 1)[0])
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("quiz", [AwaitingQuiz(), Quiz(turns=2)])
+def test_an_episode_is_held_to_its_turns_however_it_answers(quiz: Quiz, blocks: bool) -> None:
+    task = some_tasks(Quiz(), 1)[0]
+    episode = with_turn_limit(quiz, 2, blocks=blocks).start(task)
+    assert [respond(episode, word).reward for word in ("right", "wrong")] == [1.0, 0.0]
     with pytest.raises(RuntimeError, match="not over after turn 1"):
-        episode.submit("right")()
+        respond(with_turn_limit(quiz, 1, blocks=blocks).start(task), "right")
+
+
+def test_a_response_that_blocks_is_called_in_a_thread_of_its_own() -> None:
+    class Threads(Quiz):
+        def start(self, task: Task) -> Any:
+            def respond(text: str) -> Outcome:
+                return Outcome(
+                    reward=float(threading.current_thread() is threading.main_thread()),
+                    terminated=True,
+                )
+
+            return SimpleNamespace(respond=respond)
+
+    task = some_tasks(Quiz(), 1)[0]
+    rewards = [
+        respond(with_turn_limit(Threads(), 1, blocks=blocks).start(task), "").reward
+        for blocks in (True, False)
+    ]
+    assert rewards == [0.0, 1.0]

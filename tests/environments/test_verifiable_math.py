@@ -13,6 +13,7 @@ from steadyrl.environments.verifiable_math import (
     VerifiableMathSettings,
     read_problems,
 )
+from tests.driving import respond
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_an_equal_value_in_the_asked_format_earns_one(problems: Path):
     half = int(task.payload.split("/")[0]) / 2
 
     def respond(text: str) -> tuple[float, str]:
-        outcome = environment.start(task).respond(text)
+        outcome = respond(environment.start(task), text)
         assert outcome.terminated
         return outcome.reward, outcome.feedback
 
@@ -43,7 +44,7 @@ def test_an_equal_value_in_the_asked_format_earns_one(problems: Path):
 def test_a_comparison_without_end_is_a_wrong_answer_with_a_reason(problems: Path):
     environment = VerifiableMath(VerifiableMathSettings(path=problems, timeout=1.0))
     episode = environment.start(environment.task(Split.TRAIN, 0))
-    outcome = episode.respond(r"\boxed{10^{10^{10}}}")
+    outcome = respond(episode, r"\boxed{10^{10^{10}}}")
     assert outcome.reward == 0.0
     assert outcome.feedback == "the answer could not be checked: it took longer than 1 s"
 
@@ -117,7 +118,7 @@ def test_a_small_number_of_the_file_is_the_answer_and_no_multiple_of_e(tmp_path:
     environment = VerifiableMath(VerifiableMathSettings(path=path, timeout=20.0))
     task = environment.task(Split.TRAIN, 0)
     answers = [r"0.00001", r"10^{-5}", r"1e-5", r"e - 5", r"0.00002"]
-    rewards = [environment.start(task).respond(rf"\boxed{{{text}}}").reward for text in answers]
+    rewards = [respond(environment.start(task), rf"\boxed{{{text}}}").reward for text in answers]
     assert rewards == [1.0, 1.0, 1.0, 0.0, 0.0]
 
 
@@ -144,7 +145,7 @@ def test_an_answer_that_restates_the_question_is_not_worked_out(
     frame = "{}" if settings["answer_format"] == "whole" else r"\boxed{{{}}}"
 
     def respond(answer: str) -> tuple[float, str]:
-        outcome = environment.start(environment.task(Split.TRAIN, 0)).respond(frame.format(answer))
+        outcome = respond(environment.start(environment.task(Split.TRAIN, 0)), frame.format(answer))
         return outcome.reward, outcome.feedback
 
     assert respond("45 slices") == (1.0, "the answer is right")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tests.rollout.fakes import TOKENIZER, LongQuiz, Quiz, ScriptedEngine, ShortQuiz
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
@@ -82,13 +83,15 @@ def test_measuring_asks_the_tasks_of_the_split_as_often_as_wanted() -> None:
     engine = ScriptedEngine(
         lambda prompt, number, _call: "right" if f"q{number}" in prompt else "x"
     )
-    accuracy = measure_accuracy(
-        EvaluationSettings(split=Split.VALIDATION, tasks=3, samples=2),
-        environment=Quiz(),
-        engine=engine,
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=4),
-        seed=1,
+    accuracy = drive(
+        measure_accuracy(
+            EvaluationSettings(split=Split.VALIDATION, tasks=3, samples=2),
+            environment=Quiz(),
+            engine=engine,
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=4),
+            seed=1,
+        )
     )
     # Sample n is right on task n: tasks 0 and 1 have one right answer of two, task 2 none.
     assert [group.task_id for group in accuracy.groups] == [
@@ -101,13 +104,15 @@ def test_measuring_asks_the_tasks_of_the_split_as_often_as_wanted() -> None:
 
 def test_the_same_tasks_of_a_stored_set_are_measured_in_every_run_and_not_its_head() -> None:
     def measured(seed: int) -> list[str]:
-        accuracy = measure_accuracy(
-            EvaluationSettings(tasks=10, samples=1),
-            environment=ShortQuiz(1000),
-            engine=ScriptedEngine(lambda *_: "right"),
-            tokenizer=TOKENIZER,
-            sampling=Sampling(max_new_tokens=8),
-            seed=seed,
+        accuracy = drive(
+            measure_accuracy(
+                EvaluationSettings(tasks=10, samples=1),
+                environment=ShortQuiz(1000),
+                engine=ScriptedEngine(lambda *_: "right"),
+                tokenizer=TOKENIZER,
+                sampling=Sampling(max_new_tokens=8),
+                seed=seed,
+            )
         )
         return [group.task_id for group in accuracy.groups]
 
@@ -117,13 +122,15 @@ def test_the_same_tasks_of_a_stored_set_are_measured_in_every_run_and_not_its_he
 
 @pytest.mark.parametrize(("there", "measured"), [(3, 3), (5, 5), (8, 5), (None, 5)])
 def test_no_task_is_measured_twice(there: int | None, measured: int) -> None:
-    accuracy = measure_accuracy(
-        EvaluationSettings(tasks=5, samples=1),
-        environment=ShortQuiz(there),
-        engine=ScriptedEngine(lambda *_: "right"),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=8),
-        seed=1,
+    accuracy = drive(
+        measure_accuracy(
+            EvaluationSettings(tasks=5, samples=1),
+            environment=ShortQuiz(there),
+            engine=ScriptedEngine(lambda *_: "right"),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
     )
     asked = {group.task_id for group in accuracy.groups}
     assert len(accuracy.groups) == len(asked) == measured
@@ -132,13 +139,15 @@ def test_no_task_is_measured_twice(there: int | None, measured: int) -> None:
 
 
 def test_turns_of_an_evaluation_are_limited() -> None:
-    accuracy = measure_accuracy(
-        EvaluationSettings(tasks=1, samples=1, max_turns=2),
-        environment=Quiz(turns=5),
-        engine=ScriptedEngine(lambda *_: "right"),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=4),
-        seed=1,
+    accuracy = drive(
+        measure_accuracy(
+            EvaluationSettings(tasks=1, samples=1, max_turns=2),
+            environment=Quiz(turns=5),
+            engine=ScriptedEngine(lambda *_: "right"),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=4),
+            seed=1,
+        )
     )
     assert accuracy.groups[0].trajectories[0].truncation_reason == "not over after 2 turns"
     assert accuracy.groups[0].task_id == "quiz/test/0"
@@ -157,19 +166,19 @@ def test_an_evaluation_samples_in_its_own_way() -> None:
     seen: list[Sampling] = []
 
     class Noting(ScriptedEngine):
-        def generate(
-            self, requests: Sequence[Request], sampling: Sampling
-        ) -> list[list[Completion]]:
-            seen.append(sampling)
-            return super().generate(requests, sampling)
+        def answer(self, requests: Sequence[Request]) -> list[list[Completion]]:
+            seen.extend(request.sampling for request in requests)
+            return super().answer(requests)
 
-    measure_accuracy(
-        EvaluationSettings(tasks=1, samples=1, top_k=20),
-        environment=Quiz(),
-        engine=Noting(lambda *_: "right"),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=4),
-        seed=1,
+    drive(
+        measure_accuracy(
+            EvaluationSettings(tasks=1, samples=1, top_k=20),
+            environment=Quiz(),
+            engine=Noting(lambda *_: "right"),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=4),
+            seed=1,
+        )
     )
     assert {(sampling.top_k, sampling.max_new_tokens) for sampling in seen} == {(20, 4)}
 
@@ -186,15 +195,17 @@ def measured(
     words: Callable[[str, int], str], *, samples: int = 2, environment: Quiz | None = None
 ) -> Accuracy:
     """Of two tasks, where `words` gives what sample number `n` says to a prompt."""
-    return measure_accuracy(
-        EvaluationSettings(tasks=2, samples=samples),
-        environment=environment or Quiz(),
-        engine=ScriptedEngine(
-            lambda prompt, number, _call: words(prompt, number), max_positions=20
-        ),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=8),
-        seed=1,
+    return drive(
+        measure_accuracy(
+            EvaluationSettings(tasks=2, samples=samples),
+            environment=environment or Quiz(),
+            engine=ScriptedEngine(
+                lambda prompt, number, _call: words(prompt, number), max_positions=20
+            ),
+            tokenizer=TOKENIZER,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
     )
 
 

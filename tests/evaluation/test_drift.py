@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.rollout.fakes import ScriptedEngine
 
+from steadyrl.engines.driver import drive
 from steadyrl.evaluation.drift import GREEDY, DriftProbe, mean_loglikelihood
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.settings import LearnerSettings
@@ -29,7 +30,7 @@ def learner_of(settings: SmallDense) -> LocalLearner:
 
 
 def test_texts_are_scored_as_by_one_forward_pass_each(learner: LocalLearner) -> None:
-    scores = DriftProbe(WIDE).measure(learner)
+    scores = drive(DriftProbe(WIDE).measure(learner))
     assert [bool(score.text.question) for score in scores] == [True] * 12 + [False] * 3
     sums = []
     for score in scores:
@@ -47,7 +48,7 @@ def test_questions_are_scored_after_the_template_and_answered_greedily(
     learner: LocalLearner,
 ) -> None:
     engine = ScriptedEngine(lambda prompt, *_: "Paris." if "France" in prompt else "x")
-    scores = DriftProbe(WIDE).measure(learner, engine)
+    scores = drive(DriftProbe(WIDE).measure(learner, engine))
     first = scores[0].to_record()
 
     asked = WIDE.decode(scores[0].text.prompt_ids)
@@ -67,7 +68,7 @@ def test_auto_leaves_out_tokenizers_that_cannot_write_the_texts() -> None:
 def test_texts_without_room_in_the_model_are_left_out() -> None:
     short = SmallDense(width=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp_width=16)
     short = short.model_copy(update={"max_positions": 64})
-    scores = DriftProbe(WIDE).measure(learner_of(short))
+    scores = drive(DriftProbe(WIDE).measure(learner_of(short)))
     lengths = [len(s.text.prompt_ids) + len(s.text.answer_ids) for s in scores]
 
     assert 0 < len(scores) < 15

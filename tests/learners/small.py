@@ -24,6 +24,7 @@ from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
+from tests.driving import generate
 from tests.function_objective import FunctionObjective, TokenFunction
 
 TINY_MOE = SmallMoE(
@@ -102,10 +103,11 @@ def sampled_batch(
             prompt_ids=torch.randint(6, 90, (4,), generator=generator),
             num_completions=3,
             seed=100 * seed + number,
+            sampling=Sampling(),
         )
         for number in range(2)
     ]
-    answers = engine.generate(requests, Sampling(max_new_tokens=16))
+    answers = generate(engine, requests, Sampling(max_new_tokens=16))
     groups = [group_of([[completion] for completion in completions]) for completions in answers]
     advantages = [torch.tensor([1.0, -0.5, -0.5]), torch.tensor([0.5, -1.0, 0.5])]
     return token_batch(groups, advantages, pad_token_id=0)

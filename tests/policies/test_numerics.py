@@ -31,6 +31,7 @@ from steadyrl.policies.numerics import (
     round_to_int8,
 )
 from tests.closeness import assert_close, tolerance
+from tests.driving import generate
 from tests.engines.builders import (
     OTHER_MODELS,
     engine_model,
@@ -319,7 +320,7 @@ def test_mismatch_grows_from_float32_over_bfloat16_and_fp8_to_int4(model: str) -
     for numerics in Numerics:
         terms = []
         engine = local_engine(policy, numerics=numerics)
-        for answer in flat(engine.generate(some_requests((4, 6)), Sampling(max_new_tokens=8))):
+        for answer in flat(generate(engine, some_requests((4, 6)), Sampling(max_new_tokens=8))):
             tokens = torch.cat([answer.prompt_ids, answer.token_ids])[None]
             everything = torch.ones_like(tokens, dtype=torch.bool)
             with torch.no_grad():

@@ -20,6 +20,7 @@ from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.tokenizers import character_tokenizer
 from tests.closeness import assert_close
+from tests.driving import generate
 from tests.engines.builders import gpt2, local_engine, qwen3, reference_engine, some_requests
 from tests.policies.families import SHARED, VOCABULARY, scaled_up
 
@@ -102,13 +103,13 @@ def test_rows_beyond_the_change_are_refused_and_depend_on_no_neighbour_before_it
 def test_answers_that_could_go_beyond_the_change_are_refused(make_engine: Callable) -> None:
     policy = Policy(scaled_up(phi3), character_tokenizer())
     engine = make_engine(policy)
-    assert engine.max_positions == CHANGE
-    (answers,) = engine.generate(some_requests((8,)), Sampling(max_new_tokens=8))
+    assert engine.capabilities.max_positions == CHANGE
+    (answers,) = generate(engine, some_requests((8,)), Sampling(max_new_tokens=8))
     assert len(answers) == 3
     with pytest.raises(
         UserError, match=r"needs 17 positions, but the model has 16 before it changes its rotary"
     ):
-        engine.generate(some_requests((9,)), Sampling(max_new_tokens=8))
+        generate(engine, some_requests((9,)), Sampling(max_new_tokens=8))
 
 
 def test_sharing_is_probed_within_the_change() -> None:

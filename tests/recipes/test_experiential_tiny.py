@@ -19,6 +19,7 @@ from steadyrl.recipes import RECIPES
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.execution import start_run
 from tests.algorithms.experiential import learned, texts
+from tests.driving import collect
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
 QUESTIONS = RECIPES["erl-questions-tiny"]
@@ -175,7 +176,7 @@ def test_a_guess_is_reflected_on_and_what_follows_is_learned_without_the_ruleboo
         sampling=config.sampling,
         seed=0,
     )
-    experience = algorithm.collect(0, ScriptedEngine(drilled_student, records_routing=False))
+    experience = collect(algorithm, 0, ScriptedEngine(drilled_student, records_routing=False))
     assert experience.metrics["reward"] == 0.0
     assert experience.metrics["reward_reflected"] == 1.0
     assert experience.metrics["internalized_fraction"] == 1.0

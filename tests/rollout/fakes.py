@@ -1,24 +1,26 @@
 """Engines and environments that do what a script says."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.environments.protocol import Outcome, Split, Task
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.routing import Routing
+from steadyrl.records.weight_source import WeightSource
+from tests.driving import FakeEngine
 
 TOKENIZER = character_tokenizer()
 LAYERS, CHOSEN = 2, 2
 
 Answer = Callable[[str, int, int], str]
-"""What is written after a prompt's text, as answer number `i` of its request, in call number `n`.
+"""What is written after a prompt's text, as answer number `i` of its request, in step number `n`.
 
 An answer that ends with "..." has spent its budget.
 """
@@ -28,10 +30,10 @@ def ids_of(text: str) -> Tensor:
     return torch.tensor(TOKENIZER(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
 
 
-class ScriptedEngine:
+class ScriptedEngine(FakeEngine):
     """Writes what `answer` says.
 
-    The token at position `p` of its whole sequence has log-probability -(100 n + p) in call `n`,
+    The token at position `p` of its whole sequence has log-probability -(100 n + p) in step `n`,
     and went through expert 10 n + p (both of the two chosen ones, in both layers), so that each
     value says where it comes from.
     """
@@ -39,16 +41,22 @@ class ScriptedEngine:
     def __init__(
         self, answer: Answer, *, max_positions: int | None = None, records_routing: bool = True
     ) -> None:
+        super().__init__()
         self.policy_version = 7
-        self.max_positions = max_positions
+        self.capabilities = EngineCapabilities(
+            max_positions=max_positions, routing=records_routing, exact_draws=True, scoring=False
+        )
         self.calls: list[list[Request]] = []
         self._answer = answer
         self._records_routing = records_routing
 
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        self.policy_version = version
+    async def sync(self, weights: WeightSource) -> None:
+        self.policy_version = weights.version
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+    async def score(self, sequences: Sequence[Tensor]) -> list[Tensor]:
+        raise NotImplementedError
+
+    def answer(self, requests: Sequence[Request]) -> list[list[Completion]]:
         self.calls.append(list(requests))
         return [
             [self._complete(request.prompt_ids, i) for i in range(request.num_completions)]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
@@ -22,6 +23,7 @@ from steadyrl.rollout.batching import demonstration_batch, token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.routes import without_repeats
 from tests.closeness import assert_close
+from tests.driving import generate
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ids_of, some_tasks
 
@@ -32,14 +34,16 @@ def played(
     engine: ScriptedEngine, *, turns: int, group_size: int = 1, tasks: int = 1
 ) -> list[Group]:
     environment = Quiz(turns=turns)
-    return play_groups(
-        environment,
-        engine,
-        TOKENIZER,
-        some_tasks(environment, tasks),
-        group_size=group_size,
-        sampling=Sampling(max_new_tokens=8),
-        seed=1,
+    return drive(
+        play_groups(
+            environment,
+            engine,
+            TOKENIZER,
+            some_tasks(environment, tasks),
+            group_size=group_size,
+            sampling=Sampling(max_new_tokens=8),
+            seed=1,
+        )
     )
 
 
@@ -121,7 +125,11 @@ def test_a_prompt_that_does_not_continue_begins_a_new_row_under_the_same_advanta
     engine = ScriptedEngine(lambda _prompt, _number, call: ["one", "two"][call])
     prompts = [ids_of("<|user|>p<|assistant|>"), ids_of("<|user|>q<|assistant|>")]
     turns = [
-        engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[0][0]
+        generate(
+            engine,
+            [Request(prompt_ids=prompt, num_completions=1, seed=0, sampling=Sampling())],
+            Sampling(),
+        )[0][0]
         for prompt in prompts
     ]
     batch = batch_of([group_of(*turns), group_of(turns[0])], [-2.0], [1.0])
@@ -143,7 +151,11 @@ def test_a_prompt_that_does_not_continue_begins_a_new_row_under_the_same_advanta
 def test_a_single_changed_token_begins_a_new_row(change: str) -> None:
     engine = ScriptedEngine(lambda *_: "ab")
     (first,), (second,) = (
-        engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[0]
+        generate(
+            engine,
+            [Request(prompt_ids=prompt, num_completions=1, seed=0, sampling=Sampling())],
+            Sampling(),
+        )[0]
         for prompt in (ids_of("<|user|>p<|assistant|>"), ids_of("<|user|>p<|assistant|>ab<|end|>"))
     )
     assert len(batch_of([group_of(first, second)], [1.0])) == 1
@@ -152,9 +164,11 @@ def test_a_single_changed_token_begins_a_new_row(change: str) -> None:
         prompt[4] += 1
     else:
         prompt = prompt[:-1]
-    (other,) = engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[
-        0
-    ]
+    (other,) = generate(
+        engine,
+        [Request(prompt_ids=prompt, num_completions=1, seed=0, sampling=Sampling())],
+        Sampling(),
+    )[0]
     assert len(batch_of([group_of(first, other)], [1.0])) == 2
 
 
@@ -189,7 +203,11 @@ def test_a_turn_that_begins_a_new_row_keeps_all_its_routes() -> None:
     engine = ScriptedEngine(lambda *_: "ab")
     prompts = [ids_of("<|user|>p<|assistant|>"), ids_of("<|user|>qq<|assistant|>")]
     first, second = (
-        engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[0][0]
+        generate(
+            engine,
+            [Request(prompt_ids=prompt, num_completions=1, seed=0, sampling=Sampling())],
+            Sampling(),
+        )[0][0]
         for prompt in prompts
     )
     assert without_repeats(second, first) is second
@@ -201,7 +219,11 @@ def test_a_turn_that_begins_a_new_row_keeps_all_its_routes() -> None:
 def test_routes_are_left_out_after_they_were_proven_to_be_of_these_tokens() -> None:
     engine = ScriptedEngine(lambda *_: "ab")
     first, second = (
-        engine.generate([Request(prompt_ids=prompt, num_completions=1, seed=0)], Sampling())[0][0]
+        generate(
+            engine,
+            [Request(prompt_ids=prompt, num_completions=1, seed=0, sampling=Sampling())],
+            Sampling(),
+        )[0][0]
         for prompt in (ids_of("<|user|>p<|assistant|>"), ids_of("<|user|>p<|assistant|>ab<|end|>"))
     )
     wrong = replace(second, token_ids=second.token_ids + 1)
@@ -269,14 +291,16 @@ def test_two_turns_with_the_local_engine_are_reproduced_by_the_trainer(
 ) -> None:
     environment = two_steps()
     tasks = [environment.task(Split.TRAIN, number) for number in range(4)]
-    groups = play_groups(
-        environment,
-        local_engine(pupil, max_running=max_running),
-        pupil.tokenizer,
-        tasks,
-        group_size=4,
-        sampling=Sampling(max_new_tokens=4),
-        seed=3,
+    groups = drive(
+        play_groups(
+            environment,
+            local_engine(pupil, max_running=max_running),
+            pupil.tokenizer,
+            tasks,
+            group_size=4,
+            sampling=Sampling(max_new_tokens=4),
+            seed=3,
+        )
     )
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]
     turns = [len(trajectory.completions) for trajectory in trajectories]

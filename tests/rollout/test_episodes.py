@@ -1,7 +1,6 @@
 """Episodes with an engine that follows a script."""
 
 import sys
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Outcome, Split, Task
 from steadyrl.policies.tokenizers import character_tokenizer
@@ -44,15 +44,17 @@ def play(
     environment: Quiz | None = None,
 ) -> list[Group]:
     environment = environment or Quiz(turns=turns)
-    return play_groups(
-        environment,
-        engine,
-        TOKENIZER,
-        some_tasks(environment, tasks),
-        group_size=group_size,
-        sampling=SAMPLING,
-        seed=seed,
-        max_turns=max_turns,
+    return drive(
+        play_groups(
+            environment,
+            engine,
+            TOKENIZER,
+            some_tasks(environment, tasks),
+            group_size=group_size,
+            sampling=SAMPLING,
+            seed=seed,
+            max_turns=max_turns,
+        )
     )
 
 
@@ -126,7 +128,9 @@ def test_an_answer_that_is_no_outcome_is_a_failure_of_the_environment(answer: An
     engine = ScriptedEngine(lambda *_: "right")
     ((trajectory,),) = [group.trajectories for group in play(engine, environment=Terse())]
     assert trajectory.environment_failed
-    assert f"TypeError: respond gives {answer!r}, which is no Outc" in trajectory.truncation_reason
+    assert (
+        f"TypeError: respond gives {answer!r}, which is not an Outc" in trajectory.truncation_reason
+    )
 
 
 def test_an_environment_cannot_end_the_run() -> None:
@@ -139,51 +143,19 @@ def test_an_environment_cannot_end_the_run() -> None:
     assert trajectory.truncation_reason == "environment failed: SystemExit: 3"
 
 
-class Together(Quiz):
-    """Pays each episode by how many were submitted before its outcome was waited for."""
-
-    submitted = 0
-
-    def start(self, task: Task) -> Any:
-        return SimpleNamespace(respond=print, submit=self.submit)
-
-    def submit(self, text: str) -> Callable[[], Outcome]:
-        if text == "crash":
-            raise KeyError("at once")
-        self.submitted += 1
-        mine = self.submitted
-
-        def outcome() -> Outcome:
-            if text == "later":
-                raise KeyError("later")
-            return Outcome(reward=self.submitted + mine / 8, terminated=True)
-
-        return outcome
-
-
-def test_all_turns_are_submitted_before_an_outcome_is_waited_for() -> None:
-    words = ["right", "crash", "wrong", "later"]
-    engine = ScriptedEngine(lambda _prompt, number, _call: words[number])
-    groups = play(engine, tasks=2, group_size=4, environment=Together())
-    # Three of each group are submitted. Each outcome goes to its own episode.
-    assert [g.rewards.tolist() for g in groups] == [[6.125, 0, 6.25, 0], [6.5, 0, 6.625, 0]]
-    for group in groups:
-        reasons = [t.truncation_reason for t in group.trajectories]
-        assert reasons[1] == "environment failed: KeyError: 'at once'"
-        assert reasons[3] == "environment failed: KeyError: 'later'"
-
-
 def test_an_episode_that_does_not_start_and_a_task_that_is_not_there_fail_alone() -> None:
     environment = Unreliable(tasks=[1], starts=1)
     engine = ScriptedEngine(lambda *_: "right")
-    groups = play_groups(
-        environment,
-        engine,
-        TOKENIZER,
-        tasks_of(environment, Split.TRAIN, range(3)),
-        group_size=2,
-        sampling=SAMPLING,
-        seed=3,
+    groups = drive(
+        play_groups(
+            environment,
+            engine,
+            TOKENIZER,
+            tasks_of(environment, Split.TRAIN, range(3)),
+            group_size=2,
+            sampling=SAMPLING,
+            seed=3,
+        )
     )
     assert [[t.environment_failed for t in g.trajectories] for g in groups] == [
         [True, False],
@@ -224,15 +196,17 @@ def test_a_conversation_that_the_chat_template_refuses_ends_its_episode_alone() 
     tokenizer.chat_template = f"{refusal}{{% endif %}}{{% endfor %}}{tokenizer.chat_template}"
     engine = ScriptedEngine(lambda _prompt, number, _call: ["bad", "right"][number])
     environment = Rude()
-    (group,) = play_groups(
-        environment,
-        engine,
-        tokenizer,
-        some_tasks(environment, 1),
-        group_size=2,
-        sampling=SAMPLING,
-        seed=3,
-        max_turns=2,
+    (group,) = drive(
+        play_groups(
+            environment,
+            engine,
+            tokenizer,
+            some_tasks(environment, 1),
+            group_size=2,
+            sampling=SAMPLING,
+            seed=3,
+            max_turns=2,
+        )
     )
     first, second = group.trajectories
     assert first.environment_failed
@@ -369,16 +343,20 @@ def test_response_is_not_tidied_up_though_the_tokenizer_would() -> None:
 def test_episodes_that_are_over_are_counted_while_they_are_played() -> None:
     heard = Heard()
     environment = Quiz(turns=2)
-    play_groups(
-        environment,
-        ScriptedEngine(lambda _prompt, number, call: "bad" if (number, call) == (1, 0) else "ok"),
-        TOKENIZER,
-        some_tasks(environment, 2),
-        group_size=2,
-        sampling=SAMPLING,
-        seed=3,
-        progress=heard,
+    drive(
+        play_groups(
+            environment,
+            ScriptedEngine(
+                lambda _prompt, number, call: "bad" if (number, call) == (1, 0) else "ok"
+            ),
+            TOKENIZER,
+            some_tasks(environment, 2),
+            group_size=2,
+            sampling=SAMPLING,
+            seed=3,
+            progress=heard,
+        )
     )
 
     # Answer 1 of each group ends its episode in the first turn, answer 0 in the second.
-    assert heard.of("episodes") == [(n, 4) for n in (0, 0, 1, 1, 2, 3, 4)]
+    assert heard.of("episodes") == [(n, 4) for n in range(5)]

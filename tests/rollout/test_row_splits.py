@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE, character_tokenizer
 from steadyrl.records.trajectory import Group
@@ -24,14 +25,16 @@ def play(template: str, reply: str) -> list[Group]:
     """An episode of three turns."""
     tokenizer, quiz = character_tokenizer(), Quiz(turns=3)
     tokenizer.chat_template = template
-    return play_groups(
-        quiz,
-        ScriptedEngine(lambda _prompt, _number, _call: reply),
-        tokenizer,
-        some_tasks(quiz, 1),
-        group_size=1,
-        sampling=Sampling(max_new_tokens=16),
-        seed=0,
+    return drive(
+        play_groups(
+            quiz,
+            ScriptedEngine(lambda _prompt, _number, _call: reply),
+            tokenizer,
+            some_tasks(quiz, 1),
+            group_size=1,
+            sampling=Sampling(max_new_tokens=16),
+            seed=0,
+        )
     )
 
 

@@ -14,6 +14,7 @@ from steadyrl.algorithms.reflection_settings import (
     SampledReflection,
 )
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
@@ -32,6 +33,7 @@ from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.assembly import ROUNDING, Assembly
 from steadyrl.training.loop import train_step
 from tests.closeness import assert_close
+from tests.driving import generate
 from tests.learners.small import largest_difference, weights_of
 from tests.run.checkpoints import write_checkpoint, write_unhookable_moe
 from tests.run.tiny import tiny_experiential_run, tiny_run
@@ -61,8 +63,10 @@ def test_a_turn_ends_where_the_template_closes_it_whatever_the_tokenizer_says(
     numerics = EngineSettings(name=engine, numerics=Numerics.FLOAT32)
     assembly = Assembly.of(tiny_run(model=pretrained(path), engine=numerics, **DENSE_RUN))
     prompt = torch.tensor([3, 20, 5])
-    (answers,) = assembly.engine.generate(
-        [Request(prompt_ids=prompt, num_completions=40, seed=0)], Sampling(max_new_tokens=8)
+    (answers,) = generate(
+        assembly.engine,
+        [Request(prompt_ids=prompt, num_completions=40, seed=0, sampling=Sampling())],
+        Sampling(max_new_tokens=8),
     )
 
     (end,) = assembly.learner.policy.tokenizer("<|end|>", add_special_tokens=False)["input_ids"]
@@ -119,8 +123,13 @@ def test_learner_and_engine_have_the_heads_that_their_settings_name(
     head = assembly.learner.policy.model.lm_head.weight
     assert assembly.learner.policy.head_dtype == learner
     assert torch.equal(head, drawn.to(types[learner]))
-    (completions,) = assembly.engine.generate(
-        [Request(prompt_ids=torch.tensor([3, 20, 5]), num_completions=1, seed=0)],
+    (completions,) = generate(
+        assembly.engine,
+        [
+            Request(
+                prompt_ids=torch.tensor([3, 20, 5]), num_completions=1, seed=0, sampling=Sampling()
+            )
+        ],
         Sampling(max_new_tokens=1),
     )
     assert len(completions[0].logprobs) == 1
@@ -166,13 +175,15 @@ def test_threads_are_those_asked_for() -> None:
 
 
 def test_engine_is_the_one_asked_for_and_holds_the_weights() -> None:
-    prompt = Request(prompt_ids=torch.tensor([6, 7, 8]), num_completions=2, seed=1)
+    prompt = Request(
+        prompt_ids=torch.tensor([6, 7, 8]), num_completions=2, seed=1, sampling=Sampling()
+    )
     answers = {}
     for name, kind in (("local", LocalEngine), ("reference", ReferenceEngine)):
         settings = EngineSettings(name=name, numerics=Numerics.FLOAT32)
         assembly = Assembly.of(tiny_run(engine=settings))
         assert isinstance(assembly.engine, kind)
-        ((one, two),) = assembly.engine.generate([prompt], Sampling(max_new_tokens=6))
+        ((one, two),) = generate(assembly.engine, [prompt], Sampling(max_new_tokens=6))
         answers[name] = (one.token_ids.tolist(), two.token_ids.tolist())
         tokens = torch.cat([one.prompt_ids, one.token_ids])[None]
         mask = torch.ones_like(tokens, dtype=torch.bool)
@@ -208,7 +219,7 @@ def first_step(assembly: Assembly) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for stage in assembly.stages:
         assembly.learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
-        metrics = train_step(stage, 0, assembly.learner, assembly.engine)[0] | metrics
+        metrics = drive(train_step(stage, 0, assembly.learner, assembly.engine))[0] | metrics
     return metrics
 
 

@@ -19,7 +19,8 @@ from steadyrl.algorithms.reflection import HeldReflector
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, ServerReflection
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import Sampling, sync_weights
+from steadyrl.engines.driver import drive
+from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.objectives import ReferenceKL
@@ -183,17 +184,17 @@ def test_a_held_reflector_does_not_follow_the_policy() -> None:
     def replies() -> list[str]:
         reflector = algorithm._reflector
         assert isinstance(reflector, HeldReflector)
-        return [r.reply for r in reflector.reflect([asked] * 4, assembly.engine, seed=1)]
+        return [drive(reflector.reflect(asked, assembly.engine, seed)).reply for seed in range(4)]
 
-    algorithm.take_reference(assembly.learner.publish())
+    drive(algorithm.take_reference(assembly.learner.publish()))
     begun = replies()
     assert any(begun)
     with torch.no_grad():
         for weight in assembly.learner.policy.model.parameters():
             weight.mul_(-1)
-    sync_weights(assembly.engine, assembly.learner.publish())
+    drive(assembly.engine.sync(assembly.learner.publish()))
     assert replies() == begun
-    algorithm.take_reference(assembly.learner.publish())
+    drive(algorithm.take_reference(assembly.learner.publish()))
     assert replies() != begun
 
 

@@ -13,8 +13,9 @@ import torch
 
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineSettings
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, sync_weights
+from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Truncation
 from steadyrl.policies.numerics import Numerics
@@ -47,10 +48,10 @@ class CollectsEarly:
         self._steps = steps
         self._next: Experience | None = None
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
-        experience = self._next or self._algorithm.collect(step, engine)
+    async def collect(self, step: int, engine: Engine) -> Experience:
+        experience = self._next or await self._algorithm.collect(step, engine)
         if step + 1 < self._steps:
-            self._next = self._algorithm.collect(step + 1, engine)
+            self._next = await self._algorithm.collect(step + 1, engine)
         return experience
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
@@ -62,8 +63,8 @@ def steps_of(assembly: Assembly, algorithm: Any, steps: int) -> list[dict[str, A
     stage, learner, engine = assembly.stages[-1], assembly.learner, assembly.engine
     object.__setattr__(stage, "algorithm", algorithm)
     learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
-    sync_weights(engine, learner.publish())
-    return [train_step(stage, step, learner, engine)[0] for step in range(steps)]
+    drive(engine.sync(learner.publish()))
+    return [drive(train_step(stage, step, learner, engine))[0] for step in range(steps)]
 
 
 def one_stage(**changes: Any) -> RunConfig:
@@ -132,25 +133,27 @@ def process() -> Iterator[RolloutProcess]:
 
 
 def test_what_fails_in_the_process_is_said_in_this_one(process: RolloutProcess) -> None:
-    nothing = Request(prompt_ids=torch.zeros(0, dtype=torch.long), num_completions=1, seed=0)
+    nothing = Request(
+        prompt_ids=torch.zeros(0, dtype=torch.long), num_completions=1, seed=0, sampling=Sampling()
+    )
     with pytest.raises(UserError, match="A prompt has no tokens"):
-        process.ask("generate", [nothing], Sampling()).result()
+        process.ask("generate", [nothing]).result()
     with pytest.raises(RuntimeError, match=r"(?s)The rollout process failed.*IndexError"):
         process.ask("collect", 7, 0).result()
-    assert process.ask("max_positions").result() == 64
+    assert process.ask("capabilities").result().max_positions == 64
 
 
 def test_a_process_that_was_killed_is_reported(process: RolloutProcess) -> None:
-    process.ask("max_positions").result()
+    process.ask("capabilities").result()
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(UserError, match=r"ended \(exit status -9\).*overlap to false"):
-        process.ask("max_positions").result()
+        process.ask("capabilities").result()
     with pytest.raises(UserError, match="ended"):
-        process.ask("max_positions").result()
+        process.ask("capabilities").result()
 
 
 def test_the_process_ends_with_the_run(process: RolloutProcess) -> None:
-    process.ask("max_positions").result()
+    process.ask("capabilities").result()
     process.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)

@@ -1,31 +1,34 @@
 """When a run is evaluated."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.records.completion import Completion
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal, JournalSettings
 from steadyrl.training.loop import evaluate_at_first
 from steadyrl.training.stage import RunPosition, Stage
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz
-from tests.training.test_loop import Scripted, Silent, stage_of
+from tests.training.test_loop import Scripted, stage_of
 
 
 class Asked(Exception):
     """The evaluator has gone to work."""
 
 
-class Interrupting(Silent):
+class Interrupting(ScriptedEngine):
     """An engine that only says how it was asked."""
 
-    def generate(self, requests: list[Request], sampling: Sampling) -> list:
+    def answer(self, requests: Sequence[Request]) -> list[list[Completion]]:
         raise Asked([(r.prompt_ids.tolist(), r.num_completions, r.seed) for r in requests])
 
 
@@ -39,7 +42,7 @@ def asked(stage: Stage, step: int) -> object:
         seed=4,
     )
     try:
-        return evaluator.evaluate(stage, step, Interrupting())
+        return drive(evaluator.evaluate(stage, step, Interrupting(lambda *_: "")))
     except Asked as question:
         return question.args
 
@@ -74,7 +77,7 @@ def test_too_few_held_out_tasks_are_noted(tmp_path: Path, there: int | None, not
     )
     stage, folder = stage_of(Scripted([]), steps=7, evaluate_every=1), RunFolder(tmp_path)
     journal = Journal(folder, JournalSettings(tensorboard=False), [stage], RunPosition())
-    evaluate_at_first(stage, ScriptedEngine(lambda *_: "right"), evaluator, journal)
+    drive(evaluate_at_first(stage, ScriptedEngine(lambda *_: "right"), evaluator, journal))
 
     told = "Evaluation: the test split has no more than 2 tasks, 3 were asked for. Scores are"
     assert [note["note"].startswith(told) for note in folder.read_notes()] == [True] * noted
@@ -92,8 +95,8 @@ def test_a_run_does_not_begin_with_an_environment_that_fails_always() -> None:
     stage = stage_of(Scripted([]), steps=7, evaluate_every=1)
     crashing = ScriptedEngine(lambda *_: "crash")
     with pytest.raises(UserError, match="could be judged: 6 failed"):
-        evaluator.evaluate(stage, 0, crashing)
-    later = evaluator.evaluate(stage, 1, crashing)
+        drive(evaluator.evaluate(stage, 0, crashing))
+    later = drive(evaluator.evaluate(stage, 1, crashing))
     assert later is not None
     assert later.metrics() == {
         "score_failed_fraction": 1.0,

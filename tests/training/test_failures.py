@@ -7,6 +7,7 @@ import pytest
 
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy
@@ -27,14 +28,16 @@ STAGE = stage_of(Scripted(()))
 def groups_of(*failing: int, tasks: int = 2) -> list[Group]:
     """Groups of two episodes for so many tasks, of which those numbers are not there."""
     environment = Unreliable(tasks=failing)
-    return play_groups(
-        environment,
-        ScriptedEngine(lambda *_: "right"),
-        TOKENIZER,
-        tasks_of(environment, Split.TRAIN, range(tasks)),
-        group_size=2,
-        sampling=Sampling(max_new_tokens=8),
-        seed=0,
+    return drive(
+        play_groups(
+            environment,
+            ScriptedEngine(lambda *_: "right"),
+            TOKENIZER,
+            tasks_of(environment, Split.TRAIN, range(tasks)),
+            group_size=2,
+            sampling=Sampling(max_new_tokens=8),
+            seed=0,
+        )
     )
 
 

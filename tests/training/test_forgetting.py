@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.records.run_folder import RunFolder, read_json_lines
@@ -31,7 +32,7 @@ def test_the_drift_is_the_change_since_the_stage_began(tmp_path: Path) -> None:
     journal = Journal(folder, JournalSettings(tensorboard=False), [stage], RunPosition())
     measured = []
     for step in range(5):
-        drift = measure_drift(stage, step, learner, engine, evaluator, journal)
+        drift = drive(measure_drift(stage, step, learner, engine, evaluator, journal))
         measured.append(drift)
         journal.record(stage, step, drift, (), None)
         with torch.no_grad():

@@ -1,6 +1,6 @@
 """The loop: which weights score, which sample, and in what order things are recorded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import Experience, MiniBatch
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling
+from steadyrl.engines.driver import drive
+from steadyrl.engines.protocol import Engine, EngineCapabilities, Request
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.records.completion import Completion
 from steadyrl.records.trajectory import Group
+from steadyrl.records.weight_source import WeightSource
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import note_prompts_too_long, train, train_step
@@ -37,15 +39,21 @@ class Silent:
 
     def __init__(self) -> None:
         self.policy_version = 0
-        self.max_positions: int | None = None
+        self.capabilities = EngineCapabilities(
+            max_positions=None, routing=False, exact_draws=True, scoring=False
+        )
         self.loaded: list[tuple[int, float]] = []
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
+    async def generate(self, request: Request) -> list[Completion]:
         raise AssertionError("this engine is never asked")
 
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        self.policy_version = version
-        self.loaded.append((version, float(sum(w.double().sum() for w in weights.values()))))
+    async def score(self, sequences: Sequence[Tensor]) -> list[Tensor]:
+        raise AssertionError("this engine is never asked")
+
+    async def sync(self, weights: WeightSource) -> None:
+        self.policy_version = weights.version
+        total = float(sum(weight.double().sum() for _, weight in weights.tensors("model")))
+        self.loaded.append((weights.version, total))
 
 
 class Scripted:
@@ -63,7 +71,7 @@ class Scripted:
         self.scored: list[MiniBatch] = []
         self.asked: list[tuple[int, int]] = []
 
-    def collect(self, step: int, engine: Any) -> Experience:
+    async def collect(self, step: int, engine: Any) -> Experience:
         self.asked.append((step, engine.policy_version))
         groups = (group_of([self.written]),) if self.samples_from_engine else ()
         return Experience(
@@ -108,7 +116,7 @@ def test_first_mini_batch_is_not_scored_and_later_ones_at_the_old_weights() -> N
     learner, engine = begun(stage)
     seen = passes(learner)
     frozen = tiny_policy()
-    train_step(stage, 0, learner, engine)
+    drive(train_step(stage, 0, learner, engine))
 
     assert algorithm.scored[0] is THREE[0]
     for (batch,), (scored,) in zip(THREE[1:], algorithm.scored[1:], strict=True):
@@ -123,7 +131,7 @@ def test_one_mini_batch_is_learned_from_without_any_scoring() -> None:
     stage = stage_of(algorithm)
     learner, engine = begun(stage)
     seen = passes(learner)
-    metrics, _ = train_step(stage, 0, learner, engine)
+    metrics, _ = drive(train_step(stage, 0, learner, engine))
 
     assert seen == [True, False]
     assert metrics["staleness_kl_k3"] == 0
@@ -135,7 +143,7 @@ def test_one_mini_batch_is_learned_from_without_any_scoring() -> None:
 def test_metrics_of_a_step_are_those_of_its_updates_and_its_experience() -> None:
     stage = stage_of(Scripted(THREE), steps=4, optimizer=OptimizerSettings(warmup_steps=4))
     learner, engine = begun(stage)
-    metrics, experience = train_step(stage, 2, learner, engine)
+    metrics, experience = drive(train_step(stage, 2, learner, engine))
 
     assert metrics["reward"] == 2.0
     assert metrics["gradient_steps"] == 3
@@ -151,7 +159,7 @@ def test_a_step_learns_from_every_batch_of_a_mini_batch_at_once() -> None:
     stage = stage_of(algorithm)
     learner, engine = begun(stage)
     frozen = tiny_policy()
-    metrics, experience = train_step(stage, 0, learner, engine)
+    metrics, experience = drive(train_step(stage, 0, learner, engine))
 
     assert metrics["gradient_steps"] == learner.policy_version == 2
     assert algorithm.scored[0] is experience.mini_batches[0]
@@ -168,9 +176,9 @@ def test_a_step_learns_from_every_batch_of_a_mini_batch_at_once() -> None:
 def test_a_mini_batch_of_reprompted_rows_alone_hides_no_metric() -> None:
     (one,), (two,), _ = THREE
     stage = stage_of(Scripted([(one,), (replace(two, reprompted=True),)]))
-    metrics, _ = train_step(stage, 0, *begun(stage))
+    metrics, _ = drive(train_step(stage, 0, *begun(stage)))
     alone = stage_of(Scripted([(one,)]))
-    expected, _ = train_step(alone, 0, *begun(alone))
+    expected, _ = drive(train_step(alone, 0, *begun(alone)))
 
     for name in ("mismatch_kl_k3", "ess", "entropy", "clip_fraction_low"):
         assert metrics[name] == expected[name]
@@ -184,7 +192,7 @@ def test_tokens_that_are_learned_twice_were_sampled_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(Stopwatch, "metrics", lambda _self, **batches: seen.update(batches) or {})
     copied = replace(one, teacher=two)
     stage = stage_of(Scripted([(one, replace(two, reprompted=True), copied)], written=written))
-    train_step(stage, 0, *begun(stage))
+    drive(train_step(stage, 0, *begun(stage)))
 
     assert seen["sampled"] == 5
     assert [len(batch) for batch in seen["updated"]] == [len(one), len(two), len(one)]
@@ -193,7 +201,7 @@ def test_tokens_that_are_learned_twice_were_sampled_once(monkeypatch: pytest.Mon
 def test_a_step_in_which_nothing_can_be_learned_leaves_the_weights() -> None:
     stage = stage_of(Scripted([]))
     learner, engine = begun(stage)
-    metrics, experience = train_step(stage, 0, learner, engine)
+    metrics, experience = drive(train_step(stage, 0, learner, engine))
 
     assert experience.mini_batches == ()
     assert learner.policy_version == 0
@@ -204,7 +212,7 @@ def test_a_step_in_which_nothing_can_be_learned_leaves_the_weights() -> None:
 def test_loss_and_gradient_norm_are_means_over_the_updates() -> None:
     stage = stage_of(Scripted(THREE))
     learner, engine = begun(stage)
-    metrics, _ = train_step(stage, 0, learner, engine)
+    metrics, _ = drive(train_step(stage, 0, learner, engine))
     twin, _ = begun(stage)
     scored = [*THREE[0], *(twin.score(batch) for (batch,) in THREE[1:])]
     updates = [twin.update([term_on(batch)], step=0, steps=2) for batch in scored]
@@ -218,7 +226,7 @@ def test_engine_gets_new_weights_after_each_step_that_samples() -> None:
     stage = stage_of(Scripted(THREE[:2]), steps=3)
     learner, engine = begun(stage)
     for number in range(3):
-        metrics, _ = train_step(stage, number, learner, engine)
+        metrics, _ = drive(train_step(stage, number, learner, engine))
         assert metrics["staleness"] == (0 + 1) / 2
 
     assert [version for version, _ in engine.loaded] == [2, 4, 6]
@@ -229,7 +237,7 @@ def test_engine_gets_new_weights_after_each_step_that_samples() -> None:
 def test_engine_is_left_alone_by_a_stage_that_does_not_sample() -> None:
     stage = stage_of(Scripted(THREE[:1], samples=False))
     learner, engine = begun(stage)
-    metrics, _ = train_step(stage, 0, learner, engine)
+    metrics, _ = drive(train_step(stage, 0, learner, engine))
 
     assert engine.loaded == []
     assert "rollout_tokens_per_second" not in metrics
@@ -259,7 +267,7 @@ class NotingEvaluator(Evaluator):
     def __init__(self, journal: NotingJournal) -> None:
         self.seen = journal.seen
 
-    def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Any:
+    async def evaluate(self, stage: Stage, step: int, engine: Engine) -> Any:
         self.seen.append(("evaluate", stage.name, step, engine.policy_version))
 
 
@@ -303,7 +311,7 @@ def test_the_loop_takes_every_step_from_its_start(
 ) -> None:
     learner, journal = tiny_learner(), NotingJournal()
     learner.policy_version = version
-    train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start)
+    drive(train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start))
 
     assert journal.seen == expected
 
@@ -331,18 +339,18 @@ def unplayed_but_one(tasks: int) -> list[Group]:
 
 def test_tasks_that_a_step_or_an_evaluation_could_not_play_are_noted() -> None:
     class Unplayed(Scripted):
-        def collect(self, step: int, engine: Any) -> Experience:
+        async def collect(self, step: int, engine: Any) -> Experience:
             return Experience(mini_batches=(), groups=tuple(unplayed_but_one(1)))
 
     class Evaluating(NotingEvaluator):
         settings = EvaluationSettings(tasks=2)
 
-        def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Any:
+        async def evaluate(self, stage: Stage, step: int, engine: Engine) -> Any:
             return Accuracy(groups=tuple(unplayed_but_one(2)))
 
     journal = NotesAlone()
     stage = stage_of(Unplayed(()), steps=1, evaluate_every=1)
-    train([stage], tiny_learner(), Silent(), Evaluating(journal), journal, RunPosition())
+    drive(train([stage], tiny_learner(), Silent(), Evaluating(journal), journal, RunPosition()))
     notes = [told for told in journal.seen if told[0] == "rl"]
     assert [step for _, step, text in notes if str(text).startswith("Not played: 't0'.")] == [0, 1]
 
@@ -373,7 +381,7 @@ def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:
         learner.update([term_on(*THREE[0])], step=0, steps=2)
         learner.__class__ = Watching
         journal = NotingJournal()
-        train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start)
+        drive(train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start))
 
     # Goes on in stage 0 with its moments, begins stage 1 without; goes on in stage 1 with them.
     assert moments == [True, False, True]

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from transformers import Qwen3MoeForCausalLM
 
+from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
@@ -94,18 +95,17 @@ def seconds_at(size: Size, device: torch.device) -> dict[str, float]:
         max_running=size.group,
     )
     prompt = torch.arange(2, 2 + PROMPT)
-    requests = [Request(prompt_ids=prompt, num_completions=size.group, seed=0)]
     sampling = Sampling(max_new_tokens=size.length)
+    requests = [Request(prompt_ids=prompt, num_completions=size.group, seed=0, sampling=sampling)]
     learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
     learner.begin_stage(OptimizerSettings(), 1.0, fresh=True)
     term = LossTerm(
         batch=_batch(size),
         objective=MiniRL(),
         aggregation=Aggregation.TOKEN_SUM,
-        proportional_to_advantage=True,
     )
     return {
-        "rollout": _fastest(lambda: engine.generate(requests, sampling), device),
+        "rollout": _fastest(lambda: generate_all(engine, requests), device),
         "update": _fastest(lambda: learner.update([term], step=0, steps=1), device),
     }
 

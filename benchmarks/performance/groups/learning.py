@@ -16,9 +16,11 @@ from benchmarks.performance.timing import Sample
 from benchmarks.performance.worlds import World
 from transformers import PreTrainedModel
 
+from steadyrl.engines.driver import drive
 from steadyrl.environments.registry import make_environment
 from steadyrl.evaluation.accuracy import measure_accuracy
 from steadyrl.recipes import RECIPES
+from steadyrl.records.weight_source import StateDictWeights
 
 ACCURACY = 0.85
 EVALUATE_EVERY = 10
@@ -73,14 +75,17 @@ class Runner:
 
     def evaluate(self, model: PreTrainedModel) -> None:
         """Adds a point to the curve."""
-        self._engine.load_weights(model.state_dict(), self.steps)
-        accuracy = measure_accuracy(
-            self._settings,
-            environment=self._world.environment,
-            engine=self._engine,
-            tokenizer=self._policy.tokenizer,
-            sampling=self._world.sampling,
-            seed=0,
+        weights = StateDictWeights(state=model.state_dict(), version=self.steps)
+        drive(self._engine.sync(weights))
+        accuracy = drive(
+            measure_accuracy(
+                self._settings,
+                environment=self._world.environment,
+                engine=self._engine,
+                tokenizer=self._policy.tokenizer,
+                sampling=self._world.sampling,
+                seed=0,
+            )
         )
         self.curve.append((self.seconds, accuracy.score))
 

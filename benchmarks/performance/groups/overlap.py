@@ -13,7 +13,7 @@ from benchmarks.performance.groups.learning import learning_world
 from benchmarks.performance.records import Measured, Row, attempt
 from benchmarks.performance.timing import Sample, interleaved, spread, summary, timed
 
-from steadyrl.engines.protocol import sync_weights
+from steadyrl.engines.driver import drive
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.run.assembly import Assembly
@@ -60,7 +60,7 @@ class Runner:
         self.rewards: list[float] = []
         learner, engine = self._assembly.learner, self._assembly.engine
         learner.begin_stage(self._stage.optimizer, self._stage.temperature, fresh=True)
-        sync_weights(engine, learner.publish())
+        drive(engine.sync(learner.publish()))
 
     def __call__(self) -> Sample:
         """One turn."""
@@ -75,11 +75,11 @@ class Runner:
         steps = 1 if self._context.quick else STEPS_IN_A_TURN
         parts = self._assembly
         for _ in range(steps):
-            metrics, _ = train_step(self._stage, self._step, parts.learner, parts.engine)
+            metrics, _ = drive(train_step(self._stage, self._step, parts.learner, parts.engine))
             self.rewards.append(metrics["reward"])
             self._step += 1
         if self._process is not None:
-            self._process.ask("max_positions").result()  # answered after the rollout under way
+            self._process.ask("capabilities").result()  # answered after the rollout under way
         return steps
 
 

@@ -26,6 +26,8 @@ from benchmarks.performance.workloads import small_and_large
 from benchmarks.performance.worlds import World
 from transformers import GenerationConfig, PreTrainedModel
 
+from steadyrl.engines.driver import generate_all
+
 ROUNDS = {"W1": 9, "W2": 2, "W3": 3}
 CONTINUOUS_ROUNDS = {"W1": 3, "W2": 1, "W3": 3}
 VLLM_ROUNDS = {"W1": 9, "W2": 2}
@@ -84,7 +86,7 @@ class OurRollout:
         requests = self._world.requests(self._policy.tokenizer, next(self._seeds))
 
         def work() -> int:
-            completions = self._engine.generate(requests, self._world.sampling)
+            completions = generate_all(self._engine, requests)
             self.lengths = [len(c.token_ids) for group in completions for c in group]
             return sum(self.lengths)
 

@@ -13,6 +13,7 @@ from benchmarks.performance.timing import Sample, spread, summary, timed
 from benchmarks.performance.workloads import small_and_large
 from benchmarks.performance.worlds import World
 
+from steadyrl.engines.driver import drive
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
@@ -74,7 +75,7 @@ class OurStep:
         """The next step, timed."""
 
         def work() -> int:
-            self.metrics, _ = train_step(self._stage, self._step, self.learner, self._engine)
+            self.metrics, _ = drive(train_step(self._stage, self._step, self.learner, self._engine))
             return 1
 
         sample = timed(work, self._device)

@@ -14,6 +14,7 @@ from benchmarks.performance.worlds import World
 from torch import Tensor
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
+from steadyrl.engines.driver import drive
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
@@ -81,7 +82,7 @@ def rollout_batch(world: World, *, record_routing: bool = False) -> TokenBatch:
     policy = world.policy()
     engine = world.engine(policy, record_routing=record_routing)
     algorithm = policy_gradient(world)
-    ((batch,),) = algorithm.collect(0, engine).mini_batches
+    ((batch,),) = drive(algorithm.collect(0, engine)).mini_batches
     return batch
 
 

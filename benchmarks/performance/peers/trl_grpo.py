@@ -27,6 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from steadyrl.environments.protocol import Split
 from steadyrl.learners.optimizer import OptimizerSettings, learning_rate
+from steadyrl.rollout.tasks import checked_outcome
 
 Reward = Callable[..., list[float]]
 
@@ -144,7 +145,7 @@ def environment_reward(world: World, tokenizer: PreTrainedTokenizerBase) -> Rewa
             if ids[-1] == tokenizer.eos_token_id:
                 episode = world.environment.start(world.environment.task(Split.TRAIN, index))
                 text = tokenizer.decode(ids[:-1], skip_special_tokens=False)
-                earned = episode.respond(text).reward
+                earned = checked_outcome(episode.respond(text)).reward
             rewards.append(earned)
         return rewards
 

@@ -10,7 +10,7 @@ from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.supervised import demonstrated_episodes, maximum_likelihood
-from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.protocol import Engine
 from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.records.message import Conversation, Message
@@ -49,7 +49,7 @@ class Drills(ABC):
         self._batch_size = batch_size
         self._seed = seed
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+    async def collect(self, step: int, engine: Engine) -> Experience:
         """Drills on fresh training tasks; the model's turns carry loss."""
         generator = np.random.default_rng(derive_seed(self._seed, step))
         drills = [

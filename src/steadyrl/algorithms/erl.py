@@ -44,9 +44,10 @@ from steadyrl.algorithms.reflection_settings import (
     ReflectionSettings,
     ServerReflection,
 )
+from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import RolloutEngine, Sampling, has_room
+from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, Objective
@@ -79,7 +80,7 @@ class ExperientialRL:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         seed: int,
-        make_engine: Callable[[], RolloutEngine] | None = None,
+        make_engine: Callable[[], Engine] | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> None:
         self._progress = progress
@@ -90,17 +91,17 @@ class ExperientialRL:
         self._seed = seed
         self._neutral = partial(neutralized, tokenizer=tokenizer)
         self._memory = settings.memory.make()
-        self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine, progress)
+        self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine)
         self._rows = Rows(settings, tokenizer)
         self._objective = settings.corrected_objective
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+    async def collect(self, step: int, engine: Engine) -> Experience:
         """Episodes on fresh training tasks, and one token batch for each of their parts."""
         settings = self._settings
         seed = derive_seed(self._seed, step)
-        episodes = self._attempt(step, engine, seed)
-        self._reflect(episodes, engine, derive_seed(self._seed, step, REFLECTIONS))
-        self._attempt_again(episodes, engine, derive_seed(self._seed, step, SECOND_ATTEMPTS))
+        episodes = await self._attempt(step, engine, seed)
+        await self._reflect(episodes, engine, derive_seed(self._seed, step, REFLECTIONS))
+        await self._attempt_again(episodes, engine, derive_seed(self._seed, step, SECOND_ATTEMPTS))
         writes = self._remember(episodes)
         chunks = [
             [e for e in episodes if e.place // settings.prompts == number]
@@ -137,10 +138,10 @@ class ExperientialRL:
             for batch, size in zip(mini_batch, sizes, strict=True)
         )
 
-    def take_reference(self, reference: WeightSource) -> None:
+    async def take_reference(self, reference: WeightSource) -> None:
         """Reflects with `reference`, where the settings say so."""
         if isinstance(self._reflector, HeldReflector):
-            self._reflector.hold(reference)
+            await self._reflector.hold(reference)
 
     def state(self) -> Any:
         """The memory."""
@@ -150,12 +151,12 @@ class ExperientialRL:
         """Takes over a memory."""
         self._memory.load_state(state)
 
-    def _attempt(self, step: int, engine: RolloutEngine, seed: int) -> list[ExperientialEpisode]:
+    async def _attempt(self, step: int, engine: Engine, seed: int) -> list[ExperientialEpisode]:
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         numbers = range(step * count, (step + 1) * count)
         tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
-        groups = self._play(tasks, engine, seed, settings.group_size)
+        groups = await self._play(tasks, engine, seed, settings.group_size)
         first = [(place, t) for place, group in enumerate(groups) for t in group.trajectories]
         return [
             ExperientialEpisode(
@@ -173,8 +174,8 @@ class ExperientialRL:
         failed = attempt.reward < self._settings.threshold
         return attempt.was_played and (failed or not self._settings.gate)
 
-    def _reflect(
-        self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
+    async def _reflect(
+        self, episodes: Sequence[ExperientialEpisode], engine: Engine, seed: int
     ) -> None:
         """Notes the reflections and what they make of the tasks, or why they failed."""
         style = self._settings.reflection.style
@@ -189,7 +190,10 @@ class ExperientialRL:
                 episode.guided = task_with_record(episode.task, account, style)
             return
         prompts = [reflection_prompt(account, style) for account in accounts]
-        reflections = self._reflector.reflect(prompts, engine, seed)
+        reflections = await concurrently(
+            self._reflector.reflect(prompt, engine, derive_seed(seed, number))
+            for number, prompt in enumerate(prompts)
+        )
         for episode, reflection in zip(chosen, reflections, strict=True):
             episode.reflection = reflection
             episode.failure = reflection.failure
@@ -200,8 +204,8 @@ class ExperientialRL:
                 except UserError as error:
                     episode.failure = f"{ENVIRONMENT_FAILED}: {error}"
 
-    def _attempt_again(
-        self, episodes: Sequence[ExperientialEpisode], engine: RolloutEngine, seed: int
+    async def _attempt_again(
+        self, episodes: Sequence[ExperientialEpisode], engine: Engine, seed: int
     ) -> None:
         """Notes the second attempts, or what broke."""
         guided = [(e, e.guided) for e in episodes if e.guided is not None]
@@ -213,11 +217,11 @@ class ExperientialRL:
         for (episode, task), prompt in zip(guided, prompts, strict=True):
             if isinstance(prompt, UserError):
                 episode.failure = f"{ENVIRONMENT_FAILED}: {prompt}"
-            elif has_room(engine.max_positions, len(prompt), self._sampling):
+            elif engine.capabilities.has_room(len(prompt), self._sampling):
                 asked.append((episode, task))
             else:
                 episode.failure = f"guidance of {len(prompt)} tokens leaves no room to answer"
-        groups = self._play([task for _, task in asked], engine, seed, 1)
+        groups = await self._play([task for _, task in asked], engine, seed, 1)
         for (episode, _), group in zip(asked, groups, strict=True):
             (attempt,) = group.trajectories
             episode.second = attempt
@@ -232,10 +236,10 @@ class ExperientialRL:
                 episode.written = self._memory.write(episode.task, episode.number, lesson)
         return [episode.written for episode in episodes if episode.written is not None]
 
-    def _play(
-        self, tasks: Sequence[Task], engine: RolloutEngine, seed: int, group_size: int
+    async def _play(
+        self, tasks: Sequence[Task], engine: Engine, seed: int, group_size: int
     ) -> list[Group]:
-        return play_groups(
+        return await play_groups(
             self._environment,
             engine,
             self._tokenizer,
@@ -266,8 +270,7 @@ class ExperientialRL:
 def _make_reflector(
     settings: ReflectionSettings,
     tokenizer: PreTrainedTokenizerBase,
-    make_engine: Callable[[], RolloutEngine] | None,
-    progress: Progress,
+    make_engine: Callable[[], Engine] | None,
 ) -> Reflector | None:
     match settings:
         case PolicyReflection():
@@ -276,7 +279,7 @@ def _make_reflector(
             assert make_engine is not None, "a held reflector needs an engine of its own"
             return HeldReflector(settings, tokenizer, make_engine)
         case ServerReflection():
-            return ServerReflector(settings, progress)
+            return ServerReflector(settings)
         case _:
             return None
 

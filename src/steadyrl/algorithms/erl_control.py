@@ -1,15 +1,24 @@
 """The control of Experiential RL: plain reinforcement learning that reads the same feedback."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable
 from math import fsum
 
 from pydantic import Field
 
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.base.concurrency import then
+from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
-from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task
+from steadyrl.environments.protocol import (
+    Environment,
+    Episode,
+    Outcome,
+    ScoresGroups,
+    Split,
+    Task,
+)
 from steadyrl.records.message import Message
-from steadyrl.rollout.tasks import begin, distinct_tasks, submit, tasks_of
+from steadyrl.rollout.tasks import begin, checked_outcome, distinct_tasks, tasks_of
 
 
 class SecondChanceSettings(Settings):
@@ -30,9 +39,17 @@ class SecondChance:
     internalising. One that is cut short keeps what the attempt at hand has earned. Unlike
     Experiential RL, which reflects on attempts cut at the token budget too, it gives them no second
     one: a turn that is no whole answer ends the conversation.
+
+    Raises:
+        UserError: the environment scores episodes by comparing them.
     """
 
     def __init__(self, environment: Environment, settings: SecondChanceSettings) -> None:
+        if isinstance(environment, ScoresGroups):
+            raise UserError(
+                f"{type(environment).__name__} scores the attempts of a group together, which a "
+                "second chance in the same conversation does not allow. Leave second_chance out."
+            )
         self._environment = environment
         self._settings = settings
 
@@ -62,16 +79,12 @@ class _UpToTwoAttempts:
         self._rewards: list[float] = []
         self._feedback: list[str] = []
 
-    def respond(self, text: str) -> Outcome:
+    def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
         """The outcome of one turn. A second attempt begins by taking back what the first earned."""
-        return self.submit(text)()
+        return then(self._attempt.respond(text), self._after)
 
-    def submit(self, text: str) -> Callable[[], Outcome]:
-        """The function that waits for the outcome of one turn."""
-        wait = submit(self._attempt, text)
-        return lambda: self._after(wait())
-
-    def _after(self, outcome: Outcome) -> Outcome:
+    def _after(self, given: Outcome) -> Outcome:
+        outcome = checked_outcome(given)
         self._rewards.append(outcome.reward)
         self._feedback.append(outcome.feedback)
         earned = fsum(self._rewards)

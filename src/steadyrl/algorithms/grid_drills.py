@@ -36,6 +36,7 @@ from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Task
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
+from steadyrl.rollout.tasks import checked_outcome
 
 
 class GridDrillSettings(Settings):
@@ -190,15 +191,15 @@ class GridDrills(Drills):
         if generator.random() < 0.5:
             prompt = task_with_record(task, account, ReflectionStyle.COMPACT).prompt
         else:
-            again = self._conversation.start(task).respond(account.attempt).observation
-            prompt = (*task.prompt, *answer(account.attempt), *again)
+            again = self._conversation.start(task).respond(account.attempt)
+            prompt = (*task.prompt, *answer(account.attempt), *checked_outcome(again).observation)
         return prompt, answer(self._solution(task))
 
     def _attempt(self, task: Task, generator: np.random.Generator) -> Account:
         """What comes of a random plan."""
         length = int(generator.integers(1, task.payload.moves + 1))
         plan = "".join(generator.choice([move.key for move in Move], size=length))
-        outcome = self._environment.start(task).respond(plan)
+        outcome = checked_outcome(self._environment.start(task).respond(plan))
         return Account(
             task="\n".join(message.content for message in task.prompt),
             attempt=plan,

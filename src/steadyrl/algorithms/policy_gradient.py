@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.settings import Settings
-from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import (
@@ -127,14 +127,14 @@ class PolicyGradient:
         self._sampling = sampling
         self._seed = seed
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+    async def collect(self, step: int, engine: Engine) -> Experience:
         """Groups of episodes on fresh training tasks, one token batch for each mini-batch."""
         settings = self._settings
         count = settings.prompts * settings.mini_batches
         first = step * count
         numbers = range(first, first + count)
         tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
-        groups = play_groups(
+        groups = await play_groups(
             self._environment,
             engine,
             self._tokenizer,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.protocol import Engine
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
@@ -49,7 +49,7 @@ class Algorithm(Protocol):
     samples_from_engine: bool
     """Whether `collect` uses the engine, so that the engine needs new weights after each step."""
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+    async def collect(self, step: int, engine: Engine) -> Experience:
         """The experience of step `step`: a function of the step, the engine's weights and, for one
         that has it, the algorithm's state.
         """
@@ -64,7 +64,7 @@ class Algorithm(Protocol):
 class AsksReference(Protocol):
     """An algorithm that may sample from the weights with which its stage began."""
 
-    def take_reference(self, reference: WeightSource) -> None:
+    async def take_reference(self, reference: WeightSource) -> None:
         """Takes these weights, which are not trained, before the first step."""
         ...
 

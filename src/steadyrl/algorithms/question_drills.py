@@ -37,6 +37,7 @@ from steadyrl.environments.protocol import Episode, Outcome, Task
 from steadyrl.policies.tokenizers import neutralized
 from steadyrl.records.message import Conversation
 from steadyrl.records.trajectory import Trajectory
+from steadyrl.rollout.tasks import checked_outcome
 
 
 class QuestionDrillSettings(Settings):
@@ -195,10 +196,10 @@ def _inquiry(
     reached, said = task.payload.question.split()[0], []
     for relation in relations:
         call = call_text(f"{reached} {relation}", DialogueStyle.COMPACT)
-        found = episode.respond(call).observation
+        found = checked_outcome(episode.respond(call)).observation
         reached = found[0].content.split()[-1]
         said += [*answer(call), *found]
     boxed = rf"\boxed{{{reached}}}"
-    outcome = episode.respond(boxed)
+    outcome = checked_outcome(episode.respond(boxed))
     said += [*answer(boxed), *outcome.observation]
     return tuple(said), outcome

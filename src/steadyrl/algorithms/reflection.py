@@ -1,8 +1,9 @@
 """Reflections: who writes them, and what comes of them."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
@@ -17,15 +18,14 @@ from steadyrl.algorithms.reflection_settings import (
     SampledReflection,
     ServerReflection,
 )
-from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.base.concurrency import in_thread
 from steadyrl.engines.openai import OpenAIReflector, ReflectorError
-from steadyrl.engines.protocol import Request, RolloutEngine, has_room, sync_weights
+from steadyrl.engines.protocol import Engine, Request
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Conversation
 from steadyrl.records.weight_source import WeightSource
 from steadyrl.rollout.episodes import response_text
-from steadyrl.rollout.seeds import derive_seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +60,8 @@ class Reflection:
 class Reflector(Protocol):
     """Writes reflections."""
 
-    def reflect(
-        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
-    ) -> list[Reflection]:
-        """A reflection for each of `prompts`, in order. One that fails says why."""
+    async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
+        """A reflection after `prompt`. One that fails says why."""
         ...
 
 
@@ -74,25 +72,15 @@ class PolicyReflector:
         self._settings = settings
         self._tokenizer = tokenizer
 
-    def reflect(
-        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
-    ) -> list[Reflection]:
-        """A reflection for each of `prompts`. One whose prompt leaves no room is not asked for."""
+    async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
+        """A reflection after `prompt`. None is asked for where the prompt leaves no room."""
         sampling = self._settings.sampling
-        encoded = encode_prompts(self._tokenizer, prompts)
-        limit = engine.max_positions
-        asked = [n for n, ids in enumerate(encoded) if has_room(limit, len(ids), sampling)]
-        requests = [
-            Request(prompt_ids=encoded[n], num_completions=1, seed=derive_seed(seed, n))
-            for n in asked
-        ]
-        written = dict(zip(asked, engine.generate(requests, sampling), strict=True))
-        return [
-            self._read(prompt, written[number][0])
-            if number in written
-            else Reflection(prompt=prompt, failure="the record leaves no room to reflect on it")
-            for number, prompt in enumerate(prompts)
-        ]
+        (ids,) = encode_prompts(self._tokenizer, [prompt])
+        if not engine.capabilities.has_room(len(ids), sampling):
+            return Reflection(prompt=prompt, failure="the record leaves no room to reflect on it")
+        request = Request(prompt_ids=ids, num_completions=1, seed=seed, sampling=sampling)
+        (completion,) = await engine.generate(request)
+        return self._read(prompt, completion)
 
     def _read(self, prompt: Conversation, completion: Completion) -> Reflection:
         reply = response_text(completion, self._tokenizer)
@@ -110,25 +98,23 @@ class HeldReflector:
         self,
         settings: HeldReflection,
         tokenizer: PreTrainedTokenizerBase,
-        make_engine: Callable[[], RolloutEngine],
+        make_engine: Callable[[], Engine],
     ) -> None:
         self._reflector = PolicyReflector(settings, tokenizer)
         self._make_engine = make_engine
-        self._engine: RolloutEngine | None = None
+        self._engine: Engine | None = None
 
-    def hold(self, weights: WeightSource) -> None:
+    async def hold(self, weights: WeightSource) -> None:
         """Reflects with these weights from now on."""
         if self._engine is None:
             self._engine = self._make_engine()
-        sync_weights(self._engine, weights)
+        await self._engine.sync(weights)
 
-    def reflect(
-        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
-    ) -> list[Reflection]:
-        """A reflection for each of `prompts`; `engine`, with the trained policy, is not asked."""
+    async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
+        """A reflection after `prompt`; `engine`, with the trained policy, is not asked."""
         assert self._engine is not None, "no policy is held"
-        reflections = self._reflector.reflect(prompts, self._engine, seed)
-        return [replace(reflection, completion=None) for reflection in reflections]
+        reflection = await self._reflector.reflect(prompt, self._engine, seed)
+        return replace(reflection, completion=None)
 
 
 class ServerReflector:
@@ -138,24 +124,20 @@ class ServerReflector:
         UserError: the variable that is to hold the server's key is not set.
     """
 
-    def __init__(self, settings: ServerReflection, progress: Progress = NO_PROGRESS) -> None:
+    def __init__(self, settings: ServerReflection) -> None:
         self._settings = settings
-        self._progress = progress
         self._server = OpenAIReflector(settings)
+        self._places = threading.BoundedSemaphore(settings.at_once)
 
-    def reflect(
-        self, prompts: Sequence[Conversation], engine: RolloutEngine, seed: int
-    ) -> list[Reflection]:
-        """A reflection for each of `prompts`, several asked for at once."""
-        seeds = [derive_seed(seed, number) for number in range(len(prompts))]
-        with ThreadPoolExecutor(self._settings.at_once) as pool:
-            written: list[Reflection] = []
-            for reflection in pool.map(self._ask, prompts, seeds):
-                written.append(reflection)
-                self._progress.advance("answers", len(written), len(prompts))
-            return written
+    async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
+        """A reflection after `prompt`, asked for beside a few others."""
+        return await in_thread(partial(self._ask, prompt, seed))
 
     def _ask(self, prompt: Conversation, seed: int) -> Reflection:
+        with self._places:
+            return self._asked(prompt, seed)
+
+    def _asked(self, prompt: Conversation, seed: int) -> Reflection:
         try:
             reply = self._server.complete(prompt, seed=seed)
         except ReflectorError as error:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.errors import UserError, answer_of, of_kind
 from steadyrl.base.text import well_formed
-from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.protocol import Engine
 from steadyrl.environments.protocol import Environment, Split, Task, Teacher
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import NLL, Aggregation
@@ -53,7 +53,7 @@ class Supervised:
         self._batch_size = batch_size
         self._seed = seed
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+    async def collect(self, step: int, engine: Engine) -> Experience:
         """Demonstrations on fresh training tasks, each closed by an end token.
 
         Tasks that the environment does not give, the teacher fails on or the chat template refuses

@@ -19,6 +19,7 @@ from steadyrl.cli.live_view import view_for, with_interval
 from steadyrl.cli.measured_model import MeasuredModel, settings_of
 from steadyrl.cli.open_run import check_seed
 from steadyrl.cli.options import read_options
+from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
@@ -158,7 +159,7 @@ def _measured(
 ) -> Accuracy:
     with closing(model.assemble(progress)) as assembly:
         progress.begin("evaluation")
-        accuracy = measure_accuracy(
+        measurement = measure_accuracy(
             evaluation,
             environment=assembly.environment,
             engine=assembly.engine,
@@ -167,5 +168,6 @@ def _measured(
             seed=seed,
             progress=progress,
         )
+        accuracy = drive(measurement)
     accuracy.require_measured()
     return accuracy

@@ -8,7 +8,7 @@ from pathlib import Path
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import Progress
 from steadyrl.cli.open_run import open_run
-from steadyrl.engines.protocol import sync_weights
+from steadyrl.engines.driver import drive
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder
@@ -62,7 +62,7 @@ class MeasuredModel:
             if self.checkpoint is not None:
                 progress.begin("loading the checkpoint")
                 load_checkpoint(self.checkpoint, assembly.learner)
-            sync_weights(assembly.engine, assembly.learner.publish())
+            drive(assembly.engine.sync(assembly.learner.publish()))
             stack.pop_all()
         return assembly
 

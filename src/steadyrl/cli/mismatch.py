@@ -17,8 +17,8 @@ from steadyrl.base.errors import UserError
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.options import read_options
+from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_policy import engine_policy
-from steadyrl.engines.protocol import sync_weights
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
@@ -171,9 +171,9 @@ def _sampled(
     """The tokenizer, and answers to held-out tasks by the engine with weights of `checkpoint`."""
     assembly = Assembly.of(config)
     load_checkpoint(checkpoint, assembly.learner)
-    sync_weights(assembly.engine, assembly.learner.publish())
+    drive(assembly.engine.sync(assembly.learner.publish()))
     with closing(assembly):
-        accuracy = measure_accuracy(
+        measurement = measure_accuracy(
             EvaluationSettings(
                 tasks=options.tasks, samples=options.samples, max_turns=config.evaluation.max_turns
             ),
@@ -183,6 +183,7 @@ def _sampled(
             sampling=config.sampling,
             seed=options.seed,
         )
+        accuracy = drive(measurement)
     batch = token_batch(
         accuracy.groups,
         [torch.zeros(len(group.trajectories)) for group in accuracy.groups],

@@ -11,12 +11,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
 from steadyrl.cli.options import read_options
+from steadyrl.engines.driver import drive
 from steadyrl.evaluation.drift import DriftProbe, mean_loglikelihood
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer, no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.upcycling import UpcyclingSettings, difference, upcycle
+from steadyrl.records.routing import RoutingReplay
 
 TOLERANCE = {"float32": 1e-2, "bfloat16": 1.0}
 """Largest difference of two log-probabilities that rounding may cause, far below that of a wrong
@@ -76,14 +80,19 @@ def describe(
     ]
     probe = DriftProbe.chosen("auto", tokenizer)
     if probe is not None:
-        before, after = (
-            mean_loglikelihood(probe.measure(Policy(model, tokenizer, hook_routing=False)))
-            for model in (dense, moe)
-        )
+        before, after = (_loglikelihood(probe, model, tokenizer) for model in (dense, moe))
         lines.append(
             f"log-likelihood of general texts, nats per token: {before:.4f} -> {after:.4f}"
         )
     return lines
+
+
+def _loglikelihood(
+    probe: DriftProbe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> float:
+    policy = Policy(model, tokenizer, hook_routing=False)
+    learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
+    return mean_loglikelihood(drive(probe.measure(learner)))
 
 
 def _check_exact(dense: PreTrainedModel, moe: PreTrainedModel, dtype: str) -> None:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import Request, Sampling, has_room
+from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.policies.float32_head import HeadDtype, separate_head
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.numerics import (
@@ -16,13 +18,16 @@ from steadyrl.policies.numerics import (
     WeightScaling,
 )
 from steadyrl.policies.output_head import OutputHead
+from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.reach import Reach, WeightSample
 from steadyrl.policies.rounding import Rounding
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.routing_noise import RoutingNoise
+from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
 from steadyrl.policies.weights import copy_weights, perturb_weights
+from steadyrl.records.weight_source import WeightSource
 
 DTYPES = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
 
@@ -91,6 +96,29 @@ class EngineModel:
         """Whether the model's tensors must count their changes: rounding looks at the count."""
         return self._low is not None
 
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """What an engine around it can do."""
+        return EngineCapabilities(
+            max_positions=self.max_positions,
+            routing=self.hook is not None,
+            exact_draws=True,
+            scoring=True,
+        )
+
+    def sync(self, weights: WeightSource) -> None:
+        """Takes over a learner's weights.
+
+        Raises:
+            UserError: they are those of an adapter.
+        """
+        if weights.kind != "full":
+            raise UserError(
+                f"This engine takes whole models, got weights of the kind {weights.kind!r}. Merge "
+                "the adapter into the model, or choose an engine that takes adapters."
+            )
+        self.load_weights(dict(weights.tensors("model")), weights.version)
+
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Takes over `weights` and rounds them as the numerics say."""
         own = self.model.state_dict()
@@ -105,19 +133,62 @@ class EngineModel:
         self._sample = sample
         self.policy_version = version
 
-    def check(self, requests: Sequence[Request], sampling: Sampling) -> None:
-        """Refuses requests that the model cannot hold."""
-        positions = self.max_positions
-        for request in requests:
-            needed = len(request.prompt_ids) + sampling.max_new_tokens
-            if len(request.prompt_ids) == 0:
-                raise UserError("A prompt has no tokens. Check the chat template.")
-            if not has_room(positions, len(request.prompt_ids), sampling):
-                raise UserError(
-                    f"A prompt of {len(request.prompt_ids)} tokens with max_new_tokens "
-                    f"{sampling.max_new_tokens} needs {needed} positions, but the model has "
-                    f"{positions}{self._why_so_few()}. Lower max_new_tokens or shorten the prompts."
-                )
+    def check(self, request: Request) -> None:
+        """Refuses a request that the model cannot hold."""
+        length, budget = len(request.prompt_ids), request.sampling.max_new_tokens
+        if length == 0:
+            raise UserError("A prompt has no tokens. Check the chat template.")
+        if self.max_positions is not None and length + budget > self.max_positions:
+            raise UserError(
+                f"A prompt of {length} tokens with max_new_tokens {budget} needs "
+                f"{length + budget} positions, but the model has {self.max_positions}"
+                f"{self._why_so_few()}. Lower max_new_tokens or shorten the prompts."
+            )
+
+    @torch.no_grad()
+    def score(
+        self, sequences: Sequence[Int[Tensor, " _T"]], most_positions: int
+    ) -> list[Float[Tensor, " _T"]]:
+        """Log-probability of every token after those before it; 0 for the first of a sequence.
+
+        Args:
+            most_positions: Positions that one forward pass computes, padding included.
+        """
+        for sequence in sequences:
+            self._check_length(len(sequence))
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        scored: dict[int, Float[Tensor, " _T"]] = {}
+        plan = plan_passes(lengths, most_positions, pass_cost=PASS_COST) if sequences else []
+        for numbers in plan:
+            rows = self._score_pass([sequences[number] for number in numbers])
+            scored.update(zip(numbers.tolist(), rows, strict=True))
+        return [scored[number] for number in range(len(sequences))]
+
+    def _score_pass(self, sequences: list[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
+        tokens = pad_sequence(sequences, batch_first=True).to(self.device)
+        lengths = torch.tensor([len(sequence) for sequence in sequences], device=self.device)
+        columns = torch.arange(tokens.shape[1], device=self.device)[None]
+        # Padding is on the right: causality alone keeps it from every real token.
+        inputs = {"input_ids": tokens, "position_ids": columns, "use_cache": False}
+        followed = columns < lengths[:, None] - 1
+        targets = tokens.roll(-1, dims=1)[followed]
+        if self.head.is_plain:
+            states = self.head.states(inputs, followed)
+            logprobs, _ = scores_by_head(states, self.head.linear, targets, temperature=1.0)
+        else:
+            logits = self.head.logits(inputs, followed)
+            logprobs, _ = scores_of_logits(logits, targets, temperature=1.0)
+        rows = logprobs.float().cpu().split((lengths - 1).tolist())
+        return [torch.nn.functional.pad(row, (1, 0)) for row in rows]
+
+    def _check_length(self, length: int) -> None:
+        if length == 0:
+            raise UserError("A sequence to score has no tokens. Give at least one.")
+        if self.max_positions is not None and length > self.max_positions:
+            raise UserError(
+                f"A sequence of {length} tokens is to be scored, but the model has "
+                f"{self.max_positions} positions{self._why_so_few()}. Cut it."
+            )
 
     def _why_so_few(self) -> str:
         if frequency_change(self.model) is None:

@@ -1,28 +1,27 @@
 """Continuous batching over a Hugging Face model with a key-value cache."""
 
-from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import torch
-from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.cache_memory import cache_size, half_of_free_memory, plan_cache
 from steadyrl.engines.continuous_batch import ContinuousBatch, longest
 from steadyrl.engines.engine_model import EngineModel
-from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.model_engine import ModelEngine
+from steadyrl.engines.protocol import Request
 from steadyrl.engines.scheduler import WaitingLine
 from steadyrl.engines.slot_probe import obstacle_to_slots
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.probes import obstacle
-from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
 
 PREFILL_POSITIONS = 1 << 14
 """That a pass over prompts computes at most, padding included."""
 
 
-class LocalEngine:
+class LocalEngine(ModelEngine):
     """A rollout engine in this process.
 
     Args:
@@ -48,13 +47,14 @@ class LocalEngine:
         prefill_positions: int = PREFILL_POSITIONS,
         progress: Progress = NO_PROGRESS,
     ) -> None:
-        self._model = model
+        super().__init__(model, score_positions=prefill_positions, progress=progress)
         self._max_running = max_running
         self._cache_memory = (
             half_of_free_memory(model.device) if cache_memory is None else cache_memory
         )
         self._prefill_positions = prefill_positions
-        self._progress = progress
+        self._requests: dict[int, Request] = {}
+        self._submitted = 0
         try:
             self._masks = AttentionMasks(model.model)
         except UserError as error:
@@ -64,34 +64,33 @@ class LocalEngine:
             raise _use_the_reference(reason)
         self._cache_size = cache_size(model, self._masks.window_of)
 
-    @property
-    def policy_version(self) -> int:
-        """Version of the weights loaded last."""
-        return self._model.policy_version
+    def submit(self, request: Request) -> int:
+        """Takes a request; returns the number under which its answers come."""
+        self._model.check(request)
+        self._written.ask(request, first=not self._requests)
+        number = self._submitted
+        self._submitted += 1
+        self._requests[number] = request
+        return number
 
-    @property
-    def max_positions(self) -> int | None:
-        """Tokens that a prompt and its answer may have together."""
-        return self._model.max_positions
+    def withdraw(self, number: int) -> None:
+        """Forgets a request."""
+        self._requests.pop(number, None)
 
-    @property
-    def reach(self) -> Reach | None:
-        """What arrived of the trainer's movement between the last two loads."""
-        return self._model.reach
+    def step(self) -> dict[int, list[Completion]]:
+        """Writes the answers to all requests."""
+        asked, self._requests = self._requests, {}
+        answers: dict[int, list[Completion]] = {}
+        for _, items in groupby(asked.items(), key=lambda item: item[1].sampling):
+            numbers, requests = zip(*items, strict=True)
+            # Leaving inference mode turns gradients on again: no_grad is the inner one.
+            with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
+                answers |= zip(numbers, self._generate(list(requests)), strict=True)
+        return answers
 
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Takes over the trainer's weights. No keys or values outlive a `generate`."""
-        self._model.load_weights(weights, version)
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """The completions of each request, in order."""
-        self._model.check(requests, sampling)
-        # Leaving inference mode turns gradients on again: no_grad is the inner one.
-        with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
-            return self._generate(requests, sampling)
-
-    def _generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        waiting = WaitingLine(requests, sampling)
+    def _generate(self, requests: list[Request]) -> list[list[Completion]]:
+        sampling = requests[0].sampling
+        waiting = WaitingLine(requests)
         if not len(waiting):
             return [[] for _ in requests]
         plan = plan_cache(
@@ -109,17 +108,13 @@ class LocalEngine:
             plan=plan,
             prefill_positions=self._prefill_positions,
         )
-        answers, tokens = len(waiting), 0
-        most_tokens = answers * sampling.max_new_tokens
-        while len(waiting) or batch.slots.running:
+        while left := len(waiting) + batch.slots.running:
             before = len(waiting)
             batch.admit(waiting)
-            tokens += before - len(waiting) + batch.slots.running
+            tokens = before - len(waiting) + batch.slots.running
             batch.decode(waiting)
-            finished = answers - len(waiting) - batch.slots.running
-            self._progress.advance(
-                "answers", finished, answers, tokens=tokens, most_tokens=most_tokens
-            )
+            done = left - len(waiting) - batch.slots.running
+            self._written.report(answers=done, tokens=tokens)
         return batch.completions()
 
 

@@ -1,10 +1,14 @@
-"""What a rollout engine is: prompts in; tokens, log-probabilities and routing out."""
+"""What a rollout engine is: prompts in; tokens, log-probabilities and routing out.
 
-from collections.abc import Mapping, Sequence
+Its calls are awaited, so that an object of this process, another process or a server can stand
+behind it. Many requests may be under way at once: how they share a batch is the engine's business.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
@@ -32,60 +36,92 @@ class Sampling(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One prompt and how many answers to it.
+    """One prompt, how many answers to it, and how they are drawn.
 
-    The same request gives the same answers in every engine whose numerics agree, whatever else is
-    in the batch: answer `i` draws its token `t` with the uniform number `(i, t)` of `seed`.
+    Under exact draws the same request gives the same answers in every engine whose numerics agree,
+    whatever else is in the batch: answer `i` draws its token `t` with the uniform number `(i, t)`
+    of `seed`.
+
+    Example:
+        Request(prompt_ids=torch.tensor([3, 17, 4]), num_completions=16, seed=7,
+                sampling=Sampling(max_new_tokens=256))
     """
 
     prompt_ids: Int[Tensor, " P"]
     num_completions: int
     seed: int
+    sampling: Sampling
 
 
-def has_room(max_positions: int | None, prompt_length: int, sampling: Sampling) -> bool:
-    """Whether an engine can hold a prompt of so many tokens and a whole answer to it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCapabilities:
+    """What an engine can do. A run refuses an engine that lacks what its configuration needs."""
 
-    Args:
-        max_positions: That of the engine.
-    """
-    return max_positions is None or prompt_length + sampling.max_new_tokens <= max_positions
+    max_positions: int | None
+    """Maximum tokens of a prompt and its answer together; None: no limit."""
+
+    routing: bool
+    """Completions carry the experts that every fed token was sent to."""
+
+    exact_draws: bool
+    """Tokens are drawn by the request's own random numbers, so that runs can repeat."""
+
+    scoring: bool
+    """It scores given tokens."""
+
+    sampling_masks: bool = False
+    """Completions tell which tokens top-p and top-k left to draw from."""
+
+    adapters: bool = False
+    """Weights may arrive as an adapter over an unchanged base."""
+
+    def has_room(self, prompt_length: int, sampling: Sampling) -> bool:
+        """Whether a prompt of so many tokens leaves room for a whole answer."""
+        limit = self.max_positions
+        return limit is None or prompt_length + sampling.max_new_tokens <= limit
 
 
 @runtime_checkable
-class RolloutEngine(Protocol):
+class Engine(Protocol):
     """Samples from its own copy of the policy, in its own arithmetic."""
 
     @property
-    def policy_version(self) -> int:
-        """Version of the weights loaded last."""
+    def capabilities(self) -> EngineCapabilities:
+        """What it can do."""
         ...
 
     @property
-    def max_positions(self) -> int | None:
-        """Tokens that a prompt and its answer may have together; None: no limit."""
+    def policy_version(self) -> int:
+        """Version of the weights it received last."""
         ...
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """The completions of each request, in order.
+    async def generate(self, request: Request) -> list[Completion]:
+        """The answers to `request`, in the order of their random numbers.
 
         Raises:
-            UserError: a prompt is empty, or with its budget exceeds the model's positions.
+            UserError: the prompt is empty, or with its budget exceeds the engine's positions.
         """
         ...
 
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Takes over the trainer's weights.
+    async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
+        """Log-probability of every given token after those before it, at temperature 1.
+
+        In the engine's numerics, and on the CPU. Entry 0 of each sequence is 0: nothing precedes
+        its token.
 
         Raises:
+            UserError: a sequence is empty or has more tokens than the engine has positions.
+        """
+        ...
+
+    async def sync(self, weights: WeightSource) -> None:
+        """Takes over the weights of a learner. Nothing computed with older ones is used again.
+
+        Raises:
+            UserError: they are an adapter, which this engine does not take.
             ValueError: names or shapes are not those of this engine's model.
         """
         ...
-
-
-def sync_weights(engine: RolloutEngine, weights: WeightSource) -> None:
-    """Loads `weights` into an engine whose model is of the same Transformers class."""
-    engine.load_weights(dict(weights.tensors("model")), weights.version)
 
 
 @runtime_checkable
@@ -94,5 +130,5 @@ class MeasuresSync(Protocol):
 
     @property
     def reach(self) -> Reach | None:
-        """What arrived of the movement between the last two loads; None before there were two."""
+        """What arrived of the movement between the last two syncs; None before there were two."""
         ...

@@ -4,71 +4,61 @@ Slow and plain, so that it can be read against the definition of sampling. Fast 
 against it.
 """
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from torch import Tensor
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.engine_model import EngineModel
-from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.model_engine import ModelEngine
+from steadyrl.engines.protocol import Request
 from steadyrl.engines.sampler import sample, uniforms
-from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing
 
 
-class ReferenceEngine:
-    """A rollout engine without cache and without batches."""
+class ReferenceEngine(ModelEngine):
+    """A rollout engine without cache and without batches. A step writes one answer."""
 
     def __init__(self, model: EngineModel, *, progress: Progress = NO_PROGRESS) -> None:
-        self._model = model
-        self._progress = progress
+        super().__init__(model, score_positions=1, progress=progress)
+        self._requests: dict[int, Request] = {}
+        self._answers: dict[int, list[Completion]] = {}
+        self._submitted = 0
 
-    @property
-    def policy_version(self) -> int:
-        """Version of the weights loaded last."""
-        return self._model.policy_version
+    def submit(self, request: Request) -> int:
+        """Takes a request; returns the number under which its answers come."""
+        self._model.check(request)
+        self._written.ask(request, first=not self._requests)
+        number = self._submitted
+        self._submitted += 1
+        self._requests[number], self._answers[number] = request, []
+        return number
 
-    @property
-    def max_positions(self) -> int | None:
-        """Tokens that a prompt and its answer may have together."""
-        return self._model.max_positions
+    def step(self) -> dict[int, list[Completion]]:
+        """Writes the next answer of the oldest request."""
+        number, request = next(iter(self._requests.items()))
+        answers = self._answers[number]
+        if len(answers) < request.num_completions:
+            answers.append(self._complete(request, uniforms(request)[len(answers)]))
+            self._written.report(answers=1, tokens=len(answers[-1].token_ids))
+        if len(answers) < request.num_completions:
+            return {}
+        self.withdraw(number)
+        return {number: answers}
 
-    @property
-    def reach(self) -> Reach | None:
-        """What arrived of the trainer's movement between the last two loads."""
-        return self._model.reach
-
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Takes over the trainer's weights."""
-        self._model.load_weights(weights, version)
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """The completions of each request, in order."""
-        self._model.check(requests, sampling)
-        answers: list[list[Completion]] = [[] for _ in requests]
-        total = sum(request.num_completions for request in requests)
-        done = tokens = 0
-        for request, written in zip(requests, answers, strict=True):
-            for row in uniforms(request, sampling):
-                written.append(self._complete(request, row, sampling))
-                done, tokens = done + 1, tokens + len(written[-1].token_ids)
-                most_tokens = total * sampling.max_new_tokens
-                self._progress.advance(
-                    "answers", done, total, tokens=tokens, most_tokens=most_tokens
-                )
-        return answers
+    def withdraw(self, number: int) -> None:
+        """Forgets a request."""
+        del self._requests[number], self._answers[number]
 
     @torch.no_grad()
-    def _complete(self, request: Request, uniform: Tensor, sampling: Sampling) -> Completion:
+    def _complete(self, request: Request, uniform: Tensor) -> Completion:
         device = self._model.device
         tokens = request.prompt_ids.to(device)
         logprobs = []
         finish_reason = FinishReason.LENGTH
         for number in uniform.to(device):
             logits, experts = self._forward(tokens)
-            token, logprob = sample(logits, number[None], sampling)
+            token, logprob = sample(logits, number[None], request.sampling)
             fed, tokens = tokens, torch.cat([tokens, token])
             logprobs.append(logprob)
             if int(token) in self._model.end_token_ids:

@@ -12,10 +12,11 @@ BLOCK = 128
 """Tokens of the vocabulary whose probabilities are added up together."""
 
 
-def uniforms(request: Request, sampling: Sampling) -> Float[Tensor, "G R"]:
+def uniforms(request: Request) -> Float[Tensor, "G R"]:
     """The random numbers in [0, 1) behind every token that `request` may draw, in float64."""
     generator = np.random.default_rng(request.seed)
-    return torch.from_numpy(generator.random((request.num_completions, sampling.max_new_tokens)))
+    budget = request.sampling.max_new_tokens
+    return torch.from_numpy(generator.random((request.num_completions, budget)))
 
 
 def sample(

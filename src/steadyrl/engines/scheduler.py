@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.protocol import Request
 from steadyrl.engines.sampler import uniforms
 
 
@@ -85,9 +85,8 @@ class Slots:
 class WaitingLine:
     """Answers not yet begun, in the order of their requests."""
 
-    def __init__(self, requests: Sequence[Request], sampling: Sampling) -> None:
+    def __init__(self, requests: Sequence[Request]) -> None:
         self._requests = requests
-        self._sampling = sampling
         self._line = deque(
             Ticket(request=number, sample=sample)
             for number, request in enumerate(requests)
@@ -112,7 +111,7 @@ class WaitingLine:
     def uniforms(self, tickets: Sequence[Ticket]) -> list[Float[Tensor, " R"]]:
         """The random numbers of each of `tickets`."""
         drawn = {
-            number: uniforms(self._requests[number], self._sampling)
+            number: uniforms(self._requests[number])
             for number in {ticket.request for ticket in tickets}
         }
         return [drawn[ticket.request][ticket.sample] for ticket in tickets]

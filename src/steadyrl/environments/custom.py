@@ -31,6 +31,10 @@ class CustomSettings(Settings):
     turns: int = Field(1, ge=1)
     """The most turns of the model that an episode takes. One that goes on after them has failed."""
 
+    blocking: bool = False
+    """`respond` waits for a tool or a server without `await`. It is called in threads then, for
+    several episodes at once, so that none of them holds up the others."""
+
 
 def make_custom(settings: CustomSettings) -> Environment:
     """Calls what `settings` name.
@@ -50,7 +54,7 @@ def make_custom(settings: CustomSettings) -> Environment:
             f"{settings.made_by} makes a {type(environment).__name__}, which is no environment. It "
             "needs the methods task(split, index) and start(task)."
         )
-    return with_turn_limit(environment, settings.turns)
+    return with_turn_limit(environment, settings.turns, blocks=settings.blocking)
 
 
 def _check_call(maker: Any, settings: CustomSettings) -> None:

@@ -1,7 +1,8 @@
 """Episodes that are over with one answer, which is right or wrong."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from steadyrl.base.concurrency import then
 from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
 from steadyrl.environments.protocol import Outcome
 from steadyrl.environments.thoughts import without_thoughts
@@ -15,31 +16,24 @@ class OneAnswer:
 
     Args:
         answer_format: How the answer is cut out of the response.
-        check: Starts judging an answer, and returns the function that waits for the verdict. Its
-            feedback does not tell the right answer.
+        check: Judges an answer. Its feedback does not tell the right answer.
     """
 
     def __init__(
-        self, answer_format: AnswerFormat, check: Callable[[str], Callable[[], Verdict]]
+        self, answer_format: AnswerFormat, check: Callable[[str], Verdict | Awaitable[Verdict]]
     ) -> None:
         self._answer_format = answer_format
         self._check = check
 
-    def respond(self, text: str) -> Outcome:
+    def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
         """The outcome of the response: 1 for a right answer, and 0 for another or none."""
-        return self.submit(text)()
-
-    def submit(self, text: str) -> Callable[[], Outcome]:
-        """The function that waits for the outcome of the response. Judging has begun."""
         answer = cut_answer(without_thoughts(text), self._answer_format)
         if not answer:
             feedback = f"no answer was found in the {self._answer_format} format"
-            nothing = Outcome(reward=0.0, terminated=True, feedback=feedback)
-            return lambda: nothing
-        verdict = self._check(answer)
+            return Outcome(reward=0.0, terminated=True, feedback=feedback)
+        return then(self._check(answer), _outcome)
 
-        def outcome() -> Outcome:
-            right, feedback = verdict()
-            return Outcome(reward=float(right), terminated=True, feedback=feedback)
 
-        return outcome
+def _outcome(verdict: Verdict) -> Outcome:
+    right, feedback = verdict
+    return Outcome(reward=float(right), terminated=True, feedback=feedback)

@@ -1,15 +1,18 @@
 """What an environment is: text in; text, reward and feedback out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import isfinite
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from steadyrl.base.text import map_texts, well_formed
 from steadyrl.records.message import Message
+
+if TYPE_CHECKING:  # which has tensors, and environments load without PyTorch
+    from steadyrl.records.trajectory import Group
 
 LARGEST_REWARD = 1e12
 """The largest magnitude of a reward. Advantages square differences of rewards and the norm of the
@@ -79,16 +82,14 @@ class Outcome:
     `reward` is learned from."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reward", _as_reward(self.reward))
+        object.__setattr__(self, "reward", as_reward(self.reward))
         object.__setattr__(self, "terminated", bool(self.terminated))
         object.__setattr__(self, "observation", _messages(self.observation, "the observation"))
         object.__setattr__(self, "feedback", self.feedback or "")
         if not isinstance(self.feedback, str):
             raise TypeError(f"the feedback is {self.feedback!r}. Give a text.")
         object.__setattr__(self, "feedback", well_formed(self.feedback))
-        parts = {
-            str(name): _as_reward(part) for name, part in dict(self.reward_parts or ()).items()
-        }
+        parts = {str(name): as_reward(part) for name, part in dict(self.reward_parts or ()).items()}
         object.__setattr__(self, "reward_parts", parts)
 
 
@@ -96,20 +97,11 @@ class Outcome:
 class Episode(Protocol):
     """One attempt at a task. It begins with `task.prompt`."""
 
-    def respond(self, text: str) -> Outcome:
-        """The outcome of the model's next turn, which wrote `text`."""
-        ...
+    def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
+        """The outcome of the model's next turn, which wrote `text`.
 
-
-@runtime_checkable
-class SubmitsResponses(Protocol):
-    """An episode whose turns can be judged at the same time as those of others."""
-
-    def submit(self, text: str) -> Callable[[], Outcome]:
-        """Starts judging `text`, and returns the function that waits for the outcome.
-
-        It is called for every episode before any outcome is waited for, and in the place of
-        `respond`.
+        A plain method or a coroutine function (`async def`): while one episode awaits, the others
+        go on.
         """
         ...
 
@@ -140,6 +132,19 @@ class CountsTasks(Protocol):
 
 
 @runtime_checkable
+class ScoresGroups(Protocol):
+    """An environment whose rewards compare the episodes of a task with each other."""
+
+    def score_group(self, group: "Group") -> Sequence[float] | Awaitable[Sequence[float]]:
+        """The reward of each trajectory of `group`, in the place of what its turns earned.
+
+        Called once all episodes of the group are over. The group has those that were played:
+        episodes in which the environment failed are left out.
+        """
+        ...
+
+
+@runtime_checkable
 class Closable(Protocol):
     """An environment that holds processes, files or connections."""
 
@@ -157,8 +162,13 @@ class Teacher(Protocol):
         ...
 
 
-def _as_reward(reward: Any) -> float:
-    """`reward` as a Python number, which JSON, means and float32 arithmetic can hold."""
+def as_reward(reward: Any) -> float:
+    """`reward` as a Python number, which JSON, means and float32 arithmetic can hold.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not finite, or larger than `LARGEST_REWARD`.
+    """
     if isinstance(reward, str | bytes) or not hasattr(reward, "__float__"):
         raise TypeError(f"the reward is {reward!r:.200}. Give a number.")
     try:

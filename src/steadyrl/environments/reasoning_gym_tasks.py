@@ -1,9 +1,9 @@
 """The generated tasks of reasoning-gym, with a binary reward and splits that share no question."""
 
+import asyncio
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
@@ -133,12 +133,9 @@ class ReasoningGym:
         """Ends the worker processes."""
         self._score.close()
 
-    def _check(self, entry: dict[str, Any], answer: str) -> Callable[[], Verdict]:
-        return partial(self._verdict, self._score.submit(unwrap(answer), entry))
-
-    def _verdict(self, judged: Future[tuple[float, str]]) -> Verdict:
+    async def _check(self, entry: dict[str, Any], answer: str) -> Verdict:
         try:
-            score, reason = judged.result()
+            score, reason = await asyncio.wrap_future(self._score.submit(unwrap(answer), entry))
         except IsolationError as error:
             score, reason = 0.0, f"scoring {error.reason}"
         right = score == 1.0

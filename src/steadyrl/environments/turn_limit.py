@@ -1,19 +1,12 @@
 """Environments whose episodes are held to the number of turns that their settings state."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from steadyrl.environments.protocol import (
-    CountsTasks,
-    Environment,
-    Episode,
-    Outcome,
-    Split,
-    SubmitsResponses,
-    Task,
-)
+from steadyrl.base.concurrency import awaited, in_thread
+from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Outcome, Split, Task
 
-_OPTIONAL = ("guided", "close")
+_OPTIONAL = ("guided", "score_group", "close")
 """Methods that an environment may have besides; `distinct_tasks` can say that there are none."""
 
 
@@ -21,21 +14,25 @@ class TooManyTurnsError(RuntimeError):
     """An episode goes on after its last turn."""
 
 
-def with_turn_limit(environment: Environment, turns: int) -> Environment:
+def with_turn_limit(environment: Environment, turns: int, *, blocks: bool = False) -> Environment:
     """`environment`, whose episodes fail if they are not over after `turns` turns.
 
     It goes by the name of its own type, which messages show, and has its optional methods.
+
+    Args:
+        blocks: `respond` waits for something, so that each call of it gets a thread.
     """
     kind = type(environment)
     own = {name: getattr(environment, name) for name in _OPTIONAL if hasattr(environment, name)}
-    limited: Environment = type(kind.__name__, (_TurnLimit,), own)(environment, turns)
+    limited: Environment = type(kind.__name__, (_TurnLimit,), own)(environment, turns, blocks)
     return limited
 
 
 class _TurnLimit:
-    def __init__(self, environment: Environment, turns: int) -> None:
+    def __init__(self, environment: Environment, turns: int, blocks: bool) -> None:
         self._environment = environment
         self._turns = turns
+        self._blocks = blocks
 
     def task(self, split: Split, index: int) -> Task:
         """That of the environment."""
@@ -52,22 +49,20 @@ class _TurnLimit:
         episode = self._environment.start(task)
         if not isinstance(episode, Episode):
             return episode
-        submits = isinstance(episode, SubmitsResponses)
-        kind = _SubmittingEpisode if submits else _LimitedEpisode
-        return kind(episode, self._turns)
+        return _LimitedEpisode(episode, self._turns, blocks=self._blocks)
 
 
 class _LimitedEpisode:
-    def __init__(self, episode: Any, turns: int) -> None:
+    def __init__(self, episode: Episode, turns: int, *, blocks: bool) -> None:
         self._episode = episode
         self._turns = turns
+        self._blocks = blocks
         self._taken = 0
 
-    def respond(self, text: str) -> Outcome:
+    async def respond(self, text: str) -> Outcome:
         """The outcome of the model's turn."""
-        return self._checked(self._episode.respond(text))
-
-    def _checked(self, outcome: Outcome) -> Outcome:
+        call = partial(self._episode.respond, text)
+        outcome = await awaited(await in_thread(call) if self._blocks else call())
         self._taken += 1
         if isinstance(outcome, Outcome) and not outcome.terminated and self._taken >= self._turns:
             raise TooManyTurnsError(
@@ -76,10 +71,3 @@ class _LimitedEpisode:
                 "turns that an episode may take"
             )
         return outcome
-
-
-class _SubmittingEpisode(_LimitedEpisode):
-    def submit(self, text: str) -> Callable[[], Outcome]:
-        """What waits for the outcome of the model's turn."""
-        wait = self._episode.submit(text)
-        return lambda: self._checked(wait())

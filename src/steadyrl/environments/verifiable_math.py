@@ -1,8 +1,7 @@
 """Maths problems from a file, with answers that a program can check."""
 
+import asyncio
 import json
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -119,14 +118,11 @@ class VerifiableMath:
         """Ends the worker processes."""
         self._agree.close()
 
-    def _check(self, task: Task, answer: str) -> Callable[[], Verdict]:
+    async def _check(self, task: Task, answer: str) -> Verdict:
         problem = task.prompt[-1].content
         judged = self._agree.submit(task.payload, answer, problem, self._worked_out)
-        return partial(self._verdict, judged)
-
-    def _verdict(self, judged: Future[bool]) -> Verdict:
         try:
-            right = judged.result()
+            right = await asyncio.wrap_future(judged)
         except IsolationError as error:
             return False, f"the answer could not be checked: it {error.reason}"
         wrong = "the answer is wrong" + ", or not worked out" * self._worked_out

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.settings import Settings
-from steadyrl.engines.protocol import RolloutEngine, Sampling
+from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.evaluation.drift import DriftChoice
 from steadyrl.records.completion import FinishReason
@@ -175,11 +175,11 @@ class Accuracy:
         return [group.sound for group in self.groups]
 
 
-def measure_accuracy(
+async def measure_accuracy(
     settings: EvaluationSettings,
     *,
     environment: Environment,
-    engine: RolloutEngine,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     sampling: Sampling,
     seed: int,
@@ -191,7 +191,7 @@ def measure_accuracy(
         sampling: Of training.
     """
     tasks = first_tasks(environment, settings.split, settings.tasks, seed=ORDER_SEED)
-    groups = play_groups(
+    groups = await play_groups(
         environment,
         engine,
         tokenizer,

@@ -16,8 +16,9 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
+from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.learners.protocol import Learner
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.message import Message
@@ -109,7 +110,7 @@ class DriftProbe:
             for text in self._texts
         )
 
-    def measure(self, learner: Learner, engine: RolloutEngine | None = None) -> list[TextScore]:
+    async def measure(self, learner: Learner, engine: Engine | None = None) -> list[TextScore]:
         """The log-likelihood, at temperature 1, of each text that the model has positions for.
 
         Args:
@@ -118,22 +119,28 @@ class DriftProbe:
         limit = learner.max_positions
         kept = [text for text in self._texts if limit is None or _length(text) <= limit]
         scores = _scores(learner, kept)
-        return scores if engine is None else self._with_responses(scores, engine)
+        return scores if engine is None else await self._with_responses(scores, engine)
 
-    def _with_responses(
-        self, scores: Sequence[TextScore], engine: RolloutEngine
-    ) -> list[TextScore]:
+    async def _with_responses(self, scores: Sequence[TextScore], engine: Engine) -> list[TextScore]:
         asked = [
             number
             for number, score in enumerate(scores)
             if score.text.question
-            and has_room(engine.max_positions, len(score.text.prompt_ids), GREEDY)
+            and engine.capabilities.has_room(len(score.text.prompt_ids), GREEDY)
         ]
-        requests = [
-            Request(prompt_ids=scores[n].text.prompt_ids, num_completions=1, seed=0) for n in asked
-        ]
+        completions = await concurrently(
+            engine.generate(
+                Request(
+                    prompt_ids=scores[number].text.prompt_ids,
+                    num_completions=1,
+                    seed=0,
+                    sampling=GREEDY,
+                )
+            )
+            for number in asked
+        )
         answered = list(scores)
-        for number, (completion,) in zip(asked, engine.generate(requests, GREEDY), strict=True):
+        for number, (completion,) in zip(asked, completions, strict=True):
             said = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
             answered[number] = replace(scores[number], response=said.strip())
         return answered

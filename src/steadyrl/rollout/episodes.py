@@ -1,25 +1,30 @@
-"""Playing episodes: every running episode takes one turn per call of the engine."""
+"""Episodes as coroutines: each goes on as soon as it can, whatever the others wait for.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+group     one request for the first turn of all its episodes, whose prompt is computed once
+episode   environment answers -> next prompt -> request -> environment answers -> ... -> over
+group     may be scored as a whole, once all its episodes are over
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import fsum
 
 from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.base.errors import UserError, in_words, shown
+from steadyrl.base.concurrency import concurrently, is_being_cancelled
+from steadyrl.base.errors import UserError, in_words
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import Request, RolloutEngine, Sampling, has_room
-from steadyrl.environments.protocol import Environment, Episode, Outcome, Task
+from steadyrl.engines.protocol import Engine, Request, Sampling
+from steadyrl.environments.protocol import Environment, Episode, ScoresGroups, Task
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.routes import without_repeats
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import begin, submit
+from steadyrl.rollout.tasks import begin, respond, score_group
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,8 +59,7 @@ class _Play:
 
     def fail(self, error: BaseException) -> None:
         """Ends it on an exception of the environment."""
-        reason = str(error) if isinstance(error, UserError) else in_words(error)
-        self.truncation_reason = f"{ENVIRONMENT_FAILED}: {reason}"
+        self.truncation_reason = _failure(error)
 
     def trajectory(self) -> Trajectory:
         return Trajectory(
@@ -71,9 +75,9 @@ class _Play:
         )
 
 
-def play_groups(
+async def play_groups(
     environment: Environment,
-    engine: RolloutEngine,
+    engine: Engine,
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[Task],
     *,
@@ -94,172 +98,197 @@ def play_groups(
         UserError: no prompt leaves room to answer.
     """
     plays = [[_Play.of(environment, task) for _ in range(group_size)] for task in tasks]
-    everyone = [play for group in plays for play in group]
-    progress.advance("episodes", 0, len(everyone))
-    _first_turn(plays, engine, tokenizer, sampling, seed, progress)
-    for turn in range(1, max_turns):
-        if not any(play.running for play in everyone):
-            break
-        _next_turn(everyone, engine, tokenizer, sampling, seed, turn, progress)
-    for play in everyone:
-        if play.running:
-            play.truncation_reason = f"not over after {max_turns} turns"
-    return [
-        Group(task_id=task.id, trajectories=tuple(play.trajectory() for play in group))
-        for task, group in zip(tasks, plays, strict=True)
-    ]
+    total = sum(map(len, plays))
+    progress.advance("episodes", 0, total)
+    rollout = _Rollout(
+        environment=environment,
+        engine=engine,
+        tokenizer=tokenizer,
+        sampling=sampling,
+        seed=seed,
+        max_turns=max_turns,
+        progress=progress,
+        total=total,
+    )
+    prompts = _first_prompts(plays, rollout)
+    return await concurrently(
+        rollout.group(number, task, group, prompt)
+        for number, (task, group, prompt) in enumerate(zip(tasks, plays, prompts, strict=True))
+    )
 
 
-def _first_turn(
-    plays: list[list[_Play]],
-    engine: RolloutEngine,
-    tokenizer: PreTrainedTokenizerBase,
-    sampling: Sampling,
-    seed: int,
-    progress: Progress,
-) -> None:
-    """The turn in which a whole group answers the same prompt, where that leaves room."""
-    begun = [[play for play in group if play.running] for group in plays]
-    numbered = [(number, group) for number, group in enumerate(begun) if group]
-    prompts = _prompts(tokenizer, [group for _, group in numbered])
-    requests: list[Request] = []
-    asked: list[list[_Play]] = []
-    written: list[Int[Tensor, " _P"]] = []
-    for (number, group), prompt in zip(numbered, prompts, strict=True):
-        if prompt is None:
-            continue
-        written.append(prompt)
-        if has_room(engine.max_positions, len(prompt), sampling):
-            asked.append(group)
-            key = derive_seed(seed, 0, number)
-            requests.append(Request(prompt_ids=prompt, num_completions=len(group), seed=key))
-            continue
-        for play in group:
-            play.truncation_reason = (
-                f"{PROMPT_TOO_LONG}: {len(prompt)} tokens leave no room to answer"
+@dataclass(slots=True, kw_only=True)
+class _Rollout:
+    """Where the episodes of a rollout are played."""
+
+    environment: Environment
+    engine: Engine
+    tokenizer: PreTrainedTokenizerBase
+    sampling: Sampling
+    seed: int
+    max_turns: int
+    progress: Progress
+    total: int
+    over: int = 0
+
+    async def group(
+        self, number: int, task: Task, plays: list[_Play], prompt: Int[Tensor, " _P"] | None
+    ) -> Group:
+        """The episodes of one task, from their common first prompt; None where there is none."""
+        begun = [place for place, play in enumerate(plays) if play.running]
+        self._end(len(plays) - len(begun))
+        if prompt is not None:
+            first = number * len(plays)
+            completions = await self._ask(prompt, len(begun), derive_seed(self.seed, 0, number))
+            await concurrently(
+                self._episode(plays[place], first + place, completion)
+                for place, completion in zip(begun, completions, strict=True)
             )
-    if len(written) == len(plays) > len(asked) == 0:
-        task = next(g[0].task for (_, g), p in zip(numbered, prompts, strict=True) if p is not None)
-        raise _no_room(task, len(written[0]), len(written), engine, sampling)
-    completions = chain.from_iterable(engine.generate(requests, sampling))
-    turns = list(zip(chain.from_iterable(asked), completions, strict=True))
-    _take_turns(turns, tokenizer, sum(map(len, plays)), progress)
+        group = Group(task_id=task.id, trajectories=tuple(play.trajectory() for play in plays))
+        if isinstance(self.environment, ScoresGroups):
+            return await _scored(self.environment, group)
+        return group
 
+    async def _episode(self, play: _Play, number: int, completion: Completion) -> None:
+        """One episode from its first completion to its end."""
+        turn = 1
+        await self._take_turn(play, completion)
+        while play.running:
+            prompt = self._next_prompt(play, turn)
+            if prompt is None:
+                break
+            (completion,) = await self._ask(prompt, 1, derive_seed(self.seed, turn, number))
+            await self._take_turn(play, completion)
+            turn += 1
+        self._end(1)
 
-def _prompts(
-    tokenizer: PreTrainedTokenizerBase, groups: Sequence[Sequence[_Play]]
-) -> list[Int[Tensor, " _P"] | None]:
-    """What each group reads; None where the chat template refuses it, which ends its episodes."""
-    encoded = encode_each(
-        tokenizer,
-        [group[0].messages for group in groups],
-        [group[0].task.tools for group in groups],
-    )
-    prompts: list[Int[Tensor, " _P"] | None] = []
-    for group, prompt in zip(groups, encoded, strict=True):
-        prompts.append(None if isinstance(prompt, UserError) else prompt)
+    async def _ask(
+        self, prompt: Int[Tensor, " _P"], num_completions: int, seed: int
+    ) -> list[Completion]:
+        request = Request(
+            prompt_ids=prompt, num_completions=num_completions, seed=seed, sampling=self.sampling
+        )
+        return await self.engine.generate(request)
+
+    async def _take_turn(self, play: _Play, completion: Completion) -> None:
+        """Gives the model's turn to the environment, unless it was cut short."""
+        if play.completions:
+            completion = without_repeats(completion, play.completions[-1])
+        play.completions.append(completion)
+        text = response_text(completion, self.tokenizer)
+        play.messages.append(Message(role="assistant", content=text))
+        if completion.finish_reason is FinishReason.LENGTH:
+            play.truncation_reason = "token budget spent"
+            return
+        assert play.episode is not None, "an episode that was not begun has no turns"
+        try:
+            outcome = await respond(play.episode, text)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
+            if is_being_cancelled(error):
+                raise
+            play.fail(error)
+            return
+        play.rewards.append(outcome.reward)
+        for name, part in outcome.reward_parts.items():
+            play.reward_parts.setdefault(name, []).append(part)
+        play.feedback.append(outcome.feedback)
+        play.messages.extend(outcome.observation)
+        play.terminated = outcome.terminated
+
+    def _next_prompt(self, play: _Play, turn: int) -> Int[Tensor, " _P"] | None:
+        """What the model reads in turn number `turn`; None where there is none, which ends it."""
+        if turn == self.max_turns:
+            play.truncation_reason = f"not over after {self.max_turns} turns"
+            return None
+        (prompt,) = encode_each(self.tokenizer, [play.messages], [play.task.tools])
         if isinstance(prompt, UserError):
-            for play in group:
-                play.fail(prompt)
-    return prompts
-
-
-def _no_room(
-    task: Task, length: int, prompts: int, engine: RolloutEngine, sampling: Sampling
-) -> UserError:
-    return UserError(
-        f"None of {prompts} prompts leaves room to answer. That of task {task.id!r} has {length} "
-        f"tokens, and with sampling.max_new_tokens {sampling.max_new_tokens} needs "
-        f"{length + sampling.max_new_tokens} positions; the engine has {engine.max_positions}. "
-        "Lower sampling.max_new_tokens, or let the environment ask for less."
-    )
-
-
-def _next_turn(
-    everyone: list[_Play],
-    engine: RolloutEngine,
-    tokenizer: PreTrainedTokenizerBase,
-    sampling: Sampling,
-    seed: int,
-    turn: int,
-    progress: Progress,
-) -> None:
-    """A turn in which every running episode answers its own conversation."""
-    requests: list[Request] = []
-    asked: list[_Play] = []
-    running = [(number, play) for number, play in enumerate(everyone) if play.running]
-    prompts = _prompts(tokenizer, [[play] for _, play in running])
-    for (number, play), prompt in zip(running, prompts, strict=True):
-        if prompt is None:
-            continue
-        if not has_room(engine.max_positions, len(prompt), sampling):
+            play.fail(prompt)
+            return None
+        if not self.engine.capabilities.has_room(len(prompt), self.sampling):
             play.truncation_reason = (
                 f"conversation of {len(prompt)} tokens leaves no room to answer"
             )
-            continue
-        asked.append(play)
-        key = derive_seed(seed, turn, number)
-        requests.append(Request(prompt_ids=prompt, num_completions=1, seed=key))
-    completions = chain.from_iterable(engine.generate(requests, sampling))
-    turns = list(zip(asked, completions, strict=True))
-    _take_turns(turns, tokenizer, len(everyone), progress)
+            return None
+        return prompt
+
+    def _end(self, episodes: int) -> None:
+        """So many more episodes are over."""
+        if episodes:
+            self.over += episodes
+            self.progress.advance("episodes", self.over, self.total)
 
 
-def _take_turns(
-    turns: Sequence[tuple[_Play, Completion]],
-    tokenizer: PreTrainedTokenizerBase,
-    episodes: int,
-    progress: Progress,
-) -> None:
-    """Gives the model's turns to the environment, all of them before it waits for an outcome."""
-    waiting = [(play, _hand_over(play, completion, tokenizer)) for play, completion in turns]
-    over = episodes - len(waiting)
-    for play, outcome in waiting:
-        if play.running:
-            _note_outcome(play, outcome)
-        over += not play.running
-        progress.advance("episodes", over, episodes)
+def _first_prompts(
+    plays: Sequence[Sequence[_Play]], rollout: _Rollout
+) -> list[Int[Tensor, " _P"] | None]:
+    """What each group reads first; None where no episode of it begins.
+
+    Raises:
+        UserError: no prompt leaves room to answer.
+    """
+    begun = [number for number, group in enumerate(plays) if any(play.running for play in group)]
+    encoded = encode_each(
+        rollout.tokenizer,
+        [plays[number][0].messages for number in begun],
+        [plays[number][0].task.tools for number in begun],
+    )
+    prompts: list[Int[Tensor, " _P"] | None] = [None] * len(plays)
+    too_long: list[tuple[Task, int]] = []
+    for number, prompt in zip(begun, encoded, strict=True):
+        running = [play for play in plays[number] if play.running]
+        if isinstance(prompt, UserError):
+            for play in running:
+                play.fail(prompt)
+        elif rollout.engine.capabilities.has_room(len(prompt), rollout.sampling):
+            prompts[number] = prompt
+        else:
+            too_long.append((running[0].task, len(prompt)))
+            for play in running:
+                play.truncation_reason = (
+                    f"{PROMPT_TOO_LONG}: {len(prompt)} tokens leave no room to answer"
+                )
+    if len(too_long) == len(plays) > 0:
+        raise _no_room(*too_long[0], len(plays), rollout)
+    return prompts
 
 
-def _hand_over(
-    play: _Play, completion: Completion, tokenizer: PreTrainedTokenizerBase
-) -> Callable[[], Outcome] | None:
-    """What waits for the outcome of a turn; None where the environment does not see it."""
-    if play.completions:
-        completion = without_repeats(completion, play.completions[-1])
-    play.completions.append(completion)
-    text = response_text(completion, tokenizer)
-    play.messages.append(Message(role="assistant", content=text))
-    if completion.finish_reason is FinishReason.LENGTH:
-        play.truncation_reason = "token budget spent"
-        return None
-    assert play.episode is not None, "an episode that was not begun has no turns"
+def _no_room(task: Task, length: int, prompts: int, rollout: _Rollout) -> UserError:
+    budget, limit = rollout.sampling.max_new_tokens, rollout.engine.capabilities.max_positions
+    return UserError(
+        f"None of {prompts} prompts leaves room to answer. That of task {task.id!r} has {length} "
+        f"tokens, and with sampling.max_new_tokens {budget} needs {length + budget} positions; the "
+        f"engine has {limit}. Lower sampling.max_new_tokens, or let the environment ask for less."
+    )
+
+
+async def _scored(environment: ScoresGroups, group: Group) -> Group:
+    """`group` with the rewards that the environment gives its episodes together."""
+    played = group.played
+    if not played.trajectories:
+        return group
     try:
-        return submit(play.episode, text)
-    except KeyboardInterrupt:
+        rewards = iter(await score_group(environment, played))
+    except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        play.fail(error)
-        return None
+        if is_being_cancelled(error):
+            raise
+        failed = [
+            replace(t, terminated=False, truncated=True, truncation_reason=_failure(error))
+            if t.was_played
+            else t
+            for t in group.trajectories
+        ]
+        return replace(group, trajectories=tuple(failed))
+    scored = [replace(t, reward=next(rewards)) if t.was_played else t for t in group.trajectories]
+    return replace(group, trajectories=tuple(scored))
 
 
-def _note_outcome(play: _Play, wait: Callable[[], Outcome] | None) -> None:
-    assert wait is not None, "a running episode was not asked"
-    try:
-        outcome = wait()
-        if not isinstance(outcome, Outcome):
-            raise TypeError(f"respond gives {shown(outcome)}, which is no Outcome")
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        play.fail(error)
-        return
-    play.rewards.append(outcome.reward)
-    for name, part in outcome.reward_parts.items():
-        play.reward_parts.setdefault(name, []).append(part)
-    play.feedback.append(outcome.feedback)
-    play.messages.extend(outcome.observation)
-    play.terminated = outcome.terminated
+def _failure(error: BaseException) -> str:
+    reason = str(error) if isinstance(error, UserError) else in_words(error)
+    return f"{ENVIRONMENT_FAILED}: {reason}"
 
 
 def response_text(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,23 +1,26 @@
 """Tasks and episodes of an environment: foreign code, which may break or give something else."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Int
 
+from steadyrl.base.concurrency import awaited
 from steadyrl.base.errors import UserError, answer_of, of_kind, shown
 from steadyrl.environments.protocol import (
     CountsTasks,
     Environment,
     Episode,
     Outcome,
+    ScoresGroups,
     Split,
-    SubmitsResponses,
     Task,
+    as_reward,
 )
 from steadyrl.records.message import Message
+from steadyrl.records.trajectory import Group
 from steadyrl.rollout.seeds import derive_seed
 
 STORED_AT_MOST = 10**7
@@ -131,14 +134,42 @@ def begin(environment: Environment, task: Task) -> Episode:
     return of_kind(episode, Episode, given_by=f"{name}.start", noun="episode", remedy=remedy)
 
 
-def submit(episode: Episode, text: str) -> Callable[[], Outcome]:
-    """The function that waits for the outcome of the model's turn `text`.
+async def respond(episode: Episode, text: str) -> Outcome:
+    """The outcome of the model's turn `text`.
 
-    Episodes that cannot be judged at the same time as others are asked when it is called.
+    Raises:
+        TypeError: the episode gives something else. What it raises goes through.
     """
-    if isinstance(episode, SubmitsResponses):
-        return episode.submit(text)
-    return partial(episode.respond, text)
+    return checked_outcome(await awaited(episode.respond(text)))
+
+
+def checked_outcome(outcome: object) -> Outcome:
+    """`outcome` of an episode.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(outcome, Outcome):
+        raise TypeError(f"respond gives {shown(outcome)}, which is not an Outcome")
+    return outcome
+
+
+async def score_group(environment: ScoresGroups, group: Group) -> list[float]:
+    """The rewards that the environment gives the trajectories of `group`, in order.
+
+    Raises:
+        TypeError: it gives something else. What it raises goes through.
+        ValueError: a reward is not finite, or there are more or fewer than trajectories.
+    """
+    scores = await awaited(environment.score_group(group))
+    if not isinstance(scores, Iterable):
+        raise TypeError(f"score_group gives {shown(scores)}, which are not rewards")
+    rewards = [as_reward(score) for score in scores]
+    if len(rewards) != len(group.trajectories):
+        raise ValueError(
+            f"score_group gives {len(rewards)} rewards for {len(group.trajectories)} trajectories"
+        )
+    return rewards
 
 
 def _task(environment: Environment, split: Split, number: int) -> Task:

@@ -23,7 +23,7 @@ from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.cache_memory import half_of_free_memory
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
-from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.protocol import Engine
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.protocol import Closable, Environment
 from steadyrl.environments.registry import make_environment, make_teacher
@@ -40,11 +40,12 @@ from steadyrl.policies.tokenizers import closing_id
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
+from steadyrl.run.engine_needs import check_engine
 from steadyrl.run.sampling_notes import sampling_notes
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.stage import Stage
 
-EngineMaker = Callable[[RunConfig, Policy], RolloutEngine]
+EngineMaker = Callable[[RunConfig, Policy], Engine]
 
 WEIGHTS, COLD_START, ROLLOUT, EVALUATION, ROUNDING = range(5)
 """What random numbers are for: the first step of their path from the run's seed."""
@@ -57,7 +58,7 @@ class Assembly:
     stages: list[Stage]
     learner: Learner
     tokenizer: PreTrainedTokenizerBase
-    engine: RolloutEngine
+    engine: Engine
     evaluator: Evaluator
     environment: Environment
 
@@ -116,14 +117,19 @@ class Assembly:
             progress=progress,
         )
         progress.begin("preparing the engine")
+        engine = make(config, policy)
         return cls(
             stages=stages,
             learner=learner,
             tokenizer=tokenizer,
-            engine=make(config, policy),
+            engine=engine,
             evaluator=evaluator,
             environment=environment,
-            notes=(*_notes(policy), *sampling_notes(config)),
+            notes=(
+                *_notes(policy),
+                *check_engine(config, engine.capabilities),
+                *sampling_notes(config),
+            ),
         )
 
     def close(self) -> None:
@@ -180,9 +186,7 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def local_engine(
-    config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS
-) -> RolloutEngine:
+def local_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS) -> Engine:
     """The rollout engine, holding the policy's weights."""
     settings = config.engine
     model = EngineModel(
@@ -277,7 +281,7 @@ def _algorithm(
     config: RunConfig,
     environment: Environment,
     tokenizer: PreTrainedTokenizerBase,
-    make_engine: Callable[[], RolloutEngine],
+    make_engine: Callable[[], Engine],
     progress: Progress,
 ) -> Algorithm:
     parts: dict[str, Any] = {

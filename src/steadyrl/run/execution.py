@@ -9,6 +9,7 @@ from pathlib import Path
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.run_lock import only_writer
+from steadyrl.engines.driver import drive
 from steadyrl.policies.chat_templates import writes_date
 from steadyrl.policies.checkpoint_folder import is_local
 from steadyrl.policies.loading import Pretrained, load_tokenizer
@@ -189,14 +190,16 @@ def _run(
             journal.note(assembly.stages[position.stage], position.step + 1, note)
         for note in assembly.notes:
             journal.note_once(assembly.stages[0], 0, note)
-        train(
-            assembly.stages,
-            assembly.learner,
-            assembly.engine,
-            assembly.evaluator,
-            journal,
-            position,
-            progress,
+        drive(
+            train(
+                assembly.stages,
+                assembly.learner,
+                assembly.engine,
+                assembly.evaluator,
+                journal,
+                position,
+                progress,
+            )
         )
     finally:
         journal.close()

@@ -6,11 +6,12 @@ from typing import Any
 
 from steadyrl.algorithms.protocol import Algorithm, Experience, MiniBatch, Stateful
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.protocol import Engine
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
-from steadyrl.run.rollout_process import RemoteEngine, Reply, RolloutProcess
+from steadyrl.run.remote_engine import RemoteEngine
+from steadyrl.run.rollout_process import Reply, RolloutProcess
 from steadyrl.training.stage import Stage
 
 
@@ -42,7 +43,7 @@ class CollectsAhead:
         self._pauses = pauses
         self._under_way: Reply | None = None
 
-    def collect(self, step: int, engine: RolloutEngine) -> Experience:
+    async def collect(self, step: int, engine: Engine) -> Experience:
         """The experience of step `step`. The next one's is under way when it returns."""
         reply = self._under_way or self._process.ask("collect", self._number, step)
         experience: Experience = reply.result()
@@ -77,7 +78,7 @@ def overlapped(
     """
     made: list[RolloutProcess] = []
 
-    def make(config: RunConfig, policy: Any) -> RolloutEngine:
+    def make(config: RunConfig, policy: Any) -> Engine:
         made.append(RolloutProcess(config, policy.model.state_dict(), progress))
         return RemoteEngine(made[0])
 

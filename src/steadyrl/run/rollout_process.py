@@ -22,21 +22,24 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import Experience, Stateful
 from steadyrl.base.errors import UserError
 from steadyrl.base.parent_death import end_with_parent
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.driver import drive, generate_all
+from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.records.completion import Completion
+from steadyrl.records.weight_source import StateDictWeights
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.progress_reports import ProgressReport, ProgressReporter
@@ -141,31 +144,6 @@ class RolloutProcess:
         self._close()
 
 
-class RemoteEngine:
-    """The engine of a rollout process, as the run's other parts know engines."""
-
-    def __init__(self, process: RolloutProcess) -> None:
-        self._process = process
-        self.policy_version = -1
-
-    @cached_property
-    def max_positions(self) -> int | None:
-        """Tokens that a prompt and its answer may have together."""
-        limit: int | None = self._process.ask("max_positions").result()
-        return limit
-
-    def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Hands the trainer's weights on."""
-        self._process.load_weights(weights, version)
-        self.policy_version = version
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Completion]]:
-        """The completions of each request, in order."""
-        reply = self._process.ask("generate", requests, sampling)
-        completions: list[list[Completion]] = reply.result()
-        return completions
-
-
 class _Worker:
     """What answers in the rollout process."""
 
@@ -181,17 +159,21 @@ class _Worker:
         self._weights = SharedWeights(path, layout)
 
     def load_weights(self, version: int) -> None:
-        self._engine.load_weights(self._weights.tensors, version)
+        weights = StateDictWeights(state=self._weights.tensors, version=version)
+        drive(self._engine.sync(weights))
 
-    def max_positions(self) -> int | None:
-        return self._engine.max_positions
+    def capabilities(self) -> EngineCapabilities:
+        return self._engine.capabilities
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Any:
-        return self._engine.generate(requests, sampling)
+    def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        return generate_all(self._engine, requests)
+
+    def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
+        return drive(self._engine.score(sequences))
 
     def collect(self, stage: int, step: int) -> Experience:
         started = time.perf_counter()
-        experience = self._stages[stage].algorithm.collect(step, self._engine)
+        experience = drive(self._stages[stage].algorithm.collect(step, self._engine))
         return replace(
             experience,
             policy_version=self._engine.policy_version,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import RolloutEngine, Sampling, sync_weights
+from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.protocol import Environment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.evaluation.drift import DriftProbe
@@ -33,7 +33,7 @@ class Evaluator:
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         seed: int,
-        engine_without_noise: RolloutEngine | None = None,
+        engine_without_noise: Engine | None = None,
         publish: Callable[[], WeightSource] | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> None:
@@ -52,7 +52,7 @@ class Evaluator:
         every = stage.evaluate_every
         return every is not None and (step % every == 0 or step == stage.steps)
 
-    def evaluate(self, stage: Stage, step: int, engine: RolloutEngine) -> Accuracy | None:
+    async def evaluate(self, stage: Stage, step: int, engine: Engine) -> Accuracy | None:
         """The accuracy after `step` steps of `stage`, or None where none is due.
 
         Raises:
@@ -61,9 +61,9 @@ class Evaluator:
         if not self.is_due(stage, step):
             return None
         if self._engine_without_noise is not None and self._publish is not None:
-            sync_weights(self._engine_without_noise, self._publish())
+            await self._engine_without_noise.sync(self._publish())
             engine = self._engine_without_noise
-        accuracy = measure_accuracy(
+        accuracy = await measure_accuracy(
             self.settings,
             environment=self._environment,
             engine=engine,

@@ -1,6 +1,6 @@
 """Off-task texts at the places of a run where it is evaluated."""
 
-from steadyrl.engines.protocol import RolloutEngine
+from steadyrl.engines.protocol import Engine
 from steadyrl.evaluation.drift import mean_loglikelihood
 from steadyrl.learners.protocol import Learner
 from steadyrl.training.evaluator import Evaluator
@@ -10,11 +10,11 @@ from steadyrl.training.stage import Stage
 LOGLIKELIHOOD, DRIFT = "general_loglikelihood", "drift_loglikelihood"
 
 
-def measure_drift(
+async def measure_drift(
     stage: Stage,
     step: int,
     learner: Learner,
-    engine: RolloutEngine,
+    engine: Engine,
     evaluator: Evaluator,
     journal: Journal,
 ) -> dict[str, float]:
@@ -26,7 +26,7 @@ def measure_drift(
     if evaluator.drift is None or not evaluator.is_due(stage, step):
         return {}
     answers = step in (0, stage.steps)
-    scores = evaluator.drift.measure(learner, engine if answers else None)
+    scores = await evaluator.drift.measure(learner, engine if answers else None)
     if not scores:
         return {}
     journal.keep_drift(stage, step, [score.to_record() for score in scores])

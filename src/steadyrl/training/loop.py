@@ -12,7 +12,7 @@ from typing import Any
 
 from steadyrl.algorithms.protocol import AsksReference, Experience, MiniBatch
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import MeasuresSync, RolloutEngine, sync_weights
+from steadyrl.engines.protocol import Engine, MeasuresSync
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
 from steadyrl.learners.protocol import Learner, Update
@@ -26,10 +26,10 @@ from steadyrl.training.stage import RunPosition, Stage
 from steadyrl.training.stopwatch import Stopwatch
 
 
-def train(
+async def train(
     stages: Sequence[Stage],
     learner: Learner,
-    engine: RolloutEngine,
+    engine: Engine,
     evaluator: Evaluator,
     journal: Journal,
     start: RunPosition,
@@ -41,22 +41,24 @@ def train(
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
         journal.give_reference(stage, learner, fresh=first == 0)
         if stage.needs_reference and isinstance(stage.algorithm, AsksReference):
-            stage.algorithm.take_reference(learner.publish_reference())
-        sync_weights(engine, learner.publish())
+            await stage.algorithm.take_reference(learner.publish_reference())
+        await engine.sync(learner.publish())
         if first == 0 and stage.evaluate_every is not None:
-            evaluate_at_first(stage, engine, evaluator, journal, progress, learner)
+            await evaluate_at_first(stage, engine, evaluator, journal, progress, learner)
         for step in range(first, stage.steps):
             choose_routing_replay(stage, step, learner, journal)
             watch = Stopwatch(progress, stage=stage.name, step=step + 1, steps=stage.steps)
-            metrics, experience = train_step(stage, step, learner, engine, watch)
+            metrics, experience = await train_step(stage, step, learner, engine, watch)
             groups = experience.groups
             require_played(stage, metrics, groups, journal)
             note_failures(stage, step + 1, groups, experience.failures, journal)
             note_prompts_too_long(stage, step + 1, groups, journal)
-            accuracy = evaluate(stage, step + 1, engine, evaluator, watch)
+            accuracy = await evaluate(stage, step + 1, engine, evaluator, watch)
             if accuracy is not None and evaluator.drift is not None:
                 with watch.measure("evaluation"):
-                    metrics |= measure_drift(stage, step + 1, learner, engine, evaluator, journal)
+                    metrics |= await measure_drift(
+                        stage, step + 1, learner, engine, evaluator, journal
+                    )
             metrics |= watch.seconds("evaluation")
             journal.record(stage, step + 1, metrics, groups, accuracy)
             if accuracy is not None:
@@ -68,11 +70,11 @@ def train(
             journal.checkpoint(stage, RunPosition(stage=number, step=step + 1), learner)
 
 
-def train_step(
+async def train_step(
     stage: Stage,
     step: int,
     learner: Learner,
-    engine: RolloutEngine,
+    engine: Engine,
     watch: Stopwatch | None = None,
 ) -> tuple[dict[str, Any], Experience]:
     """One step: mini-batches of fresh experience, each learned from once, in order.
@@ -83,7 +85,7 @@ def train_step(
     updates: list[Update] = []
     staleness: list[int] = []
     with watch.measure("rollout"):
-        experience = stage.algorithm.collect(step, engine)
+        experience = await stage.algorithm.collect(step, engine)
     if experience.seconds is not None:
         watch.set("rollout", experience.seconds)
     sampled_by = experience.policy_version
@@ -108,7 +110,7 @@ def train_step(
         metrics["responses"] = len(responses)
     updated = list(chain.from_iterable(experience.mini_batches))
     if stage.algorithm.samples_from_engine:
-        sync_weights(engine, learner.publish())
+        await engine.sync(learner.publish())
         metrics["staleness"] = sum(staleness) / max(1, len(staleness))
         if isinstance(engine, MeasuresSync) and engine.reach is not None:
             metrics["engine_update_reached_fraction"] = engine.reach.update_reached
@@ -120,19 +122,19 @@ def train_step(
     return metrics, experience
 
 
-def evaluate(
-    stage: Stage, step: int, engine: RolloutEngine, evaluator: Evaluator, watch: Stopwatch
+async def evaluate(
+    stage: Stage, step: int, engine: Engine, evaluator: Evaluator, watch: Stopwatch
 ) -> Accuracy | None:
     """The accuracy after `step` steps, and its time on the watch, where one is due."""
     if not evaluator.is_due(stage, step):
         return None
     with watch.measure("evaluation"):
-        return evaluator.evaluate(stage, step, engine)
+        return await evaluator.evaluate(stage, step, engine)
 
 
-def evaluate_at_first(
+async def evaluate_at_first(
     stage: Stage,
-    engine: RolloutEngine,
+    engine: Engine,
     evaluator: Evaluator,
     journal: Journal,
     progress: Progress = NO_PROGRESS,
@@ -144,11 +146,11 @@ def evaluate_at_first(
         learner: Its policy scores the off-task texts, too.
     """
     watch = Stopwatch(progress, stage=stage.name, steps=stage.steps)
-    accuracy = evaluate(stage, 0, engine, evaluator, watch)
+    accuracy = await evaluate(stage, 0, engine, evaluator, watch)
     drift: dict[str, float] = {}
     if learner is not None and evaluator.drift is not None:
         with watch.measure("evaluation"):
-            drift = measure_drift(stage, 0, learner, engine, evaluator, journal)
+            drift = await measure_drift(stage, 0, learner, engine, evaluator, journal)
     journal.record(stage, 0, drift | watch.seconds("evaluation"), (), accuracy)
     if accuracy is None:
         return

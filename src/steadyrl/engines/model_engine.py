@@ -1,0 +1,78 @@
+"""What engines around a model of this process have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steadyrl.base.progress import Progress
+from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.protocol import EngineCapabilities, Request
+from steadyrl.engines.stepped import SteppedEngine
+from steadyrl.policies.reach import Reach
+from steadyrl.records.weight_source import WeightSource
+
+
+class ModelEngine(SteppedEngine):
+    """An engine whose weights, scores and abilities are those of an `EngineModel`.
+
+    Args:
+        score_positions: Positions that one pass over sequences to score computes, padding included.
+            A longer sequence has a pass of its own.
+    """
+
+    def __init__(self, model: EngineModel, *, score_positions: int, progress: Progress) -> None:
+        super().__init__()
+        self._model = model
+        self._score_positions = score_positions
+        self._written = WrittenCount(progress=progress)
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """What it can do."""
+        return self._model.capabilities
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights it received last."""
+        return self._model.policy_version
+
+    @property
+    def reach(self) -> Reach | None:
+        """What arrived of the trainer's movement between the last two syncs."""
+        return self._model.reach
+
+    async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
+        """Log-probability of every given token after those before it, at temperature 1."""
+        return self._model.score(sequences, self._score_positions)
+
+    async def sync(self, weights: WeightSource) -> None:
+        """Takes over the weights of a learner."""
+        self._model.sync(weights)
+
+
+@dataclass(slots=True, kw_only=True)
+class WrittenCount:
+    """Answers and tokens since the engine was last idle, for a listener."""
+
+    progress: Progress
+    answers: int = 0
+    tokens: int = 0
+    asked: int = 0
+    budget: int = 0
+
+    def ask(self, request: Request, *, first: bool) -> None:
+        """Another request is under way; `first` after nothing was."""
+        if first:
+            self.answers = self.tokens = self.asked = self.budget = 0
+        self.asked += request.num_completions
+        self.budget += request.num_completions * request.sampling.max_new_tokens
+
+    def report(self, *, answers: int, tokens: int) -> None:
+        """So many more answers are finished, and tokens written."""
+        self.answers += answers
+        self.tokens += tokens
+        self.progress.advance(
+            "answers", self.answers, self.asked, tokens=self.tokens, most_tokens=self.budget
+        )

@@ -1,0 +1,26 @@
+"""What a run needs of its engine."""
+
+from dataclasses import replace
+
+import pytest
+
+from steadyrl.base.errors import UserError
+from steadyrl.engines.protocol import EngineCapabilities
+from steadyrl.records.routing import RoutingReplay
+from steadyrl.run.engine_needs import check_engine
+from tests.run.tiny import tiny_run
+
+ABLE = EngineCapabilities(max_positions=64, routing=True, exact_draws=True, scoring=True)
+
+
+def test_an_engine_that_records_no_routing_is_refused_under_r3_alone() -> None:
+    unable = replace(ABLE, routing=False)
+    with pytest.raises(UserError, match=r"'r3', but the engine 'local' does not record .* 'r2'"):
+        check_engine(tiny_run(routing_replay=RoutingReplay.R3), unable)
+    assert check_engine(tiny_run(routing_replay=RoutingReplay.R3), ABLE) == ()
+    assert check_engine(tiny_run(routing_replay=RoutingReplay.R2), unable) == ()
+
+
+def test_a_run_that_cannot_be_repeated_says_so() -> None:
+    (note,) = check_engine(tiny_run(), replace(ABLE, exact_draws=False))
+    assert "cannot be repeated, nor resumed to the same bits" in note
