@@ -93,6 +93,7 @@ def test_staleness_is_remedied_by_clipping_first_where_there_is_none() -> None:
         ("dppo", "Set the objective's threshold to 0.15, or to 0.05 for kl, or lower"),
         ("gspo", "Set the objective's clip_low to 3e-4"),
         ("reinforce", "Use an objective that clips, such as minirl, or lower"),
+        ("mine:Own", "Bound how far tokens move in mine:Own, or use an objective that clips"),
     ],
 )
 def test_the_remedy_is_one_that_the_objective_has(objective: str, change: str) -> None:

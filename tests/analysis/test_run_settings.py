@@ -40,13 +40,15 @@ def test_a_silent_configuration_leaves_the_defaults() -> None:
         ("minirl", "clip_low: .inf, clip_high: .inf", False),
         ("dppo", "threshold: 0.15", True),
         ("reinforce", "", False),
+        ("'mine:Own'", "clip_low: null, clip_high: wide", False),
+        ("'mine:Own'", "clip_low: 1", True),
     ],
 )
 def test_an_objective_clips_where_a_bound_of_it_is_finite(
     name: str, bounds: str, clips: bool
 ) -> None:
     found = run_settings(f"policy_gradient: {{objective: {{name: {name}, {bounds}}}}}")
-    assert (found.objective, found.clips) == (name, clips)
+    assert (found.objective, found.clips) == (name.strip("'"), clips)
 
 
 @pytest.mark.parametrize(

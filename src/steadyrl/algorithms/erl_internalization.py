@@ -70,7 +70,7 @@ class OnPolicyDistillation(Objective):
     J_t vanishes where student and teacher agree. So one log-probability of the sampled token is
     exact in expectation, and nothing of the size of the vocabulary is kept.
 
-    Source: arXiv:2602.13949, its on-policy variant of internalisation, which leaves open how the
+    Source: arXiv:2602.13949, its on-policy variant of internalization, which leaves open how the
     divergence is computed.
     """
 

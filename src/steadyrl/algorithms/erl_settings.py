@@ -26,6 +26,7 @@ class ExperientialSettings(PolicyGradientSettings):
     """
 
     objective: AnyObjective = GRPO(clip_low=0.2, clip_high=0.28)
+    """What is maximized, token by token: a built-in objective, or one of your own."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean_std"
     """Baseline of each reward within its group: the same task and the same part of the episode. The

@@ -45,9 +45,10 @@ class PolicyGradientSettings(Settings):
     """What to sample for each optimiser step, and how to credit and sum it."""
 
     objective: AnyObjective = MiniRL()
+    """What is maximized, token by token: a built-in objective, or one of your own."""
 
     correction: AnyCorrection = NoCorrection()
-    """Weights of the training-inference discrepancy, for objectives that do not read it."""
+    """Weights of the training-inference discrepancy, for objectives that do not correct it."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean"
     """Baseline of each episode's reward within its group."""

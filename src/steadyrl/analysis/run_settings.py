@@ -82,8 +82,7 @@ def run_settings(config: str) -> RunSettings:
         numerics=_found(values, "engine.numerics", default.numerics),
         objective=_found(values, f"{algorithm}.objective.name", default.objective),
         clips=any(
-            math.isfinite(float(objective.get(name, math.inf)))
-            for name in ("clip_low", "clip_high", "threshold")
+            _is_finite(objective.get(name)) for name in ("clip_low", "clip_high", "threshold")
         ),
         every_token_measured=_found(
             values, "learner.measure_skipped", default.every_token_measured
@@ -99,3 +98,11 @@ def _found(values: dict[str, Any], place: str, default: Any) -> Any:
             return default
         found = found[name]
     return found
+
+
+def _is_finite(bound: Any) -> bool:
+    """Whether a bound is on; an objective from outside may have other values under its name."""
+    try:
+        return math.isfinite(float(bound))
+    except (TypeError, ValueError):
+        return False

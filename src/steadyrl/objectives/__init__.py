@@ -1,4 +1,4 @@
-"""Objectives: what is maximised, token by token, and how far it can be trusted.
+"""Objectives: what is maximized, token by token, and how far it can be trusted.
 
 A loss is made of three choices: `advantages`, an objective, and an `aggregation`. A correction or
 a penalty wraps the objective. Nothing here knows of models or environments.

@@ -1,4 +1,4 @@
-"""Advantages of responses over the others that were sampled for the same prompt.
+"""Advantages of responses over others sampled for the same prompt.
 
 Rows of equal `group_ids` form a group; groups may differ in size and be interleaved. An advantage
 is exactly 0 where all rewards of a group are equal.

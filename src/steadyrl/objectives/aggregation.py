@@ -1,4 +1,4 @@
-"""How per-token objectives become one loss.
+"""Aggregation of per-token objectives into one loss.
 
 The weights of all tokens are computed once, over a whole mini-batch. A loss summed over
 micro-batches, or with rows left out whose objective is 0, is then the same loss.
@@ -15,7 +15,7 @@ from steadyrl.objectives.grouping import Grouping
 
 
 class Aggregation(StrEnum):
-    """The weight of a token of response `i`, which has |y_i| loss tokens in one row or several.
+    """Weight of a token of response `i`, which has |y_i| loss tokens in one row or several.
 
     There are `Y` responses, to `P` prompts: the rows of a prompt are a group.
     """
@@ -46,7 +46,7 @@ def token_weights(
     response_ids: Int[Tensor, " B"] | None = None,
     constant_length: int | None = None,
 ) -> Float[Tensor, "B T"]:
-    """The weight of each token such that loss = -(weights * objective).sum().
+    """Weights of the tokens, such that loss = -(weights * objective).sum().
 
     0 outside the loss mask. A response without loss tokens counts in `Y`, its group in `P`.
 
@@ -54,11 +54,11 @@ def token_weights(
         loss_mask: of all rows of the mini-batch.
         group_ids: rows of equal ids were sampled for one prompt.
         aggregation: which of the definitions above.
-        response_ids: rows of equal ids are one response; None: each is one of its own.
-        constant_length: tokens; for `CONSTANT` and no other. The longest response allowed.
+        response_ids: rows of equal ids are one response; None: each row is one.
+        constant_length: in tokens, for `CONSTANT` only: the longest response allowed.
 
     Raises:
-        UserError: `constant_length` is missing, not positive, or given in vain.
+        UserError: `constant_length` is missing, not positive, or given for another aggregation.
     """
     _check_constant_length(aggregation, constant_length)
     lengths = loss_mask.sum(dim=1).to(torch.get_default_dtype())
@@ -83,7 +83,7 @@ def token_weights(
 
 
 def aggregate(objective: Float[Tensor, "B T"], weights: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """The loss to be minimised: the one place where an objective changes its sign.
+    """The loss to be minimized. This is the one place where an objective changes its sign.
 
     loss = -sum_{i,t} weights_it J_it
     """

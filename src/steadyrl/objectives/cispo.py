@@ -21,7 +21,7 @@ class CISPO(Objective):
         r_t   ratio pi_theta / pi_theta_old;
         sg    stop-gradient.
 
-    Source: arXiv:2506.13585, equations 4 and 5. Group-normalised advantages and the mean over a
+    Source: arXiv:2506.13585, equations 4 and 5. Group-normalized advantages and the mean over a
     group's tokens are `group_mean_std` and `Aggregation.GROUP_TOKEN_MEAN`.
     """
 

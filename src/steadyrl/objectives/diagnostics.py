@@ -1,8 +1,7 @@
-"""How far apart the three policies are, measured on the `N` loss tokens of a batch.
+"""Distances between the three policies, measured on the `N` loss tokens of a batch.
 
-Every function raises `UserError` when there is no token: no number would be true. None returns
-NaN for log-probabilities that are not NaN; a KL is infinite where a policy gives no probability
-to a token that was sampled.
+Every function raises `UserError` when there is no token. None returns NaN for log-probabilities
+that are not NaN; a KL is infinite where a policy gives probability 0 to a token that was sampled.
 """
 
 import math
@@ -19,7 +18,7 @@ from steadyrl.objectives.quotient import log_quotient
 def mismatch_diagnostics(
     rollout_logprobs: Float[Tensor, " N"], old_logprobs: Float[Tensor, " N"], tau: float = 2.0
 ) -> dict[str, float]:
-    """Training-inference discrepancy: engine against trainer at equal weights.
+    """Training-inference discrepancy between engine and trainer at equal weights.
 
     Returns:
         mismatch_kl_k1: KL(mu_old || pi_old) in nats per token, by `k1` (arXiv:2512.01374).
@@ -41,7 +40,7 @@ def sampling_diagnostics(
     logprobs: Float[Tensor, " N"],
     entropy: Float[Tensor, " N"],
 ) -> dict[str, float]:
-    """Whether the engine drew its tokens from the distribution whose probabilities it reports.
+    """Test of whether the engine drew its tokens from the distribution that it reports.
 
     Let w = pi_theta / mu_old and d = w (-log pi_theta) - H[pi_theta], for one token. If the token
     was drawn from mu_old, and mu_old reaches every token that pi_theta does, then E[d] = 0 given
@@ -73,7 +72,7 @@ def temperature_diagnostics(
     old_logprobs: Float[Tensor, " N"],
     entropy: Float[Tensor, " N"],
 ) -> dict[str, float]:
-    """How much of the mismatch one difference in temperature would explain.
+    """Share of the mismatch that a difference in temperature would explain.
 
     If the engine's temperature is q times the trainer's, then pi_old is proportional to mu_old^q,
     and to first order in q - 1
@@ -110,7 +109,7 @@ def temperature_diagnostics(
 def staleness_diagnostics(
     old_logprobs: Float[Tensor, " N"], logprobs: Float[Tensor, " N"]
 ) -> dict[str, float]:
-    """Policy staleness: the trainer before the update against the trainer now.
+    """Policy staleness, between the trainer before the update and the trainer now.
 
     Returns:
         staleness_kl_k3: KL(pi_old || pi_theta) in nats per token, by `k3`. The tokens were
@@ -123,7 +122,7 @@ def staleness_diagnostics(
 def reference_diagnostics(
     logprobs: Float[Tensor, " N"], ref_logprobs: Float[Tensor, " N"]
 ) -> dict[str, float]:
-    """How far the policy is from the reference.
+    """Divergence of the policy from the reference.
 
     Returns:
         reference_kl: KL(pi_theta || pi_ref) in nats per token, by `k3`, unbounded. The tokens were
@@ -136,7 +135,7 @@ def reference_diagnostics(
 def weight_diagnostics(
     logprobs: Float[Tensor, " N"], rollout_logprobs: Float[Tensor, " N"]
 ) -> dict[str, float]:
-    """The importance weights w = pi_theta / mu_old.
+    """Concentration of the importance weights w = pi_theta / mu_old.
 
     Returns:
         ess: effective sample size as a share of the tokens, (sum w)^2 / (N sum w^2), before

@@ -1,4 +1,4 @@
-"""How often engine and trainer chose different sets of experts.
+"""How often engine and trainer choose different sets of experts.
 
 Source: arXiv:2510.11370, its router positions with different expert sets.
 """
@@ -17,16 +17,16 @@ _SORTED_SETS = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingDisagreement:
-    """Counts of tokens whose set of experts differs. Those of micro-batches add up."""
+    """Counts of tokens with different sets of experts. Counts of micro-batches add up."""
 
     tokens: int
     """Tokens that were compared."""
 
     differing: Int[Tensor, " L"]
-    """For each MoE layer, the tokens whose set differs."""
+    """Tokens whose set differs, in each MoE layer."""
 
     differing_anywhere: int
-    """Tokens whose set differs in one layer at least."""
+    """Tokens whose set differs in at least one layer."""
 
     def __add__(self, other: "RoutingDisagreement") -> "RoutingDisagreement":
         return RoutingDisagreement(
@@ -37,17 +37,17 @@ class RoutingDisagreement:
 
     @property
     def per_layer(self) -> Float[Tensor, " L"]:
-        """For each MoE layer, the fraction of tokens whose set differs."""
+        """Fraction of tokens whose set differs, in each MoE layer."""
         return (self.differing.double() / self.tokens).float()
 
     @property
     def any_layer(self) -> float:
-        """Fraction of tokens whose set differs in one layer at least."""
+        """Fraction of tokens whose set differs in at least one layer."""
         return self.differing_anywhere / self.tokens
 
     @property
     def mean(self) -> float:
-        """Fraction of all (token, layer) pairs whose set differs."""
+        """Fraction of (token, layer) pairs whose set differs."""
         return int(self.differing.sum()) / (self.tokens * len(self.differing))
 
 
@@ -75,7 +75,7 @@ def routing_disagreement(
 def sets_differ(
     one: Integer[Tensor, "N L K"], other: Integer[Tensor, "N L K"]
 ) -> Bool[Tensor, "N L"]:
-    """Where two routings of the same tokens choose different sets of experts.
+    """Whether two routings of the same tokens choose different sets of experts, by layer.
 
     Only sets that are written differently are sorted, a limited number at a time.
     """

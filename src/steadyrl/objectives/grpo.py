@@ -21,7 +21,7 @@ class GRPO(Objective):
         A_t   advantage, a constant;
         r_t   ratio pi_theta / pi_theta_old. The gradient flows through it.
 
-    Source: arXiv:2402.03300, equation 3; arXiv:1707.06347, equation 7. Group-normalised
+    Source: arXiv:2402.03300, equation 3; arXiv:1707.06347, equation 7. Group-normalized
     advantages and the mean over a response's tokens are `group_mean_std` and
     `Aggregation.LENGTH_NORM`.
 

@@ -24,7 +24,7 @@ class GSPO(Objective):
               pi_theta_old over the response's |y| tokens. The gradient flows through it.
 
     Source: arXiv:2507.18071, equations 5 and 7; bounds from its section on experiments.
-    Group-normalised advantages (equation 6) are `group_mean_std`. Under `Aggregation.LENGTH_NORM`
+    Group-normalized advantages (equation 6) are `group_mean_std`. Under `Aggregation.LENGTH_NORM`
     the tokens of a response add up to the one term that the paper has for it.
     """
 

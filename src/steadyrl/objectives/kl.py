@@ -1,8 +1,8 @@
 """Estimators of KL(p || q) from tokens that were sampled from p.
 
 With u = q / p, both have expectation KL(p || q) under p. k1 has the higher variance and may be
-negative; k3 never is. Their values on one sample are not comparable. Names after J. Schulman,
-"Approximating KL divergence", 2020.
+negative; k3 is never negative. Their values on one sample are not comparable. Names after
+J. Schulman, "Approximating KL divergence", 2020.
 """
 
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from steadyrl.objectives.quotient import log_quotient
 def k1(
     logprobs_p: Float[Tensor, "*shape"], logprobs_q: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """The estimate -log u of each token. Infinite where q gives it no chance.
+    """The estimate -log u of each token. Infinite where q is 0.
 
     Source: arXiv:2512.01374, its KL divergence between engine (p) and trainer (q).
     """
@@ -24,7 +24,7 @@ def k1(
 def k3(
     logprobs_p: Float[Tensor, "*shape"], logprobs_q: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """The estimate u - 1 - log u of each token, at least 0. Infinite where q gives it no chance.
+    """The estimate u - 1 - log u of each token, at least 0. Infinite where q is 0.
 
     Source: arXiv:2510.11370, its KL divergence with u = trainer / engine. Samples come from the
     engine, so that it estimates KL(engine || trainer), whatever the symbol there says.

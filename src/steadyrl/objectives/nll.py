@@ -11,7 +11,7 @@ from steadyrl.objectives.terms import TokenTerms
 
 
 class NLL(Objective):
-    """Log-likelihood of each token, to be maximised; its negative is the NLL.
+    """Log-likelihood of each token, to be maximized; its negative is the NLL.
 
         J_t = log pi_theta(y_t | x, y_<t)
 

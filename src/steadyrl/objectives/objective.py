@@ -1,4 +1,4 @@
-"""The base class of every objective: a frozen value that says what is maximised, token by token."""
+"""The base class of every objective: a frozen value that says what is maximized, token by token."""
 
 from abc import abstractmethod
 
@@ -11,7 +11,7 @@ from steadyrl.objectives.terms import TokenTerms
 
 
 class Objective(Variant):
-    """A per-token objective. Called on token terms, it returns what is to be maximised.
+    """A per-token objective. Called on token terms, it returns what is to be maximized.
 
     A subclass is complete in one file: its settings are fields, `__call__` computes the objective,
     and `masks` reports the tokens that it bounds. Flags are class attributes, as in

@@ -1,4 +1,4 @@
-"""The quotient of two probabilities, in log space."""
+"""Log quotients of probabilities."""
 
 import torch
 from jaxtyping import Float

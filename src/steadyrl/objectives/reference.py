@@ -1,4 +1,4 @@
-"""A penalty on the divergence from a reference policy, as a part of what is maximised."""
+"""A penalty on the divergence from a reference policy, as a part of what is maximized."""
 
 from enum import StrEnum
 from typing import Any, ClassVar, Literal

@@ -1,11 +1,11 @@
 """Log quotients of whole responses, from those of their tokens.
 
-Two different quantities go by the name of a sequence's importance ratio: the quotient of the
-sequence's probabilities, which is a product over its tokens, and the geometric mean of the same
-factors, its |y|-th root. They have names of their own here.
+Two quantities are called the importance ratio of a sequence: the quotient of its probabilities,
+which is a product over its tokens, and the geometric mean of the same factors. They have separate
+names here.
 
-Rows of equal `response_ids` are one response; without ids each row is one of its own. All rows of a
-response have to be there: a sum over a part of them is another quantity.
+Rows of equal `response_ids` are one response; without ids each row is a response. All rows of a
+response must be present.
 """
 
 from jaxtyping import Bool, Float, Int

@@ -1,4 +1,4 @@
-"""What an objective reads: every token's log-probability under each of the three policies."""
+"""The input of an objective: each token's log-probability under each of the three policies."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from steadyrl.objectives.quotient import log_quotient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTerms:
-    """`B` rows of `T` tokens. Only `logprobs` passes a gradient on; the rest are constants.
+    """`B` rows of `T` tokens. Only `logprobs` carries gradient; the rest are constants.
 
-    What lies outside the loss mask is never read: it may be anything, inf and NaN included.
+    Entries outside the loss mask are never read: they may be anything, inf and NaN included.
     The log quotients are 0 there, and elsewhere as `log_quotient` says.
 
     Example:
@@ -23,13 +23,13 @@ class TokenTerms:
     """
 
     logprobs: Float[Tensor, "B T"]
-    """log pi_theta, of the policy being trained."""
+    """log pi_theta: the policy being trained."""
 
     old_logprobs: Float[Tensor, "B T"]
-    """log pi_theta_old, of the trainer before the update."""
+    """log pi_theta_old: the trainer before the update."""
 
     rollout_logprobs: Float[Tensor, "B T"]
-    """log mu_theta_old, of the rollout engine."""
+    """log mu_theta_old: the rollout engine."""
 
     advantages: Float[Tensor, "B T"]
 
@@ -37,13 +37,13 @@ class TokenTerms:
     """Tokens that carry gradient."""
 
     response_ids: Int[Tensor, " B"] | None = None
-    """Which rows are one response, all of them here; None: each is one of its own."""
+    """Rows of equal ids are one response, and all of its rows are here. None: each row is one."""
 
     teacher_logprobs: Float[Tensor, "B T"] | None = None
-    """log pi_theta of the same tokens under a teacher's prompt, where there is one."""
+    """log pi_theta of the same tokens under a teacher's prompt, if there is one."""
 
     ref_logprobs: Float[Tensor, "B T"] | None = None
-    """log pi_ref, of the reference policy, where an objective reads it."""
+    """log pi_ref: the reference policy, if an objective reads it."""
 
     @property
     def log_ratio(self) -> Float[Tensor, "B T"]:

@@ -1,0 +1,132 @@
+"""An objective of one's own: the example of the documentation in a run, and what is refused."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from steadyrl.base.errors import UserError
+from steadyrl.objectives import Truncation
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
+from steadyrl.run.execution import start_run
+from tests.algorithms.terms import far_apart
+from tests.run.tiny import tiny_run
+
+PAGE = (Path(__file__).parents[2] / "docs" / "algorithms" / "README.md").read_text("utf-8")
+(EXAMPLE,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+BROKEN = """
+from torch import Tensor
+
+from steadyrl.objectives import ClipMasks, NLL, Objective, TokenTerms
+
+class Summed(Objective):
+    def __call__(self, terms: TokenTerms) -> Tensor:
+        return terms.logprobs.sum(dim=1)
+
+class Raising(Objective):
+    def __call__(self, terms: TokenTerms) -> Tensor:
+        return terms.logprobs * self.missing
+
+class Silent(Objective):
+    pass
+
+class Unrelated:
+    pass
+
+LIMIT = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The example as `my_objectives`, and classes that cannot be used as `broken_objectives`."""
+    (tmp_path / "my_objectives.py").write_text(EXAMPLE)
+    (tmp_path / "broken_objectives.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in ("my_objectives", "broken_objectives"):
+        sys.modules.pop(name, None)
+
+
+def described(objective: Any, **changes: Any) -> RunConfig:
+    """A tiny run with this objective, as a configuration file describes it."""
+    values = tiny_run(**{"cold_start": None, "steps": 2, **changes}).model_dump(mode="json")
+    values["policy_gradient"]["objective"] = objective
+    return parse(values, "config.yaml")
+
+
+def test_the_example_is_short_and_computes_what_it_says() -> None:
+    assert len(EXAMPLE.splitlines()) <= 30
+    objective = described("my_objectives:Tapered").policy_gradient.objective
+    terms = far_apart()
+    weight = (terms.logprobs - terms.rollout_logprobs).exp().clamp(max=1.0)
+    weight = torch.where(terms.advantages < 0, weight, 1.0)
+    expected = torch.where(terms.loss_mask, weight * terms.advantages * terms.logprobs, 0.0)
+    torch.testing.assert_close(objective(terms), expected)
+    capped = objective.masks(terms).truncated & terms.loss_mask
+    assert torch.equal(capped, terms.loss_mask & (terms.advantages < 0) & (weight == 1))
+    assert capped.any()
+
+
+def test_the_example_trains_and_is_written_down(tmp_path: Path) -> None:
+    config = described({"name": "my_objectives:Tapered", "cap": 1.0 + 1e-4})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert from_yaml(tmp_path / "config.yaml") == config
+    assert config.policy_gradient.objective.cap == 1.0001
+
+    folder = start_run(config, tmp_path / "run")
+    rows = [row for row in RunFolder(folder.path).read_metrics() if "loss" in row]
+    assert rows
+    assert all(0 <= row["truncated_weight_fraction"] < 1 for row in rows)
+    assert all("clip_fraction_low" not in row for row in rows)
+
+
+def test_its_flags_are_those_of_the_class() -> None:
+    config = described("my_objectives:Tapered")
+    overlapping = config.engine.model_copy(update={"overlap": True})
+    described("my_objectives:Tapered", engine=overlapping)
+    with pytest.raises(UserError, match="would count twice"):
+        Truncation().apply_to(config.policy_gradient.objective)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"name": "my_objectives:Tapered", "cap": 0}, r"objective\.cap: .*greater than 0, got 0"),
+        ({"name": "my_objectives:Tapered", "clip": 1}, r"objective\.clip: unknown setting, got 1"),
+        ("my_objectives:Taper", "has no 'Taper'. Correct the name"),
+        ("my_objective:Tapered", "No module named 'my_objective'. Install the package, or put"),
+        ("broken_objectives:Unrelated", "which is not a subclass of .*Objective. Derive it"),
+        ("broken_objectives:LIMIT", "is 3, which is not a subclass of .*Objective. Derive it"),
+        ("broken_objectives:Silent", "lacks methods of .*Objective: __call__. Define them"),
+    ],
+)
+def test_what_is_no_objective_is_refused_with_the_configuration(
+    objective: Any, message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as refusal:
+        described(objective)
+    assert "policy_gradient.objective" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "Summed",
+            r"broken_objectives:Summed returns shape \(\d+,\) for tokens of shape \(\d+, \d",
+        ),
+        ("Raising", r"broken_objectives:Raising.__call__ failed: AttributeError: .* \(line 12 of"),
+    ],
+)
+def test_an_objective_that_fails_is_named_at_the_first_update(
+    name: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        start_run(described(f"broken_objectives:{name}"), tmp_path / "run")
