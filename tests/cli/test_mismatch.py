@@ -188,3 +188,43 @@ def test_a_sample_of_nothing_is_refused(run: Path) -> None:
     with pytest.raises(ValidationError, match=r"tasks\n  Input should be greater"):
         mismatch(run, "--tasks", "0")
     assert not (run / "mismatch.json").exists()
+
+
+def test_a_checkpoint_by_itself_is_measured_on_the_tasks_of_a_recipe(
+    run: Path, tmp_path: Path
+) -> None:
+    checkpoint, recipe = tmp_path / "model", tmp_path / "recipe.yaml"
+    shutil.copytree(run / "checkpoints" / "rl-000006", checkpoint)
+    recipe.write_text(to_yaml(tiny_run()))
+    asked = [*ASKED, "--recipe", str(recipe), "--out", str(tmp_path / "found.json")]
+    file = io.StringIO()
+    mismatch_command([str(checkpoint), *asked], Console(file=file, width=100))
+
+    alone = json.loads((tmp_path / "found.json").read_text())
+    _, within = mismatch(run, "--from", "rl-000006", "--to", "rl-000006")
+    assert "fp8 engine with the weights of model, " in file.getvalue()
+    assert alone["from"] == alone["to"] == "model"
+    assert alone["tokens"] == within["tokens"]
+    assert alone["orders"] == within["orders"]
+    assert not (checkpoint / "mismatch.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "nothing says on which tasks to measure it. Add --recipe"),
+        (["--recipe", "demo", "--from", "rl-000004"], "--from and --to name checkpoints of a run"),
+    ],
+)
+def test_a_checkpoint_by_itself_has_neither_tasks_nor_places(
+    run: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    checkpoint = tmp_path / "model"
+    shutil.copytree(run / "checkpoints" / "rl-000006", checkpoint)
+    with pytest.raises(UserError, match=message):
+        mismatch_command([str(checkpoint), *options], Console(file=io.StringIO()))
+
+
+def test_a_run_takes_no_recipe(run: Path) -> None:
+    with pytest.raises(UserError, match="a run has settings of its own"):
+        mismatch(run, "--recipe", "demo")

@@ -14,12 +14,15 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.analysis.mismatch.passes import rescore
 from steadyrl.analysis.mismatch.sources import MismatchSources, mismatch_sources
 from steadyrl.base.errors import UserError
+from steadyrl.cli.measured_model import is_checkpoint
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.options import read_options
+from steadyrl.cli.recipes import find_recipe
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
+from steadyrl.policies.loading import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import padding_id
@@ -39,7 +42,13 @@ class MismatchOptions:
     """Show where log(pi_theta / mu_old) comes from, by rescoring with one change at a time."""
 
     run: tyro.conf.Positional[Path]
-    """The run folder."""
+    """The run folder, or a checkpoint by itself with --recipe."""
+
+    recipe: str | None = None
+    """Recipe or YAML file, whose tasks and settings a checkpoint by itself is measured with."""
+
+    out: Path | None = None
+    """Where to write the numbers as JSON; None: into the run folder."""
 
     old: Annotated[str | None, tyro.conf.arg(name="from", metavar="CHECKPOINT")] = None
     """Whose weights sample and are those of pi_old; None: the checkpoint kept before --to."""
@@ -64,21 +73,18 @@ def mismatch_command(arguments: list[str], console: Console) -> None:
     """Prints the account of every source, and writes it into the run folder."""
     options = read_options(MismatchOptions, arguments, program="steadyrl mismatch")
     check_seed(options.seed)
-    folder = open_run(options.run)
-    kept = _kept(folder)
-    old, new = chosen_checkpoints(kept, options.old, options.new)
-    config = _with_numerics(saved_config(folder), options.numerics)
-    sources, updates = _measured(config, options, old, new)
-    numerics = config.engine.numerics.value
-    path = folder.path / "mismatch.json"
-    names = {"from": old.name, "to": new.name, "updates": updates, "numerics": numerics}
-    write_atomically(path, as_json({**names, **asdict(sources), **manifest(options.seed)}))
+    subject = _subject(options)
+    sources, updates = _measured(subject.config, options, subject.old, subject.new)
+    numerics = subject.config.engine.numerics.value
+    if subject.out is not None:
+        names = {"from": subject.begin, "to": subject.end, "updates": updates}
+        content = {**names, "numerics": numerics, **asdict(sources), **manifest(options.seed)}
+        write_atomically(subject.out, as_json(content))
     lines = [
-        f"{numerics} engine with the weights of {old.name}, {sources.tokens} tokens.",
-        f"pi_theta has the weights of {new.name}, {updates} updates later."
-        if old != new
-        else f"Staleness is absent: pi_theta has the weights of {new.name} too. Checkpoints kept: "
-        f"{', '.join(checkpoint.name for checkpoint in kept)}.",
+        f"{numerics} engine with the weights of {subject.begin}, {sources.tokens} tokens.",
+        f"pi_theta has the weights of {subject.end}, {updates} updates later."
+        if subject.old != subject.new
+        else f"Staleness is absent: pi_theta has the weights of {subject.end} too.{subject.kept}",
     ]
     if not sources.flips:
         lines.append("Routing is absent: the model has no routers whose choices can be replayed.")
@@ -86,7 +92,71 @@ def mismatch_command(arguments: list[str], console: Console) -> None:
     console.print(table_of_changes(sources))
     if sources.flips:
         console.print(table_of_flips(sources))
-    console.print(f"numbers: {path}", markup=False, soft_wrap=True)
+    if subject.out is not None:
+        console.print(f"numbers: {subject.out}", markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """What is measured, and under which settings."""
+
+    config: RunConfig
+    begin: str
+    end: str
+    old: Path | None = None
+    """The run's checkpoint whose weights are those of pi_old; None: the model's own."""
+
+    new: Path | None = None
+    kept: str = ""
+    """Which checkpoints the run has, in a sentence."""
+
+    out: Path | None = None
+
+
+def _subject(options: MismatchOptions) -> _Subject:
+    """The run or the checkpoint that the options name.
+
+    Raises:
+        UserError: there is none, or the options do not fit it.
+    """
+    if is_checkpoint(str(options.run)) and not (options.run / "run.json").is_file():
+        return _checkpoint(options)
+    if options.recipe is not None:
+        raise UserError(
+            f"--recipe is {options.recipe!r}, but {options.run} is not a checkpoint by itself: a "
+            "run has settings of its own. Leave --recipe out."
+        )
+    folder = open_run(options.run)
+    kept = _kept(folder)
+    old, new = chosen_checkpoints(kept, options.old, options.new)
+    return _Subject(
+        config=_with_numerics(saved_config(folder), options.numerics),
+        begin=old.name,
+        end=new.name,
+        old=old,
+        new=new,
+        kept=f" Checkpoints kept: {', '.join(checkpoint.name for checkpoint in kept)}.",
+        out=options.out or folder.path / "mismatch.json",
+    )
+
+
+def _checkpoint(options: MismatchOptions) -> _Subject:
+    """A checkpoint by itself, under the settings of a recipe."""
+    if options.recipe is None:
+        raise UserError(
+            f"{options.run} is a checkpoint by itself, so nothing says on which tasks to measure "
+            "it. Add --recipe and the name of one, or a YAML file."
+        )
+    if options.old is not None or options.new is not None:
+        raise UserError(
+            f"--from and --to name checkpoints of a run, but {options.run} is one by itself. Leave "
+            "them out."
+        )
+    recipe = _with_numerics(find_recipe(options.recipe), options.numerics)
+    values = recipe.model_dump() | {"model": Pretrained(path=str(options.run)).model_dump()}
+    config = RunConfig.model_validate(values | {"cold_start": None, "seed": options.seed})
+    name = options.run.resolve().name
+    return _Subject(config=config, begin=name, end=name, out=options.out)
 
 
 def chosen_checkpoints(kept: Sequence[Path], old: str | None, new: str | None) -> tuple[Path, Path]:
@@ -127,7 +197,7 @@ def _with_numerics(config: RunConfig, numerics: Numerics | None) -> RunConfig:
 
 
 def _measured(
-    config: RunConfig, options: MismatchOptions, old: Path, new: Path
+    config: RunConfig, options: MismatchOptions, old: Path | None, new: Path | None
 ) -> tuple[MismatchSources, int]:
     """The account of a sample, and the optimiser steps between the two checkpoints."""
     tokenizer, batch = _sampled(config, options, old)
@@ -156,21 +226,24 @@ def _measured(
 
 
 def _policy_of(
-    config: RunConfig, checkpoint: Path, tokenizer: PreTrainedTokenizerBase
+    config: RunConfig, checkpoint: Path | None, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Policy, int]:
-    """The policy that a run saved in `checkpoint`, and its version."""
-    version = verify_checkpoint(checkpoint)
+    """The policy that a run saved in `checkpoint` or began with, and its version."""
+    version = 0 if checkpoint is None else verify_checkpoint(checkpoint)
     policy, _ = load_policy(config, tokenizer)
+    if checkpoint is None:
+        return policy, version
     copy_weights(saved_weights(checkpoint, policy.head_dtype), policy.model.state_dict())
     return policy, version
 
 
 def _sampled(
-    config: RunConfig, options: MismatchOptions, checkpoint: Path
+    config: RunConfig, options: MismatchOptions, checkpoint: Path | None
 ) -> tuple[PreTrainedTokenizerBase, TokenBatch]:
     """The tokenizer, and answers to held-out tasks by the engine with weights of `checkpoint`."""
     assembly = Assembly.of(config)
-    load_checkpoint(checkpoint, assembly.learner)
+    if checkpoint is not None:
+        load_checkpoint(checkpoint, assembly.learner)
     drive(assembly.engine.sync(assembly.learner.publish()))
     with closing(assembly):
         measurement = measure_accuracy(
