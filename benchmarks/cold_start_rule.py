@@ -16,8 +16,6 @@ import numpy as np
 import tyro
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
-from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection import PolicyReflector
 from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
@@ -27,9 +25,10 @@ from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.hotpot_qa import HotpotQA
 from steadyrl.environments.protocol import Environment, Split, Task
-from steadyrl.environments.registry import make_environment
+from steadyrl.lab.worlds.experiential_recipes import REFLECTION
+from steadyrl.lab.worlds.grid_drills import GridDrills, GridDrillSettings
+from steadyrl.lab.worlds.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.policies.numerics import Numerics
-from steadyrl.recipes.experiential_tiny import REFLECTION
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
@@ -117,9 +116,9 @@ def counted(
     seed: int,
 ) -> Counts:
     """The counts of the engine's policy on validation tasks of the drills' world."""
-    world = make_environment(teacher.environment)
+    world = teacher.environment.make()
     assert isinstance(world, GridEnvironment | HotpotQA)
-    drills = _reflections_alone(teacher, tokenizer, seed)
+    drills = _reflections_alone(teacher)
     unaided = [world.task(Split.VALIDATION, index) for index in range(tasks)]
     told = [world.guided(task, drills.rulebook(task)) for task in unaided]
     alone, guided = (
@@ -132,16 +131,12 @@ def counted(
 
 def _reflections_alone(
     teacher: GridDrillSettings | QuestionDrillSettings,
-    tokenizer: PreTrainedTokenizerBase,
-    seed: int,
 ) -> GridDrills | QuestionDrills:
     shares = {"first_attempts": 0.0, "reflections": 1.0, "retries": 0.0}
-    end = int(tokenizer.eos_token_id)
-    parts = {"tokenizer": tokenizer, "closing_id": end, "batch_size": 1, "seed": seed}
     if isinstance(teacher, QuestionDrillSettings):
-        return QuestionDrills(teacher.model_copy(update=shares), **parts)
+        return QuestionDrills(teacher.model_copy(update=shares))
     shares |= {"plain": 0.0, "half_plain": 0.0}
-    return GridDrills(teacher.model_copy(update=shares), **parts)
+    return GridDrills(teacher.model_copy(update=shares))
 
 
 def _solved(
@@ -167,17 +162,18 @@ def _exact(
 ) -> int:
     """Of reflections on random attempts, half of them with a memory, those that are as drilled."""
     generator = np.random.default_rng(derive_seed(seed, PLAYED))
-    asked = [drills.drill(index, generator, Split.VALIDATION) for index in range(tasks)]
+    played = [drills.task(Split.VALIDATION, index) for index in range(tasks)]
+    asked = [drills.demonstrate(task, generator) for task in played]
     reflector = PolicyReflector(REFLECTION, tokenizer)
     reflections = drive(
         concurrently(
-            reflector.reflect(prompt, engine, derive_seed(seed, REFLECTED, number))
-            for number, (prompt, _) in enumerate(asked)
+            reflector.reflect(drill.prompt, engine, derive_seed(seed, REFLECTED, number))
+            for number, drill in enumerate(asked)
         )
     )
     return sum(
-        reflection.lesson == written.content
-        for reflection, (_, (written,)) in zip(reflections, asked, strict=True)
+        reflection.lesson == drill.continuation[0].content
+        for reflection, drill in zip(reflections, asked, strict=True)
     )
 
 

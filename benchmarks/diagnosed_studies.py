@@ -86,7 +86,7 @@ def outcomes(options: Options) -> Iterator[Outcome]:
             for condition in study.conditions:
                 for seed in study.seeds:
                     path = records.get(identity(condition.run(seed)))
-                    alone = condition.config.erl is None and study.experiment != "erl"
+                    alone = condition.config.algorithm is None and study.experiment != "erl"
                     if path is None or path in seen or not alone:
                         continue
                     record = read_record(path)

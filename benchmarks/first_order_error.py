@@ -173,12 +173,12 @@ def cold_started(seed: int, folder: Path) -> RunConfig:
     start = start_run(cold_start(whole), folder / "cold")
     checkpoint = latest_checkpoint(start)
     assert checkpoint is not None
-    leave_one_out = whole.policy_gradient.model_dump() | {"advantage": "leave_one_out"}
+    leave_one_out = whole.algorithm.model_dump() | {"advantage": "leave_one_out"}
     return changed(
         whole,
         model=Pretrained(path=str(checkpoint)).model_dump(),
         cold_start=None,
-        policy_gradient=leave_one_out,
+        algorithm=leave_one_out,
     )
 
 
@@ -237,8 +237,8 @@ def assembled(start: RunConfig, *, numerics: Numerics) -> Assembly:
 
 def sampled(assembly: Assembly, start: RunConfig, prompts: int) -> TokenBatch:
     """Responses of the engine to `prompts` prompts, as one batch."""
-    larger = start.policy_gradient.model_copy(update={"prompts": prompts})
-    algorithm = Assembly.of(changed(start, policy_gradient=larger.model_dump())).stages[0].algorithm
+    larger = start.algorithm.model_copy(update={"prompts": prompts})
+    algorithm = Assembly.of(changed(start, algorithm=larger.model_dump())).stages[0].algorithm
     ((batch,),) = drive(algorithm.collect(0, assembly.engine)).mini_batches
     return batch
 

@@ -14,15 +14,15 @@ import tyro
 
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_environment import GridEnvironment
-from steadyrl.environments.grid_references import (
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.sokoban import Sokoban, SokobanSettings
+from steadyrl.lab.worlds.grid_references import (
     Policy,
     around_adjacent_holes,
     at_random,
     chance_to_win,
     straight_to_goal,
 )
-from steadyrl.environments.protocol import Split
-from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import manifest
 

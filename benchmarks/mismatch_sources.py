@@ -23,7 +23,7 @@ from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import manifest
 
 TRAIN = (
-    "train demo --policy-gradient.mini-batches 4 --routing-replay none --steps 40 "
+    "train demo --algorithm.mini-batches 4 --routing-replay none --steps 40 "
     "--journal.checkpoint-every 1 --journal.keep-checkpoints 40"
 )
 

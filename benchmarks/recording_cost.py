@@ -20,7 +20,6 @@ from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.registry import make_environment
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
@@ -53,10 +52,10 @@ def main(options: Options) -> None:
     config = RECIPES["demo"]()
     tokenizer = load_tokenizer(config.model)
     policy = Policy(load_model(config.model, tokenizer=tokenizer, seed=0), tokenizer)
-    environment = make_environment(config.environment)
-    tasks = [environment.task(Split.TRAIN, n) for n in range(config.policy_gradient.prompts)]
+    environment = config.environment.make()
+    tasks = [environment.task(Split.TRAIN, n) for n in range(config.algorithm.prompts)]
     prompts = encode_prompts(tokenizer, [task.prompt for task in tasks])
-    size = config.policy_gradient.group_size
+    size = config.algorithm.group_size
     requests = [
         Request(prompt_ids=p, num_completions=size, seed=n, sampling=config.sampling)
         for n, p in enumerate(prompts)

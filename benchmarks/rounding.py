@@ -128,7 +128,7 @@ def sums(options: Options, seed: int) -> RunConfig:
             answer_format=AnswerFormat.WHOLE,
             instruction="",
         ),
-        policy_gradient=PolicyGradientSettings(prompts=8, group_size=8),
+        algorithm=PolicyGradientSettings(prompts=8, group_size=8),
         steps=options.steps,
         sampling=Sampling(temperature=0.7, max_new_tokens=16),
         optimizer=OptimizerSettings(learning_rate=options.learning_rate),

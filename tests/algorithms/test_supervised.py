@@ -9,18 +9,17 @@ from tests.closeness import assert_close
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable, some_tasks
 
 from steadyrl.algorithms.protocol import Experience
-from steadyrl.algorithms.supervised import Supervised, demonstrated, demonstrated_episodes
+from steadyrl.algorithms.supervised import Supervised, demonstration_batch, turns_of
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
-from steadyrl.environments.protocol import Split, Task
+from steadyrl.environments.protocol import Demonstration, Split, Task
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.records.message import Message
+from steadyrl.records.message import Conversation, Message
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
@@ -125,6 +124,12 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_demonstrated_tokens(
     assert_close(loss.item(), expected.item())
 
 
+def demonstrated(shown: list[tuple[Task, Conversation, Conversation]]) -> TokenBatch:
+    pairs = [(t, Demonstration(prompt=asked, continuation=said)) for t, asked, said in shown]
+    turns = [each for each in turns_of(pairs, TOKENIZER) if not isinstance(each, UserError)]
+    return demonstration_batch(turns, TOKENIZER, END)
+
+
 def test_a_demonstrated_episode_is_the_row_of_one_that_was_sampled() -> None:
     quiz = Quiz(turns=3)
     tasks = some_tasks(quiz, 2)
@@ -142,9 +147,7 @@ def test_a_demonstrated_episode_is_the_row_of_one_that_was_sampled() -> None:
     pad = TOKENIZER.pad_token_id
     sampled = token_batch(groups, [torch.ones(1)] * 2, pad_token_id=pad)
     said = [group.trajectories[0].messages[1:] for group in groups]
-    ((batch,),) = demonstrated_episodes(
-        [t.prompt for t in tasks], said, TOKENIZER, END
-    ).mini_batches
+    batch = demonstrated([(t, t.prompt, turns) for t, turns in zip(tasks, said, strict=True)])
     for name in ("tokens", "attention_mask", "loss_mask", "group_ids", "advantages"):
         assert getattr(batch, name).equal(getattr(sampled, name)), name
     assert batch.rollout_logprobs is None
@@ -159,13 +162,40 @@ def test_turns_of_the_prompt_carry_no_loss() -> None:
         Message(role="user", content="wrong"),
     )
     answer = (Message(role="assistant", content="2"),)
-    ((batch,),) = demonstrated_episodes([prompt], [answer], TOKENIZER, END).mini_batches
+    batch = demonstrated([(some_tasks(Quiz(), 1)[0], prompt, answer)])
+    text = TOKENIZER.decode(batch.tokens[0])
+    assert text == "<|user|>1+1<|assistant|>3<|end|><|user|>wrong<|assistant|>2<|end|>"
     assert TOKENIZER.decode(batch.tokens[0][batch.loss_mask[0]]) == "2<|end|>"
-    prompts = encode_prompts(TOKENIZER, [prompt])
-    ((single,),) = demonstrated(prompts, ["2"], TOKENIZER, END).mini_batches
-    assert batch.tokens.equal(single.tokens)
-    assert batch.loss_mask.equal(single.loss_mask)
-    assert batch.advantages.equal(single.advantages)
+    assert torch.equal(batch.advantages, batch.loss_mask.float())
+
+
+class Examiner:
+    """A teacher that has tasks of its own, and asks each of them twice."""
+
+    def task(self, split: Split, index: int) -> Task:
+        return Task(
+            id=f"{split}/{index}", prompt=(Message(role="user", content="1"),), payload=index
+        )
+
+    def demonstrate(self, task: Task, generator: np.random.Generator) -> Demonstration:
+        said = (
+            Message(role="assistant", content=f"a{task.payload}"),
+            Message(role="user", content="again"),
+            Message(role="assistant", content="b"),
+        )
+        return Demonstration(prompt=task.prompt, continuation=said)
+
+
+def test_a_teacher_may_bring_its_own_tasks_and_show_conversations() -> None:
+    ((batch,),) = taught(Examiner(), Quiz()).mini_batches
+    learned = [TOKENIZER.decode(batch.tokens[n][batch.loss_mask[n]]) for n in range(4)]
+    assert learned == [f"a{number}<|end|>b<|end|>" for number in range(4, 8)]
+
+
+def test_a_demonstration_without_a_turn_of_the_model_is_refused() -> None:
+    asked = (Message(role="user", content="1"),)
+    with pytest.raises(TypeError, match="no turn of the assistant"):
+        Demonstration(prompt=asked, continuation=asked)
 
 
 class FailingTeacher:
@@ -180,7 +210,7 @@ class FailingTeacher:
         return f"w{task.payload}" if task.payload != 6 else None
 
 
-def taught(teacher: FailingTeacher, environment: Quiz) -> Experience:
+def taught(teacher: Any, environment: Quiz) -> Experience:
     subject = Supervised(
         teacher=teacher,
         environment=environment,

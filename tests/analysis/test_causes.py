@@ -81,9 +81,7 @@ def test_staleness_is_remedied_by_clipping_first_where_there_is_none() -> None:
     clipping = cause(run, RunSettings(mini_batches=8))
     not_clipping = cause(run, RunSettings(mini_batches=8, clips=False))
 
-    assert clipping.change == (
-        "Lower policy_gradient.mini_batches (now 8) or lower the learning rate."
-    )
+    assert clipping.change == ("Lower algorithm.mini_batches (now 8) or lower the learning rate.")
     assert not_clipping.change.startswith("Set the objective's clip_low to 0.2 and clip_high")
 
 

@@ -1,6 +1,7 @@
 import pytest
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.analysis.run_settings import RunSettings, run_settings
 from steadyrl.base.errors import UserError
 from steadyrl.run.config import to_yaml
@@ -19,14 +20,14 @@ def test_settings_are_those_of_the_run() -> None:
 
 def test_settings_of_experiential_rl_are_those_under_its_own_name() -> None:
     config = tiny_experiential_run()
-    assert config.erl is not None
+    assert isinstance(config.algorithm, ExperientialSettings)
     found = run_settings(to_yaml(config))
     assert (found.mini_batches, found.clips) == (2, True)
-    assert found.fewer_steps == "lower erl.mini_batches (now 2)"
-    sequential = config.erl.model_copy(update={"updates": "sequential", "mini_batches": 1})
-    found = run_settings(to_yaml(config.model_copy(update={"erl": sequential})))
+    assert found.fewer_steps == "lower algorithm.mini_batches (now 2)"
+    sequential = config.algorithm.model_copy(update={"updates": "sequential", "mini_batches": 1})
+    found = run_settings(to_yaml(config.model_copy(update={"algorithm": sequential})))
     assert found.mini_batches == 3
-    assert found.fewer_steps == "set erl.updates to 'mixed'"
+    assert found.fewer_steps == "set algorithm.updates to 'mixed'"
 
 
 def test_a_silent_configuration_leaves_the_defaults() -> None:
@@ -47,7 +48,7 @@ def test_a_silent_configuration_leaves_the_defaults() -> None:
 def test_an_objective_clips_where_a_bound_of_it_is_finite(
     name: str, bounds: str, clips: bool
 ) -> None:
-    found = run_settings(f"policy_gradient: {{objective: {{name: {name}, {bounds}}}}}")
+    found = run_settings(f"algorithm: {{objective: {{name: {name}, {bounds}}}}}")
     assert (found.objective, found.clips) == (name.strip("'"), clips)
 
 

@@ -79,7 +79,7 @@ def test_a_run_that_forgets_is_named_though_its_reward_rises() -> None:
     assert found.cause is not None
     assert found.cause.name is CauseName.FORGETTING
     assert "0.4 nats per token less likely, a perplexity 1.49 times" in found.cause.reason
-    assert "policy_gradient.reference_kl.coefficient" in found.cause.change
+    assert "algorithm.reference_kl.coefficient" in found.cause.change
     collapsed = sound(drift_loglikelihood=[0.0, -0.4], ess=[1.0] * 3 + [0.3] * 5)
     assert diagnosis(collapsed).status is Status.ABOUT_TO_COLLAPSE
     assert diagnosis(collapsed).evidence[0].metric == "drift_loglikelihood"

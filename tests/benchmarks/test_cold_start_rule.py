@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 from benchmarks.cold_start_rule import Counts, Options, checkpoint_of, counted, main, measured
 
-from steadyrl.algorithms.grid_drills import GridDrillSettings
-from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.registry import make_environment
 from steadyrl.environments.sokoban import SokobanSettings
+from steadyrl.lab.worlds.grid_drills import GridDrillSettings
+from steadyrl.lab.worlds.question_drills import QuestionDrillSettings
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.run.execution import start_run
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
@@ -33,7 +32,7 @@ class Player:
     """Wins where a rulebook tells what actions do, and reflects as told; else it says `guess`."""
 
     def __init__(self, game: FrozenLakeSettings | SokobanSettings, guess: str) -> None:
-        world = make_environment(game)
+        world = game.make()
         assert isinstance(world, GridEnvironment)
         self._guess = guess
         self._plans = {}
@@ -84,7 +83,7 @@ def test_a_player_who_reads_and_writes_rulebooks_passes(
 def test_who_always_says_the_same_wins_what_that_wins_with_or_without_a_rulebook(
     game: FrozenLakeSettings | SokobanSettings,
 ) -> None:
-    world = make_environment(game)
+    world = game.make()
     tasks = [world.task(Split.VALIDATION, index) for index in range(TASKS)]
     won = sum(int(world.start(task).respond("d").reward) for task in tasks)
     assert counts_of(game) == Counts(tasks=TASKS, alone=won, guided=won, exact=0)

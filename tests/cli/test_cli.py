@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from steadyrl.base.errors import UserError
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.cli.train import described
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.objectives import GRPO, Masking, MiniRL
 from steadyrl.policies.loading import Pretrained
-from steadyrl.recipes import RECIPES
+from steadyrl.recipes import RECIPES, find_recipe, recipe_names
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import from_yaml, to_yaml
 from steadyrl.run.execution import start_run
@@ -64,42 +64,35 @@ def test_options_of_the_command_line_reach_the_configuration(demo: Path) -> None
 
 
 def test_an_algorithm_is_what_was_published_under_its_name_with_single_options_on_top() -> None:
-    changes = ["--algorithm", "grpo", "--policy-gradient.objective.clip-high", ".inf"]
+    changes = ["--published", "grpo", "--algorithm.objective.clip-high", ".inf"]
     config, path = described(["demo", *changes])
-    settings, recipe = config.policy_gradient, RECIPES["demo"]()
+    settings, recipe = config.algorithm, RECIPES["demo"]()
 
     assert settings.objective == GRPO(clip_high=float("inf"))
     assert settings.advantage == "group_mean_std"
     assert settings.aggregation == "length_norm"
-    assert settings.group_size == recipe.policy_gradient.group_size
-    assert config.model_copy(update={"policy_gradient": recipe.policy_gradient}) == recipe
+    assert settings.group_size == recipe.algorithm.group_size
+    assert config.model_copy(update={"algorithm": recipe.algorithm}) == recipe
     assert path == Path("runs/demo")
 
 
 def test_an_algorithm_brings_its_correction() -> None:
-    config, _ = described(["demo", "--algorithm", "icepop"])
-    assert config.policy_gradient.correction == Masking(low=0.5, high=5.0)
+    config, _ = described(["demo", "--published", "icepop"])
+    assert config.algorithm.correction == Masking(low=0.5, high=5.0)
 
-    changes = ["--policy-gradient.correction.high", "4.0"]
-    config, _ = described(["demo", "--algorithm", "icepop", *changes])
-    assert config.policy_gradient.correction == Masking(low=0.5, high=4.0)
+    changes = ["--algorithm.correction.high", "4.0"]
+    config, _ = described(["demo", "--published", "icepop", *changes])
+    assert config.algorithm.correction == Masking(low=0.5, high=4.0)
 
 
 def test_an_algorithm_goes_to_experiential_rl_where_that_trains() -> None:
-    recipe = RECIPES["erl-frozenlake-tiny"]()
-    config, _ = described(["erl-frozenlake-tiny", "--algorithm", "minirl"])
-    assert config.erl is not None
-    assert recipe.erl is not None
-    assert config.erl.objective == MiniRL()
-    assert config.erl.advantage == "group_mean"
-    assert config.erl.group_size == recipe.erl.group_size
-    assert config.policy_gradient == recipe.policy_gradient
-
-
-@pytest.mark.parametrize("option", ["--policy-gradient.group-size", "--policy_gradient.group_size"])
-def test_options_that_experiential_rl_does_not_read_are_refused(option: str) -> None:
-    with pytest.raises(UserError, match=r"does not read it\. Use --erl\.group-size"):
-        described(["erl-frozenlake-tiny", option, "16"])
+    recipe = find_recipe("erl-frozenlake-tiny")()
+    config, _ = described(["erl-frozenlake-tiny", "--published", "minirl"])
+    assert isinstance(config.algorithm, ExperientialSettings)
+    assert isinstance(recipe.algorithm, ExperientialSettings)
+    assert config.algorithm.objective == MiniRL()
+    assert config.algorithm.advantage == "group_mean"
+    assert config.algorithm.group_size == recipe.algorithm.group_size
 
 
 def test_a_checkpoint_takes_the_place_of_the_model() -> None:
@@ -208,12 +201,12 @@ def test_a_checkpoint_of_a_run_is_measured_as_the_run_is_and_compared_with_it(
 
 
 def three_quizzes() -> Quiz:
-    """An environment of three tasks, for `environment.made_by`."""
+    """An environment of three tasks, for `environment.name`."""
     return ShortQuiz(3)
 
 
 def test_evaluate_counts_the_tasks_that_there_are(tmp_path: Path, steadyrl: Steady) -> None:
-    quiz = CustomSettings(made_by="tests.cli.test_cli:three_quizzes")
+    quiz = CustomSettings(name="tests.cli.test_cli:three_quizzes")
     evaluation = EvaluationSettings(tasks=3, samples=1)
     start_run(tiny_run(environment=quiz, cold_start=None, steps=1, evaluation=evaluation), tmp_path)
     code, out, _ = steadyrl("evaluate", str(tmp_path), "--tasks", "40", "--samples", "2")
@@ -254,7 +247,7 @@ def test_recipes_are_listed_with_what_they_are(steadyrl: Steady) -> None:
     lines = dict(line.split(maxsplit=1) for line in out.splitlines())
 
     assert code == 0
-    assert set(lines) == set(RECIPES)
+    assert set(lines) == set(recipe_names()) > set(RECIPES)
     assert lines["demo"] == "The main job in minutes on two CPU cores."
 
 
@@ -265,7 +258,7 @@ def test_the_version_is_printed(steadyrl: Steady) -> None:
 def test_help_on_a_kind_comes_before_what_it_requires(steadyrl: Steady) -> None:
     for name, told in (
         ("math", 'objects with the fields "problem" and "answer"'),
-        ("custom", "`module:name` of what is called to make it."),
+        ("tests.cli.test_cli:three_quizzes", "`module:name` of what is called to make it."),
         ("hotpot_qa", "--environment.questions.name"),
     ):
         code, out, err = steadyrl("train", "minirl", "--environment.name", name, "--help")
@@ -322,8 +315,7 @@ def test_help_of_a_recipe_shows_every_setting_with_meaning_and_value(steadyrl: S
     assert "A small Qwen3-MoE with random weights and a character tokenizer." in text
     assert "--cold-start.teacher.error-rate FLOAT Probability that" in text
     documented = set(re.findall(r"--([a-z.-]+)", out))
-    other_algorithms = {"erl", "second-chance"}  # chosen by a recipe, not by an option
-    assert documented >= set(option_names(RECIPES["demo"]().model_dump())) - other_algorithms
+    assert documented >= set(option_names(RECIPES["demo"]().model_dump()))
 
 
 def option_names(values: dict[str, object], prefix: str = "") -> list[str]:
@@ -335,6 +327,6 @@ def option_names(values: dict[str, object], prefix: str = "") -> list[str]:
 
 
 def test_yaml_of_every_recipe_is_plain_yaml(steadyrl: Steady) -> None:
-    for name, recipe in RECIPES.items():
+    for name in recipe_names():
         _, out, _ = steadyrl("recipes", name)
-        assert yaml.safe_load(out) == yaml.safe_load(to_yaml(recipe()))
+        assert yaml.safe_load(out) == yaml.safe_load(to_yaml(find_recipe(name)()))

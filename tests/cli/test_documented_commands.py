@@ -25,6 +25,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "docs" / "algorithms").glob("*.md")),
     *sorted((ROOT / "src" / "steadyrl" / "recipes").glob("*.py")),
+    *sorted((ROOT / "src" / "steadyrl" / "lab" / "worlds").glob("*.py")),
 ]
 
 
@@ -48,6 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in "abcdef":
         (path / "runs" / name).mkdir(parents=True)
         (path / "runs" / name / "config.yaml").write_text(to_yaml(tiny_run()))
+    (path / "my_tasks.py").write_text("class Reverse:\n    pass\n")
     return path
 
 
@@ -64,6 +66,7 @@ def test_a_documented_command_is_taken_by_the_parser(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
     name, *words = shlex.split(command.partition("  >")[0].partition(" > ")[0], comments=True)
     match name:
         case "train" if "--resume" in words:

@@ -14,15 +14,15 @@ from tests.cli.test_cli import option_names
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_no_option_of_ours_is_taken_for_a_foreign_one(recipe: str) -> None:
     names = option_names(RECIPES[recipe]().model_dump())
-    refuse_foreign_options([f"--{name}" for name in [*names, "out", "algorithm", "model"]])
+    refuse_foreign_options([f"--{name}" for name in [*names, "out", "published", "model"]])
     refuse_foreign_options([f"--{name}=3" for name in names])
     refuse_foreign_options(["--environment.path", "a.b=c.jsonl"])
 
 
 def test_what_is_named_instead_is_there() -> None:
     known = {f"--{name}" for name in option_names(RECIPES["minirl"]().model_dump())}
-    known |= {"--model", "--out", "--algorithm", "--resume", "--engine.numerics"}
-    known |= {"--environment.name", "--environment.path", "--environment.made-by"}
+    known |= {"--model", "--out", "--published", "--resume", "--engine.numerics"}
+    known |= {"--environment.name", "--environment.path"}
     for text in [*INSTEAD.values(), *NOT_YET.values()]:
         for option in re.findall(r"--[a-z][\w.-]*[\w]", text):
             assert option in known, text
@@ -35,11 +35,11 @@ def test_what_is_named_instead_is_there() -> None:
         ("--lora.r", "no adapters (LoRA); all weights are trained. Leave it out."),
         ("--lora_r", "no adapters (LoRA); all weights are trained. Leave it out."),
         ("--report-to", "no trackers other than JSON Lines and TensorBoard"),
-        ("--num-generations", "Use --policy-gradient.group-size."),
-        ("--per_device_train_batch_size", "Use --policy-gradient.prompts for what one"),
+        ("--num-generations", "Use --algorithm.group-size."),
+        ("--per_device_train_batch_size", "Use --algorithm.prompts for what one"),
         ("--max-completion-length=512", "Use --sampling.max-new-tokens."),
-        ("--beta", "Use --policy-gradient.reference-kl.coefficient."),
-        ("--epsilon", "Use --policy-gradient.objective.clip-low and .clip-high."),
+        ("--beta", "Use --algorithm.reference-kl.coefficient."),
+        ("--epsilon", "Use --algorithm.objective.clip-low and .clip-high."),
         ("--use-vllm", "no rollouts by vLLM"),
         ("--epochs", "Use --steps: a run counts rollouts"),
         ("--bf16", "Use --learner.dtype bfloat16."),

@@ -11,9 +11,9 @@ from steadyrl.cli.train import described
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.hotpot_questions import FileQuestions
-from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.environments.retriever_bm25 import BM25Settings
+from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions
 from steadyrl.objectives import GRPO, GSPO, Masking, Truncation
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
@@ -25,15 +25,15 @@ def configured(*options: str) -> RunConfig:
 
 
 def test_a_name_brings_another_kind_with_its_own_defaults_and_what_is_given_for_it() -> None:
-    erl = configured("erl-frozenlake-tiny", "--erl.memory.name", "none").erl
+    erl = configured("erl-frozenlake-tiny", "--algorithm.memory.name", "none").algorithm
     assert erl is not None
     assert erl.memory == NoMemory()
-    retrieval = ["--erl.memory.name=retrieval", "--erl.memory.capacity", "7"]
-    erl = configured("erl-frozenlake-tiny", *retrieval).erl
+    retrieval = ["--algorithm.memory.name=retrieval", "--algorithm.memory.capacity", "7"]
+    erl = configured("erl-frozenlake-tiny", *retrieval).algorithm
     assert erl is not None
     assert erl.memory == Retrieval(capacity=7)
-    grpo = ["--policy-gradient.objective.name", "grpo", "--policy-gradient.objective.clip-high=.4"]
-    assert configured("demo", *grpo).policy_gradient.objective == GRPO(clip_high=0.4)
+    grpo = ["--algorithm.objective.name", "grpo", "--algorithm.objective.clip-high=.4"]
+    assert configured("demo", *grpo).algorithm.objective == GRPO(clip_high=0.4)
 
 
 def test_a_kind_may_need_what_is_given_with_it() -> None:
@@ -63,10 +63,10 @@ def test_what_a_kind_within_needs_is_read_as_what_it_is() -> None:
 
 @pytest.mark.parametrize("text", ['{"digits": 4, "names": ["a"]}', "{digits: 4, names: [a]}"])
 def test_mappings_are_written_in_one_line_of_json_or_yaml(text: str) -> None:
-    options = ["--environment.name", "custom", "--environment.made-by", "my_tasks:Reverse"]
+    options = ["--environment.name", "tests.rollout.fakes:Quiz"]
     custom = configured("minirl", "--model", "org/m", *options, "--environment.options", text)
     assert custom.environment == CustomSettings(
-        made_by="my_tasks:Reverse", options={"digits": 4, "names": ["a"]}
+        name="tests.rollout.fakes:Quiz", options={"digits": 4, "names": ["a"]}
     )
     gym = configured("minirl", "--model", "org/m", f"--environment.knobs={text}").environment
     assert isinstance(gym, ReasoningGymSettings)
@@ -142,11 +142,11 @@ def test_a_checkpoint_is_not_exchanged_for_another_model_in_silence(
 
 
 def test_kinds_are_chosen_on_top_of_an_algorithm() -> None:
-    options = ["--algorithm", "gspo", "--policy-gradient.correction.name", "truncation"]
-    credit = configured("demo", *options).policy_gradient
+    options = ["--published", "gspo", "--algorithm.correction.name", "truncation"]
+    credit = configured("demo", *options).algorithm
     assert (credit.objective, credit.correction) == (GSPO(), Truncation())
-    other = ["--algorithm", "grpo", "--policy-gradient.objective.name", "gspo"]
-    credit = configured("demo", *other).policy_gradient
+    other = ["--published", "grpo", "--algorithm.objective.name", "gspo"]
+    credit = configured("demo", *other).algorithm
     assert (credit.objective, credit.advantage) == (GSPO(), "group_mean_std")
 
 
@@ -154,10 +154,10 @@ def test_an_algorithm_may_need_a_kind_that_is_chosen_on_top(tmp_path: Path) -> N
     """GRPO does not read the ratio to the engine, which overlap wants corrected."""
     recipe = configured("demo", "--engine.overlap", "true")
     (tmp_path / "ahead.yaml").write_text(to_yaml(recipe))
-    words = [str(tmp_path / "ahead.yaml"), "--algorithm", "grpo"]
+    words = [str(tmp_path / "ahead.yaml"), "--published", "grpo"]
     with pytest.raises(UserError, match=r"engine\.overlap is true, but .* 'grpo'"):
         configured(*words)
-    credit = configured(*words, "--policy-gradient.correction.name", "masking").policy_gradient
+    credit = configured(*words, "--algorithm.correction.name", "masking").algorithm
     assert (credit.objective, credit.correction) == (GRPO(), Masking())
 
 

@@ -36,14 +36,14 @@ def refusal(result: tuple[int, str, str]) -> str:
         ),
         ("train", "needs a recipe's name or a YAML file first. 'steadyrl recipes' lists them"),
         ("train --steps 3", "needs a recipe's name or a YAML file first."),
-        ("train demmo", "no recipe 'demmo'. Did you mean 'demo'? 'steadyrl recipes' lists them"),
-        ("train xyz", "There is no recipe 'xyz'. 'steadyrl recipes' lists them; a YAML file works"),
+        ("train demmo", "no recipe 'demmo'. Did you mean 'demo'?"),
+        ("train xyz", "There is no recipe 'xyz'. The recipes are: demo, minirl, "),
         ("train none.yaml", "There is no configuration at none.yaml. Give a YAML file, or a"),
         (
             "train demo --steps=-1",
             "demo is not valid: steps: Input should be greater than or equal",
         ),
-        ("train demo --policy-gradient.group-size 1", "group_size is 1, .* Set group_size to 2 or"),
+        ("train demo --algorithm.group-size 1", "group_size is 1, .* Set group_size to 2 or"),
         ("train demo --routing-replay r2", "routing_replay is 'r2' with mini_batches 1: .* Use"),
         (
             "train demo --cold-start none --checkpoint ./nowhere",
@@ -59,7 +59,7 @@ def refusal(result: tuple[int, str, str]) -> str:
             "train demo --lora.r 8",
             r"no option --lora\.r: this version has no adapters \(LoRA\); all",
         ),
-        ("train demo --num_generations=8", "Use --policy-gradient.group-size."),
+        ("train demo --num_generations=8", "Use --algorithm.group-size."),
         (
             "train demo actor.optim.lr=1",
             r"'actor\.optim\.lr=1' is not an option. Options are written",
@@ -87,11 +87,11 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
     [
         ("train demo --stepz 3", ["Unrecognized options: --stepz", "--steps INT"]),
         ("train demo --engine.numerics fp7", ["'fp7' for argument '--engine.numerics'", "'fp8'"]),
-        ("train demo --algorithm ppo", ["invalid choice 'ppo' for argument '--algorithm'"]),
+        ("train demo --published ppo", ["invalid choice 'ppo' for argument '--published'"]),
         ("train demo --steps few", ["Error parsing --steps", "'few'"]),
         (
-            "train demo --algorithm grpo --policy-gradient.objective.weight-cap 3",
-            ["Unrecognized options: --policy-gradient.objective.weight-cap"],
+            "train demo --published grpo --algorithm.objective.weight-cap 3",
+            ["Unrecognized options: --algorithm.objective.weight-cap"],
         ),
         ("report", ["Missing from steadyrl report", "The run folder."]),
     ],

@@ -12,8 +12,8 @@ from tests.cli.tiny_demo import Steady
 from tests.recipes.chat_checkpoint import write_chat_checkpoint
 
 TRAINED = (
-    "--steps 1 --threads 1 --learner.device cpu --policy-gradient.prompts 1 "
-    "--policy-gradient.group-size 2 --sampling.max-new-tokens 3 --evaluation.tasks 1 "
+    "--steps 1 --threads 1 --learner.device cpu --algorithm.prompts 1 "
+    "--algorithm.group-size 2 --sampling.max-new-tokens 3 --evaluation.tasks 1 "
     "--evaluation.samples 1 --environment.dataset gcd --evaluation.drift never"
 )
 

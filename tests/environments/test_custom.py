@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from steadyrl.base.errors import UserError
-from steadyrl.environments.custom import CustomSettings, make_custom
+from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.registry import longest_episode, make_environment
+from steadyrl.environments.registry import AnyEnvironment
+from steadyrl.environments.settings import EnvironmentSettings
+from tests.driving import respond
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,21 +23,32 @@ def my_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
+adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(AnyEnvironment)
+
+
+@pytest.mark.usefixtures("my_tasks")
+def test_a_function_or_class_that_makes_it_is_named_in_the_place_of_settings() -> None:
+    given = {"name": "my_tasks:Reverse", "options": {"digits": 3}, "turns": 2}
+    settings = adapter.validate_python(given)
+    assert settings == CustomSettings(**given)
+    assert adapter.validate_python(adapter.dump_python(settings)) == settings
+
+
 @pytest.mark.usefixtures("my_tasks")
 def test_the_documented_example_is_made_by_its_name_and_plays() -> None:
-    settings = CustomSettings(made_by="my_tasks:Reverse", options={"digits": 3})
-    environment = make_environment(settings)
+    settings = CustomSettings(name="my_tasks:Reverse", options={"digits": 3})
+    environment = settings.make()
     for split in Split:
         task = environment.task(split, 5)
         assert environment.task(split, 5) == task
         answer = task.prompt[0].content.split()[1][::-1]
         assert len(answer) <= 3
-        assert environment.start(task).respond(answer).reward == 1
-        assert environment.start(task).respond("no").reward == 0
+        assert respond(environment.start(task), answer).reward == 1
+        assert respond(environment.start(task), "no").reward == 0
 
 
 def test_its_turns_are_what_its_settings_say() -> None:
-    assert longest_episode(CustomSettings(made_by="my_tasks:Reverse", turns=6)) == 6
+    assert CustomSettings(name="my_tasks:Reverse", turns=6).longest_episode == 6
 
 
 @pytest.fixture
@@ -59,13 +73,13 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("broken:Unread", r"broken:Unread failed with the options {}: FileNotFoundError: .*line 3"),
         ("broken:Confused", r"failed with .* TypeError: 'int' object is not iterable \(line 6 of"),
-        ("broken:NUMBER", r"broken:NUMBER is 3, which cannot be called. Name the class or"),
+        ("broken:NUMBER", r"broken:NUMBER is 3, which cannot be called. Name a class or a"),
         ("unwritten:Tasks", r"importing unwritten failed: ZeroDivisionError: .* \(line 2 of unw"),
     ],
 )
 def test_what_fails_to_be_made_is_told_by_its_own_reason(made_by: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        make_custom(CustomSettings(made_by=made_by))
+        CustomSettings(name=made_by).make()
 
 
 @pytest.mark.usefixtures("my_tasks")
@@ -75,11 +89,11 @@ def test_what_fails_to_be_made_is_told_by_its_own_reason(made_by: str, message: 
         ("no_such_module:Reverse", {}, "No module named 'no_such_module'. Install"),
         ("my_tasks:Forwards", {}, "my_tasks.py has no 'Forwards'. Correct the name"),
         ("my_tasks:Reverse", {"letters": 3}, "unexpected keyword argument 'letters'. Give those"),
-        ("my_tasks:ReverseOnce", {"word": "1"}, "makes a ReverseOnce, which is no environment"),
+        ("my_tasks:ReverseOnce", {"word": "1"}, "makes a ReverseOnce, which is not an environment"),
     ],
 )
 def test_what_makes_no_environment_is_refused(
     made_by: str, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        make_custom(CustomSettings(made_by=made_by, options=options))
+        CustomSettings(name=made_by, options=options).make()

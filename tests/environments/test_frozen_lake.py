@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.frozen_lake_board import LakeBoard
-from steadyrl.environments.grid_references import at_random, chance_to_win
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.protocol import Split
+from steadyrl.lab.worlds.grid_references import at_random, chance_to_win
 
 LAKE = FrozenLake(FrozenLakeSettings())
 

@@ -14,14 +14,15 @@ from pydantic import TypeAdapter
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments import Environment, EnvironmentSettings, Episode, make_environment
-from steadyrl.environments.hotpot_coded import CodedQuestions
+from steadyrl.environments import Environment, EnvironmentSettings, Episode
 from steadyrl.environments.hotpot_dialogue import DialogueStyle
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.hotpot_questions import FileQuestions
-from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.protocol import Outcome, Split, Task
+from steadyrl.environments.registry import AnyEnvironment
 from steadyrl.environments.retriever_http import HTTPRetrieverSettings
+from steadyrl.lab.worlds.coded_questions import CodedQuestions
+from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions
 from steadyrl.policies.tokenizers import (
     CHAT_TEMPLATE,
     END,
@@ -298,7 +299,7 @@ def test_an_empty_split_is_refused_when_it_is_asked(library: Path):
 
 
 def test_the_name_chooses_the_environment_and_its_settings_survive_a_file():
-    adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(EnvironmentSettings)
+    adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(AnyEnvironment)
     settings = adapter.validate_python(
         {
             "name": "hotpot_qa",
@@ -307,7 +308,7 @@ def test_the_name_chooses_the_environment_and_its_settings_survive_a_file():
             "style": "compact",
         }
     )
-    assert isinstance(make_environment(settings), HotpotQA)
+    assert isinstance(settings.make(), HotpotQA)
     assert adapter.validate_json(adapter.dump_json(settings)) == settings
 
 

@@ -4,20 +4,19 @@ from typing import Any
 
 import pytest
 
+from steadyrl.base import extras
 from steadyrl.base.errors import UserError
-from steadyrl.environments import extras
 from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.hotpot_questions import (
     FileQuestions,
     HubQuestions,
     QuestionSet,
     file_rows,
-    load_questions,
 )
-from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.retrieval import Passage
 from steadyrl.environments.splits import split_of
+from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions
 
 
 def official(number: int, question: str | None = None) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def asked(questions: QuestionSet) -> dict[Split, list[str]]:
 
 def test_a_row_is_a_question_with_its_titles_and_paragraphs(tmp_path: Path):
     path = write(tmp_path / "train.json", [official(1), official(2)])
-    loaded = load_questions(FileQuestions(train=path))
+    loaded = FileQuestions(train=path).load()
     first = Question(
         id="id1",
         question="Which river flows through town 1?",
@@ -75,13 +74,13 @@ def test_a_row_is_a_question_with_its_titles_and_paragraphs(tmp_path: Path):
 
 def test_one_file_is_split_by_the_text_of_its_questions(tmp_path: Path):
     rows = [official(number) for number in range(200)]
-    loaded = load_questions(FileQuestions(train=write(tmp_path / "all.json", rows)))
+    loaded = FileQuestions(train=write(tmp_path / "all.json", rows)).load()
     for split, questions in loaded.questions.items():
         assert questions
         for question in questions:
             assert split_of(question.question.lower().rstrip("?")) == split
     assert sum(map(len, loaded.questions.values())) == 200
-    reordered = load_questions(FileQuestions(train=write(tmp_path / "back.json", rows[::-1])))
+    reordered = FileQuestions(train=write(tmp_path / "back.json", rows[::-1])).load()
     assert {s: set(ids) for s, ids in asked(reordered).items()} == {
         s: set(ids) for s, ids in asked(loaded).items()
     }
@@ -92,11 +91,9 @@ def test_the_test_file_is_the_test_split_and_training_gives_up_what_is_in_it(tmp
     train.append(official(200, "WHICH river flows through the town 900"))  # as in the test file
     train.append(official(201, train[7]["question"]))  # as in the train file
     test = [official(number) for number in range(900, 930)]
-    loaded = load_questions(
-        FileQuestions(
-            train=write(tmp_path / "train.json", train), test=write(tmp_path / "dev.json", test)
-        )
-    )
+    loaded = FileQuestions(
+        train=write(tmp_path / "train.json", train), test=write(tmp_path / "dev.json", test)
+    ).load()
     ids = asked(loaded)
     assert ids[Split.TEST] == [row["_id"] for row in test]
     assert sorted(ids[Split.TRAIN] + ids[Split.VALIDATION]) == sorted(
@@ -130,24 +127,24 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_hub_s_data_set_is_the_official_files(hub: Path, tmp_path: Path):
     train = write(tmp_path / "train.json", [official(number) for number in range(100)])
     test = write(tmp_path / "dev.json", [official(number) for number in range(100, 120)])
-    from_hub = load_questions(HubQuestions(dataset=str(hub)))
-    assert from_hub == load_questions(FileQuestions(train=train, test=test))
+    from_hub = HubQuestions(dataset=str(hub)).load()
+    assert from_hub == FileQuestions(train=train, test=test).load()
 
 
 def test_a_data_set_that_cannot_be_loaded_is_refused_with_a_remedy(hub: Path):
     for settings in (HubQuestions(dataset=str(hub), subset="x"), HubQuestions(dataset="no/such")):
         with pytest.raises(UserError, match=r"Cannot load the split .* use questions.name='file'"):
-            load_questions(settings)
+            settings.load()
 
 
 def test_the_missing_package_is_asked_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(extras, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r"'datasets' is not installed. .*'steadyrl\[qa\]'"):
-        load_questions(HubQuestions())
+        HubQuestions().load()
 
 
 def test_made_up_questions_are_in_the_official_format():
-    loaded = load_questions(SyntheticQuestions(people=100))
+    loaded = SyntheticQuestions(people=100).load()
     assert len({q.id for questions in loaded.questions.values() for q in questions}) == sum(
         map(len, loaded.questions.values())
     )
@@ -173,7 +170,7 @@ def test_a_malformed_row_is_refused_by_place_and_field(
 ):
     path = write(tmp_path / "train.json", [official(1) | change])
     with pytest.raises(UserError, match=message):
-        load_questions(FileQuestions(train=path))
+        FileQuestions(train=path).load()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +187,7 @@ def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str):
     path = tmp_path / "train.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=message):
-        load_questions(FileQuestions(train=path))
+        FileQuestions(train=path).load()
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):

@@ -6,19 +6,20 @@ from pydantic import TypeAdapter, ValidationError
 from steadyrl.base.errors import UserError
 from steadyrl.environments import (
     Arithmetic,
+    ArithmeticSettings,
     ArithmeticTeacher,
     ArithmeticTeacherSettings,
     EnvironmentSettings,
     FrozenLake,
     HotpotQA,
     ReasoningGym,
+    ReasoningGymSettings,
     Sokoban,
     VerifiableMath,
-    make_environment,
-    make_teacher,
 )
+from steadyrl.environments.registry import AnyEnvironment
 
-adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(EnvironmentSettings)
+adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(AnyEnvironment)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_the_name_chooses_the_environment(problems: str):
         ({"name": "hotpot_qa", "questions": {"name": "synthetic"}}, HotpotQA),
     ):
         settings = adapter.validate_python(config)
-        environment = make_environment(settings)
+        environment = settings.make()
         assert isinstance(environment, kind)
         assert adapter.validate_json(adapter.dump_json(settings)) == settings
 
@@ -46,7 +47,7 @@ def test_the_name_chooses_the_environment(problems: str):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"name": "chess"}, "'arithmetic', 'reasoning_gym', 'math'"),
+        ({"name": "chess"}, "Known names: arithmetic, reasoning_gym, math, .*, or module:Class"),
         ({"name": "arithmetic", "operand": 3}, "operand"),
         ({"name": "arithmetic", "operands": 1}, "greater than or equal to 2"),
     ],
@@ -57,9 +58,9 @@ def test_unknown_names_and_bad_values_are_refused(config: dict[str, object], mes
 
 
 def test_the_arithmetic_teacher_teaches_arithmetic_only():
-    arithmetic = make_environment(adapter.validate_python({"name": "arithmetic"}))
-    teacher = make_teacher(ArithmeticTeacherSettings(), arithmetic)
+    arithmetic = ArithmeticSettings().make()
+    teacher = ArithmeticTeacherSettings().make(arithmetic)
     assert isinstance(teacher, ArithmeticTeacher)
-    gcd = make_environment(adapter.validate_python({"name": "reasoning_gym", "dataset": "gcd"}))
+    gcd = ReasoningGymSettings(dataset="gcd").make()
     with pytest.raises(UserError, match=r"cannot demonstrate on ReasoningGym. Use it with"):
-        make_teacher(ArithmeticTeacherSettings(), gcd)
+        ArithmeticTeacherSettings().make(gcd)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steadyrl.base import extras
 from steadyrl.base.errors import UserError
-from steadyrl.environments import extras
 from steadyrl.environments.retrieval import Passage, Retriever
 from steadyrl.environments.retriever_bm25 import BM25, BM25Settings, best
 from tests.closeness import assert_close

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from steadyrl.base.errors import UserError
 from steadyrl.environments.grid_environment import split_of_game
 from steadyrl.environments.grid_moves import Cell
-from steadyrl.environments.grid_references import at_random, chance_to_win
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.environments.sokoban_board import SokobanBoard
 from steadyrl.environments.sokoban_levels import all_levels, read_levels
+from steadyrl.lab.worlds.grid_references import at_random, chance_to_win
 
 
 def test_drawn_levels_have_the_papers_sizes_and_solutions():

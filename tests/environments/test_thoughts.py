@@ -9,14 +9,14 @@ from steadyrl.environments import without_thoughts
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
-from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
-from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.protocol import Environment, Outcome, Split, Task
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.environments.splits import split_of
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
+from steadyrl.lab.worlds.coded_questions import CodedQuestions
+from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from steadyrl.algorithms.reflection_prompts import GuidedEnvironment
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.custom import CustomSettings, make_custom
+from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Closable, Outcome, Split, Task
 from steadyrl.environments.turn_limit import with_turn_limit
 from steadyrl.records.trajectory import Trajectory
@@ -21,13 +21,13 @@ from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, ShortQuiz, some
 
 
 def asks_twice() -> Quiz:
-    """An environment of two turns, for `environment.made_by`."""
+    """An environment of two turns, for `environment.name`."""
     return Quiz(turns=2)
 
 
 def played(turns: int) -> Trajectory:
-    settings = CustomSettings(made_by=f"{__name__}:asks_twice", turns=turns)
-    environment = make_custom(settings)
+    settings = CustomSettings(name=f"{__name__}:asks_twice", turns=turns)
+    environment = settings.make()
     (group,) = drive(
         play_groups(
             environment,

@@ -24,7 +24,9 @@ def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -
     assert main(["study"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(STUDIES)
-    assert "figure4           Off-policy, N = 8, rollouts in fp8" in lines
+    assert "figure4 Off-policy, N = 8, rollouts in fp8" in [
+        " ".join(line.split()) for line in lines
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
 from steadyrl.lab.configurations import (
@@ -23,6 +24,7 @@ from steadyrl.lab.configurations import (
 )
 from steadyrl.lab.records import find_records, read_record, write_record
 from steadyrl.lab.study import changed
+from steadyrl.lab.worlds.second_chance import SecondChanceSettings
 from steadyrl.objectives import MiniRL
 from steadyrl.run.config import RunConfig
 from tests.lab.made_up import record
@@ -71,10 +73,10 @@ def test_a_renamed_setting_takes_one_entry(
 
 def test_a_whole_block_is_renamed_by_one_entry(config: RunConfig, tmp_path: Path) -> None:
     def edit(stored: dict[str, Any]) -> None:
-        stored["algorithm"] = stored.pop("policy_gradient")
+        stored["method"] = stored.pop("algorithm")
 
     keep_as_older_code_did(tmp_path, config, edit)
-    changes = [*CHANGES, renamed("algorithm", "policy_gradient")]
+    changes = [*CHANGES, renamed("method", "algorithm")]
     assert identity(config) in find_records(tmp_path, changes)
 
 
@@ -101,9 +103,8 @@ def test_a_new_setting_may_stand_for_what_older_code_did(config: RunConfig) -> N
     stored = to_stored(config)
     del stored["engine"]["max_running"]
     assert from_stored(stored, 0, "here", []).engine.max_running == 512
-    changes = [added("engine.max_running", 8), added("erl.gate", False)]
+    changes = [added("engine.max_running", 8), added("no_such_block.gate", False)]
     assert from_stored(stored, 0, "here", changes).engine.max_running == 8
-    assert from_stored(stored, 0, "here", changes).erl is None
 
 
 def test_changes_that_a_record_already_follows_are_not_made_again(config: RunConfig) -> None:
@@ -124,10 +125,24 @@ def test_a_value_may_count_as_another(config: RunConfig) -> None:
     assert replaced("no.such.block", 1, 2)(stored) is None
 
 
+def test_the_three_blocks_of_algorithms_are_one_now(config: RunConfig) -> None:
+    plain, control = {"prompts": 3}, {"threshold": 0.5}
+
+    def algorithm(**blocks: Any) -> Any:
+        stored = to_stored(config)
+        del stored["algorithm"]
+        stored |= {"policy_gradient": plain} | {"erl": None, "second_chance": None} | blocks
+        return from_stored(stored, 2, "here", CHANGES[:3]).algorithm
+
+    assert algorithm() == PolicyGradientSettings(prompts=3)
+    assert algorithm(erl={"group_size": 5}) == ExperientialSettings(group_size=5)
+    assert algorithm(second_chance=control) == SecondChanceSettings(prompts=3, threshold=0.5)
+
+
 def test_infinite_settings_are_stored_as_standard_json(config: RunConfig) -> None:
     unclipped = changed(
         config,
-        policy_gradient=PolicyGradientSettings(
+        algorithm=PolicyGradientSettings(
             objective=MiniRL(clip_low=float("inf"), clip_high=float("inf"))
         ),
     )
@@ -142,6 +157,6 @@ def test_every_run_on_record_is_read_with_its_whole_configuration() -> None:
         run = read_record(path)
         config = run.config
         assert (run.digest, run.seed) == (path.stem, config.seed)
-        assert run.gradient_steps == config.steps * config.gradient_steps
-        scored = [steps // config.gradient_steps for steps, _ in run.scores]
+        assert run.gradient_steps == config.steps * config.algorithm.gradient_steps
+        scored = [steps // config.algorithm.gradient_steps for steps, _ in run.scores]
         assert all(step % config.evaluate_every == 0 for step in scored[:-1])

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.lab import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.records import find_records
 from steadyrl.lab.study import Study
+from steadyrl.lab.worlds.second_chance import SecondChanceSettings
 from steadyrl.policies.numerics import Numerics
-from steadyrl.recipes import RECIPES
+from steadyrl.recipes import find_recipe
 from steadyrl.run.config import RunConfig
 
 WORLDS = ["erl-frozenlake", "erl-sokoban", "erl-questions"]
@@ -30,28 +32,26 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
 
 @EVERY_WORLD
 def test_conditions_differ_from_the_recipe_in_algorithm_numerics_and_journal(name: str) -> None:
-    recipe = RECIPES[f"{name}-tiny"]().model_dump()
+    recipe = find_recipe(f"{name}-tiny")().model_dump()
     conditions = conditions_of(name)
     assert differing(recipe, conditions["ERL"].model_dump()) == {"engine", "journal"}
     for config in conditions.values():
         assert differing(recipe, config.model_dump()) <= {
             "engine",
             "journal",
-            "erl",
-            "policy_gradient",
-            "second_chance",
+            "algorithm",
         }
 
 
 @EVERY_WORLD
 def test_each_part_is_taken_out_alone(name: str) -> None:
     conditions = conditions_of(name)
-    whole = conditions["ERL"].erl
-    assert whole is not None
+    whole = conditions["ERL"].algorithm
+    assert isinstance(whole, ExperientialSettings)
     changes = {
-        condition: differing(whole.model_dump(), config.erl.model_dump())
+        condition: differing(whole.model_dump(), config.algorithm.model_dump())
         for condition, config in conditions.items()
-        if config.erl is not None
+        if isinstance(config.algorithm, ExperientialSettings)
     }
     assert changes == {
         "ERL": set(),
@@ -67,25 +67,25 @@ def test_each_part_is_taken_out_alone(name: str) -> None:
 @EVERY_WORLD
 def test_no_condition_has_more_generations_than_reinforcement_alone(name: str) -> None:
     conditions = conditions_of(name)
-    whole = conditions["ERL"].erl
-    assert whole is not None
+    whole = conditions["ERL"].algorithm
+    assert isinstance(whole, ExperientialSettings)
     alone, reading = (conditions[key] for key in ("RLVR", "RLVR that reads feedback"))
-    assert alone.policy_gradient.group_size == 3 * whole.group_size  # attempt, reflection, attempt
-    assert reading.policy_gradient.group_size * 2 == alone.policy_gradient.group_size
-    assert reading.second_chance is not None
+    assert alone.algorithm.group_size == 3 * whole.group_size  # attempt, reflection, attempt
+    assert reading.algorithm.group_size * 2 == alone.algorithm.group_size
+    assert isinstance(reading.algorithm, SecondChanceSettings)
     for config in (alone, reading):
-        credit = config.policy_gradient
+        credit = config.algorithm
         assert (credit.prompts, credit.mini_batches) == (whole.prompts, whole.mini_batches)
         assert (credit.objective, credit.advantage) == (whole.objective, whole.advantage)
 
 
 @EVERY_WORLD
 def test_attempts_have_all_turns_that_their_episodes_have(name: str) -> None:
-    recipe = RECIPES[f"{name}-tiny"]()
-    assert recipe.erl is not None
+    recipe = find_recipe(f"{name}-tiny")()
+    assert isinstance(recipe.algorithm, ExperientialSettings)
     for config in conditions_of(name).values():
-        attempts = 1 if config.second_chance is None else 2
-        assert config.credit.max_turns >= attempts * recipe.erl.max_turns
+        attempts = 2 if isinstance(config.algorithm, SecondChanceSettings) else 1
+        assert config.algorithm.max_turns >= attempts * recipe.algorithm.max_turns
 
 
 def test_the_studies_claim_the_same_and_have_five_seeds() -> None:

@@ -26,8 +26,8 @@ def test_a_digest_names_the_configuration() -> None:
             {"seed": 1},
             {"steps": 7},
             {"routing_replay": "none"},
-            {"policy_gradient": config.policy_gradient.model_dump() | {"objective": GRPO()}},
-            {"policy_gradient": config.policy_gradient.model_dump() | {"objective": CISPO()}},
+            {"algorithm": config.algorithm.model_dump() | {"objective": GRPO()}},
+            {"algorithm": config.algorithm.model_dump() | {"objective": CISPO()}},
         )
     }
     assert len(digests) == 6
@@ -73,17 +73,18 @@ def test_bins_are_of_the_steps_that_have_the_metric(tmp_path: Path) -> None:
 
 
 def test_every_setting_of_experiential_rl_has_a_part_in_the_name() -> None:
-    config = changed(tiny_run(), policy_gradient=PolicyGradientSettings())
+    config = changed(tiny_run(), algorithm=PolicyGradientSettings())
     with_erl = [
-        changed(config, erl=erl)
-        for erl in (None, {}, {"gate": False}, {"memory": NoMemory()}, {"group_size": 8})
+        changed(config, algorithm={"name": "erl"} | options)
+        for options in ({}, {"gate": False}, {"memory": NoMemory()}, {"group_size": 8})
     ]
-    assert len({digest_of(run) for run in with_erl}) == 5
+    assert len({digest_of(run) for run in [config, *with_erl]}) == 5
 
 
 def test_a_default_of_experiential_rl_is_no_part_of_the_name() -> None:
-    config = changed(tiny_run(), policy_gradient=PolicyGradientSettings())
-    assert digest_of(changed(config, erl={"gate": True})) == digest_of(changed(config, erl={}))
+    config = changed(tiny_run(), algorithm=PolicyGradientSettings())
+    whole = changed(config, algorithm={"name": "erl", "gate": True})
+    assert digest_of(whole) == digest_of(changed(config, algorithm="erl"))
 
 
 def test_records_come_back_as_they_were(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_the_cold_start_of_a_run_depends_on_nothing_after_it() -> None:
         steps=9,
         optimizer=OptimizerSettings(learning_rate=0.5).model_dump(),
         journal=config.journal.model_dump() | {"checkpoint_every": 5},
-        policy_gradient=config.policy_gradient.model_dump() | {"mini_batches": 4},
+        algorithm=config.algorithm.model_dump() | {"mini_batches": 4},
     )
     assert name(same) == name(config)
     assert name(changed(config, seed=3)) != name(config)

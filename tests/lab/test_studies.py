@@ -39,9 +39,9 @@ def test_conditions_differ_and_take_equally_many_gradient_steps(
     study = make(Numerics.INT4)
     runs = [condition.run(seed) for condition in study.conditions for seed in study.seeds]
     assert len({identity(run) for run in runs}) == len(runs)
-    assert len({run.steps * run.gradient_steps for run in runs}) == 1
+    assert len({run.steps * run.algorithm.gradient_steps for run in runs}) == 1
     assert all(run.engine.numerics is Numerics.INT4 for run in runs)
-    assert all(BIN % run.gradient_steps == 0 for run in runs)
+    assert all(BIN % run.algorithm.gradient_steps == 0 for run in runs)
     assert all(run.routing_replay != "auto" for run in runs)
 
 
@@ -60,7 +60,7 @@ def test_the_paper_s_figures_have_its_conditions() -> None:
     def cells(name: str) -> set[tuple[object, ...]]:
         found = set()
         for condition in STUDIES[name](Numerics.FP8).conditions:
-            settings = condition.config.policy_gradient
+            settings = condition.config.algorithm
             objective = settings.objective
             assert isinstance(objective, MiniRL)
             found.add(
@@ -152,6 +152,6 @@ def test_a_claim_that_cannot_be_tested_is_refused(comparison: Comparison, messag
 
 def test_steps_that_do_not_fit_into_a_bin_are_refused() -> None:
     three = PolicyGradientSettings(prompts=3, group_size=4, mini_batches=3)
-    config = changed(tiny_run(), policy_gradient=three.model_dump())
+    config = changed(tiny_run(), algorithm=three.model_dump())
     with pytest.raises(UserError, match=r"takes 3 gradient steps a rollout\. Courses are kept in"):
         replace(study_of([]), conditions=(Condition(name="A", config=config),))

@@ -9,9 +9,8 @@ from rich.console import Console
 
 from steadyrl.algorithms.reflection_settings import ServerReflection
 from steadyrl.cli.train import described, train_command
-from steadyrl.environments.hotpot_synthetic import SyntheticQuestions
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.registry import make_environment
+from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions
 from steadyrl.objectives import Aggregation, DualClip, ReferenceKL
 from steadyrl.policies.loading import Pretrained, load_tokenizer
 from steadyrl.policies.tokenizers import encode_prompts
@@ -26,10 +25,10 @@ NAMES = ["erl-frozenlake", "erl-sokoban", "erl-hotpotqa"]
 SMALL = {
     "steps": 1,
     "threads": 1,
-    "erl.prompts": 1,
-    "erl.group-size": 2,
-    "erl.max-turns": 2,
-    "erl.reflection.sampling.max-new-tokens": 4,
+    "algorithm.prompts": 1,
+    "algorithm.group-size": 2,
+    "algorithm.max-turns": 2,
+    "algorithm.reflection.sampling.max-new-tokens": 4,
     "sampling.max-new-tokens": 3,
     "evaluation.tasks": 1,
     "evaluation.samples": 1,
@@ -84,12 +83,12 @@ def test_under_a_rulebook_second_attempts_are_played_and_learned_from(
     name: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     with chat_server(lambda *_: says("<prompt>Go <tool_call> right.</prompt>")) as (url, _):
-        erl = RECIPES[name]().erl
+        erl = RECIPES[name]().algorithm
         assert erl is not None
         server = ServerReflection(base_url=url, model="m", style=erl.reflection.style)
         options = {k: v for k, v in SMALL.items() if "reflection" not in k}
         recipe = offline(name).model_copy(
-            update={"erl": erl.model_copy(update={"reflection": server})}
+            update={"algorithm": erl.model_copy(update={"reflection": server})}
         )
         (tmp_path / "own.yaml").write_text(to_yaml(recipe))
         options |= {"model": str(checkpoint), "out": str(tmp_path / "run")}
@@ -105,7 +104,7 @@ def test_under_a_rulebook_second_attempts_are_played_and_learned_from(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_prompts_have_the_form_of_the_model_s_template(name: str, checkpoint: Path) -> None:
-    environment = make_environment(offline(name).environment)
+    environment = offline(name).environment.make()
     tokenizer = load_tokenizer(Pretrained(path=str(checkpoint)))
     task = environment.task(Split.TRAIN, 0)
     (ids,) = encode_prompts(tokenizer, [task.prompt], [task.tools])
@@ -120,7 +119,7 @@ def test_prompts_have_the_form_of_the_model_s_template(name: str, checkpoint: Pa
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_are_those_of_the_paper(name: str) -> None:
     config = RECIPES[name]()
-    erl = config.erl
+    erl = config.algorithm
     assert erl is not None
     # arXiv:2602.13949, appendix C, and the defaults of its scripts.
     assert (erl.prompts, erl.group_size, erl.mini_batches) == (64, 4, 1)

@@ -14,14 +14,14 @@ from steadyrl.run.execution import resume_run
 from tests.recipes.chat_checkpoint import write_chat_checkpoint
 
 SMALL = (
-    "--steps 1 --threads 1 --learner.device cpu --policy-gradient.prompts 1 "
-    "--policy-gradient.group-size 2 --sampling.max-new-tokens 3 --evaluation.tasks 1 "
+    "--steps 1 --threads 1 --learner.device cpu --algorithm.prompts 1 "
+    "--algorithm.group-size 2 --sampling.max-new-tokens 3 --evaluation.tasks 1 "
     "--evaluation.samples 1 --environment.dataset gcd"
 )
 
 
 def test_it_is_the_paper_s_objective_and_mini_batch() -> None:
-    settings = RECIPES["minirl"]().policy_gradient
+    settings = RECIPES["minirl"]().algorithm
     assert (settings.objective.name, settings.advantage) == ("minirl", "group_mean")
     assert (settings.prompts, settings.group_size) == (64, 16)
 

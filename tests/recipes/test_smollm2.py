@@ -22,7 +22,7 @@ from steadyrl.training.checkpoint import latest_checkpoint
 
 MODEL = Path(__file__).parents[2] / "models" / "smollm2"
 SMALL = (
-    "--policy-gradient.prompts 4 --policy-gradient.group-size 8 --sampling.max-new-tokens 24 "
+    "--algorithm.prompts 4 --algorithm.group-size 8 --sampling.max-new-tokens 24 "
     "--evaluation.tasks 2 --evaluation.samples 1 --evaluation.drift never --evaluate-every 5"
 )
 

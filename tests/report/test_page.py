@@ -263,7 +263,7 @@ def test_model_data_and_algorithm_stand_under_the_title(
     config = {
         "model": {"name": "pretrained", "path": "models/small-135m"},
         "environment": {"name": "math", "path": "sums.jsonl"},
-        "policy_gradient": {"objective": {"name": "minirl"}, "prompts": 8, "group_size": 4},
+        "algorithm": {"objective": {"name": "minirl"}, "prompts": 8, "group_size": 4},
         "optimizer": {"learning_rate": 1e-5},
         "evaluation": {"tasks": 48, "samples": 2, "split": "test"},
     }

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from steadyrl.algorithms.supervised import demonstration_batch
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
@@ -19,7 +20,7 @@ from steadyrl.records.message import Message
 from steadyrl.records.routing import Routing, fed_tokens_checksum
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
-from steadyrl.rollout.batching import demonstration_batch, token_batch
+from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.routes import without_repeats
 from tests.closeness import assert_close
@@ -247,21 +248,6 @@ def test_incomplete_routing_is_refused(fault: str) -> None:
         batch_of([group_of(replace(completion, routing=holed))], [1.0])
 
 
-def test_demonstrations_carry_loss_on_the_response_and_no_engine_numbers() -> None:
-    batch = demonstration_batch(
-        [torch.tensor([5, 6]), torch.tensor([7])],
-        [torch.tensor([8]), torch.tensor([9, 10, 1])],
-        pad_token_id=PAD,
-    )
-    assert batch.tokens.tolist() == [[5, 6, 8, 0], [7, 9, 10, 1]]
-    assert batch.attention_mask.tolist() == [[True, True, True, False], [True] * 4]
-    assert batch.loss_mask.tolist() == [[False, False, True, False], [False, True, True, True]]
-    assert torch.equal(batch.advantages, batch.loss_mask.float())
-    assert batch.group_ids.tolist() == [0, 1]
-    assert batch.rollout_logprobs is None
-    assert batch.rollout_routing is None
-
-
 @pytest.fixture(scope="module")
 def pupil() -> Policy:
     """A small Mixture-of-Experts model that has learned to answer one step with one digit."""
@@ -270,8 +256,9 @@ def pupil() -> Policy:
     policy = Policy(load_model(settings, tokenizer=tokenizer, seed=1), tokenizer)
     tasks = [two_steps().task(Split.TRAIN, number) for number in range(32)]
     prompts = encode_prompts(tokenizer, [task.prompt for task in tasks])
-    answers = [ids_of(f"{partial_results(task.payload)[0]}<|end|>") for task in tasks]
-    batch = demonstration_batch(prompts, answers, pad_token_id=PAD)
+    answers = [str(partial_results(task.payload)[0]) for task in tasks]
+    turns = [[pair] for pair in zip(prompts, answers, strict=True)]
+    batch = demonstration_batch(turns, tokenizer, tokenizer.eos_token_id)
     optimizer = torch.optim.Adam(policy.model.parameters(), lr=1e-2)
     for _ in range(40):
         scores = policy.score(batch.tokens, batch.attention_mask, batch.loss_mask)

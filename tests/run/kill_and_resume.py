@@ -28,7 +28,7 @@ from tests.run.tiny import tiny_run
 KILLS_WHILE_WRITING = 2
 
 RUN = tiny_run(
-    policy_gradient=PolicyGradientSettings(
+    algorithm=PolicyGradientSettings(
         prompts=4, group_size=4, mini_batches=2, reference_kl=ReferenceKL(coefficient=0.1)
     )
 )

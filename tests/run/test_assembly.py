@@ -277,5 +277,5 @@ def test_reflections_that_never_have_room_are_refused(kind: type[SampledReflecti
         return ExperientialSettings(reflection=reflection)
 
     with pytest.raises(UserError, match=r"max_new_tokens is 128, .* 128 tokens in this model: no"):
-        Assembly.of(tiny_experiential_run(erl=settings(128)))
-    assert Assembly.of(tiny_experiential_run(erl=settings(127))).stages
+        Assembly.of(tiny_experiential_run(algorithm=settings(128)))
+    assert Assembly.of(tiny_experiential_run(algorithm=settings(127))).stages

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
@@ -21,6 +20,7 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.lab.worlds.second_chance import SecondChanceSettings
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import (
     CISPO,
@@ -33,7 +33,7 @@ from steadyrl.objectives import (
 )
 from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
 from steadyrl.policies.numerics import Numerics
-from steadyrl.recipes import RECIPES
+from steadyrl.recipes import RECIPES, find_recipe
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
 from steadyrl.training.journal import JournalSettings
@@ -55,7 +55,7 @@ def test_every_recipe_survives_yaml(recipe: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_algorithm_survives_yaml(name: str) -> None:
-    config = tiny_run(policy_gradient=PUBLISHED[name])
+    config = tiny_run(algorithm=PUBLISHED[name])
 
     assert reread(config) == config
 
@@ -83,7 +83,7 @@ def test_yaml_keeps_every_value_infinity_included(
         constant_length=constant_length,
         aggregation=Aggregation.TOKEN_SUM if constant_length is None else Aggregation.CONSTANT,
     )
-    changes = {"policy_gradient": gradient, "model": model, "seed": seed}
+    changes = {"algorithm": gradient, "model": model, "seed": seed}
     config = tiny_run(routing_replay=RoutingReplay.NONE, **changes)
 
     assert reread(config) == config
@@ -96,7 +96,7 @@ def test_yaml_writes_every_field_out() -> None:
     assert set(written) == set(RunConfig.model_fields)
     for part in ("model", "cold_start", "engine", "learner", "optimizer", "sampling", "journal"):
         assert set(written[part]) == set(type(getattr(config, part)).model_fields), part
-    assert written["policy_gradient"]["objective"] == {
+    assert written["algorithm"]["objective"] == {
         "name": "minirl",
         "clip_low": 0.2,
         "clip_high": 0.27,
@@ -145,12 +145,12 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("stepz", 3, "stepz: unknown setting, got 3. Did you mean 'steps'"),
         ("engine.numeric", "fp8", "engine.numeric: .* got 'fp8'. Did you mean 'numerics'"),
         (
-            "policy_gradient.group_size",
+            "algorithm.group_size",
             1,
-            "policy_gradient: group_size is 1, .* Set group_size to 2 or more",
+            "algorithm: group_size is 1, .* Set group_size to 2 or more",
         ),
         (
-            "policy_gradient.aggregation",
+            "algorithm.aggregation",
             "constant",
             "aggregation is 'constant' and constant_length is None. Set",
         ),
@@ -193,8 +193,8 @@ def test_replay_of_a_small_dense_model_is_refused() -> None:
 def test_r2_with_one_mini_batch_is_refused() -> None:
     settings = PolicyGradientSettings(prompts=4, group_size=4, mini_batches=1)
     with pytest.raises(ValidationError, match=r"'r2' with mini_batches 1: .* Use 'none' or 'r3'"):
-        tiny_run(routing_replay=RoutingReplay.R2, policy_gradient=settings)
-    assert tiny_run(routing_replay=RoutingReplay.R3, policy_gradient=settings)
+        tiny_run(routing_replay=RoutingReplay.R2, algorithm=settings)
+    assert tiny_run(routing_replay=RoutingReplay.R3, algorithm=settings)
 
 
 def test_every_wrong_field_is_named_at_once() -> None:
@@ -249,20 +249,15 @@ def test_other_environments_are_settings_of_the_same_field() -> None:
     ("changes", "message"),
     [
         (
-            {"policy_gradient": PolicyGradientSettings(prompts=4)},
-            "fields of policy_gradient, which Experiential RL does not read. Set them under erl",
-        ),
-        ({"second_chance": SecondChanceSettings()}, "the control of the other. Leave one of them"),
-        (
-            {"erl": ExperientialSettings(), "routing_replay": RoutingReplay.R2},
-            "'r2' with mini_batches 1: .* set erl.mini_batches to 2 or more",
+            {"algorithm": ExperientialSettings(), "routing_replay": RoutingReplay.R2},
+            "'r2' with mini_batches 1: .* set algorithm.mini_batches to 2 or more",
         ),
         (
             {
-                "erl": ExperientialSettings(reflection=HeldReflection()),
+                "algorithm": ExperientialSettings(reflection=HeldReflection()),
                 "engine": EngineSettings(overlap=True),
             },
-            "'held' with engine.overlap: .* Set engine.overlap to false",
+            "engine.overlap is true, but algorithm.reflection is 'held': .* Set engine.overlap to",
         ),
     ],
 )
@@ -324,15 +319,13 @@ def test_overlap_wants_an_objective_that_reads_the_ratio_to_the_engine(
     objective: Objective,
 ) -> None:
     blind = PolicyGradientSettings(objective=objective)
-    with pytest.raises(
-        ValidationError, match=r"one rollout older then\. Set policy_gradient\.corr"
-    ):
-        tiny_run(policy_gradient=blind, engine=OVERLAP)
-    with pytest.raises(ValidationError, match=r"Set erl\.correction to 'truncation'"):
-        tiny_experiential_run(erl=ExperientialSettings(objective=objective), engine=OVERLAP)
+    with pytest.raises(ValidationError, match=r"one rollout older then\. Set algorithm\.correc"):
+        tiny_run(algorithm=blind, engine=OVERLAP)
+    with pytest.raises(ValidationError, match=r"Set algorithm\.correction to 'truncation'"):
+        tiny_experiential_run(algorithm=ExperientialSettings(objective=objective), engine=OVERLAP)
     corrected = blind.model_copy(update={"correction": Truncation()})
-    assert tiny_run(policy_gradient=corrected, engine=OVERLAP).engine.overlap
-    assert tiny_run(policy_gradient=PolicyGradientSettings(), engine=OVERLAP).engine.overlap
+    assert tiny_run(algorithm=corrected, engine=OVERLAP).engine.overlap
+    assert tiny_run(algorithm=PolicyGradientSettings(), engine=OVERLAP).engine.overlap
 
 
 def test_overlap_wants_more_than_one_step_between_checkpoints() -> None:
@@ -345,25 +338,20 @@ def test_overlap_wants_more_than_one_step_between_checkpoints() -> None:
 def test_episodes_that_would_be_cut_short_are_refused() -> None:
     lake = FrozenLakeSettings(moves=9)
     gradient = PolicyGradientSettings(max_turns=8)
-    with pytest.raises(ValidationError, match=r"policy_gradient.max_turns is 8, .* 9 or more"):
-        tiny_run(environment=lake, cold_start=None, policy_gradient=gradient)
+    with pytest.raises(ValidationError, match=r"algorithm.max_turns is 8, .* 9 or more"):
+        tiny_run(environment=lake, cold_start=None, algorithm=gradient)
     with pytest.raises(ValidationError, match=r"evaluation.max_turns is 4, .* 9 or more"):
         tiny_run(environment=lake, cold_start=None, evaluation=EvaluationSettings(max_turns=4))
     compact = lake.model_copy(update={"rendering": "compact"})
-    assert tiny_run(environment=compact, cold_start=None, policy_gradient=gradient)
-    both = PolicyGradientSettings(max_turns=17)
+    assert tiny_run(environment=compact, cold_start=None, algorithm=gradient)
+    both = SecondChanceSettings(max_turns=17)
     with pytest.raises(ValidationError, match="may take 18 turns in both attempts"):
-        tiny_run(
-            environment=lake,
-            cold_start=None,
-            policy_gradient=both,
-            second_chance=SecondChanceSettings(),
-        )
+        tiny_run(environment=lake, cold_start=None, algorithm=both)
 
 
 @pytest.mark.parametrize("name", ["erl-frozenlake-tiny", "erl-questions-tiny"])
 def test_drills_must_leave_out_the_meaning_that_the_run_hides(name: str) -> None:
-    values = RECIPES[name]().model_dump()
+    values = find_recipe(name)().model_dump()
     holder = values["environment"].get("questions", values["environment"])
     holder["meaning"] += 1
     with pytest.raises(UserError, match=r"among those of the drills .* and give both the same"):
@@ -372,33 +360,30 @@ def test_drills_must_leave_out_the_meaning_that_the_run_hides(name: str) -> None
 
 def test_a_nested_block_in_part_keeps_what_the_recipe_language_documents() -> None:
     values = tiny_experiential_run().model_dump()
-    values["erl"] = {"objective": {"name": "grpo", "clip_low": 0.1}, "mini_batches": 2}
-    values["erl"]["reflection"] = {"name": "policy", "sampling": {"max_new_tokens": 512}}
+    objective = {"name": "grpo", "clip_low": 0.1}
+    values["algorithm"] = {"name": "erl", "objective": objective, "mini_batches": 2}
+    values["algorithm"]["reflection"] = {"name": "policy", "sampling": {"max_new_tokens": 512}}
     values["cold_start"]["optimizer"] = {"learning_rate": 3e-3}
     config = parse(values, "a test")
-    assert config.erl is not None
-    assert config.erl.objective == GRPO(clip_low=0.1, clip_high=0.28)
-    assert isinstance(config.erl.reflection, PolicyReflection)
+    assert isinstance(config.algorithm, ExperientialSettings)
+    assert config.algorithm.objective == GRPO(clip_low=0.1, clip_high=0.28)
+    assert isinstance(config.algorithm.reflection, PolicyReflection)
     sampling = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=512)
-    assert config.erl.reflection.sampling == sampling
+    assert config.algorithm.reflection.sampling == sampling
     assert config.cold_start is not None
     assert config.cold_start.optimizer.schedule == "cosine"
 
 
 def test_a_second_chance_takes_two_turns() -> None:
-    gradient = PolicyGradientSettings(max_turns=1)
-    with pytest.raises(ValidationError, match=r"max_turns is 1, .* 2 or more"):
-        tiny_run(policy_gradient=gradient, second_chance=SecondChanceSettings())
+    with pytest.raises(ValidationError, match=r"algorithm\.max_turns is 1, .* 2 or more"):
+        tiny_run(algorithm=SecondChanceSettings(max_turns=1))
 
 
 def test_experiential_rl_survives_yaml_and_says_how_it_credits() -> None:
     config = tiny_experiential_run()
     assert reread(config) == config
-    assert config.credit is config.erl
-    assert config.gradient_steps == 2
+    assert config.algorithm.gradient_steps == 2
     sequential = ExperientialSettings(updates="sequential")
-    updated = tiny_experiential_run(erl=sequential, routing_replay=RoutingReplay.R2)
-    assert updated.gradient_steps == 3
-    plain = tiny_run()
-    assert plain.credit is plain.policy_gradient
-    assert plain.gradient_steps == 2
+    updated = tiny_experiential_run(algorithm=sequential, routing_replay=RoutingReplay.R2)
+    assert updated.algorithm.gradient_steps == 3
+    assert tiny_run().algorithm.gradient_steps == 2

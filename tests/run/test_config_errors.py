@@ -33,19 +33,19 @@ MATH = {"name": "math", "path": "problems.jsonl"}
         ),
         ({"environment": {"path": "x"}}, "environment.name: required. It chooses "),
         (
-            {"environment": {"name": "custom", "made_by": "my_tasks"}},
-            "environment.made_by: got 'my_tasks', expected: `module:name` of what is called",
+            {"environment": {"name": "no_such_tasks:Reverse"}},
+            "environment.name: the name is 'no_such_tasks:Reverse': No module named ",
         ),
         (
-            {"environment": {"name": "custom"}},
-            "Set environment.made_by in the file, or --environment.made-by",
+            {"environment": {"name": "tests.rollout.fakes:Quiz", "digits": 4}},
+            "environment.digits: unknown setting, got 4. Known here: options, turns",
         ),
         (
             {
                 "environment": MATH,
-                "policy_gradient": {"objective": {"name": "grpo", "weight_cap": 3}},
+                "algorithm": {"objective": {"name": "grpo", "weight_cap": 3}},
             },
-            "policy_gradient.objective.weight_cap: unknown setting, got 3. "
+            "algorithm.objective.weight_cap: unknown setting, got 3. "
             "Known here: clip_low, clip_high",
         ),
         (

@@ -13,7 +13,6 @@ import pytest
 from huggingface_hub import constants
 from rich.console import Console
 
-from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
 from steadyrl.cli.train import train_command
@@ -24,6 +23,7 @@ from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.lab.worlds.grid_drills import GridDrillSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import ColdStart, RunConfig
@@ -45,7 +45,7 @@ def run_on(levels: Path) -> RunConfig:
     plain = tiny_run()
     return tiny_run(
         environment=SokobanSettings(levels=levels, rendering="compact"),
-        policy_gradient=PolicyGradientSettings(prompts=2, group_size=2, mini_batches=1),
+        algorithm=PolicyGradientSettings(prompts=2, group_size=2, mini_batches=1),
         evaluation=EvaluationSettings(tasks=1, samples=1),
         model=plain.model.model_copy(update={"max_positions": 256}),
         cold_start=None,
@@ -222,7 +222,7 @@ def test_files_in_the_options_of_a_custom_environment_have_digests(tmp_path: Pat
         "parts": [{"also": str(tmp_path / "a")}, 7, None],
         "texts": [*texts, str(tmp_path / "pipe")],
     }
-    environment = CustomSettings(made_by="some.module:Maker", options=options)
+    environment = CustomSettings(name="some.module:Maker", options=options)
     assert digests(environment=environment) == {
         "environment.options.file": digest("a"),
         "environment.options.parts.0.also": digest("a"),

@@ -115,7 +115,7 @@ def test_a_task_that_fails_is_counted_and_noted_and_the_run_goes_on(
 ) -> None:
     """Of eight tasks a step, each with four episodes, two fail in the second step."""
     options = {"tasks": [9], "starts": [14]}
-    maker = CustomSettings(made_by="tests.run.test_execution:Failing", options=options)
+    maker = CustomSettings(name="tests.run.test_execution:Failing", options=options)
     engine = EngineSettings(numerics=Numerics.FLOAT32, overlap=overlap)
     config = tiny_run(environment=maker, engine=engine, cold_start=None, steps=3)
     start_run(config, tmp_path / "run")
@@ -130,7 +130,7 @@ def test_a_task_that_fails_is_counted_and_noted_and_the_run_goes_on(
 
 def test_a_run_whose_tasks_all_fail_stops_with_the_reason(tmp_path: Path) -> None:
     options = {"tasks": list(range(8)), "starts": []}
-    maker = CustomSettings(made_by="tests.run.test_execution:Failing", options=options)
+    maker = CustomSettings(name="tests.run.test_execution:Failing", options=options)
     config = tiny_run(environment=maker, cold_start=None, steps=2)
     with pytest.raises(UserError, match=r"All 32 episodes .* number 0 of the train split: KeyE"):
         start_run(config, tmp_path / "run")
@@ -150,7 +150,7 @@ class Closing(Arithmetic):
 @pytest.mark.parametrize("stops", [False, True])
 def test_the_environment_is_closed_when_the_run_ends_or_stops(tmp_path: Path, stops: bool) -> None:
     file = tmp_path / "closed"
-    maker = CustomSettings(made_by="tests.run.test_execution:Closing", options={"file": str(file)})
+    maker = CustomSettings(name="tests.run.test_execution:Closing", options={"file": str(file)})
     config = tiny_run(environment=maker, cold_start=None, steps=1)
     with pytest.raises(KeyboardInterrupt) if stops else nullcontext():
         start_run(config, tmp_path / "run", [StopAfter("rl", 0)] if stops else [])
@@ -192,10 +192,10 @@ def test_a_bfloat16_run_is_resumed_to_the_same_end(
 def test_a_run_that_chooses_its_replay_says_why_and_is_resumed_to_the_same_end(
     tmp_path: Path,
 ) -> None:
-    settings = tiny_run().policy_gradient.model_copy(update={"mini_batches": 4})
+    settings = tiny_run().algorithm.model_copy(update={"mini_batches": 4})
     engine = EngineSettings(numerics=Numerics.INT4)
     model = SmallMoE(layers=3, width=32, experts=16, expert_width=16, max_positions=64)
-    config = tiny_run(routing_replay="auto", model=model, policy_gradient=settings, engine=engine)
+    config = tiny_run(routing_replay="auto", model=model, algorithm=settings, engine=engine)
     whole = tmp_path / "whole"
     start_run(config, whole)
 
@@ -221,14 +221,14 @@ def test_a_run_that_chooses_its_replay_says_why_and_is_resumed_to_the_same_end(
 
 
 def test_one_mini_batch_chooses_no_replay(tmp_path: Path) -> None:
-    settings = tiny_run().policy_gradient.model_copy(update={"mini_batches": 1})
+    settings = tiny_run().algorithm.model_copy(update={"mini_batches": 1})
     path = tmp_path / "run"
-    start_run(tiny_run(routing_replay="auto", policy_gradient=settings, steps=3), path)
+    start_run(tiny_run(routing_replay="auto", algorithm=settings, steps=3), path)
 
     notes = RunFolder(path).read_notes()
     assert [note["note"][:20] for note in notes] == ["Routing replay: none"]
     explicit = tmp_path / "explicit"
-    start_run(tiny_run(routing_replay="none", policy_gradient=settings, steps=3), explicit)
+    start_run(tiny_run(routing_replay="none", algorithm=settings, steps=3), explicit)
     assert timeless(explicit) == timeless(path)
     assert RunFolder(explicit).read_notes() == []
 
@@ -314,7 +314,7 @@ def test_a_run_that_failed_before_it_measured_anything_makes_room(
     finished: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "run"
-    broken = CustomSettings(made_by="tests.rollout.fakes:Hopeless")
+    broken = CustomSettings(name="tests.rollout.fakes:Hopeless")
     with pytest.raises(UserError, match=r"Hopeless\.task failed on number 0"):
         start_run(tiny_run(cold_start=None, environment=broken), path)
     assert (path / "config.yaml").exists()

@@ -9,9 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from steadyrl.algorithms.erl import ExperientialRL
-from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.protocol import AsksReference
@@ -23,6 +21,8 @@ from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
+from steadyrl.lab.worlds.grid_drills import GridDrillSettings
+from steadyrl.lab.worlds.second_chance import SecondChanceSettings
 from steadyrl.objectives import ReferenceKL
 from steadyrl.records.message import Message
 from steadyrl.records.run_folder import RunFolder
@@ -37,8 +37,8 @@ from tests.run.tiny import tiny_experiential_run, tiny_run
 def changed(**options: Any) -> RunConfig:
     """The tiny run with other settings of the algorithm."""
     config = tiny_experiential_run()
-    assert config.erl is not None
-    return tiny_experiential_run(erl=config.erl.model_copy(update=options))
+    assert isinstance(config.algorithm, ExperientialSettings)
+    return tiny_experiential_run(algorithm=config.algorithm.model_copy(update=options))
 
 
 def state(path: Path) -> Any:
@@ -106,7 +106,7 @@ def test_policy_gradient_is_held_to_the_end_of_its_cold_start(tmp_path: Path) ->
     settings = PolicyGradientSettings(
         prompts=4, group_size=4, reference_kl=ReferenceKL(coefficient=0.1, estimator="k2")
     )
-    start_run(tiny_run(policy_gradient=settings, steps=3), tmp_path / "run")
+    start_run(tiny_run(algorithm=settings, steps=3), tmp_path / "run")
     distances = [row.get("reference_kl") for row in timeless(tmp_path / "run")]
 
     assert distances[:7] == [None] * 7  # the cold start, and the evaluation before the first step
@@ -131,10 +131,10 @@ def test_policy_gradient_is_held_to_the_end_of_its_cold_start(tmp_path: Path) ->
 def test_every_variant_runs_under_r3_and_gives_its_metrics(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    base = tiny_experiential_run().erl
+    base = tiny_experiential_run().algorithm
     assert base is not None
     erl = ExperientialSettings.model_validate({**base.model_dump(), **options})
-    start_run(tiny_experiential_run(erl=erl, steps=3), tmp_path / "run")
+    start_run(tiny_experiential_run(algorithm=erl, steps=3), tmp_path / "run")
     rows = [row for row in timeless(tmp_path / "run") if row["stage"] == "rl" and row["step"]]
     assert len(rows) == 3
     for row in rows:
@@ -149,8 +149,8 @@ def test_every_variant_runs_under_r3_and_gives_its_metrics(
 @pytest.mark.slow
 def test_a_held_reflector_reflects_as_the_policy_began_and_is_not_trained(tmp_path: Path) -> None:
     config = tiny_experiential_run()
-    assert config.erl is not None
-    held = HeldReflection(**config.erl.reflection.model_dump(exclude={"name", "malformed"}))
+    assert isinstance(config.algorithm, ExperientialSettings)
+    held = HeldReflection(**config.algorithm.reflection.model_dump(exclude={"name", "malformed"}))
     config = changed(reflection=held)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
@@ -207,7 +207,7 @@ def test_a_server_may_reflect(tmp_path: Path) -> None:
         reflection = ServerReflection(base_url=url, model="m", style=ReflectionStyle.COMPACT)
         start_run(
             tiny_experiential_run(
-                erl=ExperientialSettings(prompts=4, reflection=reflection), steps=2
+                algorithm=ExperientialSettings(prompts=4, reflection=reflection), steps=2
             ),
             tmp_path / "run",
         )
@@ -223,7 +223,7 @@ def test_an_unreachable_server_is_counted_and_stops_nothing(tmp_path: Path) -> N
     reflection = ServerReflection(base_url=url, model="m", style=ReflectionStyle.COMPACT, retries=0)
     erl = ExperientialSettings(prompts=4, reflection=reflection)
     path = tmp_path / "run"
-    start_run(tiny_experiential_run(erl=erl, steps=2), path)
+    start_run(tiny_experiential_run(algorithm=erl, steps=2), path)
     for row in timeless(path)[-2:]:
         assert row["failed_reflections"] == row["reflection_fraction"] * 16 > 0
         assert "reward_reflected" not in row
@@ -253,8 +253,7 @@ def test_the_control_repeats_failed_attempts_in_training_and_not_in_evaluation(
 ) -> None:
     config = tiny_run(
         model=tiny_experiential_run().model,
-        policy_gradient=PolicyGradientSettings(prompts=4, group_size=4),
-        second_chance=SecondChanceSettings(style=ReflectionStyle.COMPACT),
+        algorithm=SecondChanceSettings(prompts=4, group_size=4, style=ReflectionStyle.COMPACT),
         steps=2,
     )
     start_run(config, tmp_path / "run")

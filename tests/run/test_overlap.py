@@ -107,10 +107,10 @@ def test_progress_of_the_other_process_is_heard_in_this_one(tmp_path: Path) -> N
 
 
 def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    erl = tiny_experiential_run().erl
+    erl = tiny_experiential_run().algorithm
     assert erl is not None
     config = tiny_experiential_run(
-        erl=erl.model_copy(update={"correction": Truncation()}),
+        algorithm=erl.model_copy(update={"correction": Truncation()}),
         engine=OVERLAP,
         journal=JournalSettings(checkpoint_every=3),
     )

@@ -57,13 +57,13 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def described(objective: Any, **changes: Any) -> RunConfig:
     """A tiny run with this objective, as a configuration file describes it."""
     values = tiny_run(**{"cold_start": None, "steps": 2, **changes}).model_dump(mode="json")
-    values["policy_gradient"]["objective"] = objective
+    values["algorithm"]["objective"] = objective
     return parse(values, "config.yaml")
 
 
 def test_the_example_is_short_and_computes_what_it_says() -> None:
     assert len(EXAMPLE.splitlines()) <= 30
-    objective = described("my_objectives:Tapered").policy_gradient.objective
+    objective = described("my_objectives:Tapered").algorithm.objective
     terms = far_apart()
     weight = (terms.logprobs - terms.rollout_logprobs).exp().clamp(max=1.0)
     weight = torch.where(terms.advantages < 0, weight, 1.0)
@@ -78,7 +78,7 @@ def test_the_example_trains_and_is_written_down(tmp_path: Path) -> None:
     config = described({"name": "my_objectives:Tapered", "cap": 1.0 + 1e-4})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert from_yaml(tmp_path / "config.yaml") == config
-    assert config.policy_gradient.objective.cap == 1.0001
+    assert config.algorithm.objective.cap == 1.0001
 
     folder = start_run(config, tmp_path / "run")
     rows = [row for row in RunFolder(folder.path).read_metrics() if "loss" in row]
@@ -92,7 +92,7 @@ def test_its_flags_are_those_of_the_class() -> None:
     overlapping = config.engine.model_copy(update={"overlap": True})
     described("my_objectives:Tapered", engine=overlapping)
     with pytest.raises(UserError, match="would count twice"):
-        Truncation().apply_to(config.policy_gradient.objective)
+        Truncation().apply_to(config.algorithm.objective)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_is_no_objective_is_refused_with_the_configuration(
 ) -> None:
     with pytest.raises(UserError, match=message) as refusal:
         described(objective)
-    assert "policy_gradient.objective" in str(refusal.value)
+    assert "algorithm.objective" in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from steadyrl.algorithms.grid_drills import GridDrillSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.hotpot_questions import FileQuestions, HubQuestions, QuestionSettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
+from steadyrl.lab.worlds.grid_drills import GridDrillSettings
 from steadyrl.policies.loading import Pretrained
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.run.execution import resume_run, start_run

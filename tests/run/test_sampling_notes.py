@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.sampler import sample
@@ -27,11 +28,11 @@ def test_sampling_that_leaves_tokens_out_is_noted(sampling: Sampling, cut: str) 
 
 def test_reflections_that_are_learned_from_are_among_them() -> None:
     config = tiny_experiential_run()
-    assert config.erl is not None
-    values = config.erl.model_dump()
+    assert isinstance(config.algorithm, ExperientialSettings)
+    values = config.algorithm.model_dump()
     values["reflection"]["sampling"]["top_p"] = 0.5
-    (note,) = sampling_notes(tiny_experiential_run(erl=values))
-    assert note.startswith("erl.reflection.sampling is cut by top_p 0.5:")
+    (note,) = sampling_notes(tiny_experiential_run(algorithm=values))
+    assert note.startswith("algorithm.reflection.sampling is cut by top_p 0.5:")
 
 
 def test_sampling_that_is_not_learned_from_is_not_noted() -> None:
@@ -44,7 +45,7 @@ def test_sampling_that_is_not_learned_from_is_not_noted() -> None:
 def test_the_note_is_among_those_of_the_run() -> None:
     config = tiny_run(
         sampling=Sampling(top_p=0.9, max_new_tokens=4),
-        policy_gradient=PolicyGradientSettings(prompts=2, group_size=2, mini_batches=2),
+        algorithm=PolicyGradientSettings(prompts=2, group_size=2, mini_batches=2),
     )
     assert sampling_notes(config)[0] in Assembly.of(config).notes
 

@@ -27,8 +27,9 @@ def tiny_experiential_run(**changes: Any) -> RunConfig:
     )
     values = {
         "model": plain.model.model_copy(update={"max_positions": 128}),
-        "policy_gradient": PolicyGradientSettings(),
-        "erl": ExperientialSettings(prompts=4, group_size=4, mini_batches=2, reflection=reflection),
+        "algorithm": ExperientialSettings(
+            prompts=4, group_size=4, mini_batches=2, reflection=reflection
+        ),
         "sampling": Sampling(max_new_tokens=6),
     }
     return tiny_run(**{**values, **changes})
@@ -55,7 +56,7 @@ def tiny_run(**changes: Any) -> RunConfig:
             batch_size=32,
             optimizer=OptimizerSettings(learning_rate=1e-1),
         ),
-        "policy_gradient": PolicyGradientSettings(prompts=4, group_size=4, mini_batches=2),
+        "algorithm": PolicyGradientSettings(prompts=4, group_size=4, mini_batches=2),
         "routing_replay": RoutingReplay.R3,
         "steps": 6,
         "sampling": Sampling(max_new_tokens=4),

@@ -17,7 +17,6 @@ from benchmarks.performance.worlds import World
 from transformers import PreTrainedModel
 
 from steadyrl.engines.driver import drive
-from steadyrl.environments.registry import make_environment
 from steadyrl.evaluation.accuracy import measure_accuracy
 from steadyrl.recipes import RECIPES
 from steadyrl.records.weight_source import StateDictWeights
@@ -40,9 +39,9 @@ def learning_world(context: Context) -> World:
     return World(
         name="demo",
         checkpoint=cold_started(config, context.work / "demo"),
-        environment=make_environment(config.environment),
-        prompts=config.policy_gradient.prompts,
-        group_size=config.policy_gradient.group_size,
+        environment=config.environment.make(),
+        prompts=config.algorithm.prompts,
+        group_size=config.algorithm.group_size,
         max_new_tokens=config.sampling.max_new_tokens,
         device=context.device,
     )

@@ -36,8 +36,8 @@ def rows(context: Context) -> Iterator[Row]:
     config = _from_cold_start(context)
     turns = context.rounds(TURNS)
     yield attempt("overlap-two-processes", what, partial(_race, config, context, turns))
-    settings = config.policy_gradient.model_copy(update={"mini_batches": MINI_BATCHES})
-    off_policy = config.model_copy(update={"policy_gradient": settings})
+    settings = config.algorithm.model_copy(update={"mini_batches": MINI_BATCHES})
+    off_policy = config.model_copy(update={"algorithm": settings})
     yield attempt(
         "overlap-two-processes-n4",
         f"{what}, {MINI_BATCHES} mini-batches",

@@ -1,5 +1,6 @@
 """Settings of Experiential RL (arXiv:2602.13949). Defaults are the paper's."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -9,21 +10,29 @@ from steadyrl.algorithms.erl_internalization import (
     NoInternalization,
 )
 from steadyrl.algorithms.memory import AnyMemory, NoMemory, SingleSlot
-from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.policy_gradient import CreditSettings
+from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.reflection_settings import (
+    HeldReflection,
     NoReflection,
     PolicyReflection,
     ReflectionSettings,
+    SampledReflection,
 )
+from steadyrl.algorithms.settings import AlgorithmParts
+from steadyrl.base.errors import UserError
+from steadyrl.engines.protocol import Sampling
 from steadyrl.objectives import GRPO, NLL
 from steadyrl.objectives.built_in import AnyObjective
 
 
-class ExperientialSettings(PolicyGradientSettings):
+class ExperientialSettings(CreditSettings):
     """What to sample, when to reflect, and how each part of an episode is learned from.
 
     The fields of policy gradient hold for first attempts, reflections and second attempts alike.
     """
+
+    name: Literal["erl"] = "erl"
 
     objective: AnyObjective = GRPO(clip_low=0.2, clip_high=0.28)
     """What is maximized, token by token: a built-in objective, or one of your own."""
@@ -92,3 +101,54 @@ class ExperientialSettings(PolicyGradientSettings):
     def gradient_steps(self) -> int:
         """Optimiser steps for each rollout, when no part of it is empty."""
         return 3 if self.updates == "sequential" else self.mini_batches
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the loss reads the weights with which the stage began, or these reflect."""
+        return super().needs_reference or isinstance(self.reflection, HeldReflection)
+
+    @property
+    def overlap_unsupported_reason(self) -> str | None:
+        """Why rollouts cannot come from another process, or older weights would go uncorrected."""
+        if isinstance(self.reflection, HeldReflection):
+            return (
+                "algorithm.reflection is 'held': the policy that is held belongs to the training "
+                "process, and rollouts come from another one. Set engine.overlap to false, or "
+                "algorithm.reflection to 'policy'."
+            )
+        return super().overlap_unsupported_reason
+
+    def learned_samplings(self) -> Mapping[str, Sampling]:
+        """How reflections are drawn, if they are trained on."""
+        if not isinstance(self.reflection, PolicyReflection):
+            return {}
+        return {"reflection.sampling": self.reflection.sampling}
+
+    def make(self, parts: AlgorithmParts) -> Algorithm:
+        """The algorithm.
+
+        Raises:
+            UserError: no reflection would have room in the model.
+        """
+        from steadyrl.algorithms.erl import ExperientialRL
+
+        if isinstance(self.reflection, SampledReflection):
+            self._check_room(self.reflection.sampling.max_new_tokens, parts.max_positions)
+        return ExperientialRL(
+            self,
+            environment=parts.environment,
+            tokenizer=parts.tokenizer,
+            sampling=parts.sampling,
+            seed=parts.seed,
+            make_engine=parts.make_engine,
+            progress=parts.progress,
+        )
+
+    def _check_room(self, budget: int, limit: int | None) -> None:
+        if limit is not None and budget >= limit:
+            raise UserError(
+                f"algorithm.reflection.sampling.max_new_tokens is {budget}, but prompt and answer "
+                f"together may have {limit} tokens in this model: no reflection would have room, "
+                "and nothing would be learned but first attempts. Lower it, or choose a model of "
+                "more positions."
+            )

@@ -9,10 +9,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, MiniBatch
+from steadyrl.algorithms.settings import AlgorithmParts, AlgorithmSettings
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.protocol import Environment, Split
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import (
     Aggregation,
@@ -41,7 +42,7 @@ ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-class PolicyGradientSettings(Settings):
+class CreditSettings(AlgorithmSettings):
     """What to sample for each optimiser step, and how to credit and sum it."""
 
     objective: AnyObjective = MiniRL()
@@ -75,7 +76,7 @@ class PolicyGradientSettings(Settings):
     """What holds the policy to the weights with which the stage began; nothing by default."""
 
     @model_validator(mode="after")
-    def _combination_means_something(self) -> "PolicyGradientSettings":
+    def _combination_means_something(self) -> "CreditSettings":
         if self.group_size == 1 and not self.learns_from_groups_of_one:
             raise ValueError(
                 f"group_size is 1, but the advantage {self.advantage!r} compares the episodes of a "
@@ -95,14 +96,51 @@ class PolicyGradientSettings(Settings):
         return self.correction.apply_to(self.objective)
 
     @property
-    def reads_reference(self) -> bool:
+    def learns_from_groups_of_one(self) -> bool:
+        """Whether an episode whose group has no other may have an advantage."""
+        return False
+
+    @property
+    def gradient_steps(self) -> int:
+        """One for each mini-batch."""
+        return self.mini_batches
+
+    @property
+    def needs_reference(self) -> bool:
         """Whether the loss reads the weights with which the stage began."""
         return self.reference_kl.is_on or self.objective.reads_reference
 
     @property
-    def learns_from_groups_of_one(self) -> bool:
-        """Whether an episode whose group has no other may have an advantage."""
-        return False
+    def overlap_unsupported_reason(self) -> str | None:
+        """Why older weights would go uncorrected."""
+        if self.corrected_objective.corrects_mismatch:
+            return None
+        return (
+            f"the objective {self.objective.name!r} does not read the ratio to the engine, whose "
+            "weights are one rollout older then. Set algorithm.correction to 'truncation' or "
+            "'masking', choose 'minirl' or a DPPO, or set engine.overlap to false."
+        )
+
+    def check_fits(self, environment: EnvironmentSettings) -> None:
+        """Returns where no episode of `environment` is cut short."""
+        environment.require_turns("algorithm.max_turns", self.max_turns)
+
+
+class PolicyGradientSettings(CreditSettings):
+    """Policy gradient on groups of episodes, each compared with the others of its group."""
+
+    name: Literal["policy_gradient"] = "policy_gradient"
+
+    def make(self, parts: AlgorithmParts) -> "PolicyGradient":
+        """The algorithm."""
+        return PolicyGradient(
+            self,
+            environment=parts.environment,
+            tokenizer=parts.tokenizer,
+            sampling=parts.sampling,
+            seed=parts.seed,
+            progress=parts.progress,
+        )
 
 
 class PolicyGradient:
@@ -112,7 +150,7 @@ class PolicyGradient:
 
     def __init__(
         self,
-        settings: PolicyGradientSettings,
+        settings: CreditSettings,
         *,
         environment: Environment,
         tokenizer: PreTrainedTokenizerBase,

@@ -12,26 +12,37 @@ from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.errors import UserError, answer_of, of_kind
-from steadyrl.base.text import well_formed
 from steadyrl.engines.protocol import Engine
-from steadyrl.environments.protocol import Environment, Split, Task, Teacher
+from steadyrl.environments.protocol import (
+    Demonstration,
+    Environment,
+    Split,
+    Task,
+    TaskSource,
+    Teacher,
+)
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import NLL, Aggregation
-from steadyrl.policies.tokenizers import encode_prompts, padding_id
+from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
+from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
-from steadyrl.rollout.batching import demonstration_batch, token_batch
+from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import FailedTask, tasks_of
+
+Turns = list[tuple[Int[Tensor, " _P"], str]]
+"""What was read before each turn of the assistant, and what it says."""
 
 
 class Supervised:
     """Learns to write what a teacher writes on training tasks.
 
     Args:
-        closing_id: The token that closes every demonstration.
+        environment: Whose tasks are demonstrated, if the teacher has none of its own.
+        closing_id: The token that closes every turn of a demonstration.
     """
 
     samples_from_engine = False
@@ -47,14 +58,14 @@ class Supervised:
         seed: int,
     ) -> None:
         self._teacher = teacher
-        self._environment = environment
+        self._tasks: TaskSource = teacher if isinstance(teacher, TaskSource) else environment
         self._tokenizer = tokenizer
         self._closing_id = closing_id
         self._batch_size = batch_size
         self._seed = seed
 
     async def collect(self, step: int, engine: Engine) -> Experience:
-        """Demonstrations on fresh training tasks, each closed by an end token.
+        """Demonstrations on fresh training tasks, each turn closed by an end token.
 
         Tasks that the environment does not give, the teacher fails on or the chat template refuses
         are left out.
@@ -65,42 +76,36 @@ class Supervised:
         generator = np.random.default_rng(derive_seed(self._seed, step))
         first = step * self._batch_size
         numbers = range(first, first + self._batch_size)
-        shown: list[Task] = []
-        texts: list[str] = []
+        shown: list[tuple[Task, Demonstration]] = []
         failures: list[str] = []
-        for task in tasks_of(self._environment, Split.TRAIN, numbers):
+        for task in tasks_of(self._tasks, Split.TRAIN, numbers):
             try:
-                texts.append(_demonstration(self._teacher, task, generator))
-                shown.append(task)
+                shown.append((task, demonstration(self._teacher, task, generator)))
             except UserError as error:
                 failures.append(str(error))
-        encoded = encode_each(self._tokenizer, [t.prompt for t in shown], [t.tools for t in shown])
-        failures += [str(prompt) for prompt in encoded if isinstance(prompt, UserError)]
-        pairs = [
-            (p, t) for p, t in zip(encoded, texts, strict=True) if not isinstance(p, UserError)
-        ]
-        if not pairs:
+        encoded = turns_of(shown, self._tokenizer)
+        failures += [str(turns) for turns in encoded if isinstance(turns, UserError)]
+        kept = [turns for turns in encoded if not isinstance(turns, UserError)]
+        if not kept:
             raise UserError(
                 f"There is nothing to demonstrate in a batch of {len(failures)} tasks. The first "
                 f"one: {failures[0]}"
             )
-        prompts, texts = [prompt for prompt, _ in pairs], [text for _, text in pairs]
-        experience = demonstrated(prompts, texts, self._tokenizer, self._closing_id)
-        if not failures:
-            return experience
+        batch = demonstration_batch(kept, self._tokenizer, self._closing_id)
         share = len(failures) / self._batch_size
-        return replace(
-            experience,
-            metrics={"environment_failed_fraction": share},
+        return Experience(
+            mini_batches=((batch,),),
+            metrics={"environment_failed_fraction": share} if failures else {},
             failures=tuple(failures),
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """Mean negative log-likelihood of the demonstrated tokens."""
-        return maximum_likelihood(mini_batch)
+        """The one term: mean negative log-likelihood of the demonstrated tokens."""
+        (batch,) = mini_batch
+        return (LossTerm(batch=batch, objective=NLL(), aggregation=Aggregation.TOKEN_MEAN),)
 
 
-def _demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) -> str:
+def demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) -> Demonstration:
     """What the teacher writes.
 
     Raises:
@@ -109,62 +114,65 @@ def _demonstration(teacher: Teacher, task: Task, generator: np.random.Generator)
     if isinstance(task, FailedTask):
         raise UserError(task.failure)
     name = f"{type(teacher).__name__}.demonstrate"
-    text = answer_of(
+    given = answer_of(
         partial(teacher.demonstrate, task, generator),
         failure=f"{name} failed on the task {task.id!r}",
         remedy="Correct it: every task can be demonstrated.",
     )
-    answer: str = of_kind(text, str, given_by=name, noun="text", remedy="Give a response.")
-    return answer
+    if isinstance(given, Demonstration):
+        return given
+    text: str = of_kind(given, str, given_by=name, noun="text", remedy="Give a response.")
+    answer = Message(role="assistant", content=text)
+    return Demonstration(prompt=task.prompt, continuation=(answer,))
 
 
-def demonstrated(
-    prompts: Sequence[Int[Tensor, " _P"]],
-    texts: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
-    closing_id: int,
-) -> Experience:
-    """One batch of `prompts` with their answers `texts`, each closed by the token `closing_id`."""
-    responses = tokenizer([well_formed(text) for text in texts], add_special_tokens=False)[
-        "input_ids"
-    ]
-    batch = demonstration_batch(
-        prompts,
-        [torch.tensor([*response, closing_id]) for response in responses],
-        pad_token_id=padding_id(tokenizer),
-    )
-    return Experience(mini_batches=((batch,),))
-
-
-def demonstrated_episodes(
-    prompts: Sequence[tuple[Message, ...]],
-    continuations: Sequence[tuple[Message, ...]],
-    tokenizer: PreTrainedTokenizerBase,
-    closing_id: int,
-) -> Experience:
-    """One batch of conversations that begin with `prompts` and go on with `continuations`.
-
-    Of these, the assistant's turns carry loss, each closed by the token `closing_id`; what it reads
-    between them does not. A conversation is one row if the chat template only ever adds to it.
-    """
-    turns = [
-        (row, (*prompt, *said[:place]), message.content)
-        for row, (prompt, said) in enumerate(zip(prompts, continuations, strict=True))
-        for place, message in enumerate(said)
+def turns_of(
+    shown: Sequence[tuple[Task, Demonstration]], tokenizer: PreTrainedTokenizerBase
+) -> list[Turns | UserError]:
+    """The turns of each demonstration, or why the chat template refuses it."""
+    places = [
+        (row, place)
+        for row, (_, each) in enumerate(shown)
+        for place, message in enumerate(each.continuation)
         if message.role == "assistant"
     ]
-    read = encode_prompts(tokenizer, [before for _, before, _ in turns])
-    written = tokenizer([text for _, _, text in turns], add_special_tokens=False)["input_ids"]
-    completions: list[list[Completion]] = [[] for _ in prompts]
-    for (row, _, _), before, response in zip(turns, read, written, strict=True):
-        completions[row].append(_completion(before, [*response, closing_id]))
+    read = encode_each(
+        tokenizer,
+        [(*shown[row][1].prompt, *shown[row][1].continuation[:place]) for row, place in places],
+        [shown[row][0].tools for row, _ in places],
+    )
+    turns: list[Turns | UserError] = [[] for _ in shown]
+    for (row, place), before in zip(places, read, strict=True):
+        so_far = turns[row]
+        if isinstance(before, UserError):
+            turns[row] = before
+        elif not isinstance(so_far, UserError):
+            so_far.append((before, shown[row][1].continuation[place].content))
+    return turns
+
+
+def demonstration_batch(
+    demonstrations: Sequence[Turns], tokenizer: PreTrainedTokenizerBase, closing_id: int
+) -> TokenBatch:
+    """One batch of demonstrations, whose turns carry loss under advantage 1.
+
+    Each turn is closed by the token `closing_id`; what is read between them carries no loss. A
+    demonstration is one row if the chat template only ever adds to a conversation.
+    """
+    texts = [text for turns in demonstrations for _, text in turns]
+    written = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
     groups = [
-        Group(task_id=str(row), trajectories=(_episode((*prompt, *said), completions[row]),))
-        for row, (prompt, said) in enumerate(zip(prompts, continuations, strict=True))
+        Group(
+            task_id=str(row),
+            trajectories=(
+                _trajectory([_completion(read, [*next(written), closing_id]) for read, _ in turns]),
+            ),
+        )
+        for row, turns in enumerate(demonstrations)
     ]
     advantages = [torch.ones(1)] * len(groups)
     batch = token_batch(groups, advantages, pad_token_id=padding_id(tokenizer))
-    return Experience(mini_batches=((replace(batch, rollout_logprobs=None),),))
+    return replace(batch, rollout_logprobs=None)  # no engine sampled them
 
 
 def _completion(prompt: Int[Tensor, " P"], response: list[int]) -> Completion:
@@ -178,18 +186,12 @@ def _completion(prompt: Int[Tensor, " P"], response: list[int]) -> Completion:
     )
 
 
-def _episode(messages: tuple[Message, ...], completions: list[Completion]) -> Trajectory:
+def _trajectory(completions: list[Completion]) -> Trajectory:
     return Trajectory(
         task_id="",
-        messages=messages,
+        messages=(),
         completions=tuple(completions),
         reward=0.0,
         terminated=True,
         truncated=False,
     )
-
-
-def maximum_likelihood(mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-    """The one term: mean negative log-likelihood of the demonstrated tokens."""
-    (batch,) = mini_batch
-    return (LossTerm(batch=batch, objective=NLL(), aggregation=Aggregation.TOKEN_MEAN),)

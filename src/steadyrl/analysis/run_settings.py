@@ -19,9 +19,6 @@ class RunSettings:
     mini_batches: int = 1
     """Optimiser steps for each rollout."""
 
-    algorithm: str = "policy_gradient"
-    """The block of the configuration that the algorithm has."""
-
     sequential: bool = False
     """Whether the optimiser steps are those of the parts of Experiential RL, one after another."""
 
@@ -44,8 +41,8 @@ class RunSettings:
     def fewer_steps(self) -> str:
         """How to have fewer optimiser steps, in words."""
         if self.sequential:
-            return f"set {self.algorithm}.updates to 'mixed'"
-        return f"lower {self.algorithm}.mini_batches (now {self.mini_batches})"
+            return "set algorithm.updates to 'mixed'"
+        return f"lower algorithm.mini_batches (now {self.mini_batches})"
 
 
 def run_settings(config: str) -> RunSettings:
@@ -67,20 +64,18 @@ def run_settings(config: str) -> RunSettings:
             "Restore the file that the run wrote."
         )
     default = RunSettings()
-    algorithm = "erl" if values.get("erl") else "policy_gradient"
-    objective = _found(values, f"{algorithm}.objective", {})
-    mini_batches = _found(values, f"{algorithm}.mini_batches", default.mini_batches)
-    sequential = _found(values, "erl.updates", "mixed") == "sequential"
+    objective = _found(values, "algorithm.objective", {})
+    mini_batches = _found(values, "algorithm.mini_batches", default.mini_batches)
+    sequential = _found(values, "algorithm.updates", "mixed") == "sequential"
     rate = _found(values, "optimizer.learning_rate", default.learning_rate)
     return RunSettings(
         mini_batches=PARTS if sequential else mini_batches,
-        algorithm=algorithm,
         sequential=sequential,
         overlap=_found(values, "engine.overlap", default.overlap),
         learning_rate=None if rate is None else float(rate),  # YAML reads 1e-05 as a text
         routing_replay=_found(values, "routing_replay", default.routing_replay),
         numerics=_found(values, "engine.numerics", default.numerics),
-        objective=_found(values, f"{algorithm}.objective.name", default.objective),
+        objective=_found(values, "algorithm.objective.name", default.objective),
         clips=any(
             _is_finite(objective.get(name)) for name in ("clip_low", "clip_high", "threshold")
         ),

@@ -107,7 +107,7 @@ def forgetting(stage: Stage, settings: RunSettings) -> Fault | None:
         reason=f"Answers to general questions, and plain prose, became {short_number(lost)} nats "
         f"per token less likely, a perplexity {short_number(float(np.exp(lost)))} times as large. "
         "No task of the run asks for them, so nothing holds the policy to them.",
-        change=f"Set {settings.algorithm}.reference_kl.coefficient, to 0.01 at first, lower "
+        change="Set algorithm.reference_kl.coefficient, to 0.01 at first, lower "
         "optimizer.learning_rate, or stop after fewer steps.",
     )
     finding = (

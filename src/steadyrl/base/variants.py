@@ -63,6 +63,7 @@ class Variants:
     chosen class are dumped.
 
     Args:
+        group: None: nothing but the built-in variants is known.
         wrapper: Settings with the field `name` for a `module:name` that is not a class of settings;
             None: it has to be one.
 
@@ -73,7 +74,7 @@ class Variants:
     def __init__(
         self,
         base: type[Variant],
-        group: str,
+        group: str | None,
         *built_in: type[Variant],
         wrapper: type[Variant] | None = None,
     ) -> None:
@@ -94,8 +95,8 @@ class Variants:
         """
         if name in self.built_in:
             return self.built_in[name]
-        if ":" in name:
-            found = named_object(name, given_as="name")
+        if ":" in name and self.group is not None:
+            found = named_object(name, given_as="the name")
         elif (point := self._registered().get(name)) is not None:
             found = answer_of(
                 point.load,
@@ -104,12 +105,15 @@ class Variants:
             )
         else:
             choice = nearest_or_all(name, self.names(), "Known names")
-            raise UserError(f"unknown name, got {name!r}. {choice}")
+            foreign = ", or module:Class" if self.group and choice.startswith("Known") else ""
+            raise UserError(f"unknown name, got {name!r}. {choice}{foreign}")
         if self.wrapper is not None and not _is_settings(found) and ":" in name:
             return self.wrapper
         return self._checked(found, name)
 
     def _registered(self) -> dict[str, EntryPoint]:
+        if self.group is None:
+            return {}
         return {point.name: point for point in entry_points(group=self.group)}
 
     def _checked(self, found: Any, name: str) -> type[Variant]:

@@ -23,7 +23,7 @@ from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.registry import EnvironmentSettings
+from steadyrl.environments.registry import AnyEnvironment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.records.intervals import mean_interval
@@ -48,7 +48,7 @@ All folders are measured on the same tasks, and compared with the first one.
 class MeasuringSettings(Settings):
     """What a model is measured on, and how it is sampled from."""
 
-    environment: EnvironmentSettings
+    environment: AnyEnvironment
     sampling: Sampling = Sampling()
     engine: EngineSettings = EngineSettings()
     learner: LearnerSettings = LearnerSettings()

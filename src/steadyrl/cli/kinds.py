@@ -1,6 +1,6 @@
 """Options that choose which kind of block a configuration has, or that it has none.
 
---erl.memory.name none      another kind, with its own defaults and what else is given for it,
+--algorithm.memory.name none      another kind, with its own defaults and what else is given for it,
                             which may be another kind within: --environment.name hotpot_qa
                             --environment.questions.name synthetic
 --cold-start none           no such block

@@ -18,7 +18,7 @@ from steadyrl.cli.measured_model import is_checkpoint
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.options import read_options
-from steadyrl.cli.recipes import find_recipe
+from steadyrl.cli.recipes import described_run
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
@@ -152,7 +152,7 @@ def _checkpoint(options: MismatchOptions) -> _Subject:
             f"--from and --to name checkpoints of a run, but {options.run} is one by itself. Leave "
             "them out."
         )
-    recipe = _with_numerics(find_recipe(options.recipe), options.numerics)
+    recipe = _with_numerics(described_run(options.recipe), options.numerics)
     values = recipe.model_dump() | {"model": Pretrained(path=str(options.run)).model_dump()}
     config = RunConfig.model_validate(values | {"cold_start": None, "seed": options.seed})
     name = options.run.resolve().name

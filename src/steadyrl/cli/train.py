@@ -17,7 +17,7 @@ from steadyrl.cli.kinds import choose_kinds
 from steadyrl.cli.live_view import closing_line, view_for
 from steadyrl.cli.open_run import open_run
 from steadyrl.cli.options import read_known_options, read_options
-from steadyrl.cli.recipes import find_recipe
+from steadyrl.cli.recipes import described_run
 from steadyrl.policies.loading import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
@@ -31,7 +31,7 @@ usage: steadyrl train RECIPE [options]
 
 RECIPE is a recipe's name ('steadyrl recipes' lists them) or a YAML file.
 Every setting is an option: 'steadyrl train RECIPE --help' shows them all.
-Another name, as in --policy-gradient.objective.name grpo, brings another kind
+Another name, as in --algorithm.objective.name grpo, brings another kind
 with settings of its own; --cold-start none leaves that block out. --help shows
 the settings of the kinds that are named beside it.
 
@@ -48,7 +48,7 @@ ACCEPT = "--accept-changed-data"
 class Shortcuts:
     """What changes several settings of a recipe at once. Options of single settings come on top."""
 
-    algorithm: PublishedName | None = None
+    published: PublishedName | None = None
     """Objective, correction, advantage and aggregation as published under this name."""
 
     checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--model"])] = None
@@ -158,27 +158,14 @@ def described(arguments: list[str]) -> tuple[RunConfig, Path]:
     name, *rest = arguments
     refuse_foreign_options(rest)
     program = f"steadyrl train {name}"
-    recipe = find_recipe(name)
+    recipe = described_run(name)
     shortcuts = read_known_options(Shortcuts, rest, program=program)
     start, rest = choose_kinds(_taking(shortcuts, recipe), rest, name)
     default = TrainOptions(config=start)
     options = read_options(TrainOptions, rest, program=program, default=default)
     config = parse(options.config.model_dump(), name)
     _check_checkpoint(shortcuts.checkpoint, config, name)
-    _check_all_are_read(rest, config, name)
     return config, options.out or Path("runs") / Path(name).stem
-
-
-def _check_all_are_read(options: list[str], config: RunConfig, name: str) -> None:
-    """Experiential RL has these settings under its own name, with defaults of its own."""
-    place = "--policy-gradient."
-    for option in (option.replace("_", "-") for option in options):
-        if config.erl is not None and option.startswith(place):
-            wanted = option.partition("=")[0]
-            raise UserError(
-                f"{wanted} is given, but {name} trains by Experiential RL, which does not read it. "
-                f"Use {wanted.replace(place, '--erl.')}."
-            )
 
 
 def _check_checkpoint(checkpoint: str | None, config: RunConfig, name: str) -> None:
@@ -202,9 +189,8 @@ def _check_checkpoint(checkpoint: str | None, config: RunConfig, name: str) -> N
 def _taking(shortcuts: Shortcuts, recipe: RunConfig) -> dict[str, Any]:
     """The values of `recipe` with the changes that the shortcuts stand for."""
     values = recipe.model_dump()
-    if shortcuts.algorithm is not None:
-        credit = values["policy_gradient" if recipe.erl is None else "erl"]
-        credit |= PUBLISHED[shortcuts.algorithm].model_dump(
+    if shortcuts.published is not None:
+        values["algorithm"] |= PUBLISHED[shortcuts.published].model_dump(
             include={"objective", "correction", "advantage", "aggregation", "constant_length"}
         )
     if shortcuts.checkpoint is not None:

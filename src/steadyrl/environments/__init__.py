@@ -9,14 +9,17 @@ from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, Arithmet
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.math_answers import answers_agree
-from steadyrl.environments.protocol import Environment, Episode, Outcome, Split, Task, Teacher
-from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
-from steadyrl.environments.registry import (
-    EnvironmentSettings,
-    TeacherSettings,
-    make_environment,
-    make_teacher,
+from steadyrl.environments.protocol import (
+    Demonstration,
+    Environment,
+    Episode,
+    Outcome,
+    Split,
+    Task,
+    Teacher,
 )
+from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
+from steadyrl.environments.settings import EnvironmentSettings, TeacherSettings
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
@@ -26,6 +29,7 @@ __all__ = [
     "ArithmeticSettings",
     "ArithmeticTeacher",
     "ArithmeticTeacherSettings",
+    "Demonstration",
     "Environment",
     "EnvironmentSettings",
     "Episode",
@@ -46,7 +50,5 @@ __all__ = [
     "VerifiableMath",
     "VerifiableMathSettings",
     "answers_agree",
-    "make_environment",
-    "make_teacher",
     "without_thoughts",
 ]

@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
 from steadyrl.environments.arithmetic_chain import (
     Chain,
     ChainWorld,
@@ -22,6 +21,7 @@ from steadyrl.environments.arithmetic_chain import (
 )
 from steadyrl.environments.arithmetic_styles import Statement, Style, read, restatement
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.splits import split_of
 from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.message import Message
@@ -32,7 +32,7 @@ _PLACES = {split: place for place, split in enumerate(Split)}
 _STYLES = '"17,15" (results), "3+14=17;17-2=15" (equations) or "3 17 15" (running)'
 
 
-class ArithmeticSettings(Settings):
+class ArithmeticSettings(EnvironmentSettings):
     """Which chains are asked, and how."""
 
     name: Literal["arithmetic"] = "arithmetic"
@@ -48,6 +48,15 @@ class ArithmeticSettings(Settings):
 
     turns: Literal["single", "multi"] = "single"
     """Ask the whole chain at once, or one step a turn."""
+
+    def make(self) -> "Arithmetic":
+        """The environment."""
+        return Arithmetic(self)
+
+    @property
+    def longest_episode(self) -> int:
+        """A turn for each step, if these are asked one by one."""
+        return self.operands - 1 if self.turns == "multi" else 1
 
 
 class Arithmetic:

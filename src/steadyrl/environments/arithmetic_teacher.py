@@ -6,14 +6,14 @@ import numpy as np
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
 from steadyrl.environments.arithmetic import Arithmetic
 from steadyrl.environments.arithmetic_chain import Chain
 from steadyrl.environments.arithmetic_styles import Style, write
-from steadyrl.environments.protocol import Task
+from steadyrl.environments.protocol import Environment, Task
+from steadyrl.environments.settings import TeacherSettings
 
 
-class ArithmeticTeacherSettings(Settings):
+class ArithmeticTeacherSettings(TeacherSettings):
     """How the teacher writes, and how often it errs."""
 
     name: Literal["arithmetic"] = "arithmetic"
@@ -28,6 +28,19 @@ class ArithmeticTeacherSettings(Settings):
 
     max_offset: int = Field(3, ge=1)
     """How far a wrong result lies from the right one, at most."""
+
+    def make(self, environment: Environment) -> "ArithmeticTeacher":
+        """The teacher.
+
+        Raises:
+            UserError: it does not know this environment.
+        """
+        if not isinstance(environment, Arithmetic):
+            raise UserError(
+                f"The arithmetic teacher cannot demonstrate on {type(environment).__name__}. Use "
+                "it with the arithmetic environment."
+            )
+        return ArithmeticTeacher(self, environment)
 
 
 class ArithmeticTeacher:

@@ -1,28 +1,24 @@
 """An environment of your own, by the name of the function or class that makes it."""
 
-from functools import partial
-from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from steadyrl.base.errors import UserError, answer_of
-from steadyrl.base.named_object import named_object
-from steadyrl.base.settings import Settings
+from steadyrl.base.errors import UserError
+from steadyrl.base.named_object import call_named
 from steadyrl.environments.protocol import Environment
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.turn_limit import with_turn_limit
 
 
-class CustomSettings(Settings):
-    """Where an environment of your own comes from.
+class CustomSettings(EnvironmentSettings):
+    """Where an environment of your own comes from, if it has no settings of its own.
 
     Example:
-        CustomSettings(made_by="my_tasks:Reverse", options={"digits": 6})
+        CustomSettings(name="my_tasks:Reverse", options={"digits": 6})
     """
 
-    name: Literal["custom"] = "custom"
-
-    made_by: str = Field(pattern=r"^[\w.]+:\w+$")
+    name: str = Field(pattern=r"^[\w.]+:\w+$")
     """`module:name` of what is called to make it. The module must be importable."""
 
     options: dict[str, Any] = Field(default_factory=dict)
@@ -35,39 +31,26 @@ class CustomSettings(Settings):
     """`respond` waits for a tool or a server without `await`. It is called in threads then, for
     several episodes at once, so that none of them holds up the others."""
 
+    @field_validator("name")
+    @classmethod
+    def _is_own(cls, name: str) -> str:
+        return name
 
-def make_custom(settings: CustomSettings) -> Environment:
-    """Calls what `settings` name.
+    def make(self) -> Environment:
+        """What the call makes, held to the number of turns.
 
-    Raises:
-        UserError: there is no such thing, it fails, or what it makes is no environment.
-    """
-    maker = named_object(settings.made_by, given_as="environment.made_by")
-    _check_call(maker, settings)
-    environment = answer_of(
-        partial(maker, **settings.options),
-        failure=f"{settings.made_by} failed with the options {settings.options}",
-        remedy="Correct it, or give other options.",
-    )
-    if not isinstance(environment, Environment):
-        raise UserError(
-            f"{settings.made_by} makes a {type(environment).__name__}, which is no environment. It "
-            "needs the methods task(split, index) and start(task)."
-        )
-    return with_turn_limit(environment, settings.turns, blocks=settings.blocking)
+        Raises:
+            UserError: there is no such thing, it fails, or what it makes is not an environment.
+        """
+        environment = call_named(self.name, self.options, given_as="environment.name")
+        if not isinstance(environment, Environment):
+            raise UserError(
+                f"{self.name} makes a {type(environment).__name__}, which is not an environment. "
+                "It needs the methods task(split, index) and start(task)."
+            )
+        return with_turn_limit(environment, self.turns, blocks=self.blocking)
 
-
-def _check_call(maker: Any, settings: CustomSettings) -> None:
-    """Raises UserError where `maker` does not take the options, before any line of it has run."""
-    if not callable(maker):
-        raise UserError(
-            f"{settings.made_by} is {maker!r:.200}, which cannot be called. Name the class or "
-            "function that makes the environment."
-        )
-    try:
-        signature(maker).bind(**settings.options)
-    except TypeError as error:
-        raise UserError(
-            f"{settings.made_by} cannot be called with the environment's options: {error}. Give "
-            "those that it takes."
-        ) from error
+    @property
+    def longest_episode(self) -> int:
+        """The most turns that an episode takes."""
+        return self.turns

@@ -64,6 +64,10 @@ class FrozenLakeSettings(GridSettings):
             )
         return self
 
+    def make(self) -> "FrozenLake":
+        """The environment."""
+        return FrozenLake(self)
+
 
 class FrozenLake(GridEnvironment):
     """Lakes of random size, with random start, goal and holes.

@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
 from steadyrl.environments.grid_attempt import Puzzle, Rendering
 from steadyrl.environments.grid_compact import CompactRendering
 from steadyrl.environments.grid_draws import Draws
@@ -17,6 +16,7 @@ from steadyrl.environments.grid_meaning import Choice, allowed_meanings
 from steadyrl.environments.grid_paper import PaperRendering
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.protocol import Episode, Split, Task
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.splits import split_of
 
 _SEED = 20_260_213
@@ -25,7 +25,7 @@ _FOR_GAME, _FOR_MEANING, _FOR_SLIPS = range(3)
 _RENDERINGS: dict[str, Rendering] = {"paper": PaperRendering(), "compact": CompactRendering()}
 
 
-class GridSettings(Settings):
+class GridSettings(EnvironmentSettings):
     """How a grid game is shown, and what its symbols and actions mean."""
 
     rendering: Literal["paper", "compact"] = "paper"
@@ -45,6 +45,11 @@ class GridSettings(Settings):
 
     moves: int = Field(8, ge=1)
     """Actions after which an episode is over."""
+
+    @property
+    def longest_episode(self) -> int:
+        """A turn for each action, or one for a whole plan."""
+        return self.moves if self.rendering == "paper" else 1
 
 
 class GridEnvironment(ABC):

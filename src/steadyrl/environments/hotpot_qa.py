@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
+from steadyrl.base.variants import Variants
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
 from steadyrl.environments.answer_text import plain_text
 from steadyrl.environments.hotpot_dialogue import (
@@ -22,31 +22,34 @@ from steadyrl.environments.hotpot_dialogue import (
 )
 from steadyrl.environments.hotpot_question import Question
 from steadyrl.environments.hotpot_questions import (
+    AnyQuestions,
     HubQuestions,
-    QuestionSettings,
-    load_questions,
 )
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
 from steadyrl.environments.question_answering import answer_reward
-from steadyrl.environments.retrieval import Passage, Retriever, quoted
-from steadyrl.environments.retriever_bm25 import BM25, BM25Settings
-from steadyrl.environments.retriever_http import HTTPRetriever, HTTPRetrieverSettings
+from steadyrl.environments.retrieval import Passage, RetrieverSettings, quoted
+from steadyrl.environments.retriever_bm25 import BM25Settings
+from steadyrl.environments.retriever_http import HTTPRetrieverSettings
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.message import Message
 
-RetrieverSettings = Annotated[BM25Settings | HTTPRetrieverSettings, Field(discriminator="name")]
-"""Settings of any retriever; the field `name` says which."""
+AnyRetriever = Annotated[
+    RetrieverSettings,
+    Variants(RetrieverSettings, "steadyrl.retrievers", BM25Settings, HTTPRetrieverSettings),
+]
+"""Settings of any retriever."""
 
 
-class HotpotQASettings(Settings):
+class HotpotQASettings(EnvironmentSettings):
     """Which questions are asked, what finds passages, and how an episode goes."""
 
     name: Literal["hotpot_qa"] = "hotpot_qa"
 
-    questions: QuestionSettings = HubQuestions()
+    questions: AnyQuestions = HubQuestions()
     """Where questions and paragraphs come from."""
 
-    retriever: RetrieverSettings = BM25Settings()
+    retriever: AnyRetriever = BM25Settings()
     """bm25: the paragraphs of all questions, in memory. http: a retrieval server."""
 
     style: DialogueStyle = DialogueStyle.CHAT
@@ -83,6 +86,15 @@ class HotpotQASettings(Settings):
             )
         return self
 
+    def make(self) -> "HotpotQA":
+        """The environment."""
+        return HotpotQA(self)
+
+    @property
+    def longest_episode(self) -> int:
+        """Searches, and the turn that answers."""
+        return self.turns
+
 
 class HotpotQA:
     r"""Reward 1 for an exact match, else F1 if that is at least `least_f1`, else 0.
@@ -100,9 +112,9 @@ class HotpotQA:
 
     def __init__(self, settings: HotpotQASettings) -> None:
         self.settings = settings
-        loaded = load_questions(settings.questions)
+        loaded = settings.questions.load()
         self._questions = loaded.questions
-        self._retriever = make_retriever(settings.retriever, loaded.passages)
+        self._retriever = settings.retriever.make(loaded.passages)
 
     def task(self, split: Split, index: int) -> Task:
         """Question number `index` of `split`.
@@ -223,19 +235,6 @@ class _Inquiry:
         ]
         feedback = "" if settings.style is DialogueStyle.COMPACT else _report(calls, found)
         return Outcome(reward=0.0, terminated=False, observation=tuple(replies), feedback=feedback)
-
-
-def make_retriever(settings: RetrieverSettings, passages: list[Passage]) -> Retriever:
-    """The retriever that `settings` describe; `passages` are the library of one in memory.
-
-    Raises:
-        UserError: it cannot be built as described.
-    """
-    match settings:
-        case BM25Settings():
-            return BM25(settings, passages)
-        case HTTPRetrieverSettings():
-            return HTTPRetriever(settings)
 
 
 def _failed(reason: str) -> Outcome:

@@ -1,19 +1,14 @@
-"""HotpotQA's questions and paragraphs: from the Hub, from official files, or made up."""
+"""HotpotQA's questions and paragraphs, from the Hub or from official files."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
-from steadyrl.base.settings import Settings
-from steadyrl.environments.hotpot_coded import CodedQuestions, CodedSplit
-from steadyrl.environments.hotpot_question import Question
-from steadyrl.environments.hotpot_synthetic import SyntheticQuestions, synthetic_rows
+from steadyrl.base.variants import Variants
+from steadyrl.environments.hotpot_question import Question, QuestionSet, QuestionSettings
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.question_answering import normalized
 from steadyrl.environments.retrieval import Passage
@@ -23,7 +18,7 @@ Row = tuple[str, Any]
 """Where a question stands, for messages, and what stands there."""
 
 
-class HubQuestions(Settings):
+class HubQuestions(QuestionSettings):
     """A data set of the Hugging Face Hub.
 
     Nine tenths of its train split are for training and the others for validation; its validation
@@ -41,8 +36,12 @@ class HubQuestions(Settings):
     revision: str | None = None
     """Commit, tag or branch; None is the newest."""
 
+    def load(self) -> QuestionSet:
+        """The questions of its splits."""
+        return _with_test_set(hub_rows(self, "train"), hub_rows(self, "validation"))
 
-class FileQuestions(Settings):
+
+class FileQuestions(QuestionSettings):
     """Files in the official JSON format, such as hotpot_train_v1.1.json."""
 
     name: Literal["file"] = "file"
@@ -54,53 +53,26 @@ class FileQuestions(Settings):
     """Questions for the test split, such as hotpot_dev_distractor_v1.json. None: another tenth of
     the first file."""
 
+    def load(self) -> QuestionSet:
+        """The questions in the files."""
+        train = file_rows(self.train)
+        if self.test is None:
+            return question_set([(train, split_of)])
+        return _with_test_set(train, file_rows(self.test))
 
-QuestionSettings = Annotated[
-    HubQuestions | FileQuestions | SyntheticQuestions | CodedQuestions,
-    Field(discriminator="name"),
+
+AnyQuestions = Annotated[
+    QuestionSettings, Variants(QuestionSettings, "steadyrl.questions", HubQuestions, FileQuestions)
 ]
-"""Where questions come from; the field `name` says which."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuestionSet:
-    """The questions of each split, and the paragraphs of all, each once."""
-
-    questions: Mapping[Split, list[Question] | CodedSplit]
-    passages: list[Passage]
-
-
-def load_questions(settings: QuestionSettings) -> QuestionSet:
-    """The questions that `settings` describe. No question is in two splits.
-
-    Raises:
-        UserError: they cannot be had, or a row has another format; names the row and field.
-    """
-    match settings:
-        case SyntheticQuestions():
-            parts = [
-                ([(f"question {row['_id']}", row) for row in rows], _always(split))
-                for split, rows in synthetic_rows(settings).items()
-            ]
-            return question_set(parts)
-        case CodedQuestions():
-            splits = {split: CodedSplit(settings, split) for split in Split}
-            passages = [passage for split in splits.values() for passage in split.passages()]
-            return QuestionSet(questions=splits, passages=passages)
-        case FileQuestions():
-            train = file_rows(settings.train)
-            if settings.test is None:
-                return question_set([(train, split_of)])
-            return _with_test_set(train, file_rows(settings.test))
-        case HubQuestions():
-            return _with_test_set(hub_rows(settings, "train"), hub_rows(settings, "validation"))
+"""Settings of questions from anywhere."""
 
 
 def _with_test_set(train: Iterable[Row], test: Iterable[Row]) -> QuestionSet:
-    return question_set([(test, _always(Split.TEST)), (train, _train_or_validation)])
+    return question_set([(test, always(Split.TEST)), (train, _train_or_validation)])
 
 
-def _always(split: Split) -> Callable[[str], Split]:
+def always(split: Split) -> Callable[[str], Split]:
+    """A function that puts every text into `split`."""
     return lambda _: split
 
 

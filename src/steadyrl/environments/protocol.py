@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from steadyrl.base.text import map_texts, well_formed
-from steadyrl.records.message import Message
+from steadyrl.records.message import Conversation, Message
 
 if TYPE_CHECKING:  # which has tensors, and environments load without PyTorch
     from steadyrl.records.trajectory import Group
@@ -153,12 +153,45 @@ class Closable(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """A conversation to learn from: the assistant's turns in `continuation` are imitated.
+
+    Example:
+        Demonstration(
+            prompt=(Message(role="user", content="3+4="),),
+            continuation=(Message(role="assistant", content="7"),),
+        )
+
+    Raises:
+        TypeError: the assistant says nothing in the continuation.
+    """
+
+    prompt: Conversation
+    continuation: Conversation
+
+    def __post_init__(self) -> None:
+        if not any(message.role == "assistant" for message in self.continuation):
+            raise TypeError("the continuation has no turn of the assistant. Give at least one.")
+
+
 @runtime_checkable
 class Teacher(Protocol):
     """Writes demonstrations to learn from before reinforcement begins."""
 
-    def demonstrate(self, task: Task, generator: np.random.Generator) -> str:
-        """A response to `task.prompt`, right or wrong, in the teacher's style."""
+    def demonstrate(self, task: Task, generator: np.random.Generator) -> str | Demonstration:
+        """A response to `task.prompt`, right or wrong, in the teacher's style; or a conversation
+        of several turns, or under another prompt.
+        """
+        ...
+
+
+@runtime_checkable
+class TaskSource(Protocol):
+    """What has tasks: an environment, or a teacher that demonstrates on tasks of its own."""
+
+    def task(self, split: Split, index: int) -> Task:
+        """Task number `index >= 0` of `split`: always the same one."""
         ...
 
 

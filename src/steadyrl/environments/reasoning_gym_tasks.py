@@ -15,12 +15,12 @@ from pydantic import Field
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import Isolated, IsolationError
-from steadyrl.base.settings import Settings
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.answer_text import unwrap
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE, MEASURED_WITH
 from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode, Split, Task
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.splits import split_of
 from steadyrl.records.message import Message
 
@@ -41,7 +41,7 @@ ORDERED_BY_HASH = frozenset(
 """Datasets whose questions follow the order of Python sets of texts."""
 
 
-class ReasoningGymSettings(Settings):
+class ReasoningGymSettings(EnvironmentSettings):
     """Which dataset of reasoning-gym, and how an answer is written."""
 
     name: Literal["reasoning_gym"] = "reasoning_gym"
@@ -76,6 +76,10 @@ class ReasoningGymSettings(Settings):
 
     judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
     """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+
+    def make(self) -> "ReasoningGym":
+        """The environment."""
+        return ReasoningGym(self)
 
 
 class ReasoningGym:

@@ -1,10 +1,13 @@
 """What a search tool finds, and how foreign text is made safe to read."""
 
 import re
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from steadyrl.base.text import well_formed
+from steadyrl.base.variants import Variant
 
 _OPENINGS = re.compile(r"<(?=[|\uff5c/_A-Za-z])|\[(?=/?[A-Z_]+\])")
 
@@ -36,6 +39,18 @@ class Retriever(Protocol):
             RetrievalError: the passages cannot be reached.
         """
         ...
+
+
+class RetrieverSettings(Variant):
+    """Settings that make a retriever."""
+
+    @abstractmethod
+    def make(self, passages: Sequence[Passage]) -> Retriever:
+        """The retriever; `passages` are the library of one that searches in memory.
+
+        Raises:
+            UserError: it cannot be made as described.
+        """
 
 
 def quoted(text: str) -> str:

@@ -10,13 +10,12 @@ from pydantic import Field
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
-from steadyrl.base.settings import Settings
-from steadyrl.environments.retrieval import Passage
+from steadyrl.environments.retrieval import Passage, RetrieverSettings
 
 _WORD = re.compile(r"\w+")
 
 
-class BM25Settings(Settings):
+class BM25Settings(RetrieverSettings):
     """The two constants of BM25."""
 
     name: Literal["bm25"] = "bm25"
@@ -26,6 +25,10 @@ class BM25Settings(Settings):
 
     b: float = Field(0.75, ge=0.0, le=1.0)
     """How much long passages are held back; 0 is not at all."""
+
+    def make(self, passages: Sequence[Passage]) -> "BM25":
+        """An index of `passages`."""
+        return BM25(self, passages)
 
 
 class BM25:

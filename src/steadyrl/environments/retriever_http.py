@@ -9,6 +9,7 @@ for BM25, dense indices and web search:
 
 import json
 import time
+from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Any, Literal
 from urllib.error import HTTPError, URLError
@@ -17,11 +18,10 @@ from urllib.request import Request, urlopen
 from pydantic import Field
 
 from steadyrl.base.http_reply import read_reply, within
-from steadyrl.base.settings import Settings
-from steadyrl.environments.retrieval import Passage, RetrievalError
+from steadyrl.environments.retrieval import Passage, RetrievalError, RetrieverSettings
 
 
-class HTTPRetrieverSettings(Settings):
+class HTTPRetrieverSettings(RetrieverSettings):
     """Where the server is."""
 
     name: Literal["http"] = "http"
@@ -31,6 +31,10 @@ class HTTPRetrieverSettings(Settings):
 
     timeout: float = Field(10.0, gt=0.0)
     """Seconds that a whole search may take."""
+
+    def make(self, passages: Sequence[Passage]) -> "HTTPRetriever":
+        """The retriever; the server has passages of its own."""
+        return HTTPRetriever(self)
 
 
 class HTTPRetriever:

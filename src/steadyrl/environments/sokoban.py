@@ -60,6 +60,10 @@ class SokobanSettings(GridSettings):
                 )
         return self
 
+    def make(self) -> "Sokoban":
+        """The environment."""
+        return Sokoban(self)
+
 
 class Sokoban(GridEnvironment):
     """Levels of one box between border walls, or those of a file.

@@ -11,16 +11,16 @@ from pydantic import Field
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.isolation import IsolationError
-from steadyrl.base.settings import Settings
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request
 from steadyrl.environments.math_answers import isolated_agreement
 from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode, Split, Task
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.splits import split_of
 from steadyrl.records.message import Message
 
 
-class VerifiableMathSettings(Settings):
+class VerifiableMathSettings(EnvironmentSettings):
     """Which problems, and how an answer is written."""
 
     name: Literal["math"] = "math"
@@ -48,6 +48,10 @@ class VerifiableMathSettings(Settings):
 
     judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
     """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+
+    def make(self) -> "VerifiableMath":
+        """The environment."""
+        return VerifiableMath(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,10 +65,25 @@ def added(path: str, value: Any) -> Change:
     return apply
 
 
+def _algorithm_is_one_block(settings: StoredSettings) -> None:
+    """The algorithm was in one of three blocks, of which `policy_gradient` was always there."""
+    if "policy_gradient" not in settings:
+        return
+    credit = settings.pop("policy_gradient")
+    experiential, control = settings.pop("erl", None), settings.pop("second_chance", None)
+    if experiential is not None:
+        settings["algorithm"] = {"name": "erl"} | experiential
+    elif control is not None:
+        settings["algorithm"] = {"name": "second_chance"} | credit | control
+    else:
+        settings["algorithm"] = {"name": "policy_gradient"} | credit
+
+
 CHANGES: tuple[Change, ...] = (
     # How many rows share a pass: sums of floats are taken in another order, and nothing else.
     removed("learner.logits_chunk"),
     replaced("learner.micro_batch_tokens", 16384, 8192),
+    _algorithm_is_one_block,
 )
 """What became of settings since records were first written, oldest first. Append only: a record
 holds how many of these its configuration already follows."""

@@ -133,7 +133,7 @@ def _dose_world(numerics: Numerics) -> RunConfig:
     config = world(numerics, mini_batches=MINI_BATCHES, learning_rate=4e-4, gradient_steps=160)
     return changed(
         config,
-        policy_gradient=config.policy_gradient.model_dump() | {"prompts": 32},
+        algorithm=config.algorithm.model_dump() | {"prompts": 32},
         evaluation=config.evaluation.model_dump() | {"samples": 2},
         evaluate_every=10,
     )
@@ -142,10 +142,10 @@ def _dose_world(numerics: Numerics) -> RunConfig:
 def _treated(config: RunConfig, remedy: Mapping[str, object]) -> RunConfig:
     """`config` with the settings of a remedy, of the run or of its algorithm."""
     own = {name: value for name, value in remedy.items() if name in RunConfig.model_fields}
-    algorithm = config.policy_gradient.model_copy(
+    algorithm = config.algorithm.model_copy(
         update={name: value for name, value in remedy.items() if name not in own}
     )
-    return changed(config, policy_gradient=algorithm.model_dump(), **own)
+    return changed(config, algorithm=algorithm.model_dump(), **own)
 
 
 def _engine(config: RunConfig, **dials: float) -> RunConfig:

@@ -2,8 +2,8 @@
 
 from steadyrl.lab.experiential import experiential_study
 from steadyrl.lab.study import Study
+from steadyrl.lab.worlds.experiential_recipes import erl_frozenlake_tiny
 from steadyrl.policies.numerics import Numerics
-from steadyrl.recipes.experiential_tiny import erl_frozenlake_tiny
 
 
 def erl_frozen_lake(numerics: Numerics) -> Study:

@@ -6,8 +6,8 @@ so that the twelve attempts of reinforcement alone find one answer between them 
 
 from steadyrl.lab.experiential import experiential_study
 from steadyrl.lab.study import Study
+from steadyrl.lab.worlds.experiential_recipes import erl_questions_tiny
 from steadyrl.policies.numerics import Numerics
-from steadyrl.recipes.experiential_tiny import erl_questions_tiny
 
 
 def erl_questions(numerics: Numerics) -> Study:

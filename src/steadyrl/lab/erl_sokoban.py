@@ -2,8 +2,8 @@
 
 from steadyrl.lab.experiential import experiential_study
 from steadyrl.lab.study import Study
+from steadyrl.lab.worlds.experiential_recipes import erl_sokoban_tiny
 from steadyrl.policies.numerics import Numerics
-from steadyrl.recipes.experiential_tiny import erl_sokoban_tiny
 
 
 def erl_sokoban(numerics: Numerics) -> Study:

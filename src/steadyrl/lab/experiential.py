@@ -9,17 +9,18 @@ others.
 
 from typing import Any
 
-from steadyrl.algorithms.erl_control import SecondChanceSettings
 from steadyrl.algorithms.erl_internalization import NoInternalization
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, PolicyReflection
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.lab.claims import Claim, Comparison, greater, not_greater, similar
 from steadyrl.lab.study import Condition, Study, changed
+from steadyrl.lab.worlds.rlvr_recipes import attempts_alone
+from steadyrl.lab.worlds.second_chance import SecondChanceSettings
 from steadyrl.objectives import MiniRL
 from steadyrl.policies.numerics import Numerics
-from steadyrl.recipes.rlvr_tiny import attempts_alone
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
 
@@ -58,8 +59,8 @@ def experiential_study(world: str, game: str, recipe: RunConfig, numerics: Numer
 
 def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
     """Experiential RL whole and without each part, and reinforcement without and with feedback."""
-    erl = recipe.erl
-    assert erl is not None
+    erl = recipe.algorithm
+    assert isinstance(erl, ExperientialSettings)
     assert isinstance(erl.reflection, PolicyReflection)
     unreflected = NoReflection(style=ReflectionStyle.COMPACT)
     as_begun = HeldReflection(**erl.reflection.model_dump(exclude={"name", "malformed"}))
@@ -73,15 +74,10 @@ def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
         HELD: {"reflection": as_begun},
     }
     attempts = attempts_alone(erl)
-    controls: dict[str, dict[str, Any]] = {
-        RLVR: {"policy_gradient": attempts},
-        FEEDBACK: {
-            "policy_gradient": attempts.model_copy(update={"group_size": attempts.group_size // 2}),
-            "second_chance": SecondChanceSettings(style=ReflectionStyle.COMPACT),
-        },
-    }
-    runs = {name: {"erl": erl.model_dump() | parts} for name, parts in experiential.items()}
-    runs |= {name: {"erl": None} | parts for name, parts in controls.items()}
+    in_pairs = attempts.model_dump(exclude={"name"}) | {"group_size": attempts.group_size // 2}
+    runs = {name: erl.model_dump() | parts for name, parts in experiential.items()}
+    runs[RLVR] = attempts.model_dump()
+    runs[FEEDBACK] = SecondChanceSettings(style=ReflectionStyle.COMPACT, **in_pairs).model_dump()
     return tuple(
         Condition(name=name, config=_run(recipe, numerics, algorithm))
         for name, algorithm in runs.items()
@@ -96,7 +92,9 @@ def _run(recipe: RunConfig, numerics: Numerics, algorithm: dict[str, Any]) -> Ru
         completions_every=recipe.steps,
         tensorboard=False,
     )
-    return changed(recipe, engine=EngineSettings(numerics=numerics), journal=journal, **algorithm)
+    return changed(
+        recipe, engine=EngineSettings(numerics=numerics), journal=journal, algorithm=algorithm
+    )
 
 
 def _sooner_and_better(first: str, second: str) -> tuple[Comparison, ...]:

@@ -139,7 +139,7 @@ def record_of(
 ) -> RunRecord:
     """What `folder` says about the run that `config` describes."""
     rows = [row for row in folder.read_metrics() if row["stage"] == "rl"]
-    mini_batches = config.gradient_steps
+    mini_batches = config.algorithm.gradient_steps
     steps = [row for row in rows if "reward" in row]
     manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
     return RunRecord(

@@ -77,9 +77,10 @@ class Study:
                 f"{self.name} claims something about {unmeasured}, unmeasured. Add it to measures."
             )
         for condition in self.conditions:
-            if BIN % condition.config.gradient_steps:
+            taken = condition.config.algorithm.gradient_steps
+            if BIN % taken:
                 raise UserError(
-                    f"{condition.name!r} of {self.name} takes {condition.config.gradient_steps} "
+                    f"{condition.name!r} of {self.name} takes {taken} "
                     f"gradient steps a rollout. Courses are kept in bins of {BIN}: take 1, 2, 4 "
                     f"or {BIN}."
                 )

@@ -61,7 +61,7 @@ def world(
             batch_size=128,
             optimizer=OptimizerSettings(learning_rate=3e-3, schedule="cosine", warmup_steps=20),
         ),
-        policy_gradient=algorithm.model_copy(
+        algorithm=algorithm.model_copy(
             update={"prompts": 16, "group_size": 8, "mini_batches": mini_batches}
         ),
         routing_replay=routing_replay,

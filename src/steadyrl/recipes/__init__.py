@@ -1,35 +1,54 @@
 """Experiments, one file each: a function that returns a `RunConfig`."""
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 
+from steadyrl.base.errors import UserError, answer_of
+from steadyrl.base.text import nearest_or_all
 from steadyrl.recipes.arithmetic import arithmetic_demo
 from steadyrl.recipes.experiential import erl_frozenlake, erl_hotpotqa, erl_sokoban
-from steadyrl.recipes.experiential_tiny import (
-    erl_frozenlake_tiny,
-    erl_questions_tiny,
-    erl_sokoban_tiny,
-)
 from steadyrl.recipes.pretrained import minirl
-from steadyrl.recipes.rlvr_tiny import (
-    rlvr_frozenlake_tiny,
-    rlvr_questions_tiny,
-    rlvr_sokoban_tiny,
-)
 from steadyrl.recipes.smollm2 import smollm2
 from steadyrl.run.config import RunConfig
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {
+Recipe = Callable[[], RunConfig]
+
+GROUP = "steadyrl.recipes"
+"""Entry points under which packages add recipes: a name, and its function."""
+
+RECIPES: dict[str, Recipe] = {
     "demo": arithmetic_demo,
     "minirl": minirl,
     "smollm2": smollm2,
-    "erl-frozenlake-tiny": erl_frozenlake_tiny,
-    "erl-sokoban-tiny": erl_sokoban_tiny,
-    "erl-questions-tiny": erl_questions_tiny,
-    "rlvr-frozenlake-tiny": rlvr_frozenlake_tiny,
-    "rlvr-sokoban-tiny": rlvr_sokoban_tiny,
-    "rlvr-questions-tiny": rlvr_questions_tiny,
     "erl-frozenlake": erl_frozenlake,
     "erl-sokoban": erl_sokoban,
     "erl-hotpotqa": erl_hotpotqa,
 }
-"""Every recipe by the name that the command line knows it by."""
+"""The built-in recipes by the name that the command line knows them by."""
+
+
+def recipe_names() -> list[str]:
+    """Names of the built-in recipes and of those that other packages add."""
+    return [*RECIPES, *sorted({*_added()} - {*RECIPES})]
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        UserError: there is none, or it cannot be loaded.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    if (point := _added().get(name)) is None:
+        hint = nearest_or_all(name, recipe_names(), "The recipes are")
+        raise UserError(f"There is no recipe {name!r}. {hint}")
+    return answer_of(
+        point.load,
+        failure=f"The recipe {name!r} is {point.value} and cannot be loaded",
+        remedy=f"Correct the package that registers it in the group {GROUP}",
+    )
+
+
+def _added() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

@@ -32,7 +32,7 @@ def arithmetic_demo() -> RunConfig:
             batch_size=128,
             optimizer=OptimizerSettings(learning_rate=3e-3, schedule="cosine", warmup_steps=20),
         ),
-        policy_gradient=PolicyGradientSettings(prompts=64, group_size=8),
+        algorithm=PolicyGradientSettings(prompts=64, group_size=8),
         steps=150,
         sampling=Sampling(max_new_tokens=16),
         engine=EngineSettings(numerics=Numerics.FP8),

@@ -32,7 +32,7 @@ from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
-from steadyrl.environments.registry import EnvironmentSettings
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
@@ -95,7 +95,7 @@ def _paper(
     return RunConfig(
         model=Pretrained(path=MODEL),
         environment=environment,
-        erl=ExperientialSettings(
+        algorithm=ExperientialSettings(
             objective=DualClip(clip_low=0.2, clip_high=0.28, ratio_cap=3.0),
             prompts=64,
             group_size=4,

@@ -26,7 +26,7 @@ def minirl() -> RunConfig:
     return RunConfig(
         model=Pretrained(path="Qwen/Qwen3-0.6B"),
         environment=ReasoningGymSettings(dataset="countdown", answer_format=AnswerFormat.BOXED),
-        policy_gradient=PolicyGradientSettings(prompts=64, group_size=16),
+        algorithm=PolicyGradientSettings(prompts=64, group_size=16),
         steps=200,
         sampling=Sampling(max_new_tokens=2048),
         engine=EngineSettings(max_running=64),

@@ -33,7 +33,7 @@ def smollm2() -> RunConfig:
             answer_format=AnswerFormat.NUMBER,
             instruction=INSTRUCTION,
         ),
-        policy_gradient=PolicyGradientSettings(prompts=8, group_size=8),
+        algorithm=PolicyGradientSettings(prompts=8, group_size=8),
         steps=30,
         sampling=Sampling(temperature=0.7, max_new_tokens=24),
         optimizer=OptimizerSettings(learning_rate=1e-5),

@@ -19,6 +19,9 @@ OBJECTIVES = {
 }
 """How papers write the names of objectives."""
 
+ALGORITHMS = {"erl": "Experiential RL"}
+"""How papers write the names of algorithms other than policy gradient."""
+
 Settings = Mapping[str, Any]
 
 
@@ -77,14 +80,15 @@ def _data(values: Settings) -> str:
 
 
 def _algorithm(values: Settings) -> str:
-    experiential = _block(values, "erl")
-    credit = experiential or _block(values, "policy_gradient")
+    credit = _block(values, "algorithm")
     if not credit:
         return ""
     objective = str(_block(credit, "objective").get("name", ""))
     name = OBJECTIVES.get(objective, objective)
-    if experiential:
-        name = f"Experiential RL with {name}"
+    algorithm = str(credit.get("name", "policy_gradient"))
+    if algorithm != "policy_gradient":
+        algorithm = ALGORITHMS.get(algorithm, algorithm)
+        name = f"{algorithm} with {name}" if name else algorithm
     rollout = ""
     if credit.get("prompts") and credit.get("group_size"):
         rollout = (

@@ -1,7 +1,7 @@
 """Trajectories as padded token rows, with log-probabilities and routing on their own tokens."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -54,29 +54,6 @@ def token_batch(
         response_ids=responses,
         pad_token_id=pad_token_id,
     )
-
-
-def demonstration_batch(
-    prompts: Sequence[Int[Tensor, " _P"]],
-    responses: Sequence[Int[Tensor, " _R"]],
-    *,
-    pad_token_id: int,
-) -> TokenBatch:
-    """Rows of prompts and given responses; the responses carry loss, under advantage 1."""
-    rows = [
-        _Row(
-            tokens=torch.cat([prompt, response]),
-            loss_mask=_mask(len(prompt), len(response)),
-            rollout_logprobs=torch.zeros(len(prompt) + len(response)),
-            routes=None,
-        )
-        for prompt, response in zip(prompts, responses, strict=True)
-    ]
-    ids = list(range(len(rows)))
-    batch = _padded(
-        rows, [1.0] * len(rows), group_ids=ids, response_ids=ids, pad_token_id=pad_token_id
-    )
-    return replace(batch, rollout_logprobs=None)  # no engine sampled them
 
 
 def _rows(trajectory: Trajectory) -> list[_Row]:

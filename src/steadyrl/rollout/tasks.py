@@ -17,6 +17,7 @@ from steadyrl.environments.protocol import (
     ScoresGroups,
     Split,
     Task,
+    TaskSource,
     as_reward,
 )
 from steadyrl.records.message import Message
@@ -44,7 +45,7 @@ class FailedTask(Task):
         return cls(id=f"{split}/{number}", prompt=nothing, payload=None, failure=str(error))
 
 
-def tasks_of(environment: Environment, split: Split, numbers: Iterable[int]) -> list[Task]:
+def tasks_of(environment: TaskSource, split: Split, numbers: Iterable[int]) -> list[Task]:
     """The tasks of `split` with these numbers, in order.
 
     Where the environment fails, or gives something else than a task, there is a `FailedTask`.
@@ -172,7 +173,7 @@ async def score_group(environment: ScoresGroups, group: Group) -> list[float]:
     return rewards
 
 
-def _task(environment: Environment, split: Split, number: int) -> Task:
+def _task(environment: TaskSource, split: Split, number: int) -> Task:
     name = type(environment).__name__
     task = answer_of(
         partial(environment.task, split, number),

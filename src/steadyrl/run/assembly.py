@@ -4,19 +4,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.erl import ExperientialRL
-from steadyrl.algorithms.erl_control import SecondChance
-from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
-from steadyrl.algorithms.policy_gradient import PolicyGradient
 from steadyrl.algorithms.protocol import Algorithm
-from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
-from steadyrl.algorithms.reflection_settings import HeldReflection, SampledReflection
+from steadyrl.algorithms.settings import AlgorithmParts
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
@@ -26,7 +20,6 @@ from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Engine
 from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.protocol import Closable, Environment
-from steadyrl.environments.registry import make_environment, make_teacher
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.protocol import Learner
 from steadyrl.policies.checkpoint_checks import check_ids
@@ -87,12 +80,19 @@ class Assembly:
         tokenizer = load_tokenizer(config.model)
         policy, masters = load_policy(config, tokenizer)
         progress.begin("preparing the tasks")
-        environment = make_environment(config.environment)
+        environment = config.environment.make()
         chooses = config.routing_replay == "auto" and policy.hook is not None
         make = make_engine or partial(local_engine, progress=progress)
-        _check_reflections_fit(config, policy)
-        algorithm = _algorithm(
-            config, environment, tokenizer, partial(make, config, policy), progress
+        algorithm = config.algorithm.make(
+            AlgorithmParts(
+                environment=environment,
+                tokenizer=tokenizer,
+                sampling=config.sampling,
+                seed=derive_seed(config.seed, ROLLOUT),
+                max_positions=most_positions(policy.model),
+                make_engine=partial(make, config, policy),
+                progress=progress,
+            )
         )
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
@@ -220,38 +220,17 @@ def with_cache_memory(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"engine": engine})
 
 
-def _check_reflections_fit(config: RunConfig, policy: Policy) -> None:
-    """Raises UserError where no reflection could ever be asked for."""
-    reflection = None if config.erl is None else config.erl.reflection
-    if not isinstance(reflection, SampledReflection):
-        return
-    limit, budget = most_positions(policy.model), reflection.sampling.max_new_tokens
-    if limit is not None and budget >= limit:
-        raise UserError(
-            f"erl.reflection.sampling.max_new_tokens is {budget}, but prompt and answer together "
-            f"may have {limit} tokens in this model: no reflection would have room, and nothing "
-            "would be learned but first attempts. Lower it, or choose a model of more positions."
-        )
-
-
 def _cold_start(config: RunConfig, environment: Environment, policy: Policy) -> Stage:
     settings = config.cold_start
     assert settings is not None
-    parts: dict[str, Any] = {
-        "tokenizer": policy.tokenizer,
-        "closing_id": closing_id(policy.tokenizer, policy.end_token_ids),
-        "batch_size": settings.batch_size,
-        "seed": derive_seed(config.seed, COLD_START),
-    }
-    algorithm: Algorithm
-    match settings.teacher:
-        case GridDrillSettings():
-            algorithm = GridDrills(settings.teacher, **parts)
-        case QuestionDrillSettings():
-            algorithm = QuestionDrills(settings.teacher, **parts)
-        case _:
-            teacher = make_teacher(settings.teacher, environment)
-            algorithm = Supervised(teacher=teacher, environment=environment, **parts)
+    algorithm = Supervised(
+        teacher=settings.teacher.make(environment),
+        environment=environment,
+        tokenizer=policy.tokenizer,
+        closing_id=closing_id(policy.tokenizer, policy.end_token_ids),
+        batch_size=settings.batch_size,
+        seed=derive_seed(config.seed, COLD_START),
+    )
     return Stage(
         name="cold_start",
         algorithm=algorithm,
@@ -262,37 +241,16 @@ def _cold_start(config: RunConfig, environment: Environment, policy: Policy) -> 
 
 
 def _reinforcement(config: RunConfig, algorithm: Algorithm, *, chooses_replay: bool) -> Stage:
-    reflects_as_held = config.erl is not None and isinstance(config.erl.reflection, HeldReflection)
+    gradient_steps = config.algorithm.gradient_steps
     return Stage(
         name="rl",
         algorithm=algorithm,
         steps=config.steps,
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
-        needs_reference=config.credit.reads_reference or reflects_as_held,
-        replay=partial(choose_replay, config.gradient_steps, overlap=config.engine.overlap)
+        needs_reference=config.algorithm.needs_reference,
+        replay=partial(choose_replay, gradient_steps, overlap=config.engine.overlap)
         if chooses_replay
         else None,
         evaluate_every=config.evaluate_every,
     )
-
-
-def _algorithm(
-    config: RunConfig,
-    environment: Environment,
-    tokenizer: PreTrainedTokenizerBase,
-    make_engine: Callable[[], Engine],
-    progress: Progress,
-) -> Algorithm:
-    parts: dict[str, Any] = {
-        "environment": environment,
-        "tokenizer": tokenizer,
-        "sampling": config.sampling,
-        "seed": derive_seed(config.seed, ROLLOUT),
-        "progress": progress,
-    }
-    if config.erl is not None:
-        return ExperientialRL(config.erl, make_engine=make_engine, **parts)
-    if config.second_chance is not None:
-        parts["environment"] = SecondChance(environment, config.second_chance)
-    return PolicyGradient(config.policy_gradient, **parts)

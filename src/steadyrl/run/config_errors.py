@@ -91,8 +91,11 @@ def _kinds(field: FieldInfo, values: Any) -> list[type[Settings]]:
     if variants is None:
         return list(_settings_types(field.annotation))
     name = values.get("name") if isinstance(values, Mapping) else values
+    if not isinstance(name, str):
+        default = field.default
+        return [type(default) if isinstance(default, Settings) else variants.base]
     try:
-        return [variants.find(name)] if isinstance(name, str) else [type(field.default)]
+        return [variants.find(name)]
     except UserError:
         return []
 

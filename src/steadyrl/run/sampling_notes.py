@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.protocol import Sampling
 from steadyrl.run.config import RunConfig
 
@@ -27,8 +26,8 @@ def sampling_notes(config: RunConfig) -> list[str]:
 def _learned_from(config: RunConfig) -> Iterator[tuple[str, Sampling]]:
     if config.steps:
         yield "sampling", config.sampling
-        if config.erl is not None and isinstance(config.erl.reflection, PolicyReflection):
-            yield "erl.reflection.sampling", config.erl.reflection.sampling
+        for place, sampling in config.algorithm.learned_samplings().items():
+            yield f"algorithm.{place}", sampling
 
 
 def _cuts(sampling: Sampling) -> list[str]:

@@ -2,13 +2,13 @@ import pytest
 
 from steadyrl.environments.frozen_lake_board import LakeBoard
 from steadyrl.environments.grid_moves import Move
-from steadyrl.environments.grid_references import (
+from steadyrl.environments.sokoban_board import read_board
+from steadyrl.lab.worlds.grid_references import (
     around_adjacent_holes,
     at_random,
     chance_to_win,
     straight_to_goal,
 )
-from steadyrl.environments.sokoban_board import read_board
 
 
 @pytest.mark.parametrize(("moves", "chance"), [(0, 0.0), (1, 1 / 4), (2, 7 / 16)])

@@ -14,8 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
-from steadyrl.environments.hotpot_wording import (
+from steadyrl.environments.hotpot_question import QuestionSet, QuestionSettings
+from steadyrl.environments.hotpot_questions import always, question_set
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.splits import split_of
+from steadyrl.lab.worlds.synthetic_wording import (
     COMPACT,
     FIRST_NAMES,
     JOBS,
@@ -25,8 +28,6 @@ from steadyrl.environments.hotpot_wording import (
     first_name,
     second_name,
 )
-from steadyrl.environments.protocol import Split
-from steadyrl.environments.splits import split_of
 
 Row = dict[str, Any]
 """One question in the official JSON format."""
@@ -38,7 +39,7 @@ _PARAGRAPHS = 10
 _FIRST_YEAR, _YEARS = 1850, 100
 
 
-class SyntheticQuestions(Settings):
+class SyntheticQuestions(QuestionSettings):
     """A world made from a seed."""
 
     name: Literal["synthetic"] = "synthetic"
@@ -52,6 +53,18 @@ class SyntheticQuestions(Settings):
 
     compact: bool = False
     """Short names and sentences, for models that read single characters."""
+
+    def load(self) -> QuestionSet:
+        """The questions of each split.
+
+        Raises:
+            UserError: there are too few people for each split to have some.
+        """
+        parts = [
+            ([(f"question {row['_id']}", row) for row in rows], always(split))
+            for split, rows in synthetic_rows(self).items()
+        ]
+        return question_set(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tests.driving import collect
-from tests.rollout.fakes import ScriptedEngine
 
-from steadyrl.algorithms.grid_drills import GridDrills, GridDrillSettings
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_environment import split_of_game
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.grid_moves import Move
-from steadyrl.environments.protocol import Split
+from steadyrl.environments.protocol import Demonstration, Split
 from steadyrl.environments.sokoban import SokobanSettings
-from steadyrl.policies.tokenizers import character_tokenizer
+from steadyrl.lab.worlds.grid_drills import GridDrills, GridDrillSettings
+from tests.driving import collect
+from tests.lab.worlds.teaching import taught
+from tests.rollout.fakes import ScriptedEngine
 
 LAKE = FrozenLakeSettings(
     rendering="compact",
@@ -29,14 +29,11 @@ LEVEL = SokobanSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Ch
 
 def drills_of(**changes: object) -> GridDrills:
     values = {"environment": LAKE, "hidden_pairs": 0.0} | changes
-    tokenizer = character_tokenizer()
-    return GridDrills(
-        GridDrillSettings(**values),
-        tokenizer=tokenizer,
-        closing_id=tokenizer.eos_token_id,
-        batch_size=16,
-        seed=0,
-    )
+    return GridDrills(GridDrillSettings(**values))
+
+
+def drill(drills: GridDrills, index: int, split: Split = Split.TRAIN) -> Demonstration:
+    return drills.demonstrate(drills.task(split, index), np.random.default_rng(index))
 
 
 @pytest.mark.parametrize("environment", [LAKE, LEVEL], ids=["lake", "level"])
@@ -48,7 +45,8 @@ def test_plans_of_the_drills_win(
     world = drills._environment
     for index in range(40):
         task = world.task(Split.TRAIN, index)
-        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        made = drill(drills, index)
+        prompt, (written,) = made.prompt, made.continuation
         plan = written.content
         assert world.start(task).respond(plan).reward == 1.0
         expected = task if first_attempts else world.guided(task, world.rulebook(task))
@@ -60,7 +58,8 @@ def test_reflections_write_what_feedback_and_memory_tell() -> None:
     world = FrozenLake(LAKE)
     remembered = 0
     for index in range(60):
-        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        made = drill(drills, index)
+        prompt, (written,) = made.prompt, made.continuation
         rulebook = written.content
         truth = world.rulebook(world.task(Split.TRAIN, index)).split()
         board, plan, feedback = prompt[-1].content.rsplit("\n", 3)[:3]
@@ -78,9 +77,8 @@ def test_drills_on_held_out_boards_have_none_of_those_to_train_on() -> None:
     drills = drills_of(first_attempts=1.0, reflections=0.0)
     world = FrozenLake(LAKE)
     for index in range(20):
-        generator = np.random.default_rng(index)
         held_out = world.task(Split.VALIDATION, index)
-        assert drills.drill(index, generator, Split.VALIDATION)[0] == held_out.prompt
+        assert drill(drills, index, Split.VALIDATION).prompt == held_out.prompt
         assert split_of_game(held_out.payload.game) is Split.VALIDATION
 
 
@@ -90,7 +88,8 @@ def test_retries_follow_a_plan_that_failed_and_win() -> None:
     conversations = 0
     for index in range(60):
         task = world.task(Split.TRAIN, index)
-        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        made = drill(drills, index)
+        prompt, (written,) = made.prompt, made.continuation
         answer = written.content
         (board,) = task.prompt
         if len(prompt) == 3:
@@ -116,7 +115,8 @@ def test_plain_drills_name_directions_by_their_arrows() -> None:
     world = FrozenLake(LAKE)
     for index in range(40):
         task = world.task(Split.TRAIN, index)
-        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        made = drill(drills, index)
+        prompt, (written,) = made.prompt, made.continuation
         plan = written.content
         assert prompt[0].content.split()[-4:] == ["<<", "vv", ">>", "^^"]
         assert prompt[1:] == task.prompt
@@ -130,7 +130,8 @@ def test_half_plain_drills_name_two_directions_by_their_arrows() -> None:
     chosen = set()
     for index in range(40):
         task = world.task(Split.TRAIN, index)
-        prompt, (written,) = drills.drill(index, np.random.default_rng(index))
+        made = drill(drills, index)
+        prompt, (written,) = made.prompt, made.continuation
         plan = written.content
         told = prompt[0].content.split()[-4:]
         plain = [pair[0] for pair in told if pair[0] == pair[1]]
@@ -159,9 +160,7 @@ def test_rulebooks_hold_the_pairs_that_games_differ_in() -> None:
 
 def test_pairs_are_hidden_at_their_rate() -> None:
     drills = drills_of(first_attempts=0.0, reflections=0.0, hidden_pairs=0.25)
-    rulebooks = [
-        drills.drill(index, np.random.default_rng(index))[0][0].content for index in range(200)
-    ]
+    rulebooks = [drill(drills, index).prompt[0].content for index in range(200)]
     hidden = np.mean([book.count("?") / len(book.split()) for book in rulebooks])
     # 200 rulebooks of 8 pairs: a standard error of sqrt(.25 * .75 / 1600) = 0.011.
     assert abs(hidden - 0.25) < 0.05
@@ -180,7 +179,7 @@ def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
     engine = ScriptedEngine(lambda *_: "nothing is to be sampled")
-    first, again = (collect(drills_of(), 3, engine) for _ in range(2))
+    first, again = (collect(taught(drills_of()), 3, engine) for _ in range(2))
     ((one,),), ((other,),) = first.mini_batches, again.mini_batches
     assert one.tokens.equal(other.tokens)
     assert one.loss_mask.any(dim=1).all()

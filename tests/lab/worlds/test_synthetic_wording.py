@@ -1,6 +1,6 @@
 import re
 
-from steadyrl.environments.hotpot_wording import (
+from steadyrl.lab.worlds.synthetic_wording import (
     COMPACT,
     FIRST_NAMES,
     JOBS,

@@ -19,9 +19,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from steadyrl.base.settings import Settings
 from steadyrl.environments.grid_draws import Draws
-from steadyrl.environments.hotpot_question import Question
+from steadyrl.environments.hotpot_question import Question, QuestionSet, QuestionSettings
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.retrieval import Passage
 from steadyrl.environments.splits import split_of
@@ -36,7 +35,7 @@ _SPLITS = {split: number for number, split in enumerate(Split)}
 _MANY = 10**9
 
 
-class CodedQuestions(Settings):
+class CodedQuestions(QuestionSettings):
     """A library made from a seed, and questions about it without end."""
 
     name: Literal["coded"] = "coded"
@@ -63,6 +62,12 @@ class CodedQuestions(Settings):
                 f"{meanings - 1}. Choose one of them, or raise relations."
             )
         return self
+
+    def load(self) -> QuestionSet:
+        """The questions of each split, and all facts."""
+        splits = {split: CodedSplit(self, split) for split in Split}
+        passages = [passage for split in splits.values() for passage in split.passages()]
+        return QuestionSet(questions=splits, passages=passages)
 
 
 class CodedSplit:

@@ -1,9 +1,9 @@
 """Reinforcement alone learns from its attempts as Experiential RL does from its own."""
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.policy_gradient import CreditSettings
+from steadyrl.lab.worlds.rlvr_recipes import attempts_alone
 from steadyrl.objectives import Aggregation, ReferenceKL, Truncation
-from steadyrl.recipes.rlvr_tiny import attempts_alone
 
 
 def test_attempts_alone_differ_in_their_number_and_their_turns_alone() -> None:
@@ -18,7 +18,8 @@ def test_attempts_alone_differ_in_their_number_and_their_turns_alone() -> None:
     alone = attempts_alone(erl)
     differing = {
         name: getattr(alone, name)
-        for name in PolicyGradientSettings.model_fields
+        for name in CreditSettings.model_fields
         if getattr(alone, name) != getattr(erl, name)
     }
-    assert differing == {"group_size": 12, "max_turns": 6}
+    own_name = {"name": "policy_gradient"}
+    assert differing == own_name | {"group_size": 12, "max_turns": 6}

@@ -6,11 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 from pydantic import ValidationError
-from tests.driving import collect
-from tests.rollout.fakes import ScriptedEngine
 
-from steadyrl.algorithms.drills import Drill
-from steadyrl.algorithms.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.algorithms.reflection_prompts import (
     ReflectionStyle,
     account_of,
@@ -18,12 +14,16 @@ from steadyrl.algorithms.reflection_prompts import (
 )
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Environment, Split, Task
+from steadyrl.lab.worlds.coded_questions import CodedQuestions
+from steadyrl.lab.worlds.question_drills import QuestionDrills, QuestionDrillSettings
 from steadyrl.policies.tokenizers import character_tokenizer, neutralized
-from steadyrl.records.message import Message
+from steadyrl.records.message import Conversation, Message
 from steadyrl.rollout.episodes import play_groups
+from tests.driving import collect
+from tests.lab.worlds.teaching import taught
+from tests.rollout.fakes import ScriptedEngine
 
 QUESTIONS = HotpotQASettings(
     questions=CodedQuestions(relations=3, meaning=4), style="compact", passages=1
@@ -34,13 +34,7 @@ TOKENIZER = character_tokenizer()
 
 def drills_of(**changes: object) -> QuestionDrills:
     values = {"environment": QUESTIONS, "hidden_pairs": 0.0} | changes
-    return QuestionDrills(
-        QuestionDrillSettings(**values),
-        tokenizer=TOKENIZER,
-        closing_id=TOKENIZER.eos_token_id,
-        batch_size=16,
-        seed=0,
-    )
+    return QuestionDrills(QuestionDrillSettings(**values))
 
 
 def only(kind: str, **changes: object) -> QuestionDrills:
@@ -48,9 +42,10 @@ def only(kind: str, **changes: object) -> QuestionDrills:
     return drills_of(**shares | ({kind: 1.0} if kind else {}) | changes)
 
 
-def drilled(drills: QuestionDrills, index: int) -> tuple[Task, Drill]:
+def drilled(drills: QuestionDrills, index: int) -> tuple[Task, tuple[Conversation, ...]]:
     task = WORLD.task(Split.TRAIN, index)
-    return task, drills.drill(index, np.random.default_rng(index))
+    made = drills.demonstrate(task, np.random.default_rng(index))
+    return task, (made.prompt, made.continuation)
 
 
 def replayed(environment: Environment, task: Task, said: tuple[Message, ...]) -> float:
@@ -148,7 +143,7 @@ def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
     engine = ScriptedEngine(lambda *_: "nothing is to be sampled")
-    first, again = (collect(drills_of(), 3, engine) for _ in range(2))
+    first, again = (collect(taught(drills_of()), 3, engine) for _ in range(2))
     ((one,),), ((other,),) = first.mini_batches, again.mini_batches
     assert one.tokens.equal(other.tokens)
     assert one.loss_mask.any(dim=1).all()

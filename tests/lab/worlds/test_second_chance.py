@@ -4,6 +4,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.algorithms.settings import AlgorithmParts
+from steadyrl.base.errors import UserError
+from steadyrl.engines.driver import drive
+from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.protocol import Environment, Outcome, Split, Task
+from steadyrl.lab.worlds.second_chance import SecondChance, SecondChanceSettings
+from steadyrl.records.trajectory import Group
+from steadyrl.rollout.episodes import play_groups
+from steadyrl.rollout.tasks import FailedTask, tasks_of
 from tests.algorithms.experiential import texts
 from tests.driving import collect, respond
 from tests.rollout.fakes import (
@@ -16,22 +27,11 @@ from tests.rollout.fakes import (
     some_tasks,
 )
 
-from steadyrl.algorithms.erl_control import SecondChance, SecondChanceSettings
-from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
-from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.base.errors import UserError
-from steadyrl.engines.driver import drive
-from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.protocol import Environment, Outcome, Split, Task
-from steadyrl.records.trajectory import Group
-from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.tasks import FailedTask, tasks_of
-
-COMPACT = SecondChanceSettings(style=ReflectionStyle.COMPACT)
+COMPACT = {"style": ReflectionStyle.COMPACT}
 
 
 def test_a_success_is_over_at_once() -> None:
-    environment = SecondChance(Quiz(), COMPACT)
+    environment = SecondChance(Quiz(), **COMPACT)
     assert isinstance(environment, Environment)
     (task,) = some_tasks(Quiz(), 1)
     assert environment.task(Split.TRAIN, 0) == task
@@ -40,12 +40,12 @@ def test_a_success_is_over_at_once() -> None:
 
 
 def test_it_has_as_many_tasks_as_its_environment() -> None:
-    assert SecondChance(ShortQuiz(3), COMPACT).distinct_tasks(Split.TEST) == 3
-    assert SecondChance(Quiz(), COMPACT).distinct_tasks(Split.TEST) is None
+    assert SecondChance(ShortQuiz(3), **COMPACT).distinct_tasks(Split.TEST) == 3
+    assert SecondChance(Quiz(), **COMPACT).distinct_tasks(Split.TEST) is None
 
 
 def test_a_task_that_fails_is_one_that_failed() -> None:
-    environment = SecondChance(Unreliable(tasks=[1], starts=1), COMPACT)
+    environment = SecondChance(Unreliable(tasks=[1], starts=1), **COMPACT)
     good, failed = tasks_of(environment, Split.TRAIN, range(2))
     assert isinstance(failed, FailedTask)
     assert not isinstance(good, FailedTask)
@@ -73,7 +73,7 @@ def test_an_environment_whose_turns_are_awaited_gets_a_second_chance_too() -> No
 
             return SimpleNamespace(respond=respond)
 
-    episode = SecondChance(Awaiting(), COMPACT).start(some_tasks(Quiz(), 1)[0])
+    episode = SecondChance(Awaiting(), **COMPACT).start(some_tasks(Quiz(), 1)[0])
     assert [respond(episode, word).terminated for word in ("w", "right")] == [False, True]
 
 
@@ -83,12 +83,12 @@ def test_an_environment_that_compares_episodes_is_refused() -> None:
             return []
 
     with pytest.raises(UserError, match="Comparing scores the attempts of a group together"):
-        SecondChance(Comparing(), COMPACT)
+        SecondChance(Comparing(), **COMPACT)
 
 
 def test_a_failure_is_told_and_the_last_attempt_counts() -> None:
     for second, reward in (("right", 1.0), ("w", 0.0)):
-        episode = SecondChance(Quiz(), COMPACT).start(some_tasks(Quiz(), 1)[0])
+        episode = SecondChance(Quiz(), **COMPACT).start(some_tasks(Quiz(), 1)[0])
         outcome = episode.respond("w")
         assert (outcome.reward, outcome.terminated) == (0.0, False)
         assert [m.content for m in outcome.observation] == ["you wrote w\nq0"]
@@ -98,8 +98,8 @@ def test_a_failure_is_told_and_the_last_attempt_counts() -> None:
 
 def test_rewards_of_long_attempts_are_those_of_the_last_one_alone() -> None:
     # Two turns an attempt; a threshold that one right turn of two does not reach.
-    settings = SecondChanceSettings(threshold=1.5)
-    episode = SecondChance(Quiz(turns=2), settings).start(some_tasks(Quiz(), 1)[0])
+    harder = {"threshold": 1.5, "style": ReflectionStyle.RULEBOOK}
+    episode = SecondChance(Quiz(turns=2), **harder).start(some_tasks(Quiz(), 1)[0])
     outcomes = [episode.respond(word) for word in ("right", "w", "right", "right")]
     assert [outcome.reward for outcome in outcomes] == [1.0, -1.0, 1.0, 1.0]
     assert [outcome.terminated for outcome in outcomes] == [False] * 3 + [True]
@@ -110,7 +110,7 @@ def test_rewards_of_long_attempts_are_those_of_the_last_one_alone() -> None:
 
 
 def test_an_attempt_whose_turns_add_up_to_the_threshold_is_no_failure() -> None:
-    episode = SecondChance(TenthsQuiz(), COMPACT).start(some_tasks(Quiz(), 1)[0])
+    episode = SecondChance(TenthsQuiz(), **COMPACT).start(some_tasks(Quiz(), 1)[0])
     *_, last = [episode.respond("x") for _ in range(10)]
     assert last.terminated
 
@@ -122,11 +122,11 @@ def test_what_was_earned_before_the_budget_was_spent_is_kept(
     words: list[str], reward: float
 ) -> None:
     # As without a second chance: the first attempt's or, once that is over, the second's.
-    settings = SecondChanceSettings(threshold=1.5)
+    harder = {"threshold": 1.5, "style": ReflectionStyle.RULEBOOK}
     quiz = Quiz(turns=2)
     (group,) = drive(
         play_groups(
-            SecondChance(quiz, settings),
+            SecondChance(quiz, **harder),
             ScriptedEngine(lambda _prompt, _number, call: words[call]),
             TOKENIZER,
             some_tasks(quiz, 1),
@@ -143,13 +143,10 @@ def test_policy_gradient_learns_from_both_attempts_by_the_last_reward() -> None:
     def answer(prompt: str, number: int, call: int) -> str:
         return "right" if number == 0 or (call == 1 and "w1" in prompt) else f"w{number}"
 
-    subject = PolicyGradient(
-        PolicyGradientSettings(prompts=1, group_size=3, max_turns=2),
-        environment=SecondChance(Quiz(), COMPACT),
-        tokenizer=TOKENIZER,
-        sampling=Sampling(max_new_tokens=8),
-        seed=0,
+    parts = AlgorithmParts(
+        environment=Quiz(), tokenizer=TOKENIZER, sampling=Sampling(max_new_tokens=8), seed=0
     )
+    subject = SecondChanceSettings(prompts=1, group_size=3, max_turns=2, **COMPACT).make(parts)
     # The third episode is wrong twice: its second request is answer number 0 of the engine.
     engine = ScriptedEngine(
         lambda prompt, number, call: "w9" if "w2" in prompt else answer(prompt, number, call)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from steadyrl.algorithms.rulebooks import completed, partly_known
+from steadyrl.lab.worlds.rulebooks import completed, partly_known
 
 
 def test_a_memory_completes_a_rulebook() -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable
 from math import fsum
+from typing import Literal
 
 from pydantic import Field
 
+from steadyrl.algorithms.policy_gradient import CreditSettings, PolicyGradient
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.algorithms.settings import AlgorithmParts
 from steadyrl.base.concurrency import then
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
 from steadyrl.environments.protocol import (
     Environment,
     Episode,
@@ -17,18 +19,39 @@ from steadyrl.environments.protocol import (
     Split,
     Task,
 )
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.records.message import Message
 from steadyrl.rollout.tasks import begin, checked_outcome, distinct_tasks, tasks_of
 
 
-class SecondChanceSettings(Settings):
-    """When an attempt is repeated, and how its feedback is told."""
+class SecondChanceSettings(CreditSettings):
+    """Policy gradient on episodes in which a failed attempt is followed by its feedback and by
+    another attempt. Held-out tasks are attempted once.
+    """
+
+    name: Literal["second_chance"] = "second_chance"
 
     threshold: float = Field(1.0, allow_inf_nan=False)
     """An attempt whose reward is below it is repeated, once."""
 
     style: ReflectionStyle = ReflectionStyle.RULEBOOK
     """compact: the feedback and the task alone, for models that read characters."""
+
+    def check_fits(self, environment: EnvironmentSettings) -> None:
+        """Returns where both attempts of an episode can be played to their end."""
+        environment.require_turns("algorithm.max_turns", self.max_turns, attempts=2)
+
+    def make(self, parts: AlgorithmParts) -> PolicyGradient:
+        """The algorithm."""
+        environment = SecondChance(parts.environment, threshold=self.threshold, style=self.style)
+        return PolicyGradient(
+            self,
+            environment=environment,
+            tokenizer=parts.tokenizer,
+            sampling=parts.sampling,
+            seed=parts.seed,
+            progress=parts.progress,
+        )
 
 
 class SecondChance:
@@ -44,14 +67,17 @@ class SecondChance:
         UserError: the environment scores episodes by comparing them.
     """
 
-    def __init__(self, environment: Environment, settings: SecondChanceSettings) -> None:
+    def __init__(
+        self, environment: Environment, *, threshold: float = 1.0, style: ReflectionStyle
+    ) -> None:
         if isinstance(environment, ScoresGroups):
             raise UserError(
                 f"{type(environment).__name__} scores the attempts of a group together, which a "
-                "second chance in the same conversation does not allow. Leave second_chance out."
+                "second chance in the same conversation does not allow. Choose another algorithm."
             )
         self._environment = environment
-        self._settings = settings
+        self._threshold = threshold
+        self._style = style
 
     def task(self, split: Split, index: int) -> Task:
         """That of the environment."""
@@ -64,16 +90,17 @@ class SecondChance:
 
     def start(self, task: Task) -> Episode:
         """An attempt, and perhaps another."""
-        return _UpToTwoAttempts(self._environment, task, self._settings)
+        return _UpToTwoAttempts(self._environment, task, self._threshold, self._style)
 
 
 class _UpToTwoAttempts:
     def __init__(
-        self, environment: Environment, task: Task, settings: SecondChanceSettings
+        self, environment: Environment, task: Task, threshold: float, style: ReflectionStyle
     ) -> None:
         self._environment = environment
         self._task = task
-        self._settings = settings
+        self._threshold = threshold
+        self._style = style
         self._attempt = begin(environment, task)
         self._is_second = False
         self._rewards: list[float] = []
@@ -88,7 +115,7 @@ class _UpToTwoAttempts:
         self._rewards.append(outcome.reward)
         self._feedback.append(outcome.feedback)
         earned = fsum(self._rewards)
-        failed = earned < self._settings.threshold
+        failed = earned < self._threshold
         if outcome.terminated and failed and not self._is_second:
             return self._second_chance(outcome)
         return outcome
@@ -96,7 +123,7 @@ class _UpToTwoAttempts:
     def _second_chance(self, outcome: Outcome) -> Outcome:
         said = "\n".join([line for line in self._feedback if line])
         asked = "\n".join([m.content for m in self._task.prompt if m.role != "system"])
-        if self._settings.style is ReflectionStyle.COMPACT:
+        if self._style is ReflectionStyle.COMPACT:
             content = f"{said}\n{asked}"
         else:
             content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"

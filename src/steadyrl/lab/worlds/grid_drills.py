@@ -6,7 +6,7 @@
     retry             plan, feedback; board                      -> a plan that heeds the feedback
 
 Retries are what the controls do: they read the record of a failed attempt as it is, in the place of
-the rulebook (no reflection) or as a conversation that goes on (`erl_control.SecondChance`).
+the rulebook (no reflection) or as a conversation that goes on (`second_chance.SecondChance`).
 
 Every drill has a meaning of symbols and actions of its own, so that a model learns to use rulebooks
 and to write them, and knows none. What a board alone does not tell, the first attempt guesses.
@@ -14,40 +14,39 @@ and to write them, and knows none. What a board alone does not tell, the first a
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.drills import Drill, Drills, MakeDrill, answer
 from steadyrl.algorithms.reflection_prompts import (
     Account,
     ReflectionStyle,
     reflection_prompt,
     task_with_record,
 )
-from steadyrl.algorithms.rulebooks import completed, partly_known
-from steadyrl.base.settings import Settings
-from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
+from steadyrl.base.variants import Variants
+from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_compact import revealed_rulebook
-from steadyrl.environments.grid_environment import GridEnvironment
+from steadyrl.environments.grid_environment import GridEnvironment, GridSettings
 from steadyrl.environments.grid_meaning import Choice
 from steadyrl.environments.grid_moves import Move
-from steadyrl.environments.protocol import Task
-from steadyrl.environments.sokoban import Sokoban, SokobanSettings
+from steadyrl.environments.protocol import Demonstration, Environment, Task
+from steadyrl.environments.sokoban import SokobanSettings
+from steadyrl.lab.worlds.drills import Drills, DrillSettings, MakeDrill, answer, drill
+from steadyrl.lab.worlds.rulebooks import completed, partly_known
 from steadyrl.rollout.tasks import checked_outcome
 
 
-class GridDrillSettings(Settings):
+class GridDrillSettings(DrillSettings):
     """What is drilled, on which games."""
 
     name: Literal["grid_drills"] = "grid_drills"
 
-    environment: FrozenLakeSettings | SokobanSettings = Field(
-        FrozenLakeSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Choice.PERMUTED),
-        discriminator="name",
-    )
+    environment: Annotated[
+        GridSettings,
+        Variants(GridSettings, None, FrozenLakeSettings, SokobanSettings),
+    ] = FrozenLakeSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Choice.PERMUTED)
     """Games in the compact rendering, whose meanings are permuted."""
 
     first_attempts: float = Field(0.2, ge=0, le=1)
@@ -89,31 +88,19 @@ class GridDrillSettings(Settings):
             raise ValueError(f"{stated}: together more than 1. Lower one of them.")
         return self
 
+    def make(self, environment: Environment) -> "GridDrills":
+        """The drills; the run's own `environment` is not among their tasks."""
+        return GridDrills(self)
+
 
 class GridDrills(Drills):
-    """Supervised learning on drills, each with a fresh game and meaning."""
+    """Drills, each with a fresh game and meaning."""
 
     _environment: GridEnvironment
 
-    def __init__(
-        self,
-        settings: GridDrillSettings,
-        *,
-        tokenizer: PreTrainedTokenizerBase,
-        closing_id: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, settings: GridDrillSettings) -> None:
         self._settings = settings
-        world = settings.environment
-        environment = FrozenLake(world) if isinstance(world, FrozenLakeSettings) else Sokoban(world)
-        super().__init__(
-            environment,
-            tokenizer=tokenizer,
-            closing_id=closing_id,
-            batch_size=batch_size,
-            seed=seed,
-        )
+        super().__init__(settings.environment.make())
 
     def kinds(self) -> Sequence[tuple[float, MakeDrill]]:
         """Of a plan or a rulebook each."""
@@ -131,22 +118,22 @@ class GridDrills(Drills):
         """The pairs of the rulebook of `task` that differ between games."""
         return self._hidden(self._environment.rulebook(task))
 
-    def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Drill:
-        return task.prompt, answer(self._solution(task))
+    def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Demonstration:
+        return drill(task.prompt, self._solution(task))
 
-    def _second_attempt(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _second_attempt(self, task: Task, generator: np.random.Generator) -> Demonstration:
         hidden = self._settings.hidden_pairs
         rulebook = partly_known(self.rulebook(task), hidden, generator)
-        return self._environment.guided(task, rulebook).prompt, answer(self._solution(task))
+        return drill(self._environment.guided(task, rulebook).prompt, self._solution(task))
 
-    def _plain(self, task: Task, _generator: np.random.Generator) -> Drill:
+    def _plain(self, task: Task, _generator: np.random.Generator) -> Demonstration:
         return self._named_by_arrows(task, tuple(Move))
 
-    def _half_plain(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _half_plain(self, task: Task, generator: np.random.Generator) -> Demonstration:
         half = generator.permutation(list(Move))[: len(Move) // 2]
         return self._named_by_arrows(task, [Move(move) for move in half])
 
-    def _named_by_arrows(self, task: Task, moves: Collection[Move]) -> Drill:
+    def _named_by_arrows(self, task: Task, moves: Collection[Move]) -> Demonstration:
         """The words of `moves` are their arrows, in the rulebook and in the plan."""
         meaning = task.payload.meaning
         arrow_of = {meaning.word(move).key: move.arrow for move in moves}
@@ -155,7 +142,7 @@ class GridDrills(Drills):
             for pair in self.rulebook(task).split()
         ]
         plan = "".join([arrow_of.get(key, key) for key in self._solution(task)])
-        return self._environment.guided(task, " ".join(named)).prompt, answer(plan)
+        return drill(self._environment.guided(task, " ".join(named)).prompt, plan)
 
     def _hidden(self, rulebook: str) -> str:
         """Its pairs of symbols if these are permuted, and of actions if those are."""
@@ -172,7 +159,7 @@ class GridDrills(Drills):
         (plan,) = self._environment.solution(task)
         return plan
 
-    def _reflection(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _reflection(self, task: Task, generator: np.random.Generator) -> Demonstration:
         """A random plan is played; the rulebook is what its feedback and the memory tell."""
         memory = ""
         if generator.random() < 0.5:
@@ -181,9 +168,9 @@ class GridDrills(Drills):
         account = replace(self._attempt(task, generator), memory=memory)
         seen = revealed_rulebook(task.payload.meaning.legend, account.feedback)
         rulebook = completed(self._hidden(seen), memory)
-        return reflection_prompt(account, ReflectionStyle.COMPACT), answer(rulebook)
+        return drill(reflection_prompt(account, ReflectionStyle.COMPACT), rulebook)
 
-    def _retry(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _retry(self, task: Task, generator: np.random.Generator) -> Demonstration:
         """A random plan fails; its record stands before the board, or the conversation goes on."""
         account = self._attempt(task, generator)
         while account.reward == 1:
@@ -193,7 +180,7 @@ class GridDrills(Drills):
         else:
             again = self._conversation.start(task).respond(account.attempt)
             prompt = (*task.prompt, *answer(account.attempt), *checked_outcome(again).observation)
-        return prompt, answer(self._solution(task))
+        return drill(prompt, self._solution(task))
 
     def _attempt(self, task: Task, generator: np.random.Generator) -> Account:
         """What comes of a random plan."""

@@ -6,21 +6,18 @@
     retry             attempt, hint; question                    -> searches that heed the hint
 
 Retries are what the controls do: they read the record of a failed attempt as it is, in the place of
-the rulebook (no reflection) or as a conversation that goes on (`erl_control.SecondChance`).
+the rulebook (no reflection) or as a conversation that goes on (`second_chance.SecondChance`).
 
 Every drill has a meaning of words of its own, so that a model learns to use rulebooks and to write
 them, and knows none. What a question alone does not tell, the first attempt guesses.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, model_validator
-from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.drills import Drill, Drills, MakeDrill, answer
 from steadyrl.algorithms.reflection_prompts import (
     Account,
     ReflectionStyle,
@@ -28,19 +25,18 @@ from steadyrl.algorithms.reflection_prompts import (
     reflection_prompt,
     task_with_record,
 )
-from steadyrl.algorithms.rulebooks import UNKNOWN, completed, partly_known
-from steadyrl.base.settings import Settings
-from steadyrl.environments.hotpot_coded import HOPS, RELATIONS, CodedQuestions
 from steadyrl.environments.hotpot_dialogue import DialogueStyle, call_text
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
-from steadyrl.environments.protocol import Episode, Outcome, Task
-from steadyrl.policies.tokenizers import neutralized
+from steadyrl.environments.protocol import Demonstration, Environment, Episode, Outcome, Task
+from steadyrl.lab.worlds.coded_questions import HOPS, RELATIONS, CodedQuestions
+from steadyrl.lab.worlds.drills import Drills, DrillSettings, MakeDrill, answer, drill
+from steadyrl.lab.worlds.rulebooks import UNKNOWN, completed, partly_known
 from steadyrl.records.message import Conversation
 from steadyrl.records.trajectory import Trajectory
 from steadyrl.rollout.tasks import checked_outcome
 
 
-class QuestionDrillSettings(Settings):
+class QuestionDrillSettings(DrillSettings):
     """What is drilled, on which questions."""
 
     name: Literal["question_drills"] = "question_drills"
@@ -87,30 +83,19 @@ class QuestionDrillSettings(Settings):
             )
         return self
 
+    def make(self, environment: Environment) -> "QuestionDrills":
+        """The drills; the run's own `environment` is not among their tasks."""
+        return QuestionDrills(self)
+
 
 class QuestionDrills(Drills):
-    """Supervised learning on drills, each with a fresh question and meaning."""
+    """Drills, each with a fresh question and meaning."""
 
     _environment: HotpotQA
 
-    def __init__(
-        self,
-        settings: QuestionDrillSettings,
-        *,
-        tokenizer: PreTrainedTokenizerBase,
-        closing_id: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
+    def __init__(self, settings: QuestionDrillSettings) -> None:
         self._settings = settings
-        environment = HotpotQA(settings.environment)
-        super().__init__(
-            environment,
-            tokenizer=tokenizer,
-            closing_id=closing_id,
-            batch_size=batch_size,
-            seed=seed,
-        )
+        super().__init__(settings.environment.make())
         assert isinstance(settings.environment.questions, CodedQuestions)
         self._relations = RELATIONS[: settings.environment.questions.relations]
 
@@ -128,15 +113,15 @@ class QuestionDrills(Drills):
         """What every word means in `task`."""
         return self._environment.rulebook(task)
 
-    def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Drill:
-        return task.prompt, self._solution(task)
+    def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Demonstration:
+        return drill(task.prompt, self._solution(task))
 
-    def _second_attempt(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _second_attempt(self, task: Task, generator: np.random.Generator) -> Demonstration:
         hidden = self._settings.hidden_pairs
         rulebook = partly_known(self.rulebook(task), hidden, generator)
-        return self._environment.guided(task, rulebook).prompt, self._solution(task)
+        return drill(self._environment.guided(task, rulebook).prompt, self._solution(task))
 
-    def _reflection(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _reflection(self, task: Task, generator: np.random.Generator) -> Demonstration:
         """A guess fails or not; the rulebook is what its hint and the memory tell."""
         rulebook, memory = self.rulebook(task), ""
         if generator.random() < 0.5:
@@ -145,9 +130,9 @@ class QuestionDrills(Drills):
         told = account.feedback.split()
         seen = [pair if pair in told else pair[0] + UNKNOWN for pair in rulebook.split()]
         written = completed(" ".join(seen), memory)
-        return reflection_prompt(account, ReflectionStyle.COMPACT), answer(written)
+        return drill(reflection_prompt(account, ReflectionStyle.COMPACT), written)
 
-    def _retry(self, task: Task, generator: np.random.Generator) -> Drill:
+    def _retry(self, task: Task, generator: np.random.Generator) -> Demonstration:
         """A guess fails; its record stands before the question, or the conversation goes on."""
         if generator.random() < 0.5:
             account = self._guess(task, generator)
@@ -160,7 +145,7 @@ class QuestionDrills(Drills):
                 episode = self._conversation.start(task)
                 said, outcome = _inquiry(episode, task, self._guessed(generator))
             prompt = (*task.prompt, *said)
-        return prompt, self._solution(task)
+        return drill(prompt, self._solution(task))
 
     def _solution(self, task: Task) -> Conversation:
         relations = [title[-1] for title in task.payload.titles]
@@ -180,7 +165,7 @@ class QuestionDrills(Drills):
             terminated=True,
             truncated=False,
         )
-        return account_of(task, attempt, memory, partial(neutralized, tokenizer=self._tokenizer))
+        return account_of(task, attempt, memory, str)
 
     def _guessed(self, generator: np.random.Generator) -> list[str]:
         return [str(r) for r in generator.permutation(list(self._relations))[:HOPS]]

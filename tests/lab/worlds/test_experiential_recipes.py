@@ -7,22 +7,23 @@ from pathlib import Path
 import pytest
 
 from steadyrl.algorithms.erl import ExperientialRL
-from steadyrl.algorithms.grid_drills import GridDrillSettings
-from steadyrl.algorithms.question_drills import QuestionDrillSettings
+from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.hotpot_qa import HotpotQA
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.registry import make_environment
 from steadyrl.lab.study import changed
+from steadyrl.lab.worlds.grid_drills import GridDrillSettings
+from steadyrl.lab.worlds.question_drills import QuestionDrillSettings
 from steadyrl.policies.loading import SmallDense
-from steadyrl.recipes import RECIPES
+from steadyrl.recipes import find_recipe
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.execution import start_run
 from tests.algorithms.experiential import learned, texts
 from tests.driving import collect
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
-QUESTIONS = RECIPES["erl-questions-tiny"]
+QUESTIONS = find_recipe("erl-questions-tiny")
 GRIDS = ["erl-frozenlake-tiny", "erl-sokoban-tiny"]
 EVERY_GRID = pytest.mark.parametrize("name", GRIDS)
 EVERY_RECIPE = pytest.mark.parametrize("name", [*GRIDS, "erl-questions-tiny"])
@@ -35,7 +36,7 @@ def worlds(config: RunConfig) -> tuple[World, World]:
     assert config.cold_start is not None
     drills = config.cold_start.teacher
     assert isinstance(drills, GridDrillSettings | QuestionDrillSettings)
-    drilled, played = map(make_environment, (drills.environment, config.environment))
+    drilled, played = (each.make() for each in (drills.environment, config.environment))
     assert isinstance(drilled, GridEnvironment | HotpotQA)
     assert isinstance(played, GridEnvironment | HotpotQA)
     return drilled, played
@@ -57,7 +58,7 @@ def questions() -> tuple[HotpotQA, HotpotQA]:
     ],
 )
 def test_no_drill_has_the_meaning_that_is_learned(name: str, learned_book: str) -> None:
-    drilled, played = worlds(RECIPES[name]())
+    drilled, played = worlds(find_recipe(name)())
     (book,) = {played.rulebook(played.task(Split.TRAIN, index)) for index in range(50)}
     assert book.endswith(learned_book)
     books = {drilled.rulebook(drilled.task(Split.TRAIN, index)) for index in range(2000)}
@@ -67,7 +68,7 @@ def test_no_drill_has_the_meaning_that_is_learned(name: str, learned_book: str) 
 
 @EVERY_RECIPE
 def test_the_recipe_survives_a_file(name: str, tmp_path: Path) -> None:
-    config = RECIPES[name]()
+    config = find_recipe(name)()
     path = tmp_path / "recipe.yaml"
     path.write_text(to_yaml(config))
     assert from_yaml(path) == config
@@ -75,16 +76,13 @@ def test_the_recipe_survives_a_file(name: str, tmp_path: Path) -> None:
 
 @EVERY_RECIPE
 def test_reinforcement_alone_differs_in_the_algorithm_and_may_sample_as_much(name: str) -> None:
-    config, alone = RECIPES[name](), RECIPES[name.replace("erl-", "rlvr-", 1)]()
-    assert config.erl is not None
+    config, alone = find_recipe(name)(), find_recipe(name.replace("erl-", "rlvr-", 1))()
+    assert isinstance(config.algorithm, ExperientialSettings)
     fields = config.model_dump()
-    assert {f for f, value in alone.model_dump().items() if value != fields[f]} == {
-        "erl",
-        "policy_gradient",
-    }
-    assert alone.erl is None
-    assert alone.credit.prompts == config.erl.prompts
-    assert alone.credit.group_size == 3 * config.erl.group_size
+    assert {f for f, value in alone.model_dump().items() if value != fields[f]} == {"algorithm"}
+    assert isinstance(alone.algorithm, PolicyGradientSettings)
+    assert alone.algorithm.prompts == config.algorithm.prompts
+    assert alone.algorithm.group_size == 3 * config.algorithm.group_size
 
 
 # Lakes and rooms.
@@ -92,7 +90,7 @@ def test_reinforcement_alone_differs_in_the_algorithm_and_may_sample_as_much(nam
 
 @EVERY_GRID
 def test_drills_and_reinforcement_have_the_same_boards(name: str) -> None:
-    drilled, played = worlds(RECIPES[name]())
+    drilled, played = worlds(find_recipe(name)())
     for split in Split:
         one, other = (world.task(split, 7).payload for world in (drilled, played))
         assert (one.game, one.moves) == (other.game, other.moves)
@@ -100,12 +98,12 @@ def test_drills_and_reinforcement_have_the_same_boards(name: str) -> None:
 
 @EVERY_GRID
 def test_plans_and_rulebooks_fit_into_their_budgets(name: str) -> None:
-    config = RECIPES[name]()
+    config = find_recipe(name)()
     _, played = worlds(config)
-    assert config.erl is not None
+    assert isinstance(config.algorithm, ExperientialSettings)
     task = played.task(Split.TRAIN, 0)
     assert task.payload.moves + 1 <= config.sampling.max_new_tokens
-    assert len(played.rulebook(task)) + 1 <= config.erl.reflection.sampling.max_new_tokens
+    assert len(played.rulebook(task)) + 1 <= config.algorithm.reflection.sampling.max_new_tokens
 
 
 # Questions.
@@ -123,12 +121,12 @@ def test_drills_and_reinforcement_have_the_same_questions_and_facts() -> None:
 def test_answers_fit_into_their_budgets() -> None:
     config = QUESTIONS()
     _, played = questions()
-    assert config.erl is not None
+    assert isinstance(config.algorithm, ExperientialSettings)
     for index in range(20):
         task = played.task(Split.TRAIN, index)
         for turn in played.demonstration(task):
             assert len(turn) + 1 <= config.sampling.max_new_tokens
-        reflection = config.erl.reflection
+        reflection = config.algorithm.reflection
         assert len(played.rulebook(task)) + 1 <= reflection.sampling.max_new_tokens
         assert len(played.rulebook(task)) <= reflection.longest
 
@@ -167,10 +165,10 @@ def drilled_student(prompt: str, _number: int, _call: int) -> str:
 
 def test_a_guess_is_reflected_on_and_what_follows_is_learned_without_the_rulebook() -> None:
     config = QUESTIONS()
-    assert config.erl is not None
+    assert isinstance(config.algorithm, ExperientialSettings)
     _, played = questions()
     algorithm = ExperientialRL(
-        config.erl.model_copy(update={"prompts": 3, "group_size": 2}),
+        config.algorithm.model_copy(update={"prompts": 3, "group_size": 2}),
         environment=played,
         tokenizer=TOKENIZER,
         sampling=config.sampling,
@@ -193,7 +191,7 @@ def test_a_guess_is_reflected_on_and_what_follows_is_learned_without_the_ruleboo
 def test_a_run_goes_from_drills_to_reinforcement(tmp_path: Path) -> None:
     world = QUESTIONS().model_dump()
     world["cold_start"] |= {"steps": 2, "batch_size": 4}
-    world["erl"] |= {"prompts": 2, "group_size": 2}
+    world["algorithm"] |= {"prompts": 2, "group_size": 2}
     world["evaluation"] |= {"tasks": 2, "samples": 1}
     model = SmallDense(layers=1, width=16, heads=2, kv_heads=1, head_dim=8, mlp_width=16)
     world["engine"] |= {"cache_memory": 64}

@@ -11,19 +11,19 @@ follows it; and what succeeded is learned without the reflection.
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.grid_drills import GridDrillSettings
-from steadyrl.algorithms.question_drills import QuestionDrillSettings
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
-from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_dialogue import DialogueStyle
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.lab.worlds.coded_questions import CodedQuestions
+from steadyrl.lab.worlds.grid_drills import GridDrillSettings
+from steadyrl.lab.worlds.question_drills import QuestionDrillSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import SmallDense
@@ -130,7 +130,9 @@ def _tiny(
             batch_size=48,
             optimizer=OptimizerSettings(learning_rate=3e-3, schedule="cosine", warmup_steps=20),
         ),
-        erl=ExperientialSettings(prompts=16, group_size=4, max_turns=turns, reflection=REFLECTION),
+        algorithm=ExperientialSettings(
+            prompts=16, group_size=4, max_turns=turns, reflection=REFLECTION
+        ),
         routing_replay="none",
         steps=steps,
         sampling=Sampling(max_new_tokens=turn_tokens),

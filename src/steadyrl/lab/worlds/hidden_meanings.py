@@ -5,9 +5,9 @@ from typing import Any
 from steadyrl.environments.frozen_lake_board import FROZEN_LAKE
 from steadyrl.environments.grid_environment import GridSettings
 from steadyrl.environments.grid_meaning import Choice, Meaning, allowed_meanings
-from steadyrl.environments.hotpot_coded import CodedQuestions, coded_meanings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.environments.sokoban_board import SOKOBAN
+from steadyrl.lab.worlds.coded_questions import CodedQuestions, coded_meanings
 
 
 def teaches_what_is_hidden(drilled: Any, hidden: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Reinforcement alone in the worlds of `experiential_tiny`, with no fewer responses.
+"""Reinforcement alone in the worlds of `experiential_recipes`, with no fewer responses.
 
     steadyrl train erl-frozenlake-tiny --out runs/lake
     steadyrl train rlvr-frozenlake-tiny --out runs/lake-rlvr
@@ -9,8 +9,8 @@ attempts for each of its attempts, which is what that may sample: attempt, refle
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.recipes.experiential_tiny import (
+from steadyrl.algorithms.policy_gradient import CreditSettings, PolicyGradientSettings
+from steadyrl.lab.worlds.experiential_recipes import (
     erl_frozenlake_tiny,
     erl_questions_tiny,
     erl_sokoban_tiny,
@@ -38,12 +38,12 @@ def attempts_alone(erl: ExperientialSettings) -> PolicyGradientSettings:
 
     They have the turns of two attempts, so that a second chance can be had with half of them.
     """
-    shared = {name: getattr(erl, name) for name in PolicyGradientSettings.model_fields}
+    shared = {name: getattr(erl, name) for name in CreditSettings.model_fields if name != "name"}
     own = {"group_size": 3 * erl.group_size, "max_turns": 2 * erl.max_turns}
     return PolicyGradientSettings.model_validate(shared | own)
 
 
 def _without_reflection(recipe: RunConfig) -> RunConfig:
-    assert recipe.erl is not None
-    alone = {"erl": None, "policy_gradient": attempts_alone(recipe.erl).model_dump()}
-    return RunConfig.model_validate(recipe.model_dump() | alone)
+    assert isinstance(recipe.algorithm, ExperientialSettings)
+    alone = attempts_alone(recipe.algorithm)
+    return RunConfig.model_validate(recipe.model_dump() | {"algorithm": alone.model_dump()})

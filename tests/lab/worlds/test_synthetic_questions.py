@@ -4,9 +4,9 @@ from collections import Counter
 import pytest
 
 from steadyrl.base.errors import UserError
-from steadyrl.environments.hotpot_synthetic import Row, SyntheticQuestions, synthetic_rows
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.splits import split_of
+from steadyrl.lab.worlds.synthetic_questions import Row, SyntheticQuestions, synthetic_rows
 from steadyrl.policies.tokenizers import PRINTABLE
 
 STYLES = pytest.mark.parametrize("compact", [False, True])

@@ -7,10 +7,10 @@ import pytest
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
-from steadyrl.environments.hidden_meanings import teaches_what_is_hidden
-from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.sokoban import SokobanSettings
+from steadyrl.lab.worlds.coded_questions import CodedQuestions
+from steadyrl.lab.worlds.hidden_meanings import teaches_what_is_hidden
 
 PAPER, FIXED, PERMUTED = Choice
 

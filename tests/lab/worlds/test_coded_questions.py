@@ -6,15 +6,15 @@ from itertools import islice
 import pytest
 from pydantic import ValidationError
 
-from steadyrl.environments.hotpot_coded import CodedQuestions
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
-from steadyrl.environments.hotpot_questions import QuestionSet, load_questions
+from steadyrl.environments.hotpot_questions import QuestionSet
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.splits import split_of
+from steadyrl.lab.worlds.coded_questions import CodedQuestions
 
 
 def world(**settings: object) -> QuestionSet:
-    return load_questions(CodedQuestions(**settings))
+    return CodedQuestions(**settings).load()
 
 
 def some(loaded: QuestionSet, split: Split, count: int = 200) -> list:

@@ -1,0 +1,1 @@
+"""Worlds small enough to watch learning in: questions, drills, controls and recipes."""
