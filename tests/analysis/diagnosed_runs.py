@@ -43,6 +43,8 @@ SOUND = {
     "temperature_share": [0.0, 0.01, 0.0, 0.02, 0.01, 0.0, 0.0, 0.01],
     "routing_disagreement": [0.02, 0.021, 0.019, 0.02, 0.022, 0.02, 0.021, 0.02],
     "environment_failed_fraction": [0.0] * 8,
+    "update_reached_fraction": [1.0] * 8,
+    "engine_update_reached_fraction": [1.0, 0.99, 1.01, 1.0, 0.98, 1.02, 1.0, 1.0],
     "no_signal_fraction": [0.4, 0.5, 0.4, 0.5, 0.5, 0.6, 0.6, 0.7],
 }
 """Eight steps of a run that learns."""

@@ -11,7 +11,8 @@ def test_an_environment_that_fails_is_named() -> None:
     assert found.status is Status.FAULT
     assert found.cause is not None
     assert found.cause.name is CauseName.ENVIRONMENT
-    assert "failed in 80% of the episodes" in found.cause.reason
+    assert found.step == 4  # medians of three: 0, then 0.2
+    assert "Environment failures reached 0.2 at step 4, above 0.1" in found.findings[0]
 
 
 def test_an_environment_that_failed_for_a_while_is_no_fault() -> None:
@@ -54,7 +55,7 @@ def test_updates_that_rounding_loses_are_named() -> None:
     assert found.status is Status.FAULT
     assert found.cause is not None
     assert found.cause.name is CauseName.LOST_UPDATES
-    assert "1.2% of their movement reaches the weights" in found.cause.reason
+    assert "reached 0.01 at step 3, below 0.5: half of the movement" in found.findings[0]
     assert "learner.rounding to 'stochastic'" in found.cause.change
 
 

@@ -5,15 +5,20 @@ pi_old / mu_old and the policy staleness pi_theta / pi_old; its equation 6 split
 If the weights of a run are calm and it falls all the same, its own updates move it too far.
 """
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.resources import files
+from typing import Any
 
 from steadyrl.analysis.departures import Departure, opening, recent
 from steadyrl.analysis.run_settings import RunSettings
 from steadyrl.analysis.series import Stage
 from steadyrl.analysis.signals import NOTABLE_GROWTH
 from steadyrl.base.wording import short_number
+
+_TEXTS = tomllib.loads((files("steadyrl.analysis") / "causes.toml").read_text(encoding="utf-8"))
 
 
 class CauseName(StrEnum):
@@ -43,6 +48,12 @@ class Cause:
     reason: str
     change: str
 
+    @classmethod
+    def of(cls, entry: str, **words: Any) -> "Cause":
+        """The cause of an entry in `causes.toml`, with `words` filled into its texts."""
+        texts = {key: " ".join(text.split()).format(**words) for key, text in _TEXTS[entry].items()}
+        return cls(**texts | {"name": CauseName[texts.get("name", entry).upper()]})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
@@ -68,22 +79,21 @@ FACTORS = ("staleness_kl_k3", "mismatch_kl_k3", "extreme_token_fraction", "ess")
 
 def cause_of(stage: Stage, found: Sequence[Departure], settings: RunSettings) -> Cause:
     """The cause of `found`, the departures in order, of a run without a fault of its setup."""
-    first_step = found[0].step
-    moved = [d for d in found if d.step == first_step and d.metric in FACTORS]
-    if not moved and _staleness_grew(stage, first_step):
-        return _stale(stage, found[0], settings)
+    first = found[0]
+    moved = [d for d in found if d.step == first.step and d.metric in FACTORS]
+    if not moved and _staleness_grew(stage, first.step):
+        return _stale(stage, first, settings)
     if not moved:
-        return _too_large(
-            settings,
-            f"{found[0].finding} Neither factor of the weight pi_theta / mu_old had left its "
-            "normal range by then, so the updates themselves move the policy too far.",
-        )
+        why = "Neither factor of the weight pi_theta / mu_old had left its normal range by then, "
+        why += "so the updates themselves move the policy too far."
+        return _too_large(settings, first, why)
     leader = min(moved, key=lambda departure: FACTORS.index(departure.metric))
     if leader.metric == "staleness_kl_k3":
-        return _too_large(settings, f"{leader.finding} The discrepancy with the engine came later.")
+        return _too_large(settings, leader, "The discrepancy with the engine came later.")
     if leader.metric == "ess" and _staleness_leads(stage, leader.step):
         return _stale(stage, leader, settings)
-    return _discrepancy(stage, leader, settings)
+    entry = "routing" if _routing_doubled(stage, leader.step) else "numerics"
+    return Cause.of(entry, finding=leader.finding, numerics=settings.numerics)
 
 
 def _staleness_grew(stage: Stage, step: int) -> bool:
@@ -115,16 +125,10 @@ def _at(stage: Stage, metric: str, step: int) -> float | None:
     return float(series.values[series.steps == step][0])
 
 
-def _too_large(settings: RunSettings, reason: str) -> Cause:
-    lower = "optimizer.learning_rate"
-    if settings.learning_rate is not None:
-        lower += f" (now {short_number(settings.learning_rate)})"
-    return Cause(
-        name=CauseName.LEARNING_RATE,
-        reason=reason,
-        change=f"Set {lower} to a third of its value or less, with warmup_steps, and start again "
-        "from the weights before the fall.",
-    )
+def _too_large(settings: RunSettings, leader: Departure, why: str) -> Cause:
+    rate = settings.learning_rate
+    now = "" if rate is None else f" (now {short_number(rate)})"
+    return Cause.of("learning_rate", finding=leader.finding, why=why, now=now)
 
 
 def _how_to_clip(objective: str) -> str:
@@ -140,27 +144,6 @@ def _stale(stage: Stage, leader: Departure, settings: RunSettings) -> Cause:
         steps.append(f"set routing_replay to {'r2' if settings.mini_batches <= 2 else 'r3'!r}")
     steps.append(f"{settings.fewer_steps} or lower the learning rate")
     change = ", or ".join(steps)
-    return Cause(
-        name=CauseName.STALE_ROUTING if routing else CauseName.STALENESS,
-        reason=f"{leader.finding} The staleness KL was larger than the mismatch KL then: the "
-        "policy moves too far within one rollout"
-        + (", and its tokens take other experts." if routing else "."),
-        change=change[:1].upper() + change[1:] + ".",
-    )
-
-
-def _discrepancy(stage: Stage, leader: Departure, settings: RunSettings) -> Cause:
-    if _routing_doubled(stage, leader.step):
-        return Cause(
-            name=CauseName.ROUTING,
-            reason=f"{leader.finding} The share of tokens that engine and trainer send to other "
-            "experts had doubled.",
-            change="Set routing_replay to 'r3'. `steadyrl mismatch` shows what it removes.",
-        )
-    return Cause(
-        name=CauseName.NUMERICS,
-        reason=f"{leader.finding} The routing of engine and trainer had not moved apart, so their "
-        "arithmetic has.",
-        change=f"Set engine.numerics (now {settings.numerics!r}) to 'bfloat16' or 'float32', and "
-        "keep an objective that corrects the mismatch. `steadyrl mismatch` shows every source.",
-    )
+    entry = "stale_routing" if routing else "staleness"
+    change = f"{change[:1].upper()}{change[1:]}."
+    return Cause.of(entry, finding=leader.finding, change=change)

@@ -38,6 +38,12 @@ class Departure:
     """Whether the signal is still outside at the run's last step."""
 
 
+def observed(metric: str, step: int, value: float, limit: float, normal: str) -> Departure:
+    """A departure that is told as a value and what would be `normal`."""
+    finding = f"{text_for(metric).title} is {short_number(value)}{normal}."
+    return Departure(metric=metric, step=step, value=value, limit=limit, finding=finding)
+
+
 def departures(stage: Stage, settings: RunSettings) -> list[Departure]:
     """Every signal of `stage` that has left its normal range, the first one first."""
     found = [*_of_ranges(stage, settings), _sudden_entropy(stage), _lost_reward(stage)]

@@ -14,13 +14,12 @@ from typing import Any
 
 from steadyrl.analysis.causes import Cause, cause_of
 from steadyrl.analysis.departures import Departure, departures
-from steadyrl.analysis.faults import fault_of
+from steadyrl.analysis.faults import fault_of, forgetting
 from steadyrl.analysis.metric_texts import text_for
 from steadyrl.analysis.remarks import remarks_of
 from steadyrl.analysis.run_settings import RunSettings
 from steadyrl.analysis.series import Stage, reinforcement
 from steadyrl.analysis.signals import SIGNALS
-from steadyrl.analysis.task_faults import forgetting
 from steadyrl.base.errors import UserError
 from steadyrl.base.wording import count
 
@@ -31,7 +30,6 @@ READ = (
     "surprisal_gap_z",
     "temperature_ratio",
     "routing_disagreement",
-    "environment_failed_fraction",
     "no_signal_fraction",
 )
 """Metrics that a diagnosis rests on."""
@@ -129,8 +127,8 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
     if not has_reinforcement(stages):
         raise UserError("The run has no reinforcement step yet. Let it run to its first one.")
     stage, settings = reinforcement(stages)[-1], settings or RunSettings()
-    fault, forgotten = fault_of(stage, settings), forgetting(stage, settings)
     found = departures(stage, settings)
+    fault, forgotten = fault_of(stage, settings, found), forgetting(stage)
     lasting = [departure for departure in found if departure.lasting]
     collapse = next((departure for departure in found if departure.metric == "reward"), None)
     status, step, cause = Status.HEALTHY, None, None
@@ -147,7 +145,7 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
         status=status,
         step=step,
         cause=cause,
-        evidence=(*(f.evidence for f in (fault, forgotten) if f is not None), *found),
+        evidence=tuple(dict.fromkeys([f.evidence for f in (fault, forgotten) if f] + found)),
         steps=stage.last_step,
         missing=tuple(name for name in READ if stage.series(name) is None),
         remarks=remarks_of(stages),

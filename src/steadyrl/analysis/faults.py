@@ -2,41 +2,51 @@
 
 At the first step no weight has changed, so engine and trainer are one policy up to rounding. What
 is wrong there is wrong with the setup. One fault needs updates to show: an engine without them.
-Tasks from which nothing can be learned, and updates that are lost, are in `task_faults`.
 """
 
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from steadyrl.analysis.causes import Cause, CauseName, Fault
-from steadyrl.analysis.departures import Departure, opening, recent
-from steadyrl.analysis.metric_texts import text_for
+from steadyrl.analysis.causes import Cause, Fault
+from steadyrl.analysis.departures import Departure, observed, opening, recent
 from steadyrl.analysis.run_settings import RunSettings
 from steadyrl.analysis.series import Stage
 from steadyrl.analysis.signals import (
     DOMINANT_SHARE,
     MAX_EXTREME_TOKENS,
+    MAX_FORGETTING,
+    MAX_NO_SIGNAL,
     MAX_SURPRISAL_Z,
     MIN_SURPRISAL_SHARE,
     MIN_TEMPERATURE_DIFFERENCE,
     NOTABLE_GROWTH,
+    PATIENCE,
     RAREST_SURPRISAL,
+    SIGNALS,
     STALE_SHARE,
     WINDOW,
 )
-from steadyrl.analysis.task_faults import failing_environment, lost_updates, no_signal
 from steadyrl.base.wording import short_number
 
 
-def fault_of(stage: Stage, settings: RunSettings) -> Fault | None:
-    """The first fault that holds, in the order in which one would hide the next."""
+def fault_of(stage: Stage, settings: RunSettings, found: Sequence[Departure] = ()) -> Fault | None:
+    """The first fault that holds, in the order in which one would hide the next.
+
+    Args:
+        found: The departures of `stage`.
+    """
     equal = _at_equal_weights(stage, settings) if settings.overlap else stage
-    found = chain(
-        (check(equal, settings) for check in OF_POLICIES), (check(stage) for check in OF_TASKS)
-    )
-    return next((fault for fault in found if fault is not None), None)
+    checks = (check(equal, settings) for check in OF_POLICIES)
+    faults = (*checks, *map(_proven, found), no_signal(stage))
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _proven(departure: Departure) -> Fault | None:
+    """The fault that a departure proves by itself."""
+    causes = {signal.metric: signal.cause for signal in SIGNALS}
+    entry = causes.get(departure.metric, "")
+    return Fault(cause=Cause.of(entry), evidence=departure) if entry and departure.lasting else None
 
 
 def _at_equal_weights(stage: Stage, settings: RunSettings) -> Stage:
@@ -53,61 +63,40 @@ def _temperature(stage: Stage, _: RunSettings) -> Fault | None:
         return None
     if abs(ratio - 1) < MIN_TEMPERATURE_DIFFERENCE or _truncated(stage):
         return None
-    cause = Cause(
-        name=CauseName.TEMPERATURE,
-        reason=f"Before any update could matter, one number explains {share:.0%} of the mismatch: "
-        f"the engine's probabilities are the trainer's at {short_number(ratio)} times the "
-        "temperature.",
-        change="Sample and score at one sampling.temperature, and let the engine return "
-        "log-probabilities after the temperature is applied.",
+    return Fault(
+        cause=Cause.of("temperature", share=share, ratio=short_number(ratio)),
+        evidence=_at_opening(stage, "temperature_ratio", ratio, 1.0, "1 is normal"),
     )
-    evidence = _at_opening(stage, "temperature_ratio", ratio, 1.0, "1 is normal")
-    return Fault(cause=cause, evidence=evidence)
 
 
 def _routes(stage: Stage, _: RunSettings) -> Fault | None:
-    disagreement = opening(stage, "routing_disagreement")
+    different = opening(stage, "routing_disagreement")
     extreme = opening(stage, "extreme_token_fraction")
-    if disagreement is None or extreme is None:
+    if different is None or extreme is None:
         return None
-    if disagreement == 0 and extreme > MAX_EXTREME_TOKENS and not _truncated(stage):
+    if different == 0 and extreme > MAX_EXTREME_TOKENS and not _truncated(stage):
         evidence = _many_extreme_tokens(stage, extreme)
-        reason = (
+        seen = (
             f"With the engine's own routes in the trainer, {extreme:.0%} of the tokens differ by "
-            "more than a factor of 2 before any update could matter. Rounding does not do that: "
-            "the routes are not those of these tokens."
+            "more than a factor of 2 before any update could matter. Rounding does not do that."
         )
-    elif disagreement > DOMINANT_SHARE:
-        evidence = _at_opening(
-            stage, "routing_disagreement", disagreement, DOMINANT_SHARE, "about 0.1 is common"
-        )
-        reason = (
-            f"The engine reports other experts than the trainer uses at {disagreement:.0%} of the "
-            "positions, although their probabilities agree. The routes it reports, or those that "
-            "are replayed, are not those of these tokens."
+    elif different > DOMINANT_SHARE:
+        metric, normal = "routing_disagreement", "about 0.1 is common"
+        evidence = _at_opening(stage, metric, different, DOMINANT_SHARE, normal)
+        seen = (
+            f"The engine reports other experts than the trainer uses at {different:.0%} of the "
+            "positions, although their probabilities agree."
         )
     else:
         return None
-    cause = Cause(
-        name=CauseName.ROUTES,
-        reason=reason,
-        change="Check how the engine's routes are aligned: row t belongs to the pass that fed "
-        "token t. Until then set routing_replay to 'none'.",
-    )
-    return Fault(cause=cause, evidence=evidence)
+    return Fault(cause=Cause.of("routes", seen=seen), evidence=evidence)
 
 
 def _other_policy(stage: Stage, _: RunSettings) -> Fault | None:
     extreme = opening(stage, "extreme_token_fraction")
     if extreme is None or extreme <= MAX_EXTREME_TOKENS or _truncated(stage):
         return None
-    cause = Cause(
-        name=CauseName.OTHER_POLICY,
-        reason=f"Before any update could matter, {extreme:.0%} of the tokens differ by more than "
-        "a factor of 2 between engine and trainer.",
-        change="Check that the engine has the trainer's weights, tokens and positions, and that "
-        "its numerics suit the model. `steadyrl mismatch` shows every source.",
-    )
+    cause = Cause.of("other_policy", share=extreme)
     return Fault(cause=cause, evidence=_many_extreme_tokens(stage, extreme))
 
 
@@ -119,18 +108,16 @@ def _sampling(stage: Stage, settings: RunSettings) -> Fault | None:
     explained = gap < 0 and -gap < RAREST_SURPRISAL * _out_of_reach(stage)
     if abs(units) < MAX_SURPRISAL_Z or abs(gap) < MIN_SURPRISAL_SHARE * entropy or explained:
         return None
-    cause = Cause(
-        name=CauseName.SAMPLING,
-        reason=f"The sampled tokens are {short_number(abs(gap))} nats "
-        f"{'less' if gap < 0 else 'more'} surprising than their reported probabilities predict, "
-        f"{short_number(abs(units))} standard errors. So they come from another distribution: one "
-        "that a filter such as top-p, or a temperature, has changed.",
-        change="Let the engine return log-probabilities after top-p, top-k and temperature, or "
-        "sample with sampling.top_p 1 and no other filter.",
+    cause = Cause.of(
+        "sampling",
+        gap=short_number(abs(gap)),
+        direction="less" if gap < 0 else "more",
+        units=short_number(abs(units)),
     )
     limit = float(np.copysign(MAX_SURPRISAL_Z, units))
     normal = f"{-MAX_SURPRISAL_Z:g} to {MAX_SURPRISAL_Z:g} is normal"
-    return Fault(cause=cause, evidence=_at_opening(stage, "surprisal_gap_z", units, limit, normal))
+    evidence = _at_opening(stage, "surprisal_gap_z", units, limit, normal)
+    return Fault(cause=cause, evidence=evidence)
 
 
 def _stale_engine(stage: Stage, _: RunSettings) -> Fault | None:
@@ -147,23 +134,13 @@ def _stale_engine(stage: Stage, _: RunSettings) -> Fault | None:
         return None
     first = int(stale.argmax())
     value, step = float(mismatch[first]), int(courses[0].steps[first])
-    times = short_number(value / starts[0])
-    cause = Cause(
-        name=CauseName.STALE_ENGINE,
-        reason=f"The mismatch was normal at first and {times} times as large by step {step}, and "
-        "the increase has the pattern of learning, not of rounding: the trainer's policy has "
-        f"changed as by a temperature of {short_number(float(ratio[first]))}, and the engine's has "
-        "not followed.",
-        change="Check that load_weights reaches the model that samples, after every step, and "
-        "that no cache of the old weights outlives it.",
-    )
+    temperature, times = short_number(float(ratio[first])), short_number(value / starts[0])
     finding = (
         f"Mismatch KL (k3) reached {times} times its first steps at step {step}, along with the "
         "share that a temperature explains."
     )
-    evidence = Departure(
-        metric="mismatch_kl_k3", step=step, value=value, limit=limit, finding=finding
-    )
+    cause = Cause.of("stale_engine", times=times, step=step, ratio=temperature)
+    evidence = Departure(metric=names[0], step=step, value=value, limit=limit, finding=finding)
     return Fault(cause=cause, evidence=evidence)
 
 
@@ -197,12 +174,44 @@ def _at_opening(stage: Stage, metric: str, value: float, limit: float, normal: s
     assert series is not None
     first, last = int(series.steps[0]), int(series.steps[:WINDOW][-1])
     steps = f"steps {first} to {last}" if last > first else f"step {last}"
-    return Departure(
-        metric=metric,
-        step=first,
-        value=value,
-        limit=limit,
-        finding=f"{text_for(metric).title} is {short_number(value)} in {steps}; {normal}.",
+    return observed(metric, first, value, limit, f" in {steps}; {normal}")
+
+
+def no_signal(stage: Stage) -> Fault | None:
+    """No step so far had enough groups with different rewards."""
+    metric, limit = "no_signal_fraction", MAX_NO_SIGNAL
+    series = stage.finite(metric)
+    if series is None or len(series.steps) < PATIENCE or series.values.min() < limit:
+        return None
+    truncated, cut = stage.finite("truncated_fraction"), ""
+    change = (
+        "Look at the completions: are all answers wrong, or all right? Begin with easier or harder "
+        "tasks, a cold start, or rewards for parts of a task."
+    )
+    if truncated is not None and truncated.values.min() > limit:
+        cut = f" {truncated.values.mean():.0%} of the episodes were cut short."
+        change = "Raise sampling.max_new_tokens, or the turns of an episode."
+    share, first = float(series.values.mean()), int(series.steps[0])
+    return Fault(
+        cause=Cause.of("no_signal", share=share, cut=cut, change=change),
+        evidence=observed(metric, first, share, limit, f", above {limit:g} from the start"),
+    )
+
+
+def forgetting(stage: Stage) -> Fault | None:
+    """General texts have become less likely: the policy loses what its tasks do not ask for."""
+    metric, limit = "drift_loglikelihood", -MAX_FORGETTING
+    drift = stage.finite(metric)
+    if drift is None or drift.values[-1] >= limit:
+        return None
+    kept = np.flatnonzero(drift.values >= limit)
+    since = int(drift.steps[int(kept.max(initial=-1)) + 1])
+    value = float(drift.values[-1])
+    words = {"lost": short_number(-value), "times": short_number(float(np.exp(-value)))}
+    normal = f", below {short_number(limit)} nats per token since step {since}"
+    return Fault(
+        cause=Cause.of("forgetting", **words),
+        evidence=observed(metric, since, value, limit, normal),
     )
 
 
@@ -213,5 +222,3 @@ OF_POLICIES: tuple[Callable[[Stage, RunSettings], Fault | None], ...] = (
     _sampling,
     _stale_engine,
 )
-
-OF_TASKS = (failing_environment, no_signal, lost_updates)

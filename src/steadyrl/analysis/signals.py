@@ -108,6 +108,10 @@ class Signal:
     limit: Callable[[float, RunSettings], Limit | None]
     """The end of the range for the opening of a run and its settings; None: anything is normal."""
 
+    cause: str = ""
+    """The entry of `causes.toml` that the signal alone proves: a fault. Empty if what moved with it
+    decides."""
+
 
 def _growth(opening: float, _: RunSettings) -> Limit | None:
     if opening == 0:
@@ -121,8 +125,9 @@ def _extreme_tokens(opening: float, _: RunSettings) -> Limit:
     return Limit(value=MAX_EXTREME_TOKENS, meaning="one token in ten")
 
 
-def _sample_size(_opening: float, _: RunSettings) -> Limit:
-    return Limit(value=MIN_ESS, meaning="half of the tokens")
+def _fixed(value: float, meaning: str) -> Callable[[float, RunSettings], Limit]:
+    limit = Limit(value=value, meaning=meaning)
+    return lambda _opening, _settings: limit
 
 
 def _staleness(_opening: float, settings: RunSettings) -> Limit | None:
@@ -144,8 +149,26 @@ SIGNALS = (
     Signal(metric="staleness_kl_k3", above=True, limit=_staleness),
     Signal(metric="mismatch_kl_k3", above=True, limit=_growth),
     Signal(metric="extreme_token_fraction", above=True, limit=_extreme_tokens),
-    Signal(metric="ess", above=False, limit=_sample_size),
+    Signal(metric="ess", above=False, limit=_fixed(MIN_ESS, "half of the tokens")),
     Signal(metric="gradient_norm", above=True, limit=_growth),
+    Signal(
+        metric="environment_failed_fraction",
+        above=True,
+        limit=_fixed(MAX_ENVIRONMENT_FAILURES, "one episode in ten"),
+        cause="environment",
+    ),
+    Signal(
+        metric="update_reached_fraction",
+        above=False,
+        limit=_fixed(MIN_UPDATE_REACHED, "half of the movement"),
+        cause="lost_updates",
+    ),
+    Signal(
+        metric="engine_update_reached_fraction",
+        above=False,
+        limit=_fixed(MIN_UPDATE_REACHED, "half of the movement"),
+        cause="lost_engine_updates",
+    ),
 )
 """Signals with a range of their own. `departures` also reads entropy and reward, which only mean
 trouble together, or by their course."""
