@@ -29,14 +29,14 @@ coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of t
 	$(PYTEST) -m "not real" --cov=steadyrl --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev.stamp         ## format, lint, types, layers
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs/generator
+	$(BIN)/ruff check src tests benchmarks docs/generator
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/dev.stamp        ## rewrite the sources as `check` wants them
-	$(BIN)/ruff format src tests benchmarks docs
-	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs/generator
+	$(BIN)/ruff check --fix src tests benchmarks docs/generator
 
 docs: $(VENV)/dev.stamp         ## write the pages of the documentation that are made from the code
 	$(BIN)/python -m docs.generator

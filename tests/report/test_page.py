@@ -233,7 +233,7 @@ def test_an_environment_that_fails_asks_for_a_closer_look(
 ) -> None:
     failing = [row | {"environment_failed_fraction": 0.25} for row in rows(10)]
     text = read_page(write_report(make_run(failing))).text
-    assert "Diagnosis: fault since step 3. Environment that fails." in text
+    assert "Diagnosis: fault since step 2. Environment that fails." in text
     assert "Diagnosis: healthy" not in text
 
 
