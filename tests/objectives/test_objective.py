@@ -83,13 +83,30 @@ class Given(Objective):
 
     value: Callable[[TokenTerms], Any]
     mask: Callable[[TokenTerms], Any] = lambda terms: ClipMasks()
-    proportional_to_advantage: ClassVar[bool] = True
+    proportional_to_advantage = True
 
     def __call__(self, terms: TokenTerms) -> Tensor:
         return self.value(terms)
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
         return self.mask(terms)
+
+
+def test_a_flag_is_set_with_or_without_an_annotation() -> None:
+    class Plain(Given):
+        reads_responses = True
+
+    class Annotated(Given):
+        reads_responses: ClassVar[bool] = True
+
+    with pytest.warns(UserWarning, match="shadows an attribute"):
+
+        class Field(Given):
+            reads_responses: bool = True
+
+    for kind in (Plain, Annotated, Field):
+        assert kind(value=raising).reads_responses
+        assert Truncation().apply_to(kind(value=raising)).reads_responses
 
 
 def raising(terms: TokenTerms) -> Tensor:

@@ -23,7 +23,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "algorithms" / "README.md").read_te
 BROKEN = """
 from torch import Tensor
 
-from steadyrl.objectives import ClipMasks, NLL, Objective, TokenTerms
+from steadyrl.objectives import Objective, TokenTerms
 
 class Summed(Objective):
     def __call__(self, terms: TokenTerms) -> Tensor:

@@ -1,6 +1,6 @@
 """CISPO (arXiv:2506.13585): clip the weight of a token, keep its gradient."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -25,7 +25,7 @@ class CISPO(Objective):
     group's tokens are `group_mean_std` and `Aggregation.GROUP_TOKEN_MEAN`.
     """
 
-    proportional_to_advantage: ClassVar[bool] = True
+    proportional_to_advantage = True
 
     name: Literal["cispo"] = "cispo"
 

@@ -7,7 +7,7 @@ bounded in one of two ways, at one of three levels. `MiniRL` and `DPPO` correct 
 
 from abc import abstractmethod
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -164,25 +164,25 @@ class Corrected(Objective):
         Truncation(cap=2.0).apply_to(GRPO())(terms)
     """
 
-    corrects_mismatch: ClassVar[bool] = True
+    corrects_mismatch = True
 
     name: Literal["corrected"] = "corrected"
     objective: SerializeAsAny[Objective]
     correction: SerializeAsAny[MismatchWeights]
 
     @property
-    def proportional_to_advantage(self) -> bool:
+    def proportional_to_advantage(self) -> bool:  # type: ignore[override]
         """As the objective's."""
         return self.objective.proportional_to_advantage
 
     @property
-    def reads_responses(self) -> bool:
+    def reads_responses(self) -> bool:  # type: ignore[override]
         """Whether the objective reads whole responses, or the correction."""
         of_responses = self.correction.level is not MismatchLevel.TOKEN
         return of_responses or self.objective.reads_responses
 
     @property
-    def reads_reference(self) -> bool:
+    def reads_reference(self) -> bool:  # type: ignore[override]
         """As the objective's."""
         return self.objective.reads_reference
 

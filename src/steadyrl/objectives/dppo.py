@@ -1,7 +1,7 @@
 """DPPO (arXiv:2602.04879): a trust region in divergence, anchored at the rollout policy."""
 
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -47,8 +47,8 @@ class DPPO(Objective):
     top-K divergences, which need more of the engine than one log-probability, are not here.
     """
 
-    corrects_mismatch: ClassVar[bool] = True
-    proportional_to_advantage: ClassVar[bool] = True
+    corrects_mismatch = True
+    proportional_to_advantage = True
 
     name: Literal["dppo"] = "dppo"
 

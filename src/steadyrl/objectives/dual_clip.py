@@ -1,7 +1,7 @@
 """Dual-clip PPO (arXiv:1912.09729): the clipped surrogate, bounded where it was not."""
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,7 +33,7 @@ class DualClip(Objective):
     Departs from the paper in two clip bounds instead of one (after arXiv:2503.14476).
     """
 
-    proportional_to_advantage: ClassVar[bool] = True
+    proportional_to_advantage = True
 
     name: Literal["dual_clip"] = "dual_clip"
 

@@ -1,6 +1,6 @@
 """GRPO (arXiv:2402.03300): the clipped surrogate of PPO, without a value model."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,7 @@ class GRPO(Objective):
     leaving the KL penalty to `Penalized`.
     """
 
-    proportional_to_advantage: ClassVar[bool] = True
+    proportional_to_advantage = True
 
     name: Literal["grpo"] = "grpo"
 

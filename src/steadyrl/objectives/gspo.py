@@ -1,6 +1,6 @@
 """GSPO (arXiv:2507.18071): the clipped surrogate with one ratio for the whole response."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -28,8 +28,8 @@ class GSPO(Objective):
     the tokens of a response add up to the one term that the paper has for it.
     """
 
-    proportional_to_advantage: ClassVar[bool] = True
-    reads_responses: ClassVar[bool] = True
+    proportional_to_advantage = True
+    reads_responses = True
 
     name: Literal["gspo"] = "gspo"
 

@@ -1,6 +1,6 @@
 """GSPO-token (arXiv:2507.18071): GSPO for advantages that differ within a response."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from pydantic import Field
@@ -28,8 +28,8 @@ class GSPOToken(Objective):
     Source: arXiv:2507.18071, equations 13 and 14. Its aggregation is `Aggregation.LENGTH_NORM`.
     """
 
-    proportional_to_advantage: ClassVar[bool] = True
-    reads_responses: ClassVar[bool] = True
+    proportional_to_advantage = True
+    reads_responses = True
 
     name: Literal["gspo_token"] = "gspo_token"
 

@@ -1,7 +1,7 @@
 """MiniRL (arXiv:2512.01374): REINFORCE, corrected for mismatch and bounded in staleness."""
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -39,7 +39,7 @@ class MiniRL(Objective):
     pi_theta = pi_theta_old and a weight of 1.
     """
 
-    proportional_to_advantage: ClassVar[bool] = True
+    proportional_to_advantage = True
 
     name: Literal["minirl"] = "minirl"
 
@@ -56,7 +56,7 @@ class MiniRL(Objective):
     """False: the ablation without train-inference importance sampling, r_t in place of w_t."""
 
     @property
-    def corrects_mismatch(self) -> bool:
+    def corrects_mismatch(self) -> bool:  # type: ignore[override]
         """Whether tokens are weighted by pi_theta / mu_theta_old: not in the ablation."""
         return self.correct_mismatch
 

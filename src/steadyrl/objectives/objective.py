@@ -1,6 +1,7 @@
 """The base class of every objective: a frozen value that says what is maximized, token by token."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,13 +15,24 @@ class Objective(Variant):
     """A per-token objective. Called on token terms, it returns what is to be maximized.
 
     A subclass is complete in one file: its settings are fields, `__call__` computes the objective,
-    and `masks` reports the tokens that it bounds. Flags are class attributes, as in
-    `reads_responses: ClassVar[bool] = True`, or properties where they depend on a field.
-    docs/algorithms/README.md shows one from outside this package.
+    and `masks` reports the tokens that it bounds. Flags are class attributes, or properties where
+    they depend on a field. docs/algorithms/README.md shows an objective from outside this package.
 
     Example:
         MiniRL(clip_low=0.2, clip_high=0.27)(terms)
     """
+
+    corrects_mismatch: ClassVar[bool] = False
+    """Tokens are weighted by pi_theta / mu_theta_old, so that no correction may be added."""
+
+    proportional_to_advantage: ClassVar[bool] = False
+    """Rows with zero advantages contribute neither value nor gradient: the learner skips them."""
+
+    reads_responses: ClassVar[bool] = False
+    """A token's objective depends on its whole response: the learner keeps its rows together."""
+
+    reads_reference: ClassVar[bool] = False
+    """`terms.ref_logprobs` is read: the run keeps the weights with which its stage began."""
 
     @abstractmethod
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
@@ -33,32 +45,3 @@ class Objective(Variant):
     def masks(self, terms: TokenTerms) -> ClipMasks:
         """Tokens that the objective clips, truncates or masks, for the metrics. Default: none."""
         return ClipMasks()
-
-    @property
-    def corrects_mismatch(self) -> bool:
-        """Whether tokens are weighted by pi_theta / mu_theta_old. Default: false."""
-        return False
-
-    @property
-    def proportional_to_advantage(self) -> bool:
-        """Whether rows with zero advantages contribute neither value nor gradient. Default: false.
-
-        The learner skips the backward pass of such rows.
-        """
-        return False
-
-    @property
-    def reads_responses(self) -> bool:
-        """Whether a token's objective depends on its whole response. Default: false.
-
-        The learner then keeps all rows of a response in one pass.
-        """
-        return False
-
-    @property
-    def reads_reference(self) -> bool:
-        """Whether `terms.ref_logprobs` is read. Default: false.
-
-        The run then keeps the weights with which its stage began.
-        """
-        return False

@@ -1,7 +1,7 @@
 """A penalty on the divergence from a reference policy, as a part of what is maximized."""
 
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -89,7 +89,7 @@ class Penalized(Objective):
     J_t - coefficient * divergence_t
     """
 
-    reads_reference: ClassVar[bool] = True
+    reads_reference = True
 
     name: Literal["penalized"] = "penalized"
     objective: SerializeAsAny[Objective]
@@ -97,12 +97,12 @@ class Penalized(Objective):
     estimator: ReferenceEstimator = ReferenceEstimator.K3
 
     @property
-    def corrects_mismatch(self) -> bool:
+    def corrects_mismatch(self) -> bool:  # type: ignore[override]
         """As the objective's."""
         return self.objective.corrects_mismatch
 
     @property
-    def reads_responses(self) -> bool:
+    def reads_responses(self) -> bool:  # type: ignore[override]
         """As the objective's."""
         return self.objective.reads_responses
 

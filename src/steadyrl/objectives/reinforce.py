@@ -1,6 +1,6 @@
 """REINFORCE (Williams, 1992): the policy gradient without any correction."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -24,7 +24,7 @@ class Reinforce(Objective):
     policies equal.
     """
 
-    proportional_to_advantage: ClassVar[bool] = True
+    proportional_to_advantage = True
 
     name: Literal["reinforce"] = "reinforce"
 
