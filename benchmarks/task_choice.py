@@ -1,6 +1,6 @@
 """Which tasks of reasoning-gym a model can learn by reinforcement: pass@8 before any training.
 
-    PYTHONHASHSEED=0 python -m benchmarks.task_choice models/smollm2 \
+    PYTHONHASHSEED=0 python benchmarks/task_choice.py models/smollm2 \
         --out benchmarks/results/task_choice_smollm2.json
 
 A task that is never solved gives no signal, and one that is nearly always solved leaves nothing to
@@ -12,6 +12,7 @@ learn. The rule, stated before any training:
 3. Question and chat template have at most `question_tokens` tokens in the mean. This bounds what a
    step costs.
 4. pass@8 lies between `low` and `high`.
+5. Of these, the `chosen` ones with the shortest questions.
 
 Each dataset is sampled at the first level of its own curriculum. Results are written after each,
 and a second call goes on where the first was stopped.
@@ -30,6 +31,7 @@ import torch
 import tyro
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE
@@ -77,6 +79,9 @@ class Options:
 
     high: float = 0.7
     """Largest pass@k of a task that may be chosen."""
+
+    chosen: int = 3
+    """Tasks that are chosen."""
 
     seed: int = 0
     """Seed of the questions and of the sampling."""
@@ -149,7 +154,7 @@ def _refused(name: str) -> dict[str, Any]:
 
 def _row(environment: ReasoningGym, assembly: Assembly, options: Options) -> dict[str, Any]:
     """What is measured of one dataset, or why it is left out."""
-    tokenizer = assembly.learner.policy.tokenizer
+    tokenizer = assembly.tokenizer
     row = _size(environment, tokenizer, options)
     if "excluded" in row:
         return row
@@ -183,7 +188,7 @@ def _measured(
     tokenizer: PreTrainedTokenizerBase,
     options: Options,
 ) -> dict[str, Any]:
-    accuracy = measure_accuracy(
+    measurement = measure_accuracy(
         EvaluationSettings(tasks=options.tasks, samples=options.samples, max_turns=1),
         environment=environment,
         engine=assembly.engine,
@@ -191,6 +196,7 @@ def _measured(
         sampling=_sampling(options),
         seed=options.seed,
     )
+    accuracy = drive(measurement)
     chance = accuracy.pass_at(options.samples)
     assert chance is not None
     cut = [t.truncated for group in accuracy.groups for t in group.trajectories]
@@ -203,7 +209,8 @@ def _measured(
 
 def choose(rows: dict[str, dict[str, Any]], options: Options) -> list[str]:
     """The datasets that the rule chooses."""
-    return [n for n, row in rows.items() if options.low <= row.get("pass", -1) <= options.high]
+    within = [n for n, row in rows.items() if options.low <= row.get("pass", -1) <= options.high]
+    return sorted(within, key=lambda name: rows[name]["question_tokens"])[: options.chosen]
 
 
 def table(rows: dict[str, dict[str, Any]], options: Options) -> str:

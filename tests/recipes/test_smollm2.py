@@ -19,6 +19,7 @@ from steadyrl.recipes import RECIPES
 from steadyrl.records.message import Message
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.checkpoint import latest_checkpoint
+from tests.driving import respond
 
 MODEL = Path(__file__).parents[2] / "models" / "smollm2"
 SMALL = (
@@ -33,9 +34,8 @@ def test_its_task_has_a_number_for_an_answer() -> None:
     environment = ReasoningGym(settings)
     try:
         task = environment.task(Split.TRAIN, 0)
-        attempt = environment.start(task)
         right = f"That would be {task.payload['answer']}, I think."
-        assert attempt.respond(right).reward == 1.0
+        assert respond(environment.start(task), right).reward == 1.0
     finally:
         environment.close()
 

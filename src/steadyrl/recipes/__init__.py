@@ -8,7 +8,7 @@ from steadyrl.base.text import nearest_or_all
 from steadyrl.recipes.arithmetic import arithmetic_demo
 from steadyrl.recipes.experiential import erl_frozenlake, erl_hotpotqa, erl_sokoban
 from steadyrl.recipes.pretrained import minirl
-from steadyrl.recipes.smollm2 import smollm2
+from steadyrl.recipes.smollm2 import erl_smollm2, smollm2
 from steadyrl.run.config import RunConfig
 
 Recipe = Callable[[], RunConfig]
@@ -20,6 +20,7 @@ RECIPES: dict[str, Recipe] = {
     "demo": arithmetic_demo,
     "minirl": minirl,
     "smollm2": smollm2,
+    "erl-smollm2": erl_smollm2,
     "erl-frozenlake": erl_frozenlake,
     "erl-sokoban": erl_sokoban,
     "erl-hotpotqa": erl_hotpotqa,

