@@ -75,7 +75,7 @@ def test_what_was_recalled_is_what_stood_there_before_the_step(folder: RunFolder
 
     assert [remembered.text for remembered in episode.recalled] == ["c", "b"]
     assert {slot: write.text for slot, write in held(writes).items()} == {0: "d", 1: "b"}
-    assert read_writes(folder, "cold_start") == ()
+    assert read_writes(folder, "cold_start") == []
 
 
 def test_a_part_in_which_the_model_said_nothing_is_all_question() -> None:

@@ -4,10 +4,9 @@ import numpy as np
 
 from steadyrl.analysis.series import Series, Stage, ends
 from steadyrl.report.facts import facts_of
-from steadyrl.report.run_data import RunData
 
 
-def run(stage: str = "rl", first_step: int = 1, **metrics: Any) -> RunData:
+def run(stage: str = "rl", first_step: int = 1, **metrics: Any) -> list[Stage]:
     """A run of one stage with the given values at steps 1, 2, 3, ..."""
     series = {
         name: Series(
@@ -18,12 +17,7 @@ def run(stage: str = "rl", first_step: int = 1, **metrics: Any) -> RunData:
         for name, values in metrics.items()
     }
     last = max(int(one.steps.max()) for one in series.values())
-    return RunData(
-        name="run",
-        config="",
-        manifest={},
-        stages=(Stage(name=stage, last_step=last, metrics=series),),
-    )
+    return [Stage(name=stage, last_step=last, metrics=series)]
 
 
 def test_ends_are_the_means_of_the_first_and_last_tenth() -> None:

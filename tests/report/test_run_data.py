@@ -74,10 +74,19 @@ def test_a_row_without_a_step_is_refused_by_its_number(make_run: MakeRun) -> Non
         read_run(make_run(rows))
 
 
-@pytest.mark.parametrize("text", ["{broken", "[1, 2]"])
-def test_a_manifest_that_is_no_object_is_refused(make_run: MakeRun, text: str) -> None:
+@pytest.mark.parametrize("name", ["run.json", "config.yaml"])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{broken", "cannot be read: .*Restore"),
+        ("[1, 2]", "must hold values by name, got list.*Restore"),
+    ],
+)
+def test_a_file_that_holds_no_values_by_name_is_refused(
+    make_run: MakeRun, name: str, text: str, complaint: str
+) -> None:
     folder = make_run([{"stage": "rl", "step": 1, "reward": 0.5}])
-    folder.manifest.write_text(text, encoding="utf-8")
+    (folder.path / name).write_text(text, encoding="utf-8")
 
-    with pytest.raises(UserError, match=r"run\.json .*Correct it or remove it"):
+    with pytest.raises(UserError, match=f"{name} {complaint}"):
         read_run(folder)

@@ -18,7 +18,7 @@ from steadyrl.analysis.metric_texts import (
     text_for,
 )
 from steadyrl.analysis.remarks import remarks_of
-from steadyrl.analysis.run_settings import RunSettings, run_settings
+from steadyrl.analysis.run_settings import RunSettings
 from steadyrl.analysis.series import Series, Stage, stages_of
 from steadyrl.analysis.signals import SIGNALS, Limit, Signal
 
@@ -43,7 +43,6 @@ __all__ = [
     "diagnose",
     "has_reinforcement",
     "remarks_of",
-    "run_settings",
     "stages_of",
     "text_for",
 ]

@@ -52,7 +52,8 @@ class Cause:
     def of(cls, entry: str, **words: Any) -> "Cause":
         """The cause of an entry in `causes.toml`, with `words` filled into its texts."""
         texts = {key: " ".join(text.split()).format(**words) for key, text in _TEXTS[entry].items()}
-        return cls(**texts | {"name": CauseName[texts.get("name", entry).upper()]})
+        name = CauseName[texts.get("name", entry).upper()]
+        return cls(name=name, reason=texts["reason"], change=texts["change"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

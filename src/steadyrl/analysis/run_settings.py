@@ -1,12 +1,9 @@
 """What a diagnosis needs to know of a run's configuration."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
-
-from steadyrl.base.errors import UserError
 
 PARTS = 3
 """Updates of a rollout under `updates: sequential`: attempts, reflections and what follows them."""
@@ -14,13 +11,13 @@ PARTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """The settings that causes and remedies speak of. Defaults where a configuration is silent."""
+    """The settings that causes and remedies speak of, with what holds if nothing is known."""
 
     mini_batches: int = 1
-    """Optimiser steps for each rollout."""
+    """Optimizer steps for each rollout."""
 
     sequential: bool = False
-    """Whether the optimiser steps are those of the parts of Experiential RL, one after another."""
+    """Whether the optimizer steps are those of the parts of Experiential RL, one after another."""
 
     overlap: bool = False
     """Whether a rollout's weights are one rollout older than those that its update begins with."""
@@ -35,64 +32,39 @@ class RunSettings:
     """Whether the objective stops tokens that have moved far."""
 
     every_token_measured: bool = True
-    """False: metrics speak only of rows whose group has signal, and which do depends on them."""
+    """False: metrics are those of rows whose group has signal, and which do depends on them."""
 
     @property
     def fewer_steps(self) -> str:
-        """How to have fewer optimiser steps, in words."""
+        """How to have fewer optimizer steps, in words."""
         if self.sequential:
             return "set algorithm.updates to 'mixed'"
         return f"lower algorithm.mini_batches (now {self.mini_batches})"
 
-
-def run_settings(config: str) -> RunSettings:
-    """The settings in the text of a `config.yaml`.
-
-    Raises:
-        UserError: it is not YAML, or holds no settings.
-    """
-    try:
-        values = yaml.safe_load(config)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"The run's config.yaml is not YAML: {reason}. Restore the file that the run wrote."
-        ) from error
-    if not isinstance(values, dict):
-        raise UserError(
-            f"The run's config.yaml must hold settings by name, got {type(values).__name__}. "
-            "Restore the file that the run wrote."
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "RunSettings":
+        """The settings in a configuration as its YAML file holds it; defaults for what it omits."""
+        algorithm, engine = _block(config, "algorithm"), _block(config, "engine")
+        objective = _block(algorithm, "objective")
+        rate = _block(config, "optimizer").get("learning_rate")
+        sequential = algorithm.get("updates") == "sequential"
+        bounds = [objective.get(name) for name in ("clip_low", "clip_high", "threshold")]
+        return cls(
+            mini_batches=PARTS if sequential else algorithm.get("mini_batches", 1),
+            sequential=sequential,
+            overlap=engine.get("overlap", False),
+            learning_rate=None if rate is None else float(rate),  # YAML reads 1e-05 as a text
+            routing_replay=config.get("routing_replay", "none"),
+            numerics=engine.get("numerics", "bfloat16"),
+            objective=objective.get("name", "minirl"),
+            clips=any(map(_is_finite, bounds)),
+            every_token_measured=_block(config, "learner").get("measure_skipped", True),
         )
-    default = RunSettings()
-    objective = _found(values, "algorithm.objective", {})
-    mini_batches = _found(values, "algorithm.mini_batches", default.mini_batches)
-    sequential = _found(values, "algorithm.updates", "mixed") == "sequential"
-    rate = _found(values, "optimizer.learning_rate", default.learning_rate)
-    return RunSettings(
-        mini_batches=PARTS if sequential else mini_batches,
-        sequential=sequential,
-        overlap=_found(values, "engine.overlap", default.overlap),
-        learning_rate=None if rate is None else float(rate),  # YAML reads 1e-05 as a text
-        routing_replay=_found(values, "routing_replay", default.routing_replay),
-        numerics=_found(values, "engine.numerics", default.numerics),
-        objective=_found(values, "algorithm.objective.name", default.objective),
-        clips=any(
-            _is_finite(objective.get(name)) for name in ("clip_low", "clip_high", "threshold")
-        ),
-        every_token_measured=_found(
-            values, "learner.measure_skipped", default.every_token_measured
-        ),
-    )
 
 
-def _found(values: dict[str, Any], place: str, default: Any) -> Any:
-    """The setting at `place`, its names joined by dots; `default` where there is none."""
-    found: Any = values
-    for name in place.split("."):
-        if not isinstance(found, dict) or name not in found:
-            return default
-        found = found[name]
-    return found
+def _block(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    block = values.get(name)
+    return block if isinstance(block, dict) else {}
 
 
 def _is_finite(bound: Any) -> bool:

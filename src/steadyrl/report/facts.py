@@ -1,28 +1,28 @@
 """What a run came to, as sentences of facts."""
 
-from steadyrl.analysis.metric_texts import text_for
-from steadyrl.analysis.series import Series, Stage, ends
+from collections.abc import Sequence
+
+from steadyrl.analysis import Series, Stage, text_for
+from steadyrl.analysis.series import ends
 from steadyrl.base.wording import count, duration, inside_sentence, short_number
-from steadyrl.report.run_data import RunData
 
 
-def facts_of(run: RunData) -> tuple[str, ...]:
+def facts_of(stages: Sequence[Stage]) -> tuple[str, ...]:
     """What became of the score, how far the run is, and how reward and entropy went."""
     scores = [
         _score_fact(stage, score)
-        for stage in run.stages
+        for stage in stages
         if (score := stage.finite("score")) is not None
     ]
-    courses = [course for stage in run.stages if (course := _course(stage))]
-    return (*scores, _progress(run), *courses)
+    courses = [course for stage in stages if (course := _course(stage))]
+    return (*scores, _progress(stages), *courses)
 
 
-def _progress(run: RunData) -> str:
+def _progress(stages: Sequence[Stage]) -> str:
     done = " and ".join(
-        f"{count(stage.last_step, 'step')} of {inside_sentence(stage.title)}"
-        for stage in run.stages
+        f"{count(stage.last_step, 'step')} of {inside_sentence(stage.title)}" for stage in stages
     )
-    recorded = [series for stage in run.stages if (series := stage.finite("seconds"))]
+    recorded = [series for stage in stages if (series := stage.finite("seconds"))]
     if not recorded:
         return f"The run has finished {done}."
     seconds = sum(float(series.values.sum()) for series in recorded)

@@ -1,12 +1,9 @@
 """What an algorithm has written into its memory, and what it held when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.rows import Row, checked
-
-TEXTS_SHOWN = 8
 
 
 class Write(Row):
@@ -23,34 +20,7 @@ class Write(Row):
     stage: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """Everything that a stage has written, and what of it a page shows."""
-
-    writes: tuple[Write, ...]
-    """Oldest first."""
-
-    @property
-    def present(self) -> list[Write]:
-        """What the memory holds, newest first."""
-        return sorted(held(self.writes).values(), key=lambda write: -write.step)
-
-    @property
-    def earlier(self) -> list[Write]:
-        """What was overwritten, oldest first."""
-        present = {id(write) for write in self.present}
-        return [write for write in self.writes if id(write) not in present]
-
-    @property
-    def earlier_shown(self) -> list[Write]:
-        """Some of what was overwritten, evenly from the first to the last."""
-        earlier = self.earlier
-        many = min(TEXTS_SHOWN, len(earlier))
-        places = {place * (len(earlier) - 1) // max(1, many - 1) for place in range(many)}
-        return [earlier[place] for place in sorted(places)]
-
-
-def read_writes(folder: RunFolder, stage: str) -> tuple[Write, ...]:
+def read_writes(folder: RunFolder, stage: str) -> list[Write]:
     """The writes of `stage`, oldest first.
 
     Raises:
@@ -58,9 +28,16 @@ def read_writes(folder: RunFolder, stage: str) -> tuple[Write, ...]:
     """
     rows = enumerate(folder.read_memory(), start=1)
     writes = [checked(Write, row, f"Row {number} of {folder.memory}") for number, row in rows]
-    return tuple([write for write in writes if write.stage == stage])
+    return [write for write in writes if write.stage == stage]
 
 
 def held(writes: Sequence[Write], *, before: int | None = None) -> dict[int, Write]:
     """What each slot holds, or held when the step `before` began."""
     return {write.slot: write for write in writes if before is None or write.step < before}
+
+
+def split(writes: Sequence[Write]) -> tuple[list[Write], list[Write]]:
+    """What the memory holds, newest first, and what was overwritten, oldest first."""
+    present = sorted(held(writes).values(), key=lambda write: -write.step)
+    still_there = {id(write) for write in present}
+    return present, [write for write in writes if id(write) not in still_there]

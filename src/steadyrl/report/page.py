@@ -6,34 +6,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 
 from steadyrl.analysis import Stage, diagnose, has_reinforcement, remarks_of, text_for
 from steadyrl.analysis.series import reinforcement
 from steadyrl.base.wording import count, short_number
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.drift import read_drift
-from steadyrl.report.episodes import Fate, read_episodes
+from steadyrl.report.episodes import read_episodes
 from steadyrl.report.facts import facts_of
-from steadyrl.report.memory import Memory, read_writes
-from steadyrl.report.panels import (
-    beside_panels,
-    curve_groups,
-    how_to_read,
-    in_order,
-    is_constant,
-    main_panels,
-    metric_panels,
-)
+from steadyrl.report.memory import read_writes, split
+from steadyrl.report.panels import beside_panels, curves_of, how_to_read, main_panels
 from steadyrl.report.run_data import RunData, read_run
 from steadyrl.report.samples import read_comparison
-from steadyrl.report.subject import subject_of
 
 CHARACTERS_SHOWN = 4000
 """Characters of a text that are shown; the middle of a longer one is left out."""
 
-TASKS_SHOWN = 8
-"""Held-out tasks that are shown."""
+TEXTS_SHOWN = 8
+"""Held-out tasks, and texts of the memory, that are shown."""
 
 
 def write_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> Path:
@@ -58,54 +49,37 @@ def write_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> Path:
 
 def _context(run: RunData, folder: RunFolder, others: Sequence[RunData]) -> dict[str, Any]:
     learning = reinforcement(run.stages)
-    can_diagnose = has_reinforcement(run.stages)
+    diagnosis = diagnose(run.stages, run.settings) if has_reinforcement(run.stages) else None
     return {
         "run": run,
-        "subject": subject_of(run.config),
-        "facts": facts_of(run),
-        "diagnosis": diagnose(run.stages, run.settings) if can_diagnose else None,
+        "facts": facts_of(run.stages),
+        "diagnosis": diagnosis,
         "remarks": remarks_of(run.stages),
         "beside": beside_panels(run, others),
-        "stages": [_learning(stage, folder) for stage in learning],
-        "cold_starts": [_cold_start(stage) for stage in run.stages if stage not in learning],
+        "stages": [_curves(stage) | _texts(stage, folder) for stage in learning],
+        "cold_starts": [_curves(stage) for stage in run.stages if stage not in learning],
     }
 
 
-def _learning(stage: Stage, folder: RunFolder) -> dict[str, Any]:
-    writes = read_writes(folder, stage.name)
-    episodes = read_episodes(folder, stage.name, writes)
-    improved = [n for n, (_, episode) in enumerate(episodes) if episode.fate is Fate.IMPROVED]
+def _curves(stage: Stage) -> dict[str, Any]:
+    groups, constants = curves_of(stage)
     return {
         "title": stage.title,
+        "how_to_read": how_to_read(stage),
+        "groups": groups,
+        "constants": [(series, text_for(series.name)) for series in constants],
+    }
+
+
+def _texts(stage: Stage, folder: RunFolder) -> dict[str, Any]:
+    writes = read_writes(folder, stage.name)
+    return {
+        "panels": main_panels(stage),
         "comparison": read_comparison(folder, stage.name),
         "drift": read_drift(folder, stage),
-        "episodes": episodes,
-        "opened": improved[0] if improved else 0,
-        "memory": Memory(writes=writes),
-        "panels": main_panels(stage),
-        "how_to_read": how_to_read(stage),
-        "groups": curve_groups(stage),
-        "constants": _constants(stage),
+        "episodes": read_episodes(folder, stage.name, writes),
+        "writes": writes,
     }
-
-
-def _cold_start(stage: Stage) -> dict[str, Any]:
-    changing = [series for series in in_order(stage) if not is_constant(series)]
-    return {
-        "title": stage.title,
-        "how_to_read": how_to_read(stage),
-        "panels": metric_panels(stage, changing),
-        "constants": _constants(stage),
-    }
-
-
-def _constants(stage: Stage) -> list[dict[str, Any]]:
-    """The metrics that never changed, each with its text and its value."""
-    return [
-        {"metric": series.name, "text": text_for(series.name), "value": series.values.flat[0]}
-        for series in in_order(stage)
-        if is_constant(series)
-    ]
 
 
 @cache
@@ -113,19 +87,13 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("steadyrl.report"),
         autoescape=True,
-        undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "short": short_number,
-        "count": count,
-        "shortened": shortened,
-        "mark": mark,
-        "plain": plain,
-        "shell": shlex.join,
-    }
-    environment.globals["tasks_shown"] = TASKS_SHOWN
+    environment.globals["texts_shown"] = TEXTS_SHOWN
+    environment.filters |= {"short": short_number, "count": count, "shell": shlex.join}
+    for function in (shortened, mark, plain, evenly, split):
+        environment.filters[function.__name__] = function
     return environment
 
 
@@ -152,3 +120,10 @@ def plain(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(plain(item) for item in value)
     return str(value)
+
+
+def evenly(items: Sequence[Any], many: int) -> list[Any]:
+    """At most `many` of `items`, evenly from the first to the last."""
+    many = min(many, len(items))
+    places = {place * (len(items) - 1) // max(1, many - 1) for place in range(many)}
+    return [items[place] for place in sorted(places)]

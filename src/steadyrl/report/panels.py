@@ -1,7 +1,7 @@
 """Metrics as figures of the page: a drawing, its title, its values and what it means."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
@@ -44,21 +44,24 @@ class Panel:
     """First and last value, or the last."""
 
     legend: Mapping[str, str] | None = None
-    """Values of two curves by their names, in the place of `values`."""
+    """Values of two curves by their names, in the place of `values`; such a figure is wide."""
 
     letter: str = ""
     meaning: str = ""
     metric: str = ""
     notes: str = ""
 
-    wide: bool = False
-
 
 def main_panels(stage: Stage) -> list[Panel]:
     """The curves by which a stage is judged, and what reflection gains if there is any."""
+    panels = []
+    for name, letter in zip(PANELS, "abcd", strict=True):
+        text, series = text_for(name), stage.series(name)
+        missing = Panel(title=text.title, style=text.group.name, drawing=None)
+        panel = missing if series is None else _panel(series, f"panel/{stage.name}", PANEL, stage)
+        panels.append(replace(panel, letter=letter, meaning=""))
     found = {title: stage.series(name) for title, name in REFLECTING.items()}
     both = {title: series for title, series in found.items() if series is not None}
-    panels = [_main_panel(stage, *pair) for pair in zip(PANELS, "abcd", strict=True)]
     if len(both) == len(REFLECTING):
         panels.append(
             Panel(
@@ -67,57 +70,45 @@ def main_panels(stage: Stage) -> list[Panel]:
                 drawing=curves_svg(both, size=WIDE, key=f"panel/{stage.name}/reflecting"),
                 legend={title: _in_short(series) for title, series in both.items()},
                 letter="e",
-                wide=True,
             )
         )
     return panels
 
 
-def _main_panel(stage: Stage, name: str, letter: str) -> Panel:
-    text, series = text_for(name), stage.series(name)
-    if series is None:
-        return Panel(title=text.title, style=text.group.name, drawing=None, letter=letter)
-    ends = [stage.series(f"{name}_{end}") for end in ("low", "high")]
-    low, high = ends if name == "score" else (None, None)
-    drawing = curves_svg(
-        {text.title: series},
-        size=PANEL,
-        key=f"panel/{stage.name}/{name}",
-        log_scale=text.log_scale,
-        baseline=name == "score" and int(series.steps[0]) == 0,
-        band=None if low is None or high is None else (low, high),
-    )
-    return Panel(
-        title=text.title,
-        style=text.group.name,
-        drawing=drawing,
-        values=_in_short(series),
-        letter=letter,
-        notes=curve_notes(series, text.log_scale),
-    )
+def curves_of(stage: Stage) -> tuple[dict[str, list[Panel]], list[Series]]:
+    """A figure for every metric that changes, by the heading of its group; and those that do not.
 
-
-def curve_groups(stage: Stage) -> dict[str, list[Panel]]:
-    """A figure for every metric that changes, under the headings of their groups."""
+    Metrics stand in the order of their texts, those without a text at the end.
+    """
     groups: dict[str, list[Panel]] = {group.heading: [] for group in GROUPS.values()}
-    for series in in_order(stage):
-        if not is_constant(series):
-            groups[text_for(series.name).group.heading] += metric_panels(stage, [series])
-    return {heading: panels for heading, panels in groups.items() if panels}
+    constant = []
+    for name in dict.fromkeys([*METRIC_TEXTS, *stage.metrics]):
+        series = stage.metrics.get(name)
+        if series is None:
+            continue
+        if len(series.steps) > 1 and series.finite.all() and np.ptp(series.values) == 0:
+            constant.append(series)
+        else:
+            panel = _panel(series, f"curve/{stage.name}", SMALL)
+            groups[text_for(name).group.heading].append(panel)
+    return {heading: panels for heading, panels in groups.items() if panels}, constant
 
 
-def metric_panels(stage: Stage, metrics: Iterable[Series]) -> list[Panel]:
-    """A small figure with its meaning for each of `metrics`."""
-    return [_metric_panel(stage, series) for series in metrics]
-
-
-def _metric_panel(stage: Stage, series: Series) -> Panel:
-    text, key = text_for(series.name), f"curve/{stage.name}/{series.name}"
+def _panel(series: Series, key: str, size: tuple[int, int], stage: Stage | None = None) -> Panel:
+    """The figure of a metric; of a `stage`'s score, with its first value and its interval."""
+    text, key = text_for(series.name), f"{key}/{series.name}"
     if series.has_layers:
-        drawing = layers_svg(series, title=text.title, size=SMALL, key=key)
+        drawing = layers_svg(series, title=text.title, size=size, key=key)
     else:
-        curve = {text.title: series}
-        drawing = curves_svg(curve, size=SMALL, key=key, log_scale=text.log_scale)
+        score = stage if series.name == "score" else None
+        drawing = curves_svg(
+            {text.title: series},
+            size=size,
+            key=key,
+            log_scale=text.log_scale,
+            baseline=score is not None and int(series.steps[0]) == 0,
+            band=None if score is None else (score.series("score_low"), score.series("score_high")),
+        )
     return Panel(
         title=text.title,
         style=text.group.name,
@@ -127,18 +118,6 @@ def _metric_panel(stage: Stage, series: Series) -> Panel:
         metric=series.name,
         notes=curve_notes(series, text.log_scale),
     )
-
-
-def in_order(stage: Stage) -> list[Series]:
-    """The stage's metrics: those with a text in the order of the texts, then the others."""
-    described = [name for name in METRIC_TEXTS if name in stage.metrics]
-    others = [name for name in stage.metrics if name not in METRIC_TEXTS]
-    return [stage.metrics[name] for name in described + others]
-
-
-def is_constant(metric: Series) -> bool:
-    """Whether there are several values, and all are one number."""
-    return len(metric.steps) > 1 and bool(metric.finite.all() and np.ptp(metric.values) == 0)
 
 
 def how_to_read(stage: Stage) -> str:
@@ -195,7 +174,6 @@ def _beside(own: RunData, other: RunData, number: int) -> Panel:
             name: short_number(float(series.values[series.steps <= end][-1]))
             for name, series in pair.items()
         },
-        wide=True,
     )
 
 

@@ -102,7 +102,7 @@ def curves_svg(
     unit: str = "step",
     log_scale: bool = False,
     baseline: bool = False,
-    band: tuple[Series, Series] | None = None,
+    band: tuple[Series | None, Series | None] | None = None,
 ) -> Markup:
     """An `<svg>` of one or two series on common axes, the second in the other color.
 
@@ -133,8 +133,8 @@ def curves_svg(
         first = shown[0][np.isfinite(shown[0])][:1]
         if baseline and len(first):
             axes.axhline(first[0], color=Ink.TEXT.value, linewidth=0.8, linestyle=(0, (1, 3)))
-        if band is not None:
-            low, high = band
+        low, high = band or (None, None)
+        if low is not None and high is not None:
             axes.vlines(low.steps, low.values, high.values, Ink.LINE.value, lw=5, alpha=0.22)
             shown += [low.values, high.values]
         _set_limits(axes, np.concatenate([s.steps for s in both]), np.concatenate(shown), log_axis)

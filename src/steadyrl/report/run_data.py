@@ -1,10 +1,14 @@
 """What a run folder says, but for its completions."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from steadyrl.analysis import RunSettings, Stage, run_settings, stages_of
+import yaml
+
+from steadyrl.analysis import RunSettings, Stage, stages_of
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 
@@ -15,8 +19,11 @@ class RunData:
 
     name: str
 
-    config: str
-    """The resolved configuration, as written."""
+    config: dict[str, Any]
+    """The resolved configuration."""
+
+    config_text: str
+    """The same as written."""
 
     manifest: dict[str, Any]
     """Versions, commit, machine, command line. Empty if the run left none."""
@@ -29,12 +36,8 @@ class RunData:
 
     @property
     def settings(self) -> RunSettings:
-        """What a diagnosis needs to know of the configuration.
-
-        Raises:
-            UserError: the configuration cannot be read.
-        """
-        return run_settings(self.config)
+        """What a diagnosis needs to know of the configuration."""
+        return RunSettings.of(self.config)
 
 
 def read_run(folder: RunFolder) -> RunData:
@@ -56,25 +59,24 @@ def read_run(folder: RunFolder) -> RunData:
         )
     return RunData(
         name=folder.path.resolve().name,
-        config=folder.config.read_text(encoding="utf-8"),
-        manifest=_read_manifest(folder),
+        config=_mapping(folder.config, yaml.safe_load),
+        config_text=folder.config.read_text(encoding="utf-8"),
+        manifest=_mapping(folder.manifest, json.loads) if folder.manifest.is_file() else {},
         stages=stages_of(rows, origin=str(folder.metrics)),
         notes=tuple(f"From step {note['step']} on. {note['note']}" for note in folder.read_notes()),
     )
 
 
-def _read_manifest(folder: RunFolder) -> dict[str, Any]:
-    if not folder.manifest.is_file():
-        return {}
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """The names and values in a JSON or YAML file."""
     try:
-        manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        values = parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read: {reason}. Restore what the run wrote.") from error
+    if not isinstance(values, dict):
         raise UserError(
-            f"{folder.manifest} is not JSON ({error.msg}). Correct it or remove it."
-        ) from error
-    if not isinstance(manifest, dict):
-        raise UserError(
-            f"{folder.manifest} must hold an object, got {type(manifest).__name__}. "
-            "Correct it or remove it."
+            f"{path} must hold values by name, got {type(values).__name__}. "
+            "Restore what the run wrote."
         )
-    return manifest
+    return values
