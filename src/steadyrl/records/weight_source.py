@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -43,6 +43,16 @@ class WeightSource(Protocol):
         ...
 
 
+@runtime_checkable
+class AdapterSource(WeightSource, Protocol):
+    """The weights of a LoRA adapter, under the names of peft's `adapter_model.safetensors`."""
+
+    @property
+    def adapter_config(self) -> Mapping[str, Any]:
+        """Content of peft's `adapter_config.json`: rank, scaling, target modules."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDictWeights:
     """Weights that this process holds under the model's names.
@@ -64,3 +74,23 @@ class StateDictWeights:
         if naming == "model":
             return iter(self.state.items())
         return self.to_checkpoint(self.state.items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterWeights:
+    """A LoRA adapter that this process holds.
+
+    Example:
+        AdapterWeights(state={"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": a, ...},
+                       adapter_config={"peft_type": "LORA", "r": 8, "lora_alpha": 16,
+                                       "target_modules": ["up_proj"]}, version=3)
+    """
+
+    state: Mapping[str, Tensor]
+    adapter_config: Mapping[str, Any]
+    version: int
+    kind: WeightKind = "adapter"
+
+    def tensors(self, naming: Naming = "checkpoint") -> Iterator[tuple[str, Tensor]]:
+        """Each weight once, with its name, which is the same in both namings."""
+        return iter(self.state.items())

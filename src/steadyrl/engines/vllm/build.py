@@ -1,0 +1,88 @@
+"""From settings and a policy to vLLM as an engine."""
+
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.engines.protocol import Engine, EngineCapabilities
+from steadyrl.engines.vllm.engine import VllmEngine
+from steadyrl.engines.vllm.library import launch
+from steadyrl.engines.vllm.served_model import ServedModel, weights_of
+from steadyrl.engines.vllm.settings import VllmSettings
+from steadyrl.policies.policy import Policy
+
+CPU_CACHE_MEMORY = 1 << 30
+"""Bytes for keys and values on the CPU, where nothing else is set."""
+
+CPU_BLOCK = 32
+"""Tokens in a block of keys and values on the CPU: prompts are shared in whole blocks."""
+
+
+def vllm_engine(
+    settings: VllmSettings, policy: Policy, *, seed: int, progress: Progress = NO_PROGRESS
+) -> Engine:
+    """The engine that `settings` describe, holding the policy's weights.
+
+    Args:
+        seed: Determines the thresholds of stochastic rounding.
+
+    Raises:
+        UserError: vLLM is not installed, cannot serve the model, or its server does not answer.
+    """
+    dtype = getattr(torch, settings.numerics)
+    model = ServedModel.of(policy, dtype=dtype, rounding=settings.rounding, seed=seed)
+    limits = [each for each in (settings.max_positions, model.max_positions) if each is not None]
+    capabilities = EngineCapabilities(
+        max_positions=min(limits, default=None),
+        routing=model.moe is not None,
+        exact_draws=False,
+        scoring=True,
+        adapters=settings.adapter_rank is not None,
+    )
+    return VllmEngine(
+        partial(_launch, settings, model, capabilities),
+        model,
+        weights_of(policy),
+        capabilities,
+        restarts=settings.restarts,
+        timeout=settings.timeout,
+        progress=progress,
+    )
+
+
+def _launch(settings: VllmSettings, model: ServedModel, capabilities: EngineCapabilities) -> Any:
+    """An `LLMEngine` of the model, with weights that mean nothing."""
+    with TemporaryDirectory(prefix="steadyrl-") as folder:
+        model.config.save_pretrained(folder)
+        return launch(_arguments(settings, model, capabilities, Path(folder)))
+
+
+def _arguments(
+    settings: VllmSettings, model: ServedModel, capabilities: EngineCapabilities, folder: Path
+) -> dict[str, Any]:
+    """Arguments of `vllm.EngineArgs`."""
+    arguments: dict[str, Any] = {
+        "model": str(folder),
+        "load_format": "dummy",
+        "skip_tokenizer_init": True,
+        "dtype": settings.numerics,
+        "max_model_len": capabilities.max_positions,
+        "max_num_seqs": settings.max_running,
+        "enable_return_routed_experts": model.moe is not None,
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+    }
+    if settings.adapter_rank is not None:
+        arguments |= {"enable_lora": True, "max_lora_rank": settings.adapter_rank}
+    memory = None if settings.cache_memory == "auto" else settings.cache_memory << 20
+    if not torch.cuda.is_available():
+        arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK}
+        memory = memory or CPU_CACHE_MEMORY
+    if memory is not None:
+        arguments["kv_cache_memory_bytes"] = memory
+    return arguments | settings.options

@@ -1,0 +1,231 @@
+"""vLLM in this process.
+
+    submit       one request of vLLM's for each answer
+    step         one step of vLLM; an answer that ends is checked and kept
+    sync         requests under way are taken out, weights replaced, caches dropped, requests begun
+                 again
+    failure      vLLM is started again with the weights of the last sync; answers that have ended
+                 are kept, the others begin again under their own seeds
+
+So one version of the weights writes the whole of an answer, none is lost, and none counts twice.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steadyrl.base.errors import UserError
+from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.engines.model_engine import WrittenCount
+from steadyrl.engines.protocol import EngineCapabilities, Request
+from steadyrl.engines.stepped import SteppedEngine
+from steadyrl.engines.vllm.jobs import Job, JobRunner
+from steadyrl.engines.vllm.library import drawing, scoring
+from steadyrl.engines.vllm.outputs import Answer, completion, given_logprobs, sampled_logprobs
+from steadyrl.engines.vllm.served_model import ServedModel, completion_seed
+from steadyrl.engines.vllm.weights import load_adapter, load_model
+from steadyrl.engines.vllm.worker import differing
+from steadyrl.records.completion import Completion
+from steadyrl.records.weight_source import AdapterSource, WeightSource
+
+
+class VllmEngine(SteppedEngine):
+    """A rollout engine around a `vllm.LLMEngine`, which holds the weights of `weights` at first.
+
+    Args:
+        launch: Starts an `LLMEngine` of the model, whatever its weights are.
+        weights: What it is given at once.
+        restarts: Failures between two syncs after which vLLM is started again.
+        timeout: Seconds in which some answer has to end.
+        progress: Hears how many answers and tokens are written.
+    """
+
+    def __init__(
+        self,
+        launch: Callable[[], Any],
+        model: ServedModel,
+        weights: WeightSource,
+        capabilities: EngineCapabilities,
+        *,
+        restarts: int,
+        timeout: float,
+        progress: Progress = NO_PROGRESS,
+    ) -> None:
+        super().__init__()
+        self.capabilities = capabilities
+        self.policy_version = -1
+        self.launch = launch
+        self._model = model
+        self._base: WeightSource = weights
+        self._adapter: WeightSource | None = None
+        self._adapters = 0
+        self._folder = TemporaryDirectory(prefix="steadyrl-")
+        self._runner = JobRunner(self._start, restarts=restarts, timeout=timeout)
+        self._written = WrittenCount(progress=progress)
+        self._submitted = 0
+        self._open: dict[int, list[Completion | None]] = {}
+        self._answered: dict[int, list[Completion]] = {}
+        self._replace(weights)
+
+    @property
+    def vllm(self) -> Any:
+        """The present `vllm.LLMEngine`; None after a sync that broke off."""
+        return self._runner.llm
+
+    def submit(self, request: Request) -> int:
+        """Takes a request; returns the number under which its answers come."""
+        self._check(len(request.prompt_ids), request)
+        self._written.ask(request, first=not self._runner.running)
+        number = self._submitted
+        self._submitted += 1
+        if request.num_completions == 0:
+            self._answered[number] = []
+            return number
+        self._open[number] = [None] * request.num_completions
+        for index in range(request.num_completions):
+            seed = completion_seed(request.seed, index)
+            job = Job(
+                prompt_ids=request.prompt_ids.tolist(),
+                parameters=drawing(request.sampling, seed, self._model.end_token_ids),
+                finish=partial(self._take_answer, number, index, request),
+            )
+            self._runner.add(f"{number}/{index}", job)
+        return number
+
+    def withdraw(self, number: int) -> None:
+        """Forgets a request."""
+        self._answered.pop(number, None)
+        answers = self._open.pop(number, [])
+        self._runner.withdraw(f"{number}/{index}" for index in range(len(answers)))
+
+    def step(self) -> Mapping[int, list[Completion]]:
+        """Takes one step of vLLM."""
+        if self._runner.running:
+            self._runner.step()
+        answered, self._answered = self._answered, {}
+        return answered
+
+    async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
+        """Log-probability of every given token after those before it, at temperature 1."""
+        scores: dict[int, Float[Tensor, " _T"]] = {}
+
+        def take(place: int, tokens: Int[Tensor, " _T"], output: Any) -> None:
+            scores[place] = given_logprobs(tokens, output.prompt_logprobs)
+
+        for place, tokens in enumerate(sequences):
+            self._check(len(tokens) + 1)
+            job = Job(
+                prompt_ids=tokens.tolist(),
+                parameters=scoring(),
+                finish=partial(take, place, tokens),
+            )
+            self._runner.add(f"score/{place}", job)
+        try:
+            while len(scores) < len(sequences):
+                self._runner.step()
+        finally:
+            self._runner.withdraw(f"score/{place}" for place in range(len(sequences)))
+        return [scores[place] for place in range(len(sequences))]
+
+    async def sync(self, weights: WeightSource) -> None:
+        """Takes over the weights of a learner."""
+        if weights.kind == "adapter" and not self.capabilities.adapters:
+            raise UserError(
+                "The learner publishes a LoRA adapter, but the engine takes none. Set "
+                "engine.adapter_rank to the adapter's rank."
+            )
+        self._runner.pause()
+        self._replace(weights)
+        self._runner.resume()
+
+    def differing_tensors(self) -> list[str]:
+        """Names, as vLLM has them, of weights that are not those of the last sync.
+
+        It takes the memory of a second model. An adapter's own weights are not compared.
+        """
+        [names] = self._runner.llm.collective_rpc(
+            differing, args=(list(self._model.stream(self._base)),)
+        )
+        return names
+
+    def close(self) -> None:
+        """Ends vLLM."""
+        self._runner.discard()
+        self._folder.cleanup()
+
+    def _replace(self, weights: WeightSource) -> None:
+        runner = self._runner
+        try:
+            if weights.kind == "adapter":
+                self._adapter = weights
+            else:
+                self._base, self._adapter = weights, None
+            if runner.llm is None:
+                runner.llm = self._start()
+            elif weights.kind == "adapter":
+                self._load_adapter(runner.llm)
+            else:
+                self._load_base(runner.llm)
+        except BaseException:
+            runner.discard()  # some of its weights may be old, some new
+            raise
+        self.policy_version = weights.version
+
+    def _start(self) -> Any:
+        """A new vLLM with the weights of the last sync."""
+        llm = self.launch()
+        self._load_base(llm)
+        if self._adapter is not None:
+            self._load_adapter(llm)
+        return llm
+
+    def _load_base(self, llm: Any) -> None:
+        self._runner.adapter = None
+        load_model(llm, self._model.stream(self._base))
+
+    def _load_adapter(self, llm: Any) -> None:
+        assert isinstance(self._adapter, AdapterSource), "an adapter has a configuration"
+        self._adapters += 1
+        folder = Path(self._folder.name) / str(self._adapters)
+        self._runner.adapter = load_adapter(llm, self._adapter, folder, self._adapters)
+
+    def _check(self, positions: int, request: Request | None = None) -> None:
+        """Refuses what the model cannot hold."""
+        limit = self.capabilities.max_positions
+        budget = 0 if request is None else request.sampling.max_new_tokens
+        if positions == 0:
+            raise UserError("A prompt has no tokens. Check the chat template.")
+        if limit is not None and positions + budget > limit:
+            raise UserError(
+                f"A prompt of {positions} tokens with max_new_tokens {budget} needs "
+                f"{positions + budget} positions, but vLLM was started with {limit}. Lower "
+                "max_new_tokens, shorten the prompts, or raise engine.max_positions."
+            )
+
+    def _take_answer(self, number: int, index: int, request: Request, output: Any) -> None:
+        written = output.outputs[0]
+        logprobs = sampled_logprobs(written.token_ids, written.logprobs)
+        if request.sampling.temperature == 0:
+            logprobs = [0.0] * len(logprobs)  # no other token could have been drawn
+        answers = self._open[number]
+        answers[index] = answer = completion(
+            request.prompt_ids,
+            Answer(
+                token_ids=written.token_ids,
+                logprobs=logprobs,
+                finish_reason=written.finish_reason,
+                routed_experts=written.routed_experts,
+            ),
+            end_token_ids=self._model.end_token_ids,
+            moe=self._model.moe,
+            policy_version=self.policy_version,
+        )
+        self._written.report(answers=1, tokens=len(answer.token_ids))
+        if all(each is not None for each in answers):
+            self._answered[number] = [each for each in answers if each is not None]
+            del self._open[number]

