@@ -36,7 +36,7 @@ def small_llama() -> LlamaForCausalLM:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
     )
     return LlamaForCausalLM(config).eval()

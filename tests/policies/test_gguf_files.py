@@ -68,6 +68,13 @@ def test_its_tokenizer_and_template_come_with_it(file: Path) -> None:
     assert tokenizer("<|end|>")["input_ids"] == [TOKENS.index("<|end|>")]
 
 
+def test_it_has_no_tokens_beside_those_of_the_file(file: Path) -> None:
+    tokenizer = load_tokenizer(Pretrained(path=str(file)))
+    assert sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get) == TOKENS
+    assert len(tokenizer("<|endoftext|>")["input_ids"]) == len("<|endoftext|>")
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|end|>", "<|end|>")
+
+
 def test_what_is_saved_of_it_loads_in_transformers(file: Path, tmp_path: Path) -> None:
     settings = Pretrained(path=str(file))
     tokenizer = load_tokenizer(settings)

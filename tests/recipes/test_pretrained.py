@@ -1,9 +1,11 @@
 """MiniRL of a pretrained model: one step on a tiny one, and what is left when that has gone."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from gguf import GGMLQuantizationType
 from rich.console import Console
 
 from steadyrl.cli.evaluate import evaluate_command
@@ -11,6 +13,7 @@ from steadyrl.cli.train import train_command
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.execution import resume_run
+from tests.policies.gguf_writer import small_llama, write_gguf
 from tests.recipes.chat_checkpoint import write_chat_checkpoint
 
 SMALL = (
@@ -26,13 +29,20 @@ def test_it_is_the_paper_s_objective_and_mini_batch() -> None:
     assert (settings.prompts, settings.group_size) == (64, 16)
 
 
+def write_gguf_file(path: Path) -> Path:
+    return write_gguf(path, small_llama(), GGMLQuantizationType.Q8_0)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("model", write_chat_checkpoint), ("model.gguf", write_gguf_file)]
+)
 def test_a_run_outlives_the_checkpoint_it_began_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_chat_checkpoint(tmp_path / "model")
+    write(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     train_command(
-        ["minirl", "--model", "./model", "--out", "run", *SMALL.split()],
+        ["minirl", "--model", f"./{name}", "--out", "run", *SMALL.split()],
         Console(file=io.StringIO()),
     )
     rows = RunFolder(tmp_path / "run").read_metrics()
@@ -42,7 +52,7 @@ def test_a_run_outlives_the_checkpoint_it_began_with(
     monkeypatch.chdir(tmp_path / "elsewhere")
     said = io.StringIO()
     evaluate_command([str(tmp_path / "run"), "--tasks", "1"], Console(file=said))
-    (tmp_path / "model").rename(tmp_path / "moved")
+    (tmp_path / name).rename(tmp_path / "moved")
     said_without = io.StringIO()
     evaluate_command([str(tmp_path / "run"), "--tasks", "1"], Console(file=said_without))
     assert said_without.getvalue() == said.getvalue()

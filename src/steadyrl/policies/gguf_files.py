@@ -1,5 +1,6 @@
 """GGUF files: weights, tokenizer and chat template in one, dequantized when they are read."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -7,7 +8,8 @@ from io import StringIO
 from pathlib import Path
 from textwrap import shorten
 
-from transformers import PreTrainedModel
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
@@ -79,6 +81,26 @@ def forget_quantization(model: PreTrainedModel) -> None:
             delattr(model, name)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
+
+
+def without_foreign_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """`tokenizer` with no other tokens than those of its file.
+
+    Transformers builds it as a GPT-2 tokenizer, and adds the special token of that where the file
+    has none of its name, as Llama 3 has not: the model has no row for it.
+    """
+    backend = tokenizer.backend_tokenizer
+    content, size = json.loads(backend.to_str()), backend.get_vocab_size(with_added_tokens=False)
+    kept = [token for token in content["added_tokens"] if token["id"] < size]
+    if len(kept) == len(content["added_tokens"]):
+        return tokenizer
+    clean = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(content | {"added_tokens": kept})),
+        chat_template=tokenizer.chat_template,
+        **tokenizer.special_tokens_map,
+    )
+    clean.name_or_path = tokenizer.name_or_path
+    return clean
 
 
 def _check_header(file: Path) -> None:

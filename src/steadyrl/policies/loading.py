@@ -30,7 +30,7 @@ from steadyrl.policies.checkpoint_checks import check_weights
 from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
 from steadyrl.policies.float32_head import HeadDtype, widen_head
-from steadyrl.policies.gguf_files import forget_quantization, gguf_file
+from steadyrl.policies.gguf_files import forget_quantization, gguf_file, without_foreign_tokens
 from steadyrl.policies.tokenizers import character_tokenizer
 
 
@@ -122,9 +122,10 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """
     if not isinstance(settings, Pretrained):
         return character_tokenizer()
-    tokenizer: PreTrainedTokenizerBase = read_pretrained(
-        AutoTokenizer, settings.path, revision=settings.revision
-    )
+    place = {"path": settings.path, "revision": settings.revision}
+    tokenizer: PreTrainedTokenizerBase = read_pretrained(AutoTokenizer, **place)
+    if gguf_file(settings.path) is not None:
+        tokenizer = without_foreign_tokens(tokenizer)
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):
         raise UserError(
             f"The checkpoint {settings.path!r} has no tokenizer, only special tokens. Save the "
@@ -163,9 +164,8 @@ def _checked(settings: Pretrained, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a checkpoint, whose weights are proven to be those of its files."""
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with no_progress_bars():
-        model, report = read_pretrained(
-            AutoModelForCausalLM, settings.path, revision=settings.revision, **options
-        )
+        place = {"path": settings.path, "revision": settings.revision}
+        model, report = read_pretrained(AutoModelForCausalLM, **place, **options)
     if gguf_file(settings.path) is not None:
         forget_quantization(model)
     check_weights(model, report, settings.path)

@@ -35,7 +35,7 @@ def smollm2() -> RunConfig:
     """MiniRL of SmolLM2-135M-Instruct on arithmetic, half an hour on one CPU core."""
     return RunConfig(
         threads=1,
-        model=Pretrained(path="models/smollm2"),
+        model=Pretrained(path="./models/smollm2"),
         environment=ReasoningGymSettings(
             dataset="basic_arithmetic",
             knobs={"max_terms": 2, "max_digits": 1},
