@@ -254,6 +254,9 @@ class NotingJournal(Journal):
     def record(self, stage: Stage, step: int, metrics: Any, groups: Any, accuracy: Any) -> None:
         self.seen.append(("record", stage.name, step, accuracy))
 
+    def history(self, stage: Stage) -> list[Any]:
+        return []
+
     def remember(self, stage: Stage, step: int, writes: Any) -> None:
         assert writes == ()
 

@@ -22,6 +22,7 @@ from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal
+from steadyrl.training.signal_notes import note_signals
 from steadyrl.training.stage import RunPosition, Stage
 from steadyrl.training.stopwatch import Stopwatch
 
@@ -61,6 +62,7 @@ async def train(
                     )
             metrics |= watch.seconds("evaluation")
             journal.record(stage, step + 1, metrics, groups, accuracy)
+            note_signals(stage, step + 1, journal)
             if accuracy is not None:
                 note_failed_evaluation(stage, step + 1, accuracy, journal)
             journal.remember(stage, step + 1, experience.memory_writes)
