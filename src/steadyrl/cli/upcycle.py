@@ -13,14 +13,13 @@ from steadyrl.base.errors import UserError
 from steadyrl.cli.options import read_options
 from steadyrl.engines.driver import drive
 from steadyrl.evaluation.drift import DriftProbe, mean_loglikelihood
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.passes import Passes
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer, no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.upcycling import UpcyclingSettings, difference, upcycle
-from steadyrl.records.routing import RoutingReplay
 
 TOLERANCE = {"float32": 1e-2, "bfloat16": 1.0}
 """Largest difference of two log-probabilities that rounding may cause, far below that of a wrong
@@ -91,8 +90,7 @@ def _loglikelihood(
     probe: DriftProbe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> float:
     policy = Policy(model, tokenizer, hook_routing=False)
-    learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
-    return mean_loglikelihood(drive(probe.measure(learner)))
+    return mean_loglikelihood(drive(probe.measure(Passes(policy, LearnerSettings()))))
 
 
 def _check_exact(dense: PreTrainedModel, moe: PreTrainedModel, dtype: str) -> None:

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Engine, Request, Sampling
-from steadyrl.learners.protocol import Learner
+from steadyrl.learners.protocol import Scorer
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.message import Message
 from steadyrl.records.token_batch import TokenBatch
@@ -110,15 +110,15 @@ class DriftProbe:
             for text in self._texts
         )
 
-    async def measure(self, learner: Learner, engine: Engine | None = None) -> list[TextScore]:
+    async def measure(self, scorer: Scorer, engine: Engine | None = None) -> list[TextScore]:
         """The log-likelihood, at temperature 1, of each text that the model has positions for.
 
         Args:
             engine: Answers the questions, greedily; None leaves that out.
         """
-        limit = learner.max_positions
+        limit = scorer.max_positions
         kept = [text for text in self._texts if limit is None or _length(text) <= limit]
-        scores = _scores(learner, kept)
+        scores = _scores(scorer, kept)
         return scores if engine is None else await self._with_responses(scores, engine)
 
     async def _with_responses(self, scores: Sequence[TextScore], engine: Engine) -> list[TextScore]:
@@ -156,11 +156,11 @@ def mean_loglikelihood(scores: Sequence[TextScore]) -> float:
     return sum(score.loglikelihood for score in scores) / tokens
 
 
-def _scores(learner: Learner, texts: Sequence[GeneralText]) -> list[TextScore]:
+def _scores(scorer: Scorer, texts: Sequence[GeneralText]) -> list[TextScore]:
     """The log-likelihood of each text."""
     if not texts:
         return []
-    scored = learner.score(_as_batch(texts)).old_logprobs
+    scored = scorer.score(_as_batch(texts)).old_logprobs
     assert scored is not None
     sums = scored.double().sum(dim=1).tolist()
     return [TextScore(text=t, loglikelihood=s) for t, s in zip(texts, sums, strict=True)]

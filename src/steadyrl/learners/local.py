@@ -1,12 +1,10 @@
 """A learner that holds its policy whole, in this process."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,7 +16,6 @@ from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, lear
 from steadyrl.learners.passes import Passes
 from steadyrl.learners.protocol import TRAINER_STATE, Update
 from steadyrl.learners.reference import load_reference, save_reference
-from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.objectives.objective_calls import token_values
@@ -26,9 +23,8 @@ from steadyrl.policies.checkpoint_names import in_checkpoint_names
 from steadyrl.policies.loading import no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.positions import most_positions
 from steadyrl.policies.weights import copy_weights, saved_weights
-from steadyrl.records.routing import Routing, RoutingReplay, joined
+from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
 
@@ -66,7 +62,7 @@ class LocalLearner:
         )
         self._settings = settings
         self._optimizer_settings = OptimizerSettings()
-        self._passes = Passes(policy, settings, replay, progress)
+        self._passes = Passes(policy, settings, replay=replay, progress=progress)
 
     @property
     def replay(self) -> RoutingReplay:
@@ -85,7 +81,7 @@ class LocalLearner:
     @property
     def max_positions(self) -> int | None:
         """Maximum number of tokens in a row; None: no limit."""
-        return most_positions(self.policy.model)
+        return self._passes.max_positions
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Sets what a stage trains with."""
@@ -147,24 +143,9 @@ class LocalLearner:
         assert self.reference is not None, "no reference policy was loaded"
         return self._published(self.reference, 0)
 
-    @torch.no_grad()
     def score(self, batch: TokenBatch) -> TokenBatch:
-        """`batch` with `old_logprobs`, and with `old_routing` if replay will want it."""
-        record = records_routing(self.replay, batch)
-        logprobs = torch.zeros(batch.tokens.shape)
-        routings: list[tuple[Int[Tensor, " b"], Routing]] = []
-        plan = self._passes.plan(batch, torch.ones(len(batch), dtype=torch.bool))
-        for micro in self._passes.report(plan, 0, len(batch)):
-            rows = batch.rows(micro.rows)
-            replay = routing_to_replay(self.replay, rows)
-            scores = self._passes.scores(
-                rows, micro.prefix_groups, replay=replay, record_routing=record
-            )
-            logprobs[micro.rows, : rows.tokens.shape[1]] = scores.logprobs.cpu()
-            if scores.routing is not None:
-                routings.append((micro.rows, scores.routing.to(torch.device("cpu"))))
-        old_routing = joined(routings, batch.tokens.shape[1]) if record else None
-        return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
+        """`batch` with `old_logprobs`, and with `old_routing` if updates on it will replay it."""
+        return self._passes.score(batch)
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
         """Takes one optimizer step on the sum of `terms`."""

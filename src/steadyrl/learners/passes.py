@@ -1,21 +1,23 @@
 """Forward passes of a learner: over micro-batches, by the policy, its teacher and its reference."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steadyrl.base.progress import Progress
+from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
 from steadyrl.learners.micro_batches import MicroBatch, least_saving, plan_micro_batches
-from steadyrl.learners.replay import routing_to_replay
+from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms
 from steadyrl.objectives.objective_calls import token_masks
 from steadyrl.policies.policy import Policy, TokenScores
-from steadyrl.records.routing import Routing, RoutingReplay
+from steadyrl.policies.positions import most_positions
+from steadyrl.records.routing import Routing, RoutingReplay, joined
 from steadyrl.records.token_batch import TokenBatch
 
 
@@ -26,7 +28,12 @@ class Passes:
     """
 
     def __init__(
-        self, policy: Policy, settings: LearnerSettings, replay: RoutingReplay, progress: Progress
+        self,
+        policy: Policy,
+        settings: LearnerSettings,
+        *,
+        replay: RoutingReplay = RoutingReplay.NONE,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
         self.policy = policy
         self.reference: Policy | None = None
@@ -35,6 +42,28 @@ class Passes:
         self._settings = settings
         self._least_saving = least_saving(settings.share_prefixes, policy)
         self._progress = progress
+
+    @property
+    def max_positions(self) -> int | None:
+        """Maximum number of tokens in a row; None: no limit."""
+        return most_positions(self.policy.model)
+
+    @torch.no_grad()
+    def score(self, batch: TokenBatch) -> TokenBatch:
+        """`batch` with `old_logprobs`, and with `old_routing` if updates on it will replay it."""
+        record = records_routing(self.replay, batch)
+        logprobs = torch.zeros(batch.tokens.shape)
+        routings: list[tuple[Int[Tensor, " b"], Routing]] = []
+        plan = self.plan(batch, torch.ones(len(batch), dtype=torch.bool))
+        for micro in self.report(plan, 0, len(batch)):
+            rows = batch.rows(micro.rows)
+            replay = routing_to_replay(self.replay, rows)
+            scores = self.scores(rows, micro.prefix_groups, replay=replay, record_routing=record)
+            logprobs[micro.rows, : rows.tokens.shape[1]] = scores.logprobs.cpu()
+            if scores.routing is not None:
+                routings.append((micro.rows, scores.routing.to(torch.device("cpu"))))
+        old_routing = joined(routings, batch.tokens.shape[1]) if record else None
+        return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
     def plan(
         self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False

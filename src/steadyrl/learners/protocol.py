@@ -38,8 +38,21 @@ class Update:
     measurements: TokenMeasurements
 
 
+class Scorer(Protocol):
+    """Scores token batches with a policy."""
+
+    @property
+    def max_positions(self) -> int | None:
+        """Maximum number of tokens in a row; None: no limit."""
+        ...
+
+    def score(self, batch: TokenBatch) -> TokenBatch:
+        """`batch` with `old_logprobs`, and with `old_routing` if updates on it will replay it."""
+        ...
+
+
 @runtime_checkable
-class Learner(Protocol):
+class Learner(Scorer, Protocol):
     """Trains a policy."""
 
     policy_version: int
@@ -48,11 +61,6 @@ class Learner(Protocol):
     replay: RoutingReplay
     """Whose routing the forward passes use. It may be changed between steps."""
 
-    @property
-    def max_positions(self) -> int | None:
-        """Maximum number of tokens in a row; None: no limit."""
-        ...
-
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Sets what a stage trains with.
 
@@ -60,10 +68,6 @@ class Learner(Protocol):
             temperature: Logits are divided by it, where a batch gives no temperature of its own.
             fresh: Reset the moments of the optimizer. Weights stay.
         """
-        ...
-
-    def score(self, batch: TokenBatch) -> TokenBatch:
-        """`batch` with `old_logprobs`, and with `old_routing` if updates on it will replay it."""
         ...
 
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
