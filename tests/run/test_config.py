@@ -387,3 +387,10 @@ def test_experiential_rl_survives_yaml_and_says_how_it_credits() -> None:
     updated = tiny_experiential_run(algorithm=sequential, routing_replay=RoutingReplay.R2)
     assert updated.algorithm.gradient_steps == 3
     assert tiny_run().algorithm.gradient_steps == 2
+
+
+def test_trackers_survive_yaml_by_name_and_with_their_settings(tmp_path: Path) -> None:
+    config = tiny_run(trackers=["tensorboard", {"name": "wandb", "tags": ["a", "b"]}])
+    assert [tracker.name for tracker in config.trackers] == ["jsonl", "tensorboard", "wandb"]
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    assert from_yaml(tmp_path / "run.yaml") == config

@@ -42,16 +42,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class StopAfter:
-    """A watcher that interrupts a run."""
+    """A tracker that interrupts a run."""
 
     def __init__(self, stage: str, step: int) -> None:
         self.place = (stage, step)
 
-    def on_step(self, stage: Stage, step: int, row: Any) -> None:
+    def log(self, stage: Stage, step: int, metrics: Any) -> None:
         if (stage.name, step) == self.place:
             raise KeyboardInterrupt
 
-    def on_note(self, stage: Stage, step: int, text: str) -> None:
+    def note(self, stage: Stage, step: int, text: str) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
 

@@ -113,13 +113,13 @@ def test_what_decides_what_is_learned_cannot_change(
 
 def test_what_does_not_decide_what_is_learned_may_change(three: Path) -> None:
     old = short_run()
-    journal = JournalSettings(checkpoint_every=1, tensorboard=False)
-    new = short_run(evaluate_every=1, threads=2, journal=journal)
+    journal = JournalSettings(checkpoint_every=1)
+    new = short_run(evaluate_every=1, threads=2, journal=journal, trackers=["jsonl"])
     assert set(check_changes(old, new, RunFolder(three))) == {
         "evaluate_every",
         "threads",
         "journal.checkpoint_every",
-        "journal.tensorboard",
+        "trackers",
     }
 
 

@@ -76,7 +76,7 @@ def test_too_few_held_out_tasks_are_noted(tmp_path: Path, there: int | None, not
         seed=4,
     )
     stage, folder = stage_of(Scripted([]), steps=7, evaluate_every=1), RunFolder(tmp_path)
-    journal = Journal(folder, JournalSettings(tensorboard=False), [stage], RunPosition())
+    journal = Journal(folder, JournalSettings(), [stage], RunPosition())
     drive(evaluate_at_first(stage, ScriptedEngine(lambda *_: "right"), evaluator, journal))
 
     told = "Evaluation: the test split has no more than 2 tasks, 3 were asked for. Scores are"

@@ -43,7 +43,7 @@ def groups_of(*failing: int, tasks: int = 2) -> list[Group]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(RunFolder(tmp_path), JournalSettings(tensorboard=False), [STAGE], RunPosition())
+    return Journal(RunFolder(tmp_path), JournalSettings(), [STAGE], RunPosition())
 
 
 def take(journal: Journal, step: int, groups: list[Group]) -> None:

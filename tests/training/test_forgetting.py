@@ -29,7 +29,7 @@ def test_the_drift_is_the_change_since_the_stage_began(tmp_path: Path) -> None:
         seed=1,
     )
     engine = ScriptedEngine(lambda *_: "said")
-    journal = Journal(folder, JournalSettings(tensorboard=False), [stage], RunPosition())
+    journal = Journal(folder, JournalSettings(), [stage], RunPosition())
     measured = []
     for step in range(5):
         drift = drive(measure_drift(stage, step, learner, engine, evaluator, journal))
@@ -39,9 +39,7 @@ def test_the_drift_is_the_change_since_the_stage_began(tmp_path: Path) -> None:
             for weight in learner.policy.model.parameters():
                 weight.mul_(1.1)
         if step == 2:  # as after a resume: the beginning is on record
-            journal = Journal(
-                folder, JournalSettings(tensorboard=False), [stage], RunPosition(step=2)
-            )
+            journal = Journal(folder, JournalSettings(), [stage], RunPosition(step=2))
 
     begun, middle, last = (measured[step] for step in (0, 2, 4))
     assert measured[1] == measured[3] == {}

@@ -7,7 +7,6 @@ from typing import Any
 
 import duckdb
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Split
@@ -21,7 +20,8 @@ from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.training.journal import Journal, JournalSettings, completion_rows
 from steadyrl.training.stage import RunPosition, Stage
-from tests.learners.small import Idle, completion_of, tiny_learner
+from steadyrl.training.trackers import TrackedRun, Tracker, TrackerSettings
+from tests.learners.small import Idle, completion_of
 
 
 def stage(name: str, steps: int) -> Stage:
@@ -129,14 +129,6 @@ def test_rows_behind_the_checkpoint_are_dropped(
     journal_in(tmp_path, start).close()
 
     assert places(tmp_path) == ALL[:kept]
-    assert set(scalars(tmp_path)) == {
-        (f"{stage}/{name}", step)
-        for stage, step, name in (
-            (row["stage"], row["step"], name)
-            for row in RunFolder(tmp_path).read_metrics()
-            for name in tags(row)
-        )
-    }
 
 
 def test_a_run_that_begins_anew_forgets_its_first_evaluation(tmp_path: Path) -> None:
@@ -166,55 +158,6 @@ def test_a_row_cut_off_by_a_kill_is_dropped(tmp_path: Path) -> None:
 
     assert places(tmp_path) == ALL
     assert RunFolder(tmp_path).read_metrics()[-1]["reward"] == 0.75
-
-
-def tags(row: dict[str, Any]) -> list[str]:
-    """Names under which TensorBoard holds the values of a row."""
-    names = []
-    for name, value in row.items():
-        if isinstance(value, list):
-            names += [f"{name}/{number}" for number in range(len(value))]
-        elif name not in ("stage", "step"):
-            names.append(name)
-    return names
-
-
-def scalars(path: Path) -> dict[tuple[str, int], float]:
-    """What TensorBoard reads from the folder: values by tag and step."""
-    events = EventAccumulator(str(path / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
-    found: dict[tuple[str, int], float] = {}
-    for tag in events.Tags()["scalars"]:
-        for event in events.Scalars(tag):
-            assert (tag, event.step) not in found
-            found[tag, event.step] = event.value
-    return found
-
-
-def test_tensorboard_holds_the_values_of_the_metrics_once_after_a_resume_too(
-    tmp_path: Path,
-) -> None:
-    write_steps(journal_in(tmp_path))
-    journal = journal_in(tmp_path, RunPosition(stage=1, step=4))
-    journal.record(STAGES[1], 5, {"reward": 0.75}, (), None)
-    journal.close()
-    expected = {}
-    for row in RunFolder(tmp_path).read_metrics():
-        for name, value in row.items():
-            values = {name: value}
-            if isinstance(value, list):
-                values = {f"{name}/{number}": item for number, item in enumerate(value)}
-            if name not in ("stage", "step"):
-                expected |= {(f"{row['stage']}/{k}", row["step"]): v for k, v in values.items()}
-
-    assert scalars(tmp_path) == pytest.approx(expected)
-
-
-def test_tensorboard_can_be_switched_off(tmp_path: Path) -> None:
-    write_steps(journal_in(tmp_path, tensorboard=False))
-
-    assert places(tmp_path) == ALL
-    assert not (tmp_path / "tensorboard").exists()
 
 
 def test_completions_are_read_by_duckdb(tmp_path: Path) -> None:
@@ -257,38 +200,88 @@ def test_completions_are_written_as_often_as_asked(tmp_path: Path) -> None:
     assert names == {"rl-000002.jsonl", "rl-000004.jsonl"}
 
 
-def test_checkpoints_are_kept_as_often_and_as_many_as_asked(tmp_path: Path) -> None:
-    journal = journal_in(tmp_path, checkpoint_every=2, keep_checkpoints=2)
-    learner = tiny_learner()
-    seen = []
-    for number in range(1, 6):
-        journal.checkpoint(STAGES[1], RunPosition(stage=1, step=number), learner)
-        kept = (tmp_path / "checkpoints").glob("*")
-        seen.append(sorted(int(path.name.removeprefix("rl-")) for path in kept))
-    journal.close()
+class Told:
+    """A tracker that keeps what it is told."""
 
-    assert seen == [[], [2], [2], [2, 4], [4, 5]]  # the last step of the stage has one
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.notes: list[tuple[str, int, str]] = []
+        self.closed = False
+
+    def log(self, stage: Stage, step: int, metrics: Any) -> None:
+        self.rows.append({"stage": stage.name, "step": step, **metrics})
+
+    def note(self, stage: Stage, step: int, text: str) -> None:
+        self.notes.append((stage.name, step, text))
+
+    def close(self) -> None:
+        self.closed = True
 
 
-def test_watchers_are_told_each_row(tmp_path: Path) -> None:
-    told: list[tuple[str, int, dict[str, Any]]] = []
-    notes: list[tuple[str, int, str]] = []
-
-    class Listener:
-        def on_step(self, stage: Stage, step: int, row: Any) -> None:
-            told.append((stage.name, step, dict(row)))
-
-        def on_note(self, stage: Stage, step: int, text: str) -> None:
-            notes.append((stage.name, step, text))
-
-    journal = Journal(RunFolder(tmp_path), JournalSettings(), STAGES, RunPosition(), [Listener()])
+def test_trackers_are_told_each_row_and_note(tmp_path: Path) -> None:
+    told = Told()
+    journal = Journal(RunFolder(tmp_path), JournalSettings(), STAGES, RunPosition(), opened=[told])
+    journal.note(STAGES[1], 3, "Why.")
     write_steps(journal)
 
-    assert [row for *_, row in told] == RunFolder(tmp_path).read_metrics()
-    assert [(name, step) for name, step, _ in told] == ALL
-    journal.note(STAGES[1], 3, "Why.")
-    assert notes == [("rl", 3, "Why.")]
+    assert told.rows == RunFolder(tmp_path).read_metrics()
+    assert [(row["stage"], row["step"]) for row in told.rows] == ALL
+    assert told.notes == [("rl", 3, "Why.")]
     assert RunFolder(tmp_path).read_notes() == [{"stage": "rl", "step": 3, "note": "Why."}]
+    assert told.closed
+
+
+class Broken(Told):
+    """A tracker whose service is away."""
+
+    def log(self, stage: Stage, step: int, metrics: Any) -> None:
+        super().log(stage, step, metrics)
+        raise OSError("no route to host")
+
+
+class BrokenSettings(TrackerSettings):
+    def open(self, run: TrackedRun) -> Tracker:
+        return Broken()
+
+
+class RefusedSettings(TrackerSettings):
+    def open(self, run: TrackedRun) -> Tracker:
+        raise UserError("It cannot be opened.")
+
+
+def test_a_tracker_that_fails_is_noted_once_and_the_run_goes_on(tmp_path: Path) -> None:
+    told = Told()
+    journal = Journal(
+        RunFolder(tmp_path),
+        JournalSettings(),
+        STAGES,
+        RunPosition(),
+        trackers=[BrokenSettings()],
+        opened=[told],
+    )
+    write_steps(journal)
+
+    assert places(tmp_path) == ALL
+    failing = "fails, and may lack metrics and notes, which the run folder has: no route to host."
+    notes = [note["note"] for note in RunFolder(tmp_path).read_notes()]
+    assert notes.count(notes[0]) == len(notes) in (1, 2)  # once in each stage that noticed it
+    assert notes[0].endswith(failing)
+    assert notes[0].startswith("The tracker 'tests.training.test_journal:BrokenSettings' ")
+    assert [text for _, _, text in told.notes] == notes
+
+
+def test_a_tracker_that_cannot_be_opened_stops_the_run_before_it_begins(tmp_path: Path) -> None:
+    told = Told()
+    with pytest.raises(UserError, match="It cannot be opened"):
+        Journal(
+            RunFolder(tmp_path),
+            JournalSettings(),
+            STAGES,
+            RunPosition(),
+            trackers=[BrokenSettings(), RefusedSettings()],
+            opened=[told],
+        )
+    assert told.closed
 
 
 # What an algorithm remembers, and the parts of its episodes.
@@ -373,26 +366,3 @@ def test_parts_of_an_episode_say_which_and_what_became_of_it(tmp_path: Path) -> 
         False,
         False,
     ]
-
-
-class Remembering(Idle):
-    """An algorithm with a state."""
-
-    def state(self) -> Any:
-        return {"texts": ["a"]}
-
-    def load_state(self, state: Any) -> None:
-        raise AssertionError
-
-
-def test_checkpoints_hold_what_the_algorithm_remembers(tmp_path: Path) -> None:
-    journal, learner = journal_in(tmp_path, checkpoint_every=1), tiny_learner()
-    journal.checkpoint(
-        replace(STAGES[1], algorithm=Remembering()), RunPosition(stage=1, step=1), learner
-    )
-    journal.checkpoint(STAGES[1], RunPosition(stage=1, step=2), learner)
-    with_state, without = sorted((tmp_path / "checkpoints").iterdir())
-
-    state = json.loads((with_state / "algorithm_state.json").read_text())
-    assert state == {"texts": ["a"]}
-    assert not (without / "algorithm_state.json").exists()

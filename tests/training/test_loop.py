@@ -15,9 +15,11 @@ from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.learners.protocol import Learner
 from steadyrl.records.completion import Completion
 from steadyrl.records.trajectory import Group
 from steadyrl.records.weight_source import WeightSource
+from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import note_prompts_too_long, train, train_step
@@ -260,7 +262,14 @@ class NotingJournal(Journal):
     def remember(self, stage: Stage, step: int, writes: Any) -> None:
         assert writes == ()
 
-    def checkpoint(self, stage: Stage, position: RunPosition, learner: LocalLearner) -> None:
+
+class NotingCheckpointer(Checkpointer):
+    """Notes in `journal` what it is told, and saves nothing."""
+
+    def __init__(self, journal: NotingJournal) -> None:
+        self.seen = journal.seen
+
+    def save(self, stage: Stage, position: RunPosition, learner: Learner) -> None:
         self.seen.append(("checkpoint", stage.name, position, learner.policy_version))
 
 
@@ -314,7 +323,17 @@ def test_the_loop_takes_every_step_from_its_start(
 ) -> None:
     learner, journal = tiny_learner(), NotingJournal()
     learner.policy_version = version
-    drive(train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start))
+    drive(
+        train(
+            two_stages(),
+            learner,
+            Silent(),
+            NotingEvaluator(journal),
+            journal,
+            NotingCheckpointer(journal),
+            start,
+        )
+    )
 
     assert journal.seen == expected
 
@@ -353,7 +372,18 @@ def test_tasks_that_a_step_or_an_evaluation_could_not_play_are_noted() -> None:
 
     journal = NotesAlone()
     stage = stage_of(Unplayed(()), steps=1, evaluate_every=1)
-    drive(train([stage], tiny_learner(), Silent(), Evaluating(journal), journal, RunPosition()))
+    keeping = NotingCheckpointer(journal)
+    drive(
+        train(
+            [stage],
+            tiny_learner(),
+            Silent(),
+            Evaluating(journal),
+            journal,
+            keeping,
+            RunPosition(),
+        )
+    )
     notes = [told for told in journal.seen if told[0] == "rl"]
     assert [step for _, step, text in notes if str(text).startswith("Not played: 't0'.")] == [0, 1]
 
@@ -384,7 +414,17 @@ def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:
         learner.update([term_on(*THREE[0])], step=0, steps=2)
         learner.__class__ = Watching
         journal = NotingJournal()
-        drive(train(two_stages(), learner, Silent(), NotingEvaluator(journal), journal, start))
+        drive(
+            train(
+                two_stages(),
+                learner,
+                Silent(),
+                NotingEvaluator(journal),
+                journal,
+                NotingCheckpointer(journal),
+                start,
+            )
+        )
 
     # Goes on in stage 0 with its moments, begins stage 1 without; goes on in stage 1 with them.
     assert moments == [True, False, True]

@@ -21,7 +21,7 @@ FIRST_HEARTBEAT, HEARTBEAT = 10.0, 30.0
 
 
 class View(ABC):
-    """Watches a run and hears of its progress."""
+    """A tracker that shows a run, and hears of its progress."""
 
     def __init__(self, console: Console, status: RunStatus | None = None) -> None:
         self._console = console
@@ -37,11 +37,11 @@ class View(ABC):
         """So much of the phase is done."""
         self._status.advance(part, done, total, tokens, most_tokens)
 
-    def on_step(self, stage: Stage, step: int, row: Mapping[str, Any]) -> None:
+    def log(self, stage: Stage, step: int, metrics: Mapping[str, Any]) -> None:
         """Takes in what was measured in the step."""
-        self._status.take_step(stage.name, step, stage.steps, row)
+        self._status.take_step(stage.name, step, stage.steps, metrics)
 
-    def on_note(self, stage: Stage, step: int, text: str) -> None:
+    def note(self, stage: Stage, step: int, text: str) -> None:
         """Prints the note."""
         line = f"{stage.name} from step {step} on  {text}"
         self._console.print(line, markup=False, soft_wrap=True)
@@ -56,13 +56,14 @@ class View(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stop()
+        self.close()
 
     @abstractmethod
     def _start(self) -> None: ...
 
     @abstractmethod
-    def _stop(self) -> None: ...
+    def close(self) -> None:
+        """Ends the view, whose block may still go on."""
 
 
 class LiveView(View):
@@ -76,7 +77,8 @@ class LiveView(View):
     def _start(self) -> None:
         self._live.start()
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Draws the last state for good."""
         self._ended = True
         self._live.stop()
 
@@ -123,7 +125,8 @@ class LineView(View):
     def _start(self) -> None:
         self._heart.start()
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Ends the heartbeat."""
         self._closed.set()
         self._printed.set()
         self._heart.join(timeout=5.0)
@@ -134,23 +137,23 @@ class LineView(View):
         if stage and step == 0:
             self._print(f"{stage} 0/{steps}  {phase}")
 
-    def on_step(self, stage: Stage, step: int, row: Mapping[str, Any]) -> None:
+    def log(self, stage: Stage, step: int, metrics: Mapping[str, Any]) -> None:
         """Prints the step's line, where it has one."""
-        super().on_step(stage, step, row)
+        super().log(stage, step, metrics)
         short = not stage.algorithm.samples_from_engine
-        if short and step % self._every and step != stage.steps and "score" not in row:
+        if short and step % self._every and step != stage.steps and "score" not in metrics:
             return
         status = self._status
-        parts = [f"{stage.name} {step}/{stage.steps}", status.step_text(row)]
-        if seconds := row.get("seconds", 0.0) + row.get("evaluation_seconds", 0.0):
+        parts = [f"{stage.name} {step}/{stage.steps}", status.step_text(metrics)]
+        if seconds := metrics.get("seconds", 0.0) + metrics.get("evaluation_seconds", 0.0):
             parts.append(f"{seconds:.1f} s")
         if step and status.stage is not None:
             parts.append(status.stage_text(status.stage))
         self._print("  ".join(part for part in parts if part))
 
-    def on_note(self, stage: Stage, step: int, text: str) -> None:
+    def note(self, stage: Stage, step: int, text: str) -> None:
         """Prints the note."""
-        super().on_note(stage, step, text)
+        super().note(stage, step, text)
         self._printed.set()
 
     def heartbeat(self) -> str:

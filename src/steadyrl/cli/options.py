@@ -1,6 +1,7 @@
 """Options from dataclasses and settings, by tyro."""
 
 import json
+from collections.abc import Mapping
 from inspect import getdoc
 from types import NoneType
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -18,7 +19,7 @@ from tyro.constructors import (
 )
 
 from steadyrl.base.settings import Settings
-from steadyrl.base.variants import variants_of
+from steadyrl.base.variants import Variants, variants_of
 
 Options = TypeVar("Options")
 
@@ -76,7 +77,7 @@ def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
         return None
 
     def unchecked(**values: Any) -> Settings:
-        return kind.model_construct(**values)
+        return kind.model_construct(**{name: _plain(value) for name, value in values.items()})
 
     unchecked.__doc__ = getdoc(kind)
     fields = []
@@ -84,6 +85,9 @@ def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
         value = getattr(info.default, name, tyro.MISSING)
         help_text = " ".join((field.description or "").split()) or None
         type_ = _annotation(field, value)
+        item = next(iter(get_args(type_)), None)
+        if isinstance(item, type) and issubclass(item, _Chosen) and value is not tyro.MISSING:
+            value = tuple(map(item.of, value))
         fields.append(StructFieldSpec(name=name, type=type_, default=value, helptext=help_text))
     return StructConstructorSpec(instantiate=unchecked, fields=tuple(fields))
 
@@ -93,11 +97,62 @@ def _annotation(field: FieldInfo, value: Any) -> Any:
     variants = variants_of(field)
     if variants is None:
         return field.annotation
+    if get_origin(field.annotation) is tuple:
+        chosen: Any = type("Chosen", (_Chosen,), {"variants": variants})
+        return tuple[chosen, ...]
     kinds: list[type[Settings]] = list(variants.built_in.values())
     if isinstance(value, Settings) and type(value) not in kinds:
         kinds.append(type(value))
     optional = [None] if NoneType in get_args(field.annotation) else []
     return Union[(*kinds, *optional)]
+
+
+class _Chosen(str):
+    """One of several variants in a list, in one word: its name, or a mapping that holds it."""
+
+    variants: Variants
+
+    @classmethod
+    def typed(cls, words: list[str]) -> "_Chosen":
+        """The word that was typed, if it can be read."""
+        chosen = cls(words[0])
+        chosen.read()
+        return chosen
+
+    @classmethod
+    def of(cls, value: Any) -> "_Chosen":
+        """The word for settings, or for a mapping with all of them."""
+        settings = value
+        if isinstance(value, Mapping):
+            settings = cls.variants.find(value["name"]).model_validate(value)
+        own = settings.model_dump(mode="json", exclude_defaults=True)
+        return cls(json.dumps({"name": settings.name, **own}) if own else settings.name)
+
+    def read(self) -> str | dict[str, Any]:
+        """What a configuration takes in its place."""
+        return _read_mapping(self) if self.startswith("{") else str(self)
+
+
+@_REGISTRY.primitive_rule
+def _chosen(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[_Chosen] | None:
+    """`wandb`, or with settings of its own `{name: wandb, project: words}`."""
+    kind = info.type
+    if not (isinstance(kind, type) and issubclass(kind, _Chosen)):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join(kind.variants.names()),
+        instance_from_str=kind.typed,
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """`value`, in which what was chosen by a word is as a configuration takes it."""
+    if isinstance(value, tuple):
+        return tuple(each.read() if isinstance(each, _Chosen) else each for each in value)
+    return value
 
 
 _TRUTHS = ("false", "true")

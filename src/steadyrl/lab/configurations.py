@@ -84,6 +84,8 @@ CHANGES: tuple[Change, ...] = (
     removed("learner.logits_chunk"),
     replaced("learner.micro_batch_tokens", 16384, 8192),
     _algorithm_is_one_block,
+    removed("journal.tensorboard"),
+    added("trackers", [{"name": "jsonl"}]),
 )
 """What became of settings since records were first written, oldest first. Append only: a record
 holds how many of these its configuration already follows."""

@@ -23,6 +23,7 @@ from steadyrl.objectives import MiniRL
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
+from steadyrl.training.trackers import JsonlSettings
 
 ERL, RLVR, FEEDBACK = "ERL", "RLVR", "RLVR that reads feedback"
 NO_MEMORY, NO_REFLECTION = "ERL - memory", "ERL - reflection"
@@ -90,10 +91,13 @@ def _run(recipe: RunConfig, numerics: Numerics, algorithm: dict[str, Any]) -> Ru
         checkpoint_every=recipe.steps // 4,
         keep_checkpoints=1,
         completions_every=recipe.steps,
-        tensorboard=False,
     )
     return changed(
-        recipe, engine=EngineSettings(numerics=numerics), journal=journal, algorithm=algorithm
+        recipe,
+        engine=EngineSettings(numerics=numerics),
+        journal=journal,
+        trackers=(JsonlSettings(),),
+        algorithm=algorithm,
     )
 
 

@@ -32,6 +32,7 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.training.checkpoint import latest_checkpoint, weights_digest
 from steadyrl.training.journal import JournalSettings
+from steadyrl.training.trackers import JsonlSettings
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at how far the runs have come."""
@@ -162,7 +163,8 @@ def cold_start(run: RunConfig) -> RunConfig:
         steps=0,
         sampling=run.sampling,
         learner=run.learner,
-        journal=JournalSettings(keep_checkpoints=1, tensorboard=False),
+        journal=JournalSettings(keep_checkpoints=1),
+        trackers=(JsonlSettings(),),
     )
 
 

@@ -18,6 +18,7 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.training.journal import JournalSettings
+from steadyrl.training.trackers import JsonlSettings
 
 LEARNING_RATE = 2e-4
 """By the rule that `learning_rate` states."""
@@ -77,6 +78,6 @@ def world(
             checkpoint_every=max(1, rollouts // 4),
             keep_checkpoints=1,
             completions_every=rollouts,
-            tensorboard=False,
         ),
+        trackers=(JsonlSettings(),),
     )

@@ -1,1 +1,23 @@
 """The trainer's side of the policy: scores, updates and publishes it."""
+
+from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.loss_term import LossTerm
+from steadyrl.learners.micro_batches import MicroBatch, of_equal_number, plan_micro_batches
+from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
+from steadyrl.learners.protocol import Learner, Scorer, Update
+from steadyrl.learners.settings import LearnerSettings
+
+__all__ = [
+    "Learner",
+    "LearnerSettings",
+    "LocalLearner",
+    "LossTerm",
+    "MasterOptimizer",
+    "MicroBatch",
+    "OptimizerSettings",
+    "Scorer",
+    "Update",
+    "learning_rate",
+    "of_equal_number",
+    "plan_micro_batches",
+]

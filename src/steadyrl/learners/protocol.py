@@ -38,6 +38,7 @@ class Update:
     measurements: TokenMeasurements
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores token batches with a policy."""
 

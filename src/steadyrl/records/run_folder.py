@@ -9,6 +9,8 @@ memory.jsonl                    what an algorithm with a memory wrote into it, a
 completions/rl-000003.jsonl     one object per episode of that step, or per part of one
 completions/drift_rl-000000.jsonl   off-task texts, how likely they were, and answers to them
 tensorboard/                    the same metrics as events
+trackers.json                   the names by which services such as W&B know the run
+wandb/                          files of W&B
 checkpoints/rl-000003/          a Hugging Face model folder, and the trainer's state
 references/rl/                  the weights that a KL penalty holds the stage to
 report.html                     written by `steadyrl report`
@@ -129,6 +131,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.notes = path / "notes.jsonl"
         self.memory = path / "memory.jsonl"
+        self.trackers = path / "trackers.json"
         self.completions = path / "completions"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
@@ -152,6 +155,7 @@ class RunFolder:
             self.metrics,
             self.notes,
             self.memory,
+            self.trackers,
         ):
             file.unlink(missing_ok=True)
         for folder in (self.completions, self.tensorboard, self.references):

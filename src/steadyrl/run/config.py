@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.registry import AnyAlgorithm
@@ -21,6 +21,12 @@ from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe
 from steadyrl.training.journal import JournalSettings
+from steadyrl.training.trackers import (
+    AnyTracker,
+    JsonlSettings,
+    TensorBoardSettings,
+    TrackerSettings,
+)
 
 
 class ColdStart(Settings):
@@ -78,6 +84,18 @@ class RunConfig(Settings):
     """Steps between evaluations. Before the first step and after the last there is always one."""
 
     journal: JournalSettings = JournalSettings()
+
+    trackers: tuple[AnyTracker, ...] = (JsonlSettings(), TensorBoardSettings())
+    """What receives metrics and notes. JSONL, which is the record of the run, is always added."""
+
+    @field_validator("trackers")
+    @classmethod
+    def _has_record(cls, trackers: tuple[TrackerSettings, ...]) -> tuple[TrackerSettings, ...]:
+        names = [tracker.name for tracker in trackers]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice. Name each tracker once.")
+        return trackers if "jsonl" in names else (JsonlSettings(), *trackers)
 
     @model_validator(mode="after")
     def _parts_fit_the_environment(self) -> "RunConfig":

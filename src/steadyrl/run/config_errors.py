@@ -72,15 +72,19 @@ def _path(
     """
     names: list[str] = []
     owners: list[type[Settings]] = []
+    field: FieldInfo | None = None
     kinds = [] if root is None else [root]
     for part in map(str, loc):
         if names and part in {_name(kind) for kind in kinds}:
             kinds = [kind for kind in kinds if _name(kind) == part]
             continue
         names.append(part)
-        owners = kinds[:1]
-        values = values.get(part) if isinstance(values, Mapping) else None
-        field = owners[0].model_fields.get(part) if owners else None
+        if isinstance(values, list | tuple) and part.isdigit():  # an item of the field before
+            values = values[int(part)] if int(part) < len(values) else None
+        else:
+            owners = kinds[:1]
+            values = values.get(part) if isinstance(values, Mapping) else None
+            field = owners[0].model_fields.get(part) if owners else None
         kinds = [] if field is None else _kinds(field, values)
     return names, owners
 

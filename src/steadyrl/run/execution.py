@@ -27,26 +27,32 @@ from steadyrl.training.checkpoint import (
     load_algorithm_state,
     load_checkpoint,
 )
-from steadyrl.training.journal import Journal, Watcher
+from steadyrl.training.checkpointer import Checkpointer
+from steadyrl.training.journal import Journal
 from steadyrl.training.loop import train
 from steadyrl.training.stage import RunPosition
+from steadyrl.training.trackers import Tracker
 
 
 def start_run(
     config: RunConfig,
     path: Path,
-    watchers: Sequence[Watcher] = (),
+    trackers: Sequence[Tracker] = (),
     progress: Progress = NO_PROGRESS,
 ) -> RunFolder:
     """Runs `config` in the folder `path`, to its end.
 
     A run that failed before it measured anything makes room for this one.
 
+    Args:
+        trackers: Trackers that are open already, besides those of the configuration.
+
     Raises:
         UserError: the folder holds a run already or cannot be written; parts do not fit together.
     """
     folder = RunFolder(path)
     _check_free(folder)
+    _require_trackers(config)
     config = with_cache_memory(_with_template_date(with_absolute_paths(config)))
     with _assembled(config, progress) as assembly, only_writer(path):
         _check_free(folder)  # another run may have begun there in the meantime
@@ -60,13 +66,13 @@ def start_run(
             raise UserError(
                 f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
             ) from error
-        _run(assembly, config, folder, RunPosition(), watchers, progress)
+        _run(assembly, config, folder, RunPosition(), trackers, progress)
     return folder
 
 
 def resume_run(
     path: Path,
-    watchers: Sequence[Watcher] = (),
+    trackers: Sequence[Tracker] = (),
     progress: Progress = NO_PROGRESS,
     *,
     config: RunConfig | None = None,
@@ -75,6 +81,7 @@ def resume_run(
     """Goes on with the run in `path` from its last checkpoint, or from the start without one.
 
     Args:
+        trackers: Trackers that are open already, besides those of the configuration.
         config: Its configuration with changes that a resume may make; None: as it is.
         accept_changed_data: Whether to go on although the data that it reads have changed.
 
@@ -91,6 +98,7 @@ def resume_run(
     config = None if config is None else as_decided(config, began)
     changes = {} if config is None else check_changes(began, config, folder)
     changed = saved if config is None else config.model_copy(update={"model": saved.model})
+    _require_trackers(changed)
     progress.begin("comparing the data with those that the run has read")
     data = data_digests(began)
     data_changes, data_note = compare_data(folder, data, accept=accept_changed_data)
@@ -105,8 +113,13 @@ def resume_run(
         if config is not None and changes:
             write_atomically(folder.config, to_yaml(config))
         note = changes_in_words(saved, changed, changes) if changes else ""
-        _run(assembly, changed, folder, position, watchers, progress, (note, data_note))
+        _run(assembly, changed, folder, position, trackers, progress, (note, data_note))
     return folder
+
+
+def _require_trackers(config: RunConfig) -> None:
+    for tracker in config.trackers:
+        tracker.require()
 
 
 def _with_template_date(config: RunConfig) -> RunConfig:
@@ -180,11 +193,19 @@ def _run(
     config: RunConfig,
     folder: RunFolder,
     position: RunPosition,
-    watchers: Sequence[Watcher],
+    trackers: Sequence[Tracker],
     progress: Progress,
     resume_notes: Sequence[str] = (),
 ) -> None:
-    journal = Journal(folder, config.journal, assembly.stages, position, watchers)
+    journal = Journal(
+        folder,
+        config.journal,
+        assembly.stages,
+        position,
+        trackers=config.trackers,
+        opened=trackers,
+        config=config.model_dump(mode="json"),
+    )
     try:
         for note in filter(None, resume_notes):
             journal.note(assembly.stages[position.stage], position.step + 1, note)
@@ -197,6 +218,7 @@ def _run(
                 assembly.engine,
                 assembly.evaluator,
                 journal,
+                Checkpointer(folder, config.journal),
                 position,
                 progress,
             )

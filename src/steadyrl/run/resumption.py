@@ -15,6 +15,7 @@ CHANGEABLE = (
     "steps",
     "evaluate_every",
     "journal",
+    "trackers",
     "threads",
     "engine.max_running",
     "engine.cache_memory",
@@ -71,7 +72,8 @@ def changes_in_words(old: RunConfig, new: RunConfig, changes: Mapping[str, Any])
     Where it depends on the number of steps, it is from now on that of a run of the new number.
     """
     told = ", ".join(
-        f"{name} from {before} to {after}" for name, (before, after) in changes.items()
+        f"{name} from {_in_words(before)} to {_in_words(after)}"
+        for name, (before, after) in changes.items()
     )
     text = f"Resumed with {told}."
     if old.steps != new.steps and old.optimizer.schedule != "constant" and old.steps > 0:
@@ -83,6 +85,15 @@ def changes_in_words(old: RunConfig, new: RunConfig, changes: Mapping[str, Any])
             f"{step}, where the learning rate was to end at {before:.3g}, it is {after:.3g}."
         )
     return text
+
+
+def _in_words(value: Any) -> str:
+    """A setting; of a list of variants, their names."""
+    if isinstance(value, list):
+        return ", ".join(
+            str(v["name"] if isinstance(v, dict) and "name" in v else v) for v in value
+        )
+    return str(value)
 
 
 def lost_rows(folder: RunFolder) -> tuple[int, float]:

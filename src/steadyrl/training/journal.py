@@ -1,27 +1,22 @@
-"""What a run leaves behind: metrics, episodes, checkpoints, and a word to whoever watches."""
+"""What a run records: metrics and notes for its trackers, episodes for its folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import takewhile
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from pydantic import Field
-from torch.utils.tensorboard import SummaryWriter
 
-from steadyrl.algorithms.protocol import Stateful
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.learners.protocol import Learner
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group, Trajectory
-from steadyrl.training.checkpoint import (
-    checkpoint_name,
-    drop_old_checkpoints,
-    save_checkpoint,
-)
 from steadyrl.training.stage import RunPosition, Stage
+from steadyrl.training.trackers.background import BackgroundTracker
+from steadyrl.training.trackers.jsonl import JsonlSettings, JsonlTracker
+from steadyrl.training.trackers.protocol import HasAddress, TrackedRun, Tracker, TrackerSettings
 
 
 class JournalSettings(Settings):
@@ -37,37 +32,25 @@ class JournalSettings(Settings):
     completions_every: int = Field(1, ge=1)
     """Steps between those whose training episodes are written out."""
 
-    tensorboard: bool = True
-    """Write the metrics as TensorBoard events too."""
-
     def keeps(self, step: int, steps: int) -> bool:
         """Whether there is a checkpoint where `step` of a stage's `steps` are done."""
         return step % self.checkpoint_every == 0 or step == steps
 
 
-@runtime_checkable
-class Watcher(Protocol):
-    """Is told how a run goes on."""
-
-    def on_step(self, stage: Stage, step: int, row: Mapping[str, Any]) -> None:
-        """`step` steps of `stage` are done; `row` is what was measured in the last one."""
-        ...
-
-    def on_note(self, stage: Stage, step: int, text: str) -> None:
-        """From `step` of `stage` on, `text` holds."""
-        ...
-
-
 class Journal:
-    """Writes a run's folder.
+    """What a run measures, decides and samples: for its trackers, and for its folder.
 
     Args:
         stages: All stages of the run.
         start: Where the run goes on. What is on record behind that position is dropped: it will be
             recorded again, with the same values.
+        trackers: Receive metrics and notes; JSONL is always among them.
+        opened: Trackers that are open already, such as the live view. Their exceptions end the run.
+        config: The resolved configuration, for trackers that show it.
 
     Raises:
-        UserError: steps of a stage that the run does not have are on record.
+        UserError: steps of a stage that the run does not have are on record, or a tracker cannot be
+            opened.
     """
 
     def __init__(
@@ -76,17 +59,25 @@ class Journal:
         settings: JournalSettings,
         stages: Sequence[Stage],
         start: RunPosition,
-        watchers: Sequence[Watcher] = (),
+        trackers: Sequence[TrackerSettings] = (),
+        opened: Sequence[Tracker] = (),
+        config: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = folder
         self._settings = settings
-        self._watchers = watchers
-        kept = [row for row in folder.read_metrics() if _is_done(row, stages, start)]
-        folder.keep_metrics(kept)
-        folder.keep_notes([n for n in folder.read_notes() if _is_done(n, stages, start)])
-        folder.keep_memory([w for w in folder.read_memory() if _is_done(w, stages, start)])
-        self._rows = kept
-        self._events = self._open_events(kept) if settings.tensorboard else None
+        rows, notes, writes = (
+            [row for row in read() if _is_done(row, stages, start)]
+            for read in (folder.read_metrics, folder.read_notes, folder.read_memory)
+        )
+        folder.keep_metrics(rows)
+        folder.keep_notes(notes)
+        folder.keep_memory(writes)
+        self._rows: list[Mapping[str, Any]] = [*rows]
+        self._latest = (stages[start.stage], start.step)
+        self._trackers: list[Tracker] = [JsonlTracker(folder), *opened]
+        self._services: list[BackgroundTracker] = []
+        run = TrackedRun(folder=folder, stages=stages, config=config or {}, rows=rows, notes=notes)
+        self._open(trackers, run)
 
     def record(
         self,
@@ -96,21 +87,19 @@ class Journal:
         groups: Sequence[Group],
         accuracy: Accuracy | None,
     ) -> None:
-        """Notes what the step that ended with `step` steps done measured, and its episodes."""
-        row = {"stage": stage.name, "step": step, **metrics}
+        """Records what the last of `step` steps measured, and its episodes."""
+        measured = dict(metrics)
         if accuracy is not None:
-            row |= accuracy.metrics()
+            measured |= accuracy.metrics()
             name = f"evaluation_{stage.name}"
             self._write_completions(name, step, accuracy.split, accuracy.groups, stage)
         if groups and step % self._settings.completions_every == 0:
             self._write_completions(stage.name, step, "train", groups, stage)
-        self._folder.append_metrics(row)
-        self._rows.append(row)
-        if self._events is not None:
-            _add_events(self._events, row)
-            self._events.flush()
-        for watcher in self._watchers:
-            watcher.on_step(stage, step, row)
+        self._rows.append({"stage": stage.name, "step": step, **measured})
+        self._latest = (stage, step)
+        for tracker in (*self._trackers, *self._services):
+            tracker.log(stage, step, measured)
+        self._note_failures()
 
     def history(self, stage: Stage) -> list[Mapping[str, Any]]:
         """What is on record of `stage`, oldest first."""
@@ -118,9 +107,8 @@ class Journal:
 
     def note(self, stage: Stage, step: int, text: str) -> None:
         """Keeps a sentence about what the run does from `step` on, and why."""
-        self._folder.append_note({"stage": stage.name, "step": step, "note": text})
-        for watcher in self._watchers:
-            watcher.on_note(stage, step, text)
+        for tracker in (*self._trackers, *self._services):
+            tracker.note(stage, step, text)
 
     def note_once(self, stage: Stage, step: int, text: str, opening: str | None = None) -> None:
         """The same, unless `text` is on record of `stage`, or a note that begins with `opening`."""
@@ -140,47 +128,40 @@ class Journal:
         kept = ({**position, **row} for row in rows)
         self._folder.write_completions(f"drift_{stage.name}", step, kept)
 
-    def checkpoint(self, stage: Stage, position: RunPosition, learner: Learner) -> None:
-        """Saves the learner, and what the algorithm remembers, where it is due."""
-        if not self._settings.keeps(position.step, stage.steps):
-            return
-        path = self._folder.checkpoints / checkpoint_name(stage.name, position.step)
-        algorithm = stage.algorithm
-        state = algorithm.state() if isinstance(algorithm, Stateful) else None
-        save_checkpoint(path, learner, position, algorithm_state=state)
-        drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
-
-    def give_reference(self, stage: Stage, learner: Learner, *, fresh: bool) -> None:
-        """Gives the learner the reference policy of `stage`, where that has one.
-
-        Args:
-            fresh: The stage begins, so that the present weights are the reference.
-        """
-        if not stage.needs_reference:
-            learner.load_reference(None)
-            return
-        path = self._folder.references / stage.name
-        if fresh:
-            learner.save_reference(path)
-        learner.load_reference(path)
-
     def close(self) -> None:
-        """Closes the event file."""
-        if self._events is not None:
-            self._events.close()
+        """Closes the trackers, and waits a limited time for those that are services."""
+        services, self._services = self._services, []
+        for service in services:
+            service.close()
+        self._note_failures(services)
+        for tracker in self._trackers:
+            tracker.close()
+
+    def _open(self, trackers: Sequence[TrackerSettings], run: TrackedRun) -> None:
+        for settings in trackers:
+            if isinstance(settings, JsonlSettings):
+                continue
+            try:
+                tracker = settings.open(run)
+            except BaseException:
+                self.close()
+                raise
+            self._services.append(BackgroundTracker(tracker, settings.name))
+            if isinstance(tracker, HasAddress) and tracker.address is not None:
+                text = f"The tracker {settings.name!r} shows this run at {tracker.address}."
+                self.note_once(*self._latest, text)
+
+    def _note_failures(self, services: Sequence[BackgroundTracker] | None = None) -> None:
+        """Notes once in a stage that a tracker fails: the run goes on without it."""
+        for service in self._services if services is None else services:
+            for failure in service.take_failures():
+                self.note_once(*self._latest, failure, service.failure_opening)
 
     def _write_completions(
         self, name: str, step: int, split: str, groups: Sequence[Group], stage: Stage
     ) -> None:
         rows = ({"stage": stage.name, "step": step, **r} for r in completion_rows(groups, split))
         self._folder.write_completions(name, step, rows)
-
-    def _open_events(self, kept: Iterable[Mapping[str, Any]]) -> SummaryWriter:
-        self._folder.remove_events()
-        writer = SummaryWriter(str(self._folder.tensorboard))
-        for row in kept:
-            _add_events(writer, row)
-        return writer
 
 
 def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, Any]]:
@@ -228,13 +209,3 @@ def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: RunPosition
     number = names.index(row["stage"])
     begun = start.step > 0 or start.stage > number
     return (number, row["step"]) <= (start.stage, start.step) and begun
-
-
-def _add_events(writer: SummaryWriter, row: Mapping[str, Any]) -> None:
-    for name, value in row.items():
-        tag = f"{row['stage']}/{name}"
-        if isinstance(value, list):
-            for number, item in enumerate(value):
-                writer.add_scalar(f"{tag}/{number}", item, row["step"])
-        elif name not in ("stage", "step"):
-            writer.add_scalar(tag, value, row["step"])

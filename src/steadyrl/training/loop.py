@@ -18,6 +18,7 @@ from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
 from steadyrl.learners.protocol import Learner, Update
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
+from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.forgetting import measure_drift
@@ -33,6 +34,7 @@ async def train(
     engine: Engine,
     evaluator: Evaluator,
     journal: Journal,
+    checkpointer: Checkpointer,
     start: RunPosition,
     progress: Progress = NO_PROGRESS,
 ) -> None:
@@ -40,7 +42,7 @@ async def train(
     for number, stage in enumerate(stages[start.stage :], start=start.stage):
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
-        journal.give_reference(stage, learner, fresh=first == 0)
+        checkpointer.load_reference(stage, learner, fresh=first == 0)
         if stage.needs_reference and isinstance(stage.algorithm, AsksReference):
             await stage.algorithm.take_reference(learner.publish_reference())
         await engine.sync(learner.publish())
@@ -69,7 +71,7 @@ async def train(
             for text in experience.notes:
                 journal.note_once(stage, step + 1, text)
             progress.begin("checkpoint", stage=stage.name, step=step + 1, steps=stage.steps)
-            journal.checkpoint(stage, RunPosition(stage=number, step=step + 1), learner)
+            checkpointer.save(stage, RunPosition(stage=number, step=step + 1), learner)
 
 
 async def train_step(
