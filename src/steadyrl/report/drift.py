@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from steadyrl.analysis import Stage
 from steadyrl.base.wording import short_number
-from steadyrl.records.run_folder import RunFolder, read_json_lines
-from steadyrl.report.rows import Row, checked, completions_by_step
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.report.rows import Row, completions_by_step, read_rows
 
 
 class Answer(Row):
@@ -38,8 +38,7 @@ def read_drift(folder: RunFolder, stage: Stage) -> Drift | None:
     """What `stage` forgot; None if no off-task question was answered."""
     answered = []
     for step, path in completions_by_step(folder, f"drift_{stage.name}"):
-        rows = enumerate(read_json_lines(path), start=1)
-        answers = [checked(Answer, row, f"Row {number} of {path}") for number, row in rows]
+        answers = read_rows(Answer, path)
         if any(answer.response is not None for answer in answers):
             answered.append((step, {a.question: a for a in answers if a.question}))
     if not answered:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from steadyrl.records.reflected_episode import (
     FIRST_ATTEMPT,
@@ -11,9 +12,9 @@ from steadyrl.records.reflected_episode import (
     SECOND_ATTEMPT,
     ReflectedEpisode,
 )
-from steadyrl.records.run_folder import RunFolder, read_json_lines
+from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.memory import Write, held
-from steadyrl.report.rows import Row, checked, completions_by_step
+from steadyrl.report.rows import Row, completions_by_step, read_rows
 
 
 class Fate(StrEnum):
@@ -35,10 +36,19 @@ class Message(Row):
 class Part(Row):
     """An attempt or a reflection, as a conversation."""
 
+    task_id: str
     conversation: list[Message]
     reward: float
+    part: str = ""
     feedback: str = ""
     truncation_reason: str = ""
+
+    episode: dict[str, Any] | None = None
+
+    @property
+    def story(self) -> ReflectedEpisode | None:
+        """The episode that this is a part of; None if it stands alone."""
+        return ReflectedEpisode.from_field(self.episode)
 
     @property
     def asked(self) -> list[Message]:
@@ -113,27 +123,25 @@ def read_episodes(
 
 
 def _episodes(path: Path, memory: Mapping[int, Write]) -> list[Episode]:
-    """The episodes in a completions file, in the order of their first attempts."""
+    """The episodes in a completions file, in the order of their first parts."""
     parts: dict[int, dict[str, Part]] = {}
-    found: dict[int, tuple[str, ReflectedEpisode]] = {}
-    for line, row in enumerate(read_json_lines(path), start=1):
-        story = ReflectedEpisode.from_field(row.get("episode"))
-        if story is not None:
-            found[story.number] = row["task_id"], story
-            part = checked(Part, row, f"Row {line} of {path}")
-            parts.setdefault(story.number, {})[row["part"]] = part
-    return [
-        Episode(
-            task_id=task_id,
-            story=story,
-            first=parts[number][FIRST_ATTEMPT],
-            reflection=parts[number].get(REFLECTION),
-            second=parts[number].get(SECOND_ATTEMPT),
-            recalled=tuple([memory[slot] for slot in story.recalled if slot in memory]),
-        )
-        for number, (task_id, story) in found.items()
-        if FIRST_ATTEMPT in parts[number]
-    ]
+    for part in read_rows(Part, path):
+        if part.story is not None:
+            parts.setdefault(part.story.number, {})[part.part] = part
+    return [_episode(of, memory) for of in parts.values() if FIRST_ATTEMPT in of]
+
+
+def _episode(parts: Mapping[str, Part], memory: Mapping[int, Write]) -> Episode:
+    first = parts[FIRST_ATTEMPT]
+    assert first.story is not None
+    return Episode(
+        task_id=first.task_id,
+        story=first.story,
+        first=first,
+        reflection=parts.get(REFLECTION),
+        second=parts.get(SECOND_ATTEMPT),
+        recalled=tuple([memory[slot] for slot in first.story.recalled if slot in memory]),
+    )
 
 
 def _one_of_each(episodes: Sequence[Episode]) -> list[Episode]:

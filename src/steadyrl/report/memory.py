@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.report.rows import Row, checked
+from steadyrl.report.rows import Row, read_rows
 
 
 class Write(Row):
@@ -26,9 +26,7 @@ def read_writes(folder: RunFolder, stage: str) -> list[Write]:
     Raises:
         UserError: one lacks its step, slot, task or text.
     """
-    rows = enumerate(folder.read_memory(), start=1)
-    writes = [checked(Write, row, f"Row {number} of {folder.memory}") for number, row in rows]
-    return [write for write in writes if write.stage == stage]
+    return [write for write in read_rows(Write, folder.memory) if write.stage == stage]
 
 
 def held(writes: Sequence[Write], *, before: int | None = None) -> dict[int, Write]:

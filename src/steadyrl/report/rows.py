@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from steadyrl.base.errors import UserError
-from steadyrl.records.run_folder import RunFolder
+from steadyrl.records.run_folder import RunFolder, read_json_lines
 
 
 class Row(BaseModel):
@@ -19,12 +19,18 @@ class Row(BaseModel):
 AnyRow = TypeVar("AnyRow", bound=Row)
 
 
-def checked(kind: type[AnyRow], row: Mapping[str, Any], origin: str) -> AnyRow:
-    """The row as a `kind`.
+def read_rows(kind: type[AnyRow], path: Path) -> list[AnyRow]:
+    """The rows of a file.
 
     Raises:
-        UserError: a field is missing or of another type; the message begins with `origin`.
+        UserError: a field is missing or of another type.
     """
+    rows = enumerate(read_json_lines(path), start=1)
+    return [checked(kind, row, f"Row {number} of {path}") for number, row in rows]
+
+
+def checked(kind: type[AnyRow], row: Mapping[str, Any], origin: str) -> AnyRow:
+    """The row as a `kind`. An error message begins with `origin`."""
     try:
         return kind.model_validate({k: value for k, value in row.items() if value is not None})
     except ValidationError as error:

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 from steadyrl.records.intervals import Interval, mean_interval
-from steadyrl.records.run_folder import RunFolder, read_json_lines
-from steadyrl.report.rows import Row, checked, completions_by_step
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.report.rows import Row, completions_by_step, read_rows
 
 
 class Sample(Row):
@@ -95,19 +94,12 @@ def read_comparison(folder: RunFolder, stage: str) -> Comparison | None:
     if not files:
         return None
     (before_step, first), (after_step, last) = files[0], files[-1]
-    before = _read_samples(first)
-    if first == last:
-        pairs = [Pair(before=sample, after=None) for sample in before]
-        return Comparison(before_step=before_step, after_step=None, pairs=tuple(pairs))
-    after = {(sample.task_id, sample.sample): sample for sample in _read_samples(last)}
-    pairs = [
-        Pair(before=sample, after=after[sample.task_id, sample.sample])
-        for sample in before
-        if (sample.task_id, sample.sample) in after
-    ]
-    return Comparison(before_step=before_step, after_step=after_step, pairs=tuple(pairs))
-
-
-def _read_samples(path: Path) -> list[Sample]:
-    rows = enumerate(read_json_lines(path), start=1)
-    return [checked(Sample, row, f"Row {number} of {path}") for number, row in rows]
+    before, once = read_rows(Sample, first), first == last
+    later = [] if once else read_rows(Sample, last)
+    after = {(sample.task_id, sample.sample): sample for sample in later}
+    pairs = [Pair(before=s, after=after.get((s.task_id, s.sample))) for s in before]
+    return Comparison(
+        before_step=before_step,
+        after_step=None if once else after_step,
+        pairs=tuple([pair for pair in pairs if once or pair.after is not None]),
+    )
