@@ -78,6 +78,16 @@ def _kinds(annotation: Any, metadata: Any = ()) -> Iterator[type[Settings]]:
             yield from _kinds(part)
 
 
+def _is_open(annotation: Any, metadata: Any = ()) -> bool:
+    """Whether variants of other packages are taken too."""
+    if any(isinstance(item, Variants) for item in metadata):
+        return True
+    inner, *more = get_args(annotation) or (None,)
+    if get_origin(annotation) is Annotated:
+        return _is_open(inner, more)
+    return any(_is_open(part) for part in get_args(annotation))
+
+
 def _section(
     kind: type[Settings], places: list[str], found: dict[type[Settings], list[str]]
 ) -> list[str]:
@@ -115,8 +125,9 @@ def type_of(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
             f"[{name_of(kind) or 'block'}](#{_anchor(kind, places)})"
             for kind, places in below.items()
         ]
+        own = ["`module:Class`"] if _is_open(field.annotation, field.metadata) else []
         none = ["none"] if type(None) in get_args(field.annotation) else []
-        return ", ".join([*links, *none])
+        return ", ".join([*links, *own, *none])
     bounds = [
         f"{words} {getattr(item, bound):g}"
         for item in field.metadata
@@ -150,13 +161,18 @@ def default_of(field: FieldInfo) -> str:
     """The default, in short."""
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
+    return _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(value: Any) -> str:
     if isinstance(value, Settings):
         changed = value.model_dump(mode="json", exclude_defaults=True)
         changed.pop("name", None)
         given = ", ".join(f"{name}: {item}" for name, item in changed.items())
         parts = (name_of(type(value)), f"`{given}`" if given else "")
         return " ".join([part for part in parts if part])
+    if isinstance(value, tuple | list) and value:
+        return ", ".join(map(_shown, value))
     if value is None:
         return "none"
     text = str(value.value if isinstance(value, Enum) else value)
