@@ -1,5 +1,6 @@
 """Environments of one's own, by the name of what makes them."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def my_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
     (tmp_path / "my_tasks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_tasks", raising=False)  # another test's
 
 
 adapter: TypeAdapter[EnvironmentSettings] = TypeAdapter(AnyEnvironment)

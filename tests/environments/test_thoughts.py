@@ -17,6 +17,7 @@ from steadyrl.environments.splits import split_of
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
 from steadyrl.lab.worlds.coded_questions import CodedQuestions
 from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions
+from tests.driving import respond
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def attempts(path: Path) -> dict[str, tuple[Environment, Task, tuple[str, ...]]]
 def played(environment: Environment, task: Task, turns: list[str]) -> Outcome:
     """The outcome of the last turn."""
     episode = environment.start(task)
-    return [episode.respond(turn) for turn in turns][-1]
+    return [respond(episode, turn) for turn in turns][-1]
 
 
 def test_only_what_is_spoken_counts_in_every_environment(tmp_path: Path):

@@ -30,15 +30,15 @@ def test_an_equal_value_in_the_asked_format_earns_one(problems: Path):
     task = environment.task(Split.TRAIN, 0)
     half = int(task.payload.split("/")[0]) / 2
 
-    def respond(text: str) -> tuple[float, str]:
+    def judged(text: str) -> tuple[float, str]:
         outcome = respond(environment.start(task), text)
         assert outcome.terminated
         return outcome.reward, outcome.feedback
 
-    assert respond(rf"It is \boxed{{{half}}}.") == (1.0, "the answer is right")
-    assert respond(rf"\boxed{{{half + 1}}}") == (0.0, "the answer is wrong")
-    assert respond(f"It is {half}.") == (0.0, "no answer was found in the boxed format")
-    assert respond(r"\boxed{}") == (0.0, "no answer was found in the boxed format")
+    assert judged(rf"It is \boxed{{{half}}}.") == (1.0, "the answer is right")
+    assert judged(rf"\boxed{{{half + 1}}}") == (0.0, "the answer is wrong")
+    assert judged(f"It is {half}.") == (0.0, "no answer was found in the boxed format")
+    assert judged(r"\boxed{}") == (0.0, "no answer was found in the boxed format")
 
 
 def test_a_comparison_without_end_is_a_wrong_answer_with_a_reason(problems: Path):
@@ -144,14 +144,14 @@ def test_an_answer_that_restates_the_question_is_not_worked_out(
     environment = VerifiableMath(VerifiableMathSettings(path=path, timeout=20.0, **settings))
     frame = "{}" if settings["answer_format"] == "whole" else r"\boxed{{{}}}"
 
-    def respond(answer: str) -> tuple[float, str]:
+    def judged(answer: str) -> tuple[float, str]:
         outcome = respond(environment.start(environment.task(Split.TRAIN, 0)), frame.format(answer))
         return outcome.reward, outcome.feedback
 
-    assert respond("45 slices") == (1.0, "the answer is right")
-    assert respond("21 + 24 slices")[0] == float(sum_counts)
+    assert judged("45 slices") == (1.0, "the answer is right")
+    assert judged("21 + 24 slices")[0] == float(sum_counts)
     if not sum_counts:
-        assert respond("21 + 24") == (0.0, "the answer is wrong, or not worked out")
+        assert judged("21 + 24") == (0.0, "the answer is wrong, or not worked out")
 
 
 @pytest.mark.parametrize("form", ["{}\n{}\n", "[{}, {}]"])
