@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from steadyrl.base.errors import UserError
+from steadyrl.cli.main import main
+from steadyrl.cli.train import described
 from steadyrl.objectives import Truncation
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig, from_yaml, parse, to_yaml
@@ -54,7 +56,7 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
-def described(objective: Any, **changes: Any) -> RunConfig:
+def run_with(objective: Any, **changes: Any) -> RunConfig:
     """A tiny run with this objective, as a configuration file describes it."""
     values = tiny_run(**{"cold_start": None, "steps": 2, **changes}).model_dump(mode="json")
     values["algorithm"]["objective"] = objective
@@ -63,7 +65,7 @@ def described(objective: Any, **changes: Any) -> RunConfig:
 
 def test_the_example_is_short_and_computes_what_it_says() -> None:
     assert len(EXAMPLE.splitlines()) <= 30
-    objective = described("my_objectives:Tapered").algorithm.objective
+    objective = run_with("my_objectives:Tapered").algorithm.objective
     terms = far_apart()
     weight = (terms.logprobs - terms.rollout_logprobs).exp().clamp(max=1.0)
     weight = torch.where(terms.advantages < 0, weight, 1.0)
@@ -75,7 +77,7 @@ def test_the_example_is_short_and_computes_what_it_says() -> None:
 
 
 def test_the_example_trains_and_is_written_down(tmp_path: Path) -> None:
-    config = described({"name": "my_objectives:Tapered", "cap": 1.0 + 1e-4})
+    config = run_with({"name": "my_objectives:Tapered", "cap": 1.0 + 1e-4})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert from_yaml(tmp_path / "config.yaml") == config
     assert config.algorithm.objective.cap == 1.0001
@@ -88,9 +90,9 @@ def test_the_example_trains_and_is_written_down(tmp_path: Path) -> None:
 
 
 def test_its_flags_are_those_of_the_class() -> None:
-    config = described("my_objectives:Tapered")
+    config = run_with("my_objectives:Tapered")
     overlapping = config.engine.model_copy(update={"overlap": True})
-    described("my_objectives:Tapered", engine=overlapping)
+    run_with("my_objectives:Tapered", engine=overlapping)
     with pytest.raises(UserError, match="would count twice"):
         Truncation().apply_to(config.algorithm.objective)
 
@@ -107,12 +109,28 @@ def test_its_flags_are_those_of_the_class() -> None:
         ("broken_objectives:Silent", "lacks methods of .*Objective: __call__. Define them"),
     ],
 )
-def test_what_is_no_objective_is_refused_with_the_configuration(
+def test_a_class_that_cannot_be_used_is_refused_with_the_configuration(
     objective: Any, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as refusal:
-        described(objective)
+        run_with(objective)
     assert "algorithm.objective" in str(refusal.value)
+
+
+def test_the_command_line_takes_the_documented_options() -> None:
+    (options,) = re.findall(
+        r"^steadyrl train RECIPE (--algorithm\.objective.*)$", PAGE, re.MULTILINE
+    )
+    config, _ = described(["demo", *options.split()])
+    assert config.algorithm.objective.model_dump() == {"name": "my_objectives:Tapered", "cap": 2.0}
+
+
+def test_the_command_line_refuses_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["train", "demo", "--algorithm.objective.name", "broken_objectives:Silent"])
+    told = capsys.readouterr().err
+    assert code == 2
+    assert len(told.splitlines()) == 1
+    assert "algorithm.objective.name: 'broken_objectives:Silent' lacks methods" in told
 
 
 @pytest.mark.parametrize(
@@ -129,4 +147,4 @@ def test_an_objective_that_fails_is_named_at_the_first_update(
     name: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
-        start_run(described(f"broken_objectives:{name}"), tmp_path / "run")
+        start_run(run_with(f"broken_objectives:{name}"), tmp_path / "run")
