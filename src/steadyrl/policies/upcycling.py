@@ -18,13 +18,15 @@ noise the result is therefore the dense model up to rounding, whatever the route
 factor G lies on the last matrix of each slice. arXiv:2410.07524 spreads it over all three as its
 cube root, which the nonlinearity of a gated MLP makes inexact.
 
-With noise, or after the first update, experts differ and the choice matters.
+With noise, or after the first update, experts differ and the choice matters. In bfloat16 two copies
+may have the same logit; a token then takes slices of both, which do not add up to the MLP.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import (
@@ -110,16 +112,18 @@ def upcycle(dense: PreTrainedModel, settings: UpcyclingSettings) -> PreTrainedMo
     return moe.eval()
 
 
-def difference(dense: PreTrainedModel, moe: PreTrainedModel, *, positions: int = 64) -> float:
-    """The largest difference of two log-probabilities at `positions` fixed tokens."""
+def differences(
+    dense: PreTrainedModel, moe: PreTrainedModel, *, positions: int = 64
+) -> Float[Tensor, " T"]:
+    """At each of some fixed tokens, the largest difference of a log-probability of the next one."""
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(dense.config.vocab_size, (1, positions), generator=generator)
     with torch.no_grad():
         first, second = (
-            model(input_ids=tokens, use_cache=False).logits.double().log_softmax(-1)
+            model(input_ids=tokens, use_cache=False).logits[0].double().log_softmax(-1)
             for model in (dense, moe)
         )
-    return float((first - second).abs().max())
+    return (first - second).abs().amax(dim=-1)
 
 
 def _target(
