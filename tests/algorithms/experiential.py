@@ -9,8 +9,8 @@ from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 from steadyrl.algorithms.erl import ExperientialRL
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.protocol import Experience
+from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Environment
 from steadyrl.records.token_batch import TokenBatch

@@ -24,8 +24,8 @@ from tests.rollout.fakes import TOKENIZER, ScriptedEngine, ShortQuiz
 from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.algorithms.protocol import Algorithm, Stateful
+from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.protocol import Sampling
 from steadyrl.objectives import GRPO, GSPO, NLL, Aggregation
 from steadyrl.policies.policy import Policy

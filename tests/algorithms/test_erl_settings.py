@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
-from steadyrl.algorithms.reflection_settings import (
+from steadyrl.algorithms.reflection import (
     HeldReflection,
     NoReflection,
     PolicyReflection,
@@ -60,13 +60,13 @@ def test_variants_are_chosen_by_name(values: dict[str, Any], kind: type) -> None
         ({"updates": "sequential", "mini_batches": 2}, "'sequential' with mini_batches 2: .* to 1"),
         ({"reflection": {"name": "none"}}, "'single_slot' would never be written. Set memory to"),
         ({"internalization_coefficient": 0}, "internalization_coefficient"),
-        ({"internalization": {"name": "nll", "cap": 2}}, "internalization.nll.cap"),
+        ({"internalization": {"name": "nll", "cap": 2}}, "internalization.cap"),
         ({"memory": {"name": "single_slot", "workers": 0}}, "memory.workers"),
         (
             {"reflection": {"name": "policy", "sampling": {"temperature": 0}}},
             "temperature of reflections is 0: .* Set a temperature above 0",
         ),
-        ({"reflection": {"name": "server"}}, "reflection.server.model"),
+        ({"reflection": {"name": "server"}}, "reflection.model"),
         ({"group_size": 1, "group_of_one": "zero"}, "Set group_size to 2 or more"),
         ({"threshold": math.nan}, "threshold Input should be a finite number"),
         ({"internalization_coefficient": math.inf}, "finite number"),

@@ -15,8 +15,8 @@ from tests.rollout.fakes import Quiz, QuizEpisode
 
 from steadyrl.algorithms.erl_internalization import RewardWeightedInternalization
 from steadyrl.algorithms.memory import NoMemory
+from steadyrl.algorithms.reflection import NoReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import NoReflection
 from steadyrl.environments.protocol import Outcome, Task
 from steadyrl.objectives import TokenTerms
 

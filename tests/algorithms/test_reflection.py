@@ -10,14 +10,15 @@ from tests.engines.server import Answer, Call, chat_server, says
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
 from steadyrl.algorithms.reflection import (
+    HeldReflection,
     HeldReflector,
     PolicyReflector,
     Reflection,
     Reflector,
+    ServerReflection,
     ServerReflector,
 )
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import HeldReflection, ServerReflection
 from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive

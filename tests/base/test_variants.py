@@ -45,6 +45,11 @@ class Made(Shape):
         return 0.0
 
 
+class Titled(Square):
+    name: Literal["titled"] = "titled"
+    title: str
+
+
 GROUP = "test.shapes"
 AnyShape = Annotated[Shape, Variants(Shape, GROUP, Square, Rectangle)]
 
@@ -53,6 +58,12 @@ class Drawing(Settings):
     shape: AnyShape = Square(side=3)
     other: AnyShape | None = None
     more: list[AnyShape] = Field(default_factory=list)
+
+
+class Closed(Settings):
+    """Nothing but the built-in variants is known."""
+
+    shape: Annotated[Shape, Variants(Shape, None, Square, Rectangle)]
 
 
 class Layers(Settings):
@@ -201,6 +212,17 @@ def test_a_wrapper_takes_what_is_not_a_class_of_settings() -> None:
     assert Wrapping.model_validate(value).model_dump() == value
     assert Wrapping.model_validate({"shape": "my_shapes:Circle"}).shape.area() == 3
     assert "is not a subclass of" in refusal("my_shapes:Line", Wrapping)[1]
+
+
+def test_a_bare_text_may_stand_for_a_field() -> None:
+    class Bare(Settings):
+        shape: Annotated[Shape, Variants(Shape, None, Square, Titled, bare=(Titled, "title"))]
+
+    assert Bare.model_validate({"shape": "org/picture"}).shape == Titled(title="org/picture")
+    assert Bare.model_validate({"shape": "square"}).shape == Square()
+    assert "Did you mean 'square'" in refusal("sqare", Bare)[1]
+    assert "Known names" in refusal({"name": "org/picture"}, Bare)[1]
+    assert "Known names: square, " in refusal("my_shapes:Circle", Closed)[1]
 
 
 def test_the_variants_of_a_field_are_found_in_its_annotation() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from steadyrl.algorithms.reflection_settings import ServerReflection
+from steadyrl.algorithms.reflection import ServerReflection
 from steadyrl.cli.train import described, train_command
 from steadyrl.environments.protocol import Split
 from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.reflection_settings import (
+from steadyrl.algorithms.reflection import (
     HeldReflection,
     PolicyReflection,
     SampledReflection,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
-from steadyrl.algorithms.reflection_settings import HeldReflection, PolicyReflection
+from steadyrl.algorithms.reflection import HeldReflection, PolicyReflection
 from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling

@@ -13,9 +13,13 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.protocol import AsksReference
-from steadyrl.algorithms.reflection import HeldReflector
+from steadyrl.algorithms.reflection import (
+    HeldReflection,
+    HeldReflector,
+    NoReflection,
+    ServerReflection,
+)
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, ServerReflection
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling

@@ -28,21 +28,12 @@ from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.algorithms.reflection import (
     HeldReflector,
-    PolicyReflector,
-    Reflector,
-    ServerReflector,
 )
 from steadyrl.algorithms.reflection_prompts import (
     account_of,
     guided_task,
     reflection_prompt,
     task_with_record,
-)
-from steadyrl.algorithms.reflection_settings import (
-    HeldReflection,
-    PolicyReflection,
-    ReflectionSettings,
-    ServerReflection,
 )
 from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
@@ -91,7 +82,7 @@ class ExperientialRL:
         self._seed = seed
         self._neutral = partial(neutralized, tokenizer=tokenizer)
         self._memory = settings.memory.make()
-        self._reflector = _make_reflector(settings.reflection, tokenizer, make_engine)
+        self._reflector = settings.reflection.make(tokenizer, make_engine)
         self._rows = Rows(settings, tokenizer)
         self._objective = settings.corrected_objective
 
@@ -265,23 +256,6 @@ class ExperientialRL:
             constant_length=settings.constant_length,
             scale=coefficient * share,
         )
-
-
-def _make_reflector(
-    settings: ReflectionSettings,
-    tokenizer: PreTrainedTokenizerBase,
-    make_engine: Callable[[], Engine] | None,
-) -> Reflector | None:
-    match settings:
-        case PolicyReflection():
-            return PolicyReflector(settings, tokenizer)
-        case HeldReflection():
-            assert make_engine is not None, "a held reflector needs an engine of its own"
-            return HeldReflector(settings, tokenizer, make_engine)
-        case ServerReflection():
-            return ServerReflector(settings)
-        case _:
-            return None
 
 
 def _size(batch: TokenBatch, aggregation: Aggregation) -> int:

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from steadyrl.base.settings import Settings
+from steadyrl.base.variants import Variant, Variants
 from steadyrl.objectives import NLL, Objective, TokenTerms
 from steadyrl.objectives.quotient import log_quotient
 
 
-class NoInternalization(Settings):
+class NoInternalization(Variant):
     """Second attempts are reinforced under their reflections and nowhere else."""
 
     name: Literal["none"] = "none"
@@ -89,11 +89,16 @@ class OnPolicyDistillation(Objective):
         return terms.weighted_logprobs(torch.where(terms.loss_mask, imitated - own, 0.0))
 
 
-InternalizationSettings = Annotated[
-    NoInternalization
-    | NLL
-    | RewardWeightedInternalization
-    | ImportanceWeightedInternalization
-    | OnPolicyDistillation,
-    Field(discriminator="name"),
+AnyInternalization = Annotated[
+    NoInternalization | Objective,
+    Variants(
+        Variant,
+        None,
+        NoInternalization,
+        NLL,
+        RewardWeightedInternalization,
+        ImportanceWeightedInternalization,
+        OnPolicyDistillation,
+    ),
 ]
+"""How second attempts are internalized."""

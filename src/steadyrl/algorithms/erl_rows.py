@@ -27,7 +27,7 @@ from steadyrl.algorithms.erl_internalization import (
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import ADVANTAGES
 from steadyrl.algorithms.protocol import MiniBatch
-from steadyrl.algorithms.reflection_settings import PolicyReflection
+from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.environments.protocol import Task
 from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.tokenizers import encode_prompts, padding_id

@@ -6,17 +6,17 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from steadyrl.algorithms.erl_internalization import (
-    InternalizationSettings,
+    AnyInternalization,
     NoInternalization,
 )
 from steadyrl.algorithms.memory import AnyMemory, NoMemory, SingleSlot
 from steadyrl.algorithms.policy_gradient import CreditSettings
 from steadyrl.algorithms.protocol import Algorithm
-from steadyrl.algorithms.reflection_settings import (
+from steadyrl.algorithms.reflection import (
+    AnyReflection,
     HeldReflection,
     NoReflection,
     PolicyReflection,
-    ReflectionSettings,
     SampledReflection,
 )
 from steadyrl.algorithms.settings import AlgorithmParts
@@ -51,7 +51,7 @@ class ExperientialSettings(CreditSettings):
     gate: bool = True
     """False: every first attempt is reflected on, solved ones too."""
 
-    reflection: ReflectionSettings = PolicyReflection()
+    reflection: AnyReflection = PolicyReflection()
     """Who reflects, and in what form."""
 
     memory: AnyMemory = SingleSlot()
@@ -60,7 +60,7 @@ class ExperientialSettings(CreditSettings):
     group_of_one: Literal["reward", "zero"] = "reward"
     """Advantage of an episode whose group has no other: its reward, or nothing."""
 
-    internalization: InternalizationSettings = NLL()
+    internalization: AnyInternalization = NLL()
     """How second attempts are learned without their reflections."""
 
     internalization_coefficient: float = Field(1.0, gt=0, allow_inf_nan=False)

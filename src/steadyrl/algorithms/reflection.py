@@ -1,11 +1,13 @@
 """Reflections: who writes them, and what comes of them."""
 
 import threading
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
+from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.reflection_prompts import (
@@ -13,14 +15,10 @@ from steadyrl.algorithms.reflection_prompts import (
     ReflectionStyle,
     lesson_in,
 )
-from steadyrl.algorithms.reflection_settings import (
-    HeldReflection,
-    SampledReflection,
-    ServerReflection,
-)
 from steadyrl.base.concurrency import in_thread
-from steadyrl.engines.openai import OpenAIReflector, ReflectorError
-from steadyrl.engines.protocol import Engine, Request
+from steadyrl.base.variants import Variant, Variants
+from steadyrl.engines.openai import OpenAIReflector, OpenAISettings, ReflectorError
+from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Conversation
@@ -63,6 +61,118 @@ class Reflector(Protocol):
     async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
         """A reflection after `prompt`. One that fails says why."""
         ...
+
+
+MakeEngine = Callable[[], Engine] | None
+"""Makes an engine of the run's kind."""
+
+
+class ReflectionSettings(Variant):
+    """Who reflects on a failed attempt, and in what form."""
+
+    style: ReflectionStyle = ReflectionStyle.RULEBOOK
+    """In what form attempts are told and lessons drawn."""
+
+    @abstractmethod
+    def make(self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine) -> Reflector | None:
+        """The reflector; None where nobody reflects.
+
+        Raises:
+            UserError: it cannot be made as described.
+        """
+
+
+class SampledReflection(ReflectionSettings):
+    """How a model of this process reflects."""
+
+    longest: int = Field(8192, ge=1)
+    """Characters that a lesson may have."""
+
+    sampling: Sampling = Sampling(temperature=0.5, top_p=0.9)
+    """How reflections are drawn; attempts are drawn as the run's `sampling` says. The values are
+    those of the paper's code."""
+
+
+class PolicyReflection(SampledReflection):
+    """The policy itself, which is trained on its reflections."""
+
+    name: Literal["policy"] = "policy"
+
+    malformed: Literal["left_out", "zero_reward"] = "left_out"
+    """What is learned from a reflection in which no lesson can be read, or that is not over within
+    its budget. left_out: nothing, so that a policy is never told of the form. zero_reward: it
+    stands in its group with reward 0, as if its second attempt had failed."""
+
+    @model_validator(mode="after")
+    def _can_be_learned_from(self) -> "PolicyReflection":
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "the temperature of reflections is 0: a policy that draws nothing has no "
+                "probabilities to learn from. Set a temperature above 0."
+            )
+        return self
+
+    def make(
+        self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine
+    ) -> "PolicyReflector":
+        """The policy."""
+        return PolicyReflector(self, tokenizer)
+
+
+class HeldReflection(SampledReflection):
+    """The policy as it was when the stage began. Its reflections are used and not trained on.
+
+    It has an engine of its own, in the numerics of the run's: memory of two more models, one of
+    them in the trainer's type.
+    """
+
+    name: Literal["held"] = "held"
+
+    def make(self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine) -> "HeldReflector":
+        """A reflector that holds no policy yet."""
+        assert make_engine is not None, "a held reflector needs an engine of its own"
+        return HeldReflector(self, tokenizer, make_engine)
+
+
+class ServerReflection(ReflectionSettings, OpenAISettings):
+    """A model behind an OpenAI-compatible server. Its reflections are used and not trained on."""
+
+    name: Literal["server"] = "server"
+
+    longest: int = Field(8192, ge=1)
+    """Characters that a lesson may have."""
+
+    at_once: int = Field(8, ge=1)
+    """Requests that are under way at the same time."""
+
+    def make(
+        self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine
+    ) -> "ServerReflector":
+        """A client of the server."""
+        return ServerReflector(self)
+
+
+class NoReflection(ReflectionSettings):
+    """Nobody: second attempts read the raw record of the first and one generic sentence."""
+
+    name: Literal["none"] = "none"
+
+    def make(self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine) -> None:
+        """Nobody."""
+
+
+AnyReflection = Annotated[
+    ReflectionSettings,
+    Variants(
+        ReflectionSettings,
+        "steadyrl.reflectors",
+        PolicyReflection,
+        HeldReflection,
+        ServerReflection,
+        NoReflection,
+    ),
+]
+"""Settings of any reflector."""
 
 
 class PolicyReflector:

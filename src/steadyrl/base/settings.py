@@ -35,7 +35,7 @@ def _over(default: Settings, given: Mapping[Any, Any] | str) -> Any:
     fields = dict(default)
     kind = fields.get("name")
     if isinstance(given, str):
-        if kind is None:
+        if given != kind:
             return given
         given = {"name": given}
     if given.get("name", kind) != kind:

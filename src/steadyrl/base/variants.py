@@ -16,6 +16,7 @@ Drawing.model_validate({"shape": {"name": "my_shapes:Circle", "radius": 3}})
 """
 
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 from typing import Any, cast, get_args
@@ -66,6 +67,7 @@ class Variants:
         group: None: nothing but the built-in variants is known.
         wrapper: Settings with the field `name` for a `module:name` that is not a class of settings;
             None: it has to be one.
+        bare: A class and its field that a text is for which is not close to any name.
 
     Raises:
         ValidationError: there is no variant of this name, or the class is not one of `base`.
@@ -77,15 +79,24 @@ class Variants:
         group: str | None,
         *built_in: type[Variant],
         wrapper: type[Variant] | None = None,
+        bare: tuple[type[Variant], str] | None = None,
     ) -> None:
         self.base = base
         self.group = group
         self.built_in = {name_of(kind): kind for kind in built_in}
         self.wrapper = wrapper
+        self.bare = bare
 
     def names(self) -> list[str]:
         """Names of the built-in variants and of those that other packages register."""
         return [*self.built_in, *sorted({*self._registered()} - {*self.built_in})]
+
+    def fields_of(self, text: str) -> dict[str, str]:
+        """The fields that a bare text stands for: a name, or what `bare` says."""
+        if self.bare is None or get_close_matches(text, self.names(), n=1):
+            return {"name": text}
+        kind, field = self.bare
+        return {"name": name_of(kind), field: text}
 
     def find(self, name: str) -> type[Variant]:
         """The variant of this name.
@@ -141,13 +152,12 @@ class Variants:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        assert source is self.base, f"{source} is annotated with the variants of {self.base}"
         return core_schema.no_info_plain_validator_function(self._validated)
 
     def _validated(self, value: Any) -> Variant:
         if isinstance(value, self.base):
             return value
-        fields = {"name": value} if isinstance(value, str) else value
+        fields = self.fields_of(value) if isinstance(value, str) else value
         if not isinstance(fields, Mapping):
             raise ValueError(f"got {shown(value)}, expected a name or a mapping with a name")
         name = fields.get("name")

@@ -12,8 +12,8 @@ from typing import Any
 from steadyrl.algorithms.erl_internalization import NoInternalization
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory
+from steadyrl.algorithms.reflection import HeldReflection, NoReflection, PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import HeldReflection, NoReflection, PolicyReflection
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.lab.claims import Claim, Comparison, greater, not_greater, similar
 from steadyrl.lab.study import Condition, Study, changed

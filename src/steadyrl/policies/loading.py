@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
+from steadyrl.base.variants import Variant, Variants
 from steadyrl.policies.chat_templates import freeze_date
 from steadyrl.policies.checkpoint_checks import check_weights
 from steadyrl.policies.checkpoint_folder import read_pretrained
@@ -34,7 +34,11 @@ from steadyrl.policies.gguf_files import forget_quantization, gguf_file, without
 from steadyrl.policies.tokenizers import character_tokenizer
 
 
-class SmallTransformer(Settings):
+class ModelSettings(Variant):
+    """Which model is trained."""
+
+
+class SmallTransformer(ModelSettings):
     """Sizes that the small presets share."""
 
     layers: int = Field(3, ge=1)
@@ -95,7 +99,7 @@ class SmallDense(SmallTransformer):
     """Inner width of the feed-forward blocks."""
 
 
-class Pretrained(Settings):
+class Pretrained(ModelSettings):
     """A Hugging Face checkpoint of any causal language model."""
 
     name: Literal["pretrained"] = "pretrained"
@@ -111,7 +115,11 @@ class Pretrained(Settings):
     begins, which its configuration then keeps, so that it goes on under the same prompts."""
 
 
-ModelSettings = Annotated[SmallMoE | SmallDense | Pretrained, Field(discriminator="name")]
+AnyModel = Annotated[
+    ModelSettings,
+    Variants(ModelSettings, None, SmallMoE, SmallDense, Pretrained, bare=(Pretrained, "path")),
+]
+"""Settings of any model. A text that is not a name is a checkpoint."""
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
@@ -154,6 +162,7 @@ def load_model(
         model = _checked(settings, dtype)
         _put_out_no_router_logits(model.config)
         return model.eval()
+    assert isinstance(settings, SmallMoE | SmallDense)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _small_model(settings, tokenizer)

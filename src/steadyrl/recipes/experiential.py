@@ -26,8 +26,8 @@ them stand the keys and values of `engine.max_running` sequences: lower it, or
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings

@@ -16,7 +16,7 @@ from steadyrl.environments.registry import AnyEnvironment, AnyTeacher
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.policies.loading import ModelSettings, SmallDense, SmallMoE
+from steadyrl.policies.loading import AnyModel, SmallDense, SmallMoE
 from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe
@@ -53,7 +53,7 @@ class RunConfig(Settings):
     threads: int | None = Field(None, ge=1)
     """Threads of each matrix product on the CPU; None is PyTorch's choice. Small models want 1."""
 
-    model: ModelSettings = SmallMoE()
+    model: AnyModel = SmallMoE()
 
     environment: AnyEnvironment
 

@@ -11,8 +11,8 @@ follows it; and what succeeded is learned without the reflection.
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.reflection_settings import PolicyReflection
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
