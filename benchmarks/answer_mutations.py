@@ -10,12 +10,12 @@ import json
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from answer_cases import cases
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
 from steadyrl.environments.math_answers import make_agreement
 from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import manifest
@@ -31,8 +31,7 @@ def math_verify_alone(gold: str, answer: str, problem: str) -> bool:
     return bool(verify(*both, timeout_seconds=None))
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Count answers that are judged wrongly."""
 
     rounds: int = 25
@@ -86,4 +85,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

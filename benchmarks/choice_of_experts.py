@@ -13,20 +13,20 @@ import json
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from mismatch_sources import Row, account, percent, span
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
 from steadyrl.lab.edge import EDGE
 from steadyrl.lab.running import end_with_parent
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import world
-from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.execution import start_run
@@ -44,8 +44,7 @@ CANDIDATES = tuple(
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Measure what replay could remove, for models of different experts."""
 
     seed: int = 100
@@ -143,4 +142,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

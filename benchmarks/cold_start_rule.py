@@ -11,14 +11,17 @@ It answers in float32, in its turns at the run's temperature and in reflections 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import tyro
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.reflection import PolicyReflector
 from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Engine, Sampling
@@ -42,11 +45,10 @@ ALONE, GUIDED, PLAYED, REFLECTED = range(4)
 """What random numbers are for: the first step of their path from the seed."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Measure cold starts on drills by the rule for worlds of Experiential RL."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
+    runs: Annotated[tuple[Path, ...], Positional()]
     """Run folders, measured at the end of their cold start, or checkpoints in such folders."""
 
     tasks: int = 500
@@ -213,4 +215,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -12,13 +12,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import tyro
 
 from steadyrl.analysis import RunSettings
 from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
 from steadyrl.analysis.series import Stage
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.lab import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.measures import MEASURES
@@ -34,11 +37,10 @@ FATES = {"kept 0.9 or more": 0.9, "kept 0.5 to 0.9": 0.5, "kept less than 0.5": 
 """What becomes of runs, and the least that such a run keeps of its best reward."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Settings):
     """Diagnose the runs of the studies."""
 
-    work: tyro.conf.Positional[Path] = Path("runs/studies")
+    work: Annotated[Path, Positional()] = Path("runs/studies")
     """Where the run folders are."""
 
     records: Path = Path("results/runs")
@@ -161,4 +163,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -45,7 +45,8 @@ from steadyrl.objectives import (
     MiniRL,
     Reinforce,
 )
-from steadyrl.policies.loading import Pretrained, SmallDense, load_tokenizer
+from steadyrl.policies.loading import load_tokenizer
+from steadyrl.policies.model_settings import Pretrained, SmallDense
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay

@@ -7,28 +7,23 @@ Without a checkpoint, a small random model is measured whose logits are as wide 
 Each engine samples once, in bfloat16; each trainer, in bfloat16, scores both samples.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, get_args
 
 import torch
-import tyro
 from jaxtyping import Float
 from torch import Tensor
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.objectives.kl import k3
 from steadyrl.policies.float32_head import HeadDtype
-from steadyrl.policies.loading import (
-    ModelSettings,
-    Pretrained,
-    SmallDense,
-    load_model,
-    load_tokenizer,
-    set_dtype,
-)
+from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
+from steadyrl.policies.model_settings import ModelSettings, Pretrained, SmallDense
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.records.completion import Completion
@@ -37,11 +32,10 @@ RANDOM_LOGITS = 4.0
 """Standard deviation of the random model's logits, about that of a trained one."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Measure the mismatch with and without float32 heads."""
 
-    model: Annotated[str | None, tyro.conf.Positional] = None
+    model: Annotated[str | None, Positional()] = None
     """Folder of a pretrained model; none: a small random one."""
 
     seed: int = 0
@@ -132,4 +126,4 @@ def score(policy: Policy, answer: Completion) -> Float[Tensor, " T"]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -7,11 +7,10 @@ The chance of each task is exact; the interval is that of the mean over tasks.
 
 import json
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.protocol import Split
@@ -36,8 +35,7 @@ ROWS: list[tuple[str, GridEnvironment, Policy]] = [
 ]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Measure how often simple policies win."""
 
     tasks: int = 5000
@@ -70,4 +68,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

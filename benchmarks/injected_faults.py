@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 from faulty_engines import NeverSynced, ShiftedRoutes, SilentTopP, WrappedEngine, at_temperature
 
 from steadyrl.analysis.causes import CauseName
 from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
 from steadyrl.base.errors import NonFiniteError
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import LEARNING_RATE, world
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.run_data import read_run
@@ -104,8 +105,7 @@ FAULTY = (
 )
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Inject faults, and see what the diagnosis says."""
 
     seed: int = 200
@@ -273,4 +273,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

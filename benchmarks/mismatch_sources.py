@@ -10,14 +10,13 @@ updates of staleness, with several seeds of the sampling.
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from steadyrl.base.settings import Settings
 from steadyrl.cli.main import main as steadyrl
+from steadyrl.cli.options import script_options
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import manifest
@@ -41,8 +40,7 @@ FOUR_UPDATES_APART = (
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Account for the mismatch of a run of its own."""
 
     run: Path | None = None
@@ -128,4 +126,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

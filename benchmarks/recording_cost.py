@@ -9,12 +9,12 @@ count. The ratio is taken pair by pair; the two take turns at going first.
 import json
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import tyro
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
@@ -28,8 +28,7 @@ from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import manifest
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Measure the cost of recording routes."""
 
     pairs: int = 41
@@ -92,4 +91,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -7,14 +7,15 @@ and scored by the trainer twice: routed live, and with the engine's routes (R3).
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-import tyro
 from torch import Tensor
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import drive
 from steadyrl.objectives import mismatch_diagnostics, routing_disagreement
 from steadyrl.policies.numerics import Numerics
@@ -27,11 +28,10 @@ from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import load_checkpoint, read_place, whole_checkpoints
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Measure the mismatch of a run's checkpoints."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, Positional()]
     """The run folder."""
 
     rollouts: int = 8
@@ -136,4 +136,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -10,15 +10,16 @@ most published ones are, so that every variant begins at the same policy. Runs l
 """
 
 import json
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import torch
-import tyro
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
@@ -26,7 +27,8 @@ from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.config import RunConfig
@@ -46,11 +48,10 @@ VARIANTS = {
 QUESTIONS = ("What is {a} + {b}?", "How much is {a} plus {b}?", "Add {a} and {b}.")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Compare roundings of weights."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, Positional()]
     """demo, or the folder of a pretrained model."""
 
     out: Path | None = None
@@ -168,4 +169,4 @@ def outcome(folder: RunFolder) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

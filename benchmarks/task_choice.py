@@ -22,15 +22,17 @@ import json
 import sys
 from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
 import torch
-import tyro
 from transformers import PreTrainedTokenizerBase
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
@@ -38,7 +40,7 @@ from steadyrl.environments.exploitable_datasets import EXPLOITABLE
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.assembly import Assembly
@@ -49,11 +51,10 @@ SWEPT = Path(__file__).parent / "results" / "exploitable_tasks.json"
 INSTRUCTION = "Reply with just the answer and nothing else."
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Measure pass@k of an untrained model on every task of reasoning-gym that may be chosen."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, Positional()]
     """A checkpoint."""
 
     out: Path
@@ -245,4 +246,4 @@ def _write(options: Options, rows: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -9,7 +9,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 
-from steadyrl.policies.loading import SmallDense, SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import SmallDense, SmallMoE
 from steadyrl.policies.policy import Policy
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -15,7 +15,8 @@ from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.protocol import Environment, Split, Task
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts

@@ -1,36 +1,23 @@
 """The page of the configuration: every field of every settings class that a run can have."""
 
-import types
 from collections.abc import Iterator
-from enum import Enum
 from inspect import cleandoc
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from docs.generator.markdown import page, paragraph, row
 from pydantic.fields import FieldInfo
 
+from steadyrl.base.setting_texts import atoms, default_text, meaning, values_text
 from steadyrl.base.settings import Settings
-from steadyrl.base.variants import Variants
+from steadyrl.base.variants import Variants, variants_of
 from steadyrl.run.config import RunConfig
 
 ABOUT = """
 Every setting of a run, as its YAML file has it (`steadyrl recipes demo > my-config.yaml`) and as
 the command line takes it: `engine.numerics` is `--engine.numerics`. A block with variants is chosen
-by its `name`; what is not given has the default of the chosen variant.
+by its `name`, as in `--algorithm.objective gspo`; what is not given has the default of the chosen
+variant.
 """
-
-BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "length"}
-"""Constraints of pydantic, in words."""
-
-NAMES = {
-    "str": "text",
-    "bool": "`true`, `false`",
-    "float": "number",
-    "int": "whole number",
-    "Path": "path",
-    "Any": "any value",
-}
-"""Python's types, in words."""
 
 
 def configuration_page() -> str:
@@ -78,14 +65,10 @@ def _kinds(annotation: Any, metadata: Any = ()) -> Iterator[type[Settings]]:
             yield from _kinds(part)
 
 
-def _is_open(annotation: Any, metadata: Any = ()) -> bool:
+def _is_open(field: FieldInfo) -> bool:
     """Whether variants of other packages are taken too."""
-    if any(isinstance(item, Variants) for item in metadata):
-        return True
-    inner, *more = get_args(annotation) or (None,)
-    if get_origin(annotation) is Annotated:
-        return _is_open(inner, more)
-    return any(_is_open(part) for part in get_args(annotation))
+    variants = variants_of(field)
+    return variants is not None and variants.group is not None
 
 
 def _section(
@@ -120,47 +103,17 @@ def name_of(kind: type[Settings]) -> str:
 
 def type_of(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
     """The values that a field takes."""
-    if below:
-        links = [
-            f"[{name_of(kind) or 'block'}](#{_anchor(kind, places)})"
-            for kind, places in below.items()
-        ]
-        own = ["`module:Class`"] if _is_open(field.annotation, field.metadata) else []
-        none = ["none"] if type(None) in get_args(field.annotation) else []
-        return ", ".join([*links, *own, *none])
-    bounds = [
-        f"{words} {getattr(item, bound):g}"
-        for item in field.metadata
-        for bound, words in BOUNDS.items()
-        if isinstance(getattr(item, bound, None), int | float)
+    if not below:
+        return values_text(field)
+    links = [
+        f"[{name_of(kind) or 'block'}](#{_anchor(kind, places)})" for kind, places in below.items()
     ]
-    return ", ".join([_words(field.annotation), *bounds])
-
-
-def _words(annotation: Any) -> str:
-    """A type as a reader says it."""
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if annotation is None or annotation is type(None):
-        return "none"
-    if origin is Literal:
-        return ", ".join(f"`{value}`" for value in parts)
-    if origin is Annotated:
-        return _words(parts[0])
-    if origin in (Union, types.UnionType):
-        return ", ".join(_words(part) for part in parts)
-    if origin is not None:
-        inner = ", ".join(_words(part) for part in parts if part is not Ellipsis)
-        return f"{origin.__name__} of {inner}" if inner else origin.__name__
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return ", ".join(f"`{item.value}`" for item in annotation)
-    name = getattr(annotation, "__name__", str(annotation))
-    return NAMES.get(name, name)
+    own = ["`module:Class`"] if _is_open(field) else []
+    return ", ".join([*links, *own, *(["none"] if None in atoms(field.annotation) else [])])
 
 
 def default_of(field: FieldInfo) -> str:
     """The default, in short."""
-    if field.is_required():
-        return "required"
     return _shown(field.get_default(call_default_factory=True))
 
 
@@ -173,14 +126,12 @@ def _shown(value: Any) -> str:
         return " ".join([part for part in parts if part])
     if isinstance(value, tuple | list) and value:
         return ", ".join(map(_shown, value))
-    if value is None:
-        return "none"
-    text = str(value.value if isinstance(value, Enum) else value)
-    return f"`{text.lower() if isinstance(value, bool) else text}`" if text else "empty"
+    text = default_text(value)
+    return text if text in ("required", "none", "empty") else f"`{text}`"
 
 
 def _text(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
-    text = field.description or ""
+    text = meaning(field)
     if not text and len(below) == 1:
         text = (next(iter(below)).__doc__ or "").strip().split("\n\n")[0]
     return " ".join(text.split())

@@ -22,7 +22,8 @@ from steadyrl.analysis.first_order.probe import (
 )
 from steadyrl.base.errors import UserError
 from steadyrl.objectives import GRPO, Aggregation, Reinforce, TokenTerms
-from steadyrl.policies.loading import SmallDense, load_tokenizer
+from steadyrl.policies.loading import load_tokenizer
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.policy import Policy
 from steadyrl.records.token_batch import TokenBatch
 

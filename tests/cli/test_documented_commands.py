@@ -6,16 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from steadyrl.base.setting_texts import settings_in
+from steadyrl.base.settings import Settings
+from steadyrl.base.variants import variants_of
 from steadyrl.cli.diagnose import DiagnoseOptions
 from steadyrl.cli.evaluate import _configured
 from steadyrl.cli.mismatch import MismatchOptions
+from steadyrl.cli.option_names import dashed
 from steadyrl.cli.options import read_options
 from steadyrl.cli.recipes import RecipesOptions, find_recipe
 from steadyrl.cli.report import ReportOptions
 from steadyrl.cli.train import described, resumed
 from steadyrl.cli.upcycle import UpcycleOptions
 from steadyrl.lab.command import StudyOptions, _check_names, _made
-from steadyrl.run.config import to_yaml
+from steadyrl.run.config import RunConfig, to_yaml
 from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run
 
@@ -36,8 +40,6 @@ def shown(page: Path) -> list[str]:
 
 
 COMMANDS = sorted({command for page in PAGES for command in shown(page)})
-QUICK = {*shown(ROOT / "README.md"), *shown(ROOT / "docs" / "environments.md")}
-"""What `make test` tries; `make test-slow` tries all."""
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +60,35 @@ def test_the_documents_show_commands() -> None:
     assert {command.split()[0] for command in COMMANDS} >= {"train", "evaluate", "report", "study"}
 
 
-@pytest.mark.parametrize(
-    "command",
-    [pytest.param(c, marks=[] if c in QUICK else [pytest.mark.slow]) for c in COMMANDS],
-)
+def every_option(kind: type[Settings], prefix: str = "") -> set[str]:
+    """Every option of `kind`, of every variant of its blocks."""
+    found: set[str] = set()
+    for name, field in kind.model_fields.items():
+        if name == "name" and prefix:
+            continue
+        option, variants = prefix + dashed(name), variants_of(field)
+        kinds = [settings_in(field)]
+        if variants is not None:
+            kinds += [variants.find(variant) for variant in variants.names()]
+            kinds += [variants.wrapper]
+        found |= {f"--{option}"}
+        found |= {o for below in kinds if below for o in every_option(below, f"{option}.")}
+    return found
+
+
+def test_options_in_the_text_of_the_documents_are_those_of_a_variant() -> None:
+    pages = [*PAGES, ROOT / "CHANGELOG.md", *(ROOT / "src" / "steadyrl").rglob("*.py")]
+    mentioned = {
+        option.replace("_", "-")
+        for page in pages
+        for option in re.findall(r"--[a-z][a-z_-]*(?:\.[a-z_-]+[a-z])+", page.read_text("utf-8"))
+    }
+    assert len(mentioned) > 30
+    of_the_example = "--algorithm.objective.cap"  # of the class that a page shows how to write
+    assert mentioned - every_option(RunConfig) == {of_the_example}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_documented_command_is_taken_by_the_parser(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,13 +109,13 @@ def test_a_documented_command_is_taken_by_the_parser(
         case "report":
             read_options(ReportOptions, words, program="report")
         case "diagnose":
-            read_options(DiagnoseOptions, words, program="diagnose", switches=True)
+            read_options(DiagnoseOptions, words, program="diagnose")
         case "mismatch":
             read_options(MismatchOptions, words, program="mismatch")
         case "upcycle":
             read_options(UpcycleOptions, words, program="upcycle")
         case "study":
-            options = read_options(StudyOptions, words, program="study", switches=True)
+            options = read_options(StudyOptions, words, program="study")
             _check_names(options)
             for study in options.names:
                 assert ":" in study or _made(study, options.numerics)

@@ -4,14 +4,12 @@ import pytest
 
 from steadyrl.cli.evaluate import (
     EvaluateOptions,
-    MeasuringSettings,
     choose_evaluation,
     compare,
     describe,
 )
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.protocol import Split
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable
@@ -73,9 +71,8 @@ def test_tasks_that_failed_are_counted_and_are_not_in_the_score() -> None:
 
 def test_what_is_not_asked_for_is_as_in_the_run() -> None:
     own = EvaluationSettings(split=Split.VALIDATION, tasks=500, samples=16, temperature=0.6)
-    settings = MeasuringSettings(environment=ArithmeticSettings())
-    assert choose_evaluation(EvaluateOptions(settings=settings), own) == own
-    options = EvaluateOptions(settings=settings, split=Split.TEST, samples=8)
+    assert choose_evaluation(EvaluateOptions(), own) == own
+    options = EvaluateOptions(split=Split.TEST, samples=8)
     changes = {"split": Split.TEST, "samples": 8}
     assert choose_evaluation(options, own) == own.model_copy(update=changes)
 

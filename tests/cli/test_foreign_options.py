@@ -6,23 +6,24 @@ import pytest
 
 from steadyrl.base.errors import UserError
 from steadyrl.cli.foreign_options import INSTEAD, NOT_YET, refuse_foreign_options
+from steadyrl.cli.option_names import option_names
 from steadyrl.cli.train import described
 from steadyrl.recipes import RECIPES
-from tests.cli.test_cli import option_names
+from steadyrl.run.config import RunConfig
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_no_option_of_ours_is_taken_for_a_foreign_one(recipe: str) -> None:
-    names = option_names(RECIPES[recipe]().model_dump())
+    names = option_names(RunConfig, RECIPES[recipe]().model_dump())
     refuse_foreign_options([f"--{name}" for name in [*names, "out", "published", "model"]])
     refuse_foreign_options([f"--{name}=3" for name in names])
     refuse_foreign_options(["--environment.path", "a.b=c.jsonl"])
 
 
 def test_what_is_named_instead_is_there() -> None:
-    known = {f"--{name}" for name in option_names(RECIPES["minirl"]().model_dump())}
+    known = {f"--{name}" for name in option_names(RunConfig, RECIPES["minirl"]().model_dump())}
     known |= {"--model", "--out", "--published", "--resume", "--engine.numerics"}
-    known |= {"--environment.name", "--environment.path"}
+    known |= {"--environment.path"}
     for text in [*INSTEAD.values(), *NOT_YET.values()]:
         for option in re.findall(r"--[a-z][\w.-]*[\w]", text):
             assert option in known, text

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from steadyrl.base.errors import UserError
 from steadyrl.cli.mismatch import chosen_checkpoints, mismatch_command
-from steadyrl.policies.loading import SmallDense
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import to_yaml
 from steadyrl.run.execution import start_run

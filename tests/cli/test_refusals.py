@@ -83,29 +83,24 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "messages"),
+    ("arguments", "message"),
     [
-        ("train demo --stepz 3", ["Unrecognized options: --stepz", "--steps INT"]),
-        ("train demo --engine.numerics fp7", ["'fp7' for argument '--engine.numerics'", "'fp8'"]),
-        ("train demo --published ppo", ["invalid choice 'ppo' for argument '--published'"]),
-        ("train demo --steps few", ["Error parsing --steps", "'few'"]),
+        ("train demo --stepz 3", "no option --stepz. Did you mean --steps? --help shows all."),
+        ("train demo --engine.numerics fp7", "engine.numerics: Input should be .* got 'fp7'"),
+        ("train demo --published ppo", "published: Input should be .*'rloo', got 'ppo'. See"),
+        ("train demo --steps few", "steps: Input should be a valid integer, .* got 'few'"),
         (
             "train demo --published grpo --algorithm.objective.weight-cap 3",
-            ["Unrecognized options: --algorithm.objective.weight-cap"],
+            "no option --algorithm.objective.weight-cap. Options there are "
+            "--algorithm.objective.clip-low, --algorithm.objective.clip-high.",
         ),
-        ("report", ["Missing from steadyrl report", "The run folder."]),
+        ("report", "'steadyrl report' needs RUN. See steadyrl report --help."),
     ],
 )
 def test_options_that_cannot_be_read_are_refused_with_what_would_do(
-    steadyrl: Steady, arguments: str, messages: list[str]
+    steadyrl: Steady, arguments: str, message: str
 ) -> None:
-    code, out, err = steadyrl(*arguments.split())
-
-    assert (code, out) == (2, "")
-    assert "Traceback" not in err
-    for message in messages:
-        assert message in err
-    assert "--help" in err
+    assert re.search(message.replace("?", r"\?"), refusal(steadyrl(*arguments.split())))
 
 
 def test_replay_of_a_dense_checkpoint_is_refused(steadyrl: Steady, tmp_path: Path) -> None:
@@ -172,7 +167,7 @@ def test_evaluating_a_run_without_checkpoint_is_refused(steadyrl: Steady, tmp_pa
     ("content", "message"),
     [
         ("steps: [1", "bad.yaml is not YAML: "),
-        ("steps: 3", "bad.yaml is not valid: environment: required. Set environment.name"),
+        ("steps: 3", "bad.yaml is not valid: environment: required. Set environment in"),
         ("[]", "bad.yaml is not valid: Input should be a valid dictionary"),
     ],
 )

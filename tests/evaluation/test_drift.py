@@ -8,7 +8,8 @@ from steadyrl.engines.driver import drive
 from steadyrl.evaluation.drift import GREEDY, DriftProbe, mean_loglikelihood
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.policies.loading import SmallDense, load_model
+from steadyrl.policies.loading import load_model
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import PRINTABLE, character_tokenizer
 from steadyrl.records.routing import RoutingReplay

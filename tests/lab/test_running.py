@@ -23,7 +23,7 @@ from steadyrl.lab.running import (
 )
 from steadyrl.lab.study import Condition, Study, changed
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run

@@ -13,7 +13,7 @@ from steadyrl.lab.records import write_record
 from steadyrl.lab.running import Workplace, cold_start
 from steadyrl.lab.seeds import on_comparable_seeds, run_on_comparable_seeds
 from steadyrl.lab.study import Study, changed
-from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from tests.lab.made_up import record, study_of
 

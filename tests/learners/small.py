@@ -16,7 +16,8 @@ from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.protocol import Learner
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation, MiniRL, Objective
-from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.records.completion import Completion, FinishReason

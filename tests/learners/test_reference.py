@@ -20,7 +20,8 @@ from steadyrl.objectives import (
     TokenTerms,
     reference_divergence,
 )
-from steadyrl.policies.loading import SmallDense, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch

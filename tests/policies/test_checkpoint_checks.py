@@ -20,13 +20,8 @@ from transformers import (
 
 from steadyrl.base.errors import UserError
 from steadyrl.policies.checkpoint_checks import check_ids
-from steadyrl.policies.loading import (
-    Pretrained,
-    SmallDense,
-    load_model,
-    load_tokenizer,
-    model_from_config,
-)
+from steadyrl.policies.loading import load_model, load_tokenizer, model_from_config
+from steadyrl.policies.model_settings import Pretrained, SmallDense
 from steadyrl.policies.weights import copy_weights
 from tests.policies.families import FAMILIES, SHARED, family_model, scaled_up
 

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 
 from steadyrl.base.errors import UserError
 from steadyrl.policies.checkpoint_folder import read_pretrained
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from tests.policies.test_loading import TINY_DENSE
 
 

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steadyrl.base.errors import UserError
 from steadyrl.policies.gguf_files import gguf_file
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
 from tests.closeness import assert_close

@@ -20,16 +20,13 @@ from transformers import (
 )
 
 from steadyrl.base.errors import UserError
-from steadyrl.policies.loading import (
+from steadyrl.policies.loading import load_model, load_tokenizer, model_from_config, set_dtype
+from steadyrl.policies.model_settings import (
     AnyModel,
     ModelSettings,
     Pretrained,
     SmallDense,
     SmallMoE,
-    load_model,
-    load_tokenizer,
-    model_from_config,
-    set_dtype,
 )
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.tokenizers import character_tokenizer

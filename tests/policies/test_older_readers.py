@@ -20,7 +20,8 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.tokenizers import character_tokenizer
 from tests.policies.families import FAMILIES, SHARED, family_model

@@ -7,7 +7,8 @@ from scipy import stats
 
 from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_model import EngineModel
-from steadyrl.policies.loading import SmallDense, SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import SmallDense, SmallMoE
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.routing import RoutingHook

@@ -12,7 +12,8 @@ from steadyrl.cli.train import described, train_command
 from steadyrl.environments.protocol import Split
 from steadyrl.lab.worlds.synthetic_questions import SyntheticQuestions
 from steadyrl.objectives import Aggregation, DualClip, ReferenceKL
-from steadyrl.policies.loading import Pretrained, load_tokenizer
+from steadyrl.policies.loading import load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from steadyrl.cli.train import train_command
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.policies.upcycling import UpcyclingSettings, differences, upcycle

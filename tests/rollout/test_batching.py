@@ -12,7 +12,8 @@ from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.protocol import Split
 from steadyrl.objectives import sets_differ
-from steadyrl.policies.loading import SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion

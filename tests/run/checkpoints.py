@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from transformers import JetMoeConfig, JetMoeForCausalLM
 
-from steadyrl.policies.loading import SmallDense, SmallMoE, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import SmallDense, SmallMoE
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE, END
 
 DENSE = SmallDense(width=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp_width=16)

@@ -23,7 +23,7 @@ from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.float32_head import HeadDtype
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.rounding import round_stochastically
 from steadyrl.policies.tokenizers import character_tokenizer

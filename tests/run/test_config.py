@@ -31,7 +31,7 @@ from steadyrl.objectives import (
     Reinforce,
     Truncation,
 )
-from steadyrl.policies.loading import Pretrained, SmallDense, SmallMoE
+from steadyrl.policies.model_settings import Pretrained, SmallDense, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.recipes import RECIPES, find_recipe
 from steadyrl.records.routing import RoutingReplay
@@ -208,7 +208,7 @@ def test_a_missing_environment_is_named() -> None:
     values = tiny_run().model_dump(mode="json")
     del values["environment"]
 
-    with pytest.raises(UserError, match=r"environment: required. Set environment.name "):
+    with pytest.raises(UserError, match=r"environment: required. Set environment in "):
         parse(values, "my.yaml")
 
 

@@ -24,7 +24,7 @@ from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.lab.worlds.grid_drills import GridDrillSettings
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.run.data_digests import data_digests

@@ -19,7 +19,7 @@ from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.policies.loading import Pretrained, SmallMoE
+from steadyrl.policies.model_settings import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE
 from steadyrl.records.run_folder import RunFolder

@@ -126,11 +126,11 @@ def test_the_command_line_takes_the_documented_options() -> None:
 
 
 def test_the_command_line_refuses_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["train", "demo", "--algorithm.objective.name", "broken_objectives:Silent"])
+    code = main(["train", "demo", "--algorithm.objective", "broken_objectives:Silent"])
     told = capsys.readouterr().err
     assert code == 2
     assert len(told.splitlines()) == 1
-    assert "algorithm.objective.name: 'broken_objectives:Silent' lacks methods" in told
+    assert "--algorithm.objective: 'broken_objectives:Silent' lacks methods" in told
 
 
 @pytest.mark.parametrize(

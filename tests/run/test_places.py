@@ -9,7 +9,7 @@ from steadyrl.environments.hotpot_questions import FileQuestions, HubQuestions, 
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.lab.worlds.grid_drills import GridDrillSettings
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.run.places import with_absolute_paths

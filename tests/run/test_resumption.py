@@ -9,7 +9,7 @@ import pytest
 
 from steadyrl.base.errors import UserError
 from steadyrl.learners.optimizer import OptimizerSettings, learning_rate
-from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig, from_yaml
 from steadyrl.run.execution import resume_run, start_run

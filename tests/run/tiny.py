@@ -12,7 +12,7 @@ from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import ColdStart, RunConfig

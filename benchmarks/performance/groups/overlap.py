@@ -14,7 +14,7 @@ from benchmarks.performance.records import Measured, Row, attempt
 from benchmarks.performance.timing import Sample, interleaved, spread, summary, timed
 
 from steadyrl.engines.driver import drive
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig

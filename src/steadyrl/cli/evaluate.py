@@ -2,11 +2,8 @@
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import takewhile
-from typing import Annotated
 
-import tyro
 from rich.console import Console
 
 from steadyrl.base.errors import UserError
@@ -14,11 +11,11 @@ from steadyrl.base.progress import Progress
 from steadyrl.base.settings import Settings
 from steadyrl.cli.console import make_console
 from steadyrl.cli.foreign_options import refuse_foreign_options
-from steadyrl.cli.kinds import choose_kinds
 from steadyrl.cli.live_view import view_for, with_interval
 from steadyrl.cli.measured_model import MeasuredModel, settings_of
 from steadyrl.cli.open_run import check_seed
-from steadyrl.cli.options import read_options
+from steadyrl.cli.option_help import options_help
+from steadyrl.cli.options import override, own_options, refuse_words, split_options, without_help
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.protocol import Sampling
@@ -27,7 +24,9 @@ from steadyrl.environments.registry import AnyEnvironment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.records.intervals import mean_interval
-from steadyrl.run.config import RunConfig
+from steadyrl.run.config import RunConfig, parse
+
+PROGRAM = "steadyrl evaluate"
 
 HELP = """\
 usage: steadyrl evaluate FOLDER [FOLDER ...] [options]
@@ -39,7 +38,7 @@ checkpoint is measured, or a checkpoint: a folder that
 Tasks, sampling and engine are those of the first run among the folders, or of
 the run in which the first checkpoint lies. Without any run, name the tasks:
 
-  steadyrl evaluate CHECKPOINT --environment.name math --environment.path problems.jsonl
+  steadyrl evaluate CHECKPOINT --environment math --environment.path problems.jsonl
 
 All folders are measured on the same tasks, and compared with the first one.
 """
@@ -54,11 +53,8 @@ class MeasuringSettings(Settings):
     learner: LearnerSettings = LearnerSettings()
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Measure runs and checkpoints on held-out tasks, as the run does if not told otherwise."""
-
-    settings: Annotated[MeasuringSettings, tyro.conf.arg(name="")]
+class EvaluateOptions(Settings):
+    """Options of the command itself, beside the settings of tasks, sampling and engine."""
 
     split: Split | None = None
     """Which tasks; None: those of the run's own evaluations."""
@@ -75,16 +71,14 @@ class EvaluateOptions:
 
 def evaluate_command(arguments: list[str], console: Console) -> None:
     """Prints avg@k and pass@k of each folder, and how they differ."""
-    wants_help = any(word in ("-h", "--help") for word in arguments)
+    arguments, wants_help = without_help(arguments)
     names = list(takewhile(lambda word: not word.startswith("-"), arguments))
-    if wants_help:
-        console.print(HELP, markup=False, soft_wrap=True)
-    elif not names:
+    if not names and not wants_help:
         raise UserError(
             "'steadyrl evaluate' needs the folder of a run or of a checkpoint first. "
             "'steadyrl evaluate --help' shows the options."
         )
-    options, config = _configured(names, arguments[len(names) :])
+    options, config = _configured(names, arguments[len(names) :], wants_help=wants_help)
     check_seed(options.seed)
     evaluation = choose_evaluation(options, config.evaluation)
     models = [MeasuredModel.at(name, config) for name in names]
@@ -142,16 +136,26 @@ def compare(first: str, before: Accuracy, second: str, after: Accuracy) -> str:
     return f"{text} (95% interval {ends}, over {len(gains)} tasks)"
 
 
-def _configured(names: Sequence[str], arguments: list[str]) -> tuple[EvaluateOptions, RunConfig]:
+def _configured(
+    names: Sequence[str], arguments: Sequence[str], *, wants_help: bool = False
+) -> tuple[EvaluateOptions, RunConfig]:
+    """The command's options, and the configuration under which models are measured.
+
+    Prints help and exits where it is asked for.
+    """
     refuse_foreign_options(arguments)
-    chooses = ("--environment.", "-h", "--help")
-    base = settings_of(names, names_tasks=any(a.startswith(chooses) for a in arguments))
-    config, rest = choose_kinds(base.model_dump(), arguments, "the options")
-    kept = {name: getattr(config, name) for name in MeasuringSettings.model_fields}
-    default = EvaluateOptions(settings=MeasuringSettings.model_construct(**kept))
-    options = read_options(EvaluateOptions, rest, program="steadyrl evaluate", default=default)
-    changes = {name: value.model_dump() for name, value in options.settings}
-    return options, RunConfig.model_validate(config.model_dump() | changes)
+    _, options = split_options(arguments)
+    own, options = own_options(EvaluateOptions, options, program=PROGRAM)
+    names_tasks = any(option.path[0] == "environment" for option in options)
+    base = settings_of(names, names_tasks=names_tasks or wants_help).model_dump()
+    measuring = {name: base[name] for name in MeasuringSettings.model_fields}
+    values, left = override(MeasuringSettings, measuring, options)
+    refuse_words(left, PROGRAM)
+    if wants_help:
+        lines = [HELP, *options_help(EvaluateOptions), *options_help(MeasuringSettings, values)]
+        print("\n".join(lines).rstrip())
+        raise SystemExit(0)
+    return own, parse(base | values, "the options")
 
 
 def _measured(

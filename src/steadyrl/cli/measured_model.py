@@ -9,7 +9,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.base.progress import Progress
 from steadyrl.cli.open_run import open_run
 from steadyrl.engines.driver import drive
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
@@ -94,7 +94,7 @@ def settings_of(names: Sequence[str], *, names_tasks: bool) -> RunConfig:
             open_run(Path(next(name for name in names if not is_checkpoint(name))))
         raise UserError(
             f"{names[0]} is a checkpoint by itself, so nothing says on which tasks to measure it. "
-            "Name them with --environment.name and its settings, or put a run beside it, whose "
+            "Name them with --environment and its settings, or put a run beside it, whose "
             "tasks are taken."
         )
     return _without_training(RECIPES["minirl"]())

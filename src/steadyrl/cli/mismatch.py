@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-import tyro
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.analysis.mismatch.passes import rescore
 from steadyrl.analysis.mismatch.sources import MismatchSources, mismatch_sources
 from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.cli.measured_model import is_checkpoint
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
+from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.cli.recipes import described_run
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.tokenizers import padding_id
@@ -37,11 +38,10 @@ from steadyrl.run.manifest import as_json, manifest
 from steadyrl.training.checkpoint import load_checkpoint, verify_checkpoint, whole_checkpoints
 
 
-@dataclass(frozen=True)
-class MismatchOptions:
+class MismatchOptions(Settings):
     """Show where log(pi_theta / mu_old) comes from, by rescoring with one change at a time."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, Positional()]
     """The run folder, or a checkpoint by itself with --recipe."""
 
     recipe: str | None = None
@@ -50,10 +50,10 @@ class MismatchOptions:
     out: Path | None = None
     """Where to write the numbers as JSON; None: into the run folder."""
 
-    old: Annotated[str | None, tyro.conf.arg(name="from", metavar="CHECKPOINT")] = None
+    from_: str | None = None
     """Whose weights sample and are those of pi_old; None: the checkpoint kept before --to."""
 
-    new: Annotated[str | None, tyro.conf.arg(name="to", metavar="CHECKPOINT")] = None
+    to: str | None = None
     """Whose weights are those of pi_theta; None: the run's last checkpoint."""
 
     numerics: Numerics | None = None
@@ -128,7 +128,7 @@ def _subject(options: MismatchOptions) -> _Subject:
         )
     folder = open_run(options.run)
     kept = _kept(folder)
-    old, new = chosen_checkpoints(kept, options.old, options.new)
+    old, new = chosen_checkpoints(kept, options.from_, options.to)
     return _Subject(
         config=_with_numerics(saved_config(folder), options.numerics),
         begin=old.name,
@@ -147,7 +147,7 @@ def _checkpoint(options: MismatchOptions) -> _Subject:
             f"{options.run} is a checkpoint by itself, so nothing says on which tasks to measure "
             "it. Add --recipe and the name of one, or a YAML file."
         )
-    if options.old is not None or options.new is not None:
+    if options.from_ is not None or options.to is not None:
         raise UserError(
             f"--from and --to name checkpoints of a run, but {options.run} is one by itself. Leave "
             "them out."

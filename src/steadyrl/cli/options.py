@@ -1,217 +1,249 @@
-"""Options from dataclasses and settings, by tyro."""
+"""Options of the command line: words become values of settings, which pydantic judges.
 
-import json
-from collections.abc import Mapping
-from inspect import getdoc
-from types import NoneType
-from typing import Any, TypeVar, Union, get_args, get_origin
+    --steps 30                              a field of the settings
+    --algorithm.objective.clip-low 0.1      of a block in them; dashes or underscores
+    --algorithm.objective gspo              another variant of a block, with its own defaults
+    --environment my_tasks:Reverse          a class of your own
+    --cold-start none                       no such block
+    --engine.overlap                        true; the same as --engine.overlap true
+    --environment.knobs '{max_digits: 1}'   names and values, as in one line of YAML
 
-import tyro
-import yaml
+Variants are chosen first, whatever the order of the options; of the same option twice, the last
+counts.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_origin
+
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from tyro.constructors import (
-    ConstructorRegistry,
-    PrimitiveConstructorSpec,
-    PrimitiveTypeInfo,
-    StructConstructorSpec,
-    StructFieldSpec,
-    StructTypeInfo,
-)
 
+from steadyrl.base.errors import UserError
+from steadyrl.base.setting_texts import atoms, is_list, settings_in
 from steadyrl.base.settings import Settings
 from steadyrl.base.variants import Variants, variants_of
+from steadyrl.cli.option_help import command_help
+from steadyrl.cli.option_names import dashed, option_names, positionals, unknown_option
+from steadyrl.cli.option_values import NONE, read_value
+from steadyrl.run.config_errors import describe
 
-Options = TypeVar("Options")
+Values = dict[str, Any]
+"""Values of settings by field, nested as the settings are."""
+
+Options = TypeVar("Options", bound=Settings)
 
 
-def read_options(
-    kind: type[Options],
-    arguments: list[str],
-    *,
-    program: str,
-    default: Options | None = None,
-    switches: bool = False,
-) -> Options:
-    """The options that `arguments` give.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """An option, and the words up to the next one.
 
-    Settings among them are read, not judged: `run.config.parse` says once, about all of them,
-    whether they are valid. Exits with code 2 and says why when an option cannot be read.
-
-    Args:
-        switches: `--quick` stands for `--quick True`.
+    Example:
+        Option(written="--engine.max-running", path=("engine", "max_running"), words=("8",))
     """
-    given: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(
-        kind,
-        args=arguments,
-        prog=program,
-        config=_COMMON if switches else _MARKERS,
-        registry=_REGISTRY,
-        **given,
-    )
+
+    written: str
+    path: tuple[str, ...]
+    words: tuple[str, ...]
 
 
-def read_known_options(kind: type[Options], arguments: list[str], *, program: str) -> Options:
-    """The options of `kind` among `arguments`, which may hold others."""
-    given = [argument for argument in arguments if argument not in ("-h", "--help")]
-    options, _others = tyro.cli(
-        kind,
-        args=given,
-        prog=program,
-        config=_MARKERS,
-        registry=_REGISTRY,
-        return_unknown_args=True,
-    )
-    return options
+def split_options(arguments: Sequence[str]) -> tuple[list[str], list[Option]]:
+    """The words before the first option, and the options."""
+    first: list[str] = []
+    found: list[tuple[str, list[str]]] = []
+    for argument in arguments:
+        if argument.startswith("--") and len(argument) > 2:
+            written, equals, value = argument.partition("=")
+            found.append((written, [value] if equals else []))
+        else:
+            (found[-1][1] if found else first).append(argument)
+    return first, [
+        Option(
+            written=written,
+            path=tuple(written.removeprefix("--").replace("-", "_").split(".")),
+            words=tuple(words),
+        )
+        for written, words in found
+    ]
 
 
-_COMMON = (tyro.conf.AvoidSubcommands, tyro.conf.EnumChoicesFromValues)
-_MARKERS = (*_COMMON, tyro.conf.FlagConversionOff)
-_REGISTRY = ConstructorRegistry()
+def without_help(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The other arguments, and whether help is asked for."""
+    rest = [argument for argument in arguments if argument not in ("-h", "--help")]
+    return rest, len(rest) < len(arguments)
 
 
-@_REGISTRY.struct_rule
-def _settings(info: StructTypeInfo) -> StructConstructorSpec | None:
-    kind = info.type
-    if not (isinstance(kind, type) and issubclass(kind, Settings)):
-        return None
+def override(
+    kind: type[Settings], values: Mapping[str, Any], options: Sequence[Option]
+) -> tuple[Values, list[str]]:
+    """`values` of the settings `kind` with what `options` give, not validated.
 
-    def unchecked(**values: Any) -> Settings:
-        return kind.model_construct(**{name: _plain(value) for name, value in values.items()})
+    Returns the words that belong to no option, too.
 
-    unchecked.__doc__ = getdoc(kind)
-    fields = []
-    for name, field in kind.model_fields.items():
-        value = getattr(info.default, name, tyro.MISSING)
-        help_text = " ".join((field.description or "").split()) or None
-        type_ = _annotation(field, value)
-        item = next(iter(get_args(type_)), None)
-        if isinstance(item, type) and issubclass(item, _Chosen) and value is not tyro.MISSING:
-            value = tuple(map(item.of, value))
-        fields.append(StructFieldSpec(name=name, type=type_, default=value, helptext=help_text))
-    return StructConstructorSpec(instantiate=unchecked, fields=tuple(fields))
-
-
-def _annotation(field: FieldInfo, value: Any) -> Any:
-    """The type of a field; where it has variants, a union of the built-in ones and of `value`."""
-    variants = variants_of(field)
-    if variants is None:
-        return field.annotation
-    if get_origin(field.annotation) is tuple:
-        chosen: Any = type("Chosen", (_Chosen,), {"variants": variants})
-        return tuple[chosen, ...]
-    kinds: list[type[Settings]] = list(variants.built_in.values())
-    if isinstance(value, Settings) and type(value) not in kinds:
-        kinds.append(type(value))
-    optional = [None] if NoneType in get_args(field.annotation) else []
-    return Union[(*kinds, *optional)]
+    Raises:
+        UserError: there is no such option or variant, or a value cannot be read.
+    """
+    changed, left = deepcopy(dict(values)), list[str]()
+    for option in sorted(options, key=lambda option: len(option.path)):
+        try:
+            left += _set(kind, changed, option)
+        except _UnknownOptionError as error:
+            known = option_names(kind, changed)
+            text = unknown_option(option.written, option.words, option.path, error.depth, known)
+            raise UserError(text) from error
+    return changed, left
 
 
-class _Chosen(str):
-    """One of several variants in a list, in one word: its name, or a mapping that holds it."""
-
-    variants: Variants
-
-    @classmethod
-    def typed(cls, words: list[str]) -> "_Chosen":
-        """The word that was typed, if it can be read."""
-        chosen = cls(words[0])
-        chosen.read()
-        return chosen
-
-    @classmethod
-    def of(cls, value: Any) -> "_Chosen":
-        """The word for settings, or for a mapping with all of them."""
-        settings = value
-        if isinstance(value, Mapping):
-            settings = cls.variants.find(value["name"]).model_validate(value)
-        own = settings.model_dump(mode="json", exclude_defaults=True)
-        return cls(json.dumps({"name": settings.name, **own}) if own else settings.name)
-
-    def read(self) -> str | dict[str, Any]:
-        """What a configuration takes in its place."""
-        return _read_mapping(self) if self.startswith("{") else str(self)
+class _UnknownOptionError(Exception):
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
 
 
-@_REGISTRY.primitive_rule
-def _chosen(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[_Chosen] | None:
-    """`wandb`, or with settings of its own `{name: wandb, project: words}`."""
-    kind = info.type
-    if not (isinstance(kind, type) and issubclass(kind, _Chosen)):
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="|".join(kind.variants.names()),
-        instance_from_str=kind.typed,
-        is_instance=lambda value: isinstance(value, kind),
-        str_from_instance=lambda value: [str(value)],
-    )
+def _set(kind: type[Settings], values: Values, option: Option) -> list[str]:
+    """Sets the value of `option`; returns the words that are not part of it."""
+    *parents, leaf = option.path
+    for depth, part in enumerate(parents):
+        field = _field(kind, part)
+        block = field is not None and not is_list(field)
+        below = settings_in(field, values.get(part)) if field is not None and block else None
+        if below is None:
+            raise _UnknownOptionError(depth)
+        if not isinstance(values.get(part), dict):
+            values[part] = {}
+        kind, values = below, values[part]
+    field = _field(kind, leaf)
+    if field is None or (leaf == "name" and parents):
+        raise _UnknownOptionError(len(parents))
+    if not is_list(field) and settings_in(field) is not None:
+        return _choose(field, values, leaf, option)
+    name = leaf if leaf in kind.model_fields else f"{leaf}_"
+    values[name], left = read_value(field, option.written, option.words)
+    return left
 
 
-def _plain(value: Any) -> Any:
-    """`value`, in which what was chosen by a word is as a configuration takes it."""
-    if isinstance(value, tuple):
-        return tuple(each.read() if isinstance(each, _Chosen) else each for each in value)
-    return value
+def _field(kind: type[Settings], name: str) -> FieldInfo | None:
+    """The field of this name, to which an underscore is added where Python reserves the name."""
+    return kind.model_fields.get(name) or kind.model_fields.get(f"{name}_")
 
 
-_TRUTHS = ("false", "true")
+def _choose(field: FieldInfo, values: Values, name: str, option: Option) -> list[str]:
+    """Makes the block `name` the variant that `option` names, unless it is that one already."""
+    variants, optional = variants_of(field), None in atoms(field.annotation)
+    known = [*(variants.names() if variants else []), *(["none"] if optional else [])]
+    if not option.words:
+        raise UserError(f"{option.written} needs a value: {', '.join(known) or 'see --help'}.")
+    text, *left = option.words
+    if optional and text.lower() in NONE:
+        values[name] = None
+    elif variants is None:
+        kind = settings_in(field)
+        assert kind is not None
+        example = f"{option.written}.{dashed(next(iter(kind.model_fields)))}"
+        raise UserError(
+            f"{option.written} is a block of settings, got {text!r}. Set one of them, such as "
+            f"{example}."
+        )
+    else:
+        fields = variants.fields_of(text)
+        present = values.get(name)
+        if not _is_same(variants, present, fields, option):
+            values[name] = fields
+    return left
 
 
-@_REGISTRY.primitive_rule
-def _truth(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool] | None:
-    """`true` and `false` as in YAML, besides Python's `True` and `False`."""
-    if info.type is not bool:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="{true,false}",
-        instance_from_str=lambda words: _read_truth(words[0]),
-        is_instance=lambda value: isinstance(value, bool),
-        str_from_instance=lambda value: [str(value).lower()],
-    )
-
-
-def _read_truth(word: str) -> bool:
-    if word.lower() not in _TRUTHS:
-        raise ValueError(f"{word!r} is neither true nor false. Give one of them.")
-    return word.lower() == "true"
-
-
-@_REGISTRY.primitive_rule
-def _mapping(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, Any]] | None:
-    """Names and values, written as in one line of YAML or JSON: `{digits: 4}`."""
-    if get_origin(info.type) is not dict:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="{NAME: VALUE, ...}",
-        instance_from_str=lambda words: _read_mapping(words[0]),
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [json.dumps(value)],
-    )
-
-
-def _read_mapping(text: str) -> dict[str, Any]:
-    remedy = "Write names and values in braces and in quotes, such as '{digits: 4}'."
+def _is_same(variants: Variants, present: Any, fields: Mapping[str, str], option: Option) -> bool:
+    """Whether the values `present` are of the variant that `fields` name, and stay."""
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{text!r} is neither YAML nor JSON. {remedy}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{text!r} holds no names. {remedy}")
-    return {str(name): given for name, given in value.items()}
+        chosen = variants.find(fields["name"])
+        if not isinstance(present, dict) or len(fields) > 1:
+            return False
+        if chosen is variants.wrapper:
+            return present.get("name") == fields["name"]
+        return variants.find(present["name"]) is chosen
+    except UserError as error:
+        raise UserError(f"{option.written}: {error}") from error
 
 
-@_REGISTRY.primitive_rule
-def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | None:
-    """Infinity is `.inf` as in YAML, besides Python's `inf`."""
-    if info.type is not float:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="FLOAT",
-        instance_from_str=lambda words: float("inf" if words[0] == ".inf" else words[0]),
-        is_instance=lambda value: isinstance(value, float | int),
-        str_from_instance=lambda value: [str(value)],
-    )
+def read_options(kind: type[Options], arguments: Sequence[str], *, program: str) -> Options:
+    """The options of a command.
+
+    Prints help and exits where it is asked for.
+
+    Raises:
+        UserError: an option is unknown, missing or not valid.
+    """
+    arguments, wants_help = without_help(arguments)
+    if wants_help:
+        print(command_help(kind, program))
+        raise SystemExit(0)
+    words, options = split_options(arguments)
+    values, left = override(kind, {}, options)
+    take_positionals(kind, values, [*words, *left], program)
+    return _validated(kind, values, program)
+
+
+def own_options(
+    kind: type[Options], options: Sequence[Option], *, program: str
+) -> tuple[Options, list[Option]]:
+    """The options of the command itself among `options`, and the others.
+
+    Raises:
+        UserError: one of its own is missing or not valid.
+    """
+    is_own = [len(option.path) == 1 and bool(_field(kind, option.path[0])) for option in options]
+    own = [option for option, mine in zip(options, is_own, strict=True) if mine]
+    values, left = override(kind, {}, own)
+    refuse_words(left, program)
+    others = [option for option, mine in zip(options, is_own, strict=True) if not mine]
+    return _validated(kind, values, program), others
+
+
+def _validated(kind: type[Options], values: Values, program: str) -> Options:
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{describe(error, kind, values)}. See {program} --help.") from error
+
+
+def take_positionals(
+    kind: type[Settings], values: Values, words: Sequence[str], program: str
+) -> None:
+    """Gives `words` to the positional fields of `kind`, in order; one that is a tuple takes all.
+
+    Raises:
+        UserError: there are more words, or fewer.
+    """
+    left = list(words)
+    for name, field in positionals(kind):
+        many = any((get_origin(part) or part) is tuple for part in atoms(field.annotation))
+        if left:
+            values[name] = left if many else left.pop(0)
+            left = [] if many else left
+        elif field.is_required():
+            raise UserError(f"'{program}' needs {name.upper()}. See {program} --help.")
+    refuse_words(left, program)
+
+
+def refuse_words(words: Sequence[str], program: str) -> None:
+    """Returns if there are none.
+
+    Raises:
+        UserError: there are words that belong to no option.
+    """
+    if words:
+        raise UserError(
+            f"{words[0]!r} belongs to no option. Options are written --NAME VALUE, and switches "
+            f"take true or false. See {program} --help."
+        )
+
+
+def script_options(kind: type[Options]) -> Options:
+    """The options of a script, from the command line. Exits where they cannot be used."""
+    try:
+        return read_options(kind, sys.argv[1:], program=f"python {sys.argv[0]}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from error

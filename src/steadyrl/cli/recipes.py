@@ -1,23 +1,22 @@
 """`steadyrl recipes`."""
 
-from dataclasses import dataclass
 from inspect import getdoc
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.recipes import find_recipe, recipe_names
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 
 
-@dataclass(frozen=True)
-class RecipesOptions:
+class RecipesOptions(Settings):
     """List the recipes, or print one as YAML."""
 
-    name: Annotated[str | None, tyro.conf.Positional] = None
+    name: Annotated[str | None, Positional()] = None
     """The recipe to print."""
 
 

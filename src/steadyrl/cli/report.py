@@ -1,21 +1,21 @@
 """`steadyrl report`."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-import tyro
 from rich.console import Console
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_figure, write_report
 
 
-@dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(Settings):
     """Write a run's report: one self-contained HTML file."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, Positional()]
     """The run folder."""
 
     beside: tuple[Path, ...] = ()

@@ -1,24 +1,31 @@
 """`steadyrl train`."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
 from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
 from steadyrl.cli.foreign_options import refuse_foreign_options, refuse_launcher
 from steadyrl.cli.interruption import command_line, stops_told
-from steadyrl.cli.kinds import choose_kinds
 from steadyrl.cli.live_view import closing_line, view_for
 from steadyrl.cli.open_run import open_run
-from steadyrl.cli.options import read_known_options, read_options
+from steadyrl.cli.option_help import options_help
+from steadyrl.cli.options import (
+    Option,
+    override,
+    own_options,
+    refuse_words,
+    split_options,
+    without_help,
+)
 from steadyrl.cli.recipes import described_run
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_report
 from steadyrl.run.config import RunConfig, parse
@@ -31,9 +38,10 @@ usage: steadyrl train RECIPE [options]
 
 RECIPE is a recipe's name ('steadyrl recipes' lists them) or a YAML file.
 Every setting is an option: 'steadyrl train RECIPE --help' shows them all.
-Another name, as in --algorithm.objective.name grpo, brings another kind
-with settings of its own; --cold-start none leaves that block out. --help shows
-the settings of the kinds that are named beside it.
+--algorithm.objective gspo chooses another variant of a block, with defaults of
+its own; --algorithm.objective.clip-low 1e-4 sets one of them; --cold-start none
+leaves that block out. --help shows the settings of the variants that are named
+beside it.
 
 --resume goes on with a run that was interrupted, to the same bits. --steps N
 extends it, or a finished one. What decides what a run learns stays; these may
@@ -41,43 +49,32 @@ change: {changeable}.
 Data files that have changed since the run read them are refused, unless
 --accept-changed-data is given."""
 
-ACCEPT = "--accept-changed-data"
+PROGRAM = "steadyrl train"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shortcuts:
-    """What changes several settings of a recipe at once. Options of single settings come on top."""
-
-    published: PublishedName | None = None
-    """Objective, correction, advantage and aggregation as published under this name."""
-
-    checkpoint: Annotated[str | None, tyro.conf.arg(aliases=["--model"])] = None
-    """Train this Hugging Face checkpoint instead of the recipe's model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions(Shortcuts):
-    """Run a recipe. Every setting of the recipe is an option."""
-
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+class TrainOptions(Settings):
+    """Options of the command itself, beside the settings of the run."""
 
     out: Path | None = None
-    """The run folder to write; runs/RECIPE if not given."""
+    """The run folder to write; none: runs/RECIPE."""
+
+    published: PublishedName | None = None
+    """Objective, correction, advantage and aggregation as published under this name. Options of
+    single settings come on top."""
+
+    checkpoint: str | None = None
+    """Train this Hugging Face checkpoint instead of the recipe's model: a folder, a GGUF file or a
+    name on the hub. `--model` takes one, too."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExtendOptions:
-    """Go on with a run. Settings that do not decide what it learns may be changed."""
-
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
-class ResumeOptions:
-    """Go on with a run that was interrupted."""
+class ResumeOptions(Settings):
+    """Options of a resume, beside the settings that may change."""
 
     resume: Path
-    """The run folder."""
+    """The run folder to go on with."""
+
+    accept_changed_data: bool = False
+    """Go on although data files have changed since the run read them."""
 
 
 def train_command(arguments: list[str], console: Console) -> None:
@@ -87,9 +84,12 @@ def train_command(arguments: list[str], console: Console) -> None:
         return
     refuse_launcher(os.environ)
     resumes = any(argument.partition("=")[0] == "--resume" for argument in arguments)
-    accepts = resumes and ACCEPT in arguments
-    told = [argument for argument in arguments if not (accepts and argument == ACCEPT)]
-    path, config = resumed(told) if resumes else described(told)[::-1]
+    accepts = False
+    if resumes:
+        options, config = resumed(arguments)
+        path, accepts = options.resume, options.accept_changed_data
+    else:
+        config, path = described(arguments)
     with stops_told(["train", *arguments], path), view_for(console) as view:
         if resumes:
             before = len(RunFolder(path).read_metrics())
@@ -108,26 +108,27 @@ def note_finished(folder: RunFolder, config: RunConfig, console: Console) -> Non
     console.print(text, markup=False, soft_wrap=True)
 
 
-def resumed(arguments: list[str]) -> tuple[Path, RunConfig]:
-    """The run folder that a command line resumes, and its configuration with the options' changes.
+def resumed(arguments: list[str]) -> tuple[ResumeOptions, RunConfig]:
+    """Which run a command line resumes, and its configuration with the options' changes.
 
     Raises:
         UserError: there is no run, or the settings are not valid.
     """
-    path = read_known_options(ResumeOptions, arguments, program="steadyrl train").resume
-    rest = _without_option(arguments, "--resume")
-    if rest and not rest[0].startswith("-"):
+    words, options = split_options(arguments)
+    own, changes = own_options(ResumeOptions, options, program=PROGRAM)
+    if words:
         raise UserError(
-            f"{rest[0]} and --resume are both given. A resumed run keeps its own configuration: "
-            f"leave {rest[0]} out."
+            f"{words[0]} and --resume are both given. A resumed run keeps its own configuration: "
+            f"leave {words[0]} out."
         )
-    refuse_foreign_options(rest)
-    folder = open_run(path)
-    default = ExtendOptions(config=read_config(folder))
-    if not rest:
-        return path, default.config
-    options = read_options(ExtendOptions, rest, program="steadyrl train", default=default)
-    return path, parse(options.config.model_dump(), str(folder.config))
+    refuse_foreign_options([option.written for option in changes])
+    folder = open_run(own.resume)
+    config = read_config(folder)
+    if not changes:
+        return own, config
+    values, left = override(RunConfig, config.model_dump(), changes)
+    refuse_words(left, PROGRAM)
+    return own, parse(values, str(folder.config))
 
 
 def _changeable() -> str:
@@ -135,17 +136,10 @@ def _changeable() -> str:
     return fill(", ".join(names), 79, subsequent_indent="  ", break_on_hyphens=False).strip()
 
 
-def _without_option(arguments: list[str], option: str) -> list[str]:
-    rest, skip = [], False
-    for argument in arguments:
-        if not skip and argument.partition("=")[0] != option:
-            rest.append(argument)
-        skip = argument == option
-    return rest
-
-
 def described(arguments: list[str]) -> tuple[RunConfig, Path]:
     """The configuration and the run folder that a command line describes.
+
+    Prints help and exits where it is asked for.
 
     Raises:
         UserError: it names no recipe, or one whose settings are not valid.
@@ -156,45 +150,58 @@ def described(arguments: list[str]) -> tuple[RunConfig, Path]:
             "them; --resume RUN goes on with a run."
         )
     name, *rest = arguments
+    rest, wants_help = without_help(rest)
     refuse_foreign_options(rest)
-    program = f"steadyrl train {name}"
+    program = f"{PROGRAM} {name}"
+    words, options = split_options(rest)
+    own, options = own_options(TrainOptions, options, program=program)
     recipe = described_run(name)
-    shortcuts = read_known_options(Shortcuts, rest, program=program)
-    start, rest = choose_kinds(_taking(shortcuts, recipe), rest, name)
-    default = TrainOptions(config=start)
-    options = read_options(TrainOptions, rest, program=program, default=default)
-    config = parse(options.config.model_dump(), name)
-    _check_checkpoint(shortcuts.checkpoint, config, name)
-    return config, options.out or Path("runs") / Path(name).stem
+    values, left = override(RunConfig, _taking(own, recipe, options), options)
+    refuse_words([*words, *left], program)
+    if wants_help:
+        print(_help(program, values))
+        raise SystemExit(0)
+    config = parse(values, name)
+    _check_checkpoint(own.checkpoint, config, recipe, name)
+    return config, own.out or Path("runs") / Path(name).stem
 
 
-def _check_checkpoint(checkpoint: str | None, config: RunConfig, name: str) -> None:
+def _help(program: str, values: Mapping[str, Any]) -> str:
+    lines = [f"usage: {program} [options]", "", *options_help(TrainOptions)]
+    return "\n".join([*lines, *options_help(RunConfig, values)]).rstrip()
+
+
+def _check_checkpoint(
+    checkpoint: str | None, config: RunConfig, recipe: RunConfig, name: str
+) -> None:
     """It is what is trained, and is not taught from nothing."""
-    if checkpoint is None:
+    model = config.model
+    if checkpoint is not None and getattr(model, "path", model.name) != checkpoint:
+        raise UserError(
+            f"--checkpoint is {checkpoint}, but another option makes "
+            f"{getattr(model, 'path', model.name)} the model. Leave one of the two out."
+        )
+    if config.cold_start is None or isinstance(recipe.model, Pretrained):
         return
-    if config.cold_start is not None:
+    if isinstance(model, Pretrained):
         raise UserError(
             f"{name} begins with {config.cold_start.steps} steps of supervised learning, made "
-            f"for a model that knows nothing yet. To train {checkpoint} without "
-            "them, add --cold-start none, or take a recipe that has none."
-        )
-    trained = config.model.path if isinstance(config.model, Pretrained) else config.model.name
-    if trained != checkpoint:
-        raise UserError(
-            f"--checkpoint is {checkpoint}, but another option makes {trained} the model. Leave "
-            "one of the two out."
+            f"for a model that knows nothing yet. To train {model.path} without them, add "
+            "--cold-start none, or take a recipe that has none."
         )
 
 
-def _taking(shortcuts: Shortcuts, recipe: RunConfig) -> dict[str, Any]:
-    """The values of `recipe` with the changes that the shortcuts stand for."""
+def _taking(own: TrainOptions, recipe: RunConfig, options: Sequence[Option]) -> dict[str, Any]:
+    """The values of `recipe` with the changes that the command's own options stand for."""
     values = recipe.model_dump()
-    if shortcuts.published is not None:
-        values["algorithm"] |= PUBLISHED[shortcuts.published].model_dump(
+    if own.checkpoint is not None:
+        values["model"] = {"name": "pretrained", "path": own.checkpoint}
+    if own.published is not None:
+        chosen = [option for option in options if option.path == ("algorithm",)]
+        values, _ = override(RunConfig, values, chosen)
+        values["algorithm"] |= PUBLISHED[own.published].model_dump(
             include={"objective", "correction", "advantage", "aggregation", "constant_length"}
         )
-    if shortcuts.checkpoint is not None:
-        values["model"] = Pretrained(path=shortcuts.checkpoint).model_dump()
     return values
 
 

@@ -1,22 +1,22 @@
 """`steadyrl upcycle`."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-import tyro
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
+from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.engines.driver import drive
 from steadyrl.evaluation.drift import DriftProbe, mean_loglikelihood
 from steadyrl.learners.passes import Passes
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.checkpoint_checks import check_ids
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.upcycling import UpcyclingSettings, differences, upcycle
@@ -26,19 +26,14 @@ TOLERANCE = {"float32": 1e-2, "bfloat16": 1.0}
 of a wrong weight."""
 
 
-@dataclass(frozen=True)
-class UpcycleOptions:
+class UpcycleOptions(UpcyclingSettings):
     """Turn a dense checkpoint into a Mixture-of-Experts model that computes the same."""
 
-    checkpoint: tyro.conf.Positional[str]
+    checkpoint: Annotated[str, Positional()]
     """A folder, a GGUF file, or a repository name on the hub: Llama, Mistral, Qwen2 or Qwen3."""
 
     out: Path
     """The folder of the result."""
-
-    experts: Annotated[UpcyclingSettings, tyro.conf.OmitArgPrefixes] = field(
-        default_factory=UpcyclingSettings
-    )
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the saved weights."""
@@ -50,7 +45,6 @@ class UpcycleOptions:
 def upcycle_command(arguments: list[str], console: Console) -> None:
     """Writes the checkpoint and prints what was made."""
     options = read_options(UpcycleOptions, arguments, program="steadyrl upcycle")
-    settings = UpcyclingSettings.model_validate(options.experts.model_dump())
     if options.out.exists() and any(options.out.iterdir() if options.out.is_dir() else [1]):
         raise UserError(f"{options.out} exists already. Choose another --out, or remove it.")
     source = Pretrained(path=options.checkpoint, revision=options.revision)
@@ -58,8 +52,8 @@ def upcycle_command(arguments: list[str], console: Console) -> None:
     dtype = getattr(torch, options.dtype)
     dense = load_model(source, tokenizer=tokenizer, seed=0, dtype=dtype)
     check_ids(dense, tokenizer)
-    moe = upcycle(dense, settings)
-    if settings.noise == 0:
+    moe = upcycle(dense, options)
+    if options.noise == 0:
         _check_exact(dense, moe, options.dtype)
     lines = describe(dense, moe, tokenizer)
     with no_progress_bars():

@@ -1,13 +1,11 @@
 """`steadyrl study`."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -15,7 +13,9 @@ from rich.text import Text
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.named_object import named_object
+from steadyrl.base.settings import Settings
 from steadyrl.base.wording import duration
+from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.lab import STUDIES
 from steadyrl.lab.results import Judgement, with_more_seeds_if_undecided, write_results
@@ -28,20 +28,19 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.run.manifest import machine
 
 
-@dataclass(frozen=True)
-class StudyOptions:
+class StudyOptions(Settings):
     """Run studies: what is missing of their runs, then data, figure and verdicts.
 
     Without a name, lists them.
     """
 
-    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    names: Annotated[tuple[str, ...], Positional()] = ()
     """Studies to run. module:function is one of your own."""
 
-    all: tyro.conf.FlagCreatePairsOff[bool] = False
+    all: bool = False
     """Run every study."""
 
-    quick: tyro.conf.FlagCreatePairsOff[bool] = False
+    quick: bool = False
     """The small form: two seeds, a quarter of the gradient steps. Its verdicts say little."""
 
     numerics: Numerics = Numerics.FP8
@@ -68,7 +67,7 @@ class StudyOptions:
 
 def study_command(arguments: list[str], console: Console) -> None:
     """Runs studies and prints their verdicts."""
-    options = read_options(StudyOptions, arguments, program="steadyrl study", switches=True)
+    options = read_options(StudyOptions, arguments, program="steadyrl study")
     _check_names(options)
     if not options.names and not options.all:
         width = 2 + max(map(len, STUDIES))

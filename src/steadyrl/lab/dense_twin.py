@@ -4,7 +4,7 @@ from steadyrl.lab.claims import Claim, greater, similar
 from steadyrl.lab.on_policy import ALGORITHMS, LENGTH_NORM, PLAIN, UNCORRECTED
 from steadyrl.lab.study import Condition, Study
 from steadyrl.lab.world import world
-from steadyrl.policies.loading import SmallDense
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.numerics import Numerics
 
 MOE = "MiniRL, experts"

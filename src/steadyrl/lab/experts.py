@@ -10,7 +10,7 @@ stability; nothing but the experts differs from the figure there, and the claims
 from steadyrl.lab.edge import at_the_edge
 from steadyrl.lab.off_policy import figure4
 from steadyrl.lab.study import Study, changed
-from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import RunConfig
 

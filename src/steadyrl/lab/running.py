@@ -26,7 +26,8 @@ from steadyrl.lab.records import (
     write_record,
 )
 from steadyrl.lab.study import Study, changed
-from steadyrl.policies.loading import Pretrained, no_progress_bars
+from steadyrl.policies.loading import no_progress_bars
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run

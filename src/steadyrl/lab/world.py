@@ -13,7 +13,7 @@ from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.objectives import MiniRL
-from steadyrl.policies.loading import ModelSettings, SmallMoE
+from steadyrl.policies.model_settings import ModelSettings, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import ColdStart, RunConfig

@@ -4,11 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from datetime import date
-from typing import Annotated, Literal, cast
+from typing import cast
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -24,102 +22,14 @@ from transformers import (
 from transformers.utils import logging
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.variants import Variant, Variants
 from steadyrl.policies.chat_templates import freeze_date
 from steadyrl.policies.checkpoint_checks import check_weights
 from steadyrl.policies.checkpoint_folder import read_pretrained
 from steadyrl.policies.compat import dtypes_by_pattern, mark_initialized, model_of
 from steadyrl.policies.float32_head import HeadDtype, widen_head
 from steadyrl.policies.gguf_files import forget_quantization, gguf_file, without_foreign_tokens
+from steadyrl.policies.model_settings import ModelSettings, Pretrained, SmallDense, SmallMoE
 from steadyrl.policies.tokenizers import character_tokenizer
-
-
-class ModelSettings(Variant):
-    """Which model is trained."""
-
-
-class SmallTransformer(ModelSettings):
-    """Sizes that the small presets share."""
-
-    layers: int = Field(3, ge=1)
-
-    width: int = Field(64, ge=8)
-
-    heads: int = Field(4, ge=1)
-
-    kv_heads: int = Field(2, ge=1)
-
-    head_dim: int = Field(16, ge=2)
-
-    max_positions: int = Field(4096, ge=16)
-
-    @model_validator(mode="after")
-    def _heads_fit_together(self) -> "SmallTransformer":
-        if self.heads % self.kv_heads:
-            raise ValueError(
-                f"heads is {self.heads} and kv_heads is {self.kv_heads}. Set heads to a multiple "
-                "of kv_heads, so that each of these serves as many heads."
-            )
-        if self.head_dim % 2:
-            raise ValueError(
-                f"head_dim is {self.head_dim}. Set it to an even number: positions turn its "
-                "components in pairs."
-            )
-        return self
-
-
-class SmallMoE(SmallTransformer):
-    """A small Qwen3-MoE with random weights and a character tokenizer."""
-
-    name: Literal["small_moe"] = "small_moe"
-
-    experts: int = Field(8, ge=2)
-
-    experts_per_token: int = Field(2, ge=1)
-
-    expert_width: int = Field(64, ge=8)
-    """Inner width of each expert."""
-
-    @model_validator(mode="after")
-    def _experts_suffice(self) -> "SmallMoE":
-        if self.experts_per_token > self.experts:
-            raise ValueError(
-                f"experts_per_token is {self.experts_per_token}, but there are {self.experts} "
-                "experts. Raise experts or lower experts_per_token."
-            )
-        return self
-
-
-class SmallDense(SmallTransformer):
-    """The dense twin: a small Qwen3 with random weights and a character tokenizer."""
-
-    name: Literal["small_dense"] = "small_dense"
-
-    mlp_width: int = Field(128, ge=8)
-    """Inner width of the feed-forward blocks."""
-
-
-class Pretrained(ModelSettings):
-    """A Hugging Face checkpoint of any causal language model."""
-
-    name: Literal["pretrained"] = "pretrained"
-
-    path: str
-    """A folder, a GGUF file, or a repository name on the hub."""
-
-    revision: str | None = None
-    """Branch, tag or commit of a repository on the hub. None: its main branch."""
-
-    template_date: date | None = None
-    """The day that a chat template which writes the date is given. None: the day on which the run
-    begins, which its configuration then keeps, so that it goes on under the same prompts."""
-
-
-AnyModel = Annotated[
-    ModelSettings,
-    Variants(ModelSettings, None, SmallMoE, SmallDense, Pretrained, bare=(Pretrained, "path")),
-]
-"""Settings of any model. A text that is not a name is a checkpoint."""
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
@@ -130,8 +40,9 @@ def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     """
     if not isinstance(settings, Pretrained):
         return character_tokenizer()
-    place = {"path": settings.path, "revision": settings.revision}
-    tokenizer: PreTrainedTokenizerBase = read_pretrained(AutoTokenizer, **place)
+    tokenizer: PreTrainedTokenizerBase = read_pretrained(
+        AutoTokenizer, settings.path, revision=settings.revision
+    )
     if gguf_file(settings.path) is not None:
         tokenizer = without_foreign_tokens(tokenizer)
     if tokenizer.get_vocab().keys() <= set(tokenizer.all_special_tokens):
@@ -173,8 +84,9 @@ def _checked(settings: Pretrained, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a checkpoint, whose weights are proven to be those of its files."""
     options = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with no_progress_bars():
-        place = {"path": settings.path, "revision": settings.revision}
-        model, report = read_pretrained(AutoModelForCausalLM, **place, **options)
+        model, report = read_pretrained(
+            AutoModelForCausalLM, settings.path, revision=settings.revision, **options
+        )
     if gguf_file(settings.path) is not None:
         forget_quantization(model)
     check_weights(model, report, settings.path)

@@ -14,7 +14,7 @@ from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.policies.loading import SmallMoE
+from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.training.journal import JournalSettings

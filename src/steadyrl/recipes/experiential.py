@@ -38,7 +38,7 @@ from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import DualClip, ReferenceKL
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
 

@@ -1,7 +1,7 @@
 """MiniRL (arXiv:2512.01374) on a model that can answer already.
 
     steadyrl train minirl --model Qwen/Qwen3-0.6B
-    steadyrl train minirl --environment.name math --environment.path problems.jsonl \
+    steadyrl train minirl --environment math --environment.path problems.jsonl \
         --environment.answer-format boxed
 
 The paper gives no learning rate; 1e-6 is what arXiv:2510.11370 takes for models of this kind. Its
@@ -16,7 +16,7 @@ from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
 

@@ -16,7 +16,7 @@ from steadyrl.environments.registry import AnyEnvironment, AnyTeacher
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.policies.loading import AnyModel, SmallDense, SmallMoE
+from steadyrl.policies.model_settings import AnyModel, SmallDense, SmallMoE
 from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe

@@ -23,7 +23,7 @@ from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.hotpot_questions import HubQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.policies.gguf_files import gguf_file
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 

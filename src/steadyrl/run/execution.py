@@ -12,7 +12,8 @@ from steadyrl.base.run_lock import only_writer
 from steadyrl.engines.driver import drive
 from steadyrl.policies.chat_templates import writes_date
 from steadyrl.policies.checkpoint_folder import is_local
-from steadyrl.policies.loading import Pretrained, load_tokenizer
+from steadyrl.policies.loading import load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.assembly import Assembly, with_cache_memory
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml

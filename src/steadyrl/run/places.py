@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from steadyrl.base.settings import Settings
 from steadyrl.environments.hotpot_questions import HubQuestions
-from steadyrl.policies.loading import Pretrained
+from steadyrl.policies.model_settings import Pretrained
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 

@@ -15,7 +15,7 @@ from steadyrl.environments.protocol import Split
 from steadyrl.lab.study import changed
 from steadyrl.lab.worlds.grid_drills import GridDrillSettings
 from steadyrl.lab.worlds.question_drills import QuestionDrillSettings
-from steadyrl.policies.loading import SmallDense
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.recipes import find_recipe
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.execution import start_run

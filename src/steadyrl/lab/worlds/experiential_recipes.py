@@ -26,7 +26,7 @@ from steadyrl.lab.worlds.grid_drills import GridDrillSettings
 from steadyrl.lab.worlds.question_drills import QuestionDrillSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.policies.loading import SmallDense
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import ColdStart, RunConfig
 from steadyrl.training.journal import JournalSettings

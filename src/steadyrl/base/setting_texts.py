@@ -1,0 +1,123 @@
+"""Fields of settings in words: what they take, what they have, what they mean."""
+
+import types
+from collections.abc import Iterator
+from enum import Enum
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from steadyrl.base.settings import Settings
+from steadyrl.base.variants import name_of, variants_of
+
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "length"}
+"""Constraints of pydantic, in words."""
+
+NAMES = {
+    "str": "text",
+    "float": "number",
+    "int": "whole number",
+    "Path": "path",
+    "Any": "any value",
+    "dict": "{name: value, ...}",
+    "tuple": "list",
+}
+"""Python's types, in words."""
+
+
+def atoms(annotation: Any) -> Iterator[Any]:
+    """The types of which `annotation` is a union, and the values of its literals and enums."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from atoms(parts[0])
+    elif origin in (Union, types.UnionType):
+        for part in parts:
+            yield from atoms(part)
+    elif origin is Literal:
+        yield from parts
+    elif isinstance(annotation, type) and issubclass(annotation, Enum):
+        yield from (item.value for item in annotation)
+    else:
+        yield None if annotation is types.NoneType else annotation
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether `field` holds a list or tuple."""
+    return any((get_origin(atom) or atom) in (tuple, list) for atom in atoms(field.annotation))
+
+
+def settings_in(field: FieldInfo, value: Any = None) -> type[Settings] | None:
+    """The settings that `field`, or an item of the list in it, holds; None: it holds no block.
+
+    Args:
+        value: What it holds, as a mapping or a name. Where it has variants, its name says which.
+
+    Raises:
+        UserError: there is no variant of this name.
+    """
+    name = value.get("name") if isinstance(value, dict) else value
+    variants = variants_of(field)
+    if variants is not None and isinstance(name, str):
+        return variants.find(name)
+    if isinstance(field.default, Settings):
+        return type(field.default)
+    if variants is not None:
+        return variants.base
+    kinds = [part for part in atoms(field.annotation) if isinstance(part, type)]
+    return next((kind for kind in kinds if issubclass(kind, Settings)), None)
+
+
+def values_text(field: FieldInfo) -> str:
+    """The values that a field that is not a block takes, as `whole number, at least 1, none`."""
+    variants = variants_of(field)
+    if variants is not None:
+        foreign = ["module:Class"] if variants.group is not None else []
+        return f"list of {', '.join([*variants.names(), *foreign])}"
+    kinds = list(atoms(field.annotation))
+    bounds = [
+        f"{words} {getattr(item, bound):g}"
+        for item in field.metadata
+        for bound, words in BOUNDS.items()
+        if isinstance(getattr(item, bound, None), int | float)
+    ]
+    named = [_atom_text(kind) for kind in kinds if kind is not None]
+    return ", ".join([*named, *bounds, *(["none"] if None in kinds else [])])
+
+
+def _atom_text(atom: Any) -> str:
+    if atom is None:
+        return "none"
+    if atom is bool:
+        return "true, false"
+    origin = get_origin(atom) or atom
+    if not isinstance(origin, type):
+        return NAMES["Any"] if atom is Any else str(atom)
+    name = NAMES.get(origin.__name__, origin.__name__)
+    parts = [part for part in get_args(atom) if part is not Ellipsis]
+    if not parts or origin is dict:
+        return name
+    return f"{name} of {', '.join(_atom_text(each) for part in parts for each in atoms(part))}"
+
+
+def default_text(value: Any) -> str:
+    """A default in short, as it is written in YAML; `required` where there is none."""
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, float) and value in (float("inf"), -float("inf")):
+        return f"{'-' if value < 0 else ''}.inf"
+    if isinstance(value, Settings):
+        own = value.model_dump(mode="json", exclude_defaults=True)
+        return str({"name": name_of(type(value))} | own) if own else name_of(type(value))
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(default_text, value))}]"
+    return str(value) if value not in ("", {}) else "empty"
+
+
+def meaning(field: FieldInfo) -> str:
+    """The description of a field on one line."""
+    return " ".join((field.description or "").split())
