@@ -7,7 +7,14 @@ import pytest
 
 from steadyrl.base.errors import UserError
 from steadyrl.training.trackers import MlflowSettings, TrackedRun
-from tests.training.trackers.small import RL, ROWS, expected_scalars, log_rows, tracked_run
+from tests.training.trackers.small import (
+    POSITIONS,
+    RL,
+    ROWS,
+    expected_scalars,
+    log_rows,
+    tracked_run,
+)
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MLflow and its dependencies
@@ -38,7 +45,7 @@ def scalars(settings: MlflowSettings) -> dict[tuple[str, int], float]:
     """Values by name and step, each of which must be there once."""
     client, run = the_only_run(settings)
     found: dict[tuple[str, int], float] = {}
-    for name in run.data.metrics:
+    for name in run.data.metrics.keys() - {"row"}:
         for point in client.get_metric_history(run.info.run_id, name):
             assert (name, point.step) not in found
             found[name, point.step] = point.value
@@ -60,6 +67,13 @@ def test_the_run_has_the_name_of_the_folder_its_settings_and_its_notes(
     assert (run.info.run_name, run.info.status) == ("run", "FINISHED")
     assert (run.data.params["steps"], run.data.params["learner.dtype"]) == ("3", "float32")
     assert run.data.tags["mlflow.note.content"] == "rl 2: So it is."
+
+
+def test_rows_are_numbered_through_all_stages(settings: MlflowSettings, tmp_path: Path) -> None:
+    track(settings, tracked_run(tmp_path / "run"), ROWS)
+    client, run = the_only_run(settings)
+    numbers = client.get_metric_history(run.info.run_id, "row")
+    assert [(point.step, point.value) for point in numbers] == [(n, n) for n in POSITIONS]
 
 
 @pytest.mark.parametrize("recorded", [3, 4, 5])

@@ -9,8 +9,8 @@ from steadyrl.training.stage import Stage
 from steadyrl.training.trackers.protocol import Row, TrackedRun, Tracker, TrackerSettings, flat
 
 SERVICE = "mlflow"
-LOGGED = "steadyrl.logged"
-"""Tag that holds the position of the row that was logged last."""
+ROW = "row"
+"""Metric that numbers the rows of the run. Its latest value says which are logged."""
 
 LONGEST_VALUE, MOST_PARAMS = 5000, 100
 """Characters of a parameter or a tag, and parameters of a request: servers take no more."""
@@ -68,15 +68,14 @@ class MlflowSettings(TrackerSettings):
 class MlflowTracker:
     """Logs to an MLflow run under `stage/metric`, at the step of the stage.
 
-    A tag that is written with each row says which was the last, so that none is logged twice.
+    The metric `row` is stored together with the others, so that no row is logged twice.
     """
 
     def __init__(self, client: Any, own: str, run: TrackedRun) -> None:
         self._client = client
         self._id = own
         self._run = run
-        tags = client.get_run(own).data.tags
-        self._logged = int(tags.get(LOGGED, -1))
+        self._logged = int(client.get_run(own).data.metrics.get(ROW, -1))
         self._notes = [note["note"] for note in run.notes]
         for row in run.recorded():
             self.log(*row)
@@ -88,18 +87,16 @@ class MlflowTracker:
 
     def log(self, stage: Stage, step: int, metrics: Row) -> None:
         """Logs the row, unless the run has it."""
-        from mlflow.entities import Metric, RunTag
+        from mlflow.entities import Metric
 
         position = self._run.position(stage.name, step)
         if position <= self._logged:
             return
         now = time.time_ns() // 1_000_000
-        values = flat(metrics, stage.name).items()
-        self._client.log_batch(
-            self._id,
-            metrics=[Metric(name, value, now, step) for name, value in values],
-            tags=[RunTag(LOGGED, str(position))],
-        )
+        values = [
+            Metric(name, value, now, step) for name, value in flat(metrics, stage.name).items()
+        ]
+        self._client.log_batch(self._id, [*values, Metric(ROW, float(position), now, position)])
         self._logged = position
 
     def note(self, stage: Stage, step: int, text: str) -> None:
