@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
 from pydantic import Field
 
-from steadyrl.base.errors import UserError
+from steadyrl.base.errors import UserError, answer_of
 from steadyrl.base.settings import Settings
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.memory_write import MemoryWrite
@@ -142,7 +143,11 @@ class Journal:
             if isinstance(settings, JsonlSettings):
                 continue
             try:
-                tracker = settings.open(run)
+                tracker = answer_of(
+                    partial(settings.open, run),
+                    failure=f"The tracker {settings.name!r} cannot be opened",
+                    remedy=settings.remedy,
+                )
             except BaseException:
                 self.close()
                 raise

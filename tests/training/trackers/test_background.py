@@ -61,7 +61,7 @@ def test_failures_are_told_in_a_sentence_and_later_rows_still_arrive() -> None:
     failures = tracker.take_failures()
     assert failures == [
         "The tracker 'mlflow' fails, and may lack metrics and notes, which the run folder has: "
-        f"call {number} refused."
+        f"ConnectionError: call {number} refused."
         for number in (1, 3)
     ]
     assert all(text.startswith(tracker.failure_opening) for text in failures)

@@ -6,11 +6,15 @@ from typing import Any
 import pytest
 
 from steadyrl.base.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.training.journal import Journal, JournalSettings
+from steadyrl.training.stage import RunPosition
 from steadyrl.training.trackers import MlflowSettings, TrackedRun
 from tests.training.trackers.small import (
     POSITIONS,
     RL,
     ROWS,
+    STAGES,
     expected_scalars,
     log_rows,
     tracked_run,
@@ -94,5 +98,8 @@ def test_a_server_that_is_away_is_told_before_the_run_begins(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = MlflowSettings(tracking_uri="http://127.0.0.1:9")
-    with pytest.raises(UserError, match=r"MLflow cannot be opened: .*\. Start the server that"):
-        away.open(tracked_run(tmp_path / "run"))
+    told = r"The tracker 'mlflow' cannot be opened: .*\. Start the server that"
+    with pytest.raises(UserError, match=told):
+        Journal(
+            RunFolder(tmp_path / "run"), JournalSettings(), STAGES, RunPosition(), trackers=[away]
+        )

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from steadyrl.base.errors import UserError
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.training.journal import Journal, JournalSettings
+from steadyrl.training.stage import RunPosition
 from steadyrl.training.trackers import TrackedRun, WandbSettings
-from tests.training.trackers.small import POSITIONS, RL, ROWS, log_rows, tracked_run
+from tests.training.trackers.small import POSITIONS, RL, ROWS, STAGES, log_rows, tracked_run
 
 wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of W&B and its dependencies
@@ -132,5 +135,12 @@ def test_without_a_login_the_run_does_not_begin(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with pytest.raises(UserError, match=r"W&B cannot be opened: .*\. Run 'wandb login', or set"):
-        WandbSettings(mode="online").open(tracked_run(tmp_path / "run"))
+    told = r"The tracker 'wandb' cannot be opened: .*\. Run 'wandb login', or set"
+    with pytest.raises(UserError, match=told):
+        Journal(
+            RunFolder(tmp_path / "run"),
+            JournalSettings(),
+            STAGES,
+            RunPosition(),
+            trackers=[WandbSettings(mode="online")],
+        )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
+from steadyrl.base.errors import in_words
 from steadyrl.training.stage import Stage
 from steadyrl.training.trackers.protocol import Row, Tracker
 
@@ -62,8 +63,7 @@ class BackgroundTracker:
             try:
                 call()
             except Exception as error:
-                reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-                self._failures.put(self._sentence(reason))
+                self._failures.put(self._sentence(in_words(error)))
 
     def _sentence(self, reason: str) -> str:
         return (

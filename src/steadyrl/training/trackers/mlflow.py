@@ -1,9 +1,8 @@
 """MLflow: a tracking server, or a store on this machine."""
 
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.training.stage import Stage
 from steadyrl.training.trackers.protocol import Row, TrackedRun, Tracker, TrackerSettings, flat
@@ -18,6 +17,10 @@ LONGEST_VALUE, MOST_PARAMS = 5000, 100
 
 class MlflowSettings(TrackerSettings):
     """MLflow. Needs `pip install 'steadyrl[mlflow]'`; local stores need the package mlflow."""
+
+    remedy: ClassVar[str] = (
+        "Start the server that tracking_uri or MLFLOW_TRACKING_URI names, or name another."
+    )
 
     name: Literal["mlflow"] = "mlflow"
 
@@ -37,19 +40,11 @@ class MlflowSettings(TrackerSettings):
     def open(self, run: TrackedRun) -> Tracker:
         """The MLflow run of `run`, which a resume continues."""
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
 
-        try:
-            client = MlflowClient(tracking_uri=self.tracking_uri)
-            own = run.identity(SERVICE, lambda: self._create(client, run))
-            client.update_run(own, status="RUNNING")
-            return MlflowTracker(client, own, run)
-        except MlflowException as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise UserError(
-                f"MLflow cannot be opened: {reason}. Start the server that tracking_uri or "
-                "MLFLOW_TRACKING_URI names, or name another."
-            ) from error
+        client = MlflowClient(tracking_uri=self.tracking_uri)
+        own = run.identity(SERVICE, lambda: self._create(client, run))
+        client.update_run(own, status="RUNNING")
+        return MlflowTracker(client, own, run)
 
     def _create(self, client: Any, run: TrackedRun) -> str:
         from mlflow.entities import Param

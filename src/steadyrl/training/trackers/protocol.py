@@ -4,7 +4,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from steadyrl.base.variants import Variant
 from steadyrl.records.run_folder import RunFolder, write_atomically
@@ -101,6 +101,9 @@ class TrackedRun:
 class TrackerSettings(Variant):
     """A tracker by name. To add one, derive from this class and define `open`."""
 
+    remedy: ClassVar[str] = "Correct its settings, or leave it out of trackers."
+    """What to do if the tracker cannot be opened."""
+
     def require(self) -> None:
         """Returns if the packages that the tracker needs are installed.
 
@@ -110,11 +113,7 @@ class TrackerSettings(Variant):
 
     @abstractmethod
     def open(self, run: TrackedRun) -> Tracker:
-        """The tracker of `run`, which has taken what is on record.
-
-        Raises:
-            UserError: it cannot be opened.
-        """
+        """The tracker of `run`, which has taken what is on record. Exceptions are told as such."""
 
 
 def flat(metrics: Row, prefix: str) -> dict[str, float]:

@@ -1,9 +1,8 @@
 """Weights & Biases."""
 
 from secrets import token_hex
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.training.stage import Stage
 from steadyrl.training.trackers.protocol import Row, TrackedRun, Tracker, TrackerSettings, flat
@@ -13,6 +12,8 @@ SERVICE = "wandb"
 
 class WandbSettings(TrackerSettings):
     """Weights & Biases. Needs `pip install 'steadyrl[wandb]'`, and `wandb login` where online."""
+
+    remedy: ClassVar[str] = "Run 'wandb login', or set the tracker's mode to 'offline'."
 
     name: Literal["wandb"] = "wandb"
 
@@ -39,25 +40,18 @@ class WandbSettings(TrackerSettings):
         """The W&B run of `run`, which a resume continues under the same id."""
         import wandb
 
-        try:
-            opened = wandb.init(
-                project=self.project,
-                entity=self.entity,
-                id=run.identity(SERVICE, lambda: token_hex(8)),
-                resume="allow",
-                name=self.run_name or run.name,
-                tags=self.tags,
-                config=dict(run.config),
-                dir=str(run.folder.path),
-                mode=self.mode,
-                settings=wandb.Settings(silent=True, console="off"),
-            )
-        except wandb.errors.Error as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise UserError(
-                f"W&B cannot be opened: {reason}. Run 'wandb login', or set the tracker's mode to "
-                "'offline'."
-            ) from error
+        opened = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            id=run.identity(SERVICE, lambda: token_hex(8)),
+            resume="allow",
+            name=self.run_name or run.name,
+            tags=self.tags,
+            config=dict(run.config),
+            dir=str(run.folder.path),
+            mode=self.mode,
+            settings=wandb.Settings(silent=True, console="off"),
+        )
         for stage in run.stages:
             opened.define_metric(f"{stage.name}/step", hidden=True)
             opened.define_metric(f"{stage.name}/*", step_metric=f"{stage.name}/step")
