@@ -120,7 +120,7 @@ def checkpointing(model: PreTrainedModel) -> str:
 
 def sharing(model: PreTrainedModel) -> str:
     """Prefixes are computed once."""
-    reason = policy_of(model).obstacle_to_sharing()
+    reason = policy_of(model).sharing_unsupported_reason()
     return YES if reason is None else f"refused: {reason}"
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from steadyrl.algorithms.protocol import Experience
-from steadyrl.base.concurrency import awaited
+from steadyrl.base.concurrency import await_if_needed
 from steadyrl.engines.driver import drive, generate_all
 from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.engines.stepped import SteppedEngine
@@ -29,7 +29,7 @@ def collect(algorithm: Any, step: int, engine: Engine) -> Experience:
 
 def respond(episode: Any, text: str) -> Outcome:
     """The outcome of a turn, whether it is awaited or not."""
-    return drive(awaited(episode.respond(text)))
+    return drive(await_if_needed(episode.respond(text)))
 
 
 class FakeEngine(SteppedEngine):

@@ -21,7 +21,7 @@ from steadyrl.algorithms.reflection_prompts import (
 from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.protocol import Split, Task
-from steadyrl.policies.tokenizers import neutralized
+from steadyrl.policies.tokenizers import neutralize
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
 
@@ -74,7 +74,7 @@ def test_an_account_is_neutral_in_every_field() -> None:
         messages=(*TASK.prompt, Message(role="assistant", content=poison)), feedback=poison
     )
     task = replace(TASK, prompt=(TASK.prompt[0], Message(role="user", content=poison)))
-    account = account_of(task, poisoned, poison, lambda text: neutralized(text, TOKENIZER))
+    account = account_of(task, poisoned, poison, lambda text: neutralize(text, TOKENIZER))
     for text in (account.task, account.attempt, account.feedback, account.memory):
         assert "< |user|>" in text
         assert poison not in text

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadyrl.base.errors import in_words
+from steadyrl.base.errors import describe_error
 from steadyrl.base.text import map_texts, well_formed
 from steadyrl.environments.protocol import Outcome, Task
 from steadyrl.records.message import Message
@@ -38,4 +38,4 @@ def test_text_is_cleaned_where_it_enters() -> None:
     outcome = Outcome(reward=0.0, terminated=True, feedback="f\ud800")
     assert (message.content, task.id, outcome.feedback) == ("a?", "t?", "f?")
     assert task.tools == ({"name": "s?"},)
-    assert in_words(ValueError("e\ud800")) == "ValueError: e?"
+    assert describe_error(ValueError("e\ud800")) == "ValueError: e?"

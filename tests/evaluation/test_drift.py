@@ -60,10 +60,10 @@ def test_questions_are_scored_after_the_template_and_answered_greedily(
 
 
 def test_auto_leaves_out_tokenizers_that_cannot_write_the_texts() -> None:
-    assert DriftProbe.chosen("auto", character_tokenizer()) is None
-    assert DriftProbe.chosen("always", character_tokenizer()) is not None
-    assert DriftProbe.chosen("auto", WIDE) is not None
-    assert DriftProbe.chosen("never", WIDE) is None
+    assert DriftProbe.create("auto", character_tokenizer()) is None
+    assert DriftProbe.create("always", character_tokenizer()) is not None
+    assert DriftProbe.create("auto", WIDE) is not None
+    assert DriftProbe.create("never", WIDE) is None
 
 
 def test_texts_without_room_in_the_model_are_left_out() -> None:

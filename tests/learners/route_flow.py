@@ -10,7 +10,7 @@ from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
 from steadyrl.objectives import ClipMasks, RoutingDisagreement, TokenTerms
 from steadyrl.policies.policy import TokenScores
 from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.routing import Routing, joined
+from steadyrl.records.routing import Routing, join_routing
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
 from tests.learners.small import group_of
@@ -85,7 +85,7 @@ def flow(
             micro = batch.rows(row[None])
             own = choices(micro.tokens + 1).to(torch.uint8)
             parts.append((row[None], Routing.of(own, micro.attention_mask, micro.tokens)))
-        batch = replace(batch, old_routing=joined(parts, batch.tokens.shape[1]))
+        batch = replace(batch, old_routing=join_routing(parts, batch.tokens.shape[1]))
     found = []
     for row in torch.arange(sequences):
         micro = batch.rows(row[None])

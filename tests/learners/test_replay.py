@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steadyrl.learners.replay import records_routing, routing_to_replay
-from steadyrl.records.routing import Routing, RoutingReplay, joined
+from steadyrl.records.routing import Routing, RoutingReplay, join_routing
 from steadyrl.records.token_batch import TokenBatch
 from tests.learners.small import made_up_batch
 
@@ -68,7 +68,7 @@ def test_micro_batches_are_put_back_in_their_rows() -> None:
     for index in (torch.tensor([3, 1]), torch.tensor([0, 4, 2])):
         micro = SAMPLED.rows(index)
         parts.append((index, OLD.rows(index, micro.tokens.shape[1])))
-    whole = joined(parts, SAMPLED.tokens.shape[1])
+    whole = join_routing(parts, SAMPLED.tokens.shape[1])
     real = SAMPLED.attention_mask
     assert torch.equal(whole.at(real), OLD.at(real))
     assert torch.equal(whole.known, real)

@@ -115,4 +115,4 @@ def test_answers_that_could_go_beyond_the_change_are_refused(make_engine: Callab
 def test_sharing_is_probed_within_the_change() -> None:
     policy = Policy(scaled_up(phi3), character_tokenizer())
     policy.model.config.sliding_window = CHANGE  # a probe that exceeds it would be too long
-    assert policy.obstacle_to_sharing() is None
+    assert policy.sharing_unsupported_reason() is None

@@ -23,7 +23,7 @@ from transformers import (
 from steadyrl.base.errors import UserError
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.probes import agree, obstacle, obstacle_to_causality
+from steadyrl.policies.probes import agree, causality_unsupported_reason, unsupported_reason
 from steadyrl.policies.small_copy import Architecture
 from steadyrl.policies.tokenizers import character_tokenizer
 from tests.engines.builders import OTHER_MODELS
@@ -75,11 +75,11 @@ def test_a_model_that_leaks_is_refused_in_any_arithmetic(build, reason, dtype) -
 @pytest.mark.parametrize("name", [*FAMILIES, *OTHER_MODELS])
 def test_causal_models_do_not_leak(name: str) -> None:
     model = (FAMILIES | OTHER_MODELS)[name]().eval()
-    assert obstacle(obstacle_to_causality, model) is None
+    assert unsupported_reason(causality_unsupported_reason, model) is None
 
 
 def test_a_decoder_of_a_bidirectional_family_is_causal() -> None:
-    assert obstacle(obstacle_to_causality, bert(is_decoder=True)) is None
+    assert unsupported_reason(causality_unsupported_reason, bert(is_decoder=True)) is None
 
 
 def test_a_cap_that_bfloat16_hides_is_found() -> None:
@@ -142,8 +142,12 @@ def test_a_family_that_cannot_be_made_small_is_copied_as_it_is_in_float32() -> N
     model = OneSize(config).eval().bfloat16()
     assert Architecture.of(model).small_copy() is None
     weight = model.lm_head.weight
-    copied = [obstacle(lambda copy: str(copy.lm_head.weight.dtype), model)]
-    copied += [obstacle(lambda copy: str(torch.equal(copy.lm_head.weight, weight.float())), model)]
+    copied = [unsupported_reason(lambda copy: str(copy.lm_head.weight.dtype), model)]
+    copied += [
+        unsupported_reason(
+            lambda copy: str(torch.equal(copy.lm_head.weight, weight.float())), model
+        )
+    ]
     assert copied == ["torch.float32", "True"]
 
 

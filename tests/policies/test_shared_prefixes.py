@@ -167,20 +167,22 @@ def test_shared_lengths_are_the_longest_common_beginnings(
 
 @pytest.mark.parametrize("name", [*FAMILIES, *OTHER_MODELS])
 def test_nothing_stands_in_the_way_of_these_families(name: str) -> None:
-    assert policy_of(name).obstacle_to_sharing() is None
+    assert policy_of(name).sharing_unsupported_reason() is None
 
 
 def test_activation_checkpointing_stands_in_the_way() -> None:
     policy = policy_of("qwen3")
     policy.enable_activation_checkpointing()
-    obstacle = policy.obstacle_to_sharing()
-    assert obstacle == "Activation checkpointing keeps no keys and values."
+    reason = policy.sharing_unsupported_reason()
+    assert reason == "Activation checkpointing keeps no keys and values."
 
 
 def test_attention_without_masks_stands_in_the_way() -> None:
     policy = policy_of("qwen3")
     policy.model.config._attn_implementation = "flash_attention_2"
-    assert "flash_attention_2, which takes no masks of ours" in (policy.obstacle_to_sharing() or "")
+    assert "flash_attention_2, which takes no masks of ours" in (
+        policy.sharing_unsupported_reason() or ""
+    )
 
 
 class Forgets(Qwen3ForCausalLM):
@@ -209,17 +211,17 @@ class Counts(Qwen3ForCausalLM):
 
 def test_a_model_without_keys_and_values_stands_in_the_way() -> None:
     policy = Policy(Forgets(qwen3().config).eval(), character_tokenizer())
-    assert "Forgets fails at it: " in (policy.obstacle_to_sharing() or "")
+    assert "Forgets fails at it: " in (policy.sharing_unsupported_reason() or "")
 
 
 def test_a_model_that_counts_positions_by_itself_stands_in_the_way() -> None:
     policy = Policy(Counts(qwen3().config).eval(), character_tokenizer())
-    assert policy.obstacle_to_sharing() == "Counts computes something else then."
+    assert policy.sharing_unsupported_reason() == "Counts computes something else then."
 
 
 def test_windows_that_count_columns_stand_in_the_way() -> None:
     policy = Policy(scaled_up(gpt_neo), character_tokenizer())
-    assert "GPTNeoForCausalLM has layers of local" in (policy.obstacle_to_sharing() or "")
+    assert "GPTNeoForCausalLM has layers of local" in (policy.sharing_unsupported_reason() or "")
 
 
 @pytest.mark.parametrize("window", [4, 300])
@@ -227,25 +229,25 @@ def test_the_probe_alone_sees_windows_that_count_columns(window: int) -> None:
     model = scaled_up(moshi)  # whose configuration says nothing of it
     model.config.sliding_window = window
     policy = Policy(model, character_tokenizer())
-    assert policy.obstacle_to_sharing() == "MoshiForCausalLM computes something else then."
+    assert policy.sharing_unsupported_reason() == "MoshiForCausalLM computes something else then."
 
 
 def test_low_precision_hides_nothing_from_the_probe() -> None:
     # Scores of 4 nats are wrong by 0.02, which bfloat16 may round them by.
     policy = Policy(scaled_up(moshi).bfloat16(), character_tokenizer())
-    assert policy.obstacle_to_sharing() == "MoshiForCausalLM computes something else then."
+    assert policy.sharing_unsupported_reason() == "MoshiForCausalLM computes something else then."
 
 
 @pytest.mark.parametrize("name", ["qwen3_moe", "gemma2", "gpt_oss"])
 def test_low_precision_stands_in_no_way(name: str) -> None:
     policy = policy_of(name)
     policy.model.bfloat16()
-    assert policy.obstacle_to_sharing() is None
+    assert policy.sharing_unsupported_reason() is None
 
 
 def test_alibi_stands_in_the_way() -> None:
     policy = Policy(scaled_up(falcon_with_alibi), character_tokenizer())
-    assert "FalconForCausalLM has alibi: true" in (policy.obstacle_to_sharing() or "")
+    assert "FalconForCausalLM has alibi: true" in (policy.sharing_unsupported_reason() or "")
 
 
 @pytest.mark.parametrize(("window", "longest"), [(5, 12), (9, 15), (None, 12), (257, 12), (60, 64)])

@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyrl.records.routing import Routing, expert_dtype, fed_tokens_checksum, joined
+from steadyrl.records.routing import Routing, expert_dtype, fed_tokens_checksum, join_routing
 
 TOKENS = st.lists(st.integers(0, 200_000), min_size=2, max_size=12)
 
@@ -146,7 +146,7 @@ def test_micro_batches_in_any_order_are_joined_to_the_whole(
         if len(index):
             length = max(1, int((known[index] * torch.arange(1, known.shape[1] + 1)).max()))
             parts.append((index, routing.rows(index, length)))
-    whole = joined(parts, known.shape[1])
+    whole = join_routing(parts, known.shape[1])
     assert torch.equal(whole.known, known)
     assert torch.equal(whole.fed_tokens, routing.fed_tokens)
     assert torch.equal(whole.padded().experts, routing.padded().experts)
@@ -156,7 +156,7 @@ def test_rows_are_chosen_and_joined_without_a_copy() -> None:
     _, routing = some_routing()
     parts = [(torch.tensor([1]), routing.rows(torch.tensor([1]), 2))]
     parts.append((torch.tensor([0]), routing.rows(torch.tensor([0]), 3)))
-    whole = joined(parts, 4)
+    whole = join_routing(parts, 4)
     assert all(mine[0] is its[0] for mine, its in zip(whole.experts, routing.experts, strict=True))
 
 

@@ -43,7 +43,7 @@ from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, Objective
 from steadyrl.objectives.grouping import Grouping
-from steadyrl.policies.tokenizers import neutralized
+from steadyrl.policies.tokenizers import neutralize
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
@@ -80,7 +80,7 @@ class ExperientialRL:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._seed = seed
-        self._neutral = partial(neutralized, tokenizer=tokenizer)
+        self._neutral = partial(neutralize, tokenizer=tokenizer)
         self._memory = settings.memory.make()
         self._reflector = settings.reflection.make(tokenizer, make_engine)
         self._rows = Rows(settings, tokenizer)

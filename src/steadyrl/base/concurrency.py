@@ -30,7 +30,7 @@ async def concurrently(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> lis
         raise
 
 
-async def awaited(answer: Result | Awaitable[Result]) -> Result:
+async def await_if_needed(answer: Result | Awaitable[Result]) -> Result:
     """`answer` of a function that may be a coroutine function."""
     if isawaitable(answer):
         return await answer

@@ -51,11 +51,11 @@ def of_kind(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str
         UserError: it is something else.
     """
     if not isinstance(answer, kind):
-        raise UserError(f"{given_by} gives {shown(answer)}, which is no {noun}. {remedy}")
+        raise UserError(f"{given_by} gives {safe_repr(answer)}, which is no {noun}. {remedy}")
     return answer
 
 
-def shown(value: object) -> str:
+def safe_repr(value: object) -> str:
     """How `value` of foreign code is written in a message."""
     try:
         return f"{value!r:.200}"
@@ -63,7 +63,7 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} that cannot be written"
 
 
-def in_words(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Its type and its text, in one line."""
     try:
         told = " ".join(well_formed(str(error)).split()).rstrip(".")
@@ -80,7 +80,7 @@ def cause(error: BaseException) -> str:
     Example:
         cause(error) == "KeyError: 'limit' (line 12 of my_tasks.py)"
     """
-    text = in_words(error)
+    text = describe_error(error)
     frames = extract_tb(error.__traceback__)[1:]  # the first one called
     there = [frame for frame in frames if "importlib" not in frame.filename]
     there = [frame for frame in there if not _is_ours(frame.filename)] or there

@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from steadyrl.base.errors import in_words
+from steadyrl.base.errors import describe_error
 from steadyrl.base.isolation_messages import (
     LARGEST_REPLY,
     PlainPickler,
@@ -179,7 +179,10 @@ def _answer(function: Callable[..., Any], request: bytes) -> tuple[str, Any]:
         return "returned", written.getvalue()
     except BaseException as error:
         ordinary = isinstance(error, Exception) and not isinstance(error, MemoryError)
-        told = (in_words(error), "" if isinstance(error, MemoryError) else traceback.format_exc())
+        told = (
+            describe_error(error),
+            "" if isinstance(error, MemoryError) else traceback.format_exc(),
+        )
         reason = f"raised {type(error).__name__}"
         return "raised" if ordinary else "gave up", (reason, *(text[:_LONGEST] for text in told))
 

@@ -25,7 +25,7 @@ from pydantic import Field, GetCoreSchemaHandler, ValidationError, field_validat
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from steadyrl.base.errors import UserError, answer_of, shown
+from steadyrl.base.errors import UserError, answer_of, safe_repr
 from steadyrl.base.named_object import named_object
 from steadyrl.base.settings import Settings
 from steadyrl.base.text import nearest_or_all
@@ -131,8 +131,8 @@ class Variants:
         base = f"{self.base.__module__}.{self.base.__qualname__}"
         if not (_is_settings(found) and issubclass(found, self.base)) or found is self.base:
             raise UserError(
-                f"{name!r} is {shown(found)}, which is not a subclass of {base}. Derive it from "
-                "that class"
+                f"{name!r} is {safe_repr(found)}, which is not a subclass of {base}. Derive it "
+                "from that class"
             )
         if isabstract(found):
             missing = ", ".join(sorted(found.__abstractmethods__))
@@ -159,7 +159,7 @@ class Variants:
             return value
         fields = self.fields_of(value) if isinstance(value, str) else value
         if not isinstance(fields, Mapping):
-            raise ValueError(f"got {shown(value)}, expected a name or a mapping with a name")
+            raise ValueError(f"got {safe_repr(value)}, expected a name or a mapping with a name")
         name = fields.get("name")
         if not isinstance(name, str):
             raise _name_error("required. It chooses which settings the block has", name)

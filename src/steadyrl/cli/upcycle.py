@@ -72,7 +72,7 @@ def describe(
         f"largest difference of a log-probability, median of 64 positions: "
         f"{float(differences(dense, moe).median()):.1e}",
     ]
-    probe = DriftProbe.chosen("auto", tokenizer)
+    probe = DriftProbe.create("auto", tokenizer)
     if probe is not None:
         before, after = (_loglikelihood(probe, model, tokenizer) for model in (dense, moe))
         lines.append(

@@ -12,9 +12,9 @@ from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.model_engine import ModelEngine
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.scheduler import WaitingLine
-from steadyrl.engines.slot_probe import obstacle_to_slots
+from steadyrl.engines.slot_probe import slot_cache_unsupported_reason
 from steadyrl.policies.attention_masks import AttentionMasks
-from steadyrl.policies.probes import obstacle
+from steadyrl.policies.probes import unsupported_reason
 from steadyrl.records.completion import Completion
 
 PREFILL_POSITIONS = 1 << 14
@@ -59,7 +59,7 @@ class LocalEngine(ModelEngine):
             self._masks = AttentionMasks(model.model)
         except UserError as error:
             raise _use_the_reference(str(error)) from error
-        reason = obstacle(obstacle_to_slots, model.model)
+        reason = unsupported_reason(slot_cache_unsupported_reason, model.model)
         if reason is not None:
             raise _use_the_reference(reason)
         self._cache_size = cache_size(model, self._masks.window_of)

@@ -15,7 +15,7 @@ from steadyrl.policies.small_copy import FAILURES
 
 
 @torch.no_grad()
-def obstacle_to_slots(model: PreTrainedModel) -> str | None:
+def slot_cache_unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why `model` cannot write sequences of different lengths at once; None if it can."""
     family = type(model).__name__
     rows = probe_rows(model)

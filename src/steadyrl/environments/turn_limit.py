@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from steadyrl.base.concurrency import awaited, in_thread
+from steadyrl.base.concurrency import await_if_needed, in_thread
 from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Outcome, Split, Task
 
 _OPTIONAL = ("guided", "score_group", "close")
@@ -62,7 +62,7 @@ class _LimitedEpisode:
     async def respond(self, text: str) -> Outcome:
         """The outcome of the model's turn."""
         call = partial(self._episode.respond, text)
-        outcome = await awaited(await in_thread(call) if self._blocks else call())
+        outcome = await await_if_needed(await in_thread(call) if self._blocks else call())
         self._taken += 1
         if isinstance(outcome, Outcome) and not outcome.terminated and self._taken >= self._turns:
             raise TooManyTurnsError(

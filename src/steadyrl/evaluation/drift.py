@@ -86,7 +86,7 @@ class DriftProbe:
             )
 
     @classmethod
-    def chosen(cls, choice: DriftChoice, tokenizer: PreTrainedTokenizerBase) -> "DriftProbe | None":
+    def create(cls, choice: DriftChoice, tokenizer: PreTrainedTokenizerBase) -> "DriftProbe | None":
         """The probe, or None where there is to be none.
 
         auto: where the tokenizer writes the texts without unknown tokens, as those of pretrained

@@ -19,7 +19,7 @@ from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.objectives.objective_calls import token_values
-from steadyrl.policies.checkpoint_names import in_checkpoint_names
+from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.loading import no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
@@ -98,7 +98,7 @@ class LocalLearner:
         return StateDictWeights(
             state=policy.model.state_dict(),
             version=version,
-            to_checkpoint=partial(in_checkpoint_names, policy.model),
+            to_checkpoint=partial(to_checkpoint_names, policy.model),
         )
 
     def save(self, folder: Path) -> None:

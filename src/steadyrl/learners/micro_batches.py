@@ -50,13 +50,13 @@ def least_saving(share_prefixes: Literal["auto", "always", "never"], policy: Pol
     """
     if share_prefixes == "never":
         return 1.0
-    obstacle = policy.obstacle_to_sharing()
+    reason = policy.sharing_unsupported_reason()
     if share_prefixes == "auto":
-        return LEAST_SAVING if obstacle is None else 1.0
-    if obstacle is not None:
+        return LEAST_SAVING if reason is None else 1.0
+    if reason is not None:
         raise UserError(
             "learner.share_prefixes is 'always', but the model cannot compute once what rows "
-            f"begin with. {obstacle} Set it to 'auto' or 'never'."
+            f"begin with. {reason} Set it to 'auto' or 'never'."
         )
     return 0.0
 

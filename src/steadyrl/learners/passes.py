@@ -17,7 +17,7 @@ from steadyrl.objectives import TokenTerms
 from steadyrl.objectives.objective_calls import token_masks
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.positions import most_positions
-from steadyrl.records.routing import Routing, RoutingReplay, joined
+from steadyrl.records.routing import Routing, RoutingReplay, join_routing
 from steadyrl.records.token_batch import TokenBatch
 
 
@@ -62,7 +62,7 @@ class Passes:
             logprobs[micro.rows, : rows.tokens.shape[1]] = scores.logprobs.cpu()
             if scores.routing is not None:
                 routings.append((micro.rows, scores.routing.to(torch.device("cpu"))))
-        old_routing = joined(routings, batch.tokens.shape[1]) if record else None
+        old_routing = join_routing(routings, batch.tokens.shape[1]) if record else None
         return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
 
     def plan(

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.base.errors import UserError, in_words
+from steadyrl.base.errors import UserError, describe_error
 
 _CLOCK = "strftime_now"
 """What templates read the clock by, as Llama 3.2 does."""
@@ -95,4 +95,4 @@ def _dated_template(
 
 def _reason(error: Exception) -> str:
     line = getattr(error, "lineno", None)  # of a template that cannot be read
-    return in_words(error) + (f" (line {line})" if line else "")
+    return describe_error(error) + (f" (line {line})" if line else "")

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
-from steadyrl.policies.checkpoint_folder import quantized
+from steadyrl.policies.checkpoint_folder import quantized_error
 
 _AGAIN = "Download or save it again, with all of its files."
 
@@ -30,7 +30,7 @@ def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) 
             the same number.
     """
     if getattr(model, "hf_quantizer", None) is not None or not _is_plain(model):
-        raise quantized(path, _method(model))
+        raise quantized_error(path, _method(model))
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if report["mismatched_keys"]:
         name, saved, wanted = min(report["mismatched_keys"])

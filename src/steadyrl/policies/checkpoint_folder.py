@@ -107,10 +107,10 @@ def _refuse_untrainable(folder: Path, path: str) -> None:
     quantization = _read_json(folder / "config.json").get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     if method is not None and method not in _DEQUANTIZED_ON_LOADING:
-        raise quantized(path, method)
+        raise quantized_error(path, method)
 
 
-def quantized(path: str, method: str | None) -> UserError:
+def quantized_error(path: str, method: str | None) -> UserError:
     """That the weights of a checkpoint are quantized."""
     by = f" ({method})" if method else ""
     return UserError(

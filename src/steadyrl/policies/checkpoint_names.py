@@ -11,12 +11,12 @@ from itertools import groupby
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from steadyrl.policies.compat import in_saved_form
+from steadyrl.policies.compat import to_saved_form
 
 _LAYER = re.compile(r"^.*?\.\d+\.")
 
 
-def in_checkpoint_names(
+def to_checkpoint_names(
     model: PreTrainedModel, tensors: Iterable[tuple[str, Tensor]]
 ) -> Iterator[tuple[str, Tensor]]:
     """`tensors` as `model.save_pretrained` would write them, layer by layer.
@@ -28,7 +28,7 @@ def in_checkpoint_names(
     tied = model.all_tied_weights_keys
     kept = ((name, tensor) for name, tensor in tensors if name not in tied)
     for _, layer in groupby(kept, key=lambda named: _layer(named[0])):
-        yield from in_saved_form(model, dict(layer)).items()
+        yield from to_saved_form(model, dict(layer)).items()
 
 
 def _layer(name: str) -> str:

@@ -57,7 +57,7 @@ def dtypes_by_pattern(model: PreTrainedModel, dtype: torch.dtype) -> Mapping[str
     return cast(Mapping[str, torch.dtype], plan(dtype))
 
 
-def in_saved_form(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_saved_form(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Some of a model's weights as `save_pretrained` writes them: renamed, split or joined."""
     module = import_module("transformers.core_model_loading")
     revert = _found(module, "revert_weight_conversion", "transformers", "weights for other engines")

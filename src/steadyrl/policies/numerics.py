@@ -95,7 +95,7 @@ def _round_to_integers(values: Tensor, dim: int, largest: int) -> Tensor:
     return ((values / scale).round().clamp(-largest, largest) * scale).to(values.dtype)
 
 
-def as_it_is(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
+def identity(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
     """`values`."""
     return values
 
@@ -108,7 +108,7 @@ WEIGHT_ROUNDINGS: dict[Numerics, Rounding] = {
 ACTIVATION_ROUNDINGS: dict[Numerics, Rounding] = {
     Numerics.FP8: round_to_fp8,
     Numerics.INT8: round_to_int8,
-    Numerics.INT4: as_it_is,
+    Numerics.INT4: identity,
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from steadyrl.policies.float32_head import Float32Linear, HeadDtype, check_float32_head
-from steadyrl.policies.probes import obstacle
+from steadyrl.policies.probes import unsupported_reason
 
 
 class OutputHead:
@@ -31,7 +31,7 @@ class OutputHead:
         if isinstance(self._embedding, Float32Linear):
             check_float32_head(model)
             self.dtype = "float32"
-        self.is_plain = _is_plain(model) and obstacle(_cap_or_factor, model) is None
+        self.is_plain = _is_plain(model) and unsupported_reason(_cap_or_factor, model) is None
         """Whether logits are the output embedding of the last states, with nothing behind it."""
         self._selects = not self.is_plain and self._selects_right()
 

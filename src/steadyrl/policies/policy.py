@@ -20,7 +20,7 @@ from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
-from steadyrl.policies.probes import agree, obstacle, obstacle_to_causality
+from steadyrl.policies.probes import agree, causality_unsupported_reason, unsupported_reason
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.row_checks import check_padding, check_replay
@@ -74,7 +74,7 @@ class Policy:
         self.model = model
         self.tokenizer = tokenizer
         self.logits_memory = logits_memory
-        not_causal = obstacle(obstacle_to_causality, model)
+        not_causal = unsupported_reason(causality_unsupported_reason, model)
         if not_causal is not None:
             raise UserError(not_causal)
         self.hook = RoutingHook(model) if hook_routing and is_moe(model) else None
@@ -155,7 +155,7 @@ class Policy:
         return not torch.allclose(first, second, atol=torch.finfo(first.dtype).eps ** 0.5)
 
     @torch.no_grad()
-    def obstacle_to_sharing(self) -> str | None:
+    def sharing_unsupported_reason(self) -> str | None:
         """Why `score` cannot compute once what rows begin with, in a sentence; None if it can."""
         if self._recomputes:
             return "Activation checkpointing keeps no keys and values."
@@ -163,7 +163,7 @@ class Policy:
             AttentionMasks(self.model)
         except UserError as error:
             return str(error)
-        return obstacle(_changed_by_sharing, self.model)
+        return unsupported_reason(_changed_by_sharing, self.model)
 
     def score(
         self,

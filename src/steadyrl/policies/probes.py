@@ -29,13 +29,13 @@ CUTS = (1, 6, LENGTH - 1)
 SEEDS = (0, 1)
 
 
-def obstacle(probe: Probe, model: PreTrainedModel) -> str | None:
+def unsupported_reason(probe: Probe, model: PreTrainedModel) -> str | None:
     """What `probe` says of a small copy of `model`, or of a whole one if there can be none."""
     if hasattr(model, "is_probed"):  # itself a copy, by a probe that asks others
         return probe(model)
     family = Architecture.of(model)
     if _small_copy(family) is not None:
-        return _obstacle_of_copy(probe, family)
+        return _reason_of_copy(probe, family)
     whole = model_from_config(model, torch.float32)
     copy_weights(model.state_dict(), whole.state_dict())
     return _asked(probe, whole)
@@ -47,7 +47,7 @@ def _small_copy(family: Architecture) -> PreTrainedModel | None:
 
 
 @lru_cache(maxsize=256)
-def _obstacle_of_copy(probe: Probe, family: Architecture) -> str | None:
+def _reason_of_copy(probe: Probe, family: Architecture) -> str | None:
     return _asked(probe, deepcopy(_small_copy(family)))
 
 
@@ -66,7 +66,7 @@ def agree(found: Tensor, expected: Tensor) -> bool:
 
 
 @torch.no_grad()
-def obstacle_to_causality(model: PreTrainedModel) -> str | None:
+def causality_unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why what `model` says of a token is not a function of the tokens before it.
 
     Later tokens, the length of the row and the other rows of the batch are changed.

@@ -19,7 +19,7 @@ MOST_LAYERS = 8
 
 
 @torch.no_grad()
-def obstacle_to_replay(model: PreTrainedModel, hook: "RoutingHook") -> str | None:
+def replay_unsupported_reason(model: PreTrainedModel, hook: "RoutingHook") -> str | None:
     """Why replay through `hook`, which `model` has, would be wrong; None if it is right.
 
     The forward pass's own routes must give the same logits to the last bit, other routes of any

@@ -27,8 +27,8 @@ from transformers import PreTrainedModel
 
 from steadyrl.base.errors import UserError
 from steadyrl.policies.compat import in_backward_pass
-from steadyrl.policies.probes import obstacle
-from steadyrl.policies.replay_probe import obstacle_to_replay
+from steadyrl.policies.probes import unsupported_reason
+from steadyrl.policies.replay_probe import replay_unsupported_reason
 from steadyrl.policies.router_choice import AnswerTopK, Router, RouterChoice, observe_choices
 from steadyrl.policies.routers import find_routers
 from steadyrl.policies.routing_noise import RoutingNoise
@@ -139,7 +139,7 @@ class RoutingHook:
         self.dtype = expert_dtype(self.num_experts)
         self._noise = noise
         self._current = threading.local()
-        reason = obstacle(_prove, model) if prove else None
+        reason = unsupported_reason(_prove, model) if prove else None
         if reason is not None:
             raise UserError(reason)
         for layer, router in enumerate(self.routers):
@@ -204,6 +204,6 @@ class RoutingHook:
 def _prove(model: PreTrainedModel) -> str | None:
     hook = RoutingHook(model, prove=False)
     try:
-        return obstacle_to_replay(model, hook)
+        return replay_unsupported_reason(model, hook)
     finally:
         hook.remove()

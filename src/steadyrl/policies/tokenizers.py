@@ -100,7 +100,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [added[number].content for number in sorted(added) if added[number].special]
 
 
-def neutralized(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def neutralize(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """`text` of unknown origin, in which nothing means anything to the tokenizer or its template.
 
     `encode_prompts` keeps every message from opening a turn. This also takes apart what a message

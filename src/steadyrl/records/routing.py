@@ -142,7 +142,7 @@ def _by_row(packed: Integer[Tensor, "N L K"], known: Bool[Tensor, "B T"]) -> tup
     return tuple((row,) for row in packed.split(known.sum(dim=1).tolist()))
 
 
-def joined(parts: Sequence[tuple[Int[Tensor, " _b"], Routing]], length: int) -> Routing:
+def join_routing(parts: Sequence[tuple[Int[Tensor, " _b"], Routing]], length: int) -> Routing:
     """The routing of a batch with rows of `length` positions, from that of its micro-batches.
 
     Args:

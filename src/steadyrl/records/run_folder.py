@@ -91,7 +91,7 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def left_over(parent: Path) -> list[Path]:
+def leftover_folders(parent: Path) -> list[Path]:
     """The folders in `parent` that a kill left half written or half removed."""
     return [
         path for end in ("draft", "doomed") for path in parent.glob(f".*.{end}") if path.is_dir()

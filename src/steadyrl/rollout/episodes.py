@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.concurrency import concurrently, is_being_cancelled
-from steadyrl.base.errors import UserError, in_words
+from steadyrl.base.errors import UserError, describe_error
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.environments.protocol import Environment, Episode, ScoresGroups, Task
@@ -287,7 +287,7 @@ async def _scored(environment: ScoresGroups, group: Group) -> Group:
 
 
 def _failure(error: BaseException) -> str:
-    reason = str(error) if isinstance(error, UserError) else in_words(error)
+    reason = str(error) if isinstance(error, UserError) else describe_error(error)
     return f"{ENVIRONMENT_FAILED}: {reason}"
 
 

@@ -7,8 +7,8 @@ from functools import lru_cache, partial
 import numpy as np
 from jaxtyping import Int
 
-from steadyrl.base.concurrency import awaited
-from steadyrl.base.errors import UserError, answer_of, of_kind, shown
+from steadyrl.base.concurrency import await_if_needed
+from steadyrl.base.errors import UserError, answer_of, of_kind, safe_repr
 from steadyrl.environments.protocol import (
     CountsTasks,
     Environment,
@@ -111,8 +111,8 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
     )
     if count is not None and not isinstance(count, int):
         raise UserError(
-            f"{name}.distinct_tasks gives {shown(count)}. Give a whole number, or None where there "
-            "is no end of tasks."
+            f"{name}.distinct_tasks gives {safe_repr(count)}. Give a whole number, or None where "
+            "there is no end of tasks."
         )
     return count
 
@@ -141,7 +141,7 @@ async def respond(episode: Episode, text: str) -> Outcome:
     Raises:
         TypeError: the episode gives something else. What it raises goes through.
     """
-    return checked_outcome(await awaited(episode.respond(text)))
+    return checked_outcome(await await_if_needed(episode.respond(text)))
 
 
 def checked_outcome(outcome: object) -> Outcome:
@@ -151,7 +151,7 @@ def checked_outcome(outcome: object) -> Outcome:
         TypeError: it is something else.
     """
     if not isinstance(outcome, Outcome):
-        raise TypeError(f"respond gives {shown(outcome)}, which is not an Outcome")
+        raise TypeError(f"respond gives {safe_repr(outcome)}, which is not an Outcome")
     return outcome
 
 
@@ -162,9 +162,9 @@ async def score_group(environment: ScoresGroups, group: Group) -> list[float]:
         TypeError: it gives something else. What it raises goes through.
         ValueError: a reward is not finite, or there are more or fewer than trajectories.
     """
-    scores = await awaited(environment.score_group(group))
+    scores = await await_if_needed(environment.score_group(group))
     if not isinstance(scores, Iterable):
-        raise TypeError(f"score_group gives {shown(scores)}, which are not rewards")
+        raise TypeError(f"score_group gives {safe_repr(scores)}, which are not rewards")
     rewards = [as_reward(score) for score in scores]
     if len(rewards) != len(group.trajectories):
         raise ValueError(

@@ -22,7 +22,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.learners.protocol import TRAINER_STATE, Learner
 from steadyrl.records.run_folder import (
     RunFolder,
-    left_over,
+    leftover_folders,
     remove_folder,
     write_folder_atomically,
 )
@@ -168,7 +168,7 @@ def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
     for path in whole[:-keep]:
         if path not in last_of_stage.values():
             remove_folder(path)
-    for path in left_over(folder.checkpoints):
+    for path in leftover_folders(folder.checkpoints):
         shutil.rmtree(path)
 
 

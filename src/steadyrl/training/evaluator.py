@@ -45,7 +45,7 @@ class Evaluator:
         self._tokenizer = tokenizer
         self._sampling = sampling
         self._seed = seed
-        self.drift = DriftProbe.chosen(settings.drift, tokenizer)
+        self.drift = DriftProbe.create(settings.drift, tokenizer)
 
     def is_due(self, stage: Stage, step: int) -> bool:
         """Whether the state after `step` steps of `stage` is measured."""

@@ -18,7 +18,7 @@ from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Environment, Split, Task
 from steadyrl.lab.worlds.coded_questions import CodedQuestions
 from steadyrl.lab.worlds.question_drills import QuestionDrills, QuestionDrillSettings
-from steadyrl.policies.tokenizers import character_tokenizer, neutralized
+from steadyrl.policies.tokenizers import character_tokenizer, neutralize
 from steadyrl.records.message import Conversation, Message
 from steadyrl.rollout.episodes import play_groups
 from tests.driving import collect
@@ -99,7 +99,7 @@ def test_the_prompt_of_a_reflection_is_that_of_the_algorithm() -> None:
         play_groups(WORLD, engine, TOKENIZER, [task], group_size=1, sampling=Sampling(), seed=0)
     )
     memory = prompt[0].content if len(prompt) == 2 else ""
-    neutral = partial(neutralized, tokenizer=TOKENIZER)
+    neutral = partial(neutralize, tokenizer=TOKENIZER)
     account = account_of(task, group.trajectories[0], memory, neutral)
     assert reflection_prompt(account, ReflectionStyle.COMPACT) == prompt
 

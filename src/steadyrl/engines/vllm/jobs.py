@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from steadyrl.base.errors import UserError, in_words
+from steadyrl.base.errors import UserError, describe_error
 from steadyrl.engines.vllm.library import shut_down
 
 _STOPPED = ("abort", "error")
@@ -123,11 +123,11 @@ class JobRunner:
         if self._failures > self._restarts:
             raise UserError(
                 f"vLLM failed {self._failures} times since the last sync, at last with "
-                f"{in_words(error)}. Resume the run from its checkpoint; if it fails again, lower "
-                "engine.max_running, or use the engine 'local'."
+                f"{describe_error(error)}. Resume the run from its checkpoint; if it fails again, "
+                "lower engine.max_running, or use the engine 'local'."
             ) from error
         warnings.warn(
-            f"vLLM failed ({in_words(error)}). It was started again, and "
+            f"vLLM failed ({describe_error(error)}). It was started again, and "
             f"{len(self._jobs)} requests begin anew.",
             RuntimeWarning,
             stacklevel=2,

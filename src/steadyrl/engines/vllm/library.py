@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from steadyrl.base.errors import UserError, in_words
+from steadyrl.base.errors import UserError, describe_error
 from steadyrl.base.extras import require_extra
 from steadyrl.engines.protocol import Sampling
 
@@ -44,7 +44,7 @@ def launch(arguments: dict[str, Any]) -> Any:
             return vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
         except (TypeError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
             raise UserError(
-                f"vLLM {vllm_version()} cannot serve this model: {in_words(error)}. Correct "
+                f"vLLM {vllm_version()} cannot serve this model: {describe_error(error)}. Correct "
                 "engine.options, or use the engine 'local'."
             ) from error
 

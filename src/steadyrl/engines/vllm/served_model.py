@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from steadyrl.engines.vllm.outputs import MoeShape
-from steadyrl.policies.checkpoint_names import in_checkpoint_names
+from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.compat import dtypes_by_pattern
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import most_positions
@@ -110,7 +110,7 @@ def weights_of(policy: Policy, version: int = 0) -> StateDictWeights:
     model = policy.model
 
     def to_checkpoint(tensors: Any) -> Iterator[tuple[str, Tensor]]:
-        return in_checkpoint_names(model, tensors)
+        return to_checkpoint_names(model, tensors)
 
     return StateDictWeights(state=model.state_dict(), version=version, to_checkpoint=to_checkpoint)
 
@@ -134,6 +134,6 @@ def _moe_shape(policy: Policy) -> MoeShape | None:
 def _outline(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """The weights without their values."""
     state = model.state_dict()
-    return in_checkpoint_names(
+    return to_checkpoint_names(
         model, ((name, torch.empty_like(tensor, device="meta")) for name, tensor in state.items())
     )
