@@ -183,9 +183,9 @@ def four_panels(
     with rc_context(STYLE | {"axes.spines.bottom": True}):
         figure = Figure(figsize=(10, height), layout="constrained")
         panels = dict(zip(names, figure.subplots(2, 2).flat, strict=True))
-    for name, axes in panels.items():
-        axes.set_title(text_for(name).title)
-        axes.set_xlabel(x_label)
+        for name, axes in panels.items():
+            axes.set_title(text_for(name).title)
+            axes.set_xlabel(x_label)
     return figure, panels
 
 
