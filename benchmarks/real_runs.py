@@ -1,7 +1,12 @@
 """What runs of a real model learned and forgot: a table, a figure and their numbers.
 
-    python benchmarks/real_runs.py runs/* --out benchmarks/results/smollm2_runs.json \
+    python benchmarks/real_runs.py --train runs/smollm2 --seeds 3
+    python benchmarks/real_runs.py runs/smollm2/* --out benchmarks/results/smollm2_runs.json \
         --figure docs/figures/smollm2.png
+
+The first command trains the recipe `smollm2` on the tasks that `task_choice.py` has chosen, with
+and without a penalty on the divergence from the reference, one run after another, and goes on where
+it was stopped.
 
 Held-out scores with their 95% intervals over tasks, before the first step and after the last; the
 log-likelihood of the general texts, which nothing trains; and how many of the dozen questions are
@@ -9,6 +14,7 @@ answered with another text than before.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,16 +24,35 @@ from matplotlib.figure import Figure
 from steadyrl.base.settings import Settings
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import script_options
+from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder, write_atomically
+from steadyrl.run.config import RunConfig
+from steadyrl.run.execution import resume_run, start_run
 
+CHOICE = Path(__file__).parent / "results" / "task_choice_smollm2.json"
 KEPT = ("commit", "machine", "packages")
 
 
 class Options(Settings):
     """Publish finished runs of a real model."""
 
-    runs: Annotated[tuple[Path, ...], Positional()]
+    runs: Annotated[tuple[Path, ...], Positional()] = ()
     """Run folders."""
+
+    train: Path | None = None
+    """Folder in which the runs are made that are not finished yet."""
+
+    model: Path = Path("models/smollm2")
+    """The checkpoint that is trained."""
+
+    seeds: int = 1
+    """Seeds of each task."""
+
+    reference_kl: tuple[float, ...] = (0.0, 0.1)
+    """Coefficients of the divergence from the reference."""
+
+    steps: int = 30
+    """Steps of each run."""
 
     out: Path | None = None
     """Where the numbers are written as JSON."""
@@ -38,12 +63,39 @@ class Options(Settings):
 
 def main(options: Options) -> None:
     """Prints the table in Markdown and writes what is asked for."""
-    rows = [described(RunFolder(path)) for path in options.runs]
+    runs = [*options.runs, *([] if options.train is None else train(options, options.train))]
+    rows = [described(RunFolder(path)) for path in runs]
     if options.out is not None:
         write_atomically(options.out, json.dumps({"runs": rows}, indent=1) + "\n")
     if options.figure is not None:
         draw(rows, options.figure)
     print(table(rows))
+
+
+def train(options: Options, folder: Path) -> Iterator[Path]:
+    """Trains on each chosen task, the first seed of all of them first."""
+    found = json.loads(CHOICE.read_text(encoding="utf-8"))
+    for seed in range(options.seeds):
+        for coefficient in options.reference_kl:
+            for dataset in found["chosen"]:
+                knobs = found["datasets"][dataset]["knobs"]
+                path = folder / f"{dataset}-{seed}-{coefficient}"
+                if RunFolder(path).is_taken:
+                    resume_run(path)
+                else:
+                    start_run(configured(options, dataset, knobs, seed, coefficient), path)
+                yield path
+
+
+def configured(
+    options: Options, dataset: str, knobs: dict[str, Any], seed: int, coefficient: float
+) -> RunConfig:
+    """The recipe on one task."""
+    values = RECIPES["smollm2"]().model_dump()
+    values["environment"] |= {"dataset": dataset, "knobs": knobs}
+    values["algorithm"]["reference_kl"]["coefficient"] = coefficient
+    values["model"]["path"] = str(options.model.resolve())
+    return RunConfig.model_validate(values | {"seed": seed, "steps": options.steps})
 
 
 def described(folder: RunFolder) -> dict[str, Any]:

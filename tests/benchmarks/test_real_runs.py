@@ -4,7 +4,7 @@ import io
 import json
 from pathlib import Path
 
-from benchmarks.real_runs import described, draw, table
+from benchmarks.real_runs import CHOICE, Options, configured, described, draw, table
 from rich.console import Console
 
 from steadyrl.cli.train import train_command
@@ -36,3 +36,12 @@ def test_a_run_is_described_by_what_it_recorded(tmp_path: Path) -> None:
     assert line.startswith("| `gcd` | 0 | none | 1 | 0.00 (")
     draw([row], tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+def test_each_chosen_task_is_trained_on_at_the_level_at_which_it_was_measured() -> None:
+    found = json.loads(CHOICE.read_text(encoding="utf-8"))
+    for dataset in found["chosen"]:
+        knobs = found["datasets"][dataset]["knobs"]
+        config = configured(Options(steps=7), dataset, knobs, 2, 0.1)
+        assert (config.environment.dataset, config.environment.knobs) == (dataset, knobs)
+        assert (config.seed, config.steps, config.algorithm.reference_kl.coefficient) == (2, 7, 0.1)
