@@ -52,6 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / "runs" / name).mkdir(parents=True)
         (path / "runs" / name / "config.yaml").write_text(to_yaml(tiny_run()))
     (path / "my_tasks.py").write_text("class Reverse:\n    pass\n")
+    (path / "my_rewards.py").write_text("def brevity(completions):\n    pass\n")
     return path
 
 

@@ -23,7 +23,8 @@ def test_no_option_of_ours_is_taken_for_a_foreign_one(recipe: str) -> None:
 def test_what_is_named_instead_is_there() -> None:
     known = {f"--{name}" for name in option_names(RunConfig, RECIPES["minirl"]().model_dump())}
     known |= {"--model", "--out", "--published", "--resume", "--engine.numerics"}
-    known |= {"--environment.path"}
+    own = ("path", "columns.prompt", "columns.answer", "rewards")
+    known |= {f"--environment.{name}" for name in own}
     for text in [*INSTEAD.values(), *NOT_YET.values()]:
         for option in re.findall(r"--[a-z][\w.-]*[\w]", text):
             assert option in known, text

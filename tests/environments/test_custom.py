@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 def my_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of the documentation, as a module."""
     page = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
-    (tmp_path / "my_tasks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")]
+    (example,) = [block for block in blocks if "class Reverse:" in block]
+    (tmp_path / "my_tasks.py").write_text(example)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_tasks", raising=False)  # another test's
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from steadyrl.base.isolation import Isolated
-from steadyrl.environments import Split
+from steadyrl.base.variants import variants_of
+from steadyrl.environments import DatasetSettings, Split
 from steadyrl.environments.protocol import Episode
 from steadyrl.environments.reasoning_gym_tasks import ORDERED_BY_HASH
 from steadyrl.records.message import Message
@@ -22,12 +23,14 @@ PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encodi
 @pytest.fixture
 def example() -> dict[str, Any]:
     """What the page's example defines."""
-    return defined_by(0)
+    return defined_beside("class Reverse:")
 
 
-def defined_by(number: int) -> dict[str, Any]:
+def defined_beside(line: str) -> dict[str, Any]:
+    """What the page's example with this line defines."""
     names: dict[str, Any] = {}
-    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[number], names)
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if line in b]
+    exec(block, names)
     return names
 
 
@@ -48,6 +51,18 @@ def test_the_splits_of_the_example_are_disjoint(example: dict[str, Any]):
     assert asked[Split.VALIDATION].isdisjoint(asked[Split.TEST])
 
 
+def test_the_example_of_a_reward_function_prefers_short_right_answers():
+    brevity = defined_beside("def brevity(")["brevity"]
+    texts, rights = ["seven", "it is 7", "7"], ["7", "7", "7"]
+    assert brevity(completions=texts, answer=rights, level=[1, 1, 1]) == [None, 1 / 3, 1.0]
+
+
+def test_the_rewards_of_the_page_are_those_that_there_are():
+    table = PAGE.partition("| `name` | value | settings |")[2].partition("\n\n")[0]
+    field = DatasetSettings.model_fields["rewards"]
+    assert re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE) == variants_of(field).names()
+
+
 def test_the_page_lists_the_datasets_that_need_a_hash_seed():
     assert all(f"`{dataset}`" in PAGE for dataset in ORDERED_BY_HASH)
 
@@ -65,13 +80,13 @@ def test_environments_load_neither_torch_nor_optional_packages():
 def test_the_example_of_an_episode_whose_judge_is_awaited_is_one():
     judge = Isolated(partial(partial, operator.eq), timeout=60.0)
     with judge:
-        episode = defined_by(1)["Answer"](judge, "4")
+        episode = defined_beside("class Answer:")["Answer"](judge, "4")
         assert isinstance(episode, Episode)
         assert [respond(episode, text).reward for text in ("5", "4")] == [0.0, 1.0]
 
 
 def test_the_example_of_a_score_of_groups_pays_the_shortest_right_answer():
-    scores = defined_by(2)["ShortestWins"]()
+    scores = defined_beside("class ShortestWins:")["ShortestWins"]()
     rewards, answers = (1.0, 1.0), ("12345", "123")
     group = Group(
         task_id="t",

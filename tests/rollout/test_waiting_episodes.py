@@ -193,6 +193,7 @@ def test_a_group_may_be_scored_as_a_whole(awaits: bool) -> None:
         ([1.0], "ValueError: score_group gives 1 rewards for 2 trajectories"),
         (None, "TypeError: score_group gives None, which are not rewards"),
         ([1.0, float("nan")], "ValueError: the reward is nan"),
+        ([None, None], "score_group gives it no reward"),
         (KeyError("x"), "KeyError: 'x'"),
     ],
 )
@@ -207,6 +208,18 @@ def test_a_group_that_cannot_be_scored_has_failed(scores: Any, reason: str) -> N
     for trajectory in group.trajectories:
         assert trajectory.environment_failed
         assert reason in trajectory.truncation_reason
+
+
+def test_a_score_may_say_its_parts_or_that_there_is_none() -> None:
+    class Partial(Quiz):
+        def score_group(self, group: Group) -> Any:
+            return [Outcome(reward=2.0, terminated=True, reward_parts={"a": 2.0}), None, 0.5]
+
+    (group,) = drive(playing(Partial(), group_size=3))
+    first, second, third = group.trajectories
+    assert (first.reward, first.reward_parts) == (2, {"a": 2})
+    assert (second.environment_failed, third.reward) == (True, 0.5)
+    assert len(group.played.trajectories) == 2
 
 
 def test_a_group_of_which_nothing_was_played_is_not_scored() -> None:

@@ -17,6 +17,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
 from steadyrl.cli.train import train_command
 from steadyrl.environments.custom import CustomSettings
+from steadyrl.environments.dataset import DatasetSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.hotpot_questions import FileQuestions, HubQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
@@ -263,3 +264,32 @@ def test_a_checkpoint_of_the_hub_is_known_by_its_files_in_the_cache(
         (repository / "refs" / "main").write_text(commit)
         made = digests(model=Pretrained(path="org/thing"), routing_replay="none")
         assert made == {"model.path": listing(**{"config.json": text})}
+
+
+def test_data_of_ones_own_and_what_its_rewards_read_are_compared(tmp_path: Path) -> None:
+    table, schema = tmp_path / "a.csv", tmp_path / "schema.json"
+    table.write_text("prompt,answer\n1+1,2\n")
+    schema.write_text("{}")
+    rewards = [{"name": "json_schema", "file": str(schema)}]
+    settings = DatasetSettings.model_validate({"path": str(table), "rewards": rewards})
+    digests = data_digests(tiny_run(environment=settings, cold_start=None))
+    assert digests == {
+        "environment.path": sha256(table.read_bytes()).hexdigest(),
+        "environment.rewards.0.file": sha256(schema.read_bytes()).hexdigest(),
+    }
+    table.unlink()
+    with pytest.raises(UserError, match=r"environment\.path is .*a\.csv, which is missing"):
+        data_digests(tiny_run(environment=settings, cold_start=None))
+
+
+def test_rows_that_are_no_files_of_this_machine_have_a_digest_of_their_content(
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "train.csv"
+    values = {"path": str(tmp_path), "rewards": "exact"}
+    settings = DatasetSettings.model_validate(values)
+    digests = set()
+    for text in ("1+1,2\n", "1+1,3\n", "1+1,2\n1+2,3\n", "1+1,2\n"):
+        table.write_text(f"prompt,answer\n{text}")
+        digests.add(settings.digest())
+    assert len(digests) == 3

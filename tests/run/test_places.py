@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from steadyrl.environments.dataset import DatasetSettings
+from steadyrl.environments.dataset.json_reward import JSONSchemaReward
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.hotpot_questions import FileQuestions, HubQuestions, QuestionSettings
 from steadyrl.environments.sokoban import SokobanSettings
@@ -75,3 +77,14 @@ def test_a_run_is_resumed_from_another_folder(here: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir("elsewhere")
     assert not Path("levels.txt").exists()
     resume_run(here / "run")
+
+
+def test_data_of_ones_own_are_named_from_the_root(here: Path) -> None:
+    rewards = [{"name": "json_schema", "file": "schema.json"}, "math"]
+    settings = DatasetSettings.model_validate({"path": "a.csv", "rewards": rewards})
+    assert with_absolute_paths(settings).path == "a.csv"
+    (here / "a.csv").write_text("q")
+    made = with_absolute_paths(settings)
+    assert made.path == str(here / "a.csv")
+    assert made.rewards[0] == JSONSchemaReward(file=here / "schema.json")
+    assert made.rewards[1] == settings.rewards[1]

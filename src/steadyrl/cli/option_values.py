@@ -41,6 +41,16 @@ def read_value(field: FieldInfo, written: str, given: Sequence[str]) -> tuple[An
     return (_scalar(words[0]) if int in kinds or float in kinds else words[0]), words[1:]
 
 
+def read_block(written: str, text: str) -> dict[str, Any]:
+    """The fields of a block that the option `written` gives in one line.
+
+    Raises:
+        UserError: YAML reads it as something else.
+    """
+    fields: dict[str, Any] = _yaml(written, text, dict)
+    return fields
+
+
 def _scalar(word: str) -> Any:
     """A number as in YAML, or the word itself."""
     try:

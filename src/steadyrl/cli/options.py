@@ -7,6 +7,7 @@
     --cold-start none                       no such block
     --engine.overlap                        true; the same as --engine.overlap true
     --environment.knobs '{max_digits: 1}'   names and values, as in one line of YAML
+    --optimizer '{eps: 1e-6, schedule: cosine}'      several fields of a block
 
 Variants are chosen first, whatever the order of the options; of the same option twice, the last
 counts.
@@ -27,7 +28,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.base.variants import Variants, variants_of
 from steadyrl.cli.option_help import command_help
 from steadyrl.cli.option_names import dashed, option_names, positionals, unknown_option
-from steadyrl.cli.option_values import NONE, read_value
+from steadyrl.cli.option_values import NONE, read_block, read_value
 from steadyrl.run.config_errors import describe
 
 Values = dict[str, Any]
@@ -136,7 +137,9 @@ def _choose(field: FieldInfo, values: Values, name: str, option: Option) -> list
     if not option.words:
         raise UserError(f"{option.written} needs a value: {', '.join(known) or 'see --help'}.")
     text, *left = option.words
-    if optional and text.lower() in NONE:
+    if text.startswith("{"):
+        values[name] = _with_block(variants, values.get(name), read_block(option.written, text))
+    elif optional and text.lower() in NONE:
         values[name] = None
     elif variants is None:
         kind = settings_in(field)
@@ -144,7 +147,7 @@ def _choose(field: FieldInfo, values: Values, name: str, option: Option) -> list
         example = f"{option.written}.{dashed(next(iter(kind.model_fields)))}"
         raise UserError(
             f"{option.written} is a block of settings, got {text!r}. Set one of them, such as "
-            f"{example}."
+            f"{example}, or several in one line, as '{{{next(iter(kind.model_fields))}: VALUE}}'."
         )
     else:
         fields = variants.fields_of(text)
@@ -152,6 +155,13 @@ def _choose(field: FieldInfo, values: Values, name: str, option: Option) -> list
         if not _is_same(variants, present, fields, option):
             values[name] = fields
     return left
+
+
+def _with_block(variants: Variants | None, present: Any, block: Values) -> Values:
+    """The values `present` with those of `block`, which may be of another variant."""
+    others = present if isinstance(present, dict) else {}
+    is_other = variants is not None and block.get("name", others.get("name")) != others.get("name")
+    return block if is_other else {**others, **block}
 
 
 def _is_same(variants: Variants, present: Any, fields: Mapping[str, str], option: Option) -> bool:

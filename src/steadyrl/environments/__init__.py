@@ -6,6 +6,7 @@ Write your own by the two methods of `Environment`; `docs/environments.md` has a
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
+from steadyrl.environments.dataset import Dataset, DatasetSettings, RewardSettings
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.math_answers import answers_agree
@@ -29,6 +30,8 @@ __all__ = [
     "ArithmeticSettings",
     "ArithmeticTeacher",
     "ArithmeticTeacherSettings",
+    "Dataset",
+    "DatasetSettings",
     "Demonstration",
     "Environment",
     "EnvironmentSettings",
@@ -40,6 +43,7 @@ __all__ = [
     "Outcome",
     "ReasoningGym",
     "ReasoningGymSettings",
+    "RewardSettings",
     "Sokoban",
     "SokobanSettings",
     "Split",

@@ -135,12 +135,27 @@ class CountsTasks(Protocol):
 class ScoresGroups(Protocol):
     """An environment whose rewards compare the episodes of a task with each other."""
 
-    def score_group(self, group: "Group") -> Sequence[float] | Awaitable[Sequence[float]]:
+    def score_group(
+        self, group: "Group"
+    ) -> "Sequence[float | Outcome | None] | Awaitable[Sequence[float | Outcome | None]]":
         """The reward of each trajectory of `group`, in the place of what its turns earned.
+
+        An outcome gives `reward_parts` besides. None leaves the trajectory out, as one in which the
+        environment failed.
 
         Called once all episodes of the group are over. The group has those that were played:
         episodes in which the environment failed are left out.
         """
+        ...
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """An environment that has something to say about its data."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that the run notes when it begins."""
         ...
 
 

@@ -6,6 +6,7 @@ from steadyrl.base.variants import Variants
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.environments.custom import CustomSettings
+from steadyrl.environments.dataset import DatasetSettings
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
@@ -24,6 +25,7 @@ AnyEnvironment = Annotated[
         FrozenLakeSettings,
         SokobanSettings,
         HotpotQASettings,
+        DatasetSettings,
         wrapper=CustomSettings,
     ),
 ]

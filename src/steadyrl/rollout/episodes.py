@@ -6,7 +6,7 @@ group     may be scored as a whole, once all its episodes are over
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import fsum
 
 from jaxtyping import Int
@@ -14,17 +14,18 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.concurrency import concurrently, is_being_cancelled
-from steadyrl.base.errors import UserError, describe_error
+from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.environments.protocol import Environment, Episode, ScoresGroups, Task
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
-from steadyrl.records.trajectory import ENVIRONMENT_FAILED, PROMPT_TOO_LONG, Group, Trajectory
+from steadyrl.records.trajectory import PROMPT_TOO_LONG, Group, Trajectory
+from steadyrl.rollout.group_scores import scored
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.routes import without_repeats
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import begin, respond, score_group
+from steadyrl.rollout.tasks import begin, failure_reason, respond
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +60,7 @@ class _Play:
 
     def fail(self, error: BaseException) -> None:
         """Ends it on an exception of the environment."""
-        self.truncation_reason = _failure(error)
+        self.truncation_reason = failure_reason(error)
 
     def trajectory(self) -> Trajectory:
         return Trajectory(
@@ -146,7 +147,7 @@ class _Rollout:
             )
         group = Group(task_id=task.id, trajectories=tuple(play.trajectory() for play in plays))
         if isinstance(self.environment, ScoresGroups):
-            return await _scored(self.environment, group)
+            return await scored(self.environment, group)
         return group
 
     async def _episode(self, play: _Play, number: int, completion: Completion) -> None:
@@ -261,34 +262,6 @@ def _no_room(task: Task, length: int, prompts: int, rollout: _Rollout) -> UserEr
         f"tokens, and with sampling.max_new_tokens {budget} needs {length + budget} positions; the "
         f"engine has {limit}. Lower sampling.max_new_tokens, or let the environment ask for less."
     )
-
-
-async def _scored(environment: ScoresGroups, group: Group) -> Group:
-    """`group` with the rewards that the environment gives its episodes together."""
-    played = group.played
-    if not played.trajectories:
-        return group
-    try:
-        rewards = iter(await score_group(environment, played))
-    except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
-        if is_being_cancelled(error):
-            raise
-        failed = [
-            replace(t, terminated=False, truncated=True, truncation_reason=_failure(error))
-            if t.was_played
-            else t
-            for t in group.trajectories
-        ]
-        return replace(group, trajectories=tuple(failed))
-    scored = [replace(t, reward=next(rewards)) if t.was_played else t for t in group.trajectories]
-    return replace(group, trajectories=tuple(scored))
-
-
-def _failure(error: BaseException) -> str:
-    reason = str(error) if isinstance(error, UserError) else describe_error(error)
-    return f"{ENVIRONMENT_FAILED}: {reason}"
 
 
 def response_text(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> str:

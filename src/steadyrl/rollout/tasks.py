@@ -8,20 +8,18 @@ import numpy as np
 from jaxtyping import Int
 
 from steadyrl.base.concurrency import await_if_needed
-from steadyrl.base.errors import UserError, answer_of, of_kind, safe_repr
+from steadyrl.base.errors import UserError, answer_of, describe_error, of_kind, safe_repr
 from steadyrl.environments.protocol import (
     CountsTasks,
     Environment,
     Episode,
     Outcome,
-    ScoresGroups,
     Split,
     Task,
     TaskSource,
-    as_reward,
 )
 from steadyrl.records.message import Message
-from steadyrl.records.trajectory import Group
+from steadyrl.records.trajectory import ENVIRONMENT_FAILED
 from steadyrl.rollout.seeds import derive_seed
 
 STORED_AT_MOST = 10**7
@@ -155,22 +153,10 @@ def checked_outcome(outcome: object) -> Outcome:
     return outcome
 
 
-async def score_group(environment: ScoresGroups, group: Group) -> list[float]:
-    """The rewards that the environment gives the trajectories of `group`, in order.
-
-    Raises:
-        TypeError: it gives something else. What it raises goes through.
-        ValueError: a reward is not finite, or there are more or fewer than trajectories.
-    """
-    scores = await await_if_needed(environment.score_group(group))
-    if not isinstance(scores, Iterable):
-        raise TypeError(f"score_group gives {safe_repr(scores)}, which are not rewards")
-    rewards = [as_reward(score) for score in scores]
-    if len(rewards) != len(group.trajectories):
-        raise ValueError(
-            f"score_group gives {len(rewards)} rewards for {len(group.trajectories)} trajectories"
-        )
-    return rewards
+def failure_reason(error: BaseException) -> str:
+    """Why an episode was cut short by an exception of its environment."""
+    reason = str(error) if isinstance(error, UserError) else describe_error(error)
+    return f"{ENVIRONMENT_FAILED}: {reason}"
 
 
 def _task(environment: TaskSource, split: Split, number: int) -> Task:

@@ -19,7 +19,7 @@ from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Engine
 from steadyrl.engines.reference import ReferenceEngine
-from steadyrl.environments.protocol import Closable, Environment
+from steadyrl.environments.protocol import Closable, Environment, HasNotes
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.protocol import Learner
 from steadyrl.policies.checkpoint_checks import check_ids
@@ -127,6 +127,7 @@ class Assembly:
             environment=environment,
             notes=(
                 *_notes(policy),
+                *(environment.notes if isinstance(environment, HasNotes) else ()),
                 *check_engine(config, engine.capabilities),
                 *sampling_notes(config),
             ),

@@ -20,6 +20,9 @@ from steadyrl.base.digest import sha256_of
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.environments.custom import CustomSettings
+from steadyrl.environments.dataset import DatasetSettings
+from steadyrl.environments.dataset.function_reward import FunctionReward
+from steadyrl.environments.dataset.sources import is_local
 from steadyrl.environments.hotpot_questions import HubQuestions
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.policies.gguf_files import gguf_file
@@ -112,12 +115,18 @@ def _sources(
             folder = Path(value.dataset).expanduser()
             if folder.is_dir():
                 yield f"{place}.dataset", _files_in(folder)
+        case DatasetSettings() if not is_local(value.path):
+            yield f"{place}.path", value.digest()
+            yield from _sources(value.rewards, f"{place}.rewards")
+        case DatasetSettings():
+            yield f"{place}.path", _files(Path(value.path).expanduser(), f"{place}.path")
+            yield from _sources(value.rewards, f"{place}.rewards")
         case Settings() | Mapping():
             if isinstance(value, ReasoningGymSettings):
                 yield "version of reasoning-gym", version("reasoning-gym")
             pairs = value.items() if isinstance(value, Mapping) else value
             for name, below in pairs:
-                options = isinstance(value, CustomSettings) and name == "options"
+                options = isinstance(value, CustomSettings | FunctionReward) and name == "options"
                 yield from _sources(below, f"{place}.{name}".lstrip("."), texts=texts or options)
         case list() | tuple():
             for number, below in enumerate(value):

@@ -4,12 +4,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from steadyrl.base.settings import Settings
+from steadyrl.environments.dataset import DatasetSettings
 from steadyrl.environments.hotpot_questions import HubQuestions
 from steadyrl.policies.model_settings import Pretrained
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
-_NAMES_OR_FOLDERS: dict[type[Settings], str] = {Pretrained: "path", HubQuestions: "dataset"}
+_NAMES_OR_FOLDERS: dict[type[Settings], str] = {
+    Pretrained: "path",
+    HubQuestions: "dataset",
+    DatasetSettings: "path",
+}
 """Fields with a name on the hub, unless there is a folder or file of that name."""
 
 
@@ -19,6 +24,8 @@ def with_absolute_paths(settings: AnySettings) -> AnySettings:
     for name, value in settings:
         if isinstance(value, Settings):
             changes[name] = with_absolute_paths(value)
+        elif isinstance(value, tuple) and any(isinstance(each, Settings) for each in value):
+            changes[name] = tuple(map(with_absolute_paths, value))
         elif isinstance(value, Path):
             changes[name] = value.expanduser().resolve()
         elif name == _NAMES_OR_FOLDERS.get(type(settings)):

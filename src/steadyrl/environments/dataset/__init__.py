@@ -1,0 +1,17 @@
+"""Data sets of your own: rows become tasks, and rewards are chosen by name."""
+
+from steadyrl.environments.dataset.environment import Dataset
+from steadyrl.environments.dataset.examples import Example, OddRowError
+from steadyrl.environments.dataset.rewards import Attempt, Mark, Reward, RewardSettings
+from steadyrl.environments.dataset.settings import DatasetSettings
+
+__all__ = [
+    "Attempt",
+    "Dataset",
+    "DatasetSettings",
+    "Example",
+    "Mark",
+    "OddRowError",
+    "Reward",
+    "RewardSettings",
+]

@@ -1,0 +1,142 @@
+"""The reward of multiple choice: which letter a response names.
+
+What is read does not depend on the right answer, so that naming all letters earns no more than
+naming one, and lists of letters are read as none.
+"""
+
+import re
+from string import ascii_uppercase
+from typing import Literal
+
+from pydantic import Field
+
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.dataset.examples import Example, OddRowError
+from steadyrl.environments.dataset.rewards import (
+    Attempt,
+    Mark,
+    RewardSettings,
+    TextReward,
+    right_or_wrong,
+)
+
+_MARKUP = re.compile(r"\\(?:boxed|text\w*|math\w+|mbox)(?![A-Za-z])|[*_`$\\{}#]")
+_STATES = re.compile(
+    r"\b(?:answer|choice|option)s?\b[^.!?\n]{0,60}?(?:\b(?:is|are|be)\b|[:=])", re.IGNORECASE
+)
+_NAMES = re.compile(r"[\s:=-]*(?:(?:option|choice|letter)\s+)?[(\[\"'\u201c\u2018]*", re.IGNORECASE)
+_GOES_ON = re.compile(
+    r"[)\]\"'\u201d\u2019]*[ \t]*"
+    r"(?:\.?\s*(?:[,;/|&+]|\b(?:or|and|also|maybe|perhaps|either)\b)[ \t]*)*[(\[\"'\u201c\u2018]*",
+    re.IGNORECASE,
+)
+_DENIES = re.compile(r"(?:\bnot|n['\u2019]t)\s+\(?$", re.IGNORECASE)
+
+
+class ChoiceReward(RewardSettings):
+    """1 where the response names the letter of the right choice, else 0."""
+
+    name: Literal["choice"] = "choice"
+
+    options: int = Field(4, ge=2, le=26)
+    """Choices of a question: 4 are A to D."""
+
+    numbered_from: Literal[0, 1] | None = None
+    """Which number stands for A, where the data set gives right answers as numbers."""
+
+    def make(self, answer_format: AnswerFormat) -> "_Choice":
+        """The comparison."""
+        return _Choice(self)
+
+    @property
+    def letters(self) -> str:
+        """The letters that can be chosen."""
+        return ascii_uppercase[: self.options]
+
+    def right_letter(self, answer: str) -> str:
+        """The letter that the data set gives as the right one.
+
+        Raises:
+            OddRowError: it gives none.
+        """
+        said = answer.strip().strip("()[].:").strip().upper()
+        if said in self.letters and len(said) == 1:
+            return said
+        if said.isdecimal() and self.numbered_from is None:
+            raise OddRowError(
+                f"the answer is the number {said}; numbered_from of the reward 'choice' has to say "
+                "which number stands for A"
+            )
+        if said.isdecimal() and 0 <= int(said) - (self.numbered_from or 0) < self.options:
+            return self.letters[int(said) - (self.numbered_from or 0)]
+        raise OddRowError(
+            f"the answer is {answer!r:.100}, and not a letter from A to {self.letters[-1]}, which "
+            "the reward 'choice' has options for"
+        )
+
+
+class _Choice(TextReward):
+    def __init__(self, settings: ChoiceReward) -> None:
+        super().__init__(self._mark)
+        self._settings = settings
+
+    def check(self, example: Example) -> None:
+        """Takes examples whose answer is one of the letters."""
+        self._settings.right_letter(example.answer or "")
+
+    def _mark(self, attempt: Attempt) -> Mark:
+        letter = read_choice(attempt.answer or "", self._settings.letters)
+        if letter is None:
+            return Mark(value=0.0, reason="the response does not name one letter")
+        right = self._settings.right_letter(attempt.example.answer or "")
+        return right_or_wrong(letter == right)
+
+
+def read_choice(text: str, letters: str) -> str | None:
+    """The letter that `text` names as its answer; None where it names none, or several.
+
+    What follows `the answer is` or the like counts, the last time that it is said; without that,
+    the only letter of the text. A letter is in upper case or in parentheses.
+    """
+    text = _MARKUP.sub(" ", text)
+    alone = text.strip(" \t\r\n().[]:\"'").upper()
+    if len(alone) == 1 and alone in letters:
+        return alone
+    for said in reversed([*_STATES.finditer(text)]):
+        stated = _stated(text[said.end() :], letters)
+        if stated is not None:
+            return stated or None
+    named = _mentions(text, letters)
+    return named.pop() if len(named) == 1 else None
+
+
+def _stated(tail: str, letters: str) -> str | None:
+    """The letter with which `tail` begins; empty where it begins with several; None: with none."""
+    start = _NAMES.match(tail)
+    assert start is not None, "it matches nothing at all, too"
+    letter, rest = tail[start.end() : start.end() + 1], tail[start.end() + 1 :]
+    if not letter or letter.upper() not in letters or re.match(r"\w|['\u2019]\w", rest):
+        return None
+    if letter.islower() and re.match(r"\s+\w", rest):
+        return None  # "the answer is a city"
+    goes_on = _GOES_ON.match(rest)
+    more = rest[goes_on.end() :] if goes_on else rest
+    return "" if _mention(letters).match(more) else letter.upper()
+
+
+def _mention(letters: str) -> re.Pattern[str]:
+    """A letter that stands alone. An article or a pronoun is none: `A dog`, `I think`."""
+    lower = letters.lower()
+    return re.compile(
+        rf"(?<![\w'\u2019])(?!(?:A|I)\s+[a-z])(?:[{letters}](?!\w|['\u2019]\w)|(?<=\()[{lower}](?=\)))"
+    )
+
+
+def _mentions(text: str, letters: str) -> set[str]:
+    """The letters that `text` speaks of and does not deny, in upper case."""
+    found = _mention(letters).finditer(text)
+    return {match[0].upper() for match in found if not _denied(text, match.start())}
+
+
+def _denied(text: str, place: int) -> bool:
+    return _DENIES.search(text[max(0, place - 12) : place]) is not None

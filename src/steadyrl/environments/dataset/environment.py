@@ -1,0 +1,207 @@
+"""Prompts and right answers of a data set of your own, judged by rewards of your choice."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from math import fsum
+from typing import TYPE_CHECKING, Any
+
+from steadyrl.base.concurrency import await_if_needed, concurrently
+from steadyrl.base.errors import UserError
+from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
+from steadyrl.environments.dataset.examples import Example, RowReader
+from steadyrl.environments.dataset.loading import Place
+from steadyrl.environments.dataset.rewards import Attempt, Mark, Reward
+from steadyrl.environments.protocol import Episode, Outcome, Split, Task
+from steadyrl.environments.thoughts import without_thoughts
+
+if TYPE_CHECKING:
+    from steadyrl.records.trajectory import Group, Trajectory
+else:  # they have tensors, and environments load without PyTorch
+    Group = Trajectory = Any
+
+_PREFIX = "dataset/"
+_NONE_APPLIES = "no reward applies to the response: each returned None"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeighedReward:
+    """A reward and its factor in the sum.
+
+    Example:
+        WeighedReward(reward=ExactReward().make(AnswerFormat.WHOLE), weight=1.0)
+    """
+
+    reward: Reward
+    weight: float
+
+
+class Dataset:
+    """Reward: the weighted sum of the rewards that apply. One turn.
+
+    A response to which no reward applies has failed. A split starts over after its last example.
+
+    Args:
+        name: The data set, for messages.
+        places: Where the examples of each split stand.
+        rewards: By the names of their metrics. They are closed with the environment.
+        answer_format: How answers are cut out of responses.
+        notes: What was left out of the data set, and why.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        reader: RowReader,
+        places: Mapping[Split, Sequence[Place]],
+        rewards: Mapping[str, WeighedReward],
+        answer_format: AnswerFormat,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.notes = notes
+        self._reader = reader
+        self._places = places
+        self._weights = {title: each.weight for title, each in rewards.items()}
+        self._rewards = {title: each.reward for title, each in rewards.items()}
+        self._answer_format = answer_format
+
+    def task(self, split: Split, index: int) -> Task:
+        """Example number `index` of `split`.
+
+        Raises:
+            UserError: the data set has no example in this split.
+        """
+        places = self._places[split]
+        if not places:
+            raise UserError(
+                f"{self.name} has no rows in the {split} split. Give rows, or name "
+                "another split in environment.splits."
+            )
+        example = self._example(places[index % len(places)])
+        return Task(id=f"{_PREFIX}{example.id}", prompt=example.prompt, payload=example)
+
+    def distinct_tasks(self, split: Split) -> int:
+        """Examples of `split`."""
+        return len(self._places[split])
+
+    def start(self, task: Task) -> Episode:
+        """A fresh attempt at the example of `task`."""
+        return _OneResponse(partial(self._respond, task.payload))
+
+    def try_rewards(self, titles: Sequence[str]) -> None:
+        """Judges the right answer to the first example, or some text, by these rewards.
+
+        Raises:
+            UserError: one of them fails.
+        """
+        example = self._example(self._places[Split.TRAIN][0])
+        attempt = self._attempt(example, str(example.columns.get("answer") or "nothing"))
+        _run(_judged({title: self._rewards[title] for title in titles}, [attempt]))
+
+    def close(self) -> None:
+        """Ends worker processes and connections of the rewards."""
+        for reward in self._rewards.values():
+            reward.close()
+
+    def _example(self, place: Place) -> Example:
+        return self._reader.example(place.table.rows[place.row], place.id)
+
+    def _attempt(self, example: Example, text: str, token_ids: Sequence[int] = ()) -> Attempt:
+        answer = cut_answer(without_thoughts(text), self._answer_format) or None
+        return Attempt(example=example, text=text, answer=answer, token_ids=tuple(token_ids))
+
+    async def _respond(self, example: Example, text: str) -> Outcome:
+        alone = {name: reward for name, reward in self._rewards.items() if not reward.compares}
+        judged = await _judged(alone, [self._attempt(example, text)])
+        marks = {name: mark for name, (mark,) in judged.items()}
+        parts = {name: mark.value for name, mark in marks.items() if mark.value is not None}
+        if not parts and len(alone) == len(self._rewards):
+            raise UserError(_NONE_APPLIES)
+        return Outcome(
+            reward=self._sum(parts),
+            reward_parts=parts,
+            terminated=True,
+            feedback=_feedback(marks, several=len(self._rewards) > 1),
+        )
+
+    def _sum(self, parts: Mapping[str, float]) -> float:
+        return fsum(self._weights[name] * part for name, part in parts.items())
+
+
+class ComparingDataset(Dataset):
+    """A data set with rewards that compare the responses to a prompt."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self._by_id = {place.id: place for places in self._places.values() for place in places}
+
+    async def score_group(self, group: Group) -> list[Outcome | None]:
+        """What the trajectories of `group` earn, with the rewards that compare them; None: nothing.
+
+        A response that was cut short earns no more than it had, and is not among those compared.
+        """
+        marks: list[dict[str, Mark]] = [{} for _ in group.trajectories]
+        over = [number for number, t in enumerate(group.trajectories) if t.terminated]
+        comparing = {name: reward for name, reward in self._rewards.items() if reward.compares}
+        if over:
+            example = self._example(self._by_id[group.task_id.removeprefix(_PREFIX)])
+            attempts = [self._attempt_of(example, group.trajectories[number]) for number in over]
+            for name, given in (await _judged(comparing, attempts)).items():
+                for number, mark in zip(over, given, strict=True):
+                    marks[number][name] = mark
+        return [
+            self._with(trajectory, compared)
+            for trajectory, compared in zip(group.trajectories, marks, strict=True)
+        ]
+
+    def _attempt_of(self, example: Example, trajectory: Trajectory) -> Attempt:
+        ids = trajectory.completions[-1].token_ids.tolist()
+        return self._attempt(example, trajectory.messages[-1].content, ids)
+
+    def _with(self, trajectory: Trajectory, compared: Mapping[str, Mark]) -> Outcome | None:
+        applied = {name: mark.value for name, mark in compared.items() if mark.value is not None}
+        parts = {**trajectory.reward_parts, **applied}
+        if trajectory.terminated and not parts:
+            return None
+        return Outcome(reward=self._sum(parts), reward_parts=parts, terminated=True)
+
+
+class _OneResponse:
+    """An attempt that is over with one response."""
+
+    def __init__(self, judge: Callable[[str], Awaitable[Outcome]]) -> None:
+        self._judge = judge
+
+    async def respond(self, text: str) -> Outcome:
+        """What the response earns by the rewards that judge it alone."""
+        return await self._judge(text)
+
+
+async def _judged(
+    rewards: Mapping[str, Reward], attempts: Sequence[Attempt]
+) -> dict[str, list[Mark]]:
+    """The marks that each reward gives, all of them at the same time."""
+    given = await concurrently(
+        await_if_needed(reward.judge(attempts)) for reward in rewards.values()
+    )
+    return dict(zip(rewards, given, strict=True))
+
+
+def _feedback(marks: Mapping[str, Mark], *, several: bool) -> str:
+    told = {name: mark.reason for name, mark in marks.items() if mark.reason}
+    return "; ".join(f"{name}: {text}" if several else text for name, text in told.items())
+
+
+def _run(main: Coroutine[Any, Any, object]) -> None:
+    """Runs `main` to its end, in another thread where this one runs coroutines already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(main)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, main).result()

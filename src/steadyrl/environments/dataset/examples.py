@@ -1,0 +1,250 @@
+"""From a row of a data set to a prompt and the answer that belongs to it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from math import isfinite
+from string import Formatter, ascii_uppercase
+from typing import Any
+
+from steadyrl.base.settings import Settings
+from steadyrl.environments.dataset.tables import Row
+from steadyrl.records.message import Message
+
+
+class Columns(Settings):
+    """Which columns of the data set are what.
+
+    A dot leads into a column of objects: `reward_model.ground_truth`.
+    """
+
+    prompt: str = "prompt"
+    """What the model reads: a text, or a list of messages with `role` and `content`."""
+
+    answer: str = "answer"
+    """The right answer: a text or a number. It may be missing if no reward reads it."""
+
+
+class OddRowError(ValueError):
+    """A row of which no task can be made. The message says why, without a full stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A row as a task.
+
+    Example:
+        Example(id="train/1", text="1+1", prompt=(Message(role="user", content="1+1"),), answer="2",
+                columns={"prompt": "1+1", "answer": "2"}, conversational=False)
+    """
+
+    id: str
+
+    text: str
+    """The prompt as the data set has it. Rows with the same text are never in two splits."""
+
+    prompt: tuple[Message, ...]
+    """What the model reads: besides, the system prompt and the request."""
+
+    answer: str | None
+    """None where no reward reads it."""
+
+    columns: Mapping[str, Any]
+    """All of the row, and the right answer as `answer` where no column has that name."""
+
+    conversational: bool
+    """Whether the prompt was given as messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowReader:
+    """Makes examples of rows.
+
+    Example:
+        RowReader(columns=Columns(prompt="question"), template=None, system=None, request="",
+                  answer_pattern=None, reads_answer=True)
+    """
+
+    columns: Columns
+    template: str | None
+    system: str | None
+    request: str
+    """What is said after each prompt."""
+
+    answer_pattern: str | None
+    reads_answer: bool
+
+    def example(self, row: Row, place: str) -> Example:
+        """The example in `row`.
+
+        Args:
+            place: Where the row stands.
+
+        Raises:
+            OddRowError: its prompt or its answer cannot be used.
+        """
+        said, conversational = self._said(row)
+        answer = self._answer(row) if self.reads_answer else None
+        return Example(
+            id=place,
+            text=_as_one_text(said),
+            prompt=self._framed(said),
+            answer=answer,
+            columns=self._with_answer(row, answer),
+            conversational=conversational or self.system is not None,
+        )
+
+    @property
+    def required(self) -> list[str]:
+        """Names of the columns that every row must have."""
+        names = [self.columns.prompt] if self.template is None else template_fields(self.template)
+        return names + ([self.columns.answer] if self.reads_answer else [])
+
+    def _said(self, row: Row) -> tuple[tuple[Message, ...], bool]:
+        """The prompt as the row has it, and whether it has messages."""
+        if self.template is not None:
+            return (Message(role="user", content=filled(self.template, row)),), False
+        name = self.columns.prompt
+        value = _found(row, name)
+        if isinstance(value, str):
+            content = as_text(value, f"the column {name!r}")
+            return (Message(role="user", content=content),), False
+        if isinstance(value, Sequence) and value:
+            return tuple([_message(entry, name) for entry in value]), True
+        raise OddRowError(
+            f"the column {name!r} is {value!r:.100}, and not a text or a list of messages with "
+            "role and content"
+        )
+
+    def _framed(self, said: tuple[Message, ...]) -> tuple[Message, ...]:
+        """`said` between the system prompt and the request."""
+        *before, last = said
+        if last.role != "user":
+            raise OddRowError(
+                f"the last message of the prompt has the role {last.role!r}, and not 'user'; right "
+                "answers belong into a column of their own"
+            )
+        last = Message(role="user", content=f"{last.content}\n\n{self.request}".strip())
+        if self.system is None:
+            return (*before, last)
+        if said[0].role == "system":
+            raise OddRowError("the prompt has a system message, and environment.system is set")
+        return (Message(role="system", content=self.system), *before, last)
+
+    def _answer(self, row: Row) -> str:
+        name = self.columns.answer
+        answer = as_text(_found(row, name), f"the column {name!r}")
+        if self.answer_pattern is None:
+            return answer
+        found = re.search(self.answer_pattern, answer)
+        if found is None or not found[1].strip():
+            raise OddRowError(
+                f"environment.answer_pattern finds nothing in the column {name!r}, which is "
+                f"{answer!r:.100}"
+            )
+        return found[1].strip()
+
+    def _with_answer(self, row: Row, answer: str | None) -> Row:
+        if "answer" in row:
+            return row
+        if answer is not None:
+            return {**row, "answer": answer}
+        try:
+            return {**row, "answer": _found(row, self.columns.answer)}
+        except OddRowError:  # nothing reads it
+            return row
+
+
+def _as_one_text(said: Sequence[Message]) -> str:
+    if len(said) == 1:
+        return said[0].content
+    return "\n".join(f"{message.role}: {message.content}" for message in said)
+
+
+def as_text(value: Any, what: str) -> str:
+    """An answer as a text; numbers as they are usually written.
+
+    Raises:
+        OddRowError: there is none, or it is neither a text nor a number.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            raise OddRowError(f"{what} is empty")
+        return value
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            return str(int(value))  # whole numbers beside a missing one become 3.0
+        if isfinite(value):
+            return str(value)
+    raise OddRowError(f"{what} is {value!r:.100}, and not a text or a number")
+
+
+def filled(template: str, row: Row) -> str:
+    """`template` with values of `row` in the place of its fields. A list becomes lettered lines.
+
+    Raises:
+        OddRowError: a field is missing, empty, or neither text, number nor a list of them.
+    """
+    pieces = []
+    for text, field, _, _ in Formatter().parse(template):
+        pieces.append(text)
+        if field is not None:
+            value = _found(row, field)
+            listed = isinstance(value, list | tuple) and len(value) > 0
+            pieces.append(_lettered(value, field) if listed else as_text(value, f"{field!r}"))
+    return "".join(pieces)
+
+
+def template_fields(template: str) -> list[str]:
+    """Names of the columns in `template`.
+
+    Raises:
+        ValueError: a brace is not closed, or a field has no name or says how it is formatted.
+    """
+    fields = []
+    for _, field, form, conversion in Formatter().parse(template):
+        if field is not None:
+            if not field or form or conversion:
+                raise ValueError(
+                    f"the field {{{field}}} has no name, or more than that. Write {{column}}, and "
+                    "{{ and }} for braces that are to stay"
+                )
+            fields.append(field)
+    return fields
+
+
+def _lettered(values: Sequence[Any], field: str) -> str:
+    if len(values) > len(ascii_uppercase):
+        raise OddRowError(f"{field!r} has {len(values)} entries, more than there are letters")
+    lines = zip(ascii_uppercase, values, strict=False)
+    return "\n".join(f"{letter}. {as_text(value, repr(field))}" for letter, value in lines)
+
+
+def _found(row: Row, name: str) -> Any:
+    """What the column `name` holds: by that name, or else along the dots in it.
+
+    Raises:
+        OddRowError: there is nothing, or it is missing.
+    """
+    if name in row:
+        value = row[name]
+    else:
+        value = row
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+    if value is None:
+        raise OddRowError(f"the column {name!r} is missing or has no value")
+    return value
+
+
+def _message(entry: Any, column: str) -> Message:
+    match entry:
+        case {"role": "system" | "user" | "assistant" | "tool" as role, "content": str(content)}:
+            return Message(role=role, content=content)
+        case {"role": str(role), "content": [{"type": "text", "text": str(content)}]}:
+            return _message({"role": role, "content": content}, column)
+    raise OddRowError(
+        f"the column {column!r} holds the message {entry!r:.100}, and not one with a role (system, "
+        "user, assistant or tool) and a text as content"
+    )

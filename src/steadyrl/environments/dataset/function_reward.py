@@ -1,0 +1,292 @@
+"""Rewards by functions of your own: with the signature of TRL's, or for one answer at a time.
+
+def shorter(completions, **columns):             # lists in, a list of rewards out, as for TRL
+    return [-float(len(text)) for text in completions]
+
+async def judged(prompt, completion, answer):    # one answer in, a reward out
+    return await ask_a_judge(prompt, completion, answer)
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from steadyrl.base.concurrency import concurrently
+from steadyrl.base.errors import UserError, cause, safe_repr
+from steadyrl.base.isolation import Isolated, IsolationError
+from steadyrl.base.named_object import call_named, named_object
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.dataset.background_loop import BackgroundLoop
+from steadyrl.environments.dataset.examples import Example
+from steadyrl.environments.dataset.rewards import Attempt, Mark, RewardSettings
+from steadyrl.environments.protocol import as_reward
+from steadyrl.records.message import Message
+
+Arguments = dict[str, Any]
+
+TRL_ONLY = frozenset({"trainer_state", "log_extra", "log_metric", "environments"})
+"""Arguments that TRL gives to reward functions besides."""
+
+
+class FunctionReward(RewardSettings):
+    """A reward by a function of your own, named `module:function`.
+
+    The function is called with all answers to a prompt: by keyword with those of `prompts`,
+    `completions`, `completion_ids` and the columns of the data set that it takes, lists with an
+    entry for each answer. It returns a list of numbers, with None where it does not apply. A
+    function that takes `completion` gets one answer, `prompt` and one value of each column, and
+    returns a number or None. Both may be coroutine functions.
+    """
+
+    name: str = Field(pattern=r"^[\w.]+:\w+$")
+    """`module:function`. The module must be importable."""
+
+    options: dict[str, Any] | None = None
+    """Arguments with which the named object is called to make the function. None: it is the
+    function."""
+
+    conversational: bool | None = None
+    """Whether prompts and completions are lists of messages. None: as for TRL, where the data set
+    has messages or there is a system prompt; texts elsewhere."""
+
+    timeout: float | None = Field(None, gt=0.0)
+    """Seconds that a call may take before it has failed. A function that is not a coroutine
+    function is then called in worker processes. None: no limit."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_own(cls, name: str) -> str:
+        return name
+
+    @property
+    def reads_answer(self) -> bool:
+        """It reads the columns itself."""
+        return False
+
+    def make(self, answer_format: AnswerFormat) -> "FunctionJudge":
+        """The judge that calls the function.
+
+        Raises:
+            UserError: there is no such function, or it takes no completions.
+        """
+        return FunctionJudge(self)
+
+
+class FunctionJudge:
+    """Calls a function with what it takes, and checks what it returns."""
+
+    def __init__(self, settings: FunctionReward) -> None:
+        self._settings = settings
+        self._name = settings.name
+        self._function = load_function(settings.name, settings.options)
+        self._parameters = Parameters.of(self._function)
+        if not self._parameters.takes_completions:
+            raise UserError(
+                f"The reward {self._name} takes neither completions (a list of answers) nor "
+                "completion (one answer). Name one of its parameters so."
+            )
+        self._loop = BackgroundLoop()
+        self._workers: Isolated[[Arguments, int | None], list[float | None]] | None = None
+        if settings.timeout is not None and not is_coroutine_function(self._function):
+            make = partial(make_caller, settings.name, settings.options)
+            self._workers = Isolated(make, timeout=settings.timeout)
+
+    @property
+    def compares(self) -> bool:
+        """Whether the function gets all answers to a prompt at once."""
+        return not self._parameters.one_by_one
+
+    def check(self, example: Example) -> None:
+        """Returns if the function gets what it takes.
+
+        Raises:
+            UserError: it does not.
+        """
+        given = self._arguments([Attempt(example=example, text="", answer="")])
+        missing = sorted(self._parameters.required - given.keys())
+        if unknown := TRL_ONLY.intersection(missing):
+            raise UserError(
+                f"The reward {self._name} takes {', '.join(sorted(unknown))}, which TRL's trainer "
+                "has and an environment has not. Give it a default value."
+            )
+        if missing:
+            raise UserError(
+                f"The reward {self._name} takes {', '.join(missing)}, but the data set has the "
+                f"columns {', '.join(example.columns)}. Name the parameter after a column, or give "
+                "it a default value."
+            )
+
+    async def judge(self, attempts: Sequence[Attempt]) -> list[Mark]:
+        """The mark of each attempt.
+
+        Raises:
+            UserError: the function fails, or returns something else than rewards.
+        """
+        if self.compares:
+            return await self._call(self._arguments(attempts), len(attempts))
+        calls = (self._call(self._arguments([attempt]), None) for attempt in attempts)
+        return [mark for marks in await concurrently(calls) for mark in marks]
+
+    def close(self) -> None:
+        """Ends worker processes and what is still being await_if_needed."""
+        self._loop.close()
+        if self._workers is not None:
+            self._workers.close()
+
+    async def _call(self, arguments: Arguments, count: int | None) -> list[Mark]:
+        try:
+            values = await self._values(arguments, count)
+        except (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
+            raise
+        except BaseException as error:  # it may exit, too
+            reason = _reason(error, self._settings.timeout)
+            hint = ""
+            if isinstance(error, TypeError) and "completions" in arguments:
+                hint = ", or set conversational if it takes messages and not texts"
+            failure = f"The reward {self._name} failed: {reason}. Correct the function{hint}."
+            raise UserError(failure) from error
+        return [Mark(value=value) for value in values]
+
+    async def _values(self, arguments: Arguments, count: int | None) -> list[float | None]:
+        if self._workers is not None:
+            return await asyncio.wrap_future(self._workers.submit(arguments, count))
+        if not is_coroutine_function(self._function):
+            return checked(self._function(**arguments), count)
+        limited = asyncio.wait_for(self._function(**arguments), self._settings.timeout)
+        # One loop for the whole run: clients that the function keeps belong to the loop they met.
+        return checked(await asyncio.wrap_future(self._loop.submit(limited)), count)
+
+    def _arguments(self, attempts: Sequence[Attempt]) -> Arguments:
+        """What the function takes of all that there is."""
+        example = attempts[0].example
+        prompt, completions = self._prompt(example), [self._completion(a) for a in attempts]
+        count = len(attempts)
+        given: Arguments
+        if self.compares:
+            given = {name: [value] * count for name, value in example.columns.items()}
+            given = {name: given[name] for name in given.keys() - {"prompt", "completion"}}
+            given |= {
+                "prompts": [prompt] * count,
+                "completions": completions,
+                "completion_ids": [list(attempt.token_ids) for attempt in attempts],
+            }
+        else:
+            given = {**example.columns, "prompt": prompt, "completion": completions[0]}
+        taken = self._parameters
+        return given if taken.takes_all else {n: v for n, v in given.items() if n in taken.names}
+
+    def _is_conversational(self, example: Example) -> bool:
+        wanted = self._settings.conversational
+        return example.conversational if wanted is None else wanted
+
+    def _prompt(self, example: Example) -> Any:
+        if self._is_conversational(example):
+            return [_as_dict(message) for message in example.prompt]
+        return "\n".join(message.content for message in example.prompt)
+
+    def _completion(self, attempt: Attempt) -> Any:
+        if self._is_conversational(attempt.example):
+            return [_as_dict(Message(role="assistant", content=attempt.text))]
+        return attempt.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """What a function takes by name.
+
+    Example:
+        Parameters(names=frozenset({"completions"}), required=frozenset(), takes_all=True)
+    """
+
+    names: frozenset[str]
+    required: frozenset[str]
+
+    takes_all: bool
+    """Whether it takes any other name, too."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> "Parameters":
+        """Those of `function`."""
+        parameters = inspect.signature(function).parameters.values()
+        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        return cls(
+            names=frozenset(p.name for p in named),
+            required=frozenset(p.name for p in named if p.default is p.empty),
+            takes_all=any(p.kind is p.VAR_KEYWORD for p in parameters),
+        )
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it takes a single answer."""
+        return "completion" in self.names
+
+    @property
+    def takes_completions(self) -> bool:
+        """Whether it gets to know what was answered."""
+        known = {"completion", "completions", "completion_ids"}
+        return self.takes_all or not known.isdisjoint(self.names)
+
+
+def _reason(error: BaseException, timeout: float | None) -> str:
+    if isinstance(error, TimeoutError) and timeout is not None:
+        return f"it took longer than {timeout:g} s"
+    return f"it {error.reason}" if isinstance(error, IsolationError) else cause(error)
+
+
+def _as_dict(message: Message) -> dict[str, str]:
+    return {"role": message.role, "content": message.content}
+
+
+def load_function(name: str, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+    """The function `name`, or that which it makes when it is called with `options`.
+
+    Raises:
+        UserError: there is none, or it cannot be called.
+    """
+    if options is None:
+        found = named_object(name, given_as="A reward")
+    else:
+        found = call_named(name, options, given_as="A reward")
+    if not callable(found):
+        raise UserError(f"The reward {name} is {safe_repr(found)}. Name a function.")
+    return found
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether calling `function`, which may be an object, gives something to be await_if_needed."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004
+    )
+
+
+def make_caller(
+    name: str, options: Mapping[str, Any] | None
+) -> Callable[[Arguments, int | None], list[float | None]]:
+    """The function that calls the function `name`. For a worker process."""
+    function = load_function(name, options)
+    return lambda arguments, count: checked(function(**arguments), count)
+
+
+def checked(returned: Any, count: int | None) -> list[float | None]:
+    """The rewards that a function has returned.
+
+    Args:
+        count: How many it has to return; None: it returns one reward itself.
+
+    Raises:
+        TypeError: there is something else than a number or None.
+        ValueError: there are more or fewer, or one is not finite or too large.
+    """
+    if count is None:
+        return [None if returned is None else as_reward(returned)]
+    if isinstance(returned, str | bytes | Mapping) or not hasattr(returned, "__iter__"):
+        raise TypeError(f"it returns {safe_repr(returned)}, and not a list of rewards")
+    values = list(returned)
+    if len(values) != count:
+        raise ValueError(f"it returns {len(values)} rewards for {count} completions")
+    return [None if value is None else as_reward(value) for value in values]

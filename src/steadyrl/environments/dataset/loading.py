@@ -1,0 +1,153 @@
+"""Which rows of a data set are in which split."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from unicodedata import normalize
+
+from steadyrl.base.errors import UserError
+from steadyrl.base.text import nearest_or_all
+from steadyrl.environments.dataset.examples import Example, OddRowError, RowReader
+from steadyrl.environments.dataset.tables import Table
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.splits import split_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an example stands.
+
+    Example:
+        Place(table=table, row=6, id="train/7")
+    """
+
+    table: Table
+    row: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitTables:
+    """What a data set has for one split.
+
+    Example:
+        SplitTables(name="train", tables=[read_table(Path("train.csv"))])
+    """
+
+    name: str
+    tables: Sequence[Table]
+
+
+@dataclass(slots=True, kw_only=True)
+class Sorter:
+    """Sorts rows into splits of which no two share a prompt.
+
+    Args:
+        reader: Makes examples of rows.
+        check: Raises OddRowError for an example that a reward cannot judge.
+        held_out: Share of the training rows that each split without rows of its own gets.
+        skip: Leave odd rows out, where they are refused otherwise.
+    """
+
+    reader: RowReader
+    check: Callable[[Example], None]
+    held_out: float
+    skip: bool
+    _read: int = 0
+    _odd: list[str] = field(default_factory=list)
+    _repeated: int = 0
+
+    def sort(self, given: Mapping[Split, SplitTables]) -> dict[Split, list[Place]]:
+        """The places of the examples in each split.
+
+        A row whose prompt is in a held-out split too stays there alone. A split without rows of its
+        own gets those of the training rows that the text of their prompts sends there.
+
+        Raises:
+            UserError: a column is missing, a row is odd, or there are too few rows.
+        """
+        places: dict[Split, list[Place]] = {split: [] for split in Split}
+        owners: dict[bytes, Split] = {}
+        train: list[tuple[bytes, Place]] = []
+        drawn: dict[bytes, Split] = {}
+        for split in (Split.TEST, Split.VALIDATION, Split.TRAIN):
+            for place, example in self._examples(given[split]) if split in given else ():
+                key = _key(example.text)
+                if owners.setdefault(key, split) is not split:
+                    self._repeated += 1
+                elif split is Split.TRAIN:
+                    train.append((key, place))
+                    drawn.setdefault(key, split_of(example.text, self.held_out))
+                else:
+                    places[split].append(place)
+        self._cut(drawn, [split for split in Split if split not in given])
+        for key, place in train:
+            places[drawn[key]].append(place)
+        return places
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and why."""
+        odd = f"{len(self._odd)} of {self._read} rows of the data set were left out. The first: "
+        repeated = (
+            f"{self._repeated} rows of the data set were left out, because their prompts are in a "
+            "held-out split too."
+        )
+        return (
+            *([f"{odd}{self._odd[0]}."] if self._odd else ()),
+            *([repeated] if self._repeated else ()),
+        )
+
+    def _cut(self, drawn: dict[bytes, Split], missing: Sequence[Split]) -> None:
+        """Leaves in `drawn` the splits that are `missing`, each with a text, and training."""
+        if len(drawn) <= len(missing):
+            raise UserError(
+                f"The data set has {len(drawn)} different prompts to train on, of which the "
+                f"{' and the '.join(missing) or 'train'} split get some. Give more rows."
+            )
+        for key, split in drawn.items():
+            if split not in missing:
+                drawn[key] = Split.TRAIN
+        for split in missing:
+            if split not in drawn.values():
+                drawn[min(key for key, owner in drawn.items() if owner is Split.TRAIN)] = split
+
+    def _examples(self, split: SplitTables) -> Iterator[tuple[Place, Example]]:
+        number = 0
+        for table in split.tables:
+            self._check_columns(table)
+            for row, values in enumerate(table.rows):
+                number += 1
+                self._read += 1
+                place = Place(table=table, row=row, id=f"{split.name}/{number}")
+                try:
+                    example = self.reader.example(values, place.id)
+                    self.check(example)
+                except OddRowError as error:
+                    self._note_odd(f"{table.where(row)}: {error}")
+                else:
+                    yield place, example
+
+    def _check_columns(self, table: Table) -> None:
+        known = table.columns()
+        for name in self.reader.required:
+            if name not in known and name.partition(".")[0] not in known:
+                choice = nearest_or_all(name, known, "It has")
+                raise UserError(
+                    f"{table.source} has no column {name!r}. {choice} Say which column is what, as "
+                    "environment.columns {prompt: question, answer: solution}."
+                )
+
+    def _note_odd(self, reason: str) -> None:
+        if not self.skip:
+            raise UserError(
+                f"{reason}. Correct the row, or set environment.odd_rows to 'skip' to leave out "
+                "all rows of this kind."
+            )
+        self._odd.append(reason)
+
+
+def _key(text: str) -> bytes:
+    """Equal for texts that differ in case and whitespace alone."""
+    folded = " ".join(normalize("NFC", text).casefold().split())
+    return blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,84 @@
+"""The reward of mathematical answers, which are compared by value."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from steadyrl.base.concurrency import concurrently
+from steadyrl.base.isolation import IsolationError
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.dataset.examples import Example
+from steadyrl.environments.dataset.rewards import (
+    NO_ANSWER,
+    Attempt,
+    Mark,
+    RewardSettings,
+    right_or_wrong,
+)
+from steadyrl.environments.math_answers import isolated_agreement
+
+
+class MathReward(RewardSettings):
+    """1 where the answer has the value of the right one, else 0; as in the environment `math`."""
+
+    name: Literal["math"] = "math"
+
+    worked_out: bool | None = None
+    """Whether an answer must be a value, and not an operation that the right answer does not have:
+    45, not 21 + 24. None: yes where the answer is the whole response, no elsewhere."""
+
+    timeout: float = Field(5.0, gt=0.0)
+    """Seconds after which a comparison is given up and the answer counts as wrong."""
+
+    judge_workers: int | None = Field(None, ge=1)
+    """Answers that are judged at the same time, each in a process of its own. None: one for each
+    core. Rewards do not depend on it."""
+
+    judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
+    """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+
+    def make(self, answer_format: AnswerFormat) -> "MathJudge":
+        """The judge. Its worker processes start with the first answer.
+
+        Raises:
+            UserError: math-verify is not installed.
+        """
+        return MathJudge(self, answer_format)
+
+
+class MathJudge:
+    """Compares answers in worker processes, many at the same time."""
+
+    compares = False
+
+    def __init__(self, settings: MathReward, answer_format: AnswerFormat) -> None:
+        self._agree = isolated_agreement(
+            timeout=settings.timeout,
+            workers=settings.judge_workers,
+            memory=int(settings.judge_memory * 2**30),
+        )
+        whole = answer_format is AnswerFormat.WHOLE
+        self._worked_out = whole if settings.worked_out is None else settings.worked_out
+
+    def check(self, example: Example) -> None:
+        """Takes every example."""
+
+    async def judge(self, attempts: Sequence[Attempt]) -> list[Mark]:
+        """The mark of each attempt."""
+        return await concurrently(map(self._mark, attempts))
+
+    async def _mark(self, attempt: Attempt) -> Mark:
+        if attempt.answer is None:
+            return NO_ANSWER
+        problem, right = attempt.example.prompt[-1].content, attempt.example.answer or ""
+        judged = self._agree.submit(right, attempt.answer, problem, self._worked_out)
+        try:
+            return right_or_wrong(await asyncio.wrap_future(judged))
+        except IsolationError as error:
+            return Mark(value=0.0, reason=f"the answer could not be checked: it {error.reason}")
+
+    def close(self) -> None:
+        """Ends the worker processes."""
+        self._agree.close()

@@ -1,0 +1,222 @@
+"""A data set of your own as an environment: what is read of it, and what is rewarded."""
+
+import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from steadyrl.base.errors import UserError
+from steadyrl.base.settings import Settings
+from steadyrl.base.variants import Variants
+from steadyrl.environments.answer_formats import AnswerFormat, answer_request
+from steadyrl.environments.dataset.choice_reward import ChoiceReward
+from steadyrl.environments.dataset.environment import ComparingDataset, Dataset, WeighedReward
+from steadyrl.environments.dataset.examples import Columns, Example, RowReader, template_fields
+from steadyrl.environments.dataset.function_reward import FunctionReward
+from steadyrl.environments.dataset.json_reward import JSONSchemaReward
+from steadyrl.environments.dataset.loading import Sorter, SplitTables
+from steadyrl.environments.dataset.math_reward import MathReward
+from steadyrl.environments.dataset.rewards import RewardSettings
+from steadyrl.environments.dataset.sources import find_split, open_splits
+from steadyrl.environments.dataset.text_rewards import ExactReward, LengthReward, RegexReward
+from steadyrl.environments.protocol import Split
+from steadyrl.environments.settings import EnvironmentSettings
+
+AnyReward = Annotated[
+    RewardSettings,
+    Variants(
+        RewardSettings,
+        "steadyrl.rewards",
+        ExactReward,
+        MathReward,
+        ChoiceReward,
+        RegexReward,
+        JSONSchemaReward,
+        LengthReward,
+        wrapper=FunctionReward,
+    ),
+]
+
+
+class SplitNames(Settings):
+    """Which splits of the data set are for what."""
+
+    train: str | None = None
+    """What is trained on. None: the split of that name, or the only one."""
+
+    validation: str | None = None
+    """None: the split of that name; where there is none, a share of `train`."""
+
+    test: str | None = None
+    """None: the split of that name; where there is none, a share of `train`."""
+
+    held_out: float = Field(0.1, gt=0.0, lt=0.5)
+    """Share of `train` for each of the others that the data set does not have. The text of a prompt
+    decides, so that a file that grows keeps its held-out rows."""
+
+
+class DatasetSettings(EnvironmentSettings):
+    """Which data set, what of it is read, and what is rewarded."""
+
+    name: Literal["dataset"] = "dataset"
+
+    path: str = Field(min_length=1)
+    """A file (.jsonl, .json, .csv, .tsv, .parquet), a folder of such files, or a name on the
+    Hugging Face Hub."""
+
+    subset: str | None = None
+    """Which configuration of a data set on the Hub; None is its default."""
+
+    revision: str | None = None
+    """Commit, tag or branch on the Hub; None is the newest. A commit keeps the data as they are."""
+
+    splits: SplitNames = SplitNames()
+
+    columns: Columns = Columns()
+
+    system: str | None = None
+    """System prompt before each prompt."""
+
+    template: str | None = None
+    """The prompt, with columns in braces, as `{question}`, in the place of the column
+    `columns.prompt`. A list of texts becomes lines that begin with A., B. and so on."""
+
+    answer_pattern: str | None = None
+    """Regular expression whose one group is the right answer in its column, as `#### (.*)`."""
+
+    answer_format: AnswerFormat = AnswerFormat.WHOLE
+    """Where the answer stands in a response."""
+
+    instruction: str | None = None
+    """Text after each prompt. None: what the answer format asks for."""
+
+    rewards: tuple[AnyReward, ...] = Field(min_length=1)
+    """What is rewarded: the weighted sum of these. A name is enough where the defaults will do."""
+
+    odd_rows: Literal["refuse", "skip"] = "refuse"
+    """What becomes of rows without a prompt or an answer that can be used."""
+
+    @field_validator("rewards", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str | dict | RewardSettings) else given
+
+    @field_validator("template")
+    @classmethod
+    def _has_fields(cls, template: str | None) -> str | None:
+        if template is not None and not template_fields(template):
+            raise ValueError(
+                f"{template!r} has no column in braces, so that all prompts would be the same. "
+                "Write {column} where its text belongs."
+            )
+        return template
+
+    @field_validator("answer_pattern")
+    @classmethod
+    def _has_one_group(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"{pattern!r} has {groups} groups. Put the answer into one (...).")
+        return pattern
+
+    @model_validator(mode="after")
+    def _titles_differ(self) -> "DatasetSettings":
+        titles = [reward.title for reward in self.rewards]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(
+                f"two rewards are called {twice[0]!r}, and so would be their metrics. Give each a "
+                "label of its own."
+            )
+        return self
+
+    def make(self) -> Dataset:
+        """The environment.
+
+        Raises:
+            UserError: the data or a reward cannot be used; the message names the row or the reward.
+        """
+        rewards: dict[str, WeighedReward] = {}
+        try:
+            for each in self.rewards:
+                reward = each.make(self.answer_format)
+                rewards[each.title] = WeighedReward(reward=reward, weight=each.weight)
+            return self._make_with(rewards)
+        except BaseException:
+            for weighed in rewards.values():
+                weighed.reward.close()
+            raise
+
+    def tables(self) -> dict[Split, SplitTables]:
+        """The rows of the splits that the data set has.
+
+        Raises:
+            UserError: it cannot be read, or has not the splits that are named.
+        """
+        splits = open_splits(self.path, self.subset, self.revision)
+        found: dict[Split, SplitTables] = {}
+        for split in Split:
+            name = find_split(splits, split, getattr(self.splits, split), self.path)
+            twice = [other for other, tables in found.items() if tables.name == name]
+            if twice:
+                raise UserError(
+                    f"The split {name!r} of {self.path} is both {twice[0]} and {split}. Name "
+                    "another one in environment.splits."
+                )
+            if name is not None:
+                found[split] = SplitTables(name=name, tables=splits[name]())
+        return found
+
+    def digest(self) -> str:
+        """A SHA-256 of all rows, for data that are not files of this machine.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        digest = sha256()
+        for split, found in self.tables().items():
+            for row in (row for table in found.tables for row in table.rows):
+                line = json.dumps([split, row], sort_keys=True, default=repr)
+                digest.update(f"{line}\n".encode())
+        return digest.hexdigest()
+
+    def _make_with(self, rewards: Mapping[str, WeighedReward]) -> Dataset:
+        def check(example: Example) -> None:
+            for weighed in rewards.values():
+                weighed.reward.check(example)
+
+        request = self.instruction
+        reader = RowReader(
+            columns=self.columns,
+            template=self.template,
+            system=self.system,
+            request=answer_request(self.answer_format) if request is None else request,
+            answer_pattern=self.answer_pattern,
+            reads_answer=any(each.reads_answer for each in self.rewards),
+        )
+        sorter = Sorter(
+            reader=reader,
+            check=check,
+            held_out=self.splits.held_out,
+            skip=self.odd_rows == "skip",
+        )
+        places = sorter.sort(self.tables())
+        compares = any(weighed.reward.compares for weighed in rewards.values())
+        environment = (ComparingDataset if compares else Dataset)(
+            self.path,
+            reader=reader,
+            places=places,
+            rewards=rewards,
+            answer_format=self.answer_format,
+            notes=sorter.notes,
+        )
+        environment.try_rewards([each.title for each in self.rewards if ":" in each.name])
+        return environment

@@ -1,0 +1,67 @@
+"""Rewards that an environment gives the episodes of a task together."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from steadyrl.base.concurrency import await_if_needed, is_being_cancelled
+from steadyrl.base.errors import safe_repr
+from steadyrl.environments.protocol import Outcome, ScoresGroups, as_reward
+from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
+from steadyrl.rollout.tasks import failure_reason
+
+_NO_REWARD = f"{ENVIRONMENT_FAILED}: score_group gives it no reward"
+
+
+async def scored(environment: ScoresGroups, group: Group) -> Group:
+    """`group` with the rewards that the environment gives its episodes together.
+
+    Where it fails, all of them have failed.
+    """
+    played = group.played
+    if not played.trajectories:
+        return group
+    try:
+        scores = iter(await score_group(environment, played))
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if is_being_cancelled(error):
+            raise
+        reason = failure_reason(error)
+        failed = [_failed(t, reason) if t.was_played else t for t in group.trajectories]
+        return replace(group, trajectories=tuple(failed))
+    told = [_with_score(t, next(scores)) if t.was_played else t for t in group.trajectories]
+    return replace(group, trajectories=tuple(told))
+
+
+async def score_group(environment: ScoresGroups, group: Group) -> list[float | Outcome | None]:
+    """What the environment gives the trajectories of `group`, in order.
+
+    Raises:
+        TypeError: it gives something else. What it raises goes through.
+        ValueError: a reward is not finite, or there are more or fewer than trajectories.
+    """
+    given = await await_if_needed(environment.score_group(group))
+    if not isinstance(given, Iterable):
+        raise TypeError(f"score_group gives {safe_repr(given)}, which are not rewards")
+    scores = [
+        score if score is None or isinstance(score, Outcome) else as_reward(score)
+        for score in given
+    ]
+    if len(scores) != len(group.trajectories):
+        raise ValueError(
+            f"score_group gives {len(scores)} rewards for {len(group.trajectories)} trajectories"
+        )
+    return scores
+
+
+def _with_score(trajectory: Trajectory, score: float | Outcome | None) -> Trajectory:
+    if score is None:
+        return _failed(trajectory, _NO_REWARD)
+    if isinstance(score, Outcome):
+        return replace(trajectory, reward=score.reward, reward_parts=score.reward_parts)
+    return replace(trajectory, reward=score)
+
+
+def _failed(trajectory: Trajectory, reason: str) -> Trajectory:
+    return replace(trajectory, terminated=False, truncated=True, truncation_reason=reason)

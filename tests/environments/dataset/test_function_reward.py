@@ -1,0 +1,162 @@
+"""Reward functions of one's own, in TRL's form and in that of one answer."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from steadyrl.base.errors import UserError
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.dataset.examples import Example
+from steadyrl.environments.dataset.function_reward import FunctionJudge, FunctionReward
+from steadyrl.environments.dataset.rewards import Attempt
+from tests.environments.dataset import reward_functions
+from tests.environments.dataset.attempts import attempt, example, marks_of
+
+
+def judge(name: str, **settings: Any) -> FunctionJudge:
+    path = f"{reward_functions.__name__}:{name}"
+    return FunctionReward(name=path, **settings).make(AnswerFormat.WHOLE)
+
+
+def values(name: str, *texts: str, of: Example | None = None, **settings: Any) -> list[Any]:
+    judged = judge(name, **settings)
+    try:
+        return [mark.value for mark in marks_of(judged.judge([attempt(t, of=of) for t in texts]))]
+    finally:
+        judged.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("trl_length", [1, 3]),
+        ("trl_exact", [1, 0]),
+        ("trl_async", [1, 3]),
+        ("trl_rank", [0, 1]),
+        ("alone", [1, 0]),
+    ],
+)
+def test_functions_get_what_they_take_by_name(name: str, expected: list[float]) -> None:
+    assert values(name, "2", "two") == expected
+    assert judge(name).compares is (name != "alone")
+
+
+def test_messages_are_given_where_the_data_set_has_them_or_it_is_asked_for() -> None:
+    talk = example(conversational=True)
+    assert values("trl_messages", "2", "two", of=talk) == [1, 3]
+    assert values("alone_messages", "2", of=talk) == [1]
+    assert values("trl_messages", "2", conversational=True) == [1]
+    assert values("trl_length", "2", of=talk, conversational=False) == [1]
+
+
+def test_tokens_are_given_as_lists_of_ids() -> None:
+    judged = judge("trl_ids")
+    attempts = [Attempt(example=example(), text="x", answer="x", token_ids=(5, 6, 7))]
+    assert [mark.value for mark in marks_of(judged.judge(attempts))] == [3]
+
+
+def test_none_is_a_reward_that_does_not_apply() -> None:
+    assert values("trl_some", "skip", "x") == [None, 1]
+    assert values("returns", "x", "y", options={"value": [None, np.float32(0.5)]}) == [None, 0.5]
+    assert values("returns", "x", options={"value": torch.tensor([0.25])}) == [0.25]
+
+
+def test_options_are_given_to_what_makes_the_function() -> None:
+    assert values("maker", "22", "333", options={"limit": 2}) == [1, 0]
+    with pytest.raises(
+        UserError, match=r"maker cannot be called with the options {'most': 2}: missing"
+    ):
+        judge("maker", options={"most": 2})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", r"has no 'missing'"),
+        ("NUMBER", r"The reward .*:NUMBER is 7\. Name a function"),
+        ("nothing_of_use", r"takes neither completions \(a list of answers\) nor completion"),
+    ],
+)
+def test_what_is_no_reward_function_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        judge(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("trl_state", r"takes trainer_state, which TRL's trainer has and an environment has not"),
+        ("trl_column", r"takes ground_truth, but the data set has the columns prompt, answer\."),
+    ],
+)
+def test_a_function_that_takes_what_is_not_there_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        judge(name).check(example())
+    judge("trl_column").check(example(ground_truth="2"))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([1.0, 2.0], r"ValueError: it returns 2 rewards for 1 completions"),
+        ([], r"ValueError: it returns 0 rewards for 1 completions"),
+        (1.0, r"TypeError: it returns 1\.0, and not a list of rewards"),
+        ("1", r"TypeError: it returns '1', and not a list"),
+        (None, r"TypeError: it returns None"),
+        ({"a": 1.0}, r"TypeError: it returns {'a': 1\.0}"),
+        (["1"], r"TypeError: the reward is '1'\. Give a number"),
+        ([float("nan")], r"ValueError: the reward is nan\. Give a finite number"),
+        ([1e39], r"ValueError: the reward is 1e\+39, but"),
+    ],
+)
+def test_what_is_not_a_list_of_rewards_is_a_failure(value: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"The reward .*:returns failed: {reason}"):
+        values("returns", "x", options={"value": value})
+
+
+def test_a_function_that_raises_or_exits_is_a_failure_with_its_place() -> None:
+    with pytest.raises(
+        UserError,
+        match=r":raises failed: KeyError: 'solution' \(line \d+ of reward_functions\.py\)\. ",
+    ):
+        values("raises", "x")
+    with pytest.raises(UserError, match=r":leaves failed: SystemExit: 3"):
+        values("leaves", "x")
+
+
+def test_coroutine_functions_of_a_run_share_an_event_loop() -> None:
+    judged = judge("client")
+    for _ in range(2):  # each of these runs a loop of its own, as each rollout does
+        assert [mark.value for mark in marks_of(judged.judge([attempt("x"), attempt("y")]))] == [
+            1,
+            1,
+        ]
+    judged.close()
+
+
+def test_a_function_is_called_in_the_main_thread_of_the_run() -> None:
+    assert values("main_thread", "x") == [1]
+    assert values("process", "x") == [os.getpid()]
+
+
+def test_with_a_time_limit_it_is_called_in_another_process_and_given_up() -> None:
+    (found,) = values("process", "x", timeout=60.0)
+    assert found != os.getpid()
+    assert values("trl_exact", "2", "two", timeout=60.0) == [1, 0]
+    for name in ("hangs", "never"):
+        with pytest.raises(UserError, match=rf":{name} failed: it took longer than 0\.2 s"):
+            values(name, "x", timeout=0.2)
+
+
+def test_a_failure_in_another_process_says_its_reason() -> None:
+    with pytest.raises(UserError, match=r":raises failed: it raised KeyError"):
+        values("raises", "x", timeout=60.0)
+
+
+def test_names_without_a_module_are_refused() -> None:
+    with pytest.raises(ValidationError, match="name"):
+        FunctionReward(name="length_of")
