@@ -184,7 +184,10 @@ def raises(_task: Task, _rulebook: str) -> Any:
     ("guided", "message"),
     [
         (raises, r"Odd.guided failed on the task 'lake/1': KeyError: 'slot' \(line \d+ of test_re"),
-        (lambda _task, rulebook: rulebook, r"Odd.guided gives 'Go left.', which is no task. Give"),
+        (
+            lambda _task, rulebook: rulebook,
+            r"Odd.guided returned 'Go left.', which is not a task. Give",
+        ),
     ],
 )
 def test_an_environment_that_cannot_guide_is_told_by_name(guided: Any, message: str) -> None:

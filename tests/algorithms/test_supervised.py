@@ -231,7 +231,7 @@ def test_what_a_teacher_or_an_environment_fails_at_is_left_out_and_counted() -> 
     assert [reason.split(":")[0] for reason in experience.failures] == [
         "Unreliable.task failed on number 4 of the train split",
         "FailingTeacher.demonstrate failed on the task 'quiz/train/5'",
-        "FailingTeacher.demonstrate gives None, which is no text. Give a response.",
+        "FailingTeacher.demonstrate returned None, which is not a string. Give a response.",
     ]
 
 

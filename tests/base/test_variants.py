@@ -187,9 +187,9 @@ def test_fields_of_the_chosen_variant_are_checked_where_they_stand() -> None:
         ("my_shapes:Line", "<class 'my_shapes.Line'>, which is not a subclass of "),
         ("my_shapes:Shape", "which is not a subclass of "),
         ("my_shapes:Unfinished", "lacks methods of "),
-        ("my_shapes:Misnamed", "calls itself 'disc', a name under which it would not be found"),
-        ("my_shapes:Usurper", "calls itself 'square', a name under which it would not be found"),
-        ({"name": 3}, "required. It chooses which settings the block has"),
+        ("my_shapes:Misnamed", "declares the name 'disc', under which it is not registered"),
+        ("my_shapes:Usurper", "declares the name 'square', under which it is not registered"),
+        ({"name": 3}, "required. It selects the settings of the block"),
     ],
 )
 def test_what_is_wrong_with_a_name_is_told_at_the_name(shape: Any, message: str) -> None:
@@ -200,7 +200,7 @@ def test_what_is_wrong_with_a_name_is_told_at_the_name(shape: Any, message: str)
 
 def test_neither_a_name_nor_a_mapping_is_refused() -> None:
     assert "expected a name or a mapping with a name" in refusal(3)[1]
-    with pytest.raises(ValidationError, match="It chooses which settings"):
+    with pytest.raises(ValidationError, match="It selects the settings"):
         Drawing.model_validate({"other": {"side": 1}})
 
 

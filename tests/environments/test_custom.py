@@ -77,7 +77,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("broken:Unread", r"broken:Unread failed with the options {}: FileNotFoundError: .*line 3"),
         ("broken:Confused", r"failed with .* TypeError: 'int' object is not iterable \(line 6 of"),
-        ("broken:NUMBER", r"broken:NUMBER is 3, which cannot be called. Name a class or a"),
+        ("broken:NUMBER", r"broken:NUMBER is 3, which is not callable. Name a class or a"),
         ("unwritten:Tasks", r"importing unwritten failed: ZeroDivisionError: .* \(line 2 of unw"),
     ],
 )
@@ -92,7 +92,7 @@ def test_what_fails_to_be_made_is_told_by_its_own_reason(made_by: str, message: 
     [
         ("no_such_module:Reverse", {}, "No module named 'no_such_module'. Install"),
         ("my_tasks:Forwards", {}, "my_tasks.py has no 'Forwards'. Correct the name"),
-        ("my_tasks:Reverse", {"letters": 3}, "unexpected keyword argument 'letters'. Give those"),
+        ("my_tasks:Reverse", {"letters": 3}, "unexpected keyword argument 'letters'. Pass the"),
         ("my_tasks:ReverseOnce", {"word": "1"}, "makes a ReverseOnce, which is not an environment"),
     ],
 )

@@ -102,9 +102,9 @@ def test_nothing_to_say_is_no_feedback() -> None:
 
 
 def test_a_message_has_a_role_that_templates_know_and_a_text() -> None:
-    with pytest.raises(ValueError, match=r"role is 'User'\. Give one of system, user, assistant"):
+    with pytest.raises(ValueError, match=r"role is 'User'\. Use one of system, user, assistant"):
         unchecked(Message, role="User", content="hello")
-    with pytest.raises(ValueError, match=r"content of a message is 3\. Give a text"):
+    with pytest.raises(ValueError, match=r"content of a message is 3\. Use a string"):
         unchecked(Message, role="user", content=3)
 
 

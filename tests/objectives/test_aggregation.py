@@ -135,7 +135,7 @@ def test_loss_falls_when_the_objective_rises() -> None:
     [
         (Aggregation.CONSTANT, None, "got constant_length=None with aggregation 'constant'"),
         (Aggregation.TOKEN_SUM, 8, "got constant_length=8 with aggregation 'token_sum'"),
-        (Aggregation.CONSTANT, 0, "at least 1 token, got 0. Set it to the longest response"),
+        (Aggregation.CONSTANT, 0, "at least 1 token, got 0. Set it to the maximum response"),
     ],
 )
 def test_constant_length_is_refused_when_it_cannot_mean_anything(

@@ -216,8 +216,8 @@ def test_product_of_a_response_makes_reinforce_unbiased(make_terms) -> None:
 @pytest.mark.parametrize("objective", [MiniRL(), DPPO(), Truncation().apply_to(GRPO())])
 def test_a_mismatch_is_not_corrected_twice(objective: Objective) -> None:
     message = (
-        rf"correction is 'truncation', but the objective '{objective.name}' weighs tokens by .* "
-        "Set correction 'none', or choose an objective .* 'grpo'"
+        rf"correction is 'truncation', but the objective '{objective.name}' already weighs "
+        "tokens by .* Set correction 'none', or choose an objective .* 'grpo'"
     )
     with pytest.raises(UserError, match=message):
         Truncation().apply_to(objective)
@@ -259,6 +259,6 @@ def test_a_corrected_objective_travels_between_processes(scattered_terms: TokenT
     ("low", "high"), [(2.0, 2.0), (3.0, 1.0), (1.5, 5.0), (0.0, 0.9), (1.0, 1.0)]
 )
 def test_a_mask_of_agreement_is_refused(low: float, high: float) -> None:
-    message = rf"low is {low} and high is {high}, but a mismatch of 1 is agreement, .* Set low to"
+    message = rf"low is {low} and high is {high}, but policies that agree have a .* Set low to"
     with pytest.raises(ValidationError, match=message):
         Masking(low=low, high=high)

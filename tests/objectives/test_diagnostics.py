@@ -163,5 +163,5 @@ NONE = torch.zeros(0)
     ids=["mismatch", "sampling", "temperature", "staleness", "weight", "limit"],
 )
 def test_diagnostics_of_no_token_are_refused(diagnose) -> None:
-    with pytest.raises(UserError, match=r"need a token that carries loss, got none\. Leave"):
+    with pytest.raises(UserError, match=r"require at least one loss token, got none\. Skip"):
         diagnose()

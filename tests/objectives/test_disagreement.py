@@ -70,5 +70,5 @@ def test_comparing_takes_a_fraction_of_what_sorting_every_set_took() -> None:
 @pytest.mark.parametrize("shape", [(0, 2, 4), (3, 0, 4)])
 def test_routing_disagreement_of_nothing_is_refused(shape: tuple[int, ...]) -> None:
     nothing = torch.zeros(shape, dtype=torch.long)
-    with pytest.raises(UserError, match="needs a token and an MoE layer, got shape"):
+    with pytest.raises(UserError, match="requires at least one token and one MoE layer, got shape"):
         routing_disagreement(nothing, nothing)

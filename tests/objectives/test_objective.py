@@ -117,11 +117,11 @@ def raising(terms: TokenTerms) -> Tensor:
     ("value", "message"),
     [
         (raising, r".__call__ failed: KeyError: 'ratio' \(line \d+ of test_objective.py\)."),
-        (lambda terms: None, " gives None"),
-        (lambda terms: terms.logprobs.sum(), r" returns shape \(\) for tokens of shape \(8, 12\)"),
-        (lambda terms: terms.logprobs.sum(1), r" returns shape \(8,\) for tokens of shape"),
-        (lambda terms: terms.loss_mask, " returns torch.bool in place of floats"),
-        (lambda terms: terms.logprobs.detach(), " returns values that have no gradient"),
+        (lambda terms: None, " returned None"),
+        (lambda terms: terms.logprobs.sum(), r" returned shape \(\) for tokens of shape \(8, 12\)"),
+        (lambda terms: terms.logprobs.sum(1), r" returned shape \(8,\) for tokens of shape"),
+        (lambda terms: terms.loss_mask, " returned torch.bool instead of floats"),
+        (lambda terms: terms.logprobs.detach(), " returned values without a gradient"),
     ],
 )
 @pytest.mark.parametrize(
@@ -148,9 +148,12 @@ def masking_by_a_number(terms: TokenTerms) -> ClipMasks:
     ("mask", "message"),
     [
         (raising, r".masks failed: KeyError: 'ratio' \(line \d+ of test_objective.py\)."),
-        (lambda terms: terms.loss_mask, ".masks gives tensor"),
-        (lambda terms: ClipMasks(masked=terms.loss_mask[:, 1:]), r".masks returns shape \(8, 11\)"),
-        (masking_by_a_number, ".masks returns torch.float64 in place of bools"),
+        (lambda terms: terms.loss_mask, ".masks returned tensor"),
+        (
+            lambda terms: ClipMasks(masked=terms.loss_mask[:, 1:]),
+            r".masks returned shape \(8,",
+        ),
+        (masking_by_a_number, ".masks returned torch.float64 instead of bools"),
     ],
 )
 @pytest.mark.parametrize(

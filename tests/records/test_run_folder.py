@@ -55,7 +55,9 @@ def test_a_last_line_cut_off_anywhere_is_left_out(tmp_path: Path, kept: int) -> 
 def test_a_damaged_inner_line_is_named(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     folder.metrics.write_text('{"step": 0}\n{"st\n{"step": 2}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"Line 2 of .*metrics.jsonl is not JSON .* Remove that"):
+    with pytest.raises(
+        UserError, match=r"Line 2 of .*metrics.jsonl is not valid JSON .* Remove the"
+    ):
         folder.read_metrics()
 
 

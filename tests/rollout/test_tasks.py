@@ -62,10 +62,16 @@ def test_tasks_have_the_numbers_that_were_asked_for() -> None:
     ("what", "message"),
     [
         (leaves, r"Broken.task failed on number 2 of the test split: SystemExit: 3 \(line"),
-        (lambda *_: Silent(), r"Broken.task gives a Silent that cannot be written, which is no"),
+        (
+            lambda *_: Silent(),
+            r"Broken.task returned a Silent whose repr failed, which is not a task",
+        ),
         (raises, r"Broken.task failed on number 2 of the test split: IndexError: no such thing \("),
-        (lambda *_: None, r"Broken.task gives None, which is no task. Give a Task\("),
-        (lambda *_: {"prompt": "hi"}, r"Broken.task gives {'prompt': 'hi'}, which is no task"),
+        (lambda *_: None, r"Broken.task returned None, which is not a task. Give a Task\("),
+        (
+            lambda *_: {"prompt": "hi"},
+            r"Broken.task returned {'prompt': 'hi'}, which is not a task",
+        ),
         (lambda *_: unchecked(Task, prompt="hi"), r"TypeError: the prompt is 'hi'. Give a"),
         (refuses, r"^Give more problems\.$"),
     ],
@@ -109,7 +115,10 @@ def test_the_first_tasks_are_each_there_once() -> None:
     ("what", "message"),
     [
         (raises, r"Broken.start failed on the task 'quiz/test/2': IndexError: no such thing \("),
-        (lambda *_: None, r"Broken.start gives None, which is no episode. Give an object with"),
+        (
+            lambda *_: None,
+            r"Broken.start returned None, which is not an episode. Give an object with",
+        ),
         (refuses, r"^Give more problems\.$"),
     ],
 )

@@ -93,7 +93,7 @@ def test_its_flags_are_those_of_the_class() -> None:
     config = run_with("my_objectives:Tapered")
     overlapping = config.engine.model_copy(update={"overlap": True})
     run_with("my_objectives:Tapered", engine=overlapping)
-    with pytest.raises(UserError, match="would count twice"):
+    with pytest.raises(UserError, match="would be corrected twice"):
         Truncation().apply_to(config.algorithm.objective)
 
 
@@ -138,7 +138,7 @@ def test_the_command_line_refuses_in_one_sentence(capsys: pytest.CaptureFixture[
     [
         (
             "Summed",
-            r"broken_objectives:Summed returns shape \(\d+,\) for tokens of shape \(\d+, \d",
+            r"broken_objectives:Summed returned shape \(\d+,\) for tokens of shape \(\d+, \d",
         ),
         ("Raising", r"broken_objectives:Raising.__call__ failed: AttributeError: .* \(line 12 of"),
     ],

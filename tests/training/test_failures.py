@@ -90,7 +90,7 @@ def test_a_reflection_on_a_broken_attempt_is_not_counted_besides(
 def test_a_stage_whose_environment_fails_from_the_start_stops_at_once(journal: Journal) -> None:
     told = (
         r"^All 4 episodes of the step failed\. The first one: Unreliable.task failed on number 0 "
-        r".* Correct the cause and run the command again\.$"
+        r".* Fix the cause and run the command again\.$"
     )
     with pytest.raises(UserError, match=told):
         take(journal, 1, groups_of(0, 1))

@@ -191,7 +191,7 @@ def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
             remedy="Correct it, or leave it out.",
         )
         remedy = "Give `task` with another prompt."
-        return of_kind(guided, Task, given_by=f"{name}.guided", noun="task", remedy=remedy)
+        return of_kind(guided, Task, given_by=f"{name}.guided", noun="a task", remedy=remedy)
     told = [message for message in task.prompt if message.role != "system"]
     return replace(task, prompt=(Message(role="system", content=lesson), *told))
 

@@ -121,7 +121,7 @@ def demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) 
     )
     if isinstance(given, Demonstration):
         return given
-    text: str = of_kind(given, str, given_by=name, noun="text", remedy="Give a response.")
+    text: str = of_kind(given, str, given_by=name, noun="a string", remedy="Give a response.")
     answer = Message(role="assistant", content=text)
     return Demonstration(prompt=task.prompt, continuation=(answer,))
 

@@ -1,1 +1,1 @@
-"""What every layer may use: errors, settings, locks, HTTP and calls into user code."""
+"""Utilities for every layer: errors, settings, locks, HTTP and calls into user code."""

@@ -1,4 +1,4 @@
-"""Coroutines side by side, and calls that block beside them."""
+"""Helpers for running coroutines concurrently and blocking calls in threads."""
 
 import asyncio
 import contextvars
@@ -12,13 +12,13 @@ Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 ENDS_WITHIN = 5.0
-"""Seconds that cancelled coroutines may take to clean up."""
+"""Seconds that canceled coroutines have to clean up."""
 
 
 async def concurrently(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Runs `coroutines` side by side, and returns their results in order.
+    """Runs `coroutines` concurrently and returns their results in order.
 
-    The first exception cancels the others, and is raised.
+    The first exception cancels the others and is raised.
     """
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
@@ -31,7 +31,7 @@ async def concurrently(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> lis
 
 
 async def await_if_needed(answer: Result | Awaitable[Result]) -> Result:
-    """`answer` of a function that may be a coroutine function."""
+    """Returns `answer`, awaited first if it is awaitable."""
     if isawaitable(answer):
         return await answer
     return answer
@@ -40,7 +40,7 @@ async def await_if_needed(answer: Result | Awaitable[Result]) -> Result:
 def then(
     answer: Given | Awaitable[Given], use: Callable[[Given], Result]
 ) -> Result | Awaitable[Result]:
-    """What `use` makes of `answer`: at once, or awaitable where `answer` is."""
+    """Applies `use` to `answer`: immediately, or as a coroutine if `answer` is awaitable."""
     if isawaitable(answer):
         return _used(answer, use)
     return use(answer)
@@ -51,10 +51,10 @@ async def _used(answer: Awaitable[Given], use: Callable[[Given], Result]) -> Res
 
 
 async def in_thread(function: Callable[[], Result]) -> Result:
-    """What `function` returns or raises, called in a thread of its own.
+    """Calls `function` in its own daemon thread; returns or raises its outcome.
 
-    A call that does not return is left behind: nothing waits for its thread, not even the end of
-    the process.
+    A call that never returns does not block anything: its thread is not joined, not even when the
+    process exits.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Callable[[], Result]] = loop.create_future()
@@ -65,7 +65,7 @@ async def in_thread(function: Callable[[], Result]) -> Result:
 
     def call() -> None:
         result = _outcome_of(function)
-        with suppress(RuntimeError):  # the loop has ended meanwhile
+        with suppress(RuntimeError):  # the loop was closed in the meantime
             loop.call_soon_threadsafe(settle, result)
 
     threading.Thread(target=contextvars.copy_context().run, args=(call,), daemon=True).start()
@@ -73,7 +73,7 @@ async def in_thread(function: Callable[[], Result]) -> Result:
 
 
 def _outcome_of(function: Callable[[], Result]) -> Callable[[], Result]:
-    """A function that returns what `function` has returned, or raises what it has raised."""
+    """A function that returns or raises the outcome of calling `function` once."""
     try:
         result = function()
     except BaseException as error:
@@ -87,6 +87,6 @@ def _outcome_of(function: Callable[[], Result]) -> Callable[[], Result]:
 
 
 def is_being_cancelled(error: BaseException) -> bool:
-    """Whether `error` is the cancellation of the present coroutine, not one that it waited for."""
+    """Whether `error` cancels the current task, rather than a task that it was waiting for."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

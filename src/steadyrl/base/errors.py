@@ -1,4 +1,4 @@
-"""The one exception for what the caller can mend, and how that of foreign code is told."""
+"""Errors that the user can fix, and reports of exceptions raised by user code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,77 +11,78 @@ Answer = TypeVar("Answer")
 
 
 class UserError(ValueError):
-    """Input that cannot be used. The message says what is wrong, what was got and what to do.
+    """Invalid input. The message says what is wrong, what was received and how to fix it.
 
-    The command line prints it as one sentence and exits with code 2. Anything else that is raised
-    is a defect of this package and keeps its traceback.
+    The command line prints the message and exits with code 2. Any other exception is a bug in this
+    package and keeps its traceback.
     """
 
 
 class NonFiniteError(UserError):
-    """A loss, a gradient, a weight or a logit is not finite: the policy has broken down."""
+    """A non-finite loss, gradient, weight or logit: training has diverged."""
 
 
 def answer_of(foreign: Callable[[], Answer], *, failure: str, remedy: str) -> Answer:
-    """What code that is not ours returns.
+    """Calls user code and returns its result.
 
     Args:
-        failure: What it means if it raises, as `Reverse.start failed`.
-        remedy: What to do then.
+        failure: Start of the message if the call raises, for example `Reverse.start failed`.
+        remedy: How to fix the failure; end of the message.
 
     Raises:
-        UserError: it raises. A UserError of its own goes through as it is.
+        UserError: the call raises. A UserError raised by the user code is passed through.
     """
     try:
         return foreign()
     except (UserError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # it may exit, too
+    except BaseException as error:  # user code may also raise SystemExit
         raise UserError(f"{failure}: {cause(error)}. {remedy}") from error
 
 
 def of_kind(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str) -> Answer:
-    """`answer` of code that is not ours, which is of `kind`.
+    """Returns `answer`, a result of user code, if it is an instance of `kind`.
 
     Args:
-        given_by: What answered, as `Reverse.start`.
-        noun: What a thing of `kind` is called.
+        given_by: Name of the user's function, for example `Reverse.start`.
+        noun: Name of an instance of `kind` for the message, with its article.
+        remedy: How to fix the result; end of the message.
 
     Raises:
-        UserError: it is something else.
+        UserError: `answer` is not an instance of `kind`.
     """
     if not isinstance(answer, kind):
-        raise UserError(f"{given_by} gives {safe_repr(answer)}, which is no {noun}. {remedy}")
+        raise UserError(f"{given_by} returned {safe_repr(answer)}, which is not {noun}. {remedy}")
     return answer
 
 
 def safe_repr(value: object) -> str:
-    """How `value` of foreign code is written in a message."""
+    """`repr(value)`, cut to 200 characters; a placeholder if `repr` raises."""
     try:
         return f"{value!r:.200}"
     except Exception:
-        return f"a {type(value).__name__} that cannot be written"
+        return f"a {type(value).__name__} whose repr failed"
 
 
 def describe_error(error: BaseException) -> str:
-    """Its type and its text, in one line."""
+    """The type and message of `error` on one line."""
     try:
-        told = " ".join(well_formed(str(error)).split()).rstrip(".")
-    except Exception:  # the exception is foreign too
-        told = ""
-    return f"{type(error).__name__}: {told}" if told else type(error).__name__
+        message = " ".join(well_formed(str(error)).split()).rstrip(".")
+    except Exception:  # the __str__ of a user's exception may raise as well
+        message = ""
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def cause(error: BaseException) -> str:
-    """An exception of a function that was called here: its type, its text, and its line there.
+    """Type, message and source line of an exception raised by user code.
 
-    The line is in the first file outside this package, which only passes calls on, if there is one.
+    The line is in the first file of the traceback outside this package, if there is one.
 
     Example:
         cause(error) == "KeyError: 'limit' (line 12 of my_tasks.py)"
     """
     text = describe_error(error)
-    frames = extract_tb(error.__traceback__)[1:]  # the first one called
+    frames = extract_tb(error.__traceback__)[1:]  # the first frame is the caller
     there = [frame for frame in frames if "importlib" not in frame.filename]
     there = [frame for frame in there if not _is_ours(frame.filename)] or there
     lines = [frame.lineno for frame in there if frame.filename == there[0].filename]

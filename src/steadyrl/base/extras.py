@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, asked for by name when they are missing."""
+"""Checks for optional dependencies."""
 
 from importlib.util import find_spec
 
@@ -6,10 +6,10 @@ from steadyrl.base.errors import UserError
 
 
 def require_extra(module: str, extra: str) -> None:
-    """Returns when `module` can be imported.
+    """Checks that the optional dependency `module` is installed.
 
     Raises:
-        UserError: it is not installed; the message names the pip command.
+        UserError: `module` is not installed; the message names the pip command.
     """
     if find_spec(module) is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Reading what an HTTP server answers, within a time and a size."""
+"""Reading HTTP responses within limits on time and size."""
 
 import time
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from typing import TypeVar
 Reply = TypeVar("Reply")
 
 LARGEST_REPLY = 2**24
-"""Bytes."""
+"""Maximum size of a response body in bytes."""
 
 _PIECE = 2**16
 
 
 def within(seconds: float, ask: Callable[[], Reply]) -> Reply:
-    """What `ask` returns, in a thread that is left behind where it takes longer.
+    """Calls `ask` in a daemon thread with a deadline and returns its result.
 
-    The timeout of a socket bounds the wait for its next piece alone, and neither the lookup of a
-    name nor a server that sends its headers byte by byte.
+    A socket timeout only bounds the wait for the next chunk. It covers neither DNS lookup nor a
+    server that sends its headers byte by byte.
 
     Raises:
-        TimeoutError: it takes longer. What `ask` raises goes through.
+        TimeoutError: the call takes longer than `seconds`. Exceptions of `ask` are passed through.
     """
     outcome: SimpleQueue[Future[Reply]] = SimpleQueue()
 
@@ -43,13 +43,14 @@ def within(seconds: float, ask: Callable[[], Reply]) -> Reply:
 
 
 def read_reply(response: HTTPResponse, deadline: float) -> bytes:
-    """All of the response. The socket's own timeout only bounds the wait for its next piece.
+    """Reads the whole response body.
 
     Args:
-        deadline: On the clock of `time.monotonic`.
+        deadline: Deadline on the clock of `time.monotonic`. The socket timeout only bounds the wait
+            for the next chunk.
 
     Raises:
-        OSError: it has more than `LARGEST_REPLY` bytes.
+        OSError: the body has more than `LARGEST_REPLY` bytes.
         TimeoutError: the deadline has passed.
     """
     body = bytearray()

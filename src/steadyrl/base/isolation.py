@@ -1,10 +1,10 @@
-"""Calls that may hang, exit or eat all memory, made in processes of their own.
+"""Worker processes for calls that may hang, exit or exhaust memory.
 
-Judges built on computer algebra or `eval` can be led by a response into work that never ends, such
-as a power tower inside one C call. This process holds the deadline of every call and has the worker
-killed when it has passed, with everything that it started, so it does not matter what a call does
-to its own timers, signals, threads or file descriptors. Workers end with this process, killed or
-not. This guards against accidents; it is not a sandbox for code that attacks it.
+A response can lead a judge built on computer algebra or `eval` into a computation that never ends,
+such as a power tower inside one C call. The calling process enforces the deadline of every call:
+when it has passed, the worker and every process that it started are killed. So a call may do
+anything to its own timers, signals, threads or file descriptors. Workers end with the calling
+process, even if that is killed. This guards against accidents; it is not a security sandbox.
 """
 
 import os
@@ -26,20 +26,22 @@ MEMORY_LIMIT = 8 * 2**30
 
 
 class Isolated(Generic[P, R]):
-    """The function that `factory` returns, called in worker processes.
+    """A function that runs in worker processes.
 
-    Each call finds the process as `factory` left it: random numbers seeded alike, and a worker in
-    which a call changed the working directory, the environment, signals, threads or the like is
-    replaced. So results depend neither on the number of workers nor on the calls before.
+    Each call starts from the process state that `factory` left: random number generators are
+    reseeded, and a worker is replaced if a call changed its working directory, environment,
+    signals, threads or similar state. So results depend neither on the number of workers nor on
+    previous calls.
 
     Args:
-        factory: Picklable, that is a module's function or a `partial` of one. It is called once, at
-            the first call, in the process from which all workers are forked. The function that it
-            returns takes anything that can be pickled, and returns plain values: numbers, texts,
-            and tuples, lists, sets and dicts of them.
-        timeout: Seconds that a call may take. The start of the processes does not count.
-        workers: Calls that run at once; None is one for each core. Started when they are needed.
-        memory: Bytes of address space that a worker may have, on Linux.
+        factory: Picklable function without arguments (a module-level function or a `partial` of
+            one) that returns the function to run. It is called once, at the first call, in the
+            process from which all workers are forked. The returned function takes picklable
+            arguments and returns plain values: numbers, strings, and tuples, lists, sets and dicts
+            of them.
+        timeout: Time limit of a call in seconds. Starting the processes does not count.
+        workers: Maximum number of concurrent calls; None: one per core. Workers start on demand.
+        memory: Address space limit of a worker in bytes (Linux only).
 
     Example:
         with Isolated(partial(make_scorer, "chain_sum"), timeout=5.0) as judge:
@@ -68,15 +70,15 @@ class Isolated(Generic[P, R]):
         self._unmade: RuntimeError | None = None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """What the function returns. Waits while all workers are busy.
+        """Calls the function and returns its result. Waits while all workers are busy.
 
         Raises:
-            IsolationError: the call gave no result.
+            IsolationError: the call did not return a result.
             RuntimeError: no worker can be started; the message holds the traceback of `factory`.
         """
         request, closings = pickle.dumps((args, kwargs)), self._closings
         with self._places:
-            for _ in range(2):  # another call may have taken the server down
+            for _ in range(2):  # another call may have ended the server
                 server = self._living_server()
                 try:
                     result: R = server.call(request, self._timeout)
@@ -88,14 +90,14 @@ class Isolated(Generic[P, R]):
         raise IsolationError("ended the process that starts its workers")
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
-        """The result of a call that runs beside others, once it is there."""
+        """Starts a call in the background and returns its future."""
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self._workers)
             return self._threads.submit(self, *args, **kwargs)
 
     def close(self) -> None:
-        """Ends all processes. Calls under way fail; a later call starts new ones."""
+        """Ends all processes. Running calls fail; a later call starts new processes."""
         with self._lock:
             threads, self._threads = self._threads, None
             server, self._server = self._server, None
@@ -120,7 +122,7 @@ class Isolated(Generic[P, R]):
             if self._server is None:
                 try:
                     self._server = Workers(self._factory, self._memory)
-                except RuntimeError as error:  # to try again would take seconds for each call
+                except RuntimeError as error:  # retrying would take seconds at each call
                     self._unmade = error
                     raise
                 weakref.finalize(self, self._server.close)
@@ -134,7 +136,7 @@ class Isolated(Generic[P, R]):
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of CPU cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

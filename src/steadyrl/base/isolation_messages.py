@@ -1,4 +1,4 @@
-"""Messages between a process and its workers: a length, then the bytes, before a deadline."""
+"""Length-prefixed messages between a process and its workers, with deadlines."""
 
 import io
 import pickle
@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 LARGEST_REPLY = 2**24
-"""Bytes."""
+"""Maximum size of a reply in bytes."""
 
 _LENGTH = struct.Struct("<Q")
 _PIECE = 2**20
@@ -19,7 +19,7 @@ def send(connection: socket.socket, message: bytes, deadline: float | None = Non
     """Writes one message.
 
     Args:
-        deadline: On the clock of `time.monotonic`; None waits without end.
+        deadline: Deadline on the clock of `time.monotonic`; None: no deadline.
 
     Raises:
         TimeoutError: the deadline has passed.
@@ -46,24 +46,24 @@ def receive(
 
 
 def plain_value(message: bytes) -> Any:
-    """The pickled `message`, if it is made of numbers, texts, tuples, lists, sets and dicts.
+    """Unpickles `message`, which may hold numbers, strings, tuples, lists, sets and dicts only.
 
-    Anything else could run code while it is read.
+    Unpickling other types could run arbitrary code.
 
     Raises:
-        pickle.UnpicklingError: it is something else.
+        pickle.UnpicklingError: `message` holds another type or is malformed.
     """
     try:
         return _PlainUnpickler(io.BytesIO(message)).load()
-    except Exception as error:  # bytes of unknown origin fail in every way
+    except Exception as error:  # malformed bytes can raise any exception
         raise pickle.UnpicklingError(str(error)) from error
 
 
 class PlainPickler(pickle.Pickler):
-    """Writes scalars of NumPy as Python's own numbers."""
+    """A pickler that writes NumPy scalars as Python numbers."""
 
     def reducer_override(self, value: Any) -> Any:
-        """How a scalar of NumPy is written."""
+        """Reduces a NumPy scalar to a Python number."""
         if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
             number = value.item()
             return type(number), (number,)

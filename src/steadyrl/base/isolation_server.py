@@ -1,12 +1,12 @@
-"""The process that forks workers, and what a worker does.
+"""The server process that forks workers, and the main loop of a worker.
 
-    caller ---- control ----> server (has made the function)
+    caller ---- control ----> server (has built the function)
        |                         | fork
        +---- one socket ----> worker (calls the function, again and again)
 
-The caller holds the deadline of each call. When it has passed, the server kills the worker's whole
-session and every process that escaped from it, and forks a new worker, which takes milliseconds
-because the function is made already.
+The caller enforces the deadline of each call. When it has passed, the server kills the worker's
+whole session and every process that escaped from it, and forks a new worker, which takes
+milliseconds because the function is already built.
 """
 
 import gc
@@ -38,27 +38,27 @@ from steadyrl.base.parent_death import adopt_orphans, end_with_parent, outlive_p
 
 FORK, END = b"f", b"e"
 ORDER = struct.Struct("<cq")
-"""FORK with 0, and a socket beside it; or END with a worker's process id. The reply is the worker's
-process id, or the exit status of the one that ended."""
+"""FORK with 0 and a socket, or END with a worker's process id. The reply is the process id of the
+new worker, or the exit status of the worker that ended."""
 
 REPLY = struct.Struct("<q")
 
 NO_FORK = -1
-"""In the place of a worker's process id, where the system gave none."""
+"""Sent instead of a process id if the fork failed."""
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks for processes that a worker left behind."""
+"""Seconds between two searches for orphaned processes."""
 
 _LONGEST = 10_000
-"""Characters of an exception's text."""
+"""Maximum number of characters of an exception's text."""
 
 _GROWTH = 2**28
-"""Bytes by which the memory of a worker may have grown in a call before it is replaced."""
+"""Bytes that a call may add to the peak memory of a worker before the worker is replaced."""
 
 
 def serve(control_number: int, parent: int) -> None:
-    """Makes the function and forks workers until the caller closes `control_number`, or dies."""
-    end_with_parent(parent)  # while the function is being made, nobody reads the socket
+    """Builds the function and forks workers until the caller closes `control_number` or dies."""
+    end_with_parent(parent)  # nobody reads the socket while the function is being built
     control = socket.socket(fileno=control_number)
     sys.path[:], setup, memory = pickle.loads(receive(control))
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -71,7 +71,7 @@ def serve(control_number: int, parent: int) -> None:
         return
     adopt_orphans()
     gc.collect()
-    gc.freeze()  # a collection in a worker would copy all of this process's memory
+    gc.freeze()  # garbage collection in a worker would copy all memory of this process
     outlive_parent()
     workers: set[int] = set()
     send(control, b"")
@@ -85,7 +85,7 @@ def serve(control_number: int, parent: int) -> None:
 def _obey(
     control: socket.socket, function: Callable[..., Any], memory: int, workers: set[int]
 ) -> bool:
-    """Carries out the next order; False when the caller has gone."""
+    """Executes the next order; returns False when the caller is gone."""
     poll = select.poll()
     poll.register(control, select.POLLIN)
     while not poll.poll(1000 * _LOOK_EVERY):
@@ -119,7 +119,7 @@ def _fork() -> int:
 
 
 def _end(worker: int, workers: set[int]) -> int:
-    """Kills a worker with all that it started; returns its exit status."""
+    """Kills a worker and every process that it started; returns its exit status."""
     _kill(worker)
     _, status = os.waitpid(worker, 0)
     workers.discard(worker)
@@ -128,7 +128,7 @@ def _end(worker: int, workers: set[int]) -> int:
 
 
 def _end_strays(workers: set[int]) -> None:
-    """Kills processes that were left behind, and theirs, which become children of this one."""
+    """Kills orphaned processes, and their children, which this process adopts in turn."""
     while strays := _children() - workers:
         for stray in strays:
             _kill(stray)
@@ -143,7 +143,7 @@ def _kill(process: int) -> None:
 
 
 def _children() -> set[int]:
-    """Process ids of the children of this process, where the kernel lists them."""
+    """Process ids of this process's children; empty if the kernel does not list them."""
     listing = Path(f"/proc/self/task/{os.getpid()}/children")
     return set(map(int, listing.read_text().split())) if listing.exists() else set()
 
@@ -151,7 +151,7 @@ def _children() -> set[int]:
 def _work(
     connection: socket.socket, function: Callable[..., Any], memory: int, server: int
 ) -> None:
-    """Answers calls until the caller closes `connection`: the worker's whole life."""
+    """Main loop of a worker: answers calls until the caller closes `connection`."""
     os.setsid()
     end_with_parent(server)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -159,17 +159,18 @@ def _work(
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    at_first, size = _state(), _peak_memory()
+    initial_state, size = _state(), _peak_memory()
     while True:
         request = receive(connection)
         _seed()
         kind, reply = _answer(function, request)
-        unchanged = kind != "gave up" and _peak_memory() - size < _GROWTH and _state() == at_first
+        grew = _peak_memory() - size >= _GROWTH
+        unchanged = kind != "gave up" and not grew and _state() == initial_state
         send(connection, pickle.dumps((kind, unchanged, reply)))
 
 
 def _answer(function: Callable[..., Any], request: bytes) -> tuple[str, Any]:
-    """The kind of reply, and a pickled value or what an `IsolationError` is made of."""
+    """The kind of reply, and a pickled value or the arguments of an `IsolationError`."""
     try:
         args, kwargs = pickle.loads(request)
         written = io.BytesIO()
@@ -179,23 +180,21 @@ def _answer(function: Callable[..., Any], request: bytes) -> tuple[str, Any]:
         return "returned", written.getvalue()
     except BaseException as error:
         ordinary = isinstance(error, Exception) and not isinstance(error, MemoryError)
-        told = (
-            describe_error(error),
-            "" if isinstance(error, MemoryError) else traceback.format_exc(),
-        )
+        trace = "" if isinstance(error, MemoryError) else traceback.format_exc()
+        details = (text[:_LONGEST] for text in (describe_error(error), trace))
         reason = f"raised {type(error).__name__}"
-        return "raised" if ordinary else "gave up", (reason, *(text[:_LONGEST] for text in told))
+        return "raised" if ordinary else "gave up", (reason, *details)
 
 
 def _seed() -> None:
-    """Lets a call depend on its arguments alone, not on which calls came before."""
+    """Reseeds the random number generators, so that calls do not depend on earlier ones."""
     random.seed(0)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(0)
 
 
 def _state() -> list[Any]:
-    """What a call may leave changed for the next one. A worker in which it is gets replaced."""
+    """Process state that a call could change for the next one; a changed worker is replaced."""
     handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
     try:
         has_children = os.waitpid(-1, os.WNOHANG) is not None
@@ -227,6 +226,6 @@ def _entries(folder: str) -> int:
 
 
 def _peak_memory() -> int:
-    """Bytes, at most so far."""
+    """Peak resident memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

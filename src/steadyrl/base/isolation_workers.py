@@ -1,4 +1,4 @@
-"""Worker processes from this side: starting them, asking them, and ending them in time."""
+"""Client side of the worker processes: starting, calling and ending them."""
 
 import os
 import pickle
@@ -22,19 +22,19 @@ from steadyrl.base.isolation_messages import (
 from steadyrl.base.isolation_server import END, FORK, NO_FORK, ORDER, REPLY
 
 _STARTS_WITHIN = 300.0
-"""Seconds that importing and making the function may take."""
+"""Time limit in seconds for importing and building the function."""
 
 _OBEYS_WITHIN = 10.0
-"""Seconds that a server may take to fork or end a worker."""
+"""Time limit in seconds for the server to fork or end a worker."""
 
 _SERVE = "from steadyrl.base.isolation_server import serve; serve({}, {})"
 
 
 class IsolationError(RuntimeError):
-    """A call that gave no result: it ran out of time or memory, raised, or ended its process.
+    """A call that did not return: it timed out, ran out of memory, raised or ended its process.
 
     Attributes:
-        reason: What it did, in words that do not repeat its arguments.
+        reason: What the call did, without its arguments.
     """
 
     def __init__(self, reason: str, raised: str = "", its_traceback: str = "") -> None:
@@ -45,7 +45,7 @@ class IsolationError(RuntimeError):
 
 
 class ServerEndedError(RuntimeError):
-    """The server ended, or does not answer."""
+    """The server process ended or does not respond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class _Worker:
 
 
 class Workers:
-    """The process that forks workers, and those that wait for a call."""
+    """A server process that forks workers, and its idle and busy workers."""
 
     def __init__(self, factory: bytes, memory: int) -> None:
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C in a terminal is for this process alone
+                start_new_session=True,  # Ctrl-C in a terminal only reaches this process
             )
         try:
             deadline = time.monotonic() + _STARTS_WITHIN
@@ -79,22 +79,22 @@ class Workers:
             self._kill()
             self.close()
             status = self._process.returncode
-            error = f"Its process ended, or did not start in time (exit status {status})."
-            raise RuntimeError(f"An isolated function could not be made. {error}") from failure
+            error = f"Its process ended or did not start in time (exit status {status})."
+            raise RuntimeError(f"An isolated function could not be built. {error}") from failure
         except BaseException:
             self._kill()
             self.close()
             raise
         if error:
             self.close()
-            raise RuntimeError(f"An isolated function could not be made.\n{error}")
+            raise RuntimeError(f"An isolated function could not be built.\n{error}")
 
     def call(self, request: bytes, timeout: float) -> Any:
-        """The result of a call.
+        """Runs a call in a worker and returns its result.
 
         Raises:
-            IsolationError: it gave none.
-            ServerEndedError: the server ended meanwhile.
+            IsolationError: the call did not return a result.
+            ServerEndedError: the server ended during the call.
         """
         worker = self._take()
         deadline = time.monotonic() + timeout
@@ -108,11 +108,11 @@ class Workers:
                 self._end(worker)
             raise IsolationError(f"took longer than {timeout:g} s") from None
         except (EOFError, OSError):
-            status = _described(self._end(worker))
+            status = _describe_status(self._end(worker))
             raise IsolationError(f"ended without an answer ({status})") from None
         except (ValueError, TypeError, pickle.UnpicklingError) as error:
             self._end(worker)
-            raise IsolationError("returned something else than plain values") from error
+            raise IsolationError("returned something other than plain values") from error
         except BaseException:
             with suppress(ServerEndedError):
                 self._end(worker)
@@ -128,7 +128,7 @@ class Workers:
         return result
 
     def close(self) -> None:
-        """Ends the server and, by it, every worker; kills them if that takes too long."""
+        """Ends the server and thereby every worker; kills them if that takes too long."""
         with self._lock:
             self._is_closed = True
             self._control.close()
@@ -143,7 +143,7 @@ class Workers:
             self._idle.clear()
 
     def _take(self) -> _Worker:
-        """A worker that waits, or a new one."""
+        """Returns an idle worker, or a new one."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()
@@ -157,14 +157,14 @@ class Workers:
             if process == NO_FORK:
                 ours.close()
                 raise RuntimeError(
-                    "No process can be started: there are too many, or there is no memory left."
+                    "No process can be started: there are too many, or memory is exhausted."
                 )
             worker = _Worker(process, ours)
             self._all.add(worker)
             return worker
 
     def _end(self, worker: _Worker) -> int:
-        """Kills a worker and all that it started; returns its exit status."""
+        """Kills a worker and every process that it started; returns its exit status."""
         with self._lock:
             worker.connection.close()
             self._all.discard(worker)
@@ -177,13 +177,13 @@ class Workers:
             self._control.settimeout(_OBEYS_WITHIN)
             socket.send_fds(self._control, [ORDER.pack(kind, number)], sockets)
             (answer,) = REPLY.unpack(self._control.recv(REPLY.size))
-        except (OSError, struct.error) as error:  # it is closed, stopped or dead
+        except (OSError, struct.error) as error:  # the server is closed, stopped or dead
             self._kill()
             raise ServerEndedError from error
         return int(answer)
 
     def _kill(self) -> None:
-        """Kills the server and its workers. Descendants that hide are left to the kernel."""
+        """Kills the server and its workers. Descendants in other sessions are not killed."""
         sessions = [worker.process for worker in list(self._all)]
         if self._process.poll() is None:
             sessions.append(self._process.pid)
@@ -194,13 +194,13 @@ class Workers:
 
 
 def _environment() -> dict[str, str]:
-    """One thread a worker, and an order of sets that is the same in all of them."""
+    """Environment of the workers: one thread each, and the same hash seed for all."""
     single = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     hashing = os.environ.get("PYTHONHASHSEED", "")
     return {**os.environ, **single, "PYTHONHASHSEED": hashing if hashing.isdigit() else "0"}
 
 
-def _described(status: int) -> str:
+def _describe_status(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -1,4 +1,4 @@
-"""Objects of your own, by name: `module:name`."""
+"""Loading user-defined objects by name: `module:name`."""
 
 import importlib
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from steadyrl.base.errors import UserError, answer_of, cause
 
 
 def named_object(path: str, *, given_as: str) -> Any:
-    """What `path`, a `module:name`, stands for.
+    """Imports and returns the object named by `path`, written `module:name`.
 
     Args:
-        given_as: What the path was given as, for the message.
+        given_as: Name of the setting that holds the path, for error messages.
 
     Raises:
-        UserError: the module cannot be imported, or has nothing of that name.
+        UserError: the module cannot be imported or does not define the name.
     """
     module, _, name = path.partition(":")
     try:
@@ -28,39 +28,40 @@ def named_object(path: str, *, given_as: str) -> Any:
         ) from error
     except Exception as error:
         raise UserError(
-            f"{given_as} is {path!r}, and importing {module} failed: {cause(error)}. Correct it."
+            f"{given_as} is {path!r}, but importing {module} failed: {cause(error)}. Fix the "
+            "module."
         ) from error
     if not hasattr(found, name):
         raise UserError(
-            f"{given_as} is {path!r}: {found.__file__} has no {name!r}. Correct the name, or see "
-            "that this is the module you mean: PYTHONPATH says where modules are looked for."
+            f"{given_as} is {path!r}: {found.__file__} has no {name!r}. Correct the name, or check "
+            "with PYTHONPATH that this is the module you mean."
         )
     return getattr(found, name)
 
 
 def call_named(path: str, options: Mapping[str, Any], *, given_as: str) -> Any:
-    """What the class or function `path`, a `module:name`, makes of `options`.
+    """Calls the class or function named by `path` (`module:name`) with `options`.
 
     Args:
-        given_as: What the path was given as, for the message.
+        given_as: Name of the setting that holds the path, for error messages.
 
     Raises:
-        UserError: there is nothing of that name, it does not take the options, or it fails.
+        UserError: the object does not exist, does not accept the options, or raises.
     """
     maker = named_object(path, given_as=given_as)
     if not callable(maker):
         raise UserError(
-            f"{path} is {maker!r:.200}, which cannot be called. Name a class or a function."
+            f"{path} is {maker!r:.200}, which is not callable. Name a class or a function."
         )
     try:
         signature(maker).bind(**options)
     except TypeError as error:
         raise UserError(
-            f"{path} cannot be called with the options {dict(options)}: {error}. Give those that "
-            "it takes."
+            f"{path} cannot be called with the options {dict(options)}: {error}. Pass the options "
+            "that it accepts."
         ) from error
     return answer_of(
         partial(maker, **options),
         failure=f"{path} failed with the options {dict(options)}",
-        remedy="Correct it, or give other options.",
+        remedy="Fix it, or pass other options.",
     )

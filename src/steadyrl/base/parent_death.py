@@ -1,4 +1,4 @@
-"""Ending a process when the one that started it ends, whatever it runs."""
+"""Ending a process when its parent ends, whatever it is running."""
 
 import ctypes
 import os
@@ -9,29 +9,29 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def end_with_parent(parent: int) -> None:
-    """Has the kernel kill this process when the thread that started it ends. Linux only.
+    """Asks the kernel to kill this process when the thread that started it ends. Linux only.
 
-    Elsewhere nothing happens: such a process sees the end of its pipe when it next reads.
+    On other systems this does nothing: the process notices the closed pipe at its next read.
 
     Args:
-        parent: Process id of the parent. If it is gone already, this process ends here.
+        parent: Process id of the parent. If the parent has already ended, this process exits.
     """
     if _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL)) and os.getppid() != parent:
         os._exit(1)
 
 
 def outlive_parent() -> None:
-    """Takes `end_with_parent` back."""
+    """Undoes `end_with_parent`."""
     _prctl(_PR_SET_PDEATHSIG, 0)
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of descendants whose own parent ends. Linux only."""
+    """Makes this process the parent of orphaned descendants. Linux only."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _prctl(option: int, value: int) -> bool:
-    """Whether the kernel took it."""
+    """Calls `prctl`; returns whether the kernel accepted the option."""
     if not sys.platform.startswith("linux"):
         return False
     try:

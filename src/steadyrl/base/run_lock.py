@@ -1,4 +1,4 @@
-"""One writer for each run folder."""
+"""A lock that admits one writer per run folder."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +11,13 @@ from steadyrl.base.errors import UserError
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Makes this process the only one that runs or resumes the run in `path`.
+    """Holds the lock of the run folder `path`, so that no other process writes the run.
 
-    The system releases the lock when the process ends, however it ends. It holds on one machine;
-    between machines that share the folder, as far as their file system has such locks.
+    The operating system releases the lock when the process ends, even if it is killed. Between
+    machines that share the folder, the lock works only if their file system supports it.
 
     Raises:
-        UserError: another process writes the run, or the folder cannot be written or locked.
+        UserError: another process is writing the run, or the folder cannot be written or locked.
     """
     lock = FileLock(path / ".lock", blocking=False, fallback_to_soft=False)
     try:
@@ -26,7 +26,7 @@ def only_writer(path: Path) -> Iterator[None]:
     except Timeout as error:
         raise UserError(
             f"Another process is writing the run in {path}. Wait until it ends, or end it, and "
-            f"then continue the run with --resume {path}."
+            f"then resume the run with --resume {path}."
         ) from error
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error

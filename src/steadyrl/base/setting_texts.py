@@ -1,4 +1,4 @@
-"""Fields of settings in words: what they take, what they have, what they mean."""
+"""Texts that document fields of settings: accepted values, default and description."""
 
 import types
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.base.variants import name_of, variants_of
 
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "length"}
-"""Constraints of pydantic, in words."""
+"""Words for pydantic's constraints."""
 
 NAMES = {
     "str": "text",
@@ -23,11 +23,11 @@ NAMES = {
     "dict": "{name: value, ...}",
     "tuple": "list",
 }
-"""Python's types, in words."""
+"""Words for Python types."""
 
 
 def atoms(annotation: Any) -> Iterator[Any]:
-    """The types of which `annotation` is a union, and the values of its literals and enums."""
+    """The members of the union `annotation`, and the values of its literals and enums."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         yield from atoms(parts[0])
@@ -48,13 +48,13 @@ def is_list(field: FieldInfo) -> bool:
 
 
 def settings_in(field: FieldInfo, value: Any = None) -> type[Settings] | None:
-    """The settings that `field`, or an item of the list in it, holds; None: it holds no block.
+    """The settings class of `field` or of the items of its list; None: not a nested block.
 
     Args:
-        value: What it holds, as a mapping or a name. Where it has variants, its name says which.
+        value: Value of the field, as a mapping or a name. Its name selects among variants.
 
     Raises:
-        UserError: there is no variant of this name.
+        UserError: no variant has this name.
     """
     name = value.get("name") if isinstance(value, dict) else value
     variants = variants_of(field)
@@ -69,7 +69,7 @@ def settings_in(field: FieldInfo, value: Any = None) -> type[Settings] | None:
 
 
 def values_text(field: FieldInfo) -> str:
-    """The values that a field that is not a block takes, as `whole number, at least 1, none`."""
+    """The values accepted by a scalar field, for example `whole number, at least 1, none`."""
     variants = variants_of(field)
     if variants is not None:
         foreign = ["module:Class"] if variants.group is not None else []
@@ -101,7 +101,7 @@ def _atom_text(atom: Any) -> str:
 
 
 def default_text(value: Any) -> str:
-    """A default in short, as it is written in YAML; `required` where there is none."""
+    """A short YAML form of a default value; `required` if there is none."""
     if value is PydanticUndefined:
         return "required"
     if isinstance(value, bool) or value is None:

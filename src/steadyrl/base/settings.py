@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
-    """Frozen settings that refuse unknown names.
+    """Frozen settings that reject unknown fields.
 
-    Attribute docstrings document the fields; the command line shows them as help. What a mapping
-    leaves out of a nested block is taken from the field's own default, which may differ from that
-    of the block's type; a block of another `name` begins with the defaults of its type. A text in
-    the place of a block with a `name` is that name.
+    Attribute docstrings document the fields; the command line shows them as help. Fields missing
+    from the mapping of a nested block keep the value they have in the default of the outer field,
+    which may differ from the defaults of the block's class; a block with another `name` starts from
+    the defaults of its own class. A string given for a block that has a `name` selects that name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -31,7 +31,7 @@ class Settings(BaseModel):
 
 
 def _over(default: Settings, given: Mapping[Any, Any] | str) -> Any:
-    """`given`, completed by `default` if it is of the same kind."""
+    """`given`, completed with the fields of `default` if both have the same name."""
     fields = dict(default)
     kind = fields.get("name")
     if isinstance(given, str):

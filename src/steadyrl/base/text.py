@@ -1,4 +1,4 @@
-"""Text of unknown origin as text that every tokenizer and file takes; and what it may mean."""
+"""Cleaning of untrusted text, and suggestions for misspelled names."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -9,10 +9,10 @@ _PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def well_formed(text: str) -> str:
-    """`text` without half surrogates, which no tokenizer takes and no file can hold.
+    """`text` without lone surrogates, which tokenizers reject and UTF-8 files cannot hold.
 
-    JSON escapes, HTML and file names bring them in. Two halves that belong together become the
-    character that they stand for, any other a question mark. All else stays as it is, NUL too.
+    They come from JSON escapes, HTML and file names. A surrogate pair becomes the character that it
+    encodes; a lone surrogate becomes a question mark. Everything else is kept, including NUL.
     """
     try:
         text.encode("utf-8")
@@ -25,7 +25,7 @@ def well_formed(text: str) -> str:
 
 
 def map_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """`value`, as JSON can hold it, with every text in it changed, names of fields too."""
+    """The JSON value `value` with `change` applied to every string, including keys."""
     match value:
         case str():
             return change(value)
@@ -38,6 +38,6 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def nearest_or_all(given: str, known: Sequence[str], heading: str) -> str:
-    """A sentence with the known name closest to `given`, or all of them after `heading`."""
+    """A sentence that suggests the known name closest to `given`, or lists all known names."""
     close = get_close_matches(given, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"{heading}: {', '.join(known)}"

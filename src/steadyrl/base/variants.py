@@ -1,6 +1,6 @@
-"""Settings in variants by name: built in, registered by other packages, or `module:Class`.
+"""Settings that are chosen by name: built in, registered by other packages, or `module:Class`.
 
-class Shape(Variant):                       # what all variants have in common
+class Shape(Variant):                       # base class of all variants
     def area(self) -> float: ...
 
 class Square(Shape):
@@ -34,8 +34,8 @@ from steadyrl.base.text import nearest_or_all
 class Variant(Settings):
     """Settings that are chosen by `name`.
 
-    A class that declares no name of its own, as `name: Literal["square"] = "square"`, is known by
-    where it is defined: `module:Class`.
+    A class declares its name as `name: Literal["square"] = "square"`. Without a declaration, its
+    name is `module:Class`.
     """
 
     name: str = Field("", validate_default=True)
@@ -50,7 +50,7 @@ class Variant(Settings):
 
 
 def name_of(kind: type[Settings]) -> str:
-    """The name under which the settings `kind` are written."""
+    """The name that selects the settings class `kind` in a configuration."""
     declared = kind.model_fields["name"].default
     return declared or f"{kind.__module__}:{kind.__qualname__}"
 
@@ -58,19 +58,19 @@ def name_of(kind: type[Settings]) -> str:
 class Variants:
     """Metadata of a field whose value is one of several variants of `base`.
 
-    A value is given as settings, as a mapping with their `name`, or as the bare name, which leaves
-    every other field at its default. Names are looked up among the classes `built_in`, then among
-    the entry points of `group`; `module:Class` stands for the class itself. All fields of the
-    chosen class are dumped.
+    The value is an instance, a mapping with a `name`, or the name alone, which keeps every other
+    field at its default. Names are looked up among the `built_in` classes, then among the entry
+    points of `group`; `module:Class` names a class directly. All fields of the chosen class are
+    dumped.
 
     Args:
-        group: None: nothing but the built-in variants is known.
-        wrapper: Settings with the field `name` for a `module:name` that is not a class of settings;
-            None: it has to be one.
-        bare: A class and its field that a text is for which is not close to any name.
+        group: Group of entry points; None: only built-in variants are allowed.
+        wrapper: Settings class with a field `name`, used for a `module:name` that is not a settings
+            class; None: `module:name` must be a settings class.
+        bare: Class and field that receive a string that is not close to any known name.
 
     Raises:
-        ValidationError: there is no variant of this name, or the class is not one of `base`.
+        ValidationError: no variant has this name, or the class is not a subclass of `base`.
     """
 
     def __init__(
@@ -88,21 +88,21 @@ class Variants:
         self.bare = bare
 
     def names(self) -> list[str]:
-        """Names of the built-in variants and of those that other packages register."""
+        """Names of the built-in variants and of the variants registered by other packages."""
         return [*self.built_in, *sorted({*self._registered()} - {*self.built_in})]
 
     def fields_of(self, text: str) -> dict[str, str]:
-        """The fields that a bare text stands for: a name, or what `bare` says."""
+        """The fields set by a plain string: the name, or the field of `bare`."""
         if self.bare is None or get_close_matches(text, self.names(), n=1):
             return {"name": text}
         kind, field = self.bare
         return {"name": name_of(kind), field: text}
 
     def find(self, name: str) -> type[Variant]:
-        """The variant of this name.
+        """The variant called `name`.
 
         Raises:
-            UserError: there is none, or what has this name cannot be used.
+            UserError: no variant has this name, or the named object cannot be used.
         """
         if name in self.built_in:
             return self.built_in[name]
@@ -112,7 +112,7 @@ class Variants:
             found = answer_of(
                 point.load,
                 failure=f"{name!r} is {point.value} and cannot be loaded",
-                remedy=f"Correct the package that registers it in the group {self.group}",
+                remedy=f"Fix the package that registers it in the group {self.group}",
             )
         else:
             choice = nearest_or_all(name, self.names(), "Known names")
@@ -140,8 +140,8 @@ class Variants:
         own = name_of(found)
         if own != name and ":" not in own and self._meant_by(own) is not found:
             raise UserError(
-                f"{name!r} calls itself {own!r}, a name under which it would not be found again. "
-                f"Remove its field name, or register it under that name in the group {self.group}"
+                f"{name!r} declares the name {own!r}, under which it is not registered. Remove its "
+                f"field 'name', or register it under that name in the group {self.group}"
             )
         return cast(type[Variant], found)
 
@@ -162,7 +162,7 @@ class Variants:
             raise ValueError(f"got {safe_repr(value)}, expected a name or a mapping with a name")
         name = fields.get("name")
         if not isinstance(name, str):
-            raise _name_error("required. It chooses which settings the block has", name)
+            raise _name_error("required. It selects the settings of the block", name)
         try:
             kind = self.find(name)
         except UserError as error:
@@ -183,7 +183,7 @@ def _name_error(message: str, name: Any) -> ValidationError:
 
 
 def variants_of(field: FieldInfo) -> Variants | None:
-    """The variants that a field of settings may have; None: it does not hold any."""
+    """The variants that a field accepts; None: the field has no variants."""
     held = [*field.metadata, *_metadata_within(field.annotation)]
     return next((each for each in held if isinstance(each, Variants)), None)
 

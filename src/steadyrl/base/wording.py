@@ -1,4 +1,4 @@
-"""Numbers and times as a reader wants them."""
+"""Human-readable numbers and durations."""
 
 import math
 
@@ -6,7 +6,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def short_number(value: float) -> str:
-    """`value` to three significant digits, as short as it can be said: 0.581, 12k, 3.4e-5."""
+    """`value` to three significant digits in the shortest form: 0.581, 12k, 3.4e-5."""
     if not math.isfinite(value):
         return {"inf": "∞", "-inf": f"{MINUS}∞"}.get(str(value), "not a number")
     if value == 0:
@@ -41,10 +41,10 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`number` of something, in the singular or the plural."""
+    """`number` followed by `noun` in the singular or plural."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def inside_sentence(title: str) -> str:
-    """`title` as it stands inside a sentence: its first letter small."""
+    """`title` with a lowercase first letter, for use inside a sentence."""
     return title[:1].lower() + title[1:]

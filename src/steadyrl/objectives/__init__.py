@@ -1,7 +1,7 @@
-"""Objectives: what is maximized, token by token, and how far it can be trusted.
+"""Per-token objectives, advantages, aggregation and diagnostics.
 
-A loss is made of three choices: `advantages`, an objective, and an `aggregation`. A correction or
-a penalty wraps the objective. Nothing here knows of models or environments.
+A loss combines three choices: `advantages`, an objective, and an `aggregation`. A correction or a
+penalty wraps the objective. This package does not depend on models or environments.
 """
 
 from steadyrl.objectives.advantages import group_mean, group_mean_std, leave_one_out

@@ -1,7 +1,7 @@
-"""Advantages of responses over others sampled for the same prompt.
+"""Advantages of responses relative to other responses to the same prompt.
 
-Rows of equal `group_ids` form a group; groups may differ in size and be interleaved. An advantage
-is exactly 0 where all rewards of a group are equal.
+Rows with equal `group_ids` form a group; groups may differ in size and be interleaved. Advantages
+are exactly 0 if all rewards of a group are equal.
 """
 
 from jaxtyping import Float, Int
@@ -27,8 +27,8 @@ def group_mean_std(
 ) -> Float[Tensor, " B"]:
     """A_i = (R_i - mean(R)) / (std(R) + epsilon), both over the group of i.
 
-    std is the sample standard deviation (divisor G - 1), as in the common implementations; the
-    paper does not say which.
+    std is the sample standard deviation (divisor G - 1), as in common implementations; the paper
+    does not specify the divisor.
 
     Source: GRPO, arXiv:2402.03300, its section on outcome supervision.
 
@@ -60,7 +60,7 @@ def _comparable_groups(group_ids: Int[Tensor, " B"]) -> Grouping:
     lonely = group_ids[groups.sizes == 1].tolist()
     if lonely:
         raise UserError(
-            "An advantage compares the responses to one prompt. Got a single response in "
+            "Advantages compare the responses to one prompt. Got a single response in "
             f"{len(lonely)} of {len(groups.ids)} groups, first in group {lonely[0]}. "
             "Sample at least 2 responses per prompt."
         )
@@ -68,6 +68,6 @@ def _comparable_groups(group_ids: Int[Tensor, " B"]) -> Grouping:
 
 
 def _deviations(rewards: Float[Tensor, " B"], groups: Grouping) -> Float[Tensor, " B"]:
-    # The smallest reward goes first: the mean of equal rewards may be rounded, a mean of 0 is not.
+    # Subtract the smallest reward: a mean of equal rewards may be rounded, a mean of 0 is not.
     excess = rewards - groups.smallest(rewards)
     return excess - groups.total(excess) / groups.sizes

@@ -1,7 +1,7 @@
 """Aggregation of per-token objectives into one loss.
 
-The weights of all tokens are computed once, over a whole mini-batch. A loss summed over
-micro-batches, or with rows left out whose objective is 0, is then the same loss.
+Token weights are computed once per mini-batch. So the loss does not change if it is summed over
+micro-batches, or if rows whose objective is 0 are skipped.
 """
 
 from enum import StrEnum
@@ -15,9 +15,9 @@ from steadyrl.objectives.grouping import Grouping
 
 
 class Aggregation(StrEnum):
-    """Weight of a token of response `i`, which has |y_i| loss tokens in one row or several.
+    """Weight of a token of response `i`, which has |y_i| loss tokens in one or several rows.
 
-    There are `Y` responses, to `P` prompts: the rows of a prompt are a group.
+    A mini-batch has `Y` responses to `P` prompts. The rows of a prompt form a group.
     """
 
     TOKEN_SUM = "token_sum"
@@ -34,7 +34,7 @@ class Aggregation(StrEnum):
     (DAPO, arXiv:2503.14476, equation 8; CISPO, arXiv:2506.13585, equation 4)."""
 
     CONSTANT = "constant"
-    """1 / (Y constant_length): the same for every token, whatever was sampled
+    """1 / (Y constant_length): independent of the sampled lengths
     (Dr. GRPO, arXiv:2503.20783)."""
 
 
@@ -46,16 +46,17 @@ def token_weights(
     response_ids: Int[Tensor, " B"] | None = None,
     constant_length: int | None = None,
 ) -> Float[Tensor, "B T"]:
-    """Weights of the tokens, such that loss = -(weights * objective).sum().
+    """Token weights, such that loss = -(weights * objective).sum().
 
-    0 outside the loss mask. A response without loss tokens counts in `Y`, its group in `P`.
+    Weights are 0 outside the loss mask. A response without loss tokens still counts in `Y`, and its
+    group in `P`.
 
     Args:
-        loss_mask: of all rows of the mini-batch.
-        group_ids: rows of equal ids were sampled for one prompt.
-        aggregation: which of the definitions above.
-        response_ids: rows of equal ids are one response; None: each row is one.
-        constant_length: in tokens, for `CONSTANT` only: the longest response allowed.
+        loss_mask: Loss mask of all rows of the mini-batch.
+        group_ids: Rows with equal ids were sampled for the same prompt.
+        aggregation: Definition of the weights.
+        response_ids: Rows with equal ids are one response; None: each row is a response.
+        constant_length: Maximum response length in tokens, for `CONSTANT` only.
 
     Raises:
         UserError: `constant_length` is missing, not positive, or given for another aggregation.
@@ -78,12 +79,12 @@ def token_weights(
         case Aggregation.CONSTANT:
             assert constant_length is not None
             divisors = count * constant_length
-    # A divisor of 0 means that its rows have no loss token, so any other value will do.
+    # Rows with a divisor of 0 have no loss tokens, so any other divisor gives the same weights.
     return loss_mask / divisors.clamp(min=1).unsqueeze(1)
 
 
 def aggregate(objective: Float[Tensor, "B T"], weights: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """The loss to be minimized. This is the one place where an objective changes its sign.
+    """The loss to minimize. This is the only place where the sign of the objective changes.
 
     loss = -sum_{i,t} weights_it J_it
     """
@@ -93,12 +94,12 @@ def aggregate(objective: Float[Tensor, "B T"], weights: Float[Tensor, "B T"]) ->
 def _check_constant_length(aggregation: Aggregation, constant_length: int | None) -> None:
     if (aggregation is Aggregation.CONSTANT) != (constant_length is not None):
         raise UserError(
-            f"constant_length belongs to aggregation '{Aggregation.CONSTANT}' and to no other, got "
+            f"constant_length is used by aggregation '{Aggregation.CONSTANT}' only, got "
             f"constant_length={constant_length} with aggregation '{aggregation}'. "
             f"Set constant_length with '{Aggregation.CONSTANT}', and leave it out otherwise."
         )
     if constant_length is not None and constant_length < 1:
         raise UserError(
             f"constant_length must be at least 1 token, got {constant_length}. "
-            "Set it to the longest response allowed."
+            "Set it to the maximum response length."
         )

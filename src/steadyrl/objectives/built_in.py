@@ -1,4 +1,4 @@
-"""The field type of an objective: a built-in one by name, or a class of your own."""
+"""Field type for objectives: a built-in objective by name, or a user-defined class."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""CISPO (arXiv:2506.13585): clip the weight of a token, keep its gradient."""
+"""CISPO (arXiv:2506.13585): clips the weight of a token and keeps its gradient."""
 
 from typing import Literal
 
@@ -41,7 +41,7 @@ class CISPO(Objective):
         return terms.weighted_logprobs(clipped_ratio * terms.advantages)
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens with a clipped weight, whatever the sign of the advantage. They keep gradient."""
+        """Tokens with a clipped weight, for either sign of the advantage. They keep gradient."""
         ratio = terms.log_ratio.exp()
         return ClipMasks(
             clipped_low=ratio < 1 - self.clip_low, clipped_high=ratio > 1 + self.clip_high

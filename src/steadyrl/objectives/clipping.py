@@ -1,4 +1,4 @@
-"""Which tokens an objective clips, truncates or masks."""
+"""Masks of the tokens that an objective clips, truncates or masks out."""
 
 from dataclasses import dataclass, fields
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipMasks:
-    """Tokens that meet each kind of bound. None: the objective has no such bound.
+    """Tokens affected by each kind of bound; None: the objective has no such bound.
 
-    Entries outside the loss mask are not read.
+    Entries outside the loss mask are ignored.
 
     Example:
         MiniRL().masks(terms) | Truncation(cap=2.0).masks(terms)
@@ -23,13 +23,13 @@ class ClipMasks:
     """Clipped at the upper bound of the trust region."""
 
     truncated: Bool[Tensor, "B T"] | None = None
-    """Weight above its cap."""
+    """Truncated because the weight exceeds its cap."""
 
     masked: Bool[Tensor, "B T"] | None = None
-    """Left out by a correction."""
+    """Masked out by a correction."""
 
     def __or__(self, other: "ClipMasks") -> "ClipMasks":
-        """Tokens that meet a bound of either."""
+        """Elementwise union of both."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         return ClipMasks(**{name: _either(*pair) for name, pair in pairs.items()})
 

@@ -1,8 +1,9 @@
-"""Corrections of the mismatch pi_theta_old / mu_theta_old, for any objective's tokens.
+"""Corrections for the mismatch pi_theta_old / mu_theta_old, applicable to any objective.
 
-An objective that reads only the ratio pi_theta / pi_theta_old is written for tokens sampled from
-pi_theta_old. They were sampled from mu_theta_old, so their importance weight is the mismatch. It is
-bounded in one of two ways, at one of three levels. `MiniRL` and `DPPO` correct for it themselves.
+An objective that reads only the ratio pi_theta / pi_theta_old assumes tokens sampled from
+pi_theta_old. They were sampled from mu_theta_old, so the mismatch is their importance weight. A
+correction bounds this weight by truncation or masking, per token or per sequence. `MiniRL` and
+`DPPO` already contain a correction.
 """
 
 from abc import abstractmethod
@@ -24,71 +25,71 @@ from steadyrl.objectives.terms import TokenTerms
 
 
 class MismatchLevel(StrEnum):
-    """What the mismatch m is taken over, from m_t = pi_theta_old / mu_theta_old of token t."""
+    """Level at which the mismatch m is computed from m_t = pi_theta_old / mu_theta_old."""
 
     TOKEN = "token"
-    """m_t, of each token."""
+    """m_t of each token."""
 
     SEQUENCE_PRODUCT = "sequence_product"
-    """prod_t m_t: the quotient of the response's probabilities. Unbiased, of high variance."""
+    """prod_t m_t: the quotient of the response's probabilities. Unbiased, with high variance."""
 
     SEQUENCE_GEOMETRIC_MEAN = "sequence_geometric_mean"
-    """(prod_t m_t)^(1 / |y|): comparable between lengths, and not an importance weight."""
+    """(prod_t m_t)^(1 / |y|): comparable across lengths, but not an importance weight."""
 
 
 class Correction(Variant):
-    """What is done about the mismatch of an objective that does not read it."""
+    """Correction of an objective for the training-inference mismatch."""
 
     @abstractmethod
     def apply_to(self, objective: Objective) -> Objective:
-        """The objective with this correction.
+        """Returns the objective with this correction.
 
         Raises:
-            UserError: the objective corrects the mismatch itself.
+            UserError: the objective already corrects the mismatch.
         """
         ...
 
 
 class NoCorrection(Correction):
-    """The objective as it is."""
+    """No correction."""
 
     name: Literal["none"] = "none"
 
     def apply_to(self, objective: Objective) -> Objective:
-        """The objective itself."""
+        """Returns the objective unchanged."""
         return objective
 
 
 class MismatchWeights(Correction):
-    """Bounded weights of the mismatch, one for each token."""
+    """A correction that multiplies each token's objective by a bounded mismatch weight."""
 
     level: MismatchLevel = MismatchLevel.TOKEN
-    """What the mismatch is taken over: each token, or its response."""
+    """Level of the mismatch: per token, or per response."""
 
     def apply_to(self, objective: Objective) -> Objective:
-        """The objective, each token multiplied by its weight."""
+        """Returns the objective with each token multiplied by its weight."""
         if objective.corrects_mismatch:
             raise UserError(
-                f"correction is {self.name!r}, but the objective {objective.name!r} weighs tokens "
-                "by pi_theta / mu_old already, so the discrepancy would count twice. Set "
-                "correction 'none', or choose an objective that reads pi_theta / pi_old alone, "
+                f"correction is {self.name!r}, but the objective {objective.name!r} already weighs "
+                "tokens by pi_theta / mu_old, so the mismatch would be corrected twice. Set "
+                "correction 'none', or choose an objective that reads pi_theta / pi_old only, "
                 "such as 'grpo'."
             )
         return Corrected(objective=objective, correction=self)
 
     @abstractmethod
     def weights(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
-        """The weight of each token, without gradient. 0 outside the loss mask."""
+        """Weight of each token, without gradient; 0 outside the loss mask."""
         ...
 
     @abstractmethod
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens whose weight is bounded."""
+        """Tokens whose weight is truncated or masked out."""
         ...
 
 
 class Truncation(MismatchWeights):
-    """Weights min(m, cap), of the mismatch m = pi_old / mu_old.
+    """Truncated weights min(m, cap) of the mismatch m = pi_old / mu_old.
 
     Source: truncated importance sampling (TIS), E. Ionides, "Truncated importance sampling", 2008;
     for this mismatch, F. Yao et al., "Your efficient RL framework secretly brings you off-policy
@@ -101,7 +102,7 @@ class Truncation(MismatchWeights):
     """Upper bound of the weights. `.inf` disables it."""
 
     def weights(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
-        """min(m, cap) of each token, without gradient. 0 outside the loss mask."""
+        """min(m, cap) of each token, without gradient; 0 outside the loss mask."""
         return mismatch_at(terms, self.level).clamp(max=self.cap)
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
@@ -110,35 +111,36 @@ class Truncation(MismatchWeights):
 
 
 class Masking(MismatchWeights):
-    """Weights m if low <= m <= high and 0 otherwise, of the mismatch m = pi_old / mu_old.
+    """Masked weights of the mismatch m = pi_old / mu_old: m if low <= m <= high, otherwise 0.
 
-    A masked token gives no gradient but keeps its place in the denominators of an `Aggregation`.
+    A masked token contributes no gradient, but still counts in the denominators of an
+    `Aggregation`.
 
-    Source: at the level of tokens, IcePop (Ling Team, "Small leak can sink a great ship", 2025),
-    whose bounds are the defaults; at that of sequences, masked importance sampling (J. Liu et al.,
-    "When speed kills stability", 2025).
+    Source: at token level, IcePop (Ling Team, "Small leak can sink a great ship", 2025), whose
+    bounds are the defaults; at sequence level, masked importance sampling (J. Liu et al., "When
+    speed kills stability", 2025).
     """
 
     name: Literal["masking"] = "masking"
 
     low: float = Field(0.5, ge=0)
-    """A mismatch below it gives no gradient. 0 disables it."""
+    """Lower bound: tokens with a smaller mismatch are masked out. 0 disables it."""
 
     high: float = Field(5.0, gt=0)
-    """A mismatch above it gives no gradient. `.inf` disables it."""
+    """Upper bound: tokens with a larger mismatch are masked out. `.inf` disables it."""
 
     @model_validator(mode="after")
     def _bounds_leave_room(self) -> "Masking":
         if not self.low <= 1 <= self.high or self.low == self.high:
             raise ValueError(
-                f"low is {self.low} and high is {self.high}, but a mismatch of 1 is agreement, "
-                "which would be masked, or all but it. Set low to 1 or below and high to 1 or "
-                "above, and not both to 1."
+                f"low is {self.low} and high is {self.high}, but policies that agree have a "
+                "mismatch of 1, which must lie in a range of positive width. Set low to at most 1 "
+                "and high to at least 1, and not both to 1."
             )
         return self
 
     def weights(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
-        """M of each token within the bounds, 0 of the others, without gradient."""
+        """The mismatch of each token within the bounds, otherwise 0; without gradient."""
         mismatch = mismatch_at(terms, self.level)
         outside = (mismatch < self.low) | (mismatch > self.high)
         return mismatch.masked_fill(outside, 0.0)
@@ -156,9 +158,9 @@ AnyCorrection = Annotated[
 
 
 class Corrected(Objective):
-    """An objective whose tokens are multiplied by the weights of a correction.
+    """An objective multiplied by the weights of a correction.
 
-    Exactly 0 where the weight is 0, even if the objective is infinite there.
+    Exactly 0 at tokens with weight 0, even if the objective is infinite there.
 
     Example:
         Truncation(cap=2.0).apply_to(GRPO())(terms)
@@ -172,18 +174,18 @@ class Corrected(Objective):
 
     @property
     def proportional_to_advantage(self) -> bool:  # type: ignore[override]
-        """As the objective's."""
+        """Whether the objective is proportional to the advantage."""
         return self.objective.proportional_to_advantage
 
     @property
     def reads_responses(self) -> bool:  # type: ignore[override]
-        """Whether the objective reads whole responses, or the correction."""
+        """Whether the objective or the correction reads whole responses."""
         of_responses = self.correction.level is not MismatchLevel.TOKEN
         return of_responses or self.objective.reads_responses
 
     @property
     def reads_reference(self) -> bool:  # type: ignore[override]
-        """As the objective's."""
+        """Whether the objective reads the reference policy."""
         return self.objective.reads_reference
 
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
@@ -193,14 +195,14 @@ class Corrected(Objective):
         return values.masked_fill(weights == 0, 0.0) * weights
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens that meet a bound of the objective or of the correction."""
+        """Union of the masks of the objective and of the correction."""
         return token_masks(self.objective, terms) | self.correction.masks(terms)
 
 
 def mismatch_at(terms: TokenTerms, level: MismatchLevel) -> Float[Tensor, "B T"]:
-    """The mismatch m of each token, the same at all tokens of a response at sequence levels.
+    """The mismatch m of each token; 0 outside the loss mask.
 
-    0 outside the loss mask.
+    At the sequence levels, all tokens of a response have the same mismatch.
     """
     log_mismatch = terms.log_mismatch
     match level:

@@ -1,7 +1,7 @@
 """Distances between the three policies, measured on the `N` loss tokens of a batch.
 
-Every function raises `UserError` when there is no token. None returns NaN for log-probabilities
-that are not NaN; a KL is infinite where a policy gives probability 0 to a token that was sampled.
+Every function raises `UserError` if there are no tokens. Results are NaN only if a log-probability
+is NaN; a KL is infinite if a policy assigns probability 0 to a sampled token.
 """
 
 import math
@@ -18,7 +18,7 @@ from steadyrl.objectives.quotient import log_quotient
 def mismatch_diagnostics(
     rollout_logprobs: Float[Tensor, " N"], old_logprobs: Float[Tensor, " N"], tau: float = 2.0
 ) -> dict[str, float]:
-    """Training-inference discrepancy between engine and trainer at equal weights.
+    """Training-inference discrepancy between engine and trainer with equal weights.
 
     Returns:
         mismatch_kl_k1: KL(mu_old || pi_old) in nats per token, by `k1` (arXiv:2512.01374).
@@ -40,24 +40,24 @@ def sampling_diagnostics(
     logprobs: Float[Tensor, " N"],
     entropy: Float[Tensor, " N"],
 ) -> dict[str, float]:
-    """Test of whether the engine drew its tokens from the distribution that it reports.
+    """Test of whether the engine sampled its tokens from the distribution that it reports.
 
-    Let w = pi_theta / mu_old and d = w (-log pi_theta) - H[pi_theta], for one token. If the token
-    was drawn from mu_old, and mu_old reaches every token that pi_theta does, then E[d] = 0 given
-    all tokens before it, however far the policies are apart. So the d of a batch are uncorrelated,
-    the standard error of their sum is sqrt(sum d^2), and the gap in such units is about normal.
+    Let w = pi_theta / mu_old and d = w (-log pi_theta) - H[pi_theta] for one token. If the token
+    was sampled from mu_old, and mu_old > 0 wherever pi_theta > 0, then E[d] = 0 given all tokens
+    before it, however far apart the policies are. So the values d of a batch are uncorrelated, the
+    standard error of their sum is sqrt(sum d^2), and the sum in these units is about normal.
 
     Args:
         entropy: H[pi_theta], in nats.
 
     Returns:
-        surprisal_gap: mean of d in nats per token. Negative: the tokens drawn are likelier than
-            their probabilities say, as when a filter such as top-p is left out of them.
+        surprisal_gap: mean of d in nats per token. Negative: the sampled tokens are likelier than
+            the reported probabilities, for example because these omit a filter such as top-p.
         surprisal_gap_z: the same in units of its standard error.
     """
     _require_tokens(logprobs)
     weight = log_quotient(logprobs, rollout_logprobs).double().exp()
-    impossible = torch.isneginf(logprobs)  # w log pi_theta tends to 0 with pi_theta
+    impossible = torch.isneginf(logprobs)  # w log pi_theta goes to 0 with pi_theta
     surprisal = -logprobs.double().masked_fill(impossible, 0.0)
     gaps = weight * surprisal - entropy.double()
     spread = gaps.square().sum().sqrt().item()
@@ -72,30 +72,30 @@ def temperature_diagnostics(
     old_logprobs: Float[Tensor, " N"],
     entropy: Float[Tensor, " N"],
 ) -> dict[str, float]:
-    """Share of the mismatch that a difference in temperature would explain.
+    """Share of the mismatch that a temperature difference explains.
 
     If the engine's temperature is q times the trainer's, then pi_old is proportional to mu_old^q,
     and to first order in q - 1
 
         log(pi_old / mu_old) = -(q - 1) s,    s = -log mu_old - H,
 
-    where s is how much more surprising the token is than expected. A least-squares line of the
-    left side on s gives q. Rounding has no such slope; a policy that has sharpened while the
-    engine kept older weights has.
+    where s is the excess surprisal of the token. A least-squares fit of the left side on s gives q.
+    Rounding errors have no such slope. A policy that has become sharper while the engine kept older
+    weights has one.
 
     Args:
         entropy: H of the trainer's policy, in nats.
 
     Returns:
-        temperature_ratio: q. 1 where nothing differs.
-        temperature_share: share of the variance of log(pi_old / mu_old) that the line explains.
+        temperature_ratio: q; 1 if the policies do not differ.
+        temperature_share: share of the variance of log(pi_old / mu_old) explained by the fit.
     """
     _require_tokens(old_logprobs)
     log_mismatch = log_quotient(old_logprobs, rollout_logprobs).double()
     excess = -rollout_logprobs.double() - entropy.double()
     possible = torch.isfinite(log_mismatch) & torch.isfinite(excess)
-    difference = _centred(log_mismatch[possible])
-    excess = _centred(excess[possible])
+    difference = _center(log_mismatch[possible])
+    excess = _center(excess[possible])
     covariance = (difference * excess).sum().item()
     variances = (excess.square().sum().item(), difference.square().sum().item())
     if min(variances) == 0:
@@ -109,11 +109,11 @@ def temperature_diagnostics(
 def staleness_diagnostics(
     old_logprobs: Float[Tensor, " N"], logprobs: Float[Tensor, " N"]
 ) -> dict[str, float]:
-    """Policy staleness, between the trainer before the update and the trainer now.
+    """Policy staleness: divergence between the trainer before the update and the trainer now.
 
     Returns:
-        staleness_kl_k3: KL(pi_old || pi_theta) in nats per token, by `k3`. The tokens were
-            sampled from mu_old, so it is exact only as far as mu_old is pi_old.
+        staleness_kl_k3: KL(pi_old || pi_theta) in nats per token, by `k3`. The tokens were sampled
+            from mu_old, so the estimate is exact only if mu_old equals pi_old.
     """
     _require_tokens(old_logprobs)
     return {"staleness_kl_k3": _mean(k3(old_logprobs, logprobs))}
@@ -125,8 +125,9 @@ def reference_diagnostics(
     """Divergence of the policy from the reference.
 
     Returns:
-        reference_kl: KL(pi_theta || pi_ref) in nats per token, by `k3`, unbounded. The tokens were
-            sampled from mu_old, so it is exact only as far as mu_old is pi_theta.
+        reference_kl: KL(pi_theta || pi_ref) in nats per token, by `k3` without its bound. The
+            tokens were sampled from mu_old, so the estimate is exact only if mu_old equals
+            pi_theta.
     """
     _require_tokens(logprobs)
     return {"reference_kl": _mean(k3(logprobs, ref_logprobs))}
@@ -139,7 +140,7 @@ def weight_diagnostics(
 
     Returns:
         ess: effective sample size as a share of the tokens, (sum w)^2 / (N sum w^2), before
-            truncation: 1 when all weights are equal, 1/N when one outweighs all, 0 when all are 0.
+            truncation: 1 if all weights are equal, 1/N if one weight dominates, 0 if all are 0.
     """
     _require_tokens(logprobs)
     log_weight = log_quotient(logprobs, rollout_logprobs)
@@ -155,14 +156,14 @@ def clip_diagnostics(
     truncated: Bool[Tensor, " N"] | None,
     masked: Bool[Tensor, " N"] | None,
 ) -> dict[str, float]:
-    """Shares of tokens that meet each bound of the objective and its correction.
+    """Shares of tokens affected by each bound of the objective and its correction.
 
     Returns:
         truncated_weight_fraction: tokens with a weight above its cap.
         clip_fraction_low: tokens clipped at the lower bound of the trust region.
         clip_fraction_high: tokens clipped at its upper bound.
-        masked_fraction: tokens left out by a correction.
-        A bound that is None has no entry.
+        masked_fraction: tokens masked out by a correction.
+        Masks that are None have no entry.
     """
     masks = {
         "truncated_weight_fraction": truncated,
@@ -170,23 +171,23 @@ def clip_diagnostics(
         "clip_fraction_high": clipped_high,
         "masked_fraction": masked,
     }
-    there = {name: tokens for name, tokens in masks.items() if tokens is not None}
-    for tokens in there.values():
+    given = {name: tokens for name, tokens in masks.items() if tokens is not None}
+    for tokens in given.values():
         _require_tokens(tokens)
-    return {name: _mean(tokens) for name, tokens in there.items()}
+    return {name: _mean(tokens) for name, tokens in given.items()}
 
 
 def _mean(values: Tensor) -> float:
     return values.detach().double().mean().item()
 
 
-def _centred(values: Tensor) -> Tensor:
+def _center(values: Tensor) -> Tensor:
     return values - values.mean() if len(values) else values
 
 
 def _require_tokens(values: Shaped[Tensor, " N"]) -> None:
     if len(values) == 0:
         raise UserError(
-            "Diagnostics need a token that carries loss, got none. "
-            "Leave them out for a batch whose loss mask is empty."
+            "Diagnostics require at least one loss token, got none. "
+            "Skip batches whose loss mask is empty."
         )

@@ -1,6 +1,6 @@
-"""How often engine and trainer choose different sets of experts.
+"""Routing disagreement: how often engine and trainer choose different sets of experts.
 
-Source: arXiv:2510.11370, its router positions with different expert sets.
+Source: arXiv:2510.11370, "router positions with different expert sets".
 """
 
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from torch import Tensor
 from steadyrl.base.errors import UserError
 
 _SORTED_SETS = 1 << 16
-"""Sets of experts that are sorted at a time: each index takes 9 bytes or more meanwhile."""
+"""Expert sets per chunk of sorting, which takes at least 9 bytes of memory per index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingDisagreement:
-    """Counts of tokens with different sets of experts. Counts of micro-batches add up."""
+    """Counts of tokens with different sets of experts. Counts of micro-batches can be added."""
 
     tokens: int
-    """Tokens that were compared."""
+    """Number of compared tokens."""
 
     differing: Int[Tensor, " L"]
     """Tokens whose set differs, in each MoE layer."""
@@ -54,15 +54,15 @@ class RoutingDisagreement:
 def routing_disagreement(
     engine: Integer[Tensor, "N L K"], trainer: Integer[Tensor, "N L K"]
 ) -> RoutingDisagreement:
-    """The disagreement of two routings of the same tokens. The order of experts does not count.
+    """Disagreement of two routings of the same tokens. The order of experts is ignored.
 
     Raises:
-        UserError: there is no token, or no MoE layer.
+        UserError: there are no tokens or no MoE layers.
     """
     if engine.numel() == 0:
         raise UserError(
-            f"Routing disagreement needs a token and an MoE layer, got shape {tuple(engine.shape)} "
-            "(tokens, layers, experts per token). Leave it out for such a batch."
+            "Routing disagreement requires at least one token and one MoE layer, got shape "
+            f"{tuple(engine.shape)} (tokens, layers, experts per token). Skip such batches."
         )
     differs = sets_differ(engine, trainer)
     return RoutingDisagreement(
@@ -75,9 +75,9 @@ def routing_disagreement(
 def sets_differ(
     one: Integer[Tensor, "N L K"], other: Integer[Tensor, "N L K"]
 ) -> Bool[Tensor, "N L"]:
-    """Whether two routings of the same tokens choose different sets of experts, by layer.
+    """Whether two routings of the same tokens choose different sets of experts, per layer.
 
-    Only sets that are written differently are sorted, a limited number at a time.
+    Only sets that differ as sequences are sorted, in chunks.
     """
     differs = (one != other).any(dim=-1)
     for places in differs.nonzero().split(_SORTED_SETS):

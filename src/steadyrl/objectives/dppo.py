@@ -1,4 +1,4 @@
-"""DPPO (arXiv:2602.04879): a trust region in divergence, anchored at the rollout policy."""
+"""DPPO (arXiv:2602.04879): a trust region in divergence from the rollout policy."""
 
 from enum import StrEnum
 from typing import Literal
@@ -14,7 +14,7 @@ from steadyrl.objectives.terms import TokenTerms
 
 
 class Divergence(StrEnum):
-    """Divergence of pi_theta from mu_theta_old for two outcomes: the sampled token, or another."""
+    """Binary divergence of pi_theta from mu_theta_old: sampled token versus all other tokens."""
 
     TOTAL_VARIATION = "total_variation"
     """|mu - pi|, in probability (equation 13)."""
@@ -35,16 +35,17 @@ class DPPO(Objective):
     where
         A_t   advantage, a constant;
         w_t   weight pi_theta / mu_theta_old: trainer now over rollout engine;
-        D_t   `divergence` between mu_theta_old and pi_theta, of two outcomes: y_t, or another;
+        D_t   binary `divergence` between mu_theta_old and pi_theta: y_t versus all other tokens;
         sg    stop-gradient.
 
-    Mask and weight both read the rollout engine's policy: pi_theta_old is not needed.
+    Mask and weight both read the rollout engine's policy; pi_theta_old is not needed.
 
     Source: arXiv:2602.04879, equations 11 and 12, whose surrogate M_t w_t A_t has this gradient.
-    Equations and their numbers are taken from the authors' code (github.com/sail-sg/Stable-RL)
-    and from implementations that cite the paper by number; thresholds, 0.15 for total variation
-    and 0.05 for KL, and the cap of 20 from the code that the authors gave to verl. The paper's
-    top-K divergences, which need more of the engine than one log-probability, are not here.
+    Equations and their numbers are taken from the authors' code (github.com/sail-sg/Stable-RL) and
+    from implementations that cite the paper by number; the thresholds, 0.15 for total variation and
+    0.05 for KL, and the cap of 20 from the code that the authors contributed to verl. The paper's
+    top-K divergences, which need more than one log-probability per token from the engine, are not
+    implemented.
     """
 
     corrects_mismatch = True
@@ -53,10 +54,10 @@ class DPPO(Objective):
     name: Literal["dppo"] = "dppo"
 
     divergence: Divergence = Divergence.TOTAL_VARIATION
-    """Divergence of pi_theta from mu_old, for two outcomes: the sampled token, or another."""
+    """Binary divergence of pi_theta from mu_old: sampled token versus all other tokens."""
 
     threshold: float = Field(0.15, gt=0)
-    """Tokens that move away stop at a divergence above it: the authors' settings are 0.15 for
+    """Divergence above which tokens that move further away are masked. The authors use 0.15 for
     total_variation and 0.05 for kl. `.inf` disables it."""
 
     weight_cap: float = Field(20.0, gt=0)
@@ -69,13 +70,13 @@ class DPPO(Objective):
         return terms.weighted_logprobs(torch.where(fell | rose, 0.0, weight * terms.advantages))
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens with M_t = 0, and those with a weight above the cap."""
+        """Tokens with M_t = 0, and tokens with a weight above the cap."""
         fell, rose = self._stopped(terms)
         truncated = terms.log_weight.exp() > self.weight_cap
         return ClipMasks(clipped_low=fell, clipped_high=rose, truncated=truncated)
 
     def _stopped(self, terms: TokenTerms) -> tuple[Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Tokens that moved away too far: downwards with A < 0, and upwards with A > 0."""
+        """Tokens beyond the threshold: moved down with A < 0, and moved up with A > 0."""
         outside = binary_divergence(terms, self.divergence) > self.threshold
         log_weight, advantages = terms.log_weight, terms.advantages
         fell = outside & (advantages < 0) & (log_weight < 0)
@@ -84,7 +85,7 @@ class DPPO(Objective):
 
 @torch.no_grad()
 def binary_divergence(terms: TokenTerms, divergence: Divergence) -> Float[Tensor, "B T"]:
-    """D_t of each token, 0 outside the loss mask. Carries no gradient."""
+    """D_t of each token, without gradient; 0 outside the loss mask."""
     outcome = _probabilities(terms.logprobs, terms.loss_mask)
     rollout = _probabilities(terms.rollout_logprobs, terms.loss_mask)
     if divergence is Divergence.TOTAL_VARIATION:

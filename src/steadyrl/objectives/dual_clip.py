@@ -1,4 +1,4 @@
-"""Dual-clip PPO (arXiv:1912.09729): the clipped surrogate, bounded where it was not."""
+"""Dual-clip PPO (arXiv:1912.09729): the clipped surrogate with a bound for negative advantages."""
 
 from dataclasses import replace
 from typing import Literal
@@ -24,9 +24,9 @@ class DualClip(Objective):
         A_t   advantage, a constant;
         r_t   ratio pi_theta / pi_theta_old. The gradient flows through it.
 
-    The minimum leaves r_t A_t unbounded where A_t < 0 and r_t is large: a token that became much
-    likelier although it should not. There the ratio stops at `ratio_cap`, and its gradient with
-    it.
+    The minimum leaves r_t A_t unbounded if A_t < 0 and r_t is large, that is for a token that
+    became much likelier despite its negative advantage. `ratio_cap` bounds the ratio there, and
+    removes its gradient.
 
     Source: arXiv:1912.09729, its section on dual-clip PPO, with its ratio_cap of 3.
 
@@ -44,7 +44,7 @@ class DualClip(Objective):
     """Tokens with A > 0 stop at a ratio above 1 + clip_high. `.inf` disables it."""
 
     ratio_cap: float = Field(3.0, gt=1)
-    """Tokens with A < 0 stop at a ratio above it. `.inf` disables it."""
+    """Tokens with A < 0 stop at a ratio above this cap. `.inf` disables it."""
 
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
         """J_t of each token."""
@@ -53,7 +53,7 @@ class DualClip(Objective):
         return torch.where(self._capped(terms), advantages * self.ratio_cap, surrogate)
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens clipped as by `GRPO`, and those with A < 0 and a ratio above `ratio_cap`."""
+        """Tokens clipped as in `GRPO`, and tokens with A < 0 and a ratio above `ratio_cap`."""
         clipped = clip_by_advantage(
             terms.log_ratio, terms.advantages, self.clip_low, self.clip_high
         )

@@ -19,14 +19,14 @@ class Grouping:
     """The id of each group, ascending."""
 
     group_of_row: Int[Tensor, " B"]
-    """Position in `ids` of each row's group."""
+    """Index in `ids` of each row's group."""
 
     sizes: Int[Tensor, " B"]
-    """Rows in each row's group."""
+    """Number of rows in each row's group."""
 
     @classmethod
     def by(cls, group_ids: Int[Tensor, " B"]) -> "Grouping":
-        """Rows of equal `group_ids` form a group."""
+        """Groups rows with equal `group_ids`."""
         ids, group_of_row, counts = torch.unique(group_ids, return_inverse=True, return_counts=True)
         return cls(ids=ids, group_of_row=group_of_row, sizes=counts[group_of_row])
 

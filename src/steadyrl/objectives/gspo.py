@@ -1,4 +1,4 @@
-"""GSPO (arXiv:2507.18071): the clipped surrogate with one ratio for the whole response."""
+"""GSPO (arXiv:2507.18071): the clipped surrogate with one ratio per response."""
 
 from typing import Literal
 
@@ -24,8 +24,8 @@ class GSPO(Objective):
               pi_theta_old over the response's |y| tokens. The gradient flows through it.
 
     Source: arXiv:2507.18071, equations 5 and 7; bounds from its section on experiments.
-    Group-normalized advantages (equation 6) are `group_mean_std`. Under `Aggregation.LENGTH_NORM`
-    the tokens of a response add up to the one term that the paper has for it.
+    Group-normalized advantages (equation 6) are `group_mean_std`. With `Aggregation.LENGTH_NORM`
+    the tokens of a response sum to its single term in the paper.
     """
 
     proportional_to_advantage = True
@@ -45,7 +45,7 @@ class GSPO(Objective):
         return clipped_surrogate(terms, log_ratio, self.clip_low, self.clip_high)
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens that take the clipped branch: all of a response that has one advantage."""
+        """Tokens in the clipped branch: whole responses, if advantages are constant in each."""
         log_ratio = sequence_log_ratio(terms)
         return clip_by_advantage(log_ratio, terms.advantages, self.clip_low, self.clip_high)
 

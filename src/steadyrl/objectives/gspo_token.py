@@ -21,11 +21,12 @@ class GSPOToken(Objective):
 
         s_t = sg[s] pi_theta(y_t | x, y_<t) / sg[pi_theta(y_t | x, y_<t)]
 
-    where s and A_t are those of `GSPO`, and sg is the stop-gradient: s_t has the value of s and
-    passes its gradient to its own token alone. Value and gradient are those of `GSPO` where all
-    tokens of a response have one advantage.
+    where s and A_t are defined as in `GSPO`, and sg is the stop-gradient: s_t has the value of s,
+    but its gradient only reaches its own token. Value and gradient equal those of `GSPO` if all
+    tokens of a response have the same advantage.
 
-    Source: arXiv:2507.18071, equations 13 and 14. Its aggregation is `Aggregation.LENGTH_NORM`.
+    Source: arXiv:2507.18071, equations 13 and 14. The paper aggregates by
+    `Aggregation.LENGTH_NORM`.
     """
 
     proportional_to_advantage = True

@@ -28,14 +28,14 @@ class MiniRL(Objective):
         r_t   ratio pi_theta / pi_theta_old: trainer now over trainer before the update;
         sg    stop-gradient.
 
-    The mask reads only how far the update has moved (r_t), the weight also how much trainer and
-    engine disagree: the two are decoupled.
+    The mask only depends on how far the update has moved (r_t). The weight also depends on how much
+    trainer and engine disagree. The two are decoupled.
 
     Source: arXiv:2512.01374, equation 7 and, for the cap on the weight, its section on training
     settings. The group-mean advantage and the sum over tokens are `group_mean` and
     `Aggregation.TOKEN_SUM`.
 
-    Departs from the paper in that the ablation is defined off policy too, where the paper has
+    Departs from the paper in that the ablation is also defined off policy; the paper has
     pi_theta = pi_theta_old and a weight of 1.
     """
 
@@ -53,7 +53,7 @@ class MiniRL(Objective):
     """Upper bound of the weight pi_theta / mu_old. `.inf` disables it."""
 
     correct_mismatch: bool = True
-    """False: the ablation without train-inference importance sampling, r_t in place of w_t."""
+    """False: the ablation without train-inference importance sampling, with r_t instead of w_t."""
 
     @property
     def corrects_mismatch(self) -> bool:  # type: ignore[override]
@@ -69,7 +69,7 @@ class MiniRL(Objective):
         return terms.weighted_logprobs(torch.where(clipped, 0.0, weight * terms.advantages))
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens with M_t = 0, and those with a weight above the cap."""
+        """Tokens with M_t = 0, and tokens with a weight above the cap."""
         clipped = clip_by_advantage(
             terms.log_ratio, terms.advantages, self.clip_low, self.clip_high
         )

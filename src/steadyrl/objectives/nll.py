@@ -1,4 +1,4 @@
-"""Log-likelihood, for supervised learning."""
+"""Log-likelihood objective for supervised learning."""
 
 from typing import Literal
 
@@ -11,11 +11,11 @@ from steadyrl.objectives.terms import TokenTerms
 
 
 class NLL(Objective):
-    """Log-likelihood of each token, to be maximized; its negative is the NLL.
+    """Log-likelihood of each token: the negative of the NLL loss.
 
         J_t = log pi_theta(y_t | x, y_<t)
 
-    Reads `logprobs` and `loss_mask` alone.
+    Only reads `logprobs` and `loss_mask`.
     """
 
     name: Literal["nll"] = "nll"

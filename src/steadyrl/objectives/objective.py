@@ -1,4 +1,4 @@
-"""The base class of every objective: a frozen value that says what is maximized, token by token."""
+"""Base class of objectives: frozen settings that compute the value to maximize for each token."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -12,36 +12,38 @@ from steadyrl.objectives.terms import TokenTerms
 
 
 class Objective(Variant):
-    """A per-token objective. Called on token terms, it returns what is to be maximized.
+    """A per-token objective to maximize, computed from token terms.
 
-    A subclass is complete in one file: its settings are fields, `__call__` computes the objective,
-    and `masks` reports the tokens that it bounds. Flags are class attributes, or properties where
-    they depend on a field. docs/algorithms/README.md shows an objective from outside this package.
+    A subclass fits in one file: its settings are fields, `__call__` computes the objective, and
+    `masks` reports the tokens that it clips or masks. Flags are class attributes, or properties if
+    they depend on a field. docs/algorithms/README.md shows a user-defined objective.
 
     Example:
         MiniRL(clip_low=0.2, clip_high=0.27)(terms)
     """
 
     corrects_mismatch: ClassVar[bool] = False
-    """Tokens are weighted by pi_theta / mu_theta_old, so that no correction may be added."""
+    """Whether tokens are weighted by pi_theta / mu_theta_old, so no correction may be added."""
 
     proportional_to_advantage: ClassVar[bool] = False
-    """Rows with zero advantages contribute neither value nor gradient: the learner skips them."""
+    """Whether rows with zero advantages contribute neither value nor gradient, so the learner may
+    skip them."""
 
     reads_responses: ClassVar[bool] = False
-    """A token's objective depends on its whole response: the learner keeps its rows together."""
+    """Whether a token's objective depends on its whole response, so the learner keeps the rows of a
+    response together."""
 
     reads_reference: ClassVar[bool] = False
-    """`terms.ref_logprobs` is read: the run keeps the weights with which its stage began."""
+    """Whether `terms.ref_logprobs` is read, so the run keeps the initial weights of the stage."""
 
     @abstractmethod
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
-        """The objective of each token, differentiable with respect to `terms.logprobs`.
+        """Objective of each token, differentiable with respect to `terms.logprobs`.
 
-        Its values outside `terms.loss_mask` have no weight, but must be finite.
+        Values outside `terms.loss_mask` are ignored, but must be finite.
         """
         ...
 
     def masks(self, terms: TokenTerms) -> ClipMasks:
-        """Tokens that the objective clips, truncates or masks, for the metrics. Default: none."""
+        """Tokens that the objective clips, truncates or masks out, for metrics. Default: none."""
         return ClipMasks()

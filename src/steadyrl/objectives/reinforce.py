@@ -1,4 +1,4 @@
-"""REINFORCE (Williams, 1992): the policy gradient without any correction."""
+"""REINFORCE (Williams, 1992): the policy gradient without corrections."""
 
 from typing import Literal
 
@@ -10,14 +10,15 @@ from steadyrl.objectives.terms import TokenTerms
 
 
 class Reinforce(Objective):
-    """REINFORCE, without any correction.
+    """REINFORCE, without corrections.
 
         J_t = A_t log pi_theta(y_t | x, y_<t)
 
     where
         A_t   advantage, a constant.
 
-    Its gradient is that of the expected reward when the token was sampled from pi_theta itself.
+    It is an unbiased estimate of the gradient of the expected reward if tokens are sampled from
+    pi_theta.
 
     Source: R. J. Williams, "Simple statistical gradient-following algorithms for connectionist
     reinforcement learning", Machine Learning 8, 1992; arXiv:2512.01374, equation 2, with all

@@ -1,10 +1,10 @@
-"""Log quotients of whole responses, from those of their tokens.
+"""Log quotients of whole responses, computed from the log quotients of their tokens.
 
-Two quantities are called the importance ratio of a sequence: the quotient of its probabilities,
-which is a product over its tokens, and the geometric mean of the same factors. They have separate
-names here.
+Two quantities are called the importance ratio of a sequence: the quotient of the sequence
+probabilities, which is a product over tokens, and the geometric mean of the same factors. They have
+different names here.
 
-Rows of equal `response_ids` are one response; without ids each row is a response. All rows of a
+Rows with equal `response_ids` are one response; without ids, each row is a response. All rows of a
 response must be present.
 """
 

@@ -1,4 +1,4 @@
-"""The input of an objective: each token's log-probability under each of the three policies."""
+"""Input of objectives: log-probabilities of each token under the three policies."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from steadyrl.objectives.quotient import log_quotient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTerms:
-    """`B` rows of `T` tokens. Only `logprobs` carries gradient; the rest are constants.
+    """Terms of `B` rows of `T` tokens. Only `logprobs` carries gradient.
 
-    Entries outside the loss mask are never read: they may be anything, inf and NaN included.
-    The log quotients are 0 there, and elsewhere as `log_quotient` says.
+    Entries outside the loss mask are never read and may be inf or NaN. Log quotients are 0 there,
+    and are computed by `log_quotient` elsewhere.
 
     Example:
         TokenTerms(logprobs=logprobs, old_logprobs=logprobs.detach(),
@@ -23,13 +23,13 @@ class TokenTerms:
     """
 
     logprobs: Float[Tensor, "B T"]
-    """log pi_theta: the policy being trained."""
+    """log pi_theta: current policy of the trainer."""
 
     old_logprobs: Float[Tensor, "B T"]
-    """log pi_theta_old: the trainer before the update."""
+    """log pi_theta_old: policy of the trainer before the update."""
 
     rollout_logprobs: Float[Tensor, "B T"]
-    """log mu_theta_old: the rollout engine."""
+    """log mu_theta_old: policy of the rollout engine."""
 
     advantages: Float[Tensor, "B T"]
 
@@ -37,13 +37,14 @@ class TokenTerms:
     """Tokens that carry gradient."""
 
     response_ids: Int[Tensor, " B"] | None = None
-    """Rows of equal ids are one response, and all of its rows are here. None: each row is one."""
+    """Rows with equal ids are one response, whose rows are all present. None: each row is a
+    response."""
 
     teacher_logprobs: Float[Tensor, "B T"] | None = None
-    """log pi_theta of the same tokens under a teacher's prompt, if there is one."""
+    """log pi_theta of the same tokens under a teacher's prompt; None: no teacher."""
 
     ref_logprobs: Float[Tensor, "B T"] | None = None
-    """log pi_ref: the reference policy, if an objective reads it."""
+    """log pi_ref: reference policy, if an objective reads it."""
 
     @property
     def log_ratio(self) -> Float[Tensor, "B T"]:
@@ -59,17 +60,17 @@ class TokenTerms:
 
     @property
     def log_weight(self) -> Float[Tensor, "B T"]:
-        """Log of the weight pi_theta / mu_theta_old: ratio times mismatch, up to the bound."""
+        """Log of the weight pi_theta / mu_theta_old: ratio times mismatch below the bound."""
         return log_quotient(
             self._masked(self.logprobs), self._masked(self.rollout_logprobs).detach()
         )
 
     def weighted_logprobs(self, coefficients: Float[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-        """sg[coefficients] * log pi_theta: its gradient is the coefficient times grad log pi_theta.
+        """sg[coefficients] * log pi_theta, with gradient coefficients * grad log pi_theta.
 
-        Exactly 0, with a gradient of exactly 0, outside the loss mask and wherever a coefficient
-        is 0, even if log pi_theta is -inf there. Where it is -inf under another coefficient the
-        value is infinite: the objective asks for a token that the policy cannot write.
+        Value and gradient are exactly 0 outside the loss mask and at zero coefficients, even if log
+        pi_theta is -inf there. With a non-zero coefficient, a log pi_theta of -inf gives an
+        infinite value: the objective requires a token that the policy cannot sample.
         """
         carries_gradient = self.loss_mask & (coefficients != 0)
         kept_coefficients = torch.where(carries_gradient, coefficients.detach(), 0.0)

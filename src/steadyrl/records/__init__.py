@@ -1,1 +1,1 @@
-"""Frozen records that pass between the parts. They know nothing of models, rewards or losses."""
+"""Frozen records that components exchange. They do not depend on models, rewards or losses."""

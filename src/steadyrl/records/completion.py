@@ -1,4 +1,4 @@
-"""One answer of a rollout engine."""
+"""A completion: one output of a rollout engine."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,18 +10,18 @@ from steadyrl.records.routing import Routing
 
 
 class FinishReason(StrEnum):
-    """Why an engine stopped writing."""
+    """Why an engine stopped generating."""
 
     STOP = "stop"
-    """The model wrote an end token. It belongs to the completion and carries loss."""
+    """The model generated an end token, which is part of the completion and carries loss."""
 
     LENGTH = "length"
-    """The token budget was spent."""
+    """The completion reached its maximum number of tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What an engine sampled after a prompt of `P` tokens: `R` tokens, on the CPU.
+    """`R` tokens that an engine sampled after a prompt of `P` tokens. Tensors are on the CPU.
 
     Example:
         Completion(prompt_ids=torch.tensor([1, 5]), token_ids=torch.tensor([7, 2]),
@@ -32,16 +32,17 @@ class Completion:
     prompt_ids: Int[Tensor, " P"]
 
     token_ids: Int[Tensor, " R"]
-    """The end token included, when there is one."""
+    """Sampled tokens, including the end token if there is one."""
 
     logprobs: Float[Tensor, " R"]
-    """Of each token under the distribution it was sampled from: temperature and top-p applied."""
+    """Log-probability of each token under the distribution that it was sampled from, with
+    temperature, top-p and top-k applied."""
 
     finish_reason: FinishReason
 
     policy_version: int
-    """Version of the weights that wrote it."""
+    """Version of the weights that sampled the tokens."""
 
     routing: Routing | None = None
-    """Of the `S = P + R - 1` tokens that were fed, as a batch of one; None when not recorded. A
-    turn that continues an earlier one may leave out what that was fed."""
+    """Expert choices at the `S = P + R - 1` input tokens, as a batch of one; None: not recorded. A
+    turn that continues an earlier turn may omit the tokens that were already fed in that turn."""

@@ -1,7 +1,7 @@
-"""95% intervals of means over tasks.
+"""95% confidence intervals of means over tasks.
 
-Answers to one task are alike, so a task counts once however many answers it has: intervals are
-built on the mean reward of each task, which are independent of each other.
+Answers to the same task are correlated, while the mean rewards of different tasks are independent.
+So intervals are computed from one mean reward per task, however many answers it has.
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from math import sqrt
 from statistics import fmean, stdev
 
 Z = 1.96
-"""Standard errors on either side that hold the mean in 95 of 100 samples."""
+"""Half-width of a normal 95% interval in standard errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """The ends of a 95% interval.
+    """Bounds of a 95% confidence interval.
 
     Example:
         score_interval([0.0, 0.5, 1.0, 0.5]) == Interval(low=0.188, high=0.812)  # rounded
@@ -26,7 +26,7 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
-    """The normal interval of the mean of independent `values`; None for fewer than two."""
+    """Normal interval of the mean of independent `values`; None for fewer than two values."""
     if len(values) < 2:
         return None
     margin, mean = Z * stdev(values) / sqrt(len(values)), fmean(values)
@@ -34,12 +34,11 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
 
 
 def score_interval(task_scores: Sequence[float]) -> Interval | None:
-    """The interval of the mean of scores between 0 and 1; None for fewer than two tasks.
+    """Interval of the mean of scores between 0 and 1; None for fewer than two tasks.
 
-    Wilson's interval with the effective number of answers `p (1 - p) / s^2`, where `p` is the mean
-    and `s` the standard error over tasks. It stays between 0 and 1, and where no task was solved,
-    or all were, it still says how little so many tasks prove. Scores outside 0 to 1 have the normal
-    interval.
+    Wilson interval with the effective number of answers `p (1 - p) / s^2`, where `p` is the mean
+    and `s` the standard error over tasks. It stays between 0 and 1, and has a positive width even
+    if no task or every task was solved. Scores outside 0 to 1 get the normal interval.
     """
     if len(task_scores) < 2:
         return None
@@ -47,7 +46,7 @@ def score_interval(task_scores: Sequence[float]) -> Interval | None:
         return mean_interval(task_scores)
     mean, error = fmean(task_scores), stdev(task_scores) / sqrt(len(task_scores))
     spread = mean * (1 - mean)
-    # Equal scores strictly between 0 and 1 have no error, but so many tasks could not tell.
+    # Equal scores strictly between 0 and 1 have no standard error: count each task as one answer.
     answers = spread / error**2 if error > 0 and spread > 0 else float(len(task_scores))
     center = (mean + Z**2 / (2 * answers)) / (1 + Z**2 / answers)
     half = Z / (1 + Z**2 / answers) * sqrt(spread / answers + (Z / (2 * answers)) ** 2)

@@ -1,4 +1,4 @@
-"""What became of an episode of several parts: attempt, reflection, second attempt."""
+"""Outcome of an episode in several parts: first attempt, reflection, second attempt."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -7,35 +7,35 @@ FIRST_ATTEMPT, REFLECTION, SECOND_ATTEMPT = "first_attempt", "reflection", "seco
 """Names of the parts of an episode."""
 
 VERSION = 1
-"""Of the form in which completions files hold it. A reader leaves out what it does not know."""
+"""Format version of the field `episode` in completions files. Readers ignore unknown fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReflectedEpisode:
-    """The story of one episode. Every part of it, a trajectory of its own, carries the same.
+    """Outcome of one episode in parts. Each part is a trajectory and carries the same record.
 
     Example:
         ReflectedEpisode(number=12, reflects=True, recalled=(0,), internalized=True, remembered=0)
     """
 
     number: int
-    """Position among all episodes of the run. Parts of one episode share it."""
+    """Index of the episode in the run. All parts of an episode have the same number."""
 
     reflects: bool
-    """Whether the first attempt was to be reflected on."""
+    """Whether the first attempt is followed by a reflection."""
 
     recalled: tuple[int, ...] = ()
-    """Slots of the memory that the reflection read, best first. Each held what was written to it
-    last before this step."""
+    """Memory slots that the reflection read, best first. The content of a slot is its last write
+    before this step."""
 
     internalized: bool = False
-    """Whether the episode was learned from under the task alone."""
+    """Whether the second attempt was trained on under the prompt of the task alone."""
 
     remembered: int | None = None
-    """Slot of the memory that the reflection was written to; None when it was not."""
+    """Memory slot that the reflection was written to; None: it was not stored."""
 
     failure: str = ""
-    """What broke after the first attempt began; empty when all went as it should."""
+    """What failed after the first attempt began; empty if nothing did."""
 
     def as_field(self) -> dict[str, Any]:
         """The field `episode` of a row of a completions file."""
@@ -43,7 +43,7 @@ class ReflectedEpisode:
 
     @classmethod
     def from_field(cls, field: Any) -> "ReflectedEpisode | None":
-        """The story that such a field holds; None where there is none, or one of another form."""
+        """Reads the field `episode`; None if it is missing or has another format version."""
         if not isinstance(field, dict) or field.get("version") != VERSION:
             return None
         known = {item.name: field[item.name] for item in fields(cls) if item.name in field}

@@ -1,7 +1,7 @@
-"""Which experts a Mixture-of-Experts model chose, as a value.
+"""Expert choices of a Mixture-of-Experts model.
 
-engine -> Completion -> Trajectory -> TokenBatch -> micro-batch     `Routing`: ragged, one copy
-forward pass that replays it, on its device                         `PaddedRouting`
+engine -> Completion -> Trajectory -> TokenBatch -> micro-batch     `Routing`: ragged, not copied
+forward pass that replays the choices, on its device                `PaddedRouting`
 """
 
 from collections.abc import Sequence
@@ -14,32 +14,32 @@ from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 Pieces = tuple[Integer[Tensor, "_S L K"], ...]
-"""The choices of one sequence at its known positions, in order, in as many tensors as came."""
+"""Choices of one sequence at its known positions, in order, in one tensor or several."""
 
 
 _MIXED_AT_A_TIME = 1 << 14
-"""Tokens of which a checksum is computed at a time: it takes some 50 bytes for each of them."""
+"""Tokens per chunk of the checksum, which takes about 50 bytes of memory per token."""
 
 
 class RoutingReplay(StrEnum):
-    """Whose expert choices the trainer uses (arXiv:2512.01374, "Routing Replay")."""
+    """Source of the trainer's expert choices (arXiv:2512.01374, "Routing Replay")."""
 
     NONE = "none"
-    """The trainer's own, live."""
+    """The trainer routes live."""
 
     R2 = "r2"
-    """The trainer's own under the old weights (vanilla routing replay)."""
+    """The trainer's choices under the old weights (vanilla routing replay)."""
 
     R3 = "r3"
-    """The rollout engine's (rollout routing replay)."""
+    """The rollout engine's choices (rollout routing replay)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaddedRouting:
-    """Expert choices of one forward pass over `B` x `T` tokens, as it replays them."""
+    """Expert choices to replay in one forward pass over `B` x `T` tokens."""
 
     experts: Integer[Tensor, "B T L K"]
-    """Index of each chosen expert. 0 where none is known."""
+    """Index of each chosen expert; 0 at unknown positions."""
 
     known: Bool[Tensor, "B T"]
     """Positions at which the choice is replayed. The others are routed live."""
@@ -47,12 +47,12 @@ class PaddedRouting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routing:
-    """Expert choices of `B` sequences of `T` positions in `L` MoE layers with `K` experts a token.
+    """Expert choices of `B` sequences of `T` positions in `L` MoE layers, `K` experts per token.
 
-    Position `t` speaks of the forward pass over `tokens[:, t]`. (Log-probabilities at `t` speak of
-    predicting `tokens[:, t]`, so they depend on the positions before `t`.)
+    Position `t` holds the choices of the forward pass over `tokens[:, t]`. (Log-probabilities at
+    `t` are those of predicting `tokens[:, t]`, so they depend on the positions before `t`.)
 
-    Only known positions take memory, and sequences are selected and joined without a copy.
+    Only known positions use memory, and sequences are selected and joined without copying.
 
     Example:
         Routing.of(experts=torch.zeros(1, 3, 2, 4, dtype=torch.uint8),
@@ -60,14 +60,14 @@ class Routing:
     """
 
     experts: tuple[Pieces, ...]
-    """For each sequence, the indices of the chosen experts at its known positions, in the order of
-    the router's top-k. Of any integer type; what is recorded here has the `expert_dtype`."""
+    """Per sequence, the indices of the chosen experts at its known positions, in the order of the
+    router's top-k. Any integer type is allowed; this package records `expert_dtype`."""
 
     known: Bool[Tensor, "B T"]
-    """Positions whose choice was recorded. Padding and the last sampled token have none."""
+    """Positions whose choices were recorded. Padding and the last sampled token have none."""
 
     fed_tokens: Int[Tensor, " B"]
-    """`fed_tokens_checksum` of the tokens that were fed at the known positions."""
+    """`fed_tokens_checksum` of the input tokens at the known positions."""
 
     @classmethod
     def of(
@@ -86,11 +86,11 @@ class Routing:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the choices."""
+        """Bytes used by the choices."""
         return sum(piece.nbytes for piece in chain.from_iterable(self.experts))
 
     def rows(self, index: Int[Tensor, " b"], length: int) -> "Routing":
-        """The sequences `index`, cut to `length` positions, which must hold every known one."""
+        """The sequences `index`, cut to `length` positions; all known positions must remain."""
         return Routing(
             experts=tuple(self.experts[number] for number in index.tolist()),
             known=self.known[index, :length],
@@ -112,18 +112,18 @@ class Routing:
         """The choices at `positions`, sequence after sequence.
 
         Raises:
-            RuntimeError: one of them is not known.
+            RuntimeError: a position is not known.
         """
         unknown = int((positions & ~self.known).sum())
         if unknown:
             raise RuntimeError(
-                f"Routing was recorded at all but {unknown} of {int(positions.sum())} positions. "
-                "Routes are never made up: record them all."
+                f"Routing is missing at {unknown} of {int(positions.sum())} positions. Record the "
+                "routing of every position."
             )
         return self._packed()[positions[self.known]]
 
     def padded(self) -> PaddedRouting:
-        """The same choices in one rectangle, for a forward pass."""
+        """The same choices as padded tensors, for a forward pass."""
         packed = self._packed()
         if len(packed) == self.known.numel():
             experts = packed.unflatten(0, self.known.shape)
@@ -143,10 +143,11 @@ def _by_row(packed: Integer[Tensor, "N L K"], known: Bool[Tensor, "B T"]) -> tup
 
 
 def join_routing(parts: Sequence[tuple[Int[Tensor, " _b"], Routing]], length: int) -> Routing:
-    """The routing of a batch with rows of `length` positions, from that of its micro-batches.
+    """Joins the routings of micro-batches into the routing of a batch with `length` positions.
 
     Args:
-        parts: Rows of the batch in a micro-batch, and their routing. Every row is in one part.
+        parts: Row indices of each micro-batch in the batch, and its routing. Every row is in
+            exactly one micro-batch.
     """
     order = torch.cat([index for index, _ in parts]).argsort()
     pieces = list(chain.from_iterable(part.experts for _, part in parts))
@@ -166,12 +167,12 @@ def expert_dtype(num_experts: int) -> torch.dtype:
 def fed_tokens_checksum(
     tokens: Int[Tensor, "B T"], known: Bool[Tensor, "B T"]
 ) -> Int[Tensor, " B"]:
-    """A checksum of which token stands at which known position of each row.
+    """A checksum per row of the tokens at its known positions.
 
-    Whoever records routes computes it over what was fed to the model; whoever replays them over
-    the tokens they are about to meet. A shift by one position, two rows exchanged or a token lost
-    changes it, except for one case in about 2**60. Positions count known tokens, so padding on the
-    left does not matter. int64 arithmetic wraps around, which is intended.
+    It is computed over the model's input when routing is recorded, and over the tokens of the
+    forward pass when routing is replayed. A shift by one position, two swapped rows or a lost token
+    change it, except in about one of 2**60 cases. Positions are counted over known tokens, so left
+    padding does not matter. The int64 arithmetic wraps around on purpose.
     """
     if tokens.numel() > _MIXED_AT_A_TIME and len(tokens) > 1:
         rows = max(1, _MIXED_AT_A_TIME // tokens.shape[1])
@@ -184,7 +185,7 @@ def fed_tokens_checksum(
 def fed_token_checksums(
     tokens: Int[Tensor, "*N"], positions: Int[Tensor, "*N"]
 ) -> Int[Tensor, "*N"]:
-    """What each known token adds to its row's checksum, given its position, from 1 on."""
+    """The term that each known token adds to its row's checksum; positions are counted from 1."""
     mixed = (tokens.long() + 1) * -7046029254386353131 + positions * 2862933555777941757
     mixed = (mixed ^ (mixed >> 29)) * -4658895280553007687
     mixed = mixed ^ (mixed >> 32)

@@ -1,4 +1,4 @@
-"""Token rows that a trainer can score and learn from."""
+"""Batches of token rows for scoring and training."""
 
 from dataclasses import dataclass, replace
 
@@ -12,76 +12,77 @@ from steadyrl.records.routing import Routing
 class TokenBatch:
     """`B` right-padded rows of `T` tokens.
 
-    Per-token values are aligned with `tokens`: entry `t` speaks of `tokens[:, t]` given what
-    precedes it. Entry 0 never carries loss.
+    Per-token values are aligned with `tokens`: entry `t` belongs to `tokens[:, t]` given the tokens
+    before it. Entry 0 never carries loss.
     """
 
     tokens: Int[Tensor, "B T"]
 
     attention_mask: Bool[Tensor, "B T"]
-    """Real tokens, as against padding."""
+    """True at tokens, False at padding."""
 
     loss_mask: Bool[Tensor, "B T"]
-    """Tokens that carry gradient: those the policy sampled, or a teacher wrote."""
+    """Tokens that carry gradient: sampled by the policy or written by a teacher."""
 
     group_ids: Int[Tensor, " B"]
-    """Which rows were sampled for one prompt."""
+    """Rows with equal ids were sampled for the same prompt."""
 
     response_ids: Int[Tensor, " B"]
-    """Which rows are one response: all that was sampled in one episode. They are several where a
-    later prompt did not continue the tokens before it."""
+    """Rows with equal ids are one response: all tokens sampled in one episode. A response has
+    several rows if a later prompt does not continue the tokens before it."""
 
     advantages: Float[Tensor, "B T"]
-    """0 outside the loss mask."""
+    """Advantage of each token; 0 outside the loss mask."""
 
     rollout_logprobs: Float[Tensor, "B T"] | None = None
-    """log mu_old, of the rollout engine. None for rows that no engine sampled."""
+    """log mu_old, from the rollout engine. None: the rows were not sampled by an engine."""
 
     rollout_routing: Routing | None = None
-    """Experts the rollout engine chose."""
+    """Experts chosen by the rollout engine."""
 
     old_logprobs: Float[Tensor, "B T"] | None = None
-    """log pi_old, of the trainer before the update. None: those of the update's forward pass."""
+    """log pi_old, from the trainer before the update. None: taken from the update's own forward
+    pass."""
 
     old_routing: Routing | None = None
-    """Experts the trainer chose under the old weights."""
+    """Experts chosen by the trainer under the old weights."""
 
     temperature: float | None = None
-    """Logits are divided by it, as when the tokens were sampled. None: that of the stage."""
+    """Divisor of the logits, as during sampling. None: the temperature of the stage."""
 
     reprompted: bool = False
-    """The tokens were sampled under another prompt than the one they stand under here, and so were
-    `rollout_logprobs`. They say nothing of how far engine and trainer are apart."""
+    """Whether the tokens, and `rollout_logprobs`, were sampled under another prompt than the one in
+    these rows. Such rows do not measure the training-inference discrepancy."""
 
     teacher: "TokenBatch | None" = None
-    """The same loss tokens, row by row, under the prompt of a policy that is to be imitated. With a
-    teacher, the rows are copies of rows that stand in another batch as well."""
+    """The same loss tokens, row by row, under the prompt of the policy to imitate. With a teacher,
+    the rows are copies of rows in another batch."""
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     @property
     def lengths(self) -> Int[Tensor, " B"]:
-        """Real tokens in each row."""
+        """Number of tokens in each row, without padding."""
         return self.attention_mask.sum(dim=1)
 
     @property
     def responses(self) -> int:
-        """How many responses the rows are."""
+        """Number of responses in the batch."""
         return len(self.response_ids.unique())
 
     @property
     def is_measured(self) -> bool:
-        """Whether metrics of the policies read it: each sampled token once, under its prompt."""
+        """Whether policy metrics include the batch, so that each sampled token counts once."""
         return not self.reprompted and self.teacher is None
 
     @property
     def has_signal(self) -> Bool[Tensor, " B"]:
-        """Rows with a non-zero advantage on some token."""
+        """Rows with a non-zero advantage at some loss token."""
         return ((self.advantages != 0) & self.loss_mask).any(dim=1)
 
     def rows(self, index: Int[Tensor, " b"]) -> "TokenBatch":
-        """The rows `index`, cut to the longest of them."""
+        """The rows `index`, cut to the length of the longest."""
         length = int(self.lengths[index].max())
 
         def cut(values: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Episodes, and groups of episodes that can be compared."""
+"""Episodes, and groups of episodes with comparable rewards."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,94 +13,95 @@ from steadyrl.records.message import Message
 from steadyrl.records.reflected_episode import ReflectedEpisode
 
 ENVIRONMENT_FAILED = "environment failed"
-"""How the reason begins when an episode was cut short by an exception of its environment."""
+"""Start of the truncation reason of an episode whose environment raised an exception."""
 
 PROMPT_TOO_LONG = "prompt too long"
-"""How the reason begins when an episode was not begun: its prompt leaves no room to answer."""
+"""Start of the truncation reason of an episode that was not started, because its prompt leaves no
+room for a response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """One episode: everything said, what the model sampled, and what it earned."""
+    """One episode: its messages, the sampled tokens and the reward."""
 
     task_id: str
 
     messages: tuple[Message, ...]
-    """The whole conversation, the model's turns included."""
+    """The whole conversation, including the model's turns."""
 
     completions: tuple[Completion, ...]
-    """The policy's turns as tokens, in order. None where another model wrote them, or where the
-    episode was not begun."""
+    """The policy's turns as tokens, in order. Empty if another model wrote the turns, or if the
+    episode was not started."""
 
     reward: float
 
     reward_parts: Mapping[str, float] = field(default_factory=dict)
-    """What the reward is made of, by name, where the environment says so."""
+    """Components of the reward by name, if the environment reports them."""
 
     feedback: str = ""
-    """What the environment had to say in words."""
+    """Feedback of the environment as text."""
 
     terminated: bool
-    """The environment reached its end."""
+    """Whether the environment ended the episode."""
 
     truncated: bool
-    """The episode was cut short; `truncation_reason` says by what."""
+    """Whether the episode was cut short, for the reason in `truncation_reason`."""
 
     truncation_reason: str = ""
 
     episode: ReflectedEpisode | None = None
-    """What became of the episode that this is a part of; None for whole ones."""
+    """Outcome of the whole episode if this trajectory is a part of it, else None."""
 
     @property
     def environment_failed(self) -> bool:
-        """Whether it broke on an exception of its environment, so that its reward means nothing."""
+        """Whether the environment raised an exception, which makes the reward meaningless."""
         return self.truncation_reason.startswith(ENVIRONMENT_FAILED)
 
     @property
     def prompt_too_long(self) -> bool:
-        """Whether it was not begun, because its prompt leaves no room to answer."""
+        """Whether the episode was not started, because its prompt leaves no room to respond."""
         return self.truncation_reason.startswith(PROMPT_TOO_LONG)
 
     @property
     def was_played(self) -> bool:
-        """Whether its reward says something of the policy, so that it can be learned from."""
+        """Whether the reward reflects the policy, so that the episode can be trained on."""
         return not (self.environment_failed or self.prompt_too_long)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Episodes of one task under one policy: their rewards can be compared."""
+    """Episodes of one task under one policy, whose rewards are comparable."""
 
     task_id: str
     trajectories: tuple[Trajectory, ...]
 
     part: str = ""
-    """Which part of a longer episode these are, such as `reflection`; empty for whole ones."""
+    """Part of a longer episode, such as `reflection`; empty for whole episodes."""
 
     @property
     def rewards(self) -> Float[Tensor, " G"]:
-        """The reward of each episode."""
+        """Reward of each episode."""
         return torch.tensor([trajectory.reward for trajectory in self.trajectories])
 
     @property
     def sound(self) -> "Group":
-        """The group without the episodes that their environment broke off."""
+        """The group without episodes whose environment failed."""
         sound = tuple(t for t in self.trajectories if not t.environment_failed)
         return replace(self, trajectories=sound)
 
     @property
     def played(self) -> "Group":
-        """The group without the episodes from whose reward nothing can be learned."""
+        """The group without episodes that cannot be trained on."""
         return replace(self, trajectories=tuple(t for t in self.trajectories if t.was_played))
 
     @property
     def has_signal(self) -> bool:
-        """Whether the rewards differ, so that a group baseline leaves an advantage."""
+        """Whether the rewards differ, so that advantages are non-zero."""
         return len({trajectory.reward for trajectory in self.trajectories}) > 1
 
 
 def mean_reward_parts(episodes: Iterable[Trajectory], prefix: str) -> dict[str, float]:
-    """`prefix/NAME`: the mean of each part of the rewards, over the episodes that have it."""
+    """Metrics `prefix/NAME`: mean of each reward component over the episodes that have it."""
     values: dict[str, list[float]] = {}
     for episode in episodes:
         for name, part in episode.reward_parts.items():
@@ -109,9 +110,9 @@ def mean_reward_parts(episodes: Iterable[Trajectory], prefix: str) -> dict[str, 
 
 
 def first_failure(failed: Sequence[Trajectory]) -> str:
-    """Why the first of `failed` episodes failed, and what to do where all of them did.
+    """Sentences with the failure reason of the first of `failed` episodes, and a remedy.
 
-    The cause may be the environment, the chat template, or a service that either asks.
+    The cause may be the environment, the chat template, or a service that either of them calls.
     """
     reason = failed[0].truncation_reason.removeprefix(f"{ENVIRONMENT_FAILED}: ").rstrip(".")
-    return f"The first one: {reason}. Correct the cause and run the command again."
+    return f"The first one: {reason}. Fix the cause and run the command again."

@@ -1,4 +1,4 @@
-"""Weights on their way from a learner to an engine, as a stream."""
+"""Streams of weights from a learner to an engine."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,13 +7,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 Naming = Literal["model", "checkpoint"]
-"""model: names of the Transformers model's `state_dict()`. checkpoint: names of the files that
-`save_pretrained` writes, which vLLM and SGLang read; experts that the model fuses are separate
-there, and a tied weight has one name."""
+"""model: names in the `state_dict()` of the Transformers model. checkpoint: names in the files
+written by `save_pretrained`, which vLLM and SGLang read. There, experts that the model fuses are
+separate, and a tied weight has one name."""
 
 WeightKind = Literal["full", "adapter"]
-"""full: every weight of the model. adapter: the weights of a LoRA adapter, over an unchanged base.
-"""
+"""full: every weight of the model. adapter: the weights of a LoRA adapter on an unchanged base."""
 
 NamedTensors = Iterable[tuple[str, Tensor]]
 
@@ -22,40 +21,40 @@ NamedTensors = Iterable[tuple[str, Tensor]]
 class WeightSource(Protocol):
     """The weights of one policy version, one tensor at a time.
 
-    No process has to hold all of them: a sharded learner gathers each tensor when it is asked for.
+    No process has to hold all weights: a sharded learner gathers each tensor on request.
     """
 
     @property
     def version(self) -> int:
-        """Version of the policy that has these weights."""
+        """Policy version of the weights."""
         ...
 
     @property
     def kind(self) -> WeightKind:
-        """Whether the stream holds all weights or those of an adapter."""
+        """Whether the stream holds all weights or an adapter."""
         ...
 
     def tensors(self, naming: Naming = "checkpoint") -> Iterator[tuple[str, Tensor]]:
-        """Each weight once, with its name. A tensor is valid until the next one is taken.
+        """Yields each weight once, with its name. A tensor is valid until the next is requested.
 
-        Every rank of a sharded learner has to take all of them, in order.
+        Every rank of a sharded learner must iterate over all weights, in order.
         """
         ...
 
 
 @runtime_checkable
 class AdapterSource(WeightSource, Protocol):
-    """The weights of a LoRA adapter, under the names of peft's `adapter_model.safetensors`."""
+    """Weights of a LoRA adapter under the names of PEFT's `adapter_model.safetensors`."""
 
     @property
     def adapter_config(self) -> Mapping[str, Any]:
-        """Content of peft's `adapter_config.json`: rank, scaling, target modules."""
+        """Content of PEFT's `adapter_config.json`: rank, scaling, target modules."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDictWeights:
-    """Weights that this process holds under the model's names.
+    """Weights held by this process under the model's names.
 
     Example:
         StateDictWeights(state=model.state_dict(), version=3)
@@ -66,11 +65,11 @@ class StateDictWeights:
     kind: WeightKind = "full"
 
     to_checkpoint: Callable[[NamedTensors], Iterator[tuple[str, Tensor]]] = iter
-    """Renames, splits or joins the model's tensors as the checkpoint format has them; by default
-    both have the same names."""
+    """Converts the model's tensors to the checkpoint format by renaming, splitting or joining; by
+    default the names are the same."""
 
     def tensors(self, naming: Naming = "checkpoint") -> Iterator[tuple[str, Tensor]]:
-        """Each weight once, with its name; no copies are made under the model's names."""
+        """Yields each weight once, with its name. Under the model's names nothing is copied."""
         if naming == "model":
             return iter(self.state.items())
         return self.to_checkpoint(self.state.items())
@@ -78,7 +77,7 @@ class StateDictWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterWeights:
-    """A LoRA adapter that this process holds.
+    """A LoRA adapter held by this process.
 
     Example:
         AdapterWeights(state={"base_model.model.model.layers.0.mlp.up_proj.lora_A.weight": a, ...},
@@ -92,5 +91,5 @@ class AdapterWeights:
     kind: WeightKind = "adapter"
 
     def tensors(self, naming: Naming = "checkpoint") -> Iterator[tuple[str, Tensor]]:
-        """Each weight once, with its name, which is the same in both namings."""
+        """Yields each weight once, with its name, which is the same in both namings."""
         return iter(self.state.items())

@@ -130,7 +130,7 @@ def begin(environment: Environment, task: Task) -> Episode:
         remedy="Correct it: every task can be started any number of times.",
     )
     remedy = "Give an object with the method respond(text)."
-    return of_kind(episode, Episode, given_by=f"{name}.start", noun="episode", remedy=remedy)
+    return of_kind(episode, Episode, given_by=f"{name}.start", noun="an episode", remedy=remedy)
 
 
 async def respond(episode: Episode, text: str) -> Outcome:
@@ -167,4 +167,4 @@ def _task(environment: TaskSource, split: Split, number: int) -> Task:
         remedy="Correct it: there is a task for every number from 0 on.",
     )
     remedy = "Give a Task(id=..., prompt=..., payload=...)."
-    return of_kind(task, Task, given_by=f"{name}.task", noun="task", remedy=remedy)
+    return of_kind(task, Task, given_by=f"{name}.task", noun="a task", remedy=remedy)
