@@ -23,7 +23,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import drive
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.grid_environment import GridEnvironment
 from steadyrl.environments.hotpot_qa import HotpotQA
@@ -100,7 +100,7 @@ def measured(checkpoint: Path, *, tasks: int, seed: int) -> Counts:
             f"The run of {checkpoint} has no cold start on drills, so the rule says nothing about "
             "it. Give a run whose cold_start.teacher is 'grid_drills' or 'question_drills'."
         )
-    float32 = EngineSettings(numerics=Numerics.FLOAT32)
+    float32 = LocalEngineSettings(numerics=Numerics.FLOAT32)
     assembly = Assembly.of(config.model_copy(update={"engine": float32}))
     load_checkpoint(checkpoint, assembly.learner)
     drive(assembly.engine.sync(assembly.learner.publish()))

@@ -20,7 +20,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.settings import Settings
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import script_options
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
             folder = RunFolder(options.runs / f"{Path(options.model).name}-{name}-{seed}")
             settings = {
                 "learner": LearnerSettings(**changes.get("learner", {})),
-                "engine": EngineSettings(**changes.get("engine", {})),
+                "engine": LocalEngineSettings(**changes.get("engine", {})),
             }
             config = base(options, seed).model_copy(update=settings)
             if folder.is_taken:

@@ -15,10 +15,9 @@ from steadyrl.algorithms.reflection import (
 )
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
-from steadyrl.engines.engine_settings import EngineSettings
-from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.local import LocalEngine, LocalEngineSettings
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.engines.reference import ReferenceEngine
+from steadyrl.engines.reference import ReferenceEngine, ReferenceEngineSettings
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.settings import LearnerSettings
@@ -55,12 +54,15 @@ def test_stages_are_cold_start_and_then_reinforcement() -> None:
     assert [stage.name for stage in Assembly.of(tiny_run(cold_start=None)).stages] == ["rl"]
 
 
+ENGINES = {"local": LocalEngineSettings, "reference": ReferenceEngineSettings}
+
+
 @pytest.mark.parametrize("engine", ["local", "reference"])
 def test_a_turn_ends_where_the_template_closes_it_whatever_the_tokenizer_says(
     engine: str, tmp_path: Path
 ) -> None:
     path = write_checkpoint(tmp_path, eos_token="<|pad|>")
-    numerics = EngineSettings(name=engine, numerics=Numerics.FLOAT32)
+    numerics = ENGINES[engine](numerics=Numerics.FLOAT32)
     assembly = Assembly.of(tiny_run(model=pretrained(path), engine=numerics, **DENSE_RUN))
     prompt = torch.tensor([3, 20, 5])
     (answers,) = generate(
@@ -114,7 +116,7 @@ def test_learner_and_engine_have_the_heads_that_their_settings_name(
 ) -> None:
     settings = LearnerSettings(dtype="bfloat16", rounding="nearest", head_dtype=learner)
     config = tiny_run(
-        learner=settings, engine=EngineSettings(name="reference", head_dtype=engine), **DENSE_RUN
+        learner=settings, engine=ReferenceEngineSettings(head_dtype=engine), **DENSE_RUN
     )
     assembly = Assembly.of(config)
     drawn = Assembly.of(tiny_run(**DENSE_RUN)).learner.policy.model.lm_head.weight
@@ -180,7 +182,7 @@ def test_engine_is_the_one_asked_for_and_holds_the_weights() -> None:
     )
     answers = {}
     for name, kind in (("local", LocalEngine), ("reference", ReferenceEngine)):
-        settings = EngineSettings(name=name, numerics=Numerics.FLOAT32)
+        settings = ENGINES[name](numerics=Numerics.FLOAT32)
         assembly = Assembly.of(tiny_run(engine=settings))
         assert isinstance(assembly.engine, kind)
         ((one, two),) = generate(assembly.engine, [prompt], Sampling(max_new_tokens=6))
@@ -225,7 +227,7 @@ def first_step(assembly: Assembly) -> dict[str, Any]:
 
 def test_unknown_routers_are_warned_of_and_train_without_routing_metrics(tmp_path: Path) -> None:
     path = write_unhookable_moe(tmp_path / "jetmoe")
-    engine = EngineSettings(numerics=Numerics.BFLOAT16)
+    engine = LocalEngineSettings(numerics=Numerics.BFLOAT16)
     config = tiny_run(model=pretrained(path), routing_replay=RoutingReplay.NONE, engine=engine)
     with pytest.warns(
         UserWarning, match=r"No routing metrics in this run\. JetMoeForCausalLM routes"

@@ -15,7 +15,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
 from steadyrl.algorithms.reflection import HeldReflection, PolicyReflection
 from steadyrl.base.errors import UserError
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
@@ -127,7 +127,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("threads", 0, "threads: Input should be greater than or equal to 1, got 0"),
         ("evaluate_every", 0, "evaluate_every: Input should be greater"),
         ("engine.numerics", "fp7", "'float32', 'bfloat16', 'fp8', 'int8' or 'int4', got 'fp7'"),
-        ("engine.name", "vast", "engine.name: Input should be 'local' or 'reference', got 'vast'"),
+        (
+            "engine.name",
+            "vast",
+            "engine.name: unknown name, got 'vast'. Known names: local, reference, vllm",
+        ),
         ("engine.max_running", 0, "engine.max_running: .* 1 or more, or 'auto', got 0"),
         ("engine.cache_memory", "all", "engine.cache_memory: .* 1 or more, or 'auto', got 'all'"),
         ("learner.dtype", "float16", "learner.dtype: .* 'float32' or 'bfloat16', got 'float16'"),
@@ -255,7 +259,7 @@ def test_other_environments_are_settings_of_the_same_field() -> None:
         (
             {
                 "algorithm": ExperientialSettings(reflection=HeldReflection()),
-                "engine": EngineSettings(overlap=True),
+                "engine": LocalEngineSettings(overlap=True),
             },
             "engine.overlap is true, but algorithm.reflection is 'held': .* Set engine.overlap to",
         ),
@@ -277,7 +281,7 @@ def test_experiential_rl_refuses_what_it_does_not_read(
         ),
         (
             {"name": "reference", "max_running": 3},
-            "engine: max_running is 3, but the engine 'reference' writes one .* Leave max_running",
+            "engine.max_running: unknown setting, got 3",
         ),
         (
             {"numerics": "float32", "head_dtype": "float32"},
@@ -307,11 +311,11 @@ def test_a_float32_head_on_what_is_float32_is_refused() -> None:
     with pytest.raises(UserError, match=r"learner: head_dtype is 'float32', but so is dtype: .*"):
         parse(changed("learner", {"head_dtype": "float32"}), "my.yaml")
     learner = LearnerSettings(dtype="bfloat16", head_dtype="float32")
-    lowered = EngineSettings(numerics=Numerics.FP8, head_dtype="float32")
+    lowered = LocalEngineSettings(numerics=Numerics.FP8, head_dtype="float32")
     assert reread(tiny_run(learner=learner, engine=lowered)).engine.head_dtype == "float32"
 
 
-OVERLAP = EngineSettings(overlap=True)
+OVERLAP = LocalEngineSettings(overlap=True)
 
 
 @pytest.mark.parametrize("objective", [GRPO(), MiniRL(correct_mismatch=False)])

@@ -13,7 +13,7 @@ import torch
 from transformers.utils import chat_template_utils
 
 from steadyrl.base.errors import NonFiniteError, UserError
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Episode, Split, Task
@@ -119,7 +119,7 @@ def test_a_task_that_fails_is_counted_and_noted_and_the_run_goes_on(
     """Of eight tasks a step, each with four episodes, two fail in the second step."""
     options = {"tasks": [9], "starts": [14]}
     maker = CustomSettings(name="tests.run.test_execution:Failing", options=options)
-    engine = EngineSettings(numerics=Numerics.FLOAT32, overlap=overlap)
+    engine = LocalEngineSettings(numerics=Numerics.FLOAT32, overlap=overlap)
     config = tiny_run(environment=maker, engine=engine, cold_start=None, steps=3)
     start_run(config, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
@@ -196,7 +196,7 @@ def test_a_run_that_chooses_its_replay_says_why_and_is_resumed_to_the_same_end(
     tmp_path: Path,
 ) -> None:
     settings = tiny_run().algorithm.model_copy(update={"mini_batches": 4})
-    engine = EngineSettings(numerics=Numerics.INT4)
+    engine = LocalEngineSettings(numerics=Numerics.INT4)
     model = SmallMoE(layers=3, width=32, experts=16, expert_width=16, max_positions=64)
     config = tiny_run(routing_replay="auto", model=model, algorithm=settings, engine=engine)
     whole = tmp_path / "whole"

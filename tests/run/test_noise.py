@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.execution import resume_run, start_run
 from tests.run.test_execution import StopAfter
 from tests.run.tiny import tiny_run
 
-NOISE = EngineSettings(numerics=Numerics.FLOAT32, routing_noise=1.0, weight_noise=0.02)
+NOISE = LocalEngineSettings(numerics=Numerics.FLOAT32, routing_noise=1.0, weight_noise=0.02)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -53,4 +53,4 @@ def test_a_run_with_noise_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
 
 def test_noise_and_overlap_are_refused_together() -> None:
     with pytest.raises(ValueError, match=r"overlap is true with routing_noise or weight_noise"):
-        EngineSettings(routing_noise=0.1, overlap=True)
+        LocalEngineSettings(routing_noise=0.1, overlap=True)

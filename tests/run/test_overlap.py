@@ -14,7 +14,7 @@ import torch
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Truncation
@@ -33,7 +33,7 @@ from tests.run.tiny import tiny_experiential_run, tiny_run
 
 pytestmark = pytest.mark.slow
 
-OVERLAP = EngineSettings(numerics=Numerics.FP8, overlap=True)
+OVERLAP = LocalEngineSettings(numerics=Numerics.FP8, overlap=True)
 
 
 class CollectsEarly:

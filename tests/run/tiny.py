@@ -6,7 +6,7 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
@@ -60,7 +60,7 @@ def tiny_run(**changes: Any) -> RunConfig:
         "routing_replay": RoutingReplay.R3,
         "steps": 6,
         "sampling": Sampling(max_new_tokens=4),
-        "engine": EngineSettings(numerics=Numerics.FP8),
+        "engine": LocalEngineSettings(numerics=Numerics.FP8),
         "optimizer": OptimizerSettings(learning_rate=1e-2),
         "evaluation": EvaluationSettings(tasks=4, samples=2),
         "evaluate_every": 3,

@@ -17,8 +17,9 @@ from steadyrl.cli.open_run import check_seed
 from steadyrl.cli.option_help import options_help
 from steadyrl.cli.options import override, own_options, refuse_words, split_options, without_help
 from steadyrl.engines.driver import drive
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
+from steadyrl.engines.registry import AnyEngine
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import AnyEnvironment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
@@ -49,7 +50,7 @@ class MeasuringSettings(Settings):
 
     environment: AnyEnvironment
     sampling: Sampling = Sampling()
-    engine: EngineSettings = EngineSettings()
+    engine: AnyEngine = LocalEngineSettings()
     learner: LearnerSettings = LearnerSettings()
 
 

@@ -22,6 +22,7 @@ from steadyrl.cli.options import read_options
 from steadyrl.cli.recipes import described_run
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_policy import engine_policy
+from steadyrl.engines.engine_settings import ModelEngineSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
@@ -75,7 +76,7 @@ def mismatch_command(arguments: list[str], console: Console) -> None:
     check_seed(options.seed)
     subject = _subject(options)
     sources, updates = _measured(subject.config, options, subject.old, subject.new)
-    numerics = subject.config.engine.numerics.value
+    numerics = _engine_of(subject.config).numerics.value
     if subject.out is not None:
         names = {"from": subject.begin, "to": subject.end, "updates": updates}
         content = {**names, "numerics": numerics, **asdict(sources), **manifest(options.seed)}
@@ -189,6 +190,20 @@ def _kept(folder: RunFolder) -> list[Path]:
     return kept
 
 
+def _engine_of(config: RunConfig) -> ModelEngineSettings:
+    """The settings of the engine, whose arithmetic is rebuilt here.
+
+    Raises:
+        UserError: its arithmetic is not that of this process.
+    """
+    if not isinstance(config.engine, ModelEngineSettings):
+        raise UserError(
+            f"The arithmetic of the engine {config.engine.name!r} cannot be taken apart. Measure a "
+            "run of the engine 'local'."
+        )
+    return config.engine
+
+
 def _with_numerics(config: RunConfig, numerics: Numerics | None) -> RunConfig:
     if numerics is None:
         return config
@@ -205,7 +220,7 @@ def _measured(
     new_policy, new_version = (
         (None, old_version) if new == old else _policy_of(config, new, tokenizer)
     )
-    settings = config.engine
+    settings = _engine_of(config)
     engine = engine_policy(
         old_policy,
         settings.numerics,

@@ -1,12 +1,19 @@
-"""Settings of the rollout engine."""
+"""What the settings of rollout engines have in common."""
 
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
 from pydantic import BeforeValidator, Field, model_validator
 
-from steadyrl.base.settings import Settings
+from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.base.variants import Variant
+from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.protocol import Engine
 from steadyrl.policies.float32_head import HeadDtype
-from steadyrl.policies.numerics import Numerics, WeightScaling
+from steadyrl.policies.numerics import WEIGHT_ROUNDINGS, Numerics, WeightScaling
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.rounding import Rounding
 
 
@@ -19,11 +26,68 @@ def _positive_or_auto(value: object) -> object:
 PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_auto)]
 
 
-class EngineSettings(Settings):
-    """The rollout engine, whose arithmetic is chosen apart from the trainer's."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineParts:
+    """What an engine is made of.
 
-    name: Literal["local", "reference"] = "local"
-    """local: continuous batching with a key-value cache. reference: the slow oracle."""
+    Example:
+        EngineParts(policy=policy, seed=7)
+    """
+
+    policy: Policy
+    """Gives architecture, type, device and end tokens, and the first weights."""
+
+    seed: int
+    """Determines the thresholds of stochastic rounding, and noise."""
+
+    progress: Progress = NO_PROGRESS
+
+
+class EngineSettings(Variant):
+    """Settings that make a rollout engine, whose arithmetic is chosen apart from the trainer's."""
+
+    overlap: bool = False
+    """Sample each rollout in a second process while the policy learns from the one before it. A
+    rollout's weights are then one rollout older than those that the update begins with, which the
+    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set.
+    The first rollout of the run, and that after each checkpoint, is sampled with the newest weights
+    and without overlap, so `journal.checkpoint_every` is part of what is learned."""
+
+    @abstractmethod
+    def make(self, parts: EngineParts) -> Engine:
+        """The engine, holding the policy's weights.
+
+        Raises:
+            UserError: it cannot serve the model, or is not installed.
+        """
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the engine is perturbed to study what that does."""
+        return False
+
+    def without_noise(self) -> "EngineSettings":
+        """The same engine unperturbed."""
+        return self
+
+    def decided(self, device: torch.device) -> "EngineSettings":
+        """The settings with what they leave to the start of a run on `device`."""
+        return self
+
+    def as_decided(self, began: "EngineSettings") -> "EngineSettings":
+        """The settings, in which what was decided when the run `began` is as it was decided."""
+        return self
+
+    def check_learner(self, dtype: str) -> None:
+        """Returns where everything that is set does something beside a learner in `dtype`.
+
+        Raises:
+            ValueError: something does not; the message says what to change.
+        """
+
+
+class ModelEngineSettings(EngineSettings):
+    """An engine around a model of this process."""
 
     numerics: Numerics = Numerics.BFLOAT16
     """What it computes in. fp8, int8 and int4 round on top of the trainer's type."""
@@ -50,25 +114,8 @@ class EngineSettings(Settings):
     """Makes numerics differ from the trainer's, to study it: Gaussian noise of this relative
     standard deviation on every matrix entry, drawn anew at each sync."""
 
-    max_running: PositiveOrAuto = 512
-    """Maximum number of sequences decoded concurrently. auto: as many as `cache_memory` holds at
-    their full length."""
-
-    cache_memory: PositiveOrAuto = "auto"
-    """Memory for keys and values in MiB. auto: half of what is free when the run starts, a number
-    that its config.yaml then holds. Where all sequences do not fit at their full length, keys and
-    values are kept in pages, which is slower, and the last sequences begin again when these run
-    out."""
-
-    overlap: bool = False
-    """Sample each rollout in a second process while the policy learns from the one before it. A
-    rollout's weights are then one rollout older than those that the update begins with, which the
-    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set.
-    The first rollout of the run, and that after each checkpoint, is sampled with the newest weights
-    and without overlap, so `journal.checkpoint_every` is part of what is learned."""
-
     @model_validator(mode="after")
-    def _combination_does_something(self) -> "EngineSettings":
+    def _combination_does_something(self) -> "ModelEngineSettings":
         plain = self.numerics in (Numerics.FLOAT32, Numerics.BFLOAT16)
         if plain and self.weight_scaling is not WeightScaling.CHANNEL:
             raise ValueError(
@@ -92,21 +139,36 @@ class EngineSettings(Settings):
                 "without this noise, by an engine of their own, and overlapped runs have one "
                 "engine. Set overlap to false, or both kinds of noise to 0."
             )
-        for name in ("max_running", "cache_memory"):
-            value, default = getattr(self, name), EngineSettings.model_fields[name].default
-            if self.name == "reference" and value != default:
-                raise ValueError(
-                    f"{name} is {value}, but the engine 'reference' writes one sequence at a time "
-                    f"and keeps no keys and values. Leave {name} out (it is {default} then), or "
-                    "choose the engine 'local'."
-                )
         return self
+
+    def engine_model(self, parts: EngineParts) -> EngineModel:
+        """The engine's copy of the policy."""
+        return EngineModel(
+            parts.policy,
+            numerics=self.numerics,
+            weight_scaling=self.weight_scaling,
+            record_routing=parts.policy.hook is not None,
+            rounding=self.rounding,
+            seed=parts.seed,
+            head_dtype=self.head_dtype,
+            routing_noise=self.routing_noise,
+            weight_noise=self.weight_noise,
+        )
 
     @property
     def has_noise(self) -> bool:
         """Whether the engine is perturbed to study what that does."""
         return self.routing_noise > 0 or self.weight_noise > 0
 
-    def without_noise(self) -> "EngineSettings":
+    def without_noise(self) -> "ModelEngineSettings":
         """The same engine unperturbed."""
         return self.model_copy(update={"routing_noise": 0.0, "weight_noise": 0.0})
+
+    def check_learner(self, dtype: str) -> None:
+        """Returns where the head's type is another one than that of the learner."""
+        if self.numerics in WEIGHT_ROUNDINGS and self.head_dtype == dtype:
+            raise ValueError(
+                "engine.head_dtype is 'float32', but under engine.numerics "
+                f"{self.numerics.value!r} the head computes in learner.dtype, which is 'float32' "
+                "already. Leave head_dtype out, or set learner.dtype to 'bfloat16'."
+            )

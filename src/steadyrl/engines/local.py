@@ -1,6 +1,7 @@
 """Continuous batching over a Hugging Face model with a key-value cache."""
 
 from itertools import groupby
+from typing import Literal
 
 import torch
 
@@ -9,6 +10,12 @@ from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.cache_memory import cache_size, half_of_free_memory, plan_cache
 from steadyrl.engines.continuous_batch import ContinuousBatch, longest
 from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.engine_settings import (
+    EngineParts,
+    EngineSettings,
+    ModelEngineSettings,
+    PositiveOrAuto,
+)
 from steadyrl.engines.model_engine import ModelEngine
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.scheduler import WaitingLine
@@ -19,6 +26,49 @@ from steadyrl.records.completion import Completion
 
 PREFILL_POSITIONS = 1 << 14
 """That a pass over prompts computes at most, padding included."""
+
+
+class LocalEngineSettings(ModelEngineSettings):
+    """Continuous batching with a key-value cache."""
+
+    name: Literal["local"] = "local"
+
+    max_running: PositiveOrAuto = 512
+    """Maximum number of sequences decoded concurrently. auto: as many as `cache_memory` holds at
+    their full length."""
+
+    cache_memory: PositiveOrAuto = "auto"
+    """Memory for keys and values in MiB. auto: half of what is free when the run starts, a number
+    that its config.yaml then holds. Where all sequences do not fit at their full length, keys and
+    values are kept in pages, which is slower, and the last sequences begin again when these run
+    out."""
+
+    def make(self, parts: EngineParts) -> "LocalEngine":
+        """The engine.
+
+        Raises:
+            UserError: its model cannot be sampled in batches with a cache.
+        """
+        running, memory = self.max_running, self.cache_memory
+        return LocalEngine(
+            self.engine_model(parts),
+            max_running=None if running == "auto" else running,
+            cache_memory=None if memory == "auto" else memory << 20,
+            progress=parts.progress,
+        )
+
+    def decided(self, device: torch.device) -> "LocalEngineSettings":
+        """The settings with a number of MiB for keys and values."""
+        if self.cache_memory != "auto":
+            return self
+        memory = max(1, half_of_free_memory(device) >> 20)
+        return self.model_copy(update={"cache_memory": memory})
+
+    def as_decided(self, began: EngineSettings) -> "LocalEngineSettings":
+        """The settings with the memory for keys and values with which the run `began`."""
+        if self.cache_memory != "auto" or not isinstance(began, LocalEngineSettings):
+            return self
+        return self.model_copy(update={"cache_memory": began.cache_memory})
 
 
 class LocalEngine(ModelEngine):

@@ -4,16 +4,29 @@ Slow and plain, so that it can be read against the definition of sampling. Fast 
 against it.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.engine_settings import EngineParts, ModelEngineSettings
 from steadyrl.engines.model_engine import ModelEngine
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.sampler import sample, uniforms
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing
+
+
+class ReferenceEngineSettings(ModelEngineSettings):
+    """The slow oracle: one sequence at a time, without a cache."""
+
+    name: Literal["reference"] = "reference"
+
+    def make(self, parts: EngineParts) -> "ReferenceEngine":
+        """The engine."""
+        return ReferenceEngine(self.engine_model(parts), progress=parts.progress)
 
 
 class ReferenceEngine(ModelEngine):

@@ -14,7 +14,7 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.reflection import HeldReflection, NoReflection, PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.lab.claims import Claim, Comparison, greater, not_greater, similar
 from steadyrl.lab.study import Condition, Study, changed
 from steadyrl.lab.worlds.rlvr_recipes import attempts_alone
@@ -94,7 +94,7 @@ def _run(recipe: RunConfig, numerics: Numerics, algorithm: dict[str, Any]) -> Ru
     )
     return changed(
         recipe,
-        engine=EngineSettings(numerics=numerics),
+        engine=LocalEngineSettings(numerics=numerics),
         journal=journal,
         trackers=(JsonlSettings(),),
         algorithm=algorithm,

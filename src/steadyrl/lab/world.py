@@ -6,7 +6,7 @@ changes the objective.
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
@@ -68,7 +68,7 @@ def world(
         routing_replay=routing_replay,
         steps=rollouts,
         sampling=Sampling(max_new_tokens=40),
-        engine=EngineSettings(numerics=numerics),
+        engine=LocalEngineSettings(numerics=numerics),
         optimizer=OptimizerSettings(
             learning_rate=learning_rate, warmup_steps=max(1, WARMUP // mini_batches)
         ),

@@ -7,7 +7,7 @@ answer and often samples a wrong one. MiniRL sharpens it, with FP8 rounding in t
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
@@ -35,7 +35,7 @@ def arithmetic_demo() -> RunConfig:
         algorithm=PolicyGradientSettings(prompts=64, group_size=8),
         steps=150,
         sampling=Sampling(max_new_tokens=16),
-        engine=EngineSettings(numerics=Numerics.FP8),
+        engine=LocalEngineSettings(numerics=Numerics.FP8),
         optimizer=OptimizerSettings(learning_rate=6e-4, schedule="linear", warmup_steps=10),
         evaluation=EvaluationSettings(tasks=256, samples=4),
         evaluate_every=25,

@@ -28,7 +28,7 @@ them stand the keys and values of `engine.max_running` sequences: lower it, or
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
@@ -105,7 +105,7 @@ def _paper(
         ),
         steps=steps,
         sampling=Sampling(temperature=0.7, max_new_tokens=tokens),
-        engine=EngineSettings(max_running=32),
+        engine=LocalEngineSettings(max_running=32),
         learner=LearnerSettings(dtype="bfloat16", activation_checkpointing=True),
         optimizer=OptimizerSettings(learning_rate=1e-6, betas=(0.9, 0.999), weight_decay=0.01),
         evaluation=EvaluationSettings(**held_out, max_turns=turns, top_p=0.8, top_k=20),

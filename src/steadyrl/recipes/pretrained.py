@@ -9,7 +9,7 @@ mini-batch is 64 prompts with 16 responses each. Memory is as in `experiential`.
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
@@ -29,7 +29,7 @@ def minirl() -> RunConfig:
         algorithm=PolicyGradientSettings(prompts=64, group_size=16),
         steps=200,
         sampling=Sampling(max_new_tokens=2048),
-        engine=EngineSettings(max_running=64),
+        engine=LocalEngineSettings(max_running=64),
         learner=LearnerSettings(dtype="bfloat16", activation_checkpointing=True),
         optimizer=OptimizerSettings(learning_rate=1e-6, weight_decay=0.01),
         evaluation=EvaluationSettings(tasks=256, samples=4),

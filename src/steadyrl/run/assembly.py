@@ -14,11 +14,8 @@ from steadyrl.algorithms.settings import AlgorithmParts
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.cache_memory import half_of_free_memory
-from steadyrl.engines.engine_model import EngineModel
-from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.engine_settings import EngineParts
 from steadyrl.engines.protocol import Engine
-from steadyrl.engines.reference import ReferenceEngine
 from steadyrl.environments.protocol import Closable, Environment, HasNotes
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.protocol import Learner
@@ -63,13 +60,13 @@ class Assembly:
         cls,
         config: RunConfig,
         *,
-        make_engine: EngineMaker | None = None,
+        engine_maker: EngineMaker | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> "Assembly":
         """The parts that `config` describes.
 
         Args:
-            make_engine: Makes engines in the place of `local_engine`.
+            engine_maker: Makes engines in the place of `make_engine`.
 
         Raises:
             UserError: parts do not fit together, or are not there.
@@ -82,7 +79,7 @@ class Assembly:
         progress.begin("preparing the tasks")
         environment = config.environment.make()
         chooses = config.routing_replay == "auto" and policy.hook is not None
-        make = make_engine or partial(local_engine, progress=progress)
+        make = engine_maker or partial(make_engine, progress=progress)
         algorithm = config.algorithm.make(
             AlgorithmParts(
                 environment=environment,
@@ -187,37 +184,15 @@ def _device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def local_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS) -> Engine:
+def make_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS) -> Engine:
     """The rollout engine, holding the policy's weights."""
-    settings = config.engine
-    model = EngineModel(
-        policy,
-        numerics=settings.numerics,
-        weight_scaling=settings.weight_scaling,
-        record_routing=policy.hook is not None,
-        rounding=settings.rounding,
-        seed=rounding_seed(config),
-        head_dtype=settings.head_dtype,
-        routing_noise=settings.routing_noise,
-        weight_noise=settings.weight_noise,
-    )
-    if settings.name == "reference":
-        return ReferenceEngine(model, progress=progress)
-    running, memory = settings.max_running, settings.cache_memory
-    return LocalEngine(
-        model,
-        max_running=None if running == "auto" else running,
-        cache_memory=None if memory == "auto" else memory << 20,
-        progress=progress,
-    )
+    parts = EngineParts(policy=policy, seed=rounding_seed(config), progress=progress)
+    return config.engine.make(parts)
 
 
-def with_cache_memory(config: RunConfig) -> RunConfig:
-    """`config` with a number for the engine's memory, so that a resumed run is the same run."""
-    if config.engine.name != "local" or config.engine.cache_memory != "auto":
-        return config
-    memory = max(1, half_of_free_memory(_device(config)) >> 20)
-    engine = config.engine.model_copy(update={"cache_memory": memory})
+def with_decisions(config: RunConfig) -> RunConfig:
+    """`config` with what its engine decides at the start, so that a resumed run is the same run."""
+    engine = config.engine.decided(_device(config))
     return config.model_copy(update={"engine": engine})
 
 

@@ -10,14 +10,14 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.registry import AnyAlgorithm
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
+from steadyrl.engines.registry import AnyEngine
 from steadyrl.environments.registry import AnyEnvironment, AnyTeacher
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.model_settings import AnyModel, SmallDense, SmallMoE
-from steadyrl.policies.numerics import WEIGHT_ROUNDINGS
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe
 from steadyrl.training.journal import JournalSettings
@@ -72,7 +72,7 @@ class RunConfig(Settings):
 
     sampling: Sampling = Sampling()
 
-    engine: EngineSettings = EngineSettings()
+    engine: AnyEngine = LocalEngineSettings()
 
     learner: LearnerSettings = LearnerSettings()
 
@@ -120,13 +120,7 @@ class RunConfig(Settings):
                 "the old weights, so R2 would replay what is chosen anyway. Use 'none' or 'r3', or "
                 "set algorithm.mini_batches to 2 or more."
             )
-        lowered = self.engine.numerics in WEIGHT_ROUNDINGS
-        if lowered and self.engine.head_dtype == self.learner.dtype:
-            raise ValueError(
-                "engine.head_dtype is 'float32', but under engine.numerics "
-                f"{self.engine.numerics.value!r} the head computes in learner.dtype, which is "
-                "'float32' already. Leave head_dtype out, or set learner.dtype to 'bfloat16'."
-            )
+        self.engine.check_learner(self.learner.dtype)
         for alike, name, remedy in (
             (self.sampling.temperature == 0, "temperature is 0", "a temperature above 0"),
             (self.sampling.top_k == 1, "top_k is 1", "top_k to 2 or more, or leave it out"),

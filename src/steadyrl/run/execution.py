@@ -15,7 +15,7 @@ from steadyrl.policies.checkpoint_folder import is_local
 from steadyrl.policies.loading import load_tokenizer
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder, write_atomically
-from steadyrl.run.assembly import Assembly, with_cache_memory
+from steadyrl.run.assembly import Assembly, with_decisions
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.data_digests import compare_data, data_digests
 from steadyrl.run.manifest import as_json, manifest, written_by
@@ -54,7 +54,7 @@ def start_run(
     folder = RunFolder(path)
     _check_free(folder)
     _require_trackers(config)
-    config = with_cache_memory(_with_template_date(with_absolute_paths(config)))
+    config = with_decisions(_with_template_date(with_absolute_paths(config)))
     with _assembled(config, progress) as assembly, only_writer(path):
         _check_free(folder)  # another run may have begun there in the meantime
         progress.begin("reading the data for their digests")

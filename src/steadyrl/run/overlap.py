@@ -82,7 +82,7 @@ def overlapped(
         made.append(RolloutProcess(config, policy.model.state_dict(), progress))
         return RemoteEngine(made[0])
 
-    assembly = Assembly.of(config, make_engine=make, progress=progress)
+    assembly = Assembly.of(config, engine_maker=make, progress=progress)
     (process,) = made
 
     def ahead(number: int, stage: Stage) -> Stage:

@@ -55,10 +55,8 @@ def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str
 
 def as_decided(config: RunConfig, began: RunConfig) -> RunConfig:
     """`config`, in which what the run decided for itself when it `began` is as it was decided."""
-    if config.engine.cache_memory == "auto":
-        memory = began.engine.cache_memory
-        engine = config.engine.model_copy(update={"cache_memory": memory})
-        config = config.model_copy(update={"engine": engine})
+    engine = config.engine.as_decided(began.engine)
+    config = config.model_copy(update={"engine": engine})
     date = getattr(began.model, "template_date", None)
     if date is not None and getattr(config.model, "template_date", date) is None:
         model = config.model.model_copy(update={"template_date": date})

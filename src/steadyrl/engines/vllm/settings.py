@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from steadyrl.base.settings import Settings
-from steadyrl.engines.engine_settings import PositiveOrAuto
+from steadyrl.engines.engine_settings import EngineParts, EngineSettings, PositiveOrAuto
+from steadyrl.engines.protocol import Engine
 from steadyrl.policies.rounding import Rounding
 
 RESERVED = {
@@ -24,7 +24,7 @@ RESERVED = {
 """Arguments of vLLM that follow from settings of a run: argument, and what sets it."""
 
 
-class VllmSettings(Settings):
+class VllmSettings(EngineSettings):
     """vLLM in this process, or behind its server at `url`."""
 
     name: Literal["vllm"] = "vllm"
@@ -72,12 +72,18 @@ class VllmSettings(Settings):
     restarts: int = Field(2, ge=0)
     """Failures between two syncs after which vLLM in this process is started again."""
 
-    overlap: bool = False
-    """Sample each rollout in a second process while the policy learns from the one before it. See
-    the engine `local`."""
-
     options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of `vllm.EngineArgs`, by name, as gpu_memory_utilization."""
+
+    def make(self, parts: EngineParts) -> Engine:
+        """The engine.
+
+        Raises:
+            UserError: vLLM is not installed, cannot serve the model, or its server does not answer.
+        """
+        from steadyrl.engines.vllm.build import vllm_engine
+
+        return vllm_engine(self, parts.policy, seed=parts.seed, progress=parts.progress)
 
     @model_validator(mode="after")
     def _options_are_free(self) -> "VllmSettings":

@@ -13,7 +13,7 @@ follows it; and what succeeded is learned without the reflection.
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_meaning import Choice
@@ -136,7 +136,7 @@ def _tiny(
         routing_replay="none",
         steps=steps,
         sampling=Sampling(max_new_tokens=turn_tokens),
-        engine=EngineSettings(numerics=Numerics.FLOAT32),
+        engine=LocalEngineSettings(numerics=Numerics.FLOAT32),
         learner=LearnerSettings(micro_batch_tokens=2048),
         optimizer=OptimizerSettings(learning_rate=5e-4, warmup_steps=8),
         evaluation=EvaluationSettings(tasks=128, samples=2),

@@ -1,0 +1,21 @@
+"""Rollout engines by name."""
+
+from typing import Annotated
+
+from steadyrl.base.variants import Variants
+from steadyrl.engines.engine_settings import EngineSettings
+from steadyrl.engines.local import LocalEngineSettings
+from steadyrl.engines.reference import ReferenceEngineSettings
+from steadyrl.engines.vllm.settings import VllmSettings
+
+AnyEngine = Annotated[
+    EngineSettings,
+    Variants(
+        EngineSettings,
+        "steadyrl.engines",
+        LocalEngineSettings,
+        ReferenceEngineSettings,
+        VllmSettings,
+    ),
+]
+"""Settings of any rollout engine."""
