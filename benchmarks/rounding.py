@@ -25,8 +25,8 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.recipes import RECIPES
@@ -83,7 +83,7 @@ def main(options: Options) -> None:
             name = variant.replace(", ", "-").replace(" ", "-")
             folder = RunFolder(options.runs / f"{Path(options.model).name}-{name}-{seed}")
             settings = {
-                "learner": LearnerSettings(**changes.get("learner", {})),
+                "learner": LocalLearnerSettings(**changes.get("learner", {})),
                 "engine": LocalEngineSettings(**changes.get("engine", {})),
             }
             config = base(options, seed).model_copy(update=settings)

@@ -7,21 +7,21 @@ Counts the choices of every layer on the prose among the general texts, in bfloa
 """
 
 import json
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Annotated, Any
 
 import torch
-import tyro
 
+from steadyrl.base.settings import Settings
+from steadyrl.cli.option_names import Positional
+from steadyrl.cli.options import script_options
 from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(Settings):
     """Count choices that take slices of several copies."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, Positional()]
     """A checkpoint that `steadyrl upcycle` made."""
 
     split: int
@@ -53,4 +53,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options))
+    main(script_options(Options))

@@ -6,8 +6,7 @@ from tests.rollout.fakes import ScriptedEngine
 
 from steadyrl.engines.driver import drive
 from steadyrl.evaluation.drift import GREEDY, DriftProbe, mean_loglikelihood
-from steadyrl.learners.local import LocalLearner
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.policies.loading import load_model
 from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.policy import Policy
@@ -27,7 +26,7 @@ def learner() -> LocalLearner:
 
 def learner_of(settings: SmallDense) -> LocalLearner:
     policy = Policy(load_model(settings, tokenizer=WIDE, seed=1, dtype=torch.float32), WIDE)
-    return LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
+    return LocalLearner(policy, LocalLearnerSettings(), replay=RoutingReplay.NONE)
 
 
 def test_texts_are_scored_as_by_one_forward_pass_each(learner: LocalLearner) -> None:

@@ -10,11 +10,10 @@ from torch import Tensor
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.protocol import Learner
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation, MiniRL, Objective
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.model_settings import SmallMoE
@@ -55,7 +54,7 @@ def tiny_learner(
     """A learner on `tiny_policy`, always from the same weights."""
     learner = LocalLearner(
         tiny_policy(dtype),
-        LearnerSettings(dtype=str(dtype).removeprefix("torch."), **settings),
+        LocalLearnerSettings(dtype=str(dtype).removeprefix("torch."), **settings),
         replay=replay,
     )
     learner.begin_stage(optimizer or UNCLIPPED, temperature, fresh=True)

@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from steadyrl.analysis.mismatch.passes import Order, Source, rescore
 from steadyrl.engines.engine_policy import engine_policy
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.reference import load_reference, save_reference
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
@@ -43,7 +42,7 @@ def learner_with_float32_head(tied: bool, rounding: Rounding = "nearest") -> Loc
     model.config.tie_word_embeddings = tied
     model.tie_weights()
     masters = set_dtype(model, torch.bfloat16, "float32")
-    settings = LearnerSettings(dtype="bfloat16", head_dtype="float32", rounding=rounding)
+    settings = LocalLearnerSettings(dtype="bfloat16", head_dtype="float32", rounding=rounding)
     policy = Policy(model, load_tokenizer(TINY_MOE))
     learner = LocalLearner(policy, settings, replay=RoutingReplay.NONE, masters=masters, seed=5)
     learner.begin_stage(UNCLIPPED, 1.0, fresh=True)

@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.measurements import policy_metrics
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import (
     GSPO,
     NLL,
@@ -318,7 +317,7 @@ def test_a_fresh_stage_forgets_momentum_and_keeps_weights() -> None:
 
 def test_rows_are_counted_while_they_are_scored_and_learned() -> None:
     heard, batch = Heard(), made_up_batch()
-    settings = LearnerSettings(micro_batch_tokens=24)
+    settings = LocalLearnerSettings(micro_batch_tokens=24)
     learner = LocalLearner(tiny_policy(), settings, replay=RoutingReplay.NONE, progress=heard)
     rows = len(batch)
     learner.score(batch)

@@ -19,8 +19,7 @@ from steadyrl.engines.local import LocalEngine, LocalEngineSettings
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.reference import ReferenceEngine, ReferenceEngineSettings
 from steadyrl.environments.verifiable_math import VerifiableMathSettings
-from steadyrl.learners.local import LocalLearner
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
@@ -98,7 +97,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(tmp_pat
 def test_masters_of_a_bfloat16_learner_are_the_weights_before_they_were_rounded() -> None:
     exact = dict(Assembly.of(tiny_run()).learner.policy.model.named_parameters())
     learner = Assembly.of(
-        tiny_run(learner=LearnerSettings(dtype="bfloat16", rounding="nearest"))
+        tiny_run(learner=LocalLearnerSettings(dtype="bfloat16", rounding="nearest"))
     ).learner
 
     assert {name: m.dtype for name, m in learner.optimizer.masters.items()} == dict.fromkeys(
@@ -114,7 +113,7 @@ def test_masters_of_a_bfloat16_learner_are_the_weights_before_they_were_rounded(
 def test_learner_and_engine_have_the_heads_that_their_settings_name(
     learner: HeadDtype, engine: HeadDtype
 ) -> None:
-    settings = LearnerSettings(dtype="bfloat16", rounding="nearest", head_dtype=learner)
+    settings = LocalLearnerSettings(dtype="bfloat16", rounding="nearest", head_dtype=learner)
     config = tiny_run(
         learner=settings, engine=ReferenceEngineSettings(head_dtype=engine), **DENSE_RUN
     )
@@ -140,7 +139,7 @@ def test_learner_and_engine_have_the_heads_that_their_settings_name(
 
 def test_stochastic_rounding_starts_at_once_and_with_the_seed_of_the_run() -> None:
     def assembled(seed: int) -> LocalLearner:
-        settings = LearnerSettings(dtype="bfloat16")
+        settings = LocalLearnerSettings(dtype="bfloat16")
         return Assembly.of(tiny_run(seed=seed, learner=settings)).learner
 
     learner = assembled(1)
@@ -256,9 +255,9 @@ def test_a_missing_checkpoint_folder_is_refused() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there")
 def test_cuda_that_is_missing_is_refused() -> None:
     with pytest.raises(UserError, match=r"learner.device is 'cuda', but .* Use 'auto' or 'cpu'\."):
-        Assembly.of(tiny_run(learner=LearnerSettings(device="cuda")))
+        Assembly.of(tiny_run(learner=LocalLearnerSettings(device="cuda")))
     assert (
-        Assembly.of(tiny_run(learner=LearnerSettings(device="cpu"))).learner.policy.device.type
+        Assembly.of(tiny_run(learner=LocalLearnerSettings(device="cpu"))).learner.policy.device.type
         == "cpu"
     )
 

@@ -21,7 +21,7 @@ from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.lab.worlds.second_chance import SecondChanceSettings
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.objectives import (
     CISPO,
     GRPO,
@@ -310,7 +310,7 @@ def test_settings_that_the_engine_does_not_read_are_refused(
 def test_a_float32_head_on_what_is_float32_is_refused() -> None:
     with pytest.raises(UserError, match=r"learner: head_dtype is 'float32', but so is dtype: .*"):
         parse(changed("learner", {"head_dtype": "float32"}), "my.yaml")
-    learner = LearnerSettings(dtype="bfloat16", head_dtype="float32")
+    learner = LocalLearnerSettings(dtype="bfloat16", head_dtype="float32")
     lowered = LocalEngineSettings(numerics=Numerics.FP8, head_dtype="float32")
     assert reread(tiny_run(learner=learner, engine=lowered)).engine.head_dtype == "float32"
 

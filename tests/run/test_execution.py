@@ -17,8 +17,8 @@ from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.protocol import Episode, Split, Task
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.model_settings import Pretrained, SmallMoE
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.tokenizers import CHAT_TEMPLATE
@@ -180,7 +180,7 @@ def test_an_interrupted_run_is_resumed_to_the_same_end(
 def test_a_bfloat16_run_is_resumed_to_the_same_end(
     settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    config = tiny_run(learner=LearnerSettings(dtype="bfloat16", **settings))
+    config = tiny_run(learner=LocalLearnerSettings(dtype="bfloat16", **settings))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
     with pytest.raises(KeyboardInterrupt):

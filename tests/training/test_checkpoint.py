@@ -11,8 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from steadyrl.base.errors import NonFiniteError, UserError
-from steadyrl.learners.local import LocalLearner
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
@@ -166,7 +165,7 @@ def test_a_checkpoint_of_another_model_is_refused(saved: Path) -> None:
     settings = TINY_MOE.model_copy(update={"experts": 6})
     tokenizer = load_tokenizer(settings)
     policy = Policy(load_model(settings, tokenizer=tokenizer, seed=0), tokenizer)
-    learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
+    learner = LocalLearner(policy, LocalLearnerSettings(), replay=RoutingReplay.NONE)
     before = weights_of(learner)
 
     with pytest.raises(

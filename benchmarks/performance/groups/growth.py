@@ -22,10 +22,9 @@ from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Aggregation, MiniRL
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
@@ -97,7 +96,7 @@ def seconds_at(size: Size, device: torch.device) -> dict[str, float]:
     prompt = torch.arange(2, 2 + PROMPT)
     sampling = Sampling(max_new_tokens=size.length)
     requests = [Request(prompt_ids=prompt, num_completions=size.group, seed=0, sampling=sampling)]
-    learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
+    learner = LocalLearner(policy, LocalLearnerSettings(), replay=RoutingReplay.NONE)
     learner.begin_stage(OptimizerSettings(), 1.0, fresh=True)
     term = LossTerm(
         batch=_batch(size),

@@ -14,9 +14,8 @@ from benchmarks.performance.workloads import small_and_large
 from benchmarks.performance.worlds import World
 
 from steadyrl.engines.driver import drive
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.loop import train_step
 from steadyrl.training.stage import Stage
@@ -58,7 +57,7 @@ class OurStep:
         policy = world.policy()
         self._device = world.device
         self._engine = world.engine(policy, record_routing=True)
-        self.learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
+        self.learner = LocalLearner(policy, LocalLearnerSettings(), replay=RoutingReplay.NONE)
         self.learner.begin_stage(optimizer, world.sampling.temperature, fresh=True)
         self._stage = Stage(
             name="rl",

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
 from steadyrl.engines.driver import drive
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.passes import plan_passes
@@ -27,7 +27,7 @@ ROUNDS = {"W1": 9, "W2": 2}
 COMPARED_ROWS = 64
 """Of which the gradient is compared."""
 
-STRICT = LearnerSettings(measure_skipped=False)
+STRICT = LocalLearnerSettings(measure_skipped=False)
 """Rows without signal are not even scored."""
 
 NO_CLIPPING = 1e9
@@ -46,7 +46,7 @@ def rows_of(world: World, context: Context) -> Iterator[Row]:
     full = with_signal(rollout_batch(world), every=1)
     half = with_signal(full, every=2)
     bare, update = BareUpdate(world, full), OurUpdate(world, STRICT)
-    measured = OurUpdate(world, LearnerSettings())
+    measured = OurUpdate(world, LocalLearnerSettings())
     samples = interleaved(
         {
             "bare": bare,
@@ -173,7 +173,7 @@ def _ratio(ours: list[Sample], peer: list[Sample]) -> Measured:
 
 def _gradient_difference(world: World, half: TokenBatch) -> Measured:
     """The largest difference of two gradients from equal weights, over the largest entry."""
-    with_all = OurUpdate(world, LearnerSettings(skip_no_signal=False))
+    with_all = OurUpdate(world, LocalLearnerSettings(skip_no_signal=False))
     without = OurUpdate(world, STRICT)
     with_all(half)
     without(half)

@@ -1,1 +1,23 @@
-"""What to collect, how to credit it, and which terms to minimise."""
+"""What to collect and how to learn from it: policy gradient, Experiential RL, cold starts."""
+
+from steadyrl.algorithms.erl_settings import ExperientialSettings
+from steadyrl.algorithms.memory import MemorySettings
+from steadyrl.algorithms.policy_gradient import CreditSettings, PolicyGradientSettings
+from steadyrl.algorithms.protocol import Algorithm, Experience
+from steadyrl.algorithms.published import PUBLISHED
+from steadyrl.algorithms.reflection import ReflectionSettings, Reflector
+from steadyrl.algorithms.settings import AlgorithmParts, AlgorithmSettings
+
+__all__ = [
+    "PUBLISHED",
+    "Algorithm",
+    "AlgorithmParts",
+    "AlgorithmSettings",
+    "CreditSettings",
+    "Experience",
+    "ExperientialSettings",
+    "MemorySettings",
+    "PolicyGradientSettings",
+    "ReflectionSettings",
+    "Reflector",
+]

@@ -23,7 +23,8 @@ from steadyrl.engines.registry import AnyEngine
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.registry import AnyEnvironment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.local import LocalLearnerSettings
+from steadyrl.learners.registry import AnyLearner
 from steadyrl.records.intervals import mean_interval
 from steadyrl.run.config import RunConfig, parse
 
@@ -51,7 +52,7 @@ class MeasuringSettings(Settings):
     environment: AnyEnvironment
     sampling: Sampling = Sampling()
     engine: AnyEngine = LocalEngineSettings()
-    learner: LearnerSettings = LearnerSettings()
+    learner: AnyLearner = LocalLearnerSettings()
 
 
 class EvaluateOptions(Settings):

@@ -12,8 +12,8 @@ from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.engines.driver import drive
 from steadyrl.evaluation.drift import DriftProbe, mean_loglikelihood
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.passes import Passes
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_bars
 from steadyrl.policies.model_settings import Pretrained
@@ -85,7 +85,7 @@ def _loglikelihood(
     probe: DriftProbe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> float:
     policy = Policy(model, tokenizer, hook_routing=False)
-    return mean_loglikelihood(drive(probe.measure(Passes(policy, LearnerSettings()))))
+    return mean_loglikelihood(drive(probe.measure(Passes(policy, LocalLearnerSettings()))))
 
 
 def _check_exact(dense: PreTrainedModel, moe: PreTrainedModel, dtype: str) -> None:

@@ -1,16 +1,18 @@
 """The trainer's side of the policy: scores, updates and publishes it."""
 
-from steadyrl.learners.local import LocalLearner
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.micro_batches import MicroBatch, of_equal_number, plan_micro_batches
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.learners.protocol import Learner, Scorer, Update
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.settings import LearnerParts, LearnerSettings
 
 __all__ = [
     "Learner",
+    "LearnerParts",
     "LearnerSettings",
     "LocalLearner",
+    "LocalLearnerSettings",
     "LossTerm",
     "MasterOptimizer",
     "MicroBatch",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +17,7 @@ from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, lear
 from steadyrl.learners.passes import Passes
 from steadyrl.learners.protocol import TRAINER_STATE, Update
 from steadyrl.learners.reference import load_reference, save_reference
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.settings import LearnerParts, LearnerSettings
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.objectives.objective_calls import token_values
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
@@ -27,6 +28,23 @@ from steadyrl.policies.weights import copy_weights, saved_weights
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
+
+
+class LocalLearnerSettings(LearnerSettings):
+    """The trainer in this process, which holds the model whole."""
+
+    name: Literal["local"] = "local"
+
+    def make(self, parts: LearnerParts) -> "LocalLearner":
+        """The learner."""
+        return LocalLearner(
+            parts.policy,
+            self,
+            replay=parts.replay,
+            masters=parts.masters,
+            seed=parts.seed,
+            progress=parts.progress,
+        )
 
 
 class LocalLearner:

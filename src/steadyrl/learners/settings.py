@@ -1,17 +1,48 @@
-"""Settings of the learner."""
+"""What the settings of learners have in common."""
 
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
-from steadyrl.base.settings import Settings
+from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.base.variants import Variant
+from steadyrl.learners.protocol import Learner
 from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.passes import PASS_COST
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.rounding import Rounding
+from steadyrl.records.routing import RoutingReplay
 
 
-class LearnerSettings(Settings):
-    """How the trainer computes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerParts:
+    """What a learner is made of.
+
+    Example:
+        LearnerParts(policy=policy, replay=RoutingReplay.NONE, seed=7)
+    """
+
+    policy: Policy
+    """Its model is trained in place."""
+
+    replay: RoutingReplay
+    """Whose routing the forward passes use at first."""
+
+    seed: int
+    """Determines stochastic rounding."""
+
+    masters: Mapping[str, Tensor] | None = None
+    """Weights in the precision that they had before the model was given its type."""
+
+    progress: Progress = NO_PROGRESS
+
+
+class LearnerSettings(Variant):
+    """Settings that make a learner: how the trainer computes."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the forward and backward pass. Master weights are float32 in any case, with all bits
@@ -72,3 +103,11 @@ class LearnerSettings(Settings):
                 "masters. Leave rounding out, or set dtype to 'bfloat16'."
             )
         return self
+
+    @abstractmethod
+    def make(self, parts: LearnerParts) -> Learner:
+        """The learner.
+
+        Raises:
+            UserError: it cannot train the model.
+        """

@@ -35,8 +35,8 @@ from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import DualClip, ReferenceKL
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.run.config import RunConfig
@@ -106,7 +106,7 @@ def _paper(
         steps=steps,
         sampling=Sampling(temperature=0.7, max_new_tokens=tokens),
         engine=LocalEngineSettings(max_running=32),
-        learner=LearnerSettings(dtype="bfloat16", activation_checkpointing=True),
+        learner=LocalLearnerSettings(dtype="bfloat16", activation_checkpointing=True),
         optimizer=OptimizerSettings(learning_rate=1e-6, betas=(0.9, 0.999), weight_decay=0.01),
         evaluation=EvaluationSettings(**held_out, max_turns=turns, top_p=0.8, top_k=20),
         evaluate_every=5,

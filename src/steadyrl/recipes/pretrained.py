@@ -14,8 +14,8 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.run.config import RunConfig
 from steadyrl.training.journal import JournalSettings
@@ -30,7 +30,7 @@ def minirl() -> RunConfig:
         steps=200,
         sampling=Sampling(max_new_tokens=2048),
         engine=LocalEngineSettings(max_running=64),
-        learner=LearnerSettings(dtype="bfloat16", activation_checkpointing=True),
+        learner=LocalLearnerSettings(dtype="bfloat16", activation_checkpointing=True),
         optimizer=OptimizerSettings(learning_rate=1e-6, weight_decay=0.01),
         evaluation=EvaluationSettings(tasks=256, samples=4),
         evaluate_every=10,

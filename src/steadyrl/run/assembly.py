@@ -17,8 +17,8 @@ from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.engine_settings import EngineParts
 from steadyrl.engines.protocol import Engine
 from steadyrl.environments.protocol import Closable, Environment, HasNotes
-from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.protocol import Learner
+from steadyrl.learners.settings import LearnerParts
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.policy import Policy
@@ -94,13 +94,14 @@ class Assembly:
         stages = [_reinforcement(config, algorithm, chooses_replay=chooses)]
         if config.cold_start is not None:
             stages.insert(0, _cold_start(config, environment, policy))
-        learner = LocalLearner(
-            policy,
-            config.learner,
-            replay=config.replay_to_begin_with,
-            masters=masters,
-            seed=rounding_seed(config),
-            progress=progress,
+        learner = config.learner.make(
+            LearnerParts(
+                policy=policy,
+                replay=config.replay_to_begin_with,
+                masters=masters,
+                seed=rounding_seed(config),
+                progress=progress,
+            )
         )
         quiet = config.model_copy(update={"engine": config.engine.without_noise()})
         evaluator = Evaluator(

@@ -15,8 +15,9 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.registry import AnyEngine
 from steadyrl.environments.registry import AnyEnvironment, AnyTeacher
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.registry import AnyLearner
 from steadyrl.policies.model_settings import AnyModel, SmallDense, SmallMoE
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe
@@ -74,7 +75,7 @@ class RunConfig(Settings):
 
     engine: AnyEngine = LocalEngineSettings()
 
-    learner: LearnerSettings = LearnerSettings()
+    learner: AnyLearner = LocalLearnerSettings()
 
     optimizer: OptimizerSettings = OptimizerSettings()
 

@@ -24,8 +24,8 @@ from steadyrl.evaluation.accuracy import EvaluationSettings
 from steadyrl.lab.worlds.coded_questions import CodedQuestions
 from steadyrl.lab.worlds.grid_drills import GridDrillSettings
 from steadyrl.lab.worlds.question_drills import QuestionDrillSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import ColdStart, RunConfig
@@ -137,7 +137,7 @@ def _tiny(
         steps=steps,
         sampling=Sampling(max_new_tokens=turn_tokens),
         engine=LocalEngineSettings(numerics=Numerics.FLOAT32),
-        learner=LearnerSettings(micro_batch_tokens=2048),
+        learner=LocalLearnerSettings(micro_batch_tokens=2048),
         optimizer=OptimizerSettings(learning_rate=5e-4, warmup_steps=8),
         evaluation=EvaluationSettings(tasks=128, samples=2),
         evaluate_every=steps // 8,
