@@ -34,11 +34,12 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> set[str]:
 def test_conditions_differ_from_the_recipe_in_algorithm_numerics_and_journal(name: str) -> None:
     recipe = find_recipe(f"{name}-tiny")().model_dump()
     conditions = conditions_of(name)
-    assert differing(recipe, conditions["ERL"].model_dump()) == {"engine", "journal"}
+    assert differing(recipe, conditions["ERL"].model_dump()) == {"engine", "journal", "trackers"}
     for config in conditions.values():
         assert differing(recipe, config.model_dump()) <= {
             "engine",
             "journal",
+            "trackers",
             "algorithm",
         }
 

@@ -16,7 +16,7 @@ STAGE = stage_of(Scripted(()))
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    return Journal(RunFolder(tmp_path), JournalSettings(tensorboard=False), [STAGE], RunPosition())
+    return Journal(RunFolder(tmp_path), JournalSettings(), [STAGE], RunPosition())
 
 
 def noted(journal: Journal, folder: Path, metric: str, values: Sequence[float]) -> list[str]:
