@@ -15,7 +15,8 @@ import torch
 from steadyrl.base.settings import Settings
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import script_options
-from steadyrl.policies.loading import Pretrained, load_model, load_tokenizer
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.model_settings import Pretrained
 
 
 class Options(Settings):
