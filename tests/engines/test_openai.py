@@ -1,5 +1,6 @@
 """A chat server: what it is asked, and everything that it can do wrong."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -18,7 +19,8 @@ ASKED = (Message(role="system", content="Be brief."), Message(role="user", conte
 def ask(script: Script, **settings: Any) -> tuple[str, list[Call]]:
     with chat_server(script) as (url, calls):
         values = {"base_url": url, "model": "m", "retry_wait": 0.0, **settings}
-        return OpenAIReflector(OpenAISettings(**values)).complete(ASKED, seed=2**40 + 3), calls
+        server = OpenAIReflector(OpenAISettings(**values))
+        return asyncio.run(server.complete(ASKED, seed=2**40 + 3)), calls
 
 
 def refusal(script: Script, **settings: Any) -> tuple[str, list[Call]]:
@@ -139,7 +141,7 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
         pass
     settings = OpenAISettings(base_url=url, model="m", retries=1, retry_wait=0.0)
     with pytest.raises(ReflectorError, match=r"cannot be reached"):
-        OpenAIReflector(settings).complete(ASKED, seed=0)
+        asyncio.run(OpenAIReflector(settings).complete(ASKED, seed=0))
 
 
 def test_a_server_that_takes_too_long_is_an_error() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -81,6 +82,10 @@ def retriever(url: str, timeout: float = 20.0) -> HTTPRetriever:
     return HTTPRetriever(HTTPRetrieverSettings(url=url, timeout=timeout))
 
 
+def searched(client: HTTPRetriever, query: str, count: int) -> list[Passage]:
+    return asyncio.run(client.search(query, count))
+
+
 def scored(handler: Handler, question: dict[str, Any]) -> None:
     """As Search-R1's servers answer when scores are asked for."""
     found = [{"document": document, "score": 1.0} for document in LIBRARY]
@@ -90,14 +95,14 @@ def scored(handler: Handler, question: dict[str, Any]) -> None:
 def test_a_query_is_posted_and_its_passages_are_read(server: Server):
     client = retriever(server.url)
     assert isinstance(client, Retriever)
-    assert client.search("Where is Rome? é\ud800", 2) == PASSAGES[:2]
+    assert searched(client, "Where is Rome? é\ud800", 2) == PASSAGES[:2]
     body = {"queries": ["Where is Rome? é\ud800"], "topk": 2, "return_scores": True}
     assert server.asked == [("/retrieve", "application/json", body)]
 
 
 def test_no_more_passages_are_taken_than_were_asked_for(server: Server):
     server.behaviour = lambda handler, _: scored(handler, {"topk": 3})
-    assert retriever(server.url).search("Rome", 1) == PASSAGES[:1]
+    assert searched(retriever(server.url), "Rome", 1) == PASSAGES[:1]
 
 
 @pytest.mark.parametrize(
@@ -132,19 +137,19 @@ def test_passages_are_read_without_scores_and_in_two_parts(
 def test_another_format_is_a_failure_that_shows_it(server: Server, body: bytes, reason: str):
     server.behaviour = lambda handler, _: handler.reply(body)
     with pytest.raises(RetrievalError, match=rf"the retriever at {server.url} .*{reason}"):
-        retriever(server.url).search("Rome", 1)
+        searched(retriever(server.url), "Rome", 1)
 
 
 def test_an_error_status_is_a_failure(server: Server):
     server.behaviour = lambda handler, _: handler.reply(b"out of memory", status=500)
     with pytest.raises(RetrievalError, match=r"retrieve answered with status 500$"):
-        retriever(server.url).search("Rome", 1)
+        searched(retriever(server.url), "Rome", 1)
 
 
 def test_a_reply_that_ends_early_is_a_failure(server: Server):
     server.behaviour = lambda handler, _: handler.connection.close()
     with pytest.raises(RetrievalError, match=r"retrieve (broke off|cannot be reached) \("):
-        retriever(server.url).search("Rome", 1)
+        searched(retriever(server.url), "Rome", 1)
 
 
 def silent(handler: Handler, _: dict[str, Any]) -> None:
@@ -169,20 +174,20 @@ def dripping_headers(handler: Handler, _: dict[str, Any]) -> None:
 def test_a_slow_server_is_given_up(server: Server, slow: Behaviour):
     server.behaviour = slow
     with pytest.raises(RetrievalError, match=r"retrieve gave no whole answer within 0.2 s$"):
-        retriever(server.url, timeout=0.2).search("Rome", 1)
+        searched(retriever(server.url, timeout=0.2), "Rome", 1)
 
 
 def test_an_endless_reply_is_given_up(server: Server):
     server.behaviour = lambda handler, _: handler.reply(b" " * (2**24 + 1))
     with pytest.raises(RetrievalError, match=r"broke off \(OSError: more than 16777216 bytes\)"):
-        retriever(server.url).search("Rome", 1)
+        searched(retriever(server.url), "Rome", 1)
 
 
 def test_a_server_that_is_not_there_is_a_failure(server: Server):
     with Server() as closed:
         url = closed.url
-    with pytest.raises(RetrievalError, match=rf"{url} cannot be reached \(.*refused"):
-        retriever(url).search("Rome", 1)
+    with pytest.raises(RetrievalError, match=rf"{url} cannot be reached \(.*Connect call failed"):
+        searched(retriever(url), "Rome", 1)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000/retrieve", "file:///etc/passwd", ""])

@@ -1,11 +1,11 @@
 """Reflections: who writes them, and what comes of them."""
 
-import threading
 from abc import abstractmethod
+from asyncio import AbstractEventLoop, Semaphore, get_running_loop
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated, Literal, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +15,6 @@ from steadyrl.algorithms.reflection_prompts import (
     ReflectionStyle,
     lesson_in,
 )
-from steadyrl.base.concurrency import in_thread
 from steadyrl.base.variants import Variant, Variants
 from steadyrl.engines.openai import OpenAIReflector, OpenAISettings, ReflectorError
 from steadyrl.engines.protocol import Engine, Request, Sampling
@@ -237,19 +236,14 @@ class ServerReflector:
     def __init__(self, settings: ServerReflection) -> None:
         self._settings = settings
         self._server = OpenAIReflector(settings)
-        self._places = threading.BoundedSemaphore(settings.at_once)
+        self._places: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
 
     async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
         """A reflection after `prompt`, asked for beside a few others."""
-        return await in_thread(partial(self._ask, prompt, seed))
-
-    def _ask(self, prompt: Conversation, seed: int) -> Reflection:
-        with self._places:
-            return self._asked(prompt, seed)
-
-    def _asked(self, prompt: Conversation, seed: int) -> Reflection:
+        free = self._places.setdefault(get_running_loop(), Semaphore(self._settings.at_once))
         try:
-            reply = self._server.complete(prompt, seed=seed)
+            async with free:
+                reply = await self._server.complete(prompt, seed=seed)
         except ReflectorError as error:
             return Reflection(prompt=prompt, failure=str(error))
         return reflection_of(prompt, reply, self._settings.style, self._settings.longest)

@@ -6,24 +6,18 @@
 Such a server gives no tokens, probabilities or routing that could be learned from.
 """
 
-import json
+import asyncio
 import os
-import time
 from collections.abc import Sequence
-from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from pydantic import Field
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.http_reply import read_reply, within
+from steadyrl.base.http import ServerError, post_json
 from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.records.message import Message
-
-_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 
 class ReflectorError(RuntimeError):
@@ -56,7 +50,7 @@ class OpenAISettings(Settings):
 
 
 class OpenAIReflector:
-    """Asks a server for one reply at a time. Several threads may ask at once.
+    """Asks a server for replies, several at once where that is wanted.
 
     Raises:
         UserError: the variable that is to hold the key is not set.
@@ -65,9 +59,7 @@ class OpenAIReflector:
     def __init__(self, settings: OpenAISettings) -> None:
         self.settings = settings
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
-        self._headers = {"Content-Type": "application/json"}
-        # A redirection would carry the key to another host.
-        self._opener = build_opener(_NoRedirection)
+        self._headers: dict[str, str] = {}
         if settings.api_key_variable is not None:
             key = os.environ.get(settings.api_key_variable)
             if not key:
@@ -78,7 +70,7 @@ class OpenAIReflector:
                 )
             self._headers["Authorization"] = f"Bearer {key}"
 
-    def complete(self, conversation: Sequence[Message], *, seed: int) -> str:
+    async def complete(self, conversation: Sequence[Message], *, seed: int) -> str:
         """The model's next turn. `seed` is passed on; what it is worth is up to the server.
 
         Raises:
@@ -95,55 +87,28 @@ class OpenAIReflector:
         }
         if settings.sampling.top_k is not None:
             question["top_k"] = settings.sampling.top_k  # not OpenAI's, but vLLM's and SGLang's
-        body = json.dumps(question).encode("utf-8")
         for attempt in range(settings.retries):
             try:
-                return self._ask(body)
-            except _PassingTroubleError:
-                time.sleep(settings.retry_wait * 2**attempt)
-        return self._ask(body)
-
-    def _ask(self, body: bytes) -> str:
+                return await self._ask(question)
+            except ServerError as error:
+                if not error.passing:
+                    raise self._failure(error) from error
+                await asyncio.sleep(settings.retry_wait * 2**attempt)
         try:
-            return reply_text(json.loads(self._reply(body)))
-        except (ValueError, RecursionError) as error:
-            raise ReflectorError(self._says(f"answered in another format: {error}")) from error
+            return await self._ask(question)
+        except ServerError as error:
+            raise self._failure(error) from error
 
-    def _reply(self, body: bytes) -> bytes:
+    async def _ask(self, question: dict[str, Any]) -> str:
         timeout = self.settings.timeout
-        request = Request(self._url, data=body, headers=self._headers, method="POST")
-
-        def ask() -> bytes:
-            with self._opener.open(request, timeout=timeout) as response:
-                return read_reply(response, time.monotonic() + timeout)
-
+        reply = await post_json(self._url, question, timeout=timeout, headers=self._headers)
         try:
-            return within(timeout, ask)
-        except HTTPError as error:
-            error.close()
-            trouble = _PassingTroubleError if error.code in _WORTH_ANOTHER_TRY else ReflectorError
-            raise trouble(self._says(f"answered with status {error.code}")) from error
-        except TimeoutError as error:
-            late = f"gave no whole answer within {timeout:g} s"
-            raise _PassingTroubleError(self._says(late)) from error
-        except URLError as error:
-            reason = f"cannot be reached ({error.reason})"
-            raise _PassingTroubleError(self._says(reason)) from error
-        except (OSError, HTTPException) as error:
-            broken = f"broke off ({type(error).__name__}: {error})"
-            raise _PassingTroubleError(self._says(broken)) from error
+            return reply_text(reply)
+        except ValueError as error:
+            raise self._failure(f"answered in another format: {error}") from error
 
-    def _says(self, what: str) -> str:
-        return f"the reflector at {self.settings.base_url} {what}"
-
-
-class _PassingTroubleError(ReflectorError):
-    """What may be over in a moment."""
-
-
-class _NoRedirection(HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    def _failure(self, reason: object) -> ReflectorError:
+        return ReflectorError(f"the reflector at {self.settings.base_url} {reason}")
 
 
 def reply_text(reply: Any) -> str:

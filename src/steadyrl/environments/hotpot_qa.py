@@ -1,11 +1,13 @@
 """HotpotQA: questions whose answers need two passages, and a tool that finds passages."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from inspect import isawaitable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from steadyrl.base.concurrency import await_if_needed, concurrently
 from steadyrl.base.errors import UserError
 from steadyrl.base.variants import Variants
 from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
@@ -171,7 +173,7 @@ class HotpotQA:
         searches = [call_text(title, self.settings.style) for title in question.titles]
         return (*searches, rf"\boxed{{{question.answer}}}")
 
-    def find(self, call: SearchCall) -> list[Passage]:
+    def find(self, call: SearchCall) -> list[Passage] | Awaitable[list[Passage]]:
         """What the tool finds.
 
         Raises:
@@ -208,7 +210,7 @@ class _Inquiry:
         self._question = question
         self._turn = 0
 
-    def respond(self, text: str) -> Outcome:
+    def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
         """The outcome of one turn. Thoughts hold neither calls nor answers."""
         settings = self._environment.settings
         self._turn += 1
@@ -226,9 +228,21 @@ class _Inquiry:
             return _failed(f"no answer by turn {settings.turns}, the last")
         return self._search(calls)
 
-    def _search(self, calls: tuple[SearchCall, ...]) -> Outcome:
+    def _search(self, calls: tuple[SearchCall, ...]) -> Outcome | Awaitable[Outcome]:
+        finds = [self._environment.find(call) for call in calls]
+        found = [passages for passages in finds if not isawaitable(passages)]
+        return self._found(calls, found) if len(found) == len(finds) else self._wait(calls, finds)
+
+    async def _wait(
+        self,
+        calls: tuple[SearchCall, ...],
+        finds: Sequence[list[Passage] | Awaitable[list[Passage]]],
+    ) -> Outcome:
+        """The outcome of searches in a library elsewhere, all of them at the same time."""
+        return self._found(calls, await concurrently(map(await_if_needed, finds)))
+
+    def _found(self, calls: tuple[SearchCall, ...], found: Sequence[list[Passage]]) -> Outcome:
         settings = self._environment.settings
-        found = [self._environment.find(call) for call in calls]
         replies = [
             tool_reply(passages, settings.style, longest=settings.passage_length)
             for passages in found

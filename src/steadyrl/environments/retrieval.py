@@ -2,7 +2,7 @@
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -32,8 +32,10 @@ class RetrievalError(RuntimeError):
 class Retriever(Protocol):
     """Finds passages."""
 
-    def search(self, query: str, count: int) -> list[Passage]:
+    def search(self, query: str, count: int) -> list[Passage] | Awaitable[list[Passage]]:
         """At most `count` passages for `query`, best first; none when nothing matches.
+
+        A plain method or a coroutine function: while one search waits, other episodes go on.
 
         Raises:
             RetrievalError: the passages cannot be reached.

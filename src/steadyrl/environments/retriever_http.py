@@ -7,17 +7,12 @@ for BM25, dense indices and web search:
     200              {"result": [[{"document": {"contents": "Title\ntext"}, "score": 1.5}, ...]]}
 """
 
-import json
-import time
 from collections.abc import Sequence
-from http.client import HTTPException
 from typing import Any, Literal
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from pydantic import Field
 
-from steadyrl.base.http_reply import read_reply, within
+from steadyrl.base.http import ServerError, post_json
 from steadyrl.environments.retrieval import Passage, RetrievalError, RetrieverSettings
 
 
@@ -43,49 +38,23 @@ class HTTPRetriever:
     def __init__(self, settings: HTTPRetrieverSettings) -> None:
         self.settings = settings
 
-    def search(self, query: str, count: int) -> list[Passage]:
+    async def search(self, query: str, count: int) -> list[Passage]:
         """The first `count` passages that the server names.
 
         Raises:
             RetrievalError: it cannot be reached, is too slow, or answers something else.
         """
+        settings = self.settings
         question = {"queries": [query], "topk": count, "return_scores": True}
         try:
-            return passages_in(json.loads(self._reply(question)))[:count]
-        except (ValueError, RecursionError) as error:
-            raise self._failure(f"answered in another format: {error}") from error
-
-    def _reply(self, question: dict[str, Any]) -> bytes:
-        request = Request(
-            self.settings.url,
-            data=json.dumps(question).encode("utf-8"),
-            headers={"Content-Type": "application/json"},
-            method="POST",
-        )
-        late = f"gave no whole answer within {self.settings.timeout:g} s"
-        seconds = self.settings.timeout
-
-        def ask() -> bytes:
-            with urlopen(request, timeout=seconds) as response:
-                return read_reply(response, time.monotonic() + seconds)
-
-        try:
-            return within(seconds, ask)
-        except HTTPError as error:
-            error.close()
-            raise self._failure(f"answered with status {error.code}") from error
-        except TimeoutError as error:
-            raise self._failure(late) from error
-        except URLError as error:
-            slow = isinstance(error.reason, TimeoutError)
-            reason = late if slow else f"cannot be reached ({error.reason})"
-            raise self._failure(reason) from error
-        except (OSError, HTTPException) as error:
-            broken = f"broke off ({type(error).__name__}: {error})"
-            raise self._failure(broken) from error
-
-    def _failure(self, reason: str) -> RetrievalError:
-        return RetrievalError(f"the retriever at {self.settings.url} {reason}")
+            reply = await post_json(settings.url, question, timeout=settings.timeout)
+            return passages_in(reply)[:count]
+        except ServerError as error:
+            raise RetrievalError(f"the retriever at {settings.url} {error}") from error
+        except ValueError as error:
+            raise RetrievalError(
+                f"the retriever at {settings.url} answered in another format: {error}"
+            ) from error
 
 
 def passages_in(reply: Any) -> list[Passage]:
