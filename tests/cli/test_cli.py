@@ -213,7 +213,7 @@ def test_evaluate_counts_the_tasks_that_there_are(tmp_path: Path, steadyrl: Stea
 
     assert code == 0
     assert out.startswith("rl-000001, 3 test tasks: avg@2 ")
-    assert out.endswith("The test split has no more than 3 tasks, 40 were asked for.\n")
+    assert out.endswith("The test split has only 3 tasks, 40 were requested.\n")
 
 
 def test_report_is_written_anew(demo: Path, tmp_path: Path, steadyrl: Steady) -> None:

@@ -74,7 +74,7 @@ def test_score_is_the_mean_reward() -> None:
 def test_pass_at_k_needs_k_samples(k: int) -> None:
     accuracy = accuracy_of([[1.0, 0.0]])
     with pytest.raises(
-        UserError, match=rf"pass@{k} cannot be estimated from 2 samples of a task. Ask for k"
+        UserError, match=rf"pass@{k} cannot be estimated from 2 samples per task. Use k"
     ):
         accuracy.pass_at(k)
 
@@ -134,7 +134,7 @@ def test_no_task_is_measured_twice(there: int | None, measured: int) -> None:
     )
     asked = {group.task_id for group in accuracy.groups}
     assert len(accuracy.groups) == len(asked) == measured
-    told = "the test split has no more than 3 tasks, 5 were asked for"
+    told = "the test split has only 3 tasks, 5 were requested"
     assert accuracy.shortfall(5) == ("" if measured == 5 else told)
 
 

@@ -51,7 +51,7 @@ def test_the_date_and_changed_white_space_are_noted() -> None:
     freeze_date(tokenizer, date(2026, 3, 4))
     assert template_notes(tokenizer) == [
         "The chat template writes the date: it stays 2026-03-04 for the whole run.",
-        "The chat template strips white space around what messages say.",
+        "The chat template strips white space around the content of messages.",
     ]
 
 

@@ -97,7 +97,7 @@ def test_padding_changes_no_score(name: str) -> None:
 def test_padding_on_the_left_is_refused() -> None:
     policy, tokens = policy_of("qwen3"), some_tokens()
     mask = torch.arange(LENGTH) >= torch.tensor([0, 2, 4])[:, None]
-    with pytest.raises(UserError, match=r"before tokens in rows \[1, 2\]. Put it on the right"):
+    with pytest.raises(UserError, match=r"precedes tokens in rows \[1, 2\]\. Pad on the right"):
         policy.score(tokens, mask, mask)
 
 
@@ -205,7 +205,7 @@ def test_activation_checkpointing_of_a_model_that_draws_is_refused() -> None:
         lambda layer, _inputs, output: nn.functional.dropout(output, 0.5, layer.training)
     )
     with pytest.raises(
-        UserError, match=r"Qwen3ForCausalLM draws at random .* Set its dropout to 0"
+        UserError, match=r"Qwen3ForCausalLM is random under .* Set its dropout to 0"
     ):
         policy.enable_activation_checkpointing()
 

@@ -88,7 +88,7 @@ def test_rows_beyond_the_change_are_refused_and_depend_on_no_neighbour_before_it
     real = torch.arange(CHANGE + 4) < torch.tensor([[6], [CHANGE + 4]])
     with torch.no_grad():
         short = policy.score(tokens[:1, :6], real[:1, :6], real[:1, :6]).logprobs
-        with pytest.raises(UserError, match=r"up to 20 tokens, but beyond 16 \w+ turns"):
+        with pytest.raises(UserError, match=r"up to 20 tokens, but beyond 16 tokens \w+ changes"):
             policy.score(tokens, real, real)
         within = real[:, :CHANGE]
         beside = policy.score(tokens[:, :CHANGE], within, within).logprobs

@@ -316,7 +316,7 @@ def test_every_replayed_expert_has_a_gate_weight(family: str) -> None:
 
 def test_a_model_is_hooked_once() -> None:
     policy = policy_of("qwen3_moe")
-    with pytest.raises(UserError, match="hooked already"):
+    with pytest.raises(UserError, match="already hooked"):
         RoutingHook(policy.model)
 
 

@@ -75,8 +75,8 @@ def test_a_turn_ends_where_the_template_closes_it_whatever_the_tokenizer_says(
     assert end in stopped <= {0, end}
     assert not any(end in answer.token_ids[:-1] for answer in answers)
     assert assembly.notes == (
-        "Turns end at '<|end|>' too, by which the chat template closes them. The end tokens of "
-        "tokenizer and generation config are others: '<|pad|>'.",
+        "Turns also end at '<|end|>', by which the chat template closes them. The end tokens of "
+        "tokenizer and generation config are different: '<|pad|>'.",
     )
 
 

@@ -79,7 +79,7 @@ def test_too_few_held_out_tasks_are_noted(tmp_path: Path, there: int | None, not
     journal = Journal(folder, JournalSettings(), [stage], RunPosition())
     drive(evaluate_at_first(stage, ScriptedEngine(lambda *_: "right"), evaluator, journal))
 
-    told = "Evaluation: the test split has no more than 2 tasks, 3 were asked for. Scores are"
+    told = "Evaluation: the test split has only 2 tasks, 3 were requested. Scores are"
     assert [note["note"].startswith(told) for note in folder.read_notes()] == [True] * noted
     assert [row["score"] for row in folder.read_metrics()] == [1.0]
 

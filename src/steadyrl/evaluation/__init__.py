@@ -1,1 +1,1 @@
-"""Measuring a policy on tasks it was not trained on."""
+"""Evaluation of a policy on held-out tasks and off-task texts."""

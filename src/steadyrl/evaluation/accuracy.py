@@ -20,40 +20,40 @@ from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import first_tasks
 
 ORDER_SEED = 0
-"""Of the order of held-out tasks, which is the same in every run."""
+"""Seed of the order of held-out tasks, which is the same in every run."""
 
 
 class EvaluationSettings(Settings):
-    """What a policy is measured on."""
+    """Settings of evaluations."""
 
     split: Split = Split.TEST
-    """Which tasks. No task of one split occurs in another."""
+    """Split of the tasks. Splits do not overlap."""
 
     tasks: int = Field(256, ge=1)
-    """Held-out tasks: the same ones in every run, or all of them where the split has fewer. Of a
-    stored set they are drawn from the whole split, not taken from its head."""
+    """Number of held-out tasks: the same tasks in every run, or all tasks of a smaller split. From
+    a stored dataset, tasks are drawn from the whole split rather than its beginning."""
 
     samples: int = Field(4, ge=1)
-    """Episodes for each task: the k of avg@k."""
+    """Episodes per task: the k of avg@k."""
 
     max_turns: int = Field(32, ge=1)
-    """Turns after which an episode is cut short."""
+    """Maximum number of turns per episode."""
 
     temperature: float | None = Field(None, ge=0.0, allow_inf_nan=False)
     """Sampling temperature of evaluations. None: as in training."""
 
     top_p: float | None = Field(None, gt=0.0, le=1.0)
-    """Draw from the smallest set of tokens that holds this probability. None: as in training."""
+    """Sample from the smallest set of tokens with this total probability. None: as in training."""
 
     top_k: int | None = Field(None, ge=1)
-    """Draw from this many most probable tokens at most. None: as in training."""
+    """Sample from at most this many of the most probable tokens. None: as in training."""
 
     drift: DriftChoice = "auto"
-    """Score a few fixed off-task texts at each evaluation of a run, to see what is forgotten. auto:
-    where the tokenizer can write them, as those of pretrained models can."""
+    """Score a few fixed off-task texts at each evaluation of a run, to measure forgetting. auto: if
+    the tokenizer can represent them, as the tokenizers of pretrained models can."""
 
     def sampling(self, training: Sampling) -> Sampling:
-        """How tokens are drawn here, where training draws them as `training` says."""
+        """The sampling settings of evaluations, given those of training."""
         own = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
         given = {name: value for name, value in own.items() if value is not None}
         return training.model_copy(update=given)
@@ -61,63 +61,63 @@ class EvaluationSettings(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """How a policy did on held-out tasks, with the episodes it is counted from."""
+    """Accuracy of a policy on held-out tasks, with the underlying episodes."""
 
     groups: tuple[Group, ...]
     split: Split = Split.TEST
 
     def shortfall(self, asked: int) -> str:
-        """That the split has fewer tasks than were `asked` for, in words; empty if it has not."""
+        """A clause saying that the split has fewer tasks than the `asked` number, or empty."""
         measured = len(self.groups)
         if measured >= asked:
             return ""
-        return f"the {self.split} split has no more than {measured} tasks, {asked} were asked for"
+        return f"the {self.split} split has only {measured} tasks, {asked} were requested"
 
     @property
     def samples(self) -> int:
-        """Episodes of each task."""
+        """Number of episodes per task."""
         return min(len(group.trajectories) for group in self.groups)
 
     @property
     def failed_fraction(self) -> float:
-        """Share of episodes that their environment broke off: neither score nor pass@k has them."""
+        """Share of episodes whose environment failed. They are excluded from score and pass@k."""
         failed = [episode.environment_failed for episode in self._episodes]
         return sum(failed) / len(failed)
 
     @property
     def failed_tasks(self) -> int:
-        """Tasks of which every episode was broken off, so that they are not in the score."""
+        """Number of tasks without a single sound episode, which are excluded from the score."""
         return sum(not group.trajectories for group in self._sound)
 
     @property
     def is_measured(self) -> bool:
-        """Whether the environment did not fail wherever it was asked."""
+        """Whether the environment answered at least once, or never failed."""
         failed = [episode.environment_failed for episode in self._episodes]
         answered = [_asks_environment(e) and not e.environment_failed for e in self._episodes]
         return any(answered) or not any(failed)
 
     @property
     def score(self) -> float:
-        """avg@k: the mean over tasks of the mean reward of the sound episodes, where measured."""
+        """avg@k: mean over tasks of the mean reward of their sound episodes."""
         assert self.is_measured
         return fmean(self._measured_tasks)
 
     @property
     def interval(self) -> Interval | None:
-        """The 95% interval of the score over tasks; None for fewer than two tasks."""
+        """95% confidence interval of the score over tasks; None for fewer than two tasks."""
         return score_interval(self._measured_tasks)
 
     @property
     def task_scores(self) -> list[float | None]:
-        """Mean reward of each task's sound episodes; None where there are none."""
+        """Mean reward of each task's sound episodes; None for tasks without sound episodes."""
         sound = [[t.reward for t in group.trajectories] for group in self._sound]
         return [fmean(rewards) if rewards else None for rewards in sound]
 
     def require_measured(self) -> None:
-        """Returns if something was measured.
+        """Checks that something was measured.
 
         Raises:
-            UserError: the environment failed wherever it was asked.
+            UserError: the environment failed whenever it was called.
         """
         if not self.is_measured:
             broken = [episode for episode in self._episodes if episode.environment_failed]
@@ -127,25 +127,25 @@ class Accuracy:
             )
 
     def pass_at(self, k: int) -> float | None:
-        """pass@k: the chance that one of `k` samples earns the full reward of 1.
+        """pass@k: probability that at least one of `k` samples earns the full reward of 1.
 
-        The unbiased estimator 1 - C(n - c, k) / C(n, k) of arXiv:2107.03374 for n sound samples of
-        a task, c of them right. Tasks with fewer than `k` sound samples are left out; None if no
-        other is left.
+        The unbiased estimator 1 - C(n - c, k) / C(n, k) of arXiv:2107.03374 for a task with n sound
+        samples, c of them correct. Tasks with fewer than `k` sound samples are skipped; None if no
+        task remains.
 
         Raises:
-            UserError: fewer than `k` samples were drawn of a task.
+            UserError: fewer than `k` samples per task were drawn.
         """
         if not 1 <= k <= self.samples:
             raise UserError(
-                f"pass@{k} cannot be estimated from {self.samples} samples of a task. Ask for k "
+                f"pass@{k} cannot be estimated from {self.samples} samples per task. Use k "
                 f"from 1 to {self.samples}, or draw more samples."
             )
         chances = [_pass_at(group, k) for group in self._sound if len(group.trajectories) >= k]
         return sum(chances) / len(chances) if chances else None
 
     def metrics(self) -> dict[str, float]:
-        """What a run records: score, its interval and pass@k where measured; what was left out."""
+        """Metrics of a run: score, its interval and pass@k if measured, and exclusion counts."""
         failures: dict[str, float] = {
             "score_failed_fraction": self.failed_fraction,
             "score_failed_tasks": self.failed_tasks,
@@ -185,10 +185,10 @@ async def measure_accuracy(
     seed: int,
     progress: Progress = NO_PROGRESS,
 ) -> Accuracy:
-    """Episodes of the engine's policy on the held-out tasks of `settings`, each task once.
+    """Plays episodes on the held-out tasks of `settings` with the engine's policy.
 
     Args:
-        sampling: Of training.
+        sampling: Sampling settings of training.
     """
     tasks = first_tasks(environment, settings.split, settings.tasks, seed=ORDER_SEED)
     groups = await play_groups(
@@ -206,7 +206,7 @@ async def measure_accuracy(
 
 
 def _asks_environment(episode: Trajectory) -> bool:
-    """Whether the environment was to answer a turn. It never sees one that was cut short."""
+    """Whether the environment was called with a turn. It never receives truncated turns."""
     turns = [completion.finish_reason for completion in episode.completions]
     return len(turns) > 1 or turns == [FinishReason.STOP]
 

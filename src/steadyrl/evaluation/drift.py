@@ -1,8 +1,8 @@
-"""What a policy forgets of what it is not trained on.
+"""Drift probe: measures how much a policy forgets of what it is not trained on.
 
-A dozen questions with answers, and a few paragraphs of prose, come with the package. The trainer's
-policy scores them by teacher forcing, always the same tokens, so that a change of their
-log-likelihood is a change of the policy and has no sampling noise.
+The package contains a dozen questions with answers and a few paragraphs of prose. The trainer's
+policy scores them by teacher forcing. The tokens are always the same, so a change of their
+log-likelihood is a change of the policy, without sampling noise.
 """
 
 import json
@@ -31,9 +31,9 @@ GREEDY = Sampling(temperature=0.0, max_new_tokens=24)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneralText:
-    """A text to be scored: `answer` tokens after `prompt` tokens.
+    """A text to score: answer tokens after prompt tokens.
 
-    Of prose the prompt is its first token, since nothing precedes it.
+    For prose, the prompt is the first token.
     """
 
     question: str
@@ -46,18 +46,18 @@ class GeneralText:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextScore:
-    """What a policy makes of one text."""
+    """Score of one text under a policy."""
 
     text: GeneralText
 
     loglikelihood: float
-    """Sum over its tokens, in nats."""
+    """Sum of the log-probabilities of the answer tokens, in nats."""
 
     response: str | None = None
-    """The policy's own greedy answer; None where it was not asked for one."""
+    """Greedy response of the policy to the question; None: not sampled."""
 
     def to_record(self) -> dict[str, Any]:
-        """What a run keeps of it."""
+        """The JSON object stored in the run folder."""
         return {
             "question": self.text.question,
             "answer": self.text.answer,
@@ -68,7 +68,7 @@ class TextScore:
 
 
 class DriftProbe:
-    """Scores the general texts that come with the package, as tokens of one tokenizer."""
+    """Scores the general texts of the package, encoded by one tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -87,10 +87,10 @@ class DriftProbe:
 
     @classmethod
     def create(cls, choice: DriftChoice, tokenizer: PreTrainedTokenizerBase) -> "DriftProbe | None":
-        """The probe, or None where there is to be none.
+        """Creates the probe, or returns None if it is disabled.
 
-        auto: where the tokenizer writes the texts without unknown tokens, as those of pretrained
-        models do, and its chat template takes a question.
+        With "auto", the probe is enabled if the tokenizer represents the texts without unknown
+        tokens, as those of pretrained models do, and its chat template accepts a question.
         """
         if choice == "never":
             return None
@@ -104,17 +104,17 @@ class DriftProbe:
 
     @property
     def is_readable(self) -> bool:
-        """Whether every text comes back from its tokens, but for white space and case."""
+        """Whether decoding the tokens restores every text, except for white space and case."""
         return all(
             _letters(self._tokenizer.decode(self._ids(text.answer))) == _letters(text.answer)
             for text in self._texts
         )
 
     async def measure(self, scorer: Scorer, engine: Engine | None = None) -> list[TextScore]:
-        """The log-likelihood, at temperature 1, of each text that the model has positions for.
+        """Log-likelihood at temperature 1 of each text that fits into the model's positions.
 
         Args:
-            engine: Answers the questions, greedily; None leaves that out.
+            engine: Engine that responds greedily to the questions; None: no responses.
         """
         limit = scorer.max_positions
         kept = [text for text in self._texts if limit is None or _length(text) <= limit]
@@ -151,13 +151,13 @@ class DriftProbe:
 
 
 def mean_loglikelihood(scores: Sequence[TextScore]) -> float:
-    """Nats per token, over all tokens of `scores`."""
+    """Mean log-likelihood in nats per token, over all tokens of `scores`."""
     tokens = sum(len(score.text.answer_ids) for score in scores)
     return sum(score.loglikelihood for score in scores) / tokens
 
 
 def _scores(scorer: Scorer, texts: Sequence[GeneralText]) -> list[TextScore]:
-    """The log-likelihood of each text."""
+    """Scores all texts in one batch."""
     if not texts:
         return []
     scored = scorer.score(_as_batch(texts)).old_logprobs
@@ -167,7 +167,7 @@ def _scores(scorer: Scorer, texts: Sequence[GeneralText]) -> list[TextScore]:
 
 
 def _as_batch(texts: Sequence[GeneralText]) -> TokenBatch:
-    """The texts as rows, of which the answers are to be scored."""
+    """A batch with one row per text and the answer tokens in its loss mask."""
     rows = [torch.cat([text.prompt_ids, text.answer_ids]) for text in texts]
     lengths = torch.tensor([len(row) for row in rows])
     starts = torch.tensor([len(text.prompt_ids) for text in texts])

@@ -1,4 +1,4 @@
-"""Additive attention masks, in the form that a model's family takes."""
+"""Additive attention masks in the format that a model family expects."""
 
 from inspect import signature
 
@@ -12,11 +12,11 @@ from steadyrl.policies.compat import attention_name
 
 
 class AttentionMasks:
-    """Masks for sequences whose tokens stand where their positions say, not where their columns do.
+    """Attention masks for sequences whose token positions differ from their column indices.
 
     Raises:
-        UserError: the family has layers that keep no keys and values, takes no positions or masks,
-            or looks at columns itself.
+        UserError: the family has layers without keys and values, does not accept positions or
+            masks, or uses column indices itself.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -51,18 +51,18 @@ class AttentionMasks:
                 "the batch instead of positions."
             )
         self._by_kind = "sliding_attention" in kinds
-        # Families that name the kinds of their layers may hold a window that no layer uses.
+        # Families with `layer_types` may configure a window that no layer uses.
         windowed = self._by_kind or not kinds
         self._window: int | None = getattr(config, "sliding_window", None) if windowed else None
         self._kinds = tuple(getattr(config, "layer_types", None) or ())
 
     @property
     def window(self) -> int | None:
-        """Positions that a layer of sliding attention sees; None without such layers."""
+        """Window size of sliding attention layers in positions; None: no such layers."""
         return self._window
 
     def window_of(self, layer: int) -> int | None:
-        """Positions that `layer` sees; None: all."""
+        """Window size of `layer` in positions; None: full attention."""
         slides = not self._by_kind or self._kinds[layer] == "sliding_attention"
         return self._window if slides else None
 
@@ -73,12 +73,12 @@ class AttentionMasks:
         absent: Bool[Tensor, "B S"] | None = None,
         in_window: Int[Tensor, "B W"] | None = None,
     ) -> Tensor | dict[str, Tensor]:
-        """What a token at each position of `queries` may see of the tokens at those of `keys`.
+        """Masks for queries at positions `queries` and keys at positions `keys`.
 
         Args:
-            absent: Keys that their row does not have.
-            in_window: Positions of the keys that layers of sliding attention have, negative where
-                they have none; without it they have all of `keys`.
+            absent: Keys that do not belong to the row.
+            in_window: Positions of the keys cached by sliding attention layers, negative for empty
+                entries; None: the same as `keys`.
         """
         hidden = keys[:, None] > queries[:, :, None]
         if absent is not None:

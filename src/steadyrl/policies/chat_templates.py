@@ -1,4 +1,4 @@
-"""Chat templates: conversations as text, on a day that does not change during a run."""
+"""Rendering of conversations by chat templates, with a date that is fixed for the run."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, time
@@ -9,10 +9,10 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.base.errors import UserError, describe_error
 
 _CLOCK = "strftime_now"
-"""What templates read the clock by, as Llama 3.2 does."""
+"""Function by which templates, such as the one of Llama 3.2, read the clock."""
 
 _DATE = "steadyrl_template_date"
-"""Attribute of a tokenizer: the day that its template is given."""
+"""Attribute of a tokenizer that holds the date for its template."""
 
 _DIRECTIVES = "aAbBcdDeFGHIjmMpSuUVwWxXyYZz"
 
@@ -24,10 +24,10 @@ def render(
     *,
     add_generation_prompt: bool = False,
 ) -> str:
-    """The conversation as the tokenizer's chat template writes it.
+    """Renders the conversation with the tokenizer's chat template.
 
     Raises:
-        UserError: there is no template, or it refuses the conversation.
+        UserError: there is no template, or it rejects the conversation.
     """
     if tokenizer.chat_template is None:
         raise UserError(
@@ -42,7 +42,7 @@ def render(
             add_generation_prompt=add_generation_prompt,
             chat_template=_dated_template(tokenizer, tools),
         )
-    except Exception as error:  # a template is foreign code, and many refuse what they do not know
+    except Exception as error:  # templates are user code, and many reject unknown roles
         roles = ", ".join(message["role"] for message in conversation)
         raise UserError(
             f"The chat template of the tokenizer {tokenizer.name_or_path!r} refuses a conversation "
@@ -54,20 +54,20 @@ def render(
 
 
 def writes_date(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the chat template reads the clock, so that prompts differ from day to day."""
+    """Whether the chat template reads the clock, so that prompts depend on the date."""
     return _CLOCK in str(tokenizer.chat_template)
 
 
 def freeze_date(tokenizer: PreTrainedTokenizerBase, day: date) -> None:
-    """Gives the chat template midnight of `day` from now on, instead of the clock.
+    """Makes the chat template use midnight of `day` instead of the clock.
 
-    The template itself stays as it is, also in what `save_pretrained` writes.
+    The template itself is unchanged, also in the files written by `save_pretrained`.
     """
     vars(tokenizer)[_DATE] = day
 
 
 def frozen_date(tokenizer: PreTrainedTokenizerBase) -> date | None:
-    """The day that the chat template writes; None where it writes none, or reads the clock."""
+    """The fixed date of the chat template; None if it does not use a date or reads the clock."""
     day: date | None = vars(tokenizer).get(_DATE)
     return day if writes_date(tokenizer) else None
 
@@ -75,9 +75,9 @@ def frozen_date(tokenizer: PreTrainedTokenizerBase) -> date | None:
 def _dated_template(
     tokenizer: PreTrainedTokenizerBase, tools: list[dict[str, Any]] | None
 ) -> str | None:
-    """The template under a clock that stands still; None for the tokenizer's own.
+    """The template with a fixed clock; None: use the tokenizer's own template.
 
-    Transformers hands no functions to a template, so that the clock is a macro in front of it.
+    Transformers passes no functions to templates, so the clock is defined as a macro at the start.
     """
     day = frozen_date(tokenizer)
     if day is None:

@@ -1,4 +1,4 @@
-"""Proof that a loaded model is the one its checkpoint holds, and that its tokenizer fits it."""
+"""Checks that a model was loaded completely from its checkpoint, and that its tokenizer fits."""
 
 import re
 import warnings
@@ -16,18 +16,17 @@ _AGAIN = "Download or save it again, with all of its files."
 
 
 def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) -> None:
-    """Proves that every weight of `model` came from the checkpoint, and every one there was used.
+    """Checks that all weights of `model` come from the checkpoint, and that all of them were used.
 
-    Weights that no part of the model could have used, as those of a vision tower, are named in a
-    warning. Where the configuration ties the head to the embedding but the checkpoint holds both,
-    it is corrected, so that copies of the model are not tied either.
+    Weights of parts that the model does not have, such as a vision tower, only cause a warning. If
+    the configuration ties head and embedding but the checkpoint holds different weights for them,
+    the configuration is corrected, so that copies of the model are not tied either.
 
     Args:
-        report: What `from_pretrained` gives for `output_loading_info`.
+        report: Value of `output_loading_info` from `from_pretrained`.
 
     Raises:
-        UserError: weights are missing, left over, of another shape, quantized, not finite, or all
-            the same number.
+        UserError: weights are missing, unused, quantized, non-finite, constant or misshapen.
     """
     if getattr(model, "hf_quantizer", None) is not None or not _is_plain(model):
         raise quantized_error(path, _method(model))
@@ -52,10 +51,10 @@ def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) 
 
 
 def check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Proves that the model has a row for every token that it may read or is to write.
+    """Checks that embedding and head have a row for every token id.
 
     Raises:
-        UserError: the tokenizer, or the model's generation config, has a token beyond them.
+        UserError: the tokenizer or the generation config has a token id without a row.
     """
     layers = (("embedding", model.get_input_embeddings()), ("head", model.get_output_embeddings()))
     rows = {name: len(layer.weight) for name, layer in layers if hasattr(layer, "weight")}
@@ -87,7 +86,7 @@ def check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
 
 
 def _is_plain(model: PreTrainedModel) -> bool:
-    """Whether every weight is a number of 16 bits or more."""
+    """Whether every weight is a floating-point tensor with at least 16 bits per element."""
     kinds = {weight.dtype for weight in model.parameters()}
     return all(kind.is_floating_point and kind.itemsize > 1 for kind in kinds)
 
@@ -99,7 +98,7 @@ def _method(model: PreTrainedModel) -> str | None:
 
 
 def _remedy(model: PreTrainedModel, missing: list[str], unexpected: list[str]) -> str:
-    """What to do where weights are missing."""
+    """Remedy for missing weights."""
     for name in unexpected:
         wrapper, _, inner = name.partition(".")
         while inner:
@@ -130,7 +129,7 @@ def _remedy(model: PreTrainedModel, missing: list[str], unexpected: list[str]) -
 
 
 def _check_unused(model: PreTrainedModel, unexpected: list[str], path: str) -> None:
-    """Refuses weights of parts that the model has, or has fewer of; warns of any other."""
+    """Rejects unused weights of modules that the model has; warns about other unused weights."""
     parts = {_pattern(name) for name, _ in model.named_modules()} - {""}
     extra = getattr(model.config.get_text_config(), "num_nextn_predict_layers", None) or 0
     layers = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
@@ -152,12 +151,12 @@ def _check_unused(model: PreTrainedModel, unexpected: list[str], path: str) -> N
 
 
 def _pattern(name: str) -> str:
-    """A module's name with every number replaced, so that it stands for all layers."""
+    """A module's name with numbers replaced by `*`, so that it matches all layers."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
 
 
 def _untie_what_differs(model: PreTrainedModel) -> None:
-    """Transformers keeps head and embedding apart where a checkpoint holds two different ones."""
+    """Clears `tie_word_embeddings` if the loaded head and embedding differ."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     weights = [getattr(layer, "weight", None) for layer in (head, embedding)]
     if None in weights or weights[0] is weights[1]:
@@ -169,7 +168,7 @@ def _untie_what_differs(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def _check_values(model: PreTrainedModel, path: str) -> None:
-    """Refuses weights that are not finite, and matrices that hold one number everywhere."""
+    """Rejects non-finite weights and constant matrices."""
     constant, matrices = [], 0
     for name, weight in model.named_parameters():
         if weight.numel() < 2:

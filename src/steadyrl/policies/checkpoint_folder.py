@@ -1,4 +1,4 @@
-"""Reading Hugging Face folders, with what is wrong with one in a sentence."""
+"""Reading of Hugging Face checkpoints, with clear errors."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ _OTHER_FORMATS = (
         "Save the model there too, with save_pretrained.",
     ),
 )
-"""A file that tells what a folder without a model holds: its pattern, what it is, the remedy."""
+"""Files that identify other folder formats: file pattern, content, remedy."""
 
 _DEQUANTIZED_ON_LOADING = frozenset({"fp8", "mxfp4"})
 """Quantizations that Transformers undoes where the hardware has no kernels for them."""
@@ -45,18 +45,18 @@ _JOINED = re.compile(r"^\s*(\S+)\s*\|\s*CONVERSION", re.MULTILINE)
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` can only be a folder or file, not a name on the hub."""
+    """Whether `path` must be a folder or file rather than a name on the Hub."""
     return path.startswith((".", "/", "~")) or Path(path).suffix == ".gguf"
 
 
 def read_pretrained(loader: Any, path: str, *, revision: str | None = None, **options: Any) -> Any:
-    """`loader.from_pretrained` of a folder, a GGUF file, or a repository on the hub.
+    """Calls `loader.from_pretrained` on a folder, a GGUF file, or a repository on the Hub.
 
     Args:
-        revision: Branch, tag or commit of a repository on the hub.
+        revision: Branch, tag or commit of a repository on the Hub.
 
     Raises:
-        UserError: there is no such checkpoint, it cannot be read, or it cannot be trained.
+        UserError: the checkpoint does not exist, or cannot be read or trained.
     """
     file = gguf_file(path)
     folder = Path(path).expanduser()
@@ -95,7 +95,7 @@ def read_pretrained(loader: Any, path: str, *, revision: str | None = None, **op
 
 
 def _refuse_untrainable(folder: Path, path: str) -> None:
-    """Raises UserError if the folder holds an adapter, or weights in a quantized form."""
+    """Raises a UserError if the folder holds an adapter or quantized weights."""
     file = folder / "adapter_config.json"
     if file.is_file():
         base = _read_json(file).get("base_model_name_or_path")
@@ -111,7 +111,7 @@ def _refuse_untrainable(folder: Path, path: str) -> None:
 
 
 def quantized_error(path: str, method: str | None) -> UserError:
-    """That the weights of a checkpoint are quantized."""
+    """The error for a checkpoint with quantized weights."""
     by = f" ({method})" if method else ""
     return UserError(
         f"The checkpoint {path!r} is quantized{by}: its weights cannot be trained. Give the one "
@@ -120,7 +120,7 @@ def quantized_error(path: str, method: str | None) -> UserError:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    """The object in a file; an empty one if there is none, which reading the model will tell."""
+    """The JSON object in a file; empty if it cannot be read, which loading the model reports."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -129,7 +129,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def _missing_files(folder: Path, *, tokenizer: bool) -> str:
-    """What a local folder lacks, and what it holds instead, in sentences; empty if nothing."""
+    """Sentences on missing files of a local folder and on its actual content, or empty."""
     if not folder.is_dir():
         return ""
     wanted = ["config.json", *(["tokenizer.json"] if tokenizer else [])]
@@ -146,10 +146,10 @@ def _missing_files(folder: Path, *, tokenizer: bool) -> str:
 
 @contextmanager
 def _load_report() -> Iterator[list[str]]:
-    """Holds back the table that Transformers prints of a load, which raises or returns it too.
+    """Suppresses the load report that Transformers prints, since it is also raised or returned.
 
-    Yields the names of weights that could not be joined from those in the files: the one thing that
-    it prints only.
+    Yields the names of weights that could not be joined from the weights in the files, which are
+    only in the printed report.
     """
     unjoined: list[str] = []
 

@@ -1,7 +1,7 @@
-"""Weights of a model under the names of its checkpoint, as a stream.
+"""Conversion of a stream of weights to the names of the checkpoint format.
 
 Transformers fuses weights when it loads them: the experts of a layer are one tensor in the model
-and one each in the files. Engines such as vLLM read the names of the files.
+but separate tensors in the files. Engines such as vLLM expect the names in the files.
 """
 
 import re
@@ -19,11 +19,11 @@ _LAYER = re.compile(r"^.*?\.\d+\.")
 def to_checkpoint_names(
     model: PreTrainedModel, tensors: Iterable[tuple[str, Tensor]]
 ) -> Iterator[tuple[str, Tensor]]:
-    """`tensors` as `model.save_pretrained` would write them, layer by layer.
+    """Yields `tensors` as `model.save_pretrained` would write them, layer by layer.
 
     Args:
-        tensors: Weights under the names of `model.state_dict()`, in its order. Only those of one
-            layer are held at a time.
+        tensors: Weights under the names of `model.state_dict()`, in the same order. Only the
+            weights of one layer are held at a time.
     """
     tied = model.all_tied_weights_keys
     kept = ((name, tensor) for name, tensor in tensors if name not in tied)
@@ -32,6 +32,6 @@ def to_checkpoint_names(
 
 
 def _layer(name: str) -> str:
-    """What the names of a layer's weights begin with; the whole name of other weights."""
+    """Prefix of the names of a layer's weights; the whole name for other weights."""
     found = _LAYER.match(name)
     return name if found is None else found[0]

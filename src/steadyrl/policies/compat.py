@@ -1,7 +1,7 @@
-"""Private names of Transformers and PyTorch that have no public counterpart.
+"""Access to private names of Transformers and PyTorch that have no public equivalent.
 
-No other module uses one. Each is looked up when it is needed; where a version of these packages
-lacks one, the error names it and what it is needed for.
+No other module uses private names. Each name is looked up on use; if the installed version does not
+have it, the error says which name is missing and what it is needed for.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,8 +17,8 @@ from steadyrl.base.errors import UserError
 
 
 def recorded_modules(model: nn.Module, output: str) -> tuple[type[nn.Module], ...]:
-    """Classes of the modules from which Transformers takes an output; empty if it names none."""
-    for part in model.modules():  # where a model names none, what it is made of may
+    """Classes of the modules whose `output` Transformers records; empty if none are declared."""
+    for part in model.modules():  # a submodule may declare them if the model does not
         recorder = (getattr(part, "_can_record_outputs", None) or {}).get(output)
         recorders = recorder if isinstance(recorder, list) else [recorder]
         found = tuple(getattr(item, "target_class", None) or item for item in recorders if item)
@@ -34,45 +34,45 @@ def in_backward_pass() -> bool:
 
 
 def changes(tensor: Tensor) -> int:
-    """How often `tensor` was written in place. Not for tensors of inference mode."""
+    """Number of in-place writes to `tensor`. Not available for inference-mode tensors."""
     return cast(int, _found(tensor, "_version", "torch", "rounding of activations"))
 
 
 def attention_name(config: PreTrainedConfig) -> str:
-    """Implementation of attention that a model with `config` uses, as sdpa."""
+    """Attention implementation of a model with `config`, for example `sdpa`."""
     return cast(
         str, _found(config, "_attn_implementation", "transformers", "attention masks of ours")
     )
 
 
 def model_of(family: type[PreTrainedModel], config: Any, dtype: torch.dtype) -> PreTrainedModel:
-    """A model of `family` with the weights of its initialization."""
+    """A newly initialized model of `family`."""
     build = _found(family, "_from_config", "transformers", "copies of the policy")
     return cast(PreTrainedModel, build(config, dtype=dtype))
 
 
 def dtypes_by_pattern(model: PreTrainedModel, dtype: torch.dtype) -> Mapping[str, torch.dtype]:
-    """Types of the weights that `from_pretrained` keeps in another type than `dtype`."""
+    """Dtypes, by name pattern, of weights that `from_pretrained` does not load in `dtype`."""
     plan = _found(model, "_get_dtype_plan", "transformers", "types of the engine's weights")
     return cast(Mapping[str, torch.dtype], plan(dtype))
 
 
 def to_saved_form(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Some of a model's weights as `save_pretrained` writes them: renamed, split or joined."""
+    """Converts some of a model's weights to the form written by `save_pretrained`."""
     module = import_module("transformers.core_model_loading")
     revert = _found(module, "revert_weight_conversion", "transformers", "weights for other engines")
     return cast(dict[str, Tensor], revert(model, weights))
 
 
 def mark_initialized(weight: Tensor) -> None:
-    """Keeps `initialize_weights` from writing `weight`."""
+    """Prevents `initialize_weights` from overwriting `weight`."""
     vars(weight)["_is_hf_initialized"] = True
 
 
 def wrap_gate(experts: nn.Module, wrap: Callable[[Tensor], Tensor]) -> None:
-    """Lets `wrap` change what the inner activation of `experts` returns.
+    """Applies `wrap` to the output of the inner activation of `experts`.
 
-    The experts implementation `grouped_mm` is one that calls it.
+    This works for experts implementations that call the activation, such as `grouped_mm`.
     """
     name = "_apply_gate"
     gate = _found(experts, name, "transformers", "rounding inside experts")
@@ -83,7 +83,7 @@ def _found(owner: Any, name: str, package: str, purpose: str) -> Any:
     """The attribute `name` of `owner`.
 
     Raises:
-        UserError: this version of the package has none.
+        UserError: the installed version of the package does not have it.
     """
     if not hasattr(owner, name):
         raise UserError(

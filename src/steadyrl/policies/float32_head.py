@@ -1,9 +1,9 @@
-"""An output head that computes in float32 on top of a model in a narrower type.
+"""An output head that computes in float32 in a model of lower precision.
 
-Engine and trainer reach nearly the same last hidden state by different kernels. In bfloat16 the
-product with the vocabulary then rounds both logits to 8 bits, which arXiv:2506.13585 (MiniMax-M1)
-found to be the main source of the training-inference discrepancy. arXiv:2510.13786 (ScaleRL) trains
-with a float32 head as well.
+Engine and trainer compute nearly the same last hidden state with different kernels. In bfloat16,
+the output head then rounds the logits of both to 8 significant bits, which arXiv:2506.13585
+(MiniMax-M1) found to be the main source of the training-inference discrepancy. arXiv:2510.13786
+(ScaleRL) also trains with a float32 head.
 """
 
 from collections import Counter
@@ -17,17 +17,17 @@ from steadyrl.base.errors import UserError
 from steadyrl.policies.small_copy import FAILURES
 
 HeadDtype = Literal["model", "float32"]
-"""Type of the output head's matrix product: the model's own, or float32."""
+"""Dtype of the output head's matrix product: the model's dtype, or float32."""
 
 _FINE = 1 + 2**-14
-"""A factor that bfloat16 and float16 round to 1."""
+"""A value that bfloat16 and float16 round to 1."""
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32, whatever the types of its input and weight."""
+    """A linear layer that computes in float32, whatever the dtypes of input and weight."""
 
     def forward(self, states: Tensor) -> Tensor:
-        """The product, in float32."""
+        """Output in float32."""
         bias = None if self.bias is None else self.bias.float()
         return nn.functional.linear(states.float(), self.weight.float(), bias)
 
@@ -36,8 +36,8 @@ def widen_head(model: PreTrainedModel) -> list[str]:
     """Makes the output head of `model` compute in float32, in place.
 
     Returns:
-        Names of the head's own weights, which are to be float32. A weight that it shares with the
-        embedding keeps its type and is cast at each use.
+        Names of the weights that only the head uses and that should be float32. A weight tied to
+        the embedding keeps its dtype and is cast at each use.
 
     Raises:
         UserError: the head is not a linear layer.
@@ -53,9 +53,9 @@ def widen_head(model: PreTrainedModel) -> list[str]:
 
 
 def separate_head(model: PreTrainedModel) -> None:
-    """Gives the float32 head of `model` a float32 weight of its own, also where it shared one.
+    """Gives the float32 head of `model` its own float32 weight, even if it was tied.
 
-    For models whose weights are loaded and not trained: nothing is cast when they are used.
+    For inference models, so that the weight is not cast at each use.
     """
     head = model.get_output_embeddings()
     assert isinstance(head, Float32Linear)
@@ -64,10 +64,10 @@ def separate_head(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def check_float32_head(model: PreTrainedModel) -> None:
-    """Makes sure that the logits of `model` keep the digits of its float32 head.
+    """Checks that the logits of `model` keep the precision of its float32 head.
 
     Raises:
-        UserError: the family rounds them, goes past the head's module, or fails.
+        UserError: the family rounds the logits, does not call the head's module, or fails.
     """
     try:
         coarse, fine = (_logits_of(model, value) for value in (1.0, _FINE))
@@ -78,7 +78,7 @@ def check_float32_head(model: PreTrainedModel) -> None:
 
 
 def _logits_of(model: PreTrainedModel, value: float) -> Tensor:
-    """What the family makes of a head that puts out `value` everywhere."""
+    """Logits of the model if the head outputs `value` everywhere."""
     head = model.get_output_embeddings()
     handle = head.register_forward_hook(lambda _, args, output: torch.full_like(output, value))
     try:

@@ -9,11 +9,11 @@ from steadyrl.base.variants import Variant, Variants
 
 
 class ModelSettings(Variant):
-    """Which model is trained."""
+    """Settings of the model to train."""
 
 
 class SmallTransformer(ModelSettings):
-    """Sizes that the small presets share."""
+    """Sizes shared by the small presets."""
 
     layers: int = Field(3, ge=1)
 
@@ -32,12 +32,12 @@ class SmallTransformer(ModelSettings):
         if self.heads % self.kv_heads:
             raise ValueError(
                 f"heads is {self.heads} and kv_heads is {self.kv_heads}. Set heads to a multiple "
-                "of kv_heads, so that each of these serves as many heads."
+                "of kv_heads."
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"head_dim is {self.head_dim}. Set it to an even number: positions turn its "
-                "components in pairs."
+                f"head_dim is {self.head_dim}. Set it to an even number: rotary embeddings rotate "
+                "pairs of components."
             )
         return self
 
@@ -85,12 +85,12 @@ class Pretrained(ModelSettings):
     """Branch, tag or commit of a repository on the hub. None: its main branch."""
 
     template_date: date | None = None
-    """The day that a chat template which writes the date is given. None: the day on which the run
-    begins, which its configuration then keeps, so that it goes on under the same prompts."""
+    """Date for chat templates that include the date. None: the day the run starts, which is stored
+    in its configuration, so that a resumed run has the same prompts."""
 
 
 AnyModel = Annotated[
     ModelSettings,
     Variants(ModelSettings, None, SmallMoE, SmallDense, Pretrained, bare=(Pretrained, "path")),
 ]
-"""Settings of any model. A text that is not a name is a checkpoint."""
+"""Settings of any model. A string that is not a known name is the path of a checkpoint."""

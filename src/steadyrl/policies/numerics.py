@@ -1,9 +1,9 @@
-"""Arithmetic of a rollout engine, chosen apart from the trainer's.
+"""Numerics of a rollout engine, chosen independently of the trainer.
 
-`fp8` and `int8` round what enters every matrix product of the trunk: weights once per weight
-sync, activations at every call, each token under its own scale. `int4` rounds the weights alone.
-The products themselves run in the model's own type: the scaled FP8 matrix product is the product of
-the dequantised operands.
+`fp8` and `int8` round both operands of every matrix product of the trunk: weights once per weight
+sync, activations at every call with one scale per token. `int4` only rounds the weights. The
+products themselves are computed in the model's dtype: the scaled FP8 matrix product is the product
+of the dequantized operands.
 
 As in FP8 inference servers, the output head, the routers, the embeddings and the norms are not
 rounded.
@@ -31,37 +31,37 @@ Rounding = Callable[[Tensor, int], Tensor]
 
 
 class Numerics(StrEnum):
-    """What a rollout engine computes in."""
+    """Precision of a rollout engine."""
 
     FLOAT32 = "float32"
 
     BFLOAT16 = "bfloat16"
 
     FP8 = "fp8"
-    """e4m3 rounding of weights and activations, on top of the trainer's type."""
+    """e4m3 rounding of weights and activations, on top of the trainer's dtype."""
 
     INT8 = "int8"
-    """Symmetric 8-bit rounding of weights and activations, on top of the trainer's type."""
+    """Symmetric 8-bit rounding of weights and activations, on top of the trainer's dtype."""
 
     INT4 = "int4"
-    """Symmetric 4-bit rounding of weights, on top of the trainer's type; activations keep it."""
+    """Symmetric 4-bit rounding of weights, on top of the trainer's dtype; activations keep it."""
 
 
 class WeightScaling(StrEnum):
-    """Which weights share one scale."""
+    """Granularity of weight scales."""
 
     CHANNEL = "channel"
-    """Those of one output channel."""
+    """One scale per output channel."""
 
     BLOCK = "block"
-    """Those of one 128 x 128 tile."""
+    """One scale per 128 x 128 tile."""
 
 
 def round_to_fp8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
-    """`values` rounded to e4m3 under one scale along `dim`, in their own type.
+    """`values` rounded to e4m3 with one scale along `dim`, in the original dtype.
 
-    The scale takes the largest magnitude to 448, the largest finite e4m3 value. Casting saturates
-    on some devices and gives NaN on others, hence the clamp.
+    The scale maps the largest magnitude to 448, the largest finite e4m3 value. The clamp is needed
+    because casts saturate on some devices and give NaN on others.
     """
     scale = values.abs().amax(dim=dim, keepdim=True).float().clamp(min=1e-12) / E4M3_MAX
     scaled = (values / scale).clamp_(-E4M3_MAX, E4M3_MAX)
@@ -69,10 +69,10 @@ def round_to_fp8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "
 
 
 def _float32_of_e4m3(values: Tensor) -> Tensor:
-    """`values.float()` for finite values, many times faster on a CPU.
+    """`values.float()` for finite values, but many times faster on a CPU.
 
-    An e4m3 number, sign apart, is a float16 number with its bits seven places lower and an exponent
-    bias that is smaller by 8. Subnormal numbers included.
+    Apart from the sign, an e4m3 number has the bits of a float16 number shifted right by seven, and
+    an exponent bias that is smaller by 8. This also holds for subnormal numbers.
     """
     sign_and_magnitude = (
         values.view(torch.int8).to(torch.int16).bitwise_left_shift_(7).bitwise_and_(~0x4000)
@@ -81,12 +81,12 @@ def _float32_of_e4m3(values: Tensor) -> Tensor:
 
 
 def round_to_int8(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
-    """`values` rounded to 255 symmetric levels under one scale along `dim`, in their own type."""
+    """`values` rounded to 255 symmetric levels with one scale along `dim`, in the same dtype."""
     return _round_to_integers(values, dim, INT8_MAX)
 
 
 def round_to_int4(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
-    """`values` rounded to 15 symmetric levels under one scale along `dim`, in their own type."""
+    """`values` rounded to 15 symmetric levels with one scale along `dim`, in the same dtype."""
     return _round_to_integers(values, dim, INT4_MAX)
 
 
@@ -96,7 +96,7 @@ def _round_to_integers(values: Tensor, dim: int, largest: int) -> Tensor:
 
 
 def identity(values: Float[Tensor, "..."], dim: int = -1) -> Float[Tensor, "..."]:
-    """`values`."""
+    """Returns `values` unchanged."""
     return values
 
 
@@ -115,7 +115,7 @@ ACTIVATION_ROUNDINGS: dict[Numerics, Rounding] = {
 def round_in_blocks(
     weight: Float[Tensor, "... O I"], rounding: Rounding
 ) -> Float[Tensor, "... O I"]:
-    """`weight` rounded under one scale per 128 x 128 tile; tiles at the edges may be smaller."""
+    """`weight` rounded with one scale per 128 x 128 tile; tiles at the edges may be smaller."""
     rows, columns = weight.shape[-2:]
     pad = (0, -columns % BLOCK, 0, -rows % BLOCK)
     padded = nn.functional.pad(weight, pad)
@@ -125,7 +125,7 @@ def round_in_blocks(
 
 
 class _Rounded(NamedTuple):
-    """Values that were rounded, as they were at that version, and the result."""
+    """A tensor, its version counter at the time of rounding, and the rounded tensor."""
 
     values: Tensor
     version: int
@@ -133,22 +133,22 @@ class _Rounded(NamedTuple):
 
 
 def _trunk(model: PreTrainedModel) -> nn.Module:
-    """What text goes through before the output head: no towers for images or sounds."""
+    """The text decoder without output head, and without towers for images or audio."""
     is_text_model = model.config.get_text_config() is model.config
     return model.base_model if is_text_model else cast(nn.Module, model.get_decoder())
 
 
 class LowPrecision:
-    """The rounded weights and activations of one model.
+    """Rounding of the weights and activations of one model.
 
     Args:
-        model: Its modules are changed: their inputs are rounded from now on.
+        model: Model to modify in place: hooks round the inputs of its modules.
         numerics: FP8, INT8 or INT4.
-        weight_scaling: Which weights share one scale.
+        weight_scaling: Granularity of weight scales.
 
     Raises:
-        UserError: the model has experts whose inner activation cannot be reached, or matrices in
-            other modules than linear layers.
+        UserError: the inner activation of the model's experts cannot be accessed, or the model has
+            matrices outside of linear layers.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class LowPrecision:
                 )
 
     def round_weights(self) -> None:
-        """Rounds the weights in place. Call it after each sync, never twice on the same weights."""
+        """Rounds the weights in place. Call this exactly once after each weight sync."""
         with torch.no_grad():
             for weight, input_dim in self._weights:
                 weight.copy_(self._rounded(weight, input_dim))
@@ -187,7 +187,7 @@ class LowPrecision:
         return (self._rounded_once(args[0]), *args[1:])
 
     def _rounded_once(self, values: Tensor) -> Tensor:
-        """`values` rounded. Queries, keys and values come from the same input: one rounding."""
+        """Rounds `values`, or reuses the last result: query, key and value share an input."""
         last = self._last
         if last is None or last.values is not values or last.version != changes(values):
             self._last = last = _Rounded(values, changes(values), self._round(values, -1))

@@ -1,7 +1,7 @@
-"""Saved checkpoints that readers of Transformers 4 understand too.
+"""Saving of checkpoints that Transformers 4 can read as well.
 
-Transformers 5 writes new names for what its predecessor, and engines built on it, look for under
-others: without them these take defaults in silence.
+Transformers 5 renamed some fields. Transformers 4, and engines built on it, look for the old names
+and silently use defaults if these are missing.
 
     config.json             rope_parameters    rope_theta, rope_scaling, rope_local_base_freq
                             dtype              torch_dtype
@@ -9,7 +9,7 @@ others: without them these take defaults in silence.
     tokenizer_config.json   TokenizersBackend  the class of the source, or PreTrainedTokenizerFast
                             extra_special_...  additional_special_tokens
 
-What the source's own files say beside that is kept.
+Other fields in the files of the source checkpoint are kept.
 """
 
 import json
@@ -24,20 +24,20 @@ from transformers.utils import cached_file
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
 _NOT_KEPT = frozenset({"dtype", "torch_dtype", "quantization_config", "auto_map", "_name_or_path"})
-"""What a source says of its own weights or code, which the saved checkpoint does not have."""
+"""Fields about the source's own weights or code, which do not apply to the saved checkpoint."""
 
 _NEOX = {"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"}
 _ROTARY_NAMES = {"gpt_neox": _NEOX, "gpt_neox_japanese": _NEOX}
-"""Families that know rotary parameters by names of their own."""
+"""Families with different names for rotary parameters."""
 
 _NEW_CLASSES = frozenset({"TokenizersBackend"})
-"""Classes of tokenizers that Transformers 4 does not have."""
+"""Tokenizer classes that do not exist in Transformers 4."""
 
 
 def save_for_all_readers(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """`save_pretrained` of both, with what readers of Transformers 4 look for beside it."""
+    """Saves model and tokenizer by `save_pretrained`, and adds the fields of Transformers 4."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     kind, written = type(model.config), _read(folder / CONFIG)
@@ -51,7 +51,7 @@ def save_for_all_readers(
 
 
 def _older_names(written: Mapping[str, Any], aliases: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What `written` says, in the names of Transformers 4."""
+    """Fields of `written` under their names in Transformers 4."""
     rope = written.get("rope_parameters") or {}
     local = rope.get("sliding_attention") or {}
     rope = rope.get("full_attention") or rope
@@ -71,7 +71,7 @@ def _older_names(written: Mapping[str, Any], aliases: Mapping[str, str]) -> list
 def _extended(
     written: dict[str, Any], additions: Sequence[Mapping[str, Any]], kind: type[PreTrainedConfig]
 ) -> dict[str, Any]:
-    """`written` with those additions that this version of Transformers reads as nothing new."""
+    """`written` with the additions that do not change how this version of Transformers reads it."""
     expected = kind.from_dict(deepcopy(written)).to_dict()
     for names in additions:
         candidate = {**names, **written}
@@ -82,7 +82,7 @@ def _extended(
 
 
 def _older_tokenizer(written: dict[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    """tokenizer_config.json with what the source had, and a class that Transformers 4 knows."""
+    """tokenizer_config.json with the source's fields and a class known to Transformers 4."""
     content = {**source, **written}
     extra = content.get("extra_special_tokens")
     if isinstance(extra, list):
@@ -95,7 +95,7 @@ def _older_tokenizer(written: dict[str, Any], source: Mapping[str, Any]) -> dict
 
 
 def _source(name: str, file: str) -> dict[str, Any]:
-    """What `file` holds in the folder or the cached repository `name`; nothing if it is gone."""
+    """Content of `file` in the folder or cached repository `name`; empty if it does not exist."""
     try:
         path = cached_file(name, file, local_files_only=True) if name else None
         return {} if path is None else _read(Path(path))

@@ -1,4 +1,4 @@
-"""What a model makes of its last hidden states, at the positions that are asked for alone."""
+"""The output head of a model, computed only at requested positions."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,25 +14,25 @@ from steadyrl.policies.probes import unsupported_reason
 
 
 class OutputHead:
-    """The output embedding of a model, and what its family puts behind it: a cap or a factor.
+    """The output embedding of a model, and any logit cap or factor that its family applies.
 
     Args:
-        model: Is asked about a few tokens, to see what its family does.
+        model: Model with the head. It is run on a few tokens to detect its behavior.
 
     Raises:
-        UserError: the head is to compute in float32, and the family cannot.
+        UserError: the head should compute in float32, but the family does not support it.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._embedding = cast(nn.Module, model.get_output_embeddings())
         self.dtype: HeadDtype = "model"
-        """What its matrix product is computed in."""
+        """Dtype of the head's matrix product."""
         if isinstance(self._embedding, Float32Linear):
             check_float32_head(model)
             self.dtype = "float32"
         self.is_plain = _is_plain(model) and unsupported_reason(_cap_or_factor, model) is None
-        """Whether logits are the output embedding of the last states, with nothing behind it."""
+        """Whether logits are the output embedding of the last states, without cap or factor."""
         self._selects = not self.is_plain and self._selects_right()
 
     @property
@@ -42,15 +42,15 @@ class OutputHead:
         return cast(nn.Linear, self._embedding)
 
     def states(self, inputs: Mapping[str, Any], at: Bool[Tensor, "B S"]) -> Float[Tensor, "N D"]:
-        """The last hidden states of the positions `at`, row after row."""
+        """Last hidden states at the positions `at`, row after row."""
         return self._model.base_model(**inputs).last_hidden_state[at]
 
     def logits(
         self, inputs: Mapping[str, Any], at: Bool[Tensor, "B S"] | None
     ) -> Float[Tensor, "N V"]:
-        """The logits of the positions `at`, or of all, row after row.
+        """Logits at the positions `at`, or at all positions, row after row.
 
-        No others are computed, unless the family's head takes no states that were selected.
+        No other logits are computed, unless the family's head does not accept selected states.
         """
         if at is None:
             return self._model(**inputs).logits.flatten(0, 1)
@@ -63,7 +63,7 @@ class OutputHead:
 
     @torch.no_grad()
     def _selects_right(self) -> bool:
-        """Whether logits of selected states are the same as those selected of all logits."""
+        """Whether logits of selected states equal the selection from all logits."""
         if not isinstance(self._embedding, nn.Module):
             return False
         tokens = torch.arange(4, device=self._model.device).remainder(3).view(2, 2)
@@ -83,7 +83,7 @@ class OutputHead:
 
 @contextmanager
 def _given_alone(embedding: nn.Module, at: Bool[Tensor, "B S"]) -> Iterator[None]:
-    """Within it, `embedding` is given the states at these positions, as one row."""
+    """Context in which `embedding` only receives the states at these positions, as one row."""
     handle = embedding.register_forward_pre_hook(lambda _, args: (args[0][at][None], *args[1:]))
     try:
         yield
@@ -92,8 +92,10 @@ def _given_alone(embedding: nn.Module, at: Bool[Tensor, "B S"]) -> Iterator[None
 
 
 def _cap_or_factor(model: PreTrainedModel) -> str | None:
-    """A cap of 30 changes no small logit in bfloat16, hence a copy in float32."""
-    return None if _is_plain(model) else f"{type(model).__name__} changes what its head puts out."
+    """Probe for a cap or factor. It needs a float32 copy: in bfloat16, a cap of 30 does not change
+    small logits.
+    """
+    return None if _is_plain(model) else f"{type(model).__name__} modifies the output of its head."
 
 
 def _is_plain(model: PreTrainedModel) -> bool:

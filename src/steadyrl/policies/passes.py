@@ -1,24 +1,24 @@
-"""Which rows share a forward pass: those of like length, for a pass pads to the longest."""
+"""Planning of forward passes: rows of similar length share a pass, to reduce padding."""
 
 import numpy as np
 from jaxtyping import Int
 from torch import Tensor
 
 PASS_COST = 256
-"""Positions that take as long as one more pass of a small model on one core."""
+"""Overhead of a forward pass of a small model on one core, in positions of equal duration."""
 
 
 def plan_passes(
     lengths: Int[Tensor, " B"], most_positions: int, *, pass_cost: int = 0
 ) -> list[Int[Tensor, " _"]]:
-    """Row indices of each pass, longest rows first: the plan that costs least.
+    """Row indices of each pass, longest rows first, with minimal total cost.
 
-    A pass costs its positions, padding included, and `pass_cost` of them for itself. It has at
-    most `most_positions`, and one row at least.
+    The cost of a pass is its number of positions, including padding, plus `pass_cost`. A pass has
+    at most `most_positions` positions, but at least one row.
     """
     order = lengths.argsort(descending=True, stable=True)
     longest_first = lengths[order].numpy()
-    # least[i]: cost of the rows from i on, of which the first pass takes those before end[i]
+    # least[i]: minimal cost of rows i, i + 1, ...; end[i]: end of the first pass of that plan
     rows = len(order)
     least = np.zeros(rows + 1, dtype=np.int64)
     end = np.zeros(rows, dtype=np.int64)
@@ -27,7 +27,7 @@ def plan_passes(
         most = min(rows - first, max(1, most_positions // length))
         sizes = np.arange(1, most + 1)
         costs = sizes * length + least[first + 1 : first + 1 + most]
-        best = int(costs[::-1].argmin())  # the largest of equally good ones
+        best = int(costs[::-1].argmin())  # the largest pass among equal costs
         least[first] = costs[most - 1 - best] + pass_cost
         end[first] = first + most - best
     plan = []

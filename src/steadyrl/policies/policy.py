@@ -1,7 +1,7 @@
 """A causal language model as a policy: log-probabilities, entropy and routing of given tokens.
 
-This is the only place where the time axis is shifted: the model's output at `t - 1` predicts
-`tokens[:, t]`, and everything returned here is aligned with `tokens`.
+This is the only place that shifts the time axis: the model's output at `t - 1` predicts
+`tokens[:, t]`, and all results are aligned with `tokens`.
 """
 
 from dataclasses import dataclass
@@ -39,28 +39,28 @@ from steadyrl.records.routing import PaddedRouting, Routing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenScores:
-    """What a policy says about given tokens. 0 where nothing was asked."""
+    """Scores of given tokens under a policy; 0 at tokens that were not requested."""
 
     logprobs: Float[Tensor, "B T"]
 
     entropy: Float[Tensor, "B T"]
-    """Of the distribution over the full vocabulary, in nats. Carries no gradient."""
+    """Entropy of the distribution over the full vocabulary in nats, without gradient."""
 
     routing: Routing | None
-    """Experts the forward pass used; None unless it was to be recorded."""
+    """Experts used in the forward pass; None: not recorded."""
 
 
 class Policy:
-    """A model, its tokenizer, and the hook on its routers when it has experts.
+    """A model with its tokenizer, and a hook on its routers if it has experts.
 
     Args:
-        hook_routing: False leaves the routers of a Mixture-of-Experts model alone.
-        logits_memory: Bytes of probabilities over the vocabulary that are kept for the backward
-            pass. Where they would need more, they are computed twice.
+        hook_routing: Whether to hook the routers of a Mixture-of-Experts model.
+        logits_memory: Maximum bytes of vocabulary probabilities stored for the backward pass. If
+            more are needed, they are recomputed instead.
 
     Raises:
-        UserError: the model is not causal; or it has experts, and its family's routers cannot be
-            hooked; or its head is to compute in float32, and the family cannot.
+        UserError: the model is not causal; its routers cannot be hooked; or its head should compute
+            in float32, but the family does not support it.
     """
 
     def __init__(
@@ -84,30 +84,30 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.model.device
 
     @property
     def head_dtype(self) -> HeadDtype:
-        """What the output head's matrix product is computed in."""
+        """Dtype of the output head's matrix product."""
         return self._head.dtype
 
     @property
     def end_token_ids(self) -> set[int]:
-        """Tokens that end a turn: those that are configured, and the chat template's."""
+        """Tokens that end a turn: the configured end tokens, and the chat template's."""
         return end_token_ids(self.tokenizer, self._configured_eos)
 
     @property
     def end_token_note(self) -> str | None:
-        """That the chat template closes turns by a token which is not configured to end them."""
+        """A note if the chat template closes turns by a token that is not configured as end."""
         closing = template_end(self.tokenizer)
         configured = configured_ends(self.tokenizer, self._configured_eos)
         if closing is None or closing in configured:
             return None
         names = [repr(self.tokenizer.decode([token])) for token in (closing, *sorted(configured))]
         return (
-            f"Turns end at {names[0]} too, by which the chat template closes them. The end tokens "
-            f"of tokenizer and generation config are others: {', '.join(names[1:]) or 'none'}."
+            f"Turns also end at {names[0]}, by which the chat template closes them. The end tokens "
+            f"of tokenizer and generation config are different: {', '.join(names[1:]) or 'none'}."
         )
 
     @property
@@ -116,11 +116,11 @@ class Policy:
         return None if config is None else config.eos_token_id
 
     def enable_activation_checkpointing(self) -> None:
-        """Recomputes each layer in the backward pass, with the routing of its forward pass.
+        """Recomputes each layer in the backward pass, with the routing of the forward pass.
 
         Raises:
-            UserError: the family cannot be recomputed, or draws at random then, as for dropout, so
-                that its probabilities would differ from one pass to the next.
+            UserError: the family does not support recomputation, or becomes random, for example by
+                dropout, so that its probabilities would differ between passes.
         """
         if not self.model.supports_gradient_checkpointing:
             raise UserError(
@@ -131,20 +131,20 @@ class Policy:
         options: dict[str, object] = {"use_reentrant": False}
         if self.hook is not None:
             options["context_fn"] = self.hook.checkpoint_contexts
-        # The second name is what Transformers 5.17 knows it by.
+        # The second name is the one in Transformers 5.17.
         enable = getattr(self.model, "activation_checkpointing_enable", None)
         enable = enable or self.model.gradient_checkpointing_enable
         enable(options)
         for module in self.model.modules():
             if isinstance(module, GradientCheckpointingLayer):
-                # Transformers checkpoints in training mode only. What lies inside stays in
-                # evaluation mode, in which dropout and noise of routers are off.
+                # Transformers only checkpoints layers in training mode. Their submodules stay in
+                # evaluation mode, in which dropout and router noise are off.
                 module.training = True
         if self._is_random():
             raise UserError(
-                f"{type(self.model).__name__} draws at random under activation checkpointing, as "
-                "for dropout, so that ratios of its probabilities would mean nothing. Set its "
-                "dropout to 0 in the checkpoint's config.json, or "
+                f"{type(self.model).__name__} is random under activation checkpointing, for "
+                "example by dropout, so that ratios of its probabilities would be meaningless. Set "
+                "its dropout to 0 in the checkpoint's config.json, or "
                 "learner.activation_checkpointing to false."
             )
 
@@ -156,7 +156,7 @@ class Policy:
 
     @torch.no_grad()
     def sharing_unsupported_reason(self) -> str | None:
-        """Why `score` cannot compute once what rows begin with, in a sentence; None if it can."""
+        """Why `score` cannot share the computation of common prefixes; None if it can."""
         if self._recomputes:
             return "Activation checkpointing keeps no keys and values."
         try:
@@ -177,24 +177,23 @@ class Policy:
         prefix_groups: Int[Tensor, " B"] | None = None,
         pass_cost: int = PASS_COST,
     ) -> TokenScores:
-        """Log-probability and entropy of each token in `asked`, given what precedes it.
+        """Log-probability and entropy of each token in `asked`, given the tokens before it.
 
-        Padding is on the right. Entry 0 of a row has nothing before it and is never
-        answered. Logits exist only at the positions asked for: some of them at a time where the
-        head is plain, all in the model's type where its family puts a cap or a factor behind.
+        Padding is on the right. Entry 0 of a row is never scored, since no token precedes it.
+        Logits are only computed at the requested positions: in chunks for a plain head, and all at
+        once in the model's dtype if the family applies a cap or factor.
 
         Args:
-            temperature: Logits are divided by it, as in the engine that sampled the tokens.
+            temperature: Divisor of the logits, as in the engine that sampled the tokens.
             replay: Expert choices to use instead of the model's own.
             record_routing: Whether to return the expert choices used.
-            prefix_groups: Rows of one number may share what they begin with, which is then computed
-                once.
-            pass_cost: Positions that take as long as one more pass over them.
+            prefix_groups: Rows with equal numbers may share the computation of their common prefix.
+            pass_cost: Overhead of a pass, in positions of equal duration.
 
         Raises:
-            RuntimeError: `replay` was recorded on other tokens, or misses a row that is needed.
-            UserError: padding is on the left, or rows are so long that the model changes the
-                rotary frequencies of all.
+            RuntimeError: `replay` was recorded on other tokens, or is missing at a required token.
+            UserError: padding is on the left, or rows are so long that the model changes the rotary
+                frequencies of the whole batch.
         """
         self._row_limit.check(tokens.shape[1])
         check_padding(attention_mask)
@@ -233,7 +232,7 @@ class Policy:
         *,
         record: bool,
     ) -> tuple[Float[Tensor, "n D"], Tensor | None]:
-        """Last states, or logits, of the positions `at`; and experts used if to be recorded."""
+        """Last states or logits at the positions `at`, and the experts used if recorded."""
         run = self._head.states if self._head.is_plain else self._head.logits
         if self.hook is None or (replay is None and not record):
             return run(inputs, at), None
@@ -253,14 +252,14 @@ class Policy:
 
 
 def _changed_by_sharing(model: PreTrainedModel) -> str | None:
-    """Whether scores change where what rows begin with is computed once; None if they do not."""
+    """Probe for sharing of prefixes: whether scores change if common prefixes are computed once."""
     family = type(model).__name__
-    tokenizer = character_tokenizer()  # which no score looks at
+    tokenizer = character_tokenizer()  # not used by scores
     *rows, prefix_groups = probe_rows(model)
     try:
         try:
             policy = Policy(model, tokenizer)
-        except UserError:  # experts that are not replayed
+        except UserError:  # routers that do not support replay
             policy = Policy(model, tokenizer, hook_routing=False)
         whole = policy.score(*rows, record_routing=True)
         shared = policy.score(*rows, replay=whole.routing, prefix_groups=prefix_groups)
@@ -274,9 +273,8 @@ def _changed_by_sharing(model: PreTrainedModel) -> str | None:
 
 
 def _whole_rows(tokens: Tensor) -> dict[str, Any]:
-    """What the model is given to compute every row as it is.
-
-    Causality alone keeps padding from every real token.
+    """Model inputs for whole rows. No attention mask is needed: padding is on the right, so the
+    causal mask hides it from all tokens.
     """
     positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
     return {"input_ids": tokens, "position_ids": positions, "use_cache": False}

@@ -1,4 +1,4 @@
-"""How many tokens a row may have."""
+"""Limits on the number of tokens per row."""
 
 from collections.abc import Iterator
 
@@ -8,40 +8,40 @@ from steadyrl.base.errors import UserError
 
 
 def most_positions(model: PreTrainedModel) -> int | None:
-    """Tokens that a prompt and its answer may have together; None: no limit."""
+    """Maximum number of tokens of a prompt with its response; None: no limit."""
     config = model.config.get_text_config()
     limits = (getattr(config, "max_position_embeddings", None), frequency_change(model))
     return min((limit for limit in limits if limit is not None), default=None)
 
 
 def frequency_change(model: PreTrainedModel) -> int | None:
-    """The length of a row beyond which `model` turns its positions by other frequencies.
+    """Row length beyond which `model` changes its rotary frequencies; None: they never change.
 
-    As with `rope_type` longrope and dynamic. Every row of the batch is then turned so, whatever its
-    own length, and keys that are cached are not turned again. None if frequencies never change.
+    This happens for the `rope_type` longrope and dynamic. The new frequencies then apply to every
+    row of the batch, whatever its length, and cached keys keep the old ones.
     """
     return min(_changes(model), default=None)
 
 
 class RowLimit:
-    """Refuses batches in which what `model` says of a row would depend on its neighbours."""
+    """Rejects batches in which the outputs of a row would depend on the other rows."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._family = type(model).__name__
         self._change = frequency_change(model)
 
     def check(self, length: int) -> None:
-        """Proves that rows of `length` tokens are turned by the frequencies of shorter ones.
+        """Checks that rows of `length` tokens have the same rotary frequencies as shorter rows.
 
         Raises:
-            UserError: they are not.
+            UserError: the rows are too long.
         """
         if self._change is not None and length > self._change:
             raise UserError(
-                f"Rows have up to {length} tokens, but beyond {self._change} {self._family} turns "
-                "the positions of every row of a batch by other rotary frequencies, so that what "
-                "it says of a row depends on its neighbours. Keep prompts with their answers "
-                f"within {self._change} tokens."
+                f"Rows have up to {length} tokens, but beyond {self._change} tokens {self._family} "
+                "changes the rotary frequencies of every row of a batch, so that the outputs of a "
+                "row depend on the other rows. Keep prompts with their responses within "
+                f"{self._change} tokens."
             )
 
 

@@ -1,8 +1,7 @@
-"""Probes of what a family of models computes, each on a small float32 copy of the model.
+"""Probes of what a model family supports, run on a small float32 copy of the model.
 
-A probe answers with the reason why the family cannot be used as asked, in a sentence, or with None.
-Its answer depends on the architecture alone, so it is found once in a process. A family that cannot
-be made small is copied as it is.
+A probe returns a sentence with the reason why the family is not supported, or None. The result only
+depends on the architecture, so it is cached. Families that cannot be made small are copied in full.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,17 +20,17 @@ from steadyrl.policies.weights import copy_weights
 Probe = Callable[[PreTrainedModel], str | None]
 
 LENGTH = 14
-"""Tokens of a row that is probed: some more than three windows of a small copy."""
+"""Tokens per probed row: slightly more than three windows of a small copy."""
 
 CUTS = (1, 6, LENGTH - 1)
-"""Where rows begin to differ, or end."""
+"""Positions at which rows start to differ, or end."""
 
 SEEDS = (0, 1)
 
 
 def unsupported_reason(probe: Probe, model: PreTrainedModel) -> str | None:
-    """What `probe` says of a small copy of `model`, or of a whole one if there can be none."""
-    if hasattr(model, "is_probed"):  # itself a copy, by a probe that asks others
+    """Result of `probe` on a small copy of `model`, or on a full copy if it cannot be small."""
+    if hasattr(model, "is_probed"):  # the model is itself a copy, in a nested probe
         return probe(model)
     family = Architecture.of(model)
     if _small_copy(family) is not None:
@@ -60,20 +59,20 @@ def _asked(probe: Probe, model: PreTrainedModel | None) -> str | None:
 
 
 def agree(found: Tensor, expected: Tensor) -> bool:
-    """Whether values are equal but for rounding, by the scale of all of them."""
+    """Whether all values are equal up to rounding, relative to the largest magnitude."""
     tolerance = torch.finfo(expected.dtype).eps ** 0.5 * float(expected.abs().max())
     return torch.allclose(found, expected, rtol=0, atol=tolerance)
 
 
 @torch.no_grad()
 def causality_unsupported_reason(model: PreTrainedModel) -> str | None:
-    """Why what `model` says of a token is not a function of the tokens before it.
+    """Why the outputs of `model` at a token do not only depend on the tokens before it; or None.
 
-    Later tokens, the length of the row and the other rows of the batch are changed.
+    The probe changes later tokens, the length of the row and the other rows of the batch.
     """
     first, second = SEEDS
     reason = _leak(model, first)
-    return reason and _leak(model, second)  # a tie of experts may end otherwise, once
+    return reason and _leak(model, second)  # a tie between experts could break differently once
 
 
 def _leak(model: PreTrainedModel, seed: int) -> str | None:
@@ -84,9 +83,9 @@ def _leak(model: PreTrainedModel, seed: int) -> str | None:
         for what, cut, rows in _variations(tokens, others):
             if not agree(_logits(model, rows)[0, :cut], whole[:cut]):
                 return (
-                    f"{family} is not a causal language model: what it says of a token depends on "
+                    f"{family} is not a causal language model: its output at a token depends on "
                     f"{what}. Use a checkpoint of a causal family, or set is_decoder to true in "
-                    "its config.json if it was trained so."
+                    "its config.json if it was trained as a decoder."
                 )
     except FAILURES as error:
         return f"{family} fails on a row of {LENGTH} tokens: {error}."
@@ -94,7 +93,7 @@ def _leak(model: PreTrainedModel, seed: int) -> str | None:
 
 
 def _variations(tokens: Tensor, others: Tensor) -> Iterator[tuple[str, int, Tensor]]:
-    """Rows of which the first begins with as many of `tokens`."""
+    """Variations of the batch whose first row starts with the first `cut` of `tokens`."""
     for cut in CUTS:
         yield "the tokens after it", cut, torch.cat([tokens[:cut], others[cut:]])[None]
         yield "the length of its row", cut, tokens[None, :cut]
@@ -106,7 +105,7 @@ def _rows(model: PreTrainedModel, seed: int) -> Int[Tensor, "2 T"]:
     """Two rows that differ at every position."""
     generator = torch.Generator().manual_seed(seed)
     size = min(model.config.get_text_config().vocab_size, 40)
-    special = 3 if size > 4 else 0  # the first tokens, unless they are all that there are
+    special = 3 if size > 4 else 0  # skip the first tokens, unless the vocabulary is tiny
     tokens = torch.randint(special, size, (LENGTH,), generator=generator)
     other = special + (tokens - special + 1) % (size - special)
     return torch.stack([tokens, other]).to(model.device)

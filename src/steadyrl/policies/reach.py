@@ -1,4 +1,4 @@
-"""How much of a movement of precise weights arrives in weights of lower precision."""
+"""How much of an update of high-precision weights reaches their low-precision copy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 SAMPLE = 4096
-"""Elements of each tensor on which a movement is measured."""
+"""Number of elements sampled from each tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """What arrived of a movement."""
+    """Share of an update that reached the low-precision weights."""
 
     weights_changed: float
     """Share of the weights whose value changed."""
 
     update_reached: float
-    """Movement of the weights along that of the precise ones, as a share of the latter: 1 where
-    nothing is lost, in expectation where rounding is unbiased, and where nothing moved; 0 where the
+    """Movement of the weights projected onto the movement of the precise weights, as a share of the
+    latter. 1: nothing is lost (in expectation, for unbiased rounding), or nothing moved. 0: the
     weights did not follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightSample:
-    """Some elements of all weights of a model, and of the precise weights that they follow."""
+    """Sampled elements of the weights of a model and of their high-precision originals."""
 
     weights: Float[Tensor, " S"]
     precise: Float[Tensor, " S"]
@@ -34,14 +34,14 @@ class WeightSample:
     @classmethod
     @torch.no_grad()
     def of(cls, weights: Mapping[str, Tensor], precise: Mapping[str, Tensor]) -> "WeightSample":
-        """Copies of at most `SAMPLE` elements of each of `weights`, the same ones at each call."""
+        """Copies about `SAMPLE` elements of each weight, at the same indices in every call."""
         return cls(
             torch.cat([_some_of(weight) for weight in weights.values()]),
             torch.cat([_some_of(precise[name]) for name in weights]),
         )
 
     def reach(self, later: "WeightSample") -> Reach:
-        """What arrived of the movement from this sample to the `later` one."""
+        """Share of the update from this sample to `later` that reached the weights."""
         moved = (later.weights - self.weights).double()
         wanted = (later.precise - self.precise).double()
         whole = float(wanted.square().sum())
@@ -52,9 +52,6 @@ class WeightSample:
 
 
 def _some_of(values: Tensor) -> Tensor:
-    """Elements of `values` at equal distances.
-
-    The distance is odd, so that it is not a multiple of a row's usual lengths.
-    """
+    """Elements of `values` at a constant stride, which is odd to avoid multiples of row lengths."""
     flat = values.detach().flatten()
     return flat[:: len(flat) // SAMPLE | 1][:SAMPLE].to(torch.float32, copy=True)

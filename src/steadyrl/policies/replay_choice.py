@@ -1,4 +1,4 @@
-"""Which routing replay a run uses when it is left to choose."""
+"""Automatic choice of the routing replay mode of a run."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Any
 from steadyrl.records.routing import RoutingReplay
 
 SMALLEST_DISAGREEMENT = 1e-4
-"""Share of router decisions. Below it the engine's experts are the trainer's."""
+"""Share of router decisions below which engine and trainer count as choosing the same experts."""
 
 LARGEST_R2_STALENESS = 0.01
-"""Nats per token, as k3. Above it a run with few mini-batches is as stale as one with many."""
+"""Staleness (k3, nats per token) above which R3 is chosen even for few mini-batches."""
 
 STALENESS_WINDOW = 10
-"""Steps over which staleness is averaged before it decides anything."""
+"""Number of steps over which staleness is averaged."""
 
 FIRST_N_FOR_R3 = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayChoice:
-    """A mode and why it was chosen."""
+    """A replay mode and the reason for it."""
 
     mode: RoutingReplay
     reason: str
@@ -29,17 +29,17 @@ class ReplayChoice:
 def choose_replay(
     mini_batches: int, history: Iterable[Mapping[str, Any]], *, overlap: bool = False
 ) -> ReplayChoice:
-    """The recipe of arXiv:2512.01374 for `mini_batches`, corrected by what the run has measured.
+    """Chooses by the recipe of arXiv:2512.01374 for N = `mini_batches` and the run's measurements.
 
-    N = 1: no replay. N = 2, 3: R2. N >= 4: R3. A run with N >= 2 begins under R2, which leaves the
-    first mini-batch as it is and shows how far engine and trainer disagree: as long as they do not,
-    R3 would replay what R2 replays, and the unbiased R2 stays. With N < 4, a measured staleness as
-    of larger N leads to R3. Under R3 a run stays. With `overlap` a rollout is N updates older than
-    its update's first, so N counts twice, where there is anything to replay.
+    N = 1: no replay. N = 2, 3: R2. N >= 4: R3. A run with N >= 2 starts with R2, which does not
+    affect the first mini-batch, and measures how far engine and trainer disagree. While they agree,
+    R3 would replay the same experts as R2, so the run keeps the unbiased R2. With N < 4, a
+    staleness typical of larger N switches to R3. R3 is never left again. With `overlap`, rollouts
+    are older by another N updates, so N counts twice, unless it is 1.
 
     Args:
-        history: The metrics of every step taken, oldest first. A resumed run with the same history
-            makes the same choice.
+        history: Metrics of all steps, oldest first. A resumed run with the same history makes the
+            same choice.
     """
     steps = [row for row in history if "staleness_kl_k3" in row]
     if mini_batches == 1:
@@ -69,7 +69,7 @@ def choose_replay(
 
 
 def _largest_mean(values: list[float]) -> float | None:
-    """The largest mean of a whole window in a row; None while there is none."""
+    """Largest mean over a window of consecutive steps; None if there are too few steps."""
     size = STALENESS_WINDOW
     means = [sum(values[i : i + size]) / size for i in range(len(values) - size + 1)]
     return max(means, default=None)

@@ -1,4 +1,4 @@
-"""Whether replay does in a family of models what it should."""
+"""Probe for routing replay: whether a model family replays experts correctly."""
 
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from steadyrl.policies.routing import RoutingHook
 
 MOST_LAYERS = 8
-"""Layers of which each is probed alone."""
+"""Maximum number of layers that are probed individually."""
 
 
 @torch.no_grad()
 def replay_unsupported_reason(model: PreTrainedModel, hook: "RoutingHook") -> str | None:
-    """Why replay through `hook`, which `model` has, would be wrong; None if it is right.
+    """Why replay through the `hook` of `model` would be wrong; None if it is correct.
 
-    The forward pass's own routes must give the same logits to the last bit, other routes of any
-    one layer must change them, and every replayed expert must have a gate weight.
+    Replaying the forward pass's own experts must reproduce the logits bitwise, replaying other
+    experts in any one layer must change them, and every replayed expert must have a gate weight.
     """
     family = type(model).__name__
     choice = _choices_of_all(hook.num_experts, hook.experts_per_token).to(model.device)
@@ -90,7 +90,7 @@ def _all_weighted(
 
 
 def _choices_of_all(num_experts: int, experts_per_token: int) -> Integer[Tensor, "N K"]:
-    """Choices of two tokens or more that together name every expert, in no order of theirs."""
+    """Choices of at least two tokens that together include every expert."""
     tokens = max(2, -(-num_experts // experts_per_token))
     numbers = torch.arange(tokens * experts_per_token) % num_experts
     return numbers.view(tokens, -1).flip(1)

@@ -1,15 +1,16 @@
-"""Rounding of float32 weights into the type that a trainer or a rollout engine computes in.
+"""Rounding of float32 weights to the dtype in which a trainer or a rollout engine computes.
 
-A step of AdamW moves a weight by about the learning rate, and neighbors in bfloat16 are 2^-8 of
-the weight apart. Rounded to nearest, a weight that begins on the bfloat16 grid, as those of most
-checkpoints do, stays where it is until its master has moved by half of that distance: at learning
-rate 1e-6 most updates never reach the policy that samples and is differentiated.
+A step of AdamW moves a weight by about the learning rate, while the spacing of bfloat16 numbers is
+about 2^-8 of the weight. With rounding to nearest, a weight that starts on the bfloat16 grid, as in
+most checkpoints, does not change until its float32 master has moved by half of that spacing. At
+learning rate 1e-6 most updates never reach the policy that samples and is differentiated.
 
-Stochastic rounding gives each weight a threshold of its own, uniform between its two neighbors, and
-rounds up where the master lies above it. The expected weight is the master, so a movement too small
-for any one weight reaches its share of many. Thresholds derive from seed and name alone: they stay
-the same for the whole run, so that weights move only where masters do (fresh thresholds at each
-step would add noise of the size of the grid to the policy's staleness), and none has to be saved.
+Stochastic rounding gives each weight its own threshold, uniform between its two neighbors, and
+rounds up if the master is above it. The expected weight is the master, so an update too small for a
+single weight still changes a proportional share of many weights. Thresholds only depend on seed and
+name. They stay the same for the whole run, so weights only move if their masters do (new thresholds
+at each step would add noise of the size of the grid to the policy's staleness), and need not be
+saved.
 """
 
 import hashlib
@@ -22,13 +23,13 @@ from torch import Tensor
 Rounding = Literal["nearest", "stochastic"]
 
 DROPPED_BITS = 16
-"""Bits of the significand that float32 has and bfloat16 lacks."""
+"""Bits of the float32 significand that bfloat16 does not have."""
 
 
 def round_into(
     target: Tensor, masters: Tensor, rounding: Rounding, *, name: str, seed: int
 ) -> None:
-    """Gives `target`, in place, the values of `masters`; `rounding` is of float32 to bfloat16."""
+    """Copies `masters` into `target` in place; `rounding` applies to float32 to bfloat16."""
     lowers = masters.dtype == torch.float32 and target.dtype == torch.bfloat16
     if rounding == "stochastic" and lowers:
         masters = round_stochastically(masters, name=name, seed=seed)
@@ -38,11 +39,11 @@ def round_into(
 def round_stochastically(
     masters: Float[Tensor, "..."], *, name: str, seed: int
 ) -> Float[Tensor, "..."]:
-    """The float32 `masters` in bfloat16, with thresholds that derive from `seed` and `name`.
+    """Rounds float32 `masters` to bfloat16, with thresholds derived from `seed` and `name`.
 
-    A master a share f of the way from its neighbor of smaller magnitude to that of larger magnitude
-    goes to the latter with probability f, so that the result is unbiased; masters that bfloat16
-    holds stay as they are.
+    A master at a fraction f of the way from its neighbor of smaller magnitude to its neighbor of
+    larger magnitude is rounded to the latter with probability f, so the result is unbiased. Masters
+    that bfloat16 represents exactly are unchanged.
     """
     generator = torch.Generator(masters.device).manual_seed(_seed_of(name, seed))
     bits = torch.randint(

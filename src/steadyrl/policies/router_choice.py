@@ -1,4 +1,4 @@
-"""How a family's routers choose: by which top-k, and where among their outputs they return it."""
+"""Detection and replacement of the top-k by which the routers of a family choose experts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,35 +16,35 @@ from steadyrl.policies.small_copy import FAILURES
 
 Router = Callable[..., Any]
 PROBE_TOKENS = 5
-"""Prime, so that no other size is mistaken for it."""
+"""Number of tokens of the probe: a prime, to avoid confusion with other sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterChoice:
-    """The choice of one router."""
+    """Description of the top-k of one router."""
 
     num_experts: int
-    """Scores among which its top-k chooses, whether or not each belongs to an expert."""
+    """Number of scores among which the top-k chooses, whether or not each belongs to an expert."""
 
     axes: int
-    """Of these scores. Limits to groups of experts choose among as many under another shape."""
+    """Number of axes of the scores. A top-k over groups of experts has another shape."""
 
     experts_per_token: int
 
     place: int
-    """Of the chosen indices among the outputs."""
+    """Index of the chosen experts among the router's outputs."""
 
     def indices(self, output: Any) -> Integer[Tensor, "N K"]:
-        """The experts of every token, from what the router returned."""
+        """Chosen experts of every token, from the router's output."""
         chosen: Tensor = output[self.place]
         return chosen if chosen.dim() == 2 else chosen.reshape(-1, self.experts_per_token)
 
 
 def observe_choices(model: PreTrainedModel, routers: Sequence[nn.Module]) -> list[RouterChoice]:
-    """The choices of `routers` in a forward pass of `model` over a few tokens.
+    """Observes how `routers` choose in a forward pass of `model` over a few tokens.
 
     Raises:
-        UserError: one of them returns no indices of a top-k, or its layer is not computed.
+        UserError: a router does not return the indices of a top-k, or its layer is not computed.
     """
     family = type(model).__name__
     found: dict[int, RouterChoice | None] = {}
@@ -67,10 +67,10 @@ def observe_choices(model: PreTrainedModel, routers: Sequence[nn.Module]) -> lis
 
 
 def unsupported(family: str) -> UserError:
-    """The refusal of a family whose routers cannot be replayed."""
+    """The error for a family whose routers do not support replay."""
     return UserError(
-        f"{family} routes in a way that routing replay does not know: its routers must return the "
-        "indices of one top-k over all experts, as many in each layer. Use routing_replay none."
+        f"{family} routes in a way that routing replay does not support: its routers must return "
+        "the indices of one top-k over all experts, as many in each layer. Use routing_replay none."
     )
 
 
@@ -84,7 +84,7 @@ def _observe(
 
 
 def _choice(output: Any, calls: Sequence[tuple[Tensor, Tensor]]) -> RouterChoice | None:
-    """The last top-k among `calls` whose indices are returned for every token."""
+    """The last top-k among `calls` whose indices the router returns for every token."""
     outputs = output if isinstance(output, tuple) else ()
     for scores, indices in reversed(calls):
         for place, part in enumerate(outputs):
@@ -104,7 +104,7 @@ def _choice(output: Any, calls: Sequence[tuple[Tensor, Tensor]]) -> RouterChoice
 
 
 class _SeeTopK(TorchFunctionMode):
-    """Notes the scores among which each `topk` chooses, and what it chooses."""
+    """Records the input scores and the chosen indices of each `topk` call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class _SeeTopK(TorchFunctionMode):
 
 
 class AnswerTopK(TorchFunctionMode):
-    """Answers the `topk` over a router's experts with given indices."""
+    """Replaces the result of the `topk` over a router's experts by given indices."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class AnswerTopK(TorchFunctionMode):
 
 
 def chooses_experts(choice: RouterChoice, scores: Tensor, count: int) -> bool:
-    """Whether a top-k of `count` among `scores` is that of the router with `choice`."""
+    """Whether a top-k of `count` among `scores` is the router's top-k described by `choice`."""
     expected = (choice.num_experts, choice.axes, choice.experts_per_token)
     return (scores.shape[-1], scores.dim(), count) == expected
 

@@ -1,4 +1,4 @@
-"""Where a model has experts, and what chooses among them."""
+"""Finding the routers of a Mixture-of-Experts model."""
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -8,11 +8,11 @@ from steadyrl.policies.compat import recorded_modules
 
 
 def is_moe(model: PreTrainedModel) -> bool:
-    """Whether the model routes tokens to experts, whatever its family.
+    """Whether the model routes tokens to experts, in any family.
 
-    Its modules say so. A configuration may count experts that no layer has.
+    This inspects module names, since a configuration may list experts that no layer has.
     """
-    if getattr(model.config.get_text_config(), "is_moe", False):  # Doge, which names none
+    if getattr(model.config.get_text_config(), "is_moe", False):  # Doge has no such names
         return True
     names = (f"{name} {type(module).__name__}" for name, module in model.named_modules())
     return any("expert" in name.lower() for name in names)
@@ -29,20 +29,20 @@ def find_routers(model: PreTrainedModel) -> list[nn.Module]:
     if not routers:
         raise UserError(
             f"{type(model).__name__} has no router that routing replay knows: Transformers has no "
-            "'router_logits' recorder for it, or no layer has what it records. Use routing_replay "
-            "none, or a newer version of transformers."
+            "'router_logits' recorder for it, or no layer has the recorded class. Use "
+            "routing_replay none, or a newer version of transformers."
         )
     return routers
 
 
 def router_layers(model: PreTrainedModel) -> list[int]:
-    """The number of each router's layer, counting layers without a router too.
+    """Layer index of each router, counting layers without a router as well.
 
     Example:
         [0, 2, 3]  # the second layer is dense
 
     Raises:
-        UserError: the family does not name its routers, or their names hold no number.
+        UserError: the family does not name its routers, or their names contain no number.
     """
     routers = {id(router): place for place, router in enumerate(find_routers(model))}
     layers: dict[int, int] = {}
@@ -52,7 +52,7 @@ def router_layers(model: PreTrainedModel) -> list[int]:
             if not numbers:
                 raise UserError(
                     f"The router {name!r} of {type(model).__name__} has no layer number in its "
-                    "name, so that routes of another engine cannot be matched with it. Use the "
+                    "name, so the routing of another engine cannot be matched with it. Use the "
                     "engine 'local'."
                 )
             layers[routers[id(module)]] = numbers[0]

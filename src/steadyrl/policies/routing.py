@@ -2,16 +2,16 @@
 
     with hook.watch((B, T), replay=routing) as watch:
         model(...)                       # experts are those of `routing`
-    experts = watch.experts()            # Int[Tensor, "B T L K"]: what each layer used
+    experts = watch.experts()            # Int[Tensor, "B T L K"]: experts used by each layer
 
-Only the *choice* of experts is replayed: inside the router's own forward pass, the one `topk` over
-its experts is answered with the replayed indices and the live scores gathered there. So
-every family keeps its own rule from scores to gate weights, and the router keeps its gradient
+Only the *choice* of experts is replayed: inside the router's own forward pass, the result of the
+single `topk` over experts is replaced by the replayed indices and the live scores at these indices.
+So every family keeps its own rule for gate weights, and the router keeps its gradient
 (arXiv:2510.11370, method section).
 
-A `Watch` belongs to one forward pass. Under activation checkpointing, `checkpoint_contexts`
-carries it to the recomputation, so several micro-batches may be in flight. A recomputation that
-has lost its watch is refused, never routed live.
+A `Watch` belongs to one forward pass. With activation checkpointing, `checkpoint_contexts` passes
+it on to the recomputation, so several micro-batches can be in flight. A recomputation without its
+watch raises an error and is never routed live.
 """
 
 import threading
@@ -36,7 +36,7 @@ from steadyrl.records.routing import PaddedRouting, expert_dtype
 
 
 class Watch:
-    """What the routers did, and are told to do, in one forward pass over `B` x `T` tokens."""
+    """Expert choices recorded and replayed in one forward pass over `B` x `T` tokens."""
 
     def __init__(
         self, shape: tuple[int, int], num_layers: int, replay: PaddedRouting | None
@@ -53,7 +53,7 @@ class Watch:
     def route(
         self, layer: int, choice: RouterChoice, router: Router, args: Any, kwargs: Any
     ) -> Any:
-        """What `router` returns, with the replayed choice if there is one."""
+        """Calls `router`, with the replayed choice if there is one, and records its choice."""
         if self.replay is None:
             output = router(*args, **kwargs)
         else:
@@ -63,19 +63,19 @@ class Watch:
             if answer.answers != 1:
                 raise RuntimeError(
                     f"Routing replay answered {answer.answers} top-k calls in MoE layer {layer}, "
-                    "expected 1. The router saw another number of tokens than the routing holds "
-                    f"({len(experts)}), or its forward pass changed."
+                    "expected 1. The number of tokens differs from the routing's "
+                    f"({len(experts)}), or the router's forward pass changed."
                 )
         self.used[layer] = choice.indices(output)
         return output
 
     def experts(self) -> Integer[Tensor, "B T L K"]:
-        """The experts each layer used."""
+        """Experts used by each layer."""
         used = [rows for rows in self.used if rows is not None]
         return torch.stack(used, dim=1).unflatten(0, self.shape)
 
     def verify(self) -> None:
-        """Proves that every layer was routed, once for each token, and as the replay demands."""
+        """Checks that every layer routed each token once, and used the replayed experts."""
         tokens = self.shape[0] * self.shape[1]
         for layer, rows in enumerate(self.used):
             if rows is None:
@@ -96,9 +96,9 @@ class Watch:
 
 
 class _Watching:
-    """Within it, a thread's routers are watched by `watch`. It may be entered again and again.
+    """Context in which `watch` is current in this thread.
 
-    As every backward pass over one graph does.
+    It can be entered repeatedly, once per backward pass over the same graph.
     """
 
     def __init__(self, current: threading.local, watch: Watch) -> None:
@@ -115,15 +115,15 @@ class _Watching:
 
 
 class RoutingHook:
-    """Records and replays the routing of `model`, whose routers it wraps.
+    """Records and replays the routing of `model` by wrapping its routers.
 
     Args:
-        prove: Whether to prove on a small copy of `model` that replay does what it should.
-        noise: Perturbs the choices that are not replayed.
+        prove: Whether to check on a small copy of `model` that replay is correct.
+        noise: Perturbation of choices that are not replayed.
 
     Raises:
         UserError: the family's routers do not return the indices of one top-k over all experts,
-            give no weight to some replayed experts, or are wrapped already.
+            give no weight to some replayed experts, or are already wrapped.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class RoutingHook:
         self.routers = find_routers(model)
         family = type(model).__name__
         if any("forward" in vars(router) for router in self.routers):
-            raise UserError(f"{family} is hooked already. Make one Policy of each model.")
+            raise UserError(f"{family} is already hooked. Create only one Policy per model.")
         self._choices = observe_choices(model, self.routers)
         self.num_experts = max(choice.num_experts for choice in self._choices)
         self.experts_per_token = self._choices[0].experts_per_token
@@ -146,22 +146,22 @@ class RoutingHook:
             router.forward = partial(self._route, layer, router.forward)
 
     def remove(self) -> None:
-        """Leaves the routers to themselves again."""
+        """Unwraps the routers."""
         for router in self.routers:
             del router.forward
 
     @property
     def num_layers(self) -> int:
-        """MoE layers. Layers without experts do not count."""
+        """Number of MoE layers, without layers that have no experts."""
         return len(self.routers)
 
     @contextmanager
     def watch(self, shape: tuple[int, int], replay: PaddedRouting | None = None) -> Iterator[Watch]:
-        """Watches one forward pass over `B` x `T` tokens and replays `replay` in it.
+        """Records one forward pass over `B` x `T` tokens, replaying `replay` if it is given.
 
         Raises:
-            UserError: `replay` is of another shape than the forward pass.
-            RuntimeError: a layer was not routed as it should have been.
+            UserError: the shape of `replay` differs from the forward pass.
+            RuntimeError: a layer was not routed as expected.
         """
         if replay is not None:
             expected = (*shape, self.num_layers, self.experts_per_token)
@@ -176,9 +176,9 @@ class RoutingHook:
         watch.verify()
 
     def checkpoint_contexts(self) -> tuple[Any, Any]:
-        """`context_fn` of `torch.utils.checkpoint`: the recomputation sees its forward's watch.
+        """`context_fn` for `torch.utils.checkpoint` that passes the watch to the recomputation.
 
-        A forward pass that nobody watches is routed live, then and when it is recomputed.
+        A forward pass without a watch is routed live, also when it is recomputed.
         """
         watch = self._watch or Watch((0, 0), self.num_layers, None)
         return _Watching(self._current, watch), _Watching(self._current, watch)

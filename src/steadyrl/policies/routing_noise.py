@@ -1,4 +1,4 @@
-"""Noise on the choice of experts: a dial for how much routing differs between engine and trainer.
+"""Noise on the choice of experts, to control how much routing differs from engine to trainer.
 
 Each top-k over experts chooses by `log(score) + scale * g` with standard Gaussian `g`; the gate
 weights of the chosen experts stay those of the live scores. Scores that are logits, some of them
@@ -21,15 +21,15 @@ GOLDEN_RATIO = -7046029254386353131
 """0x9E3779B97F4A7C15 as a signed number: the increment of SplitMix64."""
 
 MULTIPLIERS = (-4658895280553007687, -7723592293110705685)
-"""Of SplitMix64's finalizer, as signed numbers."""
+"""Multipliers of SplitMix64's finalizer, as signed numbers."""
 
 
 class RoutingNoise:
-    """Perturbs which experts the routers of a model choose.
+    """Perturbs the expert choices of a model's routers.
 
     Args:
-        scale: Standard deviation of the noise on the logarithms of the scores, at least 0.
-        seed: Determines the noise together with the scores.
+        scale: Standard deviation of the noise on the log scores, at least 0.
+        seed: Seed that determines the noise together with the scores.
     """
 
     def __init__(self, scale: float, seed: int) -> None:
@@ -39,7 +39,7 @@ class RoutingNoise:
     def route(
         self, layer: int, choice: RouterChoice, router: Router, *args: Any, **kwargs: Any
     ) -> Any:
-        """What `router` returns when its choice is perturbed."""
+        """Calls `router` with a perturbed choice."""
         with _PerturbTopK(choice, self.scale, self._seed + layer * GOLDEN_RATIO):
             return router(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""What must be true of rows, and of routing for them, before they are scored."""
+"""Checks of token rows and their routing before scoring."""
 
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -8,26 +8,26 @@ from steadyrl.records.routing import Routing, fed_tokens_checksum
 
 
 def check_padding(attention_mask: Bool[Tensor, "B T"]) -> None:
-    """Proves that no row is padded before a token of it.
+    """Checks that padding is on the right.
 
     Raises:
-        UserError: one is.
+        UserError: a row has padding before a token.
     """
     before = (attention_mask[:, 1:] & ~attention_mask[:, :-1]).any(dim=1)
     if bool(before.any()):
         raise UserError(
-            f"Padding stands before tokens in rows {before.nonzero().flatten().tolist()}. Put it "
-            "on the right."
+            f"Padding precedes tokens in rows {before.nonzero().flatten().tolist()}. Pad on the "
+            "right."
         )
 
 
 def check_replay(
     replay: Routing, tokens: Int[Tensor, "B T"], attention_mask: Bool[Tensor, "B T"]
 ) -> None:
-    """Proves that the routing was recorded on these very tokens and misses none that matters.
+    """Checks that the routing was recorded on these tokens and covers every required token.
 
     Raises:
-        RuntimeError: it was not, or does.
+        RuntimeError: tokens differ, or routing is missing.
     """
     if replay.known.shape != tokens.shape:
         raise RuntimeError(
@@ -38,7 +38,7 @@ def check_replay(
     if wrong:
         raise RuntimeError(
             f"Routing was recorded on other tokens than it is replayed on, in rows {wrong}. "
-            "A shift by one position or an exchange of rows does this."
+            "Typical causes are a shift by one position or swapped rows."
         )
     is_last = attention_mask & (attention_mask.long().flip(1).cumsum(1).flip(1) == 1)
     missing = attention_mask & ~is_last & ~replay.known

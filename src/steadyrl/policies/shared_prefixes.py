@@ -1,10 +1,10 @@
-"""Passes over rows that begin alike, in which what they share is computed once.
+"""Forward passes that compute the common prefix of several rows only once.
 
-    prefix pass     one row for each group: features, keys and values of the tokens it shares
-    suffix passes   the rest of every row, which attends to the keys and values of its group
+    prefix pass     one row per group: features, keys and values of the shared tokens
+    suffix passes   the rest of each row, which attends to the keys and values of its group
 
-What a token gets depends on it and on what precedes it alone, so it is that of a pass over the
-whole row, up to rounding. The gradient of shared tokens is summed over the rows that share them.
+The features of a token only depend on the token and those before it, so they equal the features of
+a pass over the whole row, up to rounding. The gradient of shared tokens is summed over their rows.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from steadyrl.policies.passes import plan_passes
 from steadyrl.records.routing import PaddedRouting
 
 MOST_MASK_ENTRIES = 1 << 26
-"""Entries of the attention mask of a suffix pass of several rows."""
+"""Maximum number of entries in the attention mask of a suffix pass with several rows."""
 
 ForwardPass = Callable[[dict[str, Any], Tensor, PaddedRouting | None], tuple[Tensor, Tensor | None]]
-"""From inputs, positions `at` (b, S) and routing to replay: to features of these positions (n, D),
-row after row, and experts used (b, S, L, K).
+"""Function of inputs, positions `at` (b, S) and routing to replay that returns the features at
+these positions (n, D), row after row, and the experts used (b, S, L, K).
 """
 
 
@@ -35,13 +35,13 @@ def shared_lengths(
     prefix_groups: Int[Tensor, " B"],
     replay: PaddedRouting | None = None,
 ) -> Int[Tensor, " B"]:
-    """How many leading tokens each row shares with all rows of its group; never all it has.
+    """Length of the prefix that each row shares with all rows of its group, less than the row.
 
     0 for a row that is alone in its group. Padding is on the right.
 
     Args:
-        prefix_groups: Rows of one number may share what they begin with.
-        replay: Routing to be replayed. Rows share no further than it agrees.
+        prefix_groups: Rows with equal numbers may share a prefix.
+        replay: Routing to replay, which must agree on the shared prefix as well.
     """
     _, group, sizes = prefix_groups.unique(return_inverse=True, return_counts=True)
     first = _first_of_each(group)[group]
@@ -59,7 +59,7 @@ def shared_lengths(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Piece:
-    """What one pass computes: some positions of some rows, each with all that follow it."""
+    """Rows and positions that one pass computes."""
 
     rows: Int[Tensor, " b"]
 
@@ -67,10 +67,10 @@ class _Piece:
     """First position of each row."""
 
     positions: Int[Tensor, "b S"]
-    """From `begin` on, beyond the end of a row if another is longer."""
+    """Consecutive positions from `begin`, past the end of shorter rows."""
 
     within: Bool[Tensor, "b S"]
-    """Not beyond the end."""
+    """Whether a position is before the end of its row."""
 
     @classmethod
     def of(cls, rows: Tensor, begin: Tensor, end: Tensor) -> "_Piece":
@@ -79,14 +79,14 @@ class _Piece:
         return cls(rows=rows, begin=begin, positions=positions, within=positions < end[:, None])
 
     def of_rows(self, values: Tensor) -> Tensor:
-        """The entries of `values` (B, T, ...) at these positions of these rows."""
+        """Entries of `values` (B, T, ...) at these rows and positions."""
         last = values.shape[1] - 1
         return values[self.rows[:, None], self.positions.clamp(max=last)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedPrefixes:
-    """The passes over rows of which some begin alike."""
+    """Plan of a prefix pass and suffix passes over rows with common prefixes."""
 
     tokens: Int[Tensor, "B T"]
 
@@ -94,10 +94,10 @@ class SharedPrefixes:
     """Routing to replay."""
 
     prefix: _Piece
-    """One row for each group."""
+    """One row per group."""
 
     group: Int[Tensor, " B"]
-    """Which row of the prefix pass is that of each row's group."""
+    """Row of the prefix pass that belongs to each row's group."""
 
     suffixes: tuple[_Piece, ...]
 
@@ -111,7 +111,7 @@ class SharedPrefixes:
         *,
         pass_cost: int,
     ) -> "SharedPrefixes | None":
-        """The passes that compute once what rows of one number begin with; None if that is nothing.
+        """Plans passes that compute common prefixes once; None if nothing is shared.
 
         Args:
             prefix_groups: As in `shared_lengths`.
@@ -120,7 +120,7 @@ class SharedPrefixes:
         shared = shared_lengths(tokens, attention_mask, prefix_groups, replay)
         if not bool(shared.any()):
             return None
-        # Rows that share nothing make up one group, of whose prefix they see nothing.
+        # Rows without a shared prefix form one group, whose prefix is masked for them.
         sharing = torch.where(shared > 0, prefix_groups, prefix_groups.min() - 1)
         group = sharing.unique(return_inverse=True)[1]
         first = _first_of_each(group)
@@ -140,10 +140,10 @@ class SharedPrefixes:
     def run(
         self, forward: ForwardPass, masks: AttentionMasks, *, wanted: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "N D"], Integer[Tensor, "B T L K"] | None]:
-        """Features of the tokens that are `wanted`, and experts used if `forward` records them.
+        """Features of the `wanted` tokens, and the experts used if `forward` records them.
 
         Args:
-            wanted: Of all tokens but the last ones.
+            wanted: Mask over all columns but the last.
         """
         places = self._places()
         asked = places[:, :-1][wanted]
@@ -209,13 +209,13 @@ class _PrefixCache(Cache):
         self._group: Tensor | None = None
 
     def read_by(self, group: Int[Tensor, " b"]) -> None:
-        """The next pass's row `i` sees what row `group[i]` of the prefix pass wrote."""
+        """Lets row `i` of the next pass see the keys and values of prefix row `group[i]`."""
         self._group = group
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Float[Tensor, "b H S D"], Float[Tensor, "b H S V"]]:
-        """Stores the prefix pass's keys and values; for suffixes, puts them before their own."""
+        """Stores keys and values in the prefix pass; prepends them in suffix passes."""
         if self._group is None:
             self._keys.append(key_states)
             self._values.append(value_states)
@@ -224,17 +224,17 @@ class _PrefixCache(Cache):
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Columns before those that the pass computes."""
+        """Number of cached columns before those of the pass."""
         return 0 if self._group is None else self._keys[layer_idx].shape[2]
 
 
 def _first_of_each(group: Int[Tensor, " B"]) -> Int[Tensor, " _"]:
-    """The first row of each group; groups are numbered without gaps."""
+    """First row of each group; groups are numbered without gaps."""
     rows = torch.arange(len(group), device=group.device)
     first = rows.new_full((int(group.max()) + 1,), len(group))
     return first.scatter_reduce(0, group, rows, "amin")
 
 
 def _leading(true: Bool[Tensor, "B T"]) -> Int[Tensor, " B"]:
-    """How many entries of each row come before its first false one."""
+    """Number of leading true entries of each row."""
     return true.long().cumprod(dim=1).sum(dim=1)

@@ -1,4 +1,4 @@
-"""Rows on which a model shows whether it computes the same when what rows begin with is shared."""
+"""Token rows for the probe that checks whether a model supports shared prefixes."""
 
 from typing import NamedTuple
 
@@ -12,16 +12,16 @@ from steadyrl.policies.positions import most_positions
 WINDOW_NAMES = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
 
 LONGEST_WINDOW = 256
-"""A longer window is not probed, which concerns families that cannot be copied small."""
+"""Longest probed window. Only families without a small copy can have longer windows."""
 
 ENDING = 3
-"""Tokens of each row that it does not share."""
+"""Number of tokens of each row that are not shared."""
 
 
 class ProbeRows(NamedTuple):
-    """Two groups of two rows: one shares more tokens than a window holds, the other a single one.
+    """Two groups of two rows: one shares more tokens than a window, the other a single token.
 
-    Keys then stand in columns that are not their positions.
+    So the columns of some keys differ from their positions.
     """
 
     tokens: Int[Tensor, "4 T"]
@@ -31,7 +31,7 @@ class ProbeRows(NamedTuple):
 
 
 def probe_rows(model: PreTrainedModel) -> ProbeRows:
-    """Rows for `model`, no longer than it has positions."""
+    """Rows for `model`, within its maximum number of positions."""
     config = model.config.get_text_config()
     values = [getattr(config, name, None) for name in WINDOW_NAMES]
     windows = [value for value in values if isinstance(value, int) and value <= LONGEST_WINDOW]
@@ -41,7 +41,7 @@ def probe_rows(model: PreTrainedModel) -> ProbeRows:
     lengths = torch.tensor([length, length, 1 + ENDING, 1 + ENDING])
     begins = lengths - ENDING
     for row, begin in enumerate(begins.tolist()):
-        tokens[row, begin] = row % 2  # so that it shares no more
+        tokens[row, begin] = row % 2  # ends the shared prefix
     columns = torch.arange(length)
     real = columns < lengths[:, None]
     asked = real & (columns >= begins[:, None])

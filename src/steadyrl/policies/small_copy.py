@@ -1,9 +1,9 @@
-"""Small float32 copies of models, with random weights, on which a family shows what it computes.
+"""Small float32 copies of models with random weights, on which probes test a model family.
 
-A copy has every kind of layer of its model in the fewest layers that begin it, windows of 4 tokens,
-a small vocabulary, few heads and narrow experts. So probes take milliseconds, see what a
-window longer than any probe would hide, and are not blurred by the model's own rounding. Families
-whose sizes cannot be changed so are copied wider, and not at all if that fails, too.
+A copy has the fewest leading layers that include every kind of layer, windows of 4 tokens, a small
+vocabulary, few heads and narrow experts. So probes take milliseconds, detect effects of windows
+that are longer than a probe, and are not affected by low precision. If the sizes of a family cannot
+be reduced that far, its copy is larger; if that fails too, there is no copy.
 """
 
 import pickle
@@ -27,7 +27,7 @@ HIDDEN = 64
 EXPERTS = 16
 EXPERTS_PER_TOKEN = 2
 MOST_WEIGHTS = 1 << 26
-"""Weights that a copy has at most."""
+"""Maximum number of weights of a copy."""
 
 EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 CHOICE_COUNTS = (
@@ -38,34 +38,34 @@ CHOICE_COUNTS = (
     "top_k_experts",
 )
 FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
-"""What foreign code raises at sizes, inputs or masks that it does not expect."""
+"""Exceptions that models raise for unexpected sizes, inputs or masks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a small copy is built from. Equal for models that compute by the same rules."""
+    """Description from which a small copy is built. Equal for models that compute the same way."""
 
     family: type[PreTrainedModel]
 
     config: bytes
-    """The configuration of the model, pickled."""
+    """Pickled configuration of the model."""
 
     kinds: tuple[str, ...]
-    """Kind of each of its layers. A copy must have all kinds."""
+    """Kind of each layer. A copy must have all kinds."""
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Architecture":
-        """The architecture of `model`, whatever its weights."""
+        """The architecture of `model`, independent of its weights."""
         return cls(type(model), pickle.dumps(model.config), tuple(map(_kind, _layers(model))))
 
     def small_copy(self) -> PreTrainedModel | None:
-        """A small model in float32 on the CPU, always the same; None if every size fails."""
+        """A small, deterministic float32 model on the CPU; None if every size fails."""
         depth = max((self.kinds.index(kind) + 1 for kind in set(self.kinds)), default=0)
         for effort in (4, 3, 2, 1, 0):
             config = pickle.loads(self.config)
             try:
                 _shrink(config, depth=max(2, depth), layers=len(self.kinds), effort=effort)
-            except (*FAILURES, StrictDataclassError):  # sizes that the configuration refuses
+            except (*FAILURES, StrictDataclassError):  # the configuration rejects the sizes
                 continue
             model = self._built(config)
             if model is not None:
@@ -93,7 +93,7 @@ class Architecture:
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The decoder layers of `model`: its longest list of modules that is as long as it is deep."""
+    """Decoder layers of `model`: its first module list with as many entries as it has layers."""
     config = model.config.get_text_config()
     depths = {getattr(config, name, None) for name in ("num_hidden_layers", "num_layers")}
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
@@ -102,7 +102,7 @@ def _layers(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def _kind(layer: nn.Module) -> str:
-    """Classes and switches within a layer: equal for layers that compute by the same rules."""
+    """Classes and flags within a layer. Equal for layers that compute the same way."""
     parts = set()
     for name, module in layer.named_modules():
         switches = sorted(
@@ -120,12 +120,12 @@ def _kind(layer: nn.Module) -> str:
 
 
 def _shrink(config: PreTrainedConfig, *, depth: int, layers: int, effort: int) -> None:
-    """Gives `config` small sizes.
+    """Reduces the sizes in `config`.
 
     Args:
-        depth: Layers that are needed, of the `layers` that there are.
-        effort: 0 changes depth and windows alone; 1 widths of MLPs and the vocabulary, too; 2 heads
-            and the hidden size; 3 the number of experts; 4 the hidden size more than that.
+        depth: Number of layers to keep, of `layers` in total.
+        effort: 0 reduces depth and windows; 1 also MLP widths and the vocabulary; 2 also heads and
+            the hidden size; 3 also the number of experts; 4 reduces the hidden size further.
     """
     for part in (config, *_parts(config)):
         _shrink_depth(part, min(depth, layers), layers)
@@ -189,10 +189,10 @@ def _narrow(config: PreTrainedConfig) -> None:
 
 
 def _shrink_heads(config: PreTrainedConfig, *, narrow: bool) -> None:
-    """At most four heads of their own width, as many as share keys; the hidden size of all heads.
+    """Reduces to at most four heads of unchanged width, and the hidden size accordingly.
 
     Args:
-        narrow: A smaller hidden size, if heads have a width that does not depend on it.
+        narrow: Whether to reduce the hidden size further, if the head width does not depend on it.
     """
     heads, shared = _few_heads(config, "num_attention_heads", "num_key_value_heads")
     _few_heads(config, "linear_num_value_heads", "linear_num_key_heads")
@@ -206,7 +206,7 @@ def _shrink_heads(config: PreTrainedConfig, *, narrow: bool) -> None:
 
 
 def _few_heads(config: PreTrainedConfig, queries: str, keys: str) -> tuple[int | None, int]:
-    """Lowers both numbers; returns the new number of queries' heads, and the old one."""
+    """Reduces both numbers; returns the new and the old number of query heads."""
     many, shared = _size(config, queries), _size(config, keys)
     if not many or many % (shared or many):
         return None, 0
@@ -226,10 +226,10 @@ def _limit(config: PreTrainedConfig, names: tuple[str, ...], most: int) -> None:
 
 
 def _size(config: PreTrainedConfig, name: str) -> int | None:
-    """A field of `config` that is one number for all layers; None if it has no such field."""
+    """Value of an integer field that is the same for all layers; None if there is none."""
     try:
         value = getattr(config, name, None)
-    except RuntimeError:  # of Transformers, for a field that differs among layers
+    except RuntimeError:  # Transformers raises this for a field that differs between layers
         return None
     return value if isinstance(value, int) else None
 
@@ -242,13 +242,13 @@ def _at_most(config: PreTrainedConfig, name: str, value: Any, most: int) -> None
 
 
 def _own(config: PreTrainedConfig) -> list[tuple[str, Any]]:
-    """The fields of `config`, without those that are private to Transformers."""
+    """Fields of `config`, without private fields of Transformers."""
     return [(name, value) for name, value in vars(config).items() if not name.startswith("_")]
 
 
 @torch.no_grad()
 def _spread_weights(model: PreTrainedModel) -> None:
-    """Draws weights so large that outputs differ from token to token, and from layer to layer."""
+    """Draws weights large enough that outputs differ between tokens and between layers."""
     seen: set[int] = set()
     for weight in model.parameters():
         if not weight.is_floating_point() or id(weight) in seen:

@@ -1,8 +1,7 @@
-"""Proof that a chat template shows what it is given, and opens the model's turn.
+"""Checks that a chat template renders all messages and tools, and opens the model's turn.
 
-Templates differ in the roles and tools that they know, and many leave out the others without a
-word. A conversation is proven by its shape: the same roles and tools, with marks that no template
-writes of its own accord in the place of every text.
+Templates differ in the roles and tools that they support, and many silently drop the others. Each
+shape of conversation (roles and tools) is checked once, with unique marker strings as texts.
 """
 
 import json
@@ -25,11 +24,11 @@ def prove(
     conversations: Sequence[Sequence[Message]],
     tools: Sequence[Sequence[dict[str, Any]]] | None,
 ) -> None:
-    """Proves every shape of conversation that is new to this tokenizer.
+    """Checks every shape of conversation that is new to this tokenizer.
 
     Raises:
-        UserError: the template refuses one, leaves out a message or a tool, or does not open the
-            model's turn.
+        UserError: the template rejects a conversation, drops a message or a tool, or does not open
+            the model's turn.
     """
     schemas = [json.dumps(list(s), default=str) for s in tools or [()] * len(conversations)]
     for conversation, schema in zip(conversations, schemas, strict=True):
@@ -41,11 +40,11 @@ def prove(
 def _prove_shape(
     tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...], schemas: str
 ) -> None:
-    """Proves one shape.
+    """Checks one shape of conversation.
 
     Args:
-        template: The tokenizer's, which may be set anew.
-        schemas: Those of the tools as JSON.
+        template: Template of the tokenizer, a part of the cache key.
+        schemas: Schemas of the tools as JSON.
     """
     marked = [{"role": role, "content": f"qz{n}zq"} for n, role in enumerate(roles)]
     tools = [_marked_tool(tool, n) for n, tool in enumerate(json.loads(schemas))] or None
@@ -76,7 +75,7 @@ def _prove_turn_opens(
     tools: list[dict[str, Any]] | None,
     prompt: str,
 ) -> None:
-    """Proves that `prompt` ends in the model's turn, so that a reply is not the user's."""
+    """Checks that `prompt` ends with an open turn of the model, not of the user."""
     last = marked[-1]["content"]
     reply, next_one = (
         {"role": r, "content": c} for r, c in (("assistant", _REPLY), ("user", _NEXT))
@@ -107,7 +106,7 @@ def _prove_turn_opens(
 
 
 def _shared(text: str, other: str) -> int:
-    """Characters that both begin with, white space aside."""
+    """Length of the common prefix, ignoring white space."""
     pairs = zip("".join(text.split()), "".join(other.split()), strict=False)
     return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
@@ -116,7 +115,7 @@ _PARTS = {"n": "names", "d": "descriptions", "p": "parameters"}
 
 
 def _marked_tool(tool: dict[str, Any], number: int) -> dict[str, Any]:
-    """`tool` with marks for its name, its description and the names of its parameters."""
+    """`tool` with markers as its name, its description and the names of its parameters."""
     function = tool.get("function", tool)
     marked = dict(function)
     for field in ("name", "description"):
@@ -131,7 +130,7 @@ def _marked_tool(tool: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def _marks(tools: list[dict[str, Any]] | None) -> list[str]:
-    """The marks in `tools`."""
+    """The markers in `tools`."""
     found = []
     for tool in tools or []:
         function = tool.get("function", tool)

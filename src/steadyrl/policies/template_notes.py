@@ -1,4 +1,4 @@
-"""What a reader of a run should know about the chat template of its checkpoint."""
+"""Notes for a run about the chat template of its checkpoint."""
 
 from transformers import PreTrainedTokenizerBase
 
@@ -9,7 +9,7 @@ _WORD = "qzwordzq"
 
 
 def template_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Sentences about dates, white space and the token that begins texts; none without template."""
+    """Sentences about dates, white space and the start token; empty without a template."""
     if tokenizer.chat_template is None:
         return []
     try:
@@ -23,12 +23,12 @@ def template_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     if day is not None:
         notes.append(f"The chat template writes the date: it stays {day} for the whole run.")
     if f" {_WORD}\n" not in prompt and _WORD in prompt:
-        notes.append("The chat template strips white space around what messages say.")
+        notes.append("The chat template strips white space around the content of messages.")
     return notes + _beginning(tokenizer, prompt)
 
 
 def _beginning(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[str]:
-    """Whether prompts begin with the token that the model's texts begin with, once."""
+    """A note if prompts do not start with exactly one start token."""
     begin = tokenizer.bos_token_id
     if begin is None:
         return []

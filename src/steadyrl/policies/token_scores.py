@@ -1,13 +1,13 @@
-"""Log-probability and entropy of tokens, given the states or the logits that predict them.
+"""Log-probability and entropy of tokens, given the states or logits that predict them.
 
-With h the state before a token y, W the output head and T the temperature:
+With h the state that predicts token y, W the output head and T the temperature:
 
     z = W h / T      p = softmax(z)      log p(y) = z_y - logsumexp(z)      H = -sum_v p_v log p_v
 
     d log p(y) / dz = onehot(y) - p
 
-The backward pass needs nothing of the forward pass but p. It is kept where it fits the memory given
-for it, and is computed again, piece by piece, where it does not.
+The backward pass only needs p. It is stored if it fits into the given memory, and recomputed in
+chunks otherwise.
 """
 
 from functools import partial
@@ -21,16 +21,16 @@ from torch.utils.checkpoint import checkpoint
 from steadyrl.policies.float32_head import Float32Linear
 
 LOGITS_MEMORY = 1 << 30
-"""Bytes of probabilities that are kept from the forward to the backward pass."""
+"""Maximum bytes of probabilities stored for the backward pass."""
 
 WORKING_MEMORY = 64 << 20
-"""Bytes of logits that exist at the same time, beside those that are kept."""
+"""Maximum bytes of temporary logits, in addition to stored probabilities."""
 
 _CACHE = 4 << 20
-"""Bytes of logits that are passed over several times before the next ones are."""
+"""Bytes of logits per chunk that should stay in the CPU cache."""
 
 _LEAST = -1e5
-"""Logits lower than the highest by more than this have probability 0 in any type."""
+"""Lower bound of logits relative to the highest: they have probability 0 in any dtype."""
 
 
 def scores_by_head(
@@ -45,9 +45,9 @@ def scores_by_head(
     """Log-probability of each of `targets`, and the entropy in nats, which carries no gradient.
 
     Args:
-        head: Under a `Float32Linear`, logits and their gradients are computed in float32.
-        memory: Bytes of probabilities that may be kept for the backward pass.
-        working_memory: Bytes of logits that may exist beside them.
+        head: Output head. With a `Float32Linear`, logits and their gradients are in float32.
+        memory: Maximum bytes of probabilities stored for the backward pass.
+        working_memory: Maximum bytes of temporary logits.
     """
     bytes_per_row = 4 * len(head.weight)
     keeps = torch.is_grad_enabled() and len(features) * bytes_per_row <= memory
@@ -67,7 +67,7 @@ def scores_of_logits(
     memory: int = LOGITS_MEMORY,
     working_memory: int = WORKING_MEMORY,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """The same of `logits` that exist already."""
+    """The same as `scores_by_head`, for given `logits`."""
     bytes_per_row = 4 * logits.shape[1]
     keeps = torch.is_grad_enabled() and len(logits) * bytes_per_row <= memory
     score = _scores if keeps else partial(checkpoint, _scores, use_reentrant=False)
@@ -107,7 +107,7 @@ class _ScoresByHead(torch.autograd.Function):
         head = _cast(weight, bias, dtype)
         for some, their_targets in zip(features.split(rows), targets.split(rows), strict=True):
             logits = _logits(some, *head, temperature)
-            parts.append(_normalised(logits, their_targets, in_place=keeps))
+            parts.append(_normalize(logits, their_targets, in_place=keeps))
             kept += [logits] if keeps else []
         logprobs, entropy, normalizers = (torch.cat(values) for values in zip(*parts, strict=True))
         ctx.save_for_backward(features, weight, bias, targets, normalizers)
@@ -120,14 +120,14 @@ class _ScoresByHead(torch.autograd.Function):
         features, weight, bias, targets, normalizers = ctx.saved_tensors
         needed = ctx.needs_input_grad
         of_features = torch.empty_like(features) if needed[0] else None
-        # Summed over pieces, whose number grows with the vocabulary: not in half precision.
+        # Gradients are summed over chunks, whose number grows with the vocabulary, in float32.
         of_weight, of_bias = (
             torch.zeros_like(value, dtype=_wide(value.dtype)) if wanted else None
             for value, wanted in zip((weight, bias), needed[1:3], strict=True)
         )
         head = _cast(weight, bias, ctx.dtype)
         scales = gradients[0][:, None] / ctx.temperature
-        kept, ctx.kept = ctx.kept, []  # a second backward pass computes them again
+        kept, ctx.kept = ctx.kept, []  # a second backward pass recomputes the probabilities
         for number, first in enumerate(range(0, len(features), ctx.rows)):
             part = slice(first, first + ctx.rows)
             if kept:
@@ -176,13 +176,13 @@ def _widened(values: Tensor) -> Tensor:
     return values.to(_wide(values.dtype))
 
 
-def _normalised(
+def _normalize(
     logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], *, in_place: bool
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Log-probability of the targets, entropy and log-normaliser.
+    """Log-probability of the targets, entropy and log normalizer.
 
     Args:
-        in_place: Leave the probabilities in the place of the logits.
+        in_place: Whether to overwrite the logits with the probabilities.
     """
     rows = max(1, _CACHE // (logits.shape[1] * logits.itemsize))
     parts = []

@@ -1,4 +1,4 @@
-"""Character tokenizers for the small presets, and prompts as tokens for every tokenizer."""
+"""Character tokenizers for the small presets; prompts and end tokens of any tokenizer."""
 
 import re
 import string
@@ -25,7 +25,7 @@ PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n\t"
 _TAGS = re.compile(r"<[^<>\s]{1,40}>|\[/?[A-Z_]{2,40}\]")
 
 _REPLY = "2468"
-"""No template writes it of its own accord."""
+"""A reply that no template contains itself."""
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -37,10 +37,10 @@ CHAT_TEMPLATE = (
 
 
 def character_tokenizer(alphabet: str = PRINTABLE) -> PreTrainedTokenizerFast:
-    """A tokenizer with one token per character of `alphabet`, roles, padding and an end token.
+    """A tokenizer with one token per character of `alphabet`, role tokens, padding and end token.
 
-    It is an ordinary Transformers tokenizer with a chat template, so checkpoints that hold it load
-    with `AutoTokenizer`.
+    It is a regular Transformers tokenizer with a chat template, so its checkpoints load with
+    `AutoTokenizer`.
     """
     tokens = [PAD, END, *ROLES, *sorted(set(alphabet))]
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -63,17 +63,17 @@ def encode_prompts(
     conversations: Sequence[Sequence[Message]],
     tools: Sequence[Sequence[dict[str, Any]]] | None = None,
 ) -> list[Int[Tensor, " _P"]]:
-    """For each conversation, the tokens after which the model's next turn begins.
+    """Prompt tokens of each conversation, up to the start of the model's next turn.
 
-    What a message or a tool's schema says cannot open or close a turn: a space parts the first
-    character of a control token from its rest.
+    The content of messages and tool schemas cannot open or close a turn: control tokens in it are
+    split by a space after their first character.
 
     Args:
-        tools: Schemas of each conversation's tools, for the template to show; None for none.
+        tools: Schemas of each conversation's tools for the template; None: no tools.
 
     Raises:
-        UserError: the tokenizer has no chat template, it refuses a conversation, leaves out what
-            one says, or does not open the model's turn.
+        UserError: the tokenizer has no chat template, or the template rejects a conversation, drops
+            content, or does not open the model's turn.
     """
     if not conversations:
         return []
@@ -95,25 +95,24 @@ def encode_prompts(
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The texts that this tokenizer reads as special tokens, in the order of their ids."""
+    """Texts of the tokenizer's special tokens, in the order of their ids."""
     added = tokenizer.added_tokens_decoder
     return [added[number].content for number in sorted(added) if added[number].special]
 
 
 def neutralize(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """`text` of unknown origin, in which nothing means anything to the tokenizer or its template.
+    """Neutralizes untrusted `text`, so that it contains no tokens or tags of the chat format.
 
-    `encode_prompts` keeps every message from opening a turn. This also takes apart what a message
-    of the model itself may hold: tokens such as `<tool_call>` that the tokenizer knows without
-    calling them special, and tags that the chat template writes. A space parts their first
-    character from the rest. It is made `well_formed` first.
-    Turns that a template marks by plain words, such as "User:", are not seen.
+    `encode_prompts` already prevents messages from opening a turn. This function also splits added
+    tokens that are not special, such as `<tool_call>`, and tags of the chat template, by a space
+    after their first character. The text is made `well_formed` first. Turns that a template marks
+    by plain words, such as "User:", are not detected.
     """
     known = {token.content.strip() for token in tokenizer.added_tokens_decoder.values()}
     marks = sorted(known | set(_TAGS.findall(str(tokenizer.chat_template))), key=len, reverse=True)
     marks = [mark for mark in marks if len(mark) > 1]
     text = well_formed(text)
-    while any(mark in text for mark in marks):  # parting one may leave the next
+    while any(mark in text for mark in marks):  # splitting a mark may create another
         text = _without(marks, text)
     return text
 
@@ -127,15 +126,15 @@ def _without(control: Sequence[str], text: str) -> str:
 def end_token_ids(
     tokenizer: PreTrainedTokenizerBase, model_eos: int | list[int] | None
 ) -> set[int]:
-    """Every token that ends a turn: the tokenizer's, the model's, and the chat template's.
+    """All tokens that end a turn: of the tokenizer, the model, and the chat template.
 
-    A model learns to end a turn as its template closes it, whatever the configuration says.
+    A model is trained to end a turn as its template does, whatever its configuration says.
 
     Args:
         model_eos: End tokens of the model's generation config.
 
     Raises:
-        UserError: there is none.
+        UserError: there are no end tokens.
     """
     ends = {*configured_ends(tokenizer, model_eos), template_end(tokenizer)} - {None}
     if not ends:
@@ -146,18 +145,17 @@ def end_token_ids(
 def configured_ends(
     tokenizer: PreTrainedTokenizerBase, model_eos: int | list[int] | None
 ) -> set[int]:
-    """The end tokens that tokenizer and generation config name."""
+    """End tokens of tokenizer and generation config."""
     listed = model_eos if isinstance(model_eos, list) else [model_eos]
     return {int(token) for token in [tokenizer.eos_token_id, *listed] if token is not None}
 
 
 def template_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The control token by which the chat template closes a turn of the model.
+    """The control token by which the chat template closes the model's turn.
 
-    ChatML closes it by <|im_end|>, Gemma by <end_of_turn>, Phi-3 by <|end|>, whatever end token the
-    tokenizer has. GLM writes nothing but the <|user|> of the next turn: a model that writes it has
-    ended its own. None where there is no template, it refuses a question with its answer, or it
-    closes turns by plain text.
+    ChatML uses <|im_end|>, Gemma <end_of_turn> and Phi-3 <|end|>, whatever end token the tokenizer
+    has. GLM only writes the <|user|> of the next turn, so that token ends the model's turn. None:
+    there is no template, it rejects a question with an answer, or it closes turns by plain text.
     """
     asked, reply = {"role": "user", "content": "1+1="}, {"role": "assistant", "content": _REPLY}
     for conversation in ([asked, reply], [asked, reply, {"role": "user", "content": "1+2="}]):
@@ -171,7 +169,7 @@ def template_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def _closing_text(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
-    """What the template writes after the model's reply; empty if it does not show that."""
+    """Text of the template after the model's reply; empty if it does not render the reply."""
     if tokenizer.chat_template is None:
         return ""
     try:
@@ -182,28 +180,28 @@ def _closing_text(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[st
 
 
 def _is_mark(tokenizer: PreTrainedTokenizerBase, token: int) -> bool:
-    """Whether a token is more than white space, which some tokenizers add tokens for."""
+    """Whether a token is not white space; some tokenizers have added tokens for white space."""
     return bool(tokenizer.decode([token]).strip())
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that rows are filled up with.
+    """Token id for padding.
 
-    No position that is read sees it, so any token will do where the tokenizer names none, as one
-    whose end token stands in the model's generation config alone.
+    Padding is never attended to, so any token works if the tokenizer has neither a padding nor an
+    end token.
     """
     named = (tokenizer.pad_token_id, tokenizer.eos_token_id)
     return next((int(token) for token in named if token is not None), 0)
 
 
 def closing_id(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> int:
-    """The token that closes a turn which no engine has written.
+    """The token that closes a turn which was not sampled by an engine.
 
-    The one by which the chat template closes it, so that the next prompt goes on where the turn
-    ended. Else it is the tokenizer's, or one of `ends` where it has none.
+    This is the closing token of the chat template, so that the next prompt continues the turn;
+    otherwise the tokenizer's end token, or the smallest of `ends`.
 
     Args:
-        ends: Every token that ends a turn, as `end_token_ids` gives them.
+        ends: All tokens that end a turn, from `end_token_ids`.
     """
     own = min(ends) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
     closing = template_end(tokenizer)

@@ -1,4 +1,4 @@
-"""Weights of one model for another of the same architecture."""
+"""Copying of weights between models of the same architecture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +13,13 @@ from steadyrl.policies.rounding import Rounding, round_into
 
 
 def saved_weights(folder: Path, head_dtype: HeadDtype) -> dict[str, Tensor]:
-    """The weights that `save_pretrained` wrote to `folder`, under the names of the model.
+    """Loads the weights that `save_pretrained` wrote to `folder`, under the model's names.
 
     Args:
-        head_dtype: Of the output head of the model that was saved. Each weight has the type in
+        head_dtype: Dtype of the output head of the saved model. Each weight keeps the dtype in
             which it was saved.
     """
-    # "auto" would round a float32 head to the model's type.
+    # "auto" would round a float32 head to the model's dtype.
     dtype = torch.float32 if head_dtype == "float32" else "auto"
     with no_progress_bars():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
@@ -35,14 +35,14 @@ def copy_weights(
     rounding: Rounding = "nearest",
     seed: int = 0,
 ) -> None:
-    """Copies `weights` into a model's `own`, all or none.
+    """Copies `weights` into a model's `own` weights, after checking all names and shapes.
 
     Args:
-        rounding: How float32 weights become bfloat16 ones.
-        seed: Determines the thresholds of stochastic rounding.
+        rounding: Rounding of float32 weights to bfloat16.
+        seed: Seed of the thresholds of stochastic rounding.
 
     Raises:
-        ValueError: names or shapes are not those of the model.
+        ValueError: names or shapes differ from the model's.
     """
     if own.keys() != weights.keys():
         differing = sorted(own.keys() ^ weights.keys())
@@ -61,7 +61,7 @@ def copy_weights(
 def perturb_weights(model: nn.Module, scale: float, seed: int) -> None:
     """Multiplies every entry of the matrices of `model` by `1 + scale * g`, `g` standard Gaussian.
 
-    Norms and biases stay. The noise is a function of `seed` and the weights' order.
+    Norms and biases are unchanged. The noise depends on `seed` and the order of the weights.
     """
     generator = torch.Generator().manual_seed(seed)
     for weight in model.parameters():
