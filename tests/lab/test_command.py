@@ -32,14 +32,14 @@ def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figure9"], "There is no study 'figure9'. Did you mean 'figure"),
+        (["figure9"], "Unknown study 'figure9'. Did you mean 'figure"),
         (["no_such_module:study"], "The study is 'no_such_module:study': No module named"),
         (["tests.lab.test_command:CLAIM.text"], "test_command.py has no 'CLAIM.text'. Correct"),
-        (["builtins:str"], "builtins:str makes a str. Let it return a Study."),
+        (["builtins:str"], "builtins:str returns a str. Let it return a Study."),
         (["figure1", "--seeds", "0"], "--seeds is 0. Give 1 or more."),
         (["figure1", "--processes", "0"], "--processes is 0. Give 1 or more."),
-        (["figure1", "--all"], "--all is given besides figure1. Leave the names out, or --all."),
-        (["--quick"], "Options of a run are given, but no study to run. Give its name, or --all"),
+        (["figure1", "--all"], "Got both --all and figure1. Remove --all, or the names."),
+        (["--quick"], "Got run options but no study. Add the name of a study, or --all"),
         (["--page", "page.md"], "but no study to run. Give its name, or --all"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the metrics of a run say: signals, diagnosis, remarks, and the meaning of each metric.
+"""Analysis of a run's metrics: signals, diagnosis, remarks, and the meaning of each metric.
 
     rows of metrics -> stages_of -> diagnose, departures, remarks_of
 

@@ -1,4 +1,4 @@
-"""What is wrong with a run, as far as its metrics can tell, and what to change.
+"""Causes of problems in a run, as far as metrics reveal them, and what to change.
 
 Equation 5 of arXiv:2512.01374 splits the weight of a token into the training-inference discrepancy
 pi_old / mu_old and the policy staleness pi_theta / pi_old; its equation 6 splits each by routing.
@@ -42,7 +42,7 @@ class CauseName(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What is wrong, how that is known, and what to do."""
+    """A cause, its evidence, and the recommended change."""
 
     name: CauseName
     reason: str
@@ -70,7 +70,7 @@ CLIPPING = {
     "gspo_token": "set the objective's clip_low to 3e-4 and clip_high to 4e-4",
     "reinforce": "use an objective that clips, such as minirl",
 }
-"""How to stop tokens that have moved far, under objectives that do not bound ratios of tokens."""
+"""Advice for objectives that do not bound the ratios of tokens."""
 
 CLIP_RATIOS = "set the objective's clip_low to 0.2 and clip_high to 0.27"
 

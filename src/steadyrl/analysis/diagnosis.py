@@ -1,4 +1,4 @@
-"""Whether a run is sound, about to collapse or collapsed: when, why, and what to change.
+"""Diagnosis of a run: sound, about to collapse or collapsed, since when, why, and what to change.
 
     rows -> stages_of -> fault_of (is the setup sound?)         -> Diagnosis
                       -> departures (what left its range?) -> cause_of
@@ -55,7 +55,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What the metrics of a run say about it."""
+    """The diagnosis of a run from its metrics."""
 
     status: Status
 
@@ -66,10 +66,10 @@ class Diagnosis:
     """None for a healthy run."""
 
     evidence: tuple[Departure, ...]
-    """What left its normal range, the first one first. Some of it may have come back."""
+    """Signals that left their normal range, by time. Some may have returned."""
 
     steps: int
-    """How many were read."""
+    """Number of steps read."""
 
     missing: tuple[str, ...]
     """Metrics that the run did not record, so that nothing rests on them."""

@@ -1,4 +1,4 @@
-"""What each metric means, from `metrics.toml`."""
+"""Descriptions of metrics, from `metrics.toml`."""
 
 import tomllib
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class MetricText:
     title: str
 
     meaning: str
-    """What it measures, what healthy looks like, what trouble looks like."""
+    """Its meaning, with its healthy and troubled behavior."""
 
     group: MetricGroup
 
@@ -36,7 +36,7 @@ class MetricText:
     unit: str = ""
 
     moves_with: str = ""
-    """What changes it."""
+    """Factors that change it."""
 
     log_scale: bool = False
     """Whether its healthy and its troubled values lie orders of magnitude apart."""

@@ -1,4 +1,4 @@
-"""What is worth a look in a run, beside what its diagnosis rests on.
+"""Warnings about a run, in addition to its diagnosis.
 
 The report and `steadyrl diagnose` show the same remarks. They change no status.
 """

@@ -1,4 +1,4 @@
-"""What a diagnosis needs to know of a run's configuration."""
+"""The settings of a run that a diagnosis uses."""
 
 import math
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ class RunSettings:
     """Optimizer steps for each rollout."""
 
     sequential: bool = False
-    """Whether the optimizer steps are those of the parts of Experiential RL, one after another."""
+    """Whether optimizer steps go through the parts of Experiential RL in sequence."""
 
     overlap: bool = False
-    """Whether a rollout's weights are one rollout older than those that its update begins with."""
+    """Whether rollouts use weights one rollout older than those their update starts from."""
 
     learning_rate: float | None = None
     routing_replay: str = "none"
@@ -36,7 +36,7 @@ class RunSettings:
 
     @property
     def fewer_steps(self) -> str:
-        """How to have fewer optimizer steps, in words."""
+        """Advice for taking fewer optimizer steps."""
         if self.sequential:
             return "set algorithm.updates to 'mixed'"
         return f"lower algorithm.mini_batches (now {self.mini_batches})"

@@ -131,7 +131,7 @@ def _fixed(value: float, meaning: str) -> Callable[[float, RunSettings], Limit]:
 
 
 def _staleness(_opening: float, settings: RunSettings) -> Limit | None:
-    """What the number of updates accounts for.
+    """The staleness limit for a number of updates.
 
     After j updates in one direction the KL is j^2 times that of one, so its mean over mini-batches
     0 to N - 1 is that of one update times (N - 1)(2N - 1) / 6.

@@ -47,7 +47,7 @@ All folders are measured on the same tasks, and compared with the first one.
 
 
 class MeasuringSettings(Settings):
-    """What a model is measured on, and how it is sampled from."""
+    """The tasks of an evaluation and its sampling settings."""
 
     environment: AnyEnvironment
     sampling: Sampling = Sampling()
@@ -62,7 +62,7 @@ class EvaluateOptions(Settings):
     """Which tasks; None: those of the run's own evaluations."""
 
     tasks: int | None = None
-    """How many of them; None: as in the run."""
+    """Number of tasks. Default: as in the run."""
 
     samples: int | None = None
     """Episodes for each task; None: as in the run."""
@@ -103,7 +103,7 @@ def choose_evaluation(options: EvaluateOptions, own: EvaluationSettings) -> Eval
 
 
 def describe(name: str, accuracy: Accuracy, *, wanted: int) -> list[str]:
-    """What was measured of the model `name` on as many of the `wanted` tasks as there are."""
+    """A line with the results of the model `name` on up to `wanted` tasks."""
     k = accuracy.samples
     chance = accuracy.pass_at(k)
     solved = "not measured" if chance is None else f"{chance:.3f}"

@@ -109,7 +109,7 @@ INSTEAD = {
     "async-train": "--engine.overlap true",
     "async-engine": "--engine.overlap true",
 }
-"""What to write for an option of TRL, OpenRLHF, verl or Transformers."""
+"""Equivalents of options of TRL, OpenRLHF, verl and Transformers."""
 
 NOT_YET = {
     "lora": "adapters (LoRA); all weights are trained",
@@ -153,7 +153,7 @@ NOT_YET = {
     "entropy-coef": "an entropy bonus",
     "entropy-coeff": "an entropy bonus",
 }
-"""What an option of other trainers asks for and this package does not have."""
+"""Features that options of other trainers request and this package lacks."""
 
 
 def refuse_foreign_options(options: Sequence[str]) -> None:
@@ -197,12 +197,12 @@ def refuse_launcher(environment: Mapping[str, str]) -> None:
 
 
 def _is_ours(written: str) -> bool:
-    """Whether the name has a block, as ours do that share the rest with a foreign one."""
+    """Whether the name is qualified with a block, like ours that resemble a foreign one."""
     block = written.lstrip("-").replace("_", "-").partition(".")[0]
     return "." in written and block not in ("lora", "peft", "vllm", "fsdp", "trainer", "actor")
 
 
 def _is_hydra(option: str) -> bool:
-    """Whether it looks like `actor.optim.lr=1e-6`."""
+    """Whether the argument has the form `actor.optim.lr=1e-6`."""
     name, equals, _ = option.partition("=")
     return bool(equals) and "." in name and name.replace(".", "").replace("_", "").isalnum()

@@ -1,4 +1,4 @@
-"""What is said when a command is stopped, by the user or by the machine, and how to go on."""
+"""Messages for an interrupted command, with the command to resume."""
 
 import errno
 import os

@@ -34,7 +34,7 @@ class View(ABC):
     def advance(
         self, part: str, done: int, total: int, *, tokens: int = 0, most_tokens: int = 0
     ) -> None:
-        """So much of the phase is done."""
+        """Updates the progress of the current phase."""
         self._status.advance(part, done, total, tokens, most_tokens)
 
     def log(self, stage: Stage, step: int, metrics: Mapping[str, Any]) -> None:
@@ -157,7 +157,7 @@ class LineView(View):
         self._printed.set()
 
     def heartbeat(self) -> str:
-        """What the run is at."""
+        """The current phase of the run."""
         status = self._status
         stage = status.stage
         place = f"{stage.name} {status.step}/{stage.steps}  " if stage is not None else ""

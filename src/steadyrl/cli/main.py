@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _let_go_of_the_output() -> None:
-    """What is still buffered for a closed output would fail when the interpreter ends."""
+    """Discards output buffered for a closed pipe, which would fail at interpreter exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -68,7 +68,7 @@ class MeasuredModel:
 
 
 def is_checkpoint(name: str) -> bool:
-    """Whether `name` is a model folder, a GGUF file or, where neither has it, a name on the hub."""
+    """Whether `name` is a model folder, a GGUF file or, failing both, a name on the Hub."""
     path = Path(name)
     if path.exists():
         is_folder = (path / "config.json").is_file() and not (path / "config.yaml").is_file()
@@ -101,7 +101,7 @@ def settings_of(names: Sequence[str], *, names_tasks: bool) -> RunConfig:
 
 
 def _without_training(config: RunConfig) -> RunConfig:
-    """What of `config` measures. Training would have to fit tasks that options may change."""
+    """The settings of `config` that a measurement uses, without those of training."""
     kept = ("seed", "threads", "model", "environment", "sampling", "learner", "evaluation")
     engine = config.engine.model_copy(update={"overlap": False})
     return RunConfig(engine=engine, **{name: getattr(config, name) for name in kept})

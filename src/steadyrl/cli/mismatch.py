@@ -49,16 +49,16 @@ class MismatchOptions(Settings):
     """Recipe or YAML file, whose tasks and settings a checkpoint by itself is measured with."""
 
     out: Path | None = None
-    """Where to write the numbers as JSON; None: into the run folder."""
+    """JSON file for the numbers. Default: mismatch.json in the run folder."""
 
     from_: str | None = None
-    """Whose weights sample and are those of pi_old; None: the checkpoint kept before --to."""
+    """Checkpoint of mu_old and pi_old. Default: the checkpoint kept before --to."""
 
     to: str | None = None
-    """Whose weights are those of pi_theta; None: the run's last checkpoint."""
+    """Checkpoint of pi_theta. Default: the run's last checkpoint."""
 
     numerics: Numerics | None = None
-    """What the engine computes in; None: what it does in the run."""
+    """Numerics of the engine. Default: those of the run."""
 
     tasks: int = 64
     """Held-out tasks that are sampled."""
@@ -67,7 +67,7 @@ class MismatchOptions(Settings):
     """Episodes for each task."""
 
     seed: int = 0
-    """Of the sampling."""
+    """Sampling seed."""
 
 
 def mismatch_command(arguments: list[str], console: Console) -> None:
@@ -99,7 +99,7 @@ def mismatch_command(arguments: list[str], console: Console) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Subject:
-    """What is measured, and under which settings."""
+    """The models to measure and their settings."""
 
     config: RunConfig
     begin: str
@@ -214,7 +214,7 @@ def _with_numerics(config: RunConfig, numerics: Numerics | None) -> RunConfig:
 def _measured(
     config: RunConfig, options: MismatchOptions, old: Path | None, new: Path | None
 ) -> tuple[MismatchSources, int]:
-    """The account of a sample, and the optimiser steps between the two checkpoints."""
+    """The account of a sample, and the optimizer steps between the two checkpoints."""
     tokenizer, batch = _sampled(config, options, old)
     old_policy, old_version = _policy_of(config, old, tokenizer)
     new_policy, new_version = (

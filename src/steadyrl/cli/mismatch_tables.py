@@ -1,4 +1,4 @@
-"""What `steadyrl mismatch` found, as tables for the terminal."""
+"""Results of `steadyrl mismatch` as tables for the terminal."""
 
 from rich.box import SIMPLE
 from rich.table import Table

@@ -1,4 +1,4 @@
-"""What commands that look at a run begin with."""
+"""Opening a run for commands that inspect it."""
 
 from pathlib import Path
 

@@ -57,7 +57,7 @@ def option_names(
 def unknown_option(
     written: str, words: Sequence[str], path: Sequence[str], depth: int, known: Sequence[str]
 ) -> str:
-    """What to say of an option that there is not.
+    """The error message for an unknown option.
 
     Args:
         written: The option as it was written, followed by `words`.

@@ -61,7 +61,7 @@ def _scalar(word: str) -> Any:
 
 
 def _yaml(written: str, text: str, kind: type) -> Any:
-    """What YAML makes of `text`, which is of `kind`."""
+    """The value of `text`, of type `kind`, parsed as YAML."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""Where a run stands, as the lines that a terminal or a log shows."""
+"""The status of a run, as lines for a terminal or a log."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ class StageStatus:
 
 @dataclass(slots=True)
 class PhaseStatus:
-    """What the run is at, and the newest count of each part of it."""
+    """The current phase of the run, and the latest count of each part of it."""
 
     name: str
     began: float
@@ -98,7 +98,7 @@ class RunStatus:
     def advance(
         self, part: str, done: int, total: int, tokens: int = 0, most_tokens: int = 0
     ) -> None:
-        """So much of the phase is done."""
+        """Updates the progress of the current phase."""
         if self.phase is None:
             return
         self.phase.parts[part] = (done, total)
@@ -138,7 +138,7 @@ class RunStatus:
         return f"elapsed {clock_text(status.elapsed(now))}  left {clock_text(status.left(now))}"
 
     def phase_text(self) -> str:
-        """What the run is at: counts of what is done, seconds, seconds left."""
+        """The current phase: completed counts, elapsed seconds, seconds left."""
         if self.phase is None:
             return ""
         now, phase = self._clock(), self.phase

@@ -1,4 +1,4 @@
-"""Where a response to a dose sets in: the border, and its interval."""
+"""The border dose at which an effect sets in, and its interval."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ DRAWS = 10_000
 
 
 class Effect(StrEnum):
-    """What a remedy does to the border."""
+    """Effect of a remedy on the border."""
 
     WORKS = "works"
     """Its border's interval lies above that without it."""
@@ -49,9 +49,9 @@ class Border:
 def losses(
     study: DoseStudy, runs: Mapping[str, Mapping[int, RunRecord]], remedy: str
 ) -> Float[np.ndarray, "D S"]:
-    """What each seed's final held-out score loses at each dose, against its own run at dose 0.
+    """The loss of each seed's final held-out score at each dose, against its run at dose 0.
 
-    Only of seeds that have all of these runs.
+    Only seeds with all of these runs are included.
     """
     names = [at(remedy, dose) for dose in study.doses]
     seeds = sorted(set.intersection(*(set(runs[name]) for name in (CONTROL, *names))))
@@ -82,7 +82,7 @@ def border_of(
 
 
 def effect(remedy: Border, none: Border) -> Effect:
-    """What the intervals of the borders with a remedy and without say."""
+    """The effect of a remedy, from the intervals of the borders with and without it."""
     if remedy.low > none.high:
         return Effect.WORKS
     return Effect.HARMS if remedy.high < none.low else Effect.UNDECIDED
@@ -99,7 +99,7 @@ def borders_of(study: DoseStudy, runs: Mapping[str, Mapping[int, RunRecord]]) ->
 
 
 def borders_as_json(study: DoseStudy, borders: Mapping[str, Border]) -> dict[str, Any]:
-    """What results.json holds of the borders. Outside of the doses they are "below" or "above"."""
+    """The borders for results.json. Outside the doses they are "below" or "above"."""
     none = borders.get(study.remedies[0])
     rows: dict[str, dict[str, Any]] = {}
     for remedy, border in borders.items():
@@ -131,7 +131,7 @@ def crossings(
 
 
 def isotonic(means: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-    """The rising rows nearest to `means`: the largest over starts of the least mean from there."""
+    """The nondecreasing rows nearest to `means`, by the max-min formula."""
     count = means.shape[1]
     sums = np.pad(means.cumsum(axis=1), ((0, 0), (1, 0)))
     fit = np.full(means.shape, -np.inf)

@@ -1,4 +1,4 @@
-"""Claims, and the test that decides each one, stated before anything is run.
+"""Claims and their statistical tests, stated before the runs.
 
 A claim is one or more comparisons of a measure between conditions. Runs of equal seed share their
 cold start and their tasks, so a comparison looks at the differences within each seed: Student's
@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 
 class Verdict(StrEnum):
-    """What the runs say about a claim."""
+    """The result of testing a claim."""
 
     HOLDS = "holds"
     FAILS = "fails"
@@ -44,7 +44,7 @@ class Interval:
 
 
 class Relation(StrEnum):
-    """What a comparison says about the difference of two conditions, or the level of one."""
+    """The tested relation of two conditions, or of one condition and a level."""
 
     GREATER = "greater"
     """Above 0. Fails when it is proven to be smaller than the margin."""
@@ -80,11 +80,11 @@ class Comparison:
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The conditions it speaks of."""
+        """The conditions compared."""
         return (self.first, self.second) if isinstance(self.second, str) else (self.first,)
 
     def verdict(self, difference: Interval) -> Verdict:
-        """What an interval of the difference says."""
+        """The verdict for an interval of the difference."""
         positive, small = difference.low > 0, difference.high < self.margin
         match self.relation:
             case Relation.GREATER:
@@ -101,17 +101,17 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A statement about a study, and the comparisons that it stands or falls with."""
+    """A statement about a study, and the comparisons that test it."""
 
     text: str
 
     source: str
-    """Where it is made."""
+    """Its source, such as a figure of a paper."""
 
     comparisons: tuple[Comparison, ...]
 
     def verdict(self, parts: tuple[Verdict, ...]) -> Verdict:
-        """Holds with all of its parts, fails with any of them."""
+        """Holds if all parts hold, fails if any part fails."""
         if Verdict.FAILS in parts:
             return Verdict.FAILS
         return Verdict.UNDECIDED if Verdict.UNDECIDED in parts else Verdict.HOLDS
@@ -128,12 +128,12 @@ def less(measure: str, first: str, second: str | float) -> Comparison:
 
 
 def not_greater(measure: str, first: str, second: str | float) -> Comparison:
-    """`first` has no more of `measure` than `second`, or too little more to matter."""
+    """`first` has no more of `measure` than `second`, up to the margin."""
     return _comparison(measure, first, Relation.NOT_GREATER, second)
 
 
 def similar(measure: str, first: str, second: str | float) -> Comparison:
-    """`first` and `second` have as good as the same of `measure`."""
+    """`first` and `second` have the same `measure`, up to the margin."""
     return _comparison(measure, first, Relation.SIMILAR, second)
 
 

@@ -29,40 +29,39 @@ from steadyrl.run.manifest import machine
 
 
 class StudyOptions(Settings):
-    """Run studies: what is missing of their runs, then data, figure and verdicts.
+    """Run the missing runs of studies, then write data, figures and verdicts.
 
-    Without a name, lists them.
+    Without a name, lists the studies.
     """
 
     names: Annotated[tuple[str, ...], Positional()] = ()
-    """Studies to run. module:function is one of your own."""
+    """Studies to run. module:function names a custom study."""
 
     all: bool = False
     """Run every study."""
 
     quick: bool = False
-    """The small form: two seeds, a quarter of the gradient steps. Its verdicts say little."""
+    """Two seeds and a quarter of the gradient steps. The verdicts mean little."""
 
     numerics: Numerics = Numerics.FP8
-    """What the rollout engine computes in. int4 is the harsher level."""
+    """Numerics of the rollout engine. int4 is the harsher level."""
 
     seeds: int | None = None
-    """How many seeds. If not given, a study has those it names, mostly 3, and 5 where a claim stays
-    undecided with them; 2 in the small form. A seed is passed over where some of its runs were
-    finished on another machine: runs of a seed are compared because they share a cold start, and
-    processors round differently."""
+    """Number of seeds. Default: those of the study, mostly 3, and 5 if a claim stays undecided; 2
+    with --quick. A seed is skipped if some of its runs were finished on another machine: runs of
+    a seed are compared because they share a cold start, and processors round differently."""
 
     processes: int = 2
-    """Runs at the same time, each on one thread."""
+    """Maximum number of concurrent runs, each on one thread."""
 
     out: Path = Path("results")
-    """Where results go."""
+    """Folder of the results."""
 
     work: Path = Path("runs/studies")
-    """Where run folders go. Interrupted runs go on from there."""
+    """Folder of the run folders, from which interrupted runs resume."""
 
     page: Path | None = None
-    """A Markdown page with marks, whose table of claims is written anew from all results."""
+    """Markdown page with marks, whose tables are updated from all results."""
 
 
 def study_command(arguments: list[str], console: Console) -> None:
@@ -90,27 +89,27 @@ def study_command(arguments: list[str], console: Console) -> None:
 
 
 def _check_names(options: StudyOptions) -> None:
-    """Nothing is asked for that would not be done.
+    """Checks that all options apply.
 
     Raises:
         UserError: --all besides names, or options of runs without a study to run.
     """
     if options.names and options.all:
         raise UserError(
-            f"--all is given besides {', '.join(options.names)}. Leave the names out, or --all."
+            f"Got both --all and {', '.join(options.names)}. Remove --all, or the names."
         )
     listed = StudyOptions(numerics=options.numerics)
     if not options.names and not options.all and options != listed:
         raise UserError(
-            "Options of a run are given, but no study to run. Give its name, or --all; 'steadyrl "
-            "study' lists them."
+            "Got run options but no study. Add the name of a study, or --all; 'steadyrl study' "
+            "lists them."
         )
 
 
 def _finished(
     studies: list[Study], workplace: Workplace, options: StudyOptions, console: Console
 ) -> list[Study]:
-    """`studies` on the seeds that they were run on, with more where a claim was undecided."""
+    """Runs `studies`, with more seeds if a claim is undecided, and returns them."""
     with _Bar(console) as bar:
         run = partial(run_studies, workplace=workplace, processes=options.processes, watch=bar.show)
         studies = run_on_comparable_seeds(studies, workplace, machine(), run)
@@ -140,7 +139,7 @@ def _chosen(options: StudyOptions) -> list[Study]:
 
 
 def _made(name: str, numerics: Numerics) -> Study:
-    """The study of that name, or what `module:function` makes.
+    """The study of that name, or the result of `module:function`.
 
     Raises:
         UserError: there is none, or no study is made.
@@ -148,20 +147,20 @@ def _made(name: str, numerics: Numerics) -> Study:
     if ":" in name:
         study = named_object(name, given_as="The study")(numerics)
         if not isinstance(study, Study):
-            raise UserError(f"{name} makes a {type(study).__name__}. Let it return a Study.")
+            raise UserError(f"{name} returns a {type(study).__name__}. Let it return a Study.")
         return study
     if name in STUDIES:
         return STUDIES[name](numerics)
     close = get_close_matches(name, STUDIES, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UserError(
-        f"There is no study {name!r}.{hint} 'steadyrl study' lists them; module:function is one "
-        "of your own."
+        f"Unknown study {name!r}.{hint} 'steadyrl study' lists them; module:function names a "
+        "custom study."
     )
 
 
 def _verdicts(judgements: list[Judgement]) -> Table:
-    """Each verdict beside its claim and the differences that it rests on."""
+    """A table of verdicts, claims and the differences behind them."""
     table = Table.grid(padding=(0, 2))
     for judgement in judgements:
         differences = [
@@ -178,7 +177,7 @@ def _verdicts(judgements: list[Judgement]) -> Table:
 
 
 class _Bar(AbstractContextManager["_Bar"]):
-    """Runs finished, share of steps taken, time left."""
+    """Progress bar: finished runs, share of steps, time left."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
@@ -199,7 +198,7 @@ class _Bar(AbstractContextManager["_Bar"]):
         self._bar.stop()
 
     def show(self, progress: RunsProgress) -> None:
-        """Draws how far the runs have come."""
+        """Shows the progress."""
         left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
         self._bar.update(
             self._task,

@@ -1,4 +1,4 @@
-"""Configurations on record: written whole, compared by what today's code makes of them.
+"""Stored configurations: written completely, compared as the current code reads them.
 
 A record holds every setting of its run, so a default that changes later does not change what the
 record says. What became of settings since it was written is listed once, in `CHANGES`. To rename a
@@ -14,7 +14,7 @@ from typing import Any
 from steadyrl.run.config import RunConfig, parse
 
 StoredSettings = dict[str, Any]
-"""StoredSettings as JSON has them, in nested blocks."""
+"""Settings as nested JSON objects."""
 
 Change = Callable[[StoredSettings], None]
 """Brings stored settings, in place, from an older form to the next. It leaves settings alone that
@@ -22,7 +22,7 @@ lack its path."""
 
 
 def renamed(old: str, new: str) -> Change:
-    """A setting or block at path `old` is now at path `new`, as in `learner.dtype`."""
+    """The change that moves a setting or block from path `old` to `new`, as in `learner.dtype`."""
 
     def apply(settings: StoredSettings) -> None:
         block, name = _block(settings, old)
@@ -33,7 +33,7 @@ def renamed(old: str, new: str) -> Change:
 
 
 def removed(path: str) -> Change:
-    """A setting no longer exists, and its absence changes no run on record."""
+    """The change that drops a setting whose removal affects no recorded run."""
 
     def apply(settings: StoredSettings) -> None:
         block, name = _block(settings, path)
@@ -44,7 +44,7 @@ def removed(path: str) -> Change:
 
 
 def replaced(path: str, old: Any, new: Any) -> Change:
-    """A run with the value `old` counts as one with the value `new`."""
+    """The change that treats the value `old` as `new`."""
 
     def apply(settings: StoredSettings) -> None:
         block, name = _block(settings, path)
@@ -55,7 +55,7 @@ def replaced(path: str, old: Any, new: Any) -> Change:
 
 
 def added(path: str, value: Any) -> Change:
-    """A new setting, whose default is not what older runs did: they ran as with `value`."""
+    """The change that adds a setting, with the `value` that older runs behaved as."""
 
     def apply(settings: StoredSettings) -> None:
         block, name = _block(settings, path)
@@ -101,10 +101,10 @@ def to_stored(config: RunConfig) -> StoredSettings:
 def from_stored(
     settings: StoredSettings, follows: int, where: str, changes: Sequence[Change] = CHANGES
 ) -> RunConfig:
-    """What today's code makes of the configuration stored in `where`.
+    """The configuration stored in `where`, as the current code reads it.
 
     Args:
-        follows: How many of `changes` it already follows.
+        follows: Number of `changes` that it already follows.
 
     Raises:
         UserError: today's code does not know its settings.

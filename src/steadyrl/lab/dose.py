@@ -30,7 +30,7 @@ class DoseStudy(Study):
     """
 
     dial: str
-    """What is turned, as the axis of the figure names it."""
+    """Label of the dose axis."""
 
     doses: tuple[float, ...]
     remedies: tuple[str, ...]

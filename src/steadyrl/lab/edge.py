@@ -1,4 +1,4 @@
-"""The figures where runs do collapse: at the edge of stability.
+"""The figures at the edge of stability, where runs collapse.
 
 At the learning rate of the studies hardly any run collapses, so there is little for importance
 sampling, clipping or replay to prevent. These studies repeat them at the smallest candidate of

@@ -1,9 +1,9 @@
 """Experiential RL against reinforcement alone, and without each of its parts, on one recipe.
 
-Every condition takes one optimiser step for each rollout, on the same tasks. A prompt has at most
+Every condition takes one optimizer step for each rollout, on the same tasks. A prompt has at most
 twelve generations: four first attempts with as many reflections and second attempts in Experiential
 RL, which needs fewer the more first attempts succeed; twelve attempts, or six pairs of attempts,
-without it. So no condition of Experiential RL has more rollouts or more optimiser steps than the
+without it. So no condition of Experiential RL has more rollouts or more optimizer steps than the
 others.
 """
 

@@ -1,4 +1,4 @@
-"""What a run came to, in single numbers that claims speak of."""
+"""Scalar measures of a run, on which claims are tested."""
 
 from collections.abc import Callable
 
@@ -66,9 +66,9 @@ def mean_score(record: RunRecord) -> float:
 
 
 def score_in_equal_time(first: RunRecord, second: RunRecord) -> float:
-    """The held-out score of `first` less that of `second`, averaged over the time that both took.
+    """The held-out score of `first` minus that of `second`, averaged over their common time.
 
-    That is the time of steps, without evaluations, until the sooner of the two was through.
+    Time counts steps without evaluations, until the faster of the two has finished.
     """
     courses = [
         (_seconds_at_scores(run), [score for _, score in run.scores]) for run in (first, second)
@@ -86,16 +86,16 @@ def retry_reward(record: RunRecord) -> float:
 
 
 def retry_lift(record: RunRecord) -> float:
-    """`retry_reward` less the mean reward of first attempts at the same time.
+    """`retry_reward` minus the mean reward of first attempts at the same time.
 
-    Second attempts are made at what was just failed, so that the same attempts over again would
-    give less than 0.
+    Second attempts are made only at failed tasks, so repeating first attempts would give less
+    than 0.
     """
     return retry_reward(record) - float(record.curve("reward")[: tenth(record)].mean())
 
 
 def seconds(record: RunRecord) -> float:
-    """The time that the steps of the run took, without evaluations."""
+    """Seconds of the run's steps, without evaluations."""
     return record.seconds
 
 
@@ -112,7 +112,7 @@ def log10_mismatch(record: RunRecord) -> float:
 def log10_gradient_norm(record: RunRecord) -> float:
     """The decimal logarithm of the gradient's norm before clipping, in the median of the run.
 
-    Of the bins in which some group had signal; nan where none had.
+    Only bins in which some group had signal count; nan without any.
     """
     norms = record.curve("gradient_norm")
     felt = norms[norms > 0]
@@ -126,7 +126,7 @@ def _to_the_end(record: RunRecord, name: str) -> Float[np.ndarray, " S"]:
 
 
 def _seconds_at_scores(record: RunRecord) -> Float[np.ndarray, " E"]:
-    """Seconds that had passed in steps at each held-out score; evenly, where no course was kept."""
+    """Elapsed step seconds at each held-out score; evenly spread if not recorded."""
     taken = [steps for steps, _ in record.scores]
     course = record.curve("seconds")
     if not course.size:
@@ -163,4 +163,4 @@ MEASURES: dict[str, Callable[[RunRecord], float]] = {
 COMPARED: dict[str, Callable[[RunRecord, RunRecord], float]] = {
     score_in_equal_time.__name__: score_in_equal_time
 }
-"""Measures of one run beside another: how far the first is ahead."""
+"""Measures that compare two runs: the lead of the first."""

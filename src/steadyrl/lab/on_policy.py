@@ -79,7 +79,7 @@ CLAIMS = (
 
 
 def figure1(numerics: Numerics) -> Study:
-    """On-policy: MiniRL, with length normalisation, without the correction; each without and
+    """On-policy: MiniRL, with length normalization, without the correction; each without and
     with R3.
     """
     plain = [

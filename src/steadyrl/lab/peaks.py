@@ -1,4 +1,4 @@
-"""Figures 1 to 4 of arXiv:2512.01374 side by side: stabilised runs reach similar peaks."""
+"""Figures 1 to 4 of arXiv:2512.01374 side by side: stabilized runs reach similar peaks."""
 
 from steadyrl.lab.claims import Claim, similar
 from steadyrl.lab.study import Condition, Study
@@ -12,7 +12,7 @@ RECIPE = {
     4: RoutingReplay.R3,
     8: RoutingReplay.R3,
 }
-"""The replay that the paper recommends for each number of gradient steps a rollout."""
+"""The replay that the paper recommends for each number of gradient steps per rollout."""
 
 
 def peaks(numerics: Numerics) -> Study:

@@ -1,8 +1,8 @@
-"""What is kept of a finished run: its configuration, its curves, and where they come from.
+"""Records of finished runs: configuration, curves, and provenance.
 
 results/runs/*.json hold one run each, whichever studies it belongs to, so a run that two figures
-share is run once. A run is found by its configuration (see `configurations`); the name of its file
-is no more than a name.
+share is run once. A run is found by its configuration (see `configurations`), not by the name of
+its file.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ CURVES = (
     "reflection_fraction",
     "seconds",
 )
-"""Metrics whose course is kept, as means over bins of gradient steps."""
+"""Metrics whose curves are stored, as means over bins of gradient steps."""
 
 BIN = 8
 """Gradient steps in a bin: a multiple of every number of mini-batches that is studied."""
@@ -56,10 +56,10 @@ class RunRecord:
     commit: str | None
     machine: str
     seconds: float
-    """Time of its steps, without evaluations."""
+    """Seconds of its steps, without evaluations."""
 
     gradient_steps: int
-    """As many as it was to take."""
+    """Number of gradient steps that the run was configured to take."""
 
     failure: str | None
     """Why it stopped before its last step: the loss or the gradient was not finite."""
@@ -72,14 +72,14 @@ class RunRecord:
     bins."""
 
     cold_start: str | None = None
-    """The `weights_digest` of what its cold start left. None where there was none, and in records
-    older than this field."""
+    """The `weights_digest` after its cold start. None without a cold start, and in records older
+    than this field."""
 
     configuration: dict[str, Any]
     """Every setting of the run, as the code that ran it names them. `config` reads it."""
 
     changes: int
-    """How many of `configurations.CHANGES` the configuration already follows."""
+    """Number of `configurations.CHANGES` that the configuration already follows."""
 
     @property
     def config(self) -> RunConfig:
@@ -91,7 +91,7 @@ class RunRecord:
         return from_stored(self.configuration, self.changes, f"the run {self.digest}")
 
     def curve(self, name: str) -> Float[np.ndarray, " S"]:
-        """The course of a metric, nan where it has no value; empty where it was not recorded."""
+        """The curve of a metric, nan where it has no value; empty if it was not recorded."""
         return np.array(self.curves.get(name, []), dtype=np.float64)
 
     def bin_centres(self, count: int) -> Float[np.ndarray, " S"]:
@@ -118,7 +118,7 @@ def find_records(folder: Path, changes: Sequence[Change] = CHANGES) -> dict[str,
 
 @cache
 def _identity_of(path: Path, _modified: int, changes: tuple[Change, ...]) -> str:
-    """Of the run in `path`. Records stay as they are, so each is read once."""
+    """The identity of the run in `path`. Records do not change, so each is read once."""
     record = read_record(path)
     try:
         return identity(from_stored(record.configuration, record.changes, str(path), changes))
@@ -137,7 +137,7 @@ def record_of(
     failure: str | None = None,
     cold_start: str | None = None,
 ) -> RunRecord:
-    """What `folder` says about the run that `config` describes."""
+    """The record of the run that `config` describes, from `folder`."""
     rows = [row for row in folder.read_metrics() if row["stage"] == "rl"]
     mini_batches = config.algorithm.gradient_steps
     steps = [row for row in rows if "reward" in row]
@@ -167,7 +167,7 @@ def record_of(
 
 
 def write_record(record: RunRecord, path: Path) -> None:
-    """Writes `record`, all or nothing."""
+    """Writes `record` atomically."""
     write_atomically(path, json.dumps(asdict(record)) + "\n")
 
 

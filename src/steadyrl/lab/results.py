@@ -1,4 +1,4 @@
-"""What a study came to: its measures, a verdict for each claim, the figure, in one folder.
+"""Results of a study: measures, a verdict for each claim, and the figure, in one folder.
 
 results/runs/<digest>.json        one finished run (see `records`)
 results/<study>/results.json      measures of each run, comparisons, verdicts
@@ -33,7 +33,7 @@ Runs = Mapping[str, Mapping[int, RunRecord]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A comparison, what was measured, and what that says."""
+    """A comparison, the measured difference, and its verdict."""
 
     comparison: Comparison
     difference: Interval
@@ -86,7 +86,7 @@ def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgement]:
 
 
 def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, Any]:
-    """What results.json holds."""
+    """The content of results.json."""
     records = [record for by_seed in runs.values() for record in by_seed.values()]
     return {
         "study": study.name,
@@ -120,7 +120,7 @@ def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, 
 
 
 def _measured(measure: str, record: RunRecord) -> float | None:
-    """None where the run has nothing to measure it on."""
+    """The rounded measure, None if the run lacks the data."""
     value = MEASURES[measure](record)
     return round(value, 4) if np.isfinite(value) else None
 
@@ -131,7 +131,7 @@ def _finding(comparison: Comparison, runs: Runs) -> Finding:
 
 
 def _differences(comparison: Comparison, runs: Runs) -> list[float]:
-    """One for each seed."""
+    """The difference for each seed."""
     first = runs[comparison.first]
     if not isinstance(comparison.second, str):
         measure = MEASURES[comparison.measure]

@@ -1,4 +1,4 @@
-"""Running what studies still lack: one run a process, one thread a process.
+"""Running the missing runs of studies: one run per process, one thread per process.
 
 A run that was finished once is never run again; one that was interrupted goes on from its last
 checkpoint. Runs of equal seed that begin with the same cold start share it.
@@ -36,18 +36,18 @@ from steadyrl.training.journal import JournalSettings
 from steadyrl.training.trackers import JsonlSettings
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks at how far the runs have come."""
+"""Seconds between progress updates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workplace:
-    """Where runs are worked on, and where their records are kept."""
+    """Folders of runs in progress and of finished records."""
 
     records: Path
     folders: Path
 
     def new_record(self, config: RunConfig) -> Path:
-        """Where to write the record of the run that `config` describes."""
+        """Path for the record of the run that `config` describes."""
         return self.records / f"{digest_of(config)}.json"
 
     def folder(self, config: RunConfig) -> RunFolder:
@@ -73,18 +73,18 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far this call has come."""
+    """Progress of this call."""
 
     finished: int
-    """Runs, those of earlier calls included."""
+    """Finished runs, including those of earlier calls."""
 
     runs: int
     steps: int
-    """Steps of cold starts and of reinforcement on record."""
+    """Recorded steps of cold starts and of reinforcement learning."""
 
     all_steps: int
     seconds_left: float | None
-    """At the mean speed of this call; None before its first step."""
+    """Estimate from the mean speed of this call; None before its first step."""
 
 
 def run_studies(
@@ -94,7 +94,7 @@ def run_studies(
     processes: int,
     watch: Callable[[Progress], None],
 ) -> None:
-    """Runs what `studies` lack, all conditions of a seed before the next seed.
+    """Runs the missing runs of `studies`, all conditions of a seed before the next seed.
 
     Raises:
         UserError: a run cannot be started or resumed.

@@ -1,4 +1,4 @@
-"""What a study is: runs under names, seeds, and claims about them."""
+"""Studies: named runs, seeds, and claims about them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ class Condition:
     """
 
     name: str
-    """As in the figure's legend."""
+    """Name in the figure's legend."""
 
     config: RunConfig
     """Its seed is that of each run in turn."""
@@ -36,10 +36,10 @@ class Study:
     """A figure: what is run, and what is claimed about it before it is run."""
 
     experiment: str
-    """What is run, as `figure1`. Studies of one experiment make the same claims."""
+    """The experiment, such as `figure1`. Studies of one experiment make the same claims."""
 
     level: str
-    """Where it is run: the engine's numerics, and what else differs between such studies."""
+    """The engine's numerics, and other differences between studies of one experiment."""
 
     title: str
     conditions: tuple[Condition, ...]
@@ -57,7 +57,7 @@ class Study:
         "log10_mismatch",
         "log10_gradient_norm",
     )
-    """What is measured of every run."""
+    """Measures of every run."""
 
     panels: tuple[str, str, str, str] = PANELS
     """The metrics that the figure shows."""
@@ -87,7 +87,7 @@ class Study:
 
     @property
     def name(self) -> str:
-        """Of the folder that its results go to."""
+        """Name of the results folder."""
         return f"{self.experiment}-{self.level}"
 
     def with_seeds(self, count: int) -> "Study":

@@ -16,7 +16,7 @@ from steadyrl.records.run_folder import write_atomically
 BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 VERDICTS = re.compile(r"<!-- verdicts of (.+?) -->\n.*?<!-- verdicts:end -->", re.DOTALL)
-"""Where a page wants the verdicts of some experiments, side by side for their levels."""
+"""Mark for the verdicts of some experiments, with a column per level."""
 
 SHOWN = (
     "best_score",
@@ -41,10 +41,10 @@ NOTES = {
     "a run's bins that have a gradient.",
     "kept": "`kept` is the last tenth's reward over the best tenth's.",
 }
-"""What a reader has to know of measures that are shown."""
+"""Notes on the displayed measures."""
 
 OWN = "our own"
-"""How the source of a claim begins that no paper makes."""
+"""Prefix of the source of claims that no paper makes."""
 
 RELATIONS = {"greater": ">", "less": "<", "not_greater": "not >", "similar": "≈"}
 
@@ -80,7 +80,7 @@ def conditions_table(content: dict[str, Any]) -> list[str]:
 
 
 def borders_table(content: dict[str, Any]) -> list[str]:
-    """Each remedy's border, and what it does to the border without any."""
+    """Each remedy's border, and its effect relative to no remedy."""
     doses = content["doses"]
     head = ["remedy", "border", "95% interval", "times that without", "effect"]
     lines = [
@@ -104,7 +104,7 @@ def _dose(dose: float | str, doses: Sequence[float]) -> str:
 
 
 def claims_table(contents: Iterable[dict[str, Any]]) -> list[str]:
-    """Each claim's verdict, and the differences that it rests on."""
+    """Each claim's verdict, with the differences behind it."""
     head = ["study", "claim", "made in", "verdict", "differences with 95% interval"]
     lines = [_row(head), _row(["---"] * len(head))]
     for content in contents:
@@ -120,7 +120,7 @@ def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]
     """A row for each claim, a column for each level, verdicts linked to their study; then counts.
 
     Args:
-        folder: Where the studies' folders lie, as seen from the page.
+        folder: Path of the studies' folders, relative to the page.
     """
     levels = list(dict.fromkeys(content["level"] for content in contents))
     claims: dict[tuple[str, str], dict[str, str]] = {}
@@ -136,7 +136,7 @@ def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]
 
 
 def _counts(contents: Iterable[dict[str, Any]]) -> str:
-    """How many verdicts of each kind there are, on claims of papers and on our own."""
+    """Counts of each verdict, on claims of papers and on our own."""
     claims = [claim for content in contents for claim in content["claims"]]
     parts = []
     for whose, own in (("the papers' claims", False), ("our own", True)):
@@ -189,7 +189,7 @@ def update_page(page: Path, results: Path) -> None:
 
 
 def _shown(content: dict[str, Any]) -> list[str]:
-    """The measures of a study that have a column; all of them before anything was run."""
+    """The measures of a study that have a column; all of them without any runs."""
     runs = [run for of_condition in content["conditions"].values() for run in of_condition]
     return [name for name in SHOWN if not runs or name in runs[0]]
 

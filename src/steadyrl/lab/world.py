@@ -1,7 +1,7 @@
 """The world of the studies: small enough for many seeds on two cores.
 
 Chains of arithmetic as in the demo, by a Mixture-of-Experts model whose teacher writes in three
-styles of different length, so that answers to one prompt differ in length and length normalisation
+styles of different length, so that answers to one prompt differ in length and length normalization
 changes the objective.
 """
 

@@ -16,7 +16,7 @@ class Answer(Row):
     loglikelihood: float
 
     response: str | None = None
-    """What the model answered, at the steps that ask it."""
+    """The model's answers, by step."""
 
     @property
     def per_token(self) -> str:
@@ -35,7 +35,7 @@ class Drift:
 
 
 def read_drift(folder: RunFolder, stage: Stage) -> Drift | None:
-    """What `stage` forgot; None if no off-task question was answered."""
+    """The forgetting in `stage`; None if no off-task question was answered."""
     answered = []
     for step, path in completions_by_step(folder, f"drift_{stage.name}"):
         answers = read_rows(Answer, path)

@@ -18,7 +18,7 @@ from steadyrl.report.rows import Row, completions_by_step, read_rows
 
 
 class Fate(StrEnum):
-    """How an episode went, in the order in which they are shown."""
+    """Kinds of episodes, in display order."""
 
     IMPROVED = "reflecting helped"
     NOT_IMPROVED = "reflecting did not help"
@@ -52,7 +52,7 @@ class Part(Row):
 
     @property
     def asked(self) -> list[Message]:
-        """What stands before the model's first turn."""
+        """The text before the model's first turn."""
         return self.conversation[: self._first_turn()]
 
     @property
@@ -76,11 +76,11 @@ class Episode:
     second: Part | None
 
     recalled: tuple[Write, ...]
-    """What the reflection read of the memory, best first."""
+    """Memory entries that the reflection read, best first."""
 
     @property
     def fate(self) -> Fate:
-        """How it went."""
+        """The kind of the episode."""
         if self.story.failure:
             return Fate.BROKEN
         if self.second is None:
@@ -90,7 +90,7 @@ class Episode:
 
     @property
     def outcome(self) -> str:
-        """What was learned from it and what was remembered."""
+        """Whether it was internalized, and where it was remembered."""
         if self.story.failure:
             return f"It broke: {self.story.failure}. Nothing after that is learned from."
         if self.second is None:

@@ -1,4 +1,4 @@
-"""What a run came to, as sentences of facts."""
+"""A summary of a run in sentences."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from steadyrl.base.wording import count, duration, inside_sentence, short_number
 
 
 def facts_of(stages: Sequence[Stage]) -> tuple[str, ...]:
-    """What became of the score, how far the run is, and how reward and entropy went."""
+    """Sentences on score, progress, reward and entropy."""
     scores = [
         _score_fact(stage, score)
         for stage in stages
@@ -30,7 +30,7 @@ def _progress(stages: Sequence[Stage]) -> str:
 
 
 def _course(stage: Stage) -> str:
-    """How reward and entropy went, or nothing where neither was recorded."""
+    """A sentence on reward and entropy, or nothing if neither was recorded."""
     courses = []
     for name in ("reward", "entropy"):
         series = stage.finite(name)
@@ -74,7 +74,7 @@ def _interval_at(stage: Stage, step: int) -> str:
 
 
 def _best(score: Series) -> str:
-    """Where the best score was, if neither first nor last."""
+    """The step of the best score, if neither first nor last."""
     best = int(score.values.argmax())
     if score.values[best] <= max(score.values[0], score.values[-1]):
         return ""

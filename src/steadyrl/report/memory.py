@@ -1,4 +1,4 @@
-"""What an algorithm has written into its memory, and what it held when."""
+"""The history of an algorithm's memory."""
 
 from collections.abc import Sequence
 
@@ -30,12 +30,12 @@ def read_writes(folder: RunFolder, stage: str) -> list[Write]:
 
 
 def held(writes: Sequence[Write], *, before: int | None = None) -> dict[int, Write]:
-    """What each slot holds, or held when the step `before` began."""
+    """The contents of each slot, now or when the step `before` began."""
     return {write.slot: write for write in writes if before is None or write.step < before}
 
 
 def split(writes: Sequence[Write]) -> tuple[list[Write], list[Write]]:
-    """What the memory holds, newest first, and what was overwritten, oldest first."""
+    """Current entries, newest first, and overwritten ones, oldest first."""
     present = sorted(held(writes).values(), key=lambda write: -write.step)
     still_there = {id(write) for write in present}
     return present, [write for write in writes if id(write) not in still_there]

@@ -121,7 +121,7 @@ def _panel(series: Series, key: str, size: tuple[int, int], stage: Stage | None 
 
 
 def how_to_read(stage: Stage) -> str:
-    """What the points and lines of the stage's curves are."""
+    """The meaning of points and lines in the stage's curves."""
     longest = max((len(metric.steps) for metric in stage.metrics.values()), default=0)
     axis = "The horizontal axis counts steps."
     if longest <= SMOOTHED_FROM:
@@ -133,7 +133,7 @@ def how_to_read(stage: Stage) -> str:
 
 
 def curve_notes(series: Series, log_scale: bool) -> str:
-    """What a reader of the curve must know: values that are not finite or not on the axis."""
+    """Remarks on a curve: values that are not finite or not on the axis."""
     notes = []
     missing = ~series.finite
     if missing.any():

@@ -90,7 +90,7 @@ def smoothed(values: Float[np.ndarray, " S"], window: int) -> Float[np.ndarray, 
 
 
 def uses_log_axis(series: Series, log_scale: bool) -> bool:
-    """Whether the curve is drawn on a log axis: it is asked for, and some value is above 0."""
+    """Whether the curve uses a log axis: it is requested, and some value is above 0."""
     return log_scale and bool((series.values[series.finite] > 0).any())
 
 

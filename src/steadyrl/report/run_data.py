@@ -1,4 +1,4 @@
-"""What a run folder says, but for its completions."""
+"""The contents of a run folder, without its completions."""
 
 import json
 from collections.abc import Callable
@@ -32,16 +32,16 @@ class RunData:
     """In the order in which they ran."""
 
     notes: tuple[str, ...] = ()
-    """What the run decided by itself, and why."""
+    """Notes: the run's automatic decisions and their reasons."""
 
     @property
     def settings(self) -> RunSettings:
-        """What a diagnosis needs to know of the configuration."""
+        """The settings that a diagnosis uses."""
         return RunSettings.of(self.config)
 
 
 def read_run(folder: RunFolder) -> RunData:
-    """What `folder` holds so far.
+    """Reads the current contents of `folder`.
 
     Raises:
         UserError: it is not a run folder, has no metrics yet, or holds a file that cannot be read.

@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def signs(self) -> Counter[int]:
-        """How many answers became better (1), worse (-1), or earned the same (0)."""
+        """Numbers of answers that improved (1), got worse (-1), or earned the same (0)."""
         return Counter((pair.change > 0) - (pair.change < 0) for pair in self.pairs)
 
     def shown(self, limit: int) -> tuple[Pair, ...]:

@@ -1,4 +1,4 @@
-"""How far the gradient of an objective is from that of the expected reward of whole responses."""
+"""Error of an objective's gradient against that of the expected reward of whole responses."""
 
 from steadyrl.analysis.first_order.gradient_error import Estimate, FirstOrderError
 from steadyrl.analysis.first_order.probe import (

@@ -1,4 +1,4 @@
-"""How far a gradient g is from a reference g*, from inner products alone.
+"""Error of a gradient g against a reference g*, from inner products alone.
 
 Vector 0 of `E` is g*, and vector i is the difference g_i - g* for the gradient number i: between
 two gradients that are almost equal, the difference keeps the digits that its parts would lose.

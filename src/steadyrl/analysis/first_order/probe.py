@@ -1,4 +1,4 @@
-"""How far the gradient of an objective is from that of the expected reward of whole responses.
+"""Error of an objective's gradient against that of the expected reward of whole responses.
 
 arXiv:2512.01374 replaces the gradient of J_seq (equation 2) by that of J_token (equation 4), which
 is equal to it when pi_theta = mu_old, and to first order beyond:
@@ -91,7 +91,7 @@ def all_responses(prompt: Int[Tensor, " S"], vocabulary: Sequence[int], length: 
 def policy_terms(
     policy: Policy, batch: TokenBatch, *, temperature: float = 1.0, replay: Routing | None = None
 ) -> TokenTerms:
-    """What an objective reads of `batch`, with log-probabilities that `policy` computes now.
+    """Inputs of an objective for `batch`, with log-probabilities computed by `policy`.
 
     Args:
         batch: With `rollout_logprobs`, and `old_logprobs` if they are not those of `policy`.

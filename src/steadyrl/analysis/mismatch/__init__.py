@@ -1,4 +1,4 @@
-"""Where log(pi_theta / mu_old) comes from: rescoring with one change at a time.
+"""Sources of log(pi_theta / mu_old), by rescoring with one change at a time.
 
 batch -> rescore (every pass) -> mismatch_sources (what each change is worth)
 """

@@ -1,4 +1,4 @@
-"""In which layers two passes over the same tokens chose other experts, and how close a call it was.
+"""Layers in which two passes over the same tokens chose different experts, and their margins.
 
 The margin of a choice is the lowest router logit among the chosen experts less the highest among
 the others. Logits that each move by less than half of it cannot flip the choice.
@@ -23,17 +23,17 @@ class LayerFlips:
     """The tokens for which one MoE layer chose another set of experts in the other pass."""
 
     share: float
-    """Of all tokens."""
+    """Share of all tokens."""
 
     margins_flipped: tuple[float, ...] | None
     """Margins of the choices that flipped, at the quantiles 0.1, 0.5 and 0.9. None if none did."""
 
     margins_kept: tuple[float, ...] | None
-    """Of those that did not. None if there is none, or if every expert is always chosen."""
+    """Margins of the other choices. None without any, or if every expert is always chosen."""
 
     in_closest_tenth: float | None
-    """Of the flips, those among the tenth of tokens with the smallest margins: about 0.1 if margins
-    had nothing to do with it, 1 if they said all. None if there is no flip."""
+    """Share of the flips among the tenth of tokens with the smallest margins: about 0.1 if margins
+    do not matter, 1 if they decide alone. None without any flip."""
 
 
 def layer_flips(
@@ -43,7 +43,7 @@ def layer_flips(
 
     Args:
         flips: Where the two chose different sets of experts.
-        margins: Of the choices of one of the passes.
+        margins: Margins of the choices of one of the passes.
     """
     return tuple(
         _layer_flips(flipped, values)
@@ -54,7 +54,7 @@ def layer_flips(
 def choice_margins(
     logits: Float[Tensor, "N E"], experts: Integer[Tensor, "N K"]
 ) -> Float[Tensor, " N"]:
-    """Lowest logit of the chosen experts less the highest of the others; infinite if all are.
+    """Lowest logit of the chosen experts minus the highest of the others; infinite if all are.
 
     Negative where a family chooses by more than its logits: DeepSeek-V3 adds a bias, and chooses
     among some groups of experts only.
@@ -66,7 +66,7 @@ def choice_margins(
 
 @contextmanager
 def watch_margins(routers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What holds, after a forward pass, the margin of every fed token in each of `routers`."""
+    """A recorder of the margin of every fed token in each of `routers`."""
     margins: list[Tensor] = [torch.empty(0)] * len(routers)
 
     def note(layer: int, _router: nn.Module, _inputs: Any, output: Any) -> None:

@@ -39,30 +39,30 @@ class Pass(NamedTuple):
 
 
 class Source(StrEnum):
-    """What one step changes."""
+    """Sources of mismatch; each step changes one."""
 
     DECODING = "decoding"
-    """From one token at a time with a key-value cache to one pass over the row. With `top_p` below
-    1, also from the nucleus that was sampled from to the whole distribution."""
+    """Decoding with a key-value cache to one pass over the row. With `top_p` below 1, also the
+    sampled nucleus to the full distribution."""
 
     NUMERICS = "numerics"
-    """From the engine's arithmetic to the trainer's."""
+    """The engine's arithmetic to the trainer's."""
 
     ROUTING = "routing"
-    """From the experts the engine chose to those the trainer chooses with the same weights."""
+    """The engine's experts to those that the trainer chooses with the same weights."""
 
     WEIGHTS = "weights"
-    """From the weights that sampled to the new ones."""
+    """The sampling weights to the new ones."""
 
     STALE_ROUTING = "stale_routing"
-    """From the experts chosen with the weights that sampled to those chosen with the new ones."""
+    """The experts chosen with the sampling weights to those chosen with the new ones."""
 
 
 class Order(StrEnum):
     """Which step of each factor is taken first."""
 
     ROUTES_LAST = "routes_last"
-    """What R2 and R3 leave out comes last."""
+    """The sources that R2 and R3 remove come last."""
 
     ROUTES_FIRST = "routes_first"
 
@@ -101,7 +101,7 @@ class Rescored:
     """The `N` loss tokens of a batch in every pass."""
 
     rollout_logprobs: Float[Tensor, " N"]
-    """As recorded. In float64, as those of the passes, so that differences keep their digits."""
+    """Recorded log-probabilities, in float64 like those of the passes, to keep all digits."""
 
     logprobs: Mapping[Pass, Float[Tensor, " N"]]
 
@@ -110,7 +110,7 @@ class Rescored:
     are not those of pi_old. Empty where no routers are hooked."""
 
     margins: Float[Tensor, "N L"]
-    """Of the choices of pi_old."""
+    """Margins of the choices of pi_old."""
 
     @property
     def end(self) -> str:
@@ -211,7 +211,7 @@ def _rescored(batch: TokenBatch, policies: Mapping[str, Policy], temperature: fl
 def _flips(
     routes: Mapping[str, Routing | None], feeding: Bool[Tensor, "B T"]
 ) -> dict[Source, Bool[Tensor, "N L"]]:
-    """Where the routes of the engine, and of the newer weights, are not those of pi_old."""
+    """Positions at which routes of the engine, and of the newer weights, differ from pi_old's."""
     experts = {
         name: routing.at(feeding.to(routing.known.device)).cpu()
         for name, routing in routes.items()

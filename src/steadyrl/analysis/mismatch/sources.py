@@ -1,4 +1,4 @@
-"""What each source of log(pi_theta / mu_old) is worth, and where expert choices flipped.
+"""Contribution of each source of log(pi_theta / mu_old), and flipped expert choices by layer.
 
 Log-ratios of steps add up to the whole, token by token, and so do k1 and the covariances with the
 whole. What a step is worth depends on those taken before it: where the two orders differ, sources
@@ -26,7 +26,7 @@ from steadyrl.records.routing import RoutingReplay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """How far the policy q after a step is from the policy p before it, over the loss tokens.
+    """Distance of the policy q after a step from the policy p before it, over the loss tokens.
 
     The tokens were sampled from mu_old, so k1 and k3 estimate KL(p || q) as far as p is mu_old.
     """
@@ -38,7 +38,7 @@ class Change:
     """Mean of u - 1 - log u. Those of the steps do not add up."""
 
     variance: float
-    """Of log u. Those of the steps do not add up where steps are correlated."""
+    """Variance of log u. Variances of correlated steps do not add up."""
 
     share: float | None
     """cov(log u, whole) / var(whole), where the whole is log(pi_theta / mu_old). Those of the steps
@@ -58,7 +58,7 @@ class MismatchSources:
     tokens: int
 
     whole: Change
-    """From mu_old to pi_theta, or to pi_old where there are no newer weights."""
+    """The total, from mu_old to pi_theta, or to pi_old without newer weights."""
 
     orders: Mapping[Order, Mapping[Source, Change]]
 

@@ -1,4 +1,4 @@
-"""Questions in words whose meaning nobody tells, over a library of single facts.
+"""Questions in words with hidden meanings, over a library of single facts.
 
     library     K7 e B2        the relation e leads from K7 to B2
     question    K7 k m         where the word k leads from K7, and the word m from there
@@ -36,7 +36,7 @@ _MANY = 10**9
 
 
 class CodedQuestions(QuestionSettings):
-    """A library made from a seed, and questions about it without end."""
+    """A library made from a seed, with unlimited questions about it."""
 
     name: Literal["coded"] = "coded"
 
@@ -48,10 +48,10 @@ class CodedQuestions(QuestionSettings):
     another, and never that one."""
 
     meaning: int = Field(0, ge=0)
-    """Number of a meaning; 0 gives the first word the first relation, and so on."""
+    """Index of the meaning; 0 gives the first word the first relation, and so on."""
 
     seed: int = Field(0, ge=0)
-    """Other seeds give other facts."""
+    """Seed of the facts."""
 
     @model_validator(mode="after")
     def _meaning_exists(self) -> "CodedQuestions":
@@ -82,7 +82,7 @@ class CodedSplit:
         self._facts = {name: self._facts_of(place) for place, name in enumerate(self._names)}
 
     def __len__(self) -> int:
-        """More than anybody asks; they repeat after some hundreds, or thousands in training."""
+        """A nominal size; questions repeat after some hundreds, or thousands in training."""
         return _MANY
 
     def __getitem__(self, number: int) -> Question:
@@ -106,13 +106,13 @@ class CodedSplit:
         )
 
     def passages(self) -> Iterator[Passage]:
-        """What the library says of the names of this split."""
+        """The library's passages about the names of this split."""
         for name, facts in self._facts.items():
             for relation, other in facts.items():
                 yield Passage(title=f"{name} {relation}", text=f"{name} {relation} {other}")
 
     def _facts_of(self, place: int) -> dict[str, str]:
-        """Where each relation leads: to another name, and to a different one for each."""
+        """The name that each relation leads to, all different."""
         count = len(self._names)
         away = self._draws(_FACTS, place).distinct(len(self._relations), count - 1)
         others = [self._names[(place + 1 + steps) % count] for steps in away]

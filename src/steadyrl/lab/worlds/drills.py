@@ -1,4 +1,4 @@
-"""Drills: what the cold starts of Experiential RL have in common."""
+"""Drills: the common base of cold starts for Experiential RL."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ MakeDrill = Callable[[Task, np.random.Generator], Demonstration]
 
 
 class DrillSettings(TeacherSettings):
-    """What is drilled, on which tasks."""
+    """Settings of drills and their tasks."""
 
     environment: EnvironmentSettings
     """The tasks of the drills."""
@@ -29,9 +29,9 @@ class DrillSettings(TeacherSettings):
         """
         if teaches_what_is_hidden(self.environment, environment):
             raise ValueError(
-                "the meaning that the environment hides is among those of the drills of the cold "
-                "start, so that they teach what is to be found out. In the drills, permute what "
-                "is fixed in the environment and no more, and give both the same meaning."
+                "the cold start's drills include the meaning that the environment hides, so they "
+                "teach what the run should discover. In the drills, permute exactly what is fixed "
+                "in the environment, and give both the same meaning."
             )
 
 
@@ -62,7 +62,7 @@ class Drills(ABC):
 
     @abstractmethod
     def rulebook(self, task: Task) -> str:
-        """What the drills call the rulebook of `task`."""
+        """The rulebook of `task` in the format of the drills."""
 
 
 def drill(prompt: Conversation, continuation: Conversation | str) -> Demonstration:

@@ -39,7 +39,7 @@ from steadyrl.rollout.tasks import checked_outcome
 
 
 class GridDrillSettings(DrillSettings):
-    """What is drilled, on which games."""
+    """Shares of each kind of drill, and the games."""
 
     name: Literal["grid_drills"] = "grid_drills"
 
@@ -103,7 +103,7 @@ class GridDrills(Drills):
         super().__init__(settings.environment.make())
 
     def kinds(self) -> Sequence[tuple[float, MakeDrill]]:
-        """Of a plan or a rulebook each."""
+        """Kinds of drills whose continuation is a plan or a rulebook."""
         settings = self._settings
         return (
             (settings.first_attempts, self._first_attempt),
@@ -183,7 +183,7 @@ class GridDrills(Drills):
         return drill(prompt, self._solution(task))
 
     def _attempt(self, task: Task, generator: np.random.Generator) -> Account:
-        """What comes of a random plan."""
+        """The outcome of a random plan."""
         length = int(generator.integers(1, task.payload.moves + 1))
         plan = "".join(generator.choice([move.key for move in Move], size=length))
         outcome = checked_outcome(self._environment.start(task).respond(plan))

@@ -1,4 +1,4 @@
-"""How often simple policies that know the rules win: what to print beside a trained policy's score.
+"""Win rates of simple policies that know the rules, as references for a trained policy's score.
 
 Exact, by going through all that can happen; for games in which nothing slips.
 """
@@ -42,7 +42,7 @@ def straight_to_goal(lake: LakeBoard) -> Sequence[Move]:
 
 
 def around_adjacent_holes(lake: LakeBoard) -> Sequence[Move]:
-    """Of the moves that do not lead into a hole, those that end nearest to the goal."""
+    """Moves that avoid holes and end nearest to the goal."""
     after = {move: lake.move(move)[0] for move in Move}
     safe = [move for move in Move if after[move].verdict is not Verdict.LOST]
     nearest = min([distance(after[move].agent, lake.goal) for move in safe], default=0)

@@ -1,4 +1,4 @@
-"""Whether drills have, among their meanings, the one that a run is to find out."""
+"""Check whether drills reveal the meaning that a run should discover."""
 
 from typing import Any
 

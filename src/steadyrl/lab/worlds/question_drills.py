@@ -37,7 +37,7 @@ from steadyrl.rollout.tasks import checked_outcome
 
 
 class QuestionDrillSettings(DrillSettings):
-    """What is drilled, on which questions."""
+    """Shares of each kind of drill, and the questions."""
 
     name: Literal["question_drills"] = "question_drills"
 
@@ -100,7 +100,7 @@ class QuestionDrills(Drills):
         self._relations = RELATIONS[: settings.environment.questions.relations]
 
     def kinds(self) -> Sequence[tuple[float, MakeDrill]]:
-        """Of searches and an answer, or a rulebook, each."""
+        """Kinds of drills whose continuation is searches and an answer, or a rulebook."""
         settings = self._settings
         return (
             (settings.first_attempts, self._first_attempt),
@@ -110,7 +110,7 @@ class QuestionDrills(Drills):
         )
 
     def rulebook(self, task: Task) -> str:
-        """What every word means in `task`."""
+        """The meaning of every word in `task`."""
         return self._environment.rulebook(task)
 
     def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Demonstration:
@@ -154,7 +154,7 @@ class QuestionDrills(Drills):
         return said
 
     def _guess(self, task: Task, generator: np.random.Generator, memory: str = "") -> Account:
-        """What comes of guessing what the words mean."""
+        """The outcome of guessing the meaning of the words."""
         said, outcome = _inquiry(self._environment.start(task), task, self._guessed(generator))
         attempt = Trajectory(
             task_id=task.id,

@@ -4,8 +4,8 @@
     steadyrl train rlvr-frozenlake-tiny --out runs/lake-rlvr
     steadyrl report runs/lake --beside runs/lake-rlvr
 
-Cold start, tasks and optimiser steps are those of the recipe of Experiential RL. A prompt has three
-attempts for each of its attempts, which is what that may sample: attempt, reflection, attempt.
+Cold start, tasks and optimizer steps are those of the recipe of Experiential RL. A prompt has three
+attempts for each first attempt there, which may sample three responses: attempt, reflection, attempt.
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
@@ -34,9 +34,9 @@ def rlvr_questions_tiny() -> RunConfig:
 
 
 def attempts_alone(erl: ExperientialSettings) -> PolicyGradientSettings:
-    """As many attempts as Experiential RL may sample responses, learned from in the same way.
+    """Policy gradient on as many attempts as Experiential RL may sample responses.
 
-    They have the turns of two attempts, so that a second chance can be had with half of them.
+    Episodes have the turns of two attempts, so half as many of them can have a second chance.
     """
     shared = {name: getattr(erl, name) for name in CreditSettings.model_fields if name != "name"}
     own = {"group_size": 3 * erl.group_size, "max_turns": 2 * erl.max_turns}

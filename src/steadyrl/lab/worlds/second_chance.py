@@ -38,7 +38,7 @@ class SecondChanceSettings(CreditSettings):
     """compact: the feedback and the task alone, for models that read characters."""
 
     def check_fits(self, environment: EnvironmentSettings) -> None:
-        """Returns where both attempts of an episode can be played to their end."""
+        """Checks that both attempts of an episode can be completed."""
         environment.require_turns("algorithm.max_turns", self.max_turns, attempts=2)
 
     def make(self, parts: AlgorithmParts) -> PolicyGradient:
@@ -59,7 +59,7 @@ class SecondChance:
 
     Both stand in one conversation, whose reward is that of the last attempt. So a policy that is
     reinforced in it has seen what a reflection sees, without reflecting, remembering or
-    internalising. One that is cut short keeps what the attempt at hand has earned. Unlike
+    internalizing. A truncated conversation keeps the reward of the current attempt. Unlike
     Experiential RL, which reflects on attempts cut at the token budget too, it gives them no second
     one: a turn that is no whole answer ends the conversation.
 
@@ -80,16 +80,16 @@ class SecondChance:
         self._style = style
 
     def task(self, split: Split, index: int) -> Task:
-        """That of the environment."""
+        """The environment's task."""
         (task,) = tasks_of(self._environment, split, [index])
         return task
 
     def distinct_tasks(self, split: Split) -> int | None:
-        """Those of the environment."""
+        """The environment's number of distinct tasks."""
         return distinct_tasks(self._environment, split)
 
     def start(self, task: Task) -> Episode:
-        """An attempt, and perhaps another."""
+        """An episode of up to two attempts."""
         return _UpToTwoAttempts(self._environment, task, self._threshold, self._style)
 
 

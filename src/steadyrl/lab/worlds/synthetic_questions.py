@@ -1,4 +1,4 @@
-"""A made-up world of people, with multi-hop questions about them in HotpotQA's format.
+"""A synthetic world of people, with multi-hop questions about them in HotpotQA's format.
 
 Everybody has a town, a year of birth, a job and a teacher. A bridge question asks for a fact about
 somebody's teacher, so that two paragraphs have to be found one after the other; a comparison
@@ -40,7 +40,7 @@ _FIRST_YEAR, _YEARS = 1850, 100
 
 
 class SyntheticQuestions(QuestionSettings):
-    """A world made from a seed."""
+    """A synthetic world, generated from a seed."""
 
     name: Literal["synthetic"] = "synthetic"
 
@@ -49,7 +49,7 @@ class SyntheticQuestions(QuestionSettings):
     are four questions for each."""
 
     seed: int = Field(0, ge=0)
-    """Other seeds give other worlds."""
+    """Seed of the world."""
 
     compact: bool = False
     """Short names and sentences, for models that read single characters."""
@@ -69,7 +69,7 @@ class SyntheticQuestions(QuestionSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Somebody, and all that is known of them."""
+    """A person and all facts about them."""
 
     name: str
     teacher: str
@@ -95,7 +95,7 @@ def synthetic_rows(settings: SyntheticQuestions) -> dict[Split, list[Row]]:
 
 
 def _names(settings: SyntheticQuestions, wording: Wording) -> list[str]:
-    """As many names as there are people; no two share a first name."""
+    """One name per person; first names are unique."""
     order = np.argsort(_draws(settings.seed, _NAMES, count=FIRST_NAMES), kind="stable")
     firsts = [first_name(number) for number in order[: settings.people].tolist()]
     if not wording.full_names:

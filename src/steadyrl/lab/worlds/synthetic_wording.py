@@ -1,4 +1,4 @@
-"""How the synthetic world is put into words."""
+"""Sentences and questions of the synthetic world."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Wording:
     """Whether people have a second name."""
 
     sentences: Mapping[str, str]
-    """What a paragraph says, by the fact that it tells, in order."""
+    """Sentences of a paragraph, by the fact that each states, in order."""
 
     bridges: Mapping[str, str]
-    """Questions about the teacher of someone, by the fact that is asked for."""
+    """Questions about a person's teacher, by the fact asked for."""
 
     comparisons: Mapping[str, str]
-    """Questions about two people, by the fact that they are compared in."""
+    """Questions about two people, by the fact compared."""
 
 
 PLAIN = Wording(
