@@ -230,7 +230,7 @@ def test_report_compares_with_other_runs(demo: Path, tmp_path: Path, steadyrl: S
     shutil.copytree(demo, path)
     code, out, _ = steadyrl("report", str(path), "--beside", str(demo))
     assert (code, out) == (0, f"report: {path / 'report.html'}\n")
-    assert "Beside other runs" in (path / "report.html").read_text()
+    assert "Comparison with other runs" in (path / "report.html").read_text()
 
 
 def test_report_draws_a_figure_where_asked(demo: Path, tmp_path: Path, steadyrl: Steady) -> None:

@@ -119,7 +119,7 @@ def test_staleness_is_absent_where_only_one_checkpoint_is_kept(run: Path) -> Non
     out, found = mismatch(run)
 
     assert (
-        "Staleness is absent: pi_theta has the weights of rl-000006 too. Checkpoints kept: "
+        "No staleness: pi_theta has the weights of rl-000006 too. Checkpoints kept: "
         "rl-000006.\n" in out
     )
     assert list(found["orders"]["routes_last"]) == ["decoding", "numerics", "routing"]
@@ -132,7 +132,7 @@ def test_routing_is_absent_where_the_model_is_dense(tmp_path: Path) -> None:
     start_run(tiny_run(model=dense, routing_replay=RoutingReplay.NONE), tmp_path / "run")
     out, found = mismatch(tmp_path / "run")
 
-    assert "Routing is absent: the model has no routers whose choices can be replayed.\n" in out
+    assert "No routing: the model has no routers whose choices can be replayed.\n" in out
     assert "expert choices" not in out
     assert list(found["orders"]) == ["routes_last"]
     assert list(found["orders"]["routes_last"]) == ["decoding", "numerics", "weights"]
@@ -158,7 +158,7 @@ def test_the_earlier_checkpoint_is_the_one_before_unless_it_is_named(
 
 
 def test_a_checkpoint_that_is_not_kept_is_refused_with_those_that_are() -> None:
-    kept = r"Give one of cold_start-000006, rl-000004, rl-000006\."
+    kept = r"Choose one of cold_start-000006, rl-000004, rl-000006\."
     with pytest.raises(UserError, match=rf"--from is 'rl-000002', which is not kept\. {kept}"):
         chosen_checkpoints(KEPT, "rl-000002", None)
     with pytest.raises(UserError, match=rf"--to is 'last', which is not kept\. {kept}"):
@@ -175,7 +175,9 @@ def test_weights_are_not_stale_against_earlier_ones() -> None:
 
 def test_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
     console = Console(file=io.StringIO())
-    with pytest.raises(UserError, match=r"holds no run\. Give a folder that 'steadyrl train'"):
+    with pytest.raises(
+        UserError, match=r"is not a run folder\. Give a folder that 'steadyrl train'"
+    ):
         mismatch_command([str(tmp_path)], console)
     with pytest.raises(UserError, match=r"--seed is -1\. Give a number that is not negative\."):
         mismatch_command([str(tmp_path), "--seed", "-1"], console)
@@ -212,7 +214,7 @@ def test_a_checkpoint_by_itself_is_measured_on_the_tasks_of_a_recipe(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "nothing says on which tasks to measure it. Add --recipe"),
+        ([], "defines no tasks. Add --recipe"),
         (["--recipe", "demo", "--from", "rl-000004"], "--from and --to name checkpoints of a run"),
     ],
 )
@@ -226,5 +228,5 @@ def test_a_checkpoint_by_itself_has_neither_tasks_nor_places(
 
 
 def test_a_run_takes_no_recipe(run: Path) -> None:
-    with pytest.raises(UserError, match="a run has settings of its own"):
+    with pytest.raises(UserError, match="a run has its own settings"):
         mismatch(run, "--recipe", "demo")

@@ -49,12 +49,21 @@ def refusal(result: tuple[int, str, str]) -> str:
             "train demo --cold-start none --checkpoint ./nowhere",
             "No checkpoint folder at './nowhere'. Give an exist",
         ),
-        ("train --resume nowhere", "nowhere holds no run. Give a folder that 'steadyrl train'"),
-        ("train --resume=nowhere", "nowhere holds no run. Give a folder that 'steadyrl train'"),
-        ("evaluate nowhere", "nowhere holds no run. Give a folder that 'steadyrl train' wrote."),
+        (
+            "train --resume nowhere",
+            "nowhere is not a run folder. Give a folder that 'steadyrl train'",
+        ),
+        (
+            "train --resume=nowhere",
+            "nowhere is not a run folder. Give a folder that 'steadyrl train'",
+        ),
+        (
+            "evaluate nowhere",
+            "nowhere is not a run folder. Give a folder that 'steadyrl train' wrote.",
+        ),
         ("report nowhere", "nowhere is not a run folder: it has no config.yaml. Give the folder"),
         ("train demo --resume nowhere", "demo and --resume are both given. .* leave demo out."),
-        ("train --resume nowhere --steps 3", "nowhere holds no run. Give a folder that"),
+        ("train --resume nowhere --steps 3", "nowhere is not a run folder. Give a folder that"),
         (
             "train demo --lora.r 8",
             r"no option --lora\.r: this version has no adapters \(LoRA\); all",
@@ -65,7 +74,10 @@ def refusal(result: tuple[int, str, str]) -> str:
             r"'actor\.optim\.lr=1' is not an option. Options are written",
         ),
         ("evaluate", "needs the folder of a run or of a checkpoint first. 'steadyrl evaluate --h"),
-        ("evaluate nowhere/at/all", "nowhere/at/all holds no run. Give a folder that 'steadyrl"),
+        (
+            "evaluate nowhere/at/all",
+            "nowhere/at/all is not a run folder. Give a folder that 'steadyrl",
+        ),
         ("recipes demmo", "There is no recipe 'demmo'. Did you mean 'demo'?"),
     ],
 )
@@ -239,7 +251,7 @@ def test_an_interrupted_run_says_what_is_lost_and_is_resumed_by_what_it_says(
         patch.setattr("steadyrl.cli.train.resume_run", interrupted)
         code, _, err = steadyrl("train", "--resume", str(path))
     assert code == 130
-    lost = r"2 steps since the last checkpoint \(\d+ s\) will be taken again\."
+    lost = r"2 steps since the last checkpoint \(\d+ s\) will be repeated\."
     told = re.fullmatch(rf"steadyrl: Interrupted\. {lost} Resume with: (.*)\n", err)
     assert told is not None
     program, *words = shlex.split(told[1])
@@ -257,7 +269,7 @@ def test_an_interrupted_run_says_what_is_lost_and_is_resumed_by_what_it_says(
         (
             OSError(28, "No space left on device", "x/metrics.jsonl"),
             2,
-            "steadyrl: x/metrics.jsonl: No space left on device. Mend that first. Resume with: ",
+            "steadyrl: x/metrics.jsonl: No space left on device. Fix this first. Resume with: ",
         ),
         (BrokenPipeError(), 141, "steadyrl: The output was closed. Resume with: "),
     ],

@@ -8,7 +8,7 @@ from steadyrl.cli.main import main
 from steadyrl.lab import STUDIES, command
 from steadyrl.lab.claims import Claim, greater
 from steadyrl.lab.records import write_record
-from steadyrl.lab.running import Workplace
+from steadyrl.lab.running import StudyPaths
 from steadyrl.lab.study import Study
 from steadyrl.policies.numerics import Numerics
 from tests.lab.made_up import record, study_of
@@ -40,7 +40,7 @@ def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -
         (["figure1", "--processes", "0"], "--processes is 0. Give 1 or more."),
         (["figure1", "--all"], "Got both --all and figure1. Remove --all, or the names."),
         (["--quick"], "Got run options but no study. Add the name of a study, or --all"),
-        (["--page", "page.md"], "but no study to run. Give its name, or --all"),
+        (["--page", "page.md"], "but no study. Add the name of a study, or --all"),
     ],
 )
 def test_what_cannot_be_used_is_said(
@@ -81,14 +81,14 @@ def test_an_undecided_study_goes_on_with_more_seeds(
 ) -> None:
     asked: list[int] = []
 
-    def finish(studies: list[Study], workplace: Workplace, **_: object) -> None:
+    def finish(studies: list[Study], paths: StudyPaths, **_: object) -> None:
         (study,) = studies
         asked.append(len(study.seeds))
         for condition, score in zip(study.conditions, scores or (), strict=scores is not None):
             for seed in study.seeds:
                 config = condition.run(seed)
                 run = record([0.5] * 20, seed=seed, scores=[(0, 0.1), (160, score)], config=config)
-                write_record(run, workplace.new_record(config))
+                write_record(run, paths.new_record(config))
 
     monkeypatch.setattr(command, "run_studies", finish)
     monkeypatch.setattr(command, "write_results", lambda *_: [])

@@ -15,7 +15,7 @@ import pytest
 from steadyrl.lab.records import read_record
 from steadyrl.lab.running import (
     Progress,
-    Workplace,
+    StudyPaths,
     cold_start,
     finish_cold_start,
     finish_run,
@@ -34,8 +34,8 @@ from tests.run.tiny import tiny_run
 pytestmark = pytest.mark.slow
 
 
-def workplace(path: Path) -> Workplace:
-    return Workplace(records=path / "results" / "runs", folders=path / "work")
+def paths(path: Path) -> StudyPaths:
+    return StudyPaths(records=path / "results" / "runs", folders=path / "work")
 
 
 def one_seed(study: Study) -> Study:
@@ -43,16 +43,16 @@ def one_seed(study: Study) -> Study:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, list[Progress]]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyPaths, list[Progress]]:
     """A study of two conditions and one seed, run in processes of their own."""
-    place = workplace(tmp_path_factory.mktemp("study"))
+    place = paths(tmp_path_factory.mktemp("study"))
     seen: list[Progress] = []
     run_studies([one_seed(study_of([]))], place, processes=2, watch=seen.append)
     return place, seen
 
 
 def test_every_run_leaves_a_record_and_a_share_of_the_progress(
-    done: tuple[Workplace, list[Progress]],
+    done: tuple[StudyPaths, list[Progress]],
 ) -> None:
     place, seen = done
     runs = place.records_of(one_seed(study_of([])))
@@ -68,7 +68,7 @@ def test_every_run_leaves_a_record_and_a_share_of_the_progress(
     assert seen[-1].steps >= 18
 
 
-def test_both_runs_began_with_one_cold_start(done: tuple[Workplace, list[Progress]]) -> None:
+def test_both_runs_began_with_one_cold_start(done: tuple[StudyPaths, list[Progress]]) -> None:
     place, _ = done
     starts = [f for f in place.folders.iterdir() if list(f.glob("checkpoints/cold_start-*"))]
     assert [folder.name for folder in starts] == [
@@ -77,7 +77,7 @@ def test_both_runs_began_with_one_cold_start(done: tuple[Workplace, list[Progres
 
 
 def test_a_shared_cold_start_changes_nothing(
-    done: tuple[Workplace, list[Progress]], tmp_path: Path
+    done: tuple[StudyPaths, list[Progress]], tmp_path: Path
 ) -> None:
     place, _ = done
     config = study_of([]).conditions[0].run(0)
@@ -120,20 +120,20 @@ def test_workers_end_with_a_study_that_is_killed_or_interrupted(
 
 
 def test_what_is_finished_is_not_run_again(
-    done: tuple[Workplace, list[Progress]], tmp_path: Path
+    done: tuple[StudyPaths, list[Progress]], tmp_path: Path
 ) -> None:
     place, _ = done
-    elsewhere = Workplace(records=place.records, folders=tmp_path / "never-made")
+    elsewhere = StudyPaths(records=place.records, folders=tmp_path / "never-made")
     run_studies([one_seed(study_of([]))], elsewhere, processes=1, watch=lambda _: None)
     assert not elsewhere.folders.exists()
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(
-    done: tuple[Workplace, list[Progress]], tmp_path: Path
+    done: tuple[StudyPaths, list[Progress]], tmp_path: Path
 ) -> None:
     place, _ = done
     config = study_of([]).conditions[1].run(0)
-    again = workplace(tmp_path)
+    again = paths(tmp_path)
     shutil.copytree(place.folders, again.folders)
     folder = again.folder(config)
     shutil.rmtree(folder.checkpoints / "rl-000006")
@@ -151,7 +151,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(
 
 
 def test_records_know_what_their_runs_began_with(
-    done: tuple[Workplace, list[Progress]], tmp_path: Path
+    done: tuple[StudyPaths, list[Progress]], tmp_path: Path
 ) -> None:
     place, _ = done
     study = one_seed(study_of([]))
@@ -161,7 +161,7 @@ def test_records_know_what_their_runs_began_with(
 
 
 def test_a_run_without_a_cold_start_begins_with_its_own_model(
-    done: tuple[Workplace, list[Progress]], tmp_path: Path
+    done: tuple[StudyPaths, list[Progress]], tmp_path: Path
 ) -> None:
     place, _ = done
     started = place.folder(cold_start(study_of([]).conditions[0].run(0)))
@@ -169,7 +169,7 @@ def test_a_run_without_a_cold_start_begins_with_its_own_model(
     config = changed(tiny_run(steps=2), model=model.model_dump(), cold_start=None)
     condition = Condition(name="A", config=config)
     study = one_seed(replace(study_of([]), conditions=(condition,)))
-    again = workplace(tmp_path)
+    again = paths(tmp_path)
     run_studies([study], again, processes=1, watch=lambda _: None)
 
     record = again.records_of(study)["A"][0]
@@ -182,7 +182,7 @@ def test_a_run_that_breaks_down_is_a_result(tmp_path: Path) -> None:
     config = changed(
         tiny_run(), optimizer=OptimizerSettings(learning_rate=1e30).model_dump(), steps=4
     )
-    place = workplace(tmp_path)
+    place = paths(tmp_path)
     finish_cold_start(cold_start(config), place)
     finish_run(config, place)
 
@@ -193,7 +193,7 @@ def test_a_run_that_breaks_down_is_a_result(tmp_path: Path) -> None:
 
 def test_the_cold_start_of_a_run_depends_on_nothing_after_it() -> None:
     def name(config: RunConfig) -> str:
-        return workplace(Path()).folder(cold_start(config)).path.name
+        return paths(Path()).folder(cold_start(config)).path.name
 
     config = tiny_run()
     same = changed(

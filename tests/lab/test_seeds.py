@@ -10,7 +10,7 @@ import pytest
 from steadyrl.lab import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.records import write_record
-from steadyrl.lab.running import Workplace, cold_start
+from steadyrl.lab.running import StudyPaths, cold_start
 from steadyrl.lab.seeds import on_comparable_seeds, run_on_comparable_seeds
 from steadyrl.lab.study import Study, changed
 from steadyrl.policies.model_settings import SmallMoE
@@ -33,62 +33,62 @@ def study() -> Study:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Workplace:
-    return Workplace(records=tmp_path / "runs", folders=tmp_path / "work")
+def paths(tmp_path: Path) -> StudyPaths:
+    return StudyPaths(records=tmp_path / "runs", folders=tmp_path / "work")
 
 
-def keep(workplace: Workplace, study: Study, seed: int, *runs: tuple[str, str | None]) -> None:
+def keep(paths: StudyPaths, study: Study, seed: int, *runs: tuple[str, str | None]) -> None:
     """A record for each of the first conditions, of this machine and with this cold start."""
     for condition, (machine, start) in zip(study.conditions, runs, strict=False):
         config = condition.run(seed)
         run = replace(
             record([0.5] * 20, seed=seed, config=config), machine=machine, cold_start=start
         )
-        write_record(run, workplace.new_record(config))
+        write_record(run, paths.new_record(config))
 
 
 def test_seeds_that_two_machines_would_share_are_passed_over(
-    study: Study, workplace: Workplace
+    study: Study, paths: StudyPaths
 ) -> None:
-    keep(workplace, study, 0, (ELSEWHERE, None), (ELSEWHERE, None))
-    keep(workplace, study, 1, (ELSEWHERE, None))
-    keep(workplace, study, 2, (HERE, None))
-    keep(workplace, study, 3, (ELSEWHERE, None), (HERE, None))
-    assert on_comparable_seeds(study, workplace, HERE).seeds == (0, 2, 4)
-    assert on_comparable_seeds(study, workplace, ELSEWHERE).seeds == (0, 1, 4)
-    assert on_comparable_seeds(study, workplace, "a third").seeds == (0, 4, 5)
+    keep(paths, study, 0, (ELSEWHERE, None), (ELSEWHERE, None))
+    keep(paths, study, 1, (ELSEWHERE, None))
+    keep(paths, study, 2, (HERE, None))
+    keep(paths, study, 3, (ELSEWHERE, None), (HERE, None))
+    assert on_comparable_seeds(study, paths, HERE).seeds == (0, 2, 4)
+    assert on_comparable_seeds(study, paths, ELSEWHERE).seeds == (0, 1, 4)
+    assert on_comparable_seeds(study, paths, "a third").seeds == (0, 4, 5)
 
 
 def test_seeds_with_two_cold_starts_are_passed_over_on_one_machine_too(
-    study: Study, workplace: Workplace
+    study: Study, paths: StudyPaths
 ) -> None:
-    keep(workplace, study, 0, (HERE, "a"), (HERE, "a"))
-    keep(workplace, study, 1, (HERE, "a"), (HERE, "b"))
-    keep(workplace, study, 2, (HERE, "a"), (HERE, None))
-    assert on_comparable_seeds(study, workplace, HERE).seeds == (0, 2, 3)
+    keep(paths, study, 0, (HERE, "a"), (HERE, "a"))
+    keep(paths, study, 1, (HERE, "a"), (HERE, "b"))
+    keep(paths, study, 2, (HERE, "a"), (HERE, None))
+    assert on_comparable_seeds(study, paths, HERE).seeds == (0, 2, 3)
 
 
 def test_conditions_may_begin_with_cold_starts_of_their_own(
-    study: Study, workplace: Workplace
+    study: Study, paths: StudyPaths
 ) -> None:
     first, second = study.conditions
     other = changed(second.config, model=SmallMoE(layers=2).model_dump())
     study = replace(study, conditions=(first, replace(second, config=other)))
-    keep(workplace, study, 0, (HERE, "a"), (HERE, "b"))
-    assert on_comparable_seeds(study, workplace, HERE).seeds == (0, 1, 2)
+    keep(paths, study, 0, (HERE, "a"), (HERE, "b"))
+    assert on_comparable_seeds(study, paths, HERE).seeds == (0, 1, 2)
 
 
 def test_a_seed_that_turns_out_to_have_two_cold_starts_is_replaced(
-    study: Study, workplace: Workplace
+    study: Study, paths: StudyPaths
 ) -> None:
-    keep(workplace, study, 1, (HERE, "a"))
+    keep(paths, study, 1, (HERE, "a"))
     asked: list[tuple[int, ...]] = []
 
     def run(studies: Sequence[Study]) -> None:
         asked.append(studies[0].seeds)
-        keep(workplace, study, 1, (HERE, "a"), (HERE, "b"))
+        keep(paths, study, 1, (HERE, "a"), (HERE, "b"))
 
-    (finished,) = run_on_comparable_seeds([study], workplace, HERE, run)
+    (finished,) = run_on_comparable_seeds([study], paths, HERE, run)
     assert asked == [(0, 1, 2), (0, 2, 3)]
     assert finished.seeds == (0, 2, 3)
 

@@ -50,7 +50,7 @@ def test_an_episode_is_told_from_its_task_to_what_was_kept(
         "Memory Slot 0, written in step 1, task of C kills. C kills. "
         "Reflection Avoid C. "
         "Second attempt ✓ right reward 1 System message, 9 characters Be brief. right Feedback won "
-        "Outcome Internalized: learned with the task alone as the prompt. The reflection was "
+        "Outcome Internalized: trained on with the task alone as the prompt. The reflection was "
         "stored in slot 0 of the memory."
     )
     assert told in page.text
@@ -73,8 +73,8 @@ def test_one_episode_that_reflecting_helped_is_open_and_the_others_are_folded(
         "System message, 9 characters Be brief. down Outcome Not internalized. "
         "Not stored in the memory." in page.text
     )
-    assert "It broke: the reflection is empty. Nothing after that is learned from." in page.text
-    assert "The first attempt was not reflected on; it alone is learned from." in page.text
+    assert "Failed: the reflection is empty. Later parts are not trained on." in page.text
+    assert "No reflection. Only the first attempt is trained on." in page.text
 
 
 def test_calls_and_replies_of_tools_are_told_turn_by_turn(
@@ -146,7 +146,7 @@ def test_the_memory_shows_what_it_holds_and_some_of_what_it_held(
     text = text_of(folder, read_page)
 
     assert (
-        "What it remembers The memory was written to 31 times, first in step 1 and last in step "
+        "Memory The memory was written to 31 times, first in step 1 and last in step "
         "40, and holds 2 texts. Step 40 · slot 1 · task of other other "
         "Step 30 · slot 0 · task of rule 30 rule 30 Earlier content: 8 of 29" in text
     )
@@ -195,5 +195,5 @@ def test_a_run_that_does_not_reflect_says_nothing_of_it(
     folder.write_completions("rl", 1, [row("", None, 1.0, "3+4=", "7")])
     text = text_of(folder, read_page)
 
-    for word in ("before and after reflection", "Episodes, from", "What it remembers"):
+    for word in ("before and after reflection", "Episodes", "Memory"):
         assert word not in text

@@ -53,7 +53,7 @@ def test_the_best_score_is_told_when_it_is_not_the_last() -> None:
 
 def test_a_score_taken_once_is_not_a_trend() -> None:
     assert facts_of(run(first_step=0, score=[0.1]))[0] == (
-        "The held-out score was 0.1 before training (step 0); it was taken once."
+        "The held-out score was 0.1 before training (step 0); there was one evaluation."
     )
 
 

@@ -41,7 +41,7 @@ def test_a_run_without_reinforcement_has_no_picture(make_run: MakeRun, tmp_path:
 
 
 def test_a_picture_without_an_ending_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"a has no ending\. Give the picture one: \.png"):
+    with pytest.raises(UserError, match=r"a has no suffix\. Add \.png"):
         save(Figure(), tmp_path / "a")
     assert not list(tmp_path.glob("a*"))
 

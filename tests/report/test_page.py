@@ -184,15 +184,15 @@ def test_a_run_killed_in_its_cold_start_is_reported(make_run: MakeRun, read_page
     text = read_page(write_report(folder)).text
 
     assert "The run has finished 1 step of cold start." in text
-    assert "The run left no run.json." in text
-    assert "What each curve means" not in text
+    assert "The run has no run.json." in text
+    assert "All metrics" not in text
 
 
 def test_a_panel_that_was_not_recorded_says_so(make_run: MakeRun, read_page: ReadPage) -> None:
     text = read_page(write_report(make_run([ONE_STEP]))).text
 
     assert text.count("not recorded in this run") == 3
-    assert "This run kept no answers to held-out tasks." in text
+    assert "This run recorded no answers to held-out tasks." in text
 
 
 def test_a_long_answer_loses_its_middle_and_says_how_much(
@@ -272,7 +272,8 @@ def test_model_data_and_algorithm_stand_under_the_title(
 
     assert (
         "Model models/small-135m Data math, sums.jsonl · measured on up to 48 tasks of the test "
-        "split, 2 answers each Algorithm MiniRL · 8 prompts with 4 answers each a step · learning "
+        "split, 2 answers each Algorithm MiniRL · 8 prompts with 4 answers each per step · "
+        "learning "
         f"rate 1e{MINUS}5 The run has finished"
     ) in text
 

@@ -49,7 +49,7 @@ def test_runs_are_compared_at_the_responses_that_both_have_sampled(
     assert "Held-out score over responses; after 20 of them frugal 0.75 lavish 0.25" in page.text
     labels = page.values_of("aria-label")
     assert labels[0].startswith("frugal over 3 points, from 0.125 to 0.75; lavish over 3 points")
-    assert "Beside other runs" not in read_page(write_report(frugal)).text
+    assert "Comparison with other runs" not in read_page(write_report(frugal)).text
 
 
 def test_runs_that_counted_no_responses_are_compared_by_steps(

@@ -56,16 +56,16 @@ class MeasuringSettings(Settings):
 
 
 class EvaluateOptions(Settings):
-    """Options of the command itself, beside the settings of tasks, sampling and engine."""
+    """Options of the command, in addition to the settings of tasks, sampling and engine."""
 
     split: Split | None = None
-    """Which tasks; None: those of the run's own evaluations."""
+    """Split of the tasks. Default: as in the run."""
 
     tasks: int | None = None
     """Number of tasks. Default: as in the run."""
 
     samples: int | None = None
-    """Episodes for each task; None: as in the run."""
+    """Episodes for each task. Default: as in the run."""
 
     seed: int = 0
     """Sampling seed."""
@@ -143,7 +143,7 @@ def _configured(
 ) -> tuple[EvaluateOptions, RunConfig]:
     """The command's options, and the configuration under which models are measured.
 
-    Prints help and exits where it is asked for.
+    Prints help and exits if requested.
     """
     refuse_foreign_options(arguments)
     _, options = split_options(arguments)

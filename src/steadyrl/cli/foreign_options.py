@@ -1,4 +1,4 @@
-"""Options that users know from other trainers, and what stands for them here."""
+"""Options of other trainers, and their equivalents here."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

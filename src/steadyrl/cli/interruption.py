@@ -26,7 +26,7 @@ STORAGE_ERRORS = frozenset(
         errno.EMFILE,
     }
 )
-"""Faults of the machine that its user can mend. Others are defects of this package."""
+"""System errors that the user can fix. Others are bugs of this package."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -34,10 +34,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class Stopped(Exception):
-    """The command ends here.
+    """Ends the command.
 
     Args:
-        text: What its user is told; empty for nothing.
+        text: Message for the user; may be empty.
         code: The exit code.
     """
 
@@ -48,13 +48,13 @@ class Stopped(Exception):
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command with these arguments, as it is typed into a shell."""
+    """The command with these arguments, quoted for a shell."""
     return shlex.join(["steadyrl", *arguments])
 
 
 @contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Raises `Terminated` where SIGTERM arrives, so that what is open is closed."""
+def handle_sigterm() -> Iterator[None]:
+    """Raises `Terminated` on SIGTERM, so that open resources are closed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -70,12 +70,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def stops_told(arguments: Sequence[str], run: Path | None = None) -> Iterator[None]:
+def translate_interruptions(arguments: Sequence[str], run: Path | None = None) -> Iterator[None]:
     """Turns an interruption, a closed output or a fault of the disk into `Stopped`.
 
     Args:
-        arguments: Of the command that is running.
-        run: The folder of the run that it writes, which can be resumed.
+        arguments: Arguments of the running command.
+        run: Folder of the resumable run that the command writes.
 
     Raises:
         Stopped: with what to do next.
@@ -84,27 +84,27 @@ def stops_told(arguments: Sequence[str], run: Path | None = None) -> Iterator[No
         yield
     except KeyboardInterrupt as error:
         code = 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
-        raise Stopped(f"Interrupted. {how_to_go_on(arguments, run)}", code) from error
+        raise Stopped(f"Interrupted. {resume_hint(arguments, run)}", code) from error
     except BrokenPipeError as error:
-        text = "" if run is None else f"The output was closed. {how_to_go_on(arguments, run)}"
+        text = "" if run is None else f"The output was closed. {resume_hint(arguments, run)}"
         raise Stopped(text, 128 + signal.SIGPIPE) from error
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
             raise
         file = f"{error.filename}: " if error.filename else ""
-        reason = f"{file}{os.strerror(error.errno)}. Mend that first."
-        raise Stopped(f"{reason} {how_to_go_on(arguments, run)}", 2) from error
+        reason = f"{file}{os.strerror(error.errno)}. Fix this first."
+        raise Stopped(f"{reason} {resume_hint(arguments, run)}", 2) from error
 
 
-def how_to_go_on(arguments: Sequence[str], run: Path | None) -> str:
-    """The command that goes on with `run`, or else the one that is running."""
+def resume_hint(arguments: Sequence[str], run: Path | None) -> str:
+    """The command that resumes `run`, or else repeats the running command."""
     if run is None or not RunFolder(run).is_taken:
         return f"Run it again with: {command_line(arguments)}"
     return f"{_lost(run)}Resume with: {command_line(['train', '--resume', str(run)])}"
 
 
 def _lost(run: Path) -> str:
-    """The steps that a resumed run takes again, in words; empty if there are none."""
+    """A sentence on the steps that a resumed run repeats; empty if there are none."""
     from steadyrl.run.resumption import lost_rows
 
     try:
@@ -114,4 +114,4 @@ def _lost(run: Path) -> str:
     if steps == 0:
         return ""
     word = "step" if steps == 1 else "steps"
-    return f"{steps} {word} since the last checkpoint ({seconds:.0f} s) will be taken again. "
+    return f"{steps} {word} since the last checkpoint ({seconds:.0f} s) will be repeated. "

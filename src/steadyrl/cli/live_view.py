@@ -1,4 +1,4 @@
-"""A run as it goes on: redrawn in a terminal, line by line in a log."""
+"""Live view of a run: redrawn in a terminal, line by line in a log."""
 
 import threading
 from abc import ABC, abstractmethod

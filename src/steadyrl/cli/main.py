@@ -12,7 +12,7 @@ from rich.console import Console
 
 from steadyrl.base.errors import UserError
 from steadyrl.cli.console import make_console
-from steadyrl.cli.interruption import Stopped, stops_told, terminated_as_interrupted
+from steadyrl.cli.interruption import Stopped, handle_sigterm, translate_interruptions
 
 USAGE = """\
 steadyrl: reinforcement learning of language models that does not collapse
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     console, errors = make_console(), make_console(stderr=True)
     try:
-        with terminated_as_interrupted(), stops_told(arguments):
+        with handle_sigterm(), translate_interruptions(arguments):
             _run(arguments, console)
             sys.stdout.flush()
     except (UserError, ValidationError) as error:

@@ -40,13 +40,13 @@ from steadyrl.training.checkpoint import load_checkpoint, verify_checkpoint, who
 
 
 class MismatchOptions(Settings):
-    """Show where log(pi_theta / mu_old) comes from, by rescoring with one change at a time."""
+    """Show the sources of log(pi_theta / mu_old), by rescoring with one change at a time."""
 
     run: Annotated[Path, Positional()]
-    """The run folder, or a checkpoint by itself with --recipe."""
+    """Run folder, or a standalone checkpoint with --recipe."""
 
     recipe: str | None = None
-    """Recipe or YAML file, whose tasks and settings a checkpoint by itself is measured with."""
+    """Recipe or YAML file with the tasks and settings for a standalone checkpoint."""
 
     out: Path | None = None
     """JSON file for the numbers. Default: mismatch.json in the run folder."""
@@ -61,7 +61,7 @@ class MismatchOptions(Settings):
     """Numerics of the engine. Default: those of the run."""
 
     tasks: int = 64
-    """Held-out tasks that are sampled."""
+    """Number of held-out tasks."""
 
     samples: int = 8
     """Episodes for each task."""
@@ -85,10 +85,10 @@ def mismatch_command(arguments: list[str], console: Console) -> None:
         f"{numerics} engine with the weights of {subject.begin}, {sources.tokens} tokens.",
         f"pi_theta has the weights of {subject.end}, {updates} updates later."
         if subject.old != subject.new
-        else f"Staleness is absent: pi_theta has the weights of {subject.end} too.{subject.kept}",
+        else f"No staleness: pi_theta has the weights of {subject.end} too.{subject.kept}",
     ]
     if not sources.flips:
-        lines.append("Routing is absent: the model has no routers whose choices can be replayed.")
+        lines.append("No routing: the model has no routers whose choices can be replayed.")
     console.print("\n".join(lines), markup=False, soft_wrap=True)
     console.print(table_of_changes(sources))
     if sources.flips:
@@ -109,7 +109,7 @@ class _Subject:
 
     new: Path | None = None
     kept: str = ""
-    """Which checkpoints the run has, in a sentence."""
+    """A sentence that lists the run's checkpoints."""
 
     out: Path | None = None
 
@@ -124,8 +124,8 @@ def _subject(options: MismatchOptions) -> _Subject:
         return _checkpoint(options)
     if options.recipe is not None:
         raise UserError(
-            f"--recipe is {options.recipe!r}, but {options.run} is not a checkpoint by itself: a "
-            "run has settings of its own. Leave --recipe out."
+            f"--recipe is {options.recipe!r}, but {options.run} is not a standalone checkpoint: a "
+            "run has its own settings. Remove --recipe."
         )
     folder = open_run(options.run)
     kept = _kept(folder)
@@ -142,16 +142,16 @@ def _subject(options: MismatchOptions) -> _Subject:
 
 
 def _checkpoint(options: MismatchOptions) -> _Subject:
-    """A checkpoint by itself, under the settings of a recipe."""
+    """A standalone checkpoint, with the settings of a recipe."""
     if options.recipe is None:
         raise UserError(
-            f"{options.run} is a checkpoint by itself, so nothing says on which tasks to measure "
-            "it. Add --recipe and the name of one, or a YAML file."
+            f"{options.run} is a standalone checkpoint and defines no tasks. Add --recipe and the "
+            "name of a recipe, or a YAML file."
         )
     if options.from_ is not None or options.to is not None:
         raise UserError(
-            f"--from and --to name checkpoints of a run, but {options.run} is one by itself. Leave "
-            "them out."
+            f"--from and --to name checkpoints of a run, but {options.run} is a standalone "
+            "checkpoint. Remove them."
         )
     recipe = _with_numerics(described_run(options.recipe), options.numerics)
     values = recipe.model_dump() | {"model": Pretrained(path=str(options.run)).model_dump()}
@@ -170,7 +170,7 @@ def chosen_checkpoints(kept: Sequence[Path], old: str | None, new: str | None) -
     first = max(last - 1, 0) if old is None else _index(kept, "--from", old)
     if first > last:
         raise UserError(
-            f"--from {kept[first].name} is later than --to {kept[last].name}. Exchange them."
+            f"--from {kept[first].name} is later than --to {kept[last].name}. Swap them."
         )
     return kept[first], kept[last]
 
@@ -178,7 +178,9 @@ def chosen_checkpoints(kept: Sequence[Path], old: str | None, new: str | None) -
 def _index(kept: Sequence[Path], option: str, name: str) -> int:
     names = [path.name for path in kept]
     if name not in names:
-        raise UserError(f"{option} is {name!r}, which is not kept. Give one of {', '.join(names)}.")
+        raise UserError(
+            f"{option} is {name!r}, which is not kept. Choose one of {', '.join(names)}."
+        )
     return names.index(name)
 
 

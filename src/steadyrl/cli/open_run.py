@@ -14,7 +14,7 @@ def open_run(path: Path) -> RunFolder:
     """
     folder = RunFolder(path)
     if not folder.config.exists():
-        raise UserError(f"{path} holds no run. Give a folder that 'steadyrl train' wrote.")
+        raise UserError(f"{path} is not a run folder. Give a folder that 'steadyrl train' wrote.")
     return folder
 
 

@@ -12,7 +12,7 @@ from steadyrl.algorithms.published import PUBLISHED, PublishedName
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.cli.foreign_options import refuse_foreign_options, refuse_launcher
-from steadyrl.cli.interruption import command_line, stops_told
+from steadyrl.cli.interruption import command_line, translate_interruptions
 from steadyrl.cli.live_view import closing_line, view_for
 from steadyrl.cli.open_run import open_run
 from steadyrl.cli.option_help import options_help
@@ -90,7 +90,7 @@ def train_command(arguments: list[str], console: Console) -> None:
         path, accepts = options.resume, options.accept_changed_data
     else:
         config, path = described(arguments)
-    with stops_told(["train", *arguments], path), view_for(console) as view:
+    with translate_interruptions(["train", *arguments], path), view_for(console) as view:
         if resumes:
             before = len(RunFolder(path).read_metrics())
             folder = resume_run(path, [view], view, config=config, accept_changed_data=accepts)

@@ -27,7 +27,7 @@ of a wrong weight."""
 
 
 class UpcycleOptions(UpcyclingSettings):
-    """Turn a dense checkpoint into a Mixture-of-Experts model that computes the same."""
+    """Convert a dense checkpoint to a Mixture-of-Experts model that computes the same function."""
 
     checkpoint: Annotated[str, Positional()]
     """A folder, a GGUF file, or a repository name on the hub: Llama, Mistral, Qwen2 or Qwen3."""
@@ -43,7 +43,7 @@ class UpcycleOptions(UpcyclingSettings):
 
 
 def upcycle_command(arguments: list[str], console: Console) -> None:
-    """Writes the checkpoint and prints what was made."""
+    """Writes the checkpoint and prints a summary."""
     options = read_options(UpcycleOptions, arguments, program="steadyrl upcycle")
     if options.out.exists() and any(options.out.iterdir() if options.out.is_dir() else [1]):
         raise UserError(f"{options.out} exists already. Choose another --out, or remove it.")
@@ -92,7 +92,7 @@ def _check_exact(dense: PreTrainedModel, moe: PreTrainedModel, dtype: str) -> No
     found = float(differences(dense, moe).median())
     if not found <= TOLERANCE[dtype]:
         raise UserError(
-            f"The result does not compute what the checkpoint does: log-probabilities differ by "
-            f"{found:.1e}. This version of Transformers builds one of the two families otherwise; "
-            "install one that constraints.txt names."
+            f"The result computes another function than the checkpoint: log-probabilities differ "
+            f"by {found:.1e}. This version of Transformers implements one of the two families "
+            "differently; install the version in constraints.txt."
         )

@@ -20,7 +20,7 @@ from steadyrl.cli.options import read_options
 from steadyrl.lab import STUDIES
 from steadyrl.lab.results import Judgement, with_more_seeds_if_undecided, write_results
 from steadyrl.lab.running import Progress as RunsProgress
-from steadyrl.lab.running import Workplace, run_studies
+from steadyrl.lab.running import StudyPaths, run_studies
 from steadyrl.lab.seeds import run_on_comparable_seeds
 from steadyrl.lab.study import Study
 from steadyrl.lab.tables import RELATIONS, update_page
@@ -74,10 +74,10 @@ def study_command(arguments: list[str], console: Console) -> None:
             line = f"{name:<{width}}{make(options.numerics).title}"
             console.print(line, markup=False, soft_wrap=True)
         return
-    workplace = Workplace(records=options.out / "runs", folders=options.work)
-    studies = _finished(_chosen(options), workplace, options, console)
+    paths = StudyPaths(records=options.out / "runs", folders=options.work)
+    studies = _finished(_chosen(options), paths, options, console)
     for study in studies:
-        runs = workplace.records_of(study)
+        runs = paths.records_of(study)
         folder = options.out / study.name
         judgements = write_results(study, runs, folder)
         if judgements:
@@ -107,18 +107,16 @@ def _check_names(options: StudyOptions) -> None:
 
 
 def _finished(
-    studies: list[Study], workplace: Workplace, options: StudyOptions, console: Console
+    studies: list[Study], paths: StudyPaths, options: StudyOptions, console: Console
 ) -> list[Study]:
     """Runs `studies`, with more seeds if a claim is undecided, and returns them."""
     with _Bar(console) as bar:
-        run = partial(run_studies, workplace=workplace, processes=options.processes, watch=bar.show)
-        studies = run_on_comparable_seeds(studies, workplace, machine(), run)
+        run = partial(run_studies, paths=paths, processes=options.processes, watch=bar.show)
+        studies = run_on_comparable_seeds(studies, paths, machine(), run)
         if options.seeds is not None or options.quick:
             return studies
-        more = [
-            with_more_seeds_if_undecided(study, workplace.records_of(study)) for study in studies
-        ]
-        return run_on_comparable_seeds(more, workplace, machine(), run)
+        more = [with_more_seeds_if_undecided(study, paths.records_of(study)) for study in studies]
+        return run_on_comparable_seeds(more, paths, machine(), run)
 
 
 def _chosen(options: StudyOptions) -> list[Study]:

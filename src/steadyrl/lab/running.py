@@ -40,7 +40,7 @@ LOOK_EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
+class StudyPaths:
     """Folders of runs in progress and of finished records."""
 
     records: Path
@@ -89,7 +89,7 @@ class Progress:
 
 def run_studies(
     studies: Sequence[Study],
-    workplace: Workplace,
+    paths: StudyPaths,
     *,
     processes: int,
     watch: Callable[[Progress], None],
@@ -105,10 +105,10 @@ def run_studies(
         for seed in study.seeds
         for condition in study.conditions
     )
-    finished = find_records(workplace.records)
+    finished = find_records(paths.records)
     missing = [run for run in wanted if identity(run) not in finished]
     cold_starts = _unique(cold_start(run) for run in missing if run.cold_start)
-    look = _Look(workplace, wanted, missing, cold_starts)
+    look = _Look(paths, wanted, missing, cold_starts)
     watch(look.progress())
     workers = ProcessPoolExecutor(
         processes,
@@ -121,7 +121,7 @@ def run_studies(
             (finish_cold_start, cold_starts),
             (finish_run, missing),
         ):
-            waiting = {pool.submit(function, run, workplace) for run in runs}
+            waiting = {pool.submit(function, run, paths) for run in runs}
             while waiting:
                 done, waiting = wait(waiting, LOOK_EVERY, return_when=FIRST_EXCEPTION)
                 for future in done:
@@ -169,34 +169,34 @@ def cold_start(run: RunConfig) -> RunConfig:
     )
 
 
-def finish_cold_start(config: RunConfig, workplace: Workplace) -> None:
+def finish_cold_start(config: RunConfig, paths: StudyPaths) -> None:
     """Starts the cold start that `config` describes, or goes on with it."""
-    _finish(config, config, workplace)
+    _finish(config, config, paths)
 
 
-def finish_run(config: RunConfig, workplace: Workplace) -> None:
+def finish_run(config: RunConfig, paths: StudyPaths) -> None:
     """Starts the run that `config` describes, or goes on with it, and writes its record.
 
     A run whose loss or gradient is no longer finite ends there: that is a result, and is kept.
     """
     warm, failure, weights = config, None, None
     if config.cold_start is not None:
-        checkpoint = latest_checkpoint(workplace.folder(cold_start(config)))
+        checkpoint = latest_checkpoint(paths.folder(cold_start(config)))
         assert checkpoint is not None
         warm = changed(config, model=Pretrained(path=str(checkpoint)).model_dump(), cold_start=None)
         weights = weights_digest(checkpoint)
     try:
-        _finish(config, warm, workplace)
+        _finish(config, warm, paths)
     except NonFiniteError as error:
         failure = str(error)
-    folder = workplace.folder(config)
+    folder = paths.folder(config)
     record = record_of(folder, config, failure=failure, cold_start=weights)
-    write_record(record, workplace.new_record(config))
+    write_record(record, paths.new_record(config))
 
 
-def _finish(name: RunConfig, config: RunConfig, workplace: Workplace) -> None:
+def _finish(name: RunConfig, config: RunConfig, paths: StudyPaths) -> None:
     """Runs `config` to its end, in the folder that belongs to `name`."""
-    folder = workplace.folder(name)
+    folder = paths.folder(name)
     with no_progress_bars():
         if folder.config.exists():
             resume_run(folder.path)
@@ -209,12 +209,12 @@ class _Look:
 
     def __init__(
         self,
-        workplace: Workplace,
+        paths: StudyPaths,
         wanted: list[RunConfig],
         missing: list[RunConfig],
         cold_starts: list[RunConfig],
     ) -> None:
-        self._workplace = workplace
+        self._paths = paths
         self._wanted = set(map(identity, wanted))
         self._work = [*cold_starts, *missing]
         self._all_steps = sum(run.cold_start.steps for run in cold_starts if run.cold_start)
@@ -227,7 +227,7 @@ class _Look:
         taken = steps - self._steps_before
         seconds = time.monotonic() - self._began
         return Progress(
-            finished=len(self._wanted & find_records(self._workplace.records).keys()),
+            finished=len(self._wanted & find_records(self._paths.records).keys()),
             runs=len(self._wanted),
             steps=steps,
             all_steps=self._all_steps,
@@ -235,7 +235,7 @@ class _Look:
         )
 
     def _steps(self) -> int:
-        folders = (self._workplace.folder(run) for run in self._work)
+        folders = (self._paths.folder(run) for run in self._work)
         return sum(_lines(folder.metrics) for folder in folders)
 
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from itertools import count, islice
 
 from steadyrl.lab.configurations import identity
-from steadyrl.lab.running import Workplace, cold_start
+from steadyrl.lab.running import StudyPaths, cold_start
 from steadyrl.lab.study import Study
 
 
 def run_on_comparable_seeds(
     studies: Sequence[Study],
-    workplace: Workplace,
+    paths: StudyPaths,
     machine: str,
     run: Callable[[Sequence[Study]], None],
 ) -> list[Study]:
@@ -26,22 +26,22 @@ def run_on_comparable_seeds(
         run: Makes what is missing of studies.
     """
     while True:
-        chosen = [on_comparable_seeds(study, workplace, machine) for study in studies]
+        chosen = [on_comparable_seeds(study, paths, machine) for study in studies]
         run(chosen)
-        if chosen == [on_comparable_seeds(study, workplace, machine) for study in chosen]:
+        if chosen == [on_comparable_seeds(study, paths, machine) for study in chosen]:
             return chosen
 
 
-def on_comparable_seeds(study: Study, workplace: Workplace, machine: str) -> Study:
+def on_comparable_seeds(study: Study, paths: StudyPaths, machine: str) -> Study:
     """`study` on the next seeds in the place of those whose runs began with unlike cold starts, or
     would if this `machine` made the missing ones.
     """
-    usable = (seed for seed in count(study.seeds[0]) if _alike(study, seed, workplace, machine))
+    usable = (seed for seed in count(study.seeds[0]) if _alike(study, seed, paths, machine))
     return replace(study, seeds=tuple(islice(usable, len(study.seeds))))
 
 
-def _alike(study: Study, seed: int, workplace: Workplace, machine: str) -> bool:
-    records = workplace.records_of(replace(study, seeds=(seed,)))
+def _alike(study: Study, seed: int, paths: StudyPaths, machine: str) -> bool:
+    records = paths.records_of(replace(study, seeds=(seed,)))
     machines: set[str] = set()
     beginnings: dict[str, set[str]] = {}
     for condition in study.conditions:

@@ -1,4 +1,4 @@
-"""Episodes of Experiential RL, put together from the parts that a run has recorded."""
+"""Episodes of Experiential RL, assembled from the recorded parts of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Fate(StrEnum):
 
     IMPROVED = "reflecting helped"
     NOT_IMPROVED = "reflecting did not help"
-    BROKEN = "broke"
+    BROKEN = "failed"
     SOLVED = "nothing to reflect on"
 
 
@@ -92,12 +92,12 @@ class Episode:
     def outcome(self) -> str:
         """Whether it was internalized, and where it was remembered."""
         if self.story.failure:
-            return f"It broke: {self.story.failure}. Nothing after that is learned from."
+            return f"Failed: {self.story.failure}. Later parts are not trained on."
         if self.second is None:
-            return "The first attempt was not reflected on; it alone is learned from."
+            return "No reflection. Only the first attempt is trained on."
         learned = "Not internalized."
         if self.story.internalized:
-            learned = "Internalized: learned with the task alone as the prompt."
+            learned = "Internalized: trained on with the task alone as the prompt."
         if self.story.remembered is None:
             return f"{learned} Not stored in the memory."
         return f"{learned} The reflection was stored in slot {self.story.remembered} of the memory."
@@ -106,9 +106,9 @@ class Episode:
 def read_episodes(
     folder: RunFolder, stage: str, writes: Sequence[Write]
 ) -> tuple[tuple[int, Episode], ...]:
-    """One episode of each fate, with its step: of the first, a middle and the last step on record.
+    """One episode of each fate, with its step: of the first, a middle and the last recorded step.
 
-    Nothing for a run whose episodes have no parts.
+    Empty for a run whose episodes have no parts.
 
     Raises:
         UserError: a part has no conversation or no reward.

@@ -53,7 +53,7 @@ def _score_fact(stage: Stage, score: Series) -> str:
     place = f" in the {stage.title.lower()}" if stage.name != "rl" else ""
     before = "before training (step 0)" if start == 0 else f"at step {start}"
     if len(score.steps) == 1:
-        return f"The held-out score{place} was {first_said} {before}; it was taken once."
+        return f"The held-out score{place} was {first_said} {before}; there was one evaluation."
     if first == last:
         return f"The held-out score{place} was {first_said} {before} and at step {end}."
     word = "rose" if last > first else "fell"

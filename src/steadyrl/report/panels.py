@@ -44,7 +44,7 @@ class Panel:
     """First and last value, or the last."""
 
     legend: Mapping[str, str] | None = None
-    """Values of two curves by their names, in the place of `values`; such a figure is wide."""
+    """Values of two curves by their names, instead of `values`; such a figure is wide."""
 
     letter: str = ""
     meaning: str = ""
@@ -53,7 +53,7 @@ class Panel:
 
 
 def main_panels(stage: Stage) -> list[Panel]:
-    """The curves by which a stage is judged, and what reflection gains if there is any."""
+    """The main curves of a stage, and the gain of reflection if there is any."""
     panels = []
     for name, letter in zip(PANELS, "abcd", strict=True):
         text, series = text_for(name), stage.series(name)
@@ -76,9 +76,9 @@ def main_panels(stage: Stage) -> list[Panel]:
 
 
 def curves_of(stage: Stage) -> tuple[dict[str, list[Panel]], list[Series]]:
-    """A figure for every metric that changes, by the heading of its group; and those that do not.
+    """Figures of the metrics that change, by the heading of their group, and the constant metrics.
 
-    Metrics stand in the order of their texts, those without a text at the end.
+    Metrics follow the order of their texts; those without a text come last.
     """
     groups: dict[str, list[Panel]] = {group.heading: [] for group in GROUPS.values()}
     constant = []
@@ -197,8 +197,8 @@ def _scores(run: RunData) -> tuple[Stage, Series]:
         if score is not None:
             return stage, score
     raise UserError(
-        f"The run {run.name} has no held-out score yet, so there is nothing to draw beside another "
-        "run. Wait for its first evaluation, or leave it out."
+        f"The run {run.name} has no held-out score yet, so it cannot be compared with another run. "
+        "Wait for its first evaluation, or leave it out."
     )
 
 

@@ -212,7 +212,7 @@ def save(figure: Figure, path: Path) -> Path:
         UserError: there is no suffix, or matplotlib does not know it.
     """
     if not path.suffix:
-        raise UserError(f"{path} has no ending. Give the picture one: .png or .svg.")
+        raise UserError(f"{path} has no suffix. Add .png or .svg.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with rc_context({"svg.hashsalt": "steadyrl"}):

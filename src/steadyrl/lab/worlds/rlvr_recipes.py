@@ -5,7 +5,8 @@
     steadyrl report runs/lake --beside runs/lake-rlvr
 
 Cold start, tasks and optimizer steps are those of the recipe of Experiential RL. A prompt has three
-attempts for each first attempt there, which may sample three responses: attempt, reflection, attempt.
+attempts for each of its first attempts, since an episode there has up to three responses: attempt,
+reflection, attempt.
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
