@@ -166,7 +166,7 @@ def test_a_checkpoint_that_is_not_kept_is_refused_with_those_that_are() -> None:
 
 
 def test_weights_are_not_stale_against_earlier_ones() -> None:
-    with pytest.raises(UserError, match=r"--from rl-000006 is later than --to rl-000004\. Exch"):
+    with pytest.raises(UserError, match=r"--from rl-000006 is later than --to rl-000004\. Swap"):
         chosen_checkpoints(KEPT, "rl-000006", "rl-000004")
 
 
