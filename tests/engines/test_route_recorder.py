@@ -38,14 +38,20 @@ def test_every_sequence_gets_its_own_routes_whenever_it_begins_moves_and_ends(
 ) -> None:
     # A block is full after two steps or four.
     block_bytes = LAYERS * CHOSEN * data.draw(st.sampled_from([2, 4]))
-    recorder = RouteRecorder(rows=rows, dtype=torch.uint8, block_bytes=block_bytes)
+    recorder = RouteRecorder(rows=1, dtype=torch.uint8, block_bytes=block_bytes)
+    room = 1
     running: list[list[int]] = []  # by row: the sequence, its length, and the one it ends at
     whole: list[list[int]] = []
+    taken: list[Routing] = []
+    kept: list[tuple[int, list[int]]] = []  # which have ended and are taken later
     begun = ended = 0
     with torch.inference_mode():
         while ended < 6:
             new = list(range(len(running), rows if begun < 6 else len(running)))[: 6 - begun]
             prompts = [data.draw(st.integers(1, 5)) for _ in new]
+            if len(running) + len(new) > room:  # grows while sequences run
+                room = data.draw(st.integers(len(running) + len(new), rows))
+                recorder.reserve(room)
             if new:
                 width = max(prompts)
                 experts = torch.stack(
@@ -62,8 +68,12 @@ def test_every_sequence_gets_its_own_routes_whenever_it_begins_moves_and_ends(
                 begun += 1
             finished = [row for row, (_, length, end) in enumerate(running) if length == end]
             if finished:
-                recorder.finish(finished)
-                whole += [running[row][:2] for row in finished]
+                numbers = recorder.numbers(finished)
+                if data.draw(st.booleans()):
+                    taken += recorder.take(numbers)
+                    whole += [running[row][:2] for row in finished]
+                else:
+                    kept += zip(numbers, [running[row][:2] for row in finished], strict=True)
                 ended += len(finished)
                 left = len(running) - len(finished)
                 holes = [row for row in finished if row < left]
@@ -81,8 +91,10 @@ def test_every_sequence_gets_its_own_routes_whenever_it_begins_moves_and_ends(
             )
             for sequence in running:
                 sequence[1] += 1
-        routings = recorder.routings()
-    for routing, (number, length) in zip(routings, whole, strict=True):
+        if kept:
+            taken += recorder.take([number for number, _ in kept])
+            whole += [sequence for _, sequence in kept]
+    for routing, (number, length) in zip(taken, whole, strict=True):
         assert_whole(routing, number, length)
 
 
@@ -95,8 +107,7 @@ def test_answers_to_one_prompt_share_its_routes() -> None:
             torch.full((3,), token_of(0, position)),
             experts_of(0, torch.tensor([position] * 3)),
         )
-    recorder.finish([0, 1, 2])
-    answers = recorder.routings()
+    answers = recorder.take(recorder.numbers([0, 1, 2]))
     for routing in answers:
         assert_whole(routing, 0, 6)
     assert len({routing.experts[0][0].data_ptr() for routing in answers}) == 1
@@ -118,12 +129,11 @@ def test_a_dropped_sequence_begins_again_and_leaves_no_routes_behind() -> None:
     begin(0, 0)
     begin(1, 1)
     step((0, 3), (1, 3))
-    recorder.drop(1)
+    recorder.drop(recorder.numbers([1]))
     step((0, 4))
     begin(1, 1)
     step((0, 5), (1, 3))
-    recorder.finish([1, 0])
-    one, other = recorder.routings()
+    one, other = recorder.take(recorder.numbers([1, 0]))
     assert_whole(one, 1, 4)
     assert_whole(other, 0, 6)
     # Answers lie side by side in one storage: three tokens of one and one of the other.
@@ -138,7 +148,6 @@ def test_full_blocks_become_pieces_without_padding() -> None:
         recorder.step(
             torch.full((2,), token_of(0, position)), experts_of(0, torch.tensor([position] * 2))
         )
-    recorder.finish([0, 1])
-    for routing in recorder.routings():
+    for routing in recorder.take(recorder.numbers([0, 1])):
         assert_whole(routing, 0, 6)
         assert [len(piece) for piece in routing.experts[0]] == [1, 2, 2, 1]

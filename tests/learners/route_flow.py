@@ -34,7 +34,7 @@ def sampled(sequences: int, length: int, block_bytes: int) -> list[Completion]:
         recorder.begin([row], [0], [prompts[row]], choices(prompts[row][None]))
     for position in range(PROMPT, length):
         recorder.step(tokens[:, position], choices(tokens[:, position]))
-    recorder.finish(range(sequences))
+    routings = recorder.take(recorder.numbers(range(sequences)))
     return [
         Completion(
             prompt_ids=prompt,
@@ -44,7 +44,7 @@ def sampled(sequences: int, length: int, block_bytes: int) -> list[Completion]:
             policy_version=0,
             routing=routing,
         )
-        for prompt, row, routing in zip(prompts, tokens, recorder.routings(), strict=True)
+        for prompt, row, routing in zip(prompts, tokens, routings, strict=True)
     ]
 
 

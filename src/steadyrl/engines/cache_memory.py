@@ -10,6 +10,7 @@ from transformers import DynamicCache
 from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.page_table import PAGE, pages_for
+from steadyrl.engines.protocol import Request
 
 SHARE = 0.5
 """Share of the free memory for keys and values. Weights, moments and activations need the rest."""
@@ -94,6 +95,48 @@ def plan_cache(
     rings = size.of_rings(capacity)
     slots = min(slots, beside // rings) if rings else slots
     return CachePlan(slots=slots, pages=(memory - slots * rings) // size.page)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMemory:
+    """Memory for keys and values of one model."""
+
+    size: CacheSize
+    limit: int
+    """Bytes."""
+
+    max_running: int | None
+    """Sequences that may run at once; None: as many as fit at their full length."""
+
+    def check(self, request: Request) -> None:
+        """Returns if there is room for one answer to `request`.
+
+        Raises:
+            UserError: there is not.
+        """
+        self._plan(1, positions_of(request))
+
+    def plan_more(self, *, answers: int, rows: int, capacity: int) -> CachePlan:
+        """The plan for `answers` sequences, where there is room for `rows` of them already.
+
+        It is a plan for twice as many as before at least, so that requests which come one by one
+        move what is there but rarely.
+        """
+        plan = self._plan(max(answers, rows), capacity)
+        if answers <= rows or rows == 0:
+            return plan
+        ample = self._plan(max(answers, 2 * rows), capacity)
+        return plan if plan.pages is None and ample.pages is not None else ample
+
+    def _plan(self, answers: int, capacity: int) -> CachePlan:
+        return plan_cache(
+            self.size, self.limit, answers=answers, capacity=capacity, max_running=self.max_running
+        )
+
+
+def positions_of(request: Request) -> int:
+    """Positions that the prompt and a whole answer take."""
+    return len(request.prompt_ids) + request.sampling.max_new_tokens
 
 
 @torch.no_grad()

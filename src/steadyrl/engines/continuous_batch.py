@@ -1,15 +1,15 @@
 """Sequences that are written at the same time, each from its prompt to its end.
 
-One `step` of the engine:
+One `step`:
 
+    plan    where requests have come, memory is planned for all that is under way
     admit   waiting sequences take free slots; each distinct prompt is prefilled once, with others
             of like length
     decode  one forward pass writes one token to every running sequence
     retire  finished sequences leave, and the last running ones close the gaps
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -18,110 +18,168 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from steadyrl.engines.cache_memory import CachePlan
+from steadyrl.engines.cache_memory import CacheMemory, positions_of
 from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.finished_answers import FinishedAnswers
 from steadyrl.engines.page_table import PageTable, pages_for
-from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.engines.protocol import Request
 from steadyrl.engines.route_recorder import RouteRecorder
-from steadyrl.engines.sampler import sample
-from steadyrl.engines.scheduler import Slots, Ticket, WaitingLine
+from steadyrl.engines.sampler import sample_each
+from steadyrl.engines.scheduler import RequestQueue, Slots
 from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.passes import PASS_COST, plan_passes
-from steadyrl.records.completion import Completion, FinishReason
-from steadyrl.records.routing import Routing
+from steadyrl.records.completion import Completion
 
 
-def longest(requests: Sequence[Request], sampling: Sampling) -> int:
-    """Tokens that the longest prompt and its answer may have together."""
-    return max(len(r.prompt_ids) for r in requests) + sampling.max_new_tokens
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a step has written."""
+
+    answers: dict[int, list[Completion]]
+    """To the requests that are answered with it, by number."""
+
+    finished: int
+    """Sequences that have ended."""
+
+    tokens: int
 
 
 class ContinuousBatch:
-    """The sequences of one `generate`."""
+    """The sequences of all requests that are under way. Requests may come at any time.
+
+    Args:
+        prefill_positions: Positions that a pass over prompts computes, padding included.
+    """
 
     def __init__(
         self,
         model: EngineModel,
         masks: AttentionMasks,
-        requests: Sequence[Request],
-        sampling: Sampling,
+        memory: CacheMemory,
         *,
-        plan: CachePlan,
         prefill_positions: int,
     ) -> None:
-        capacity = longest(requests, sampling)
         self._model = model
         self._masks = masks
-        self._requests = requests
-        self._sampling = sampling
-        self._max_running = self._most = plan.slots
+        self._memory = memory
         self._prefill_positions = prefill_positions
-        self._table = (
-            None
-            if plan.pages is None
-            else PageTable(plan.slots, capacity, plan.pages, model.device)
-        )
-        self._cache = SlotCache(plan.slots, capacity, window_of=masks.window_of, table=self._table)
+        self._requests: dict[int, Request] = {}
+        self._queue = RequestQueue()
+        self._is_planned = True
+        self._max_running = 0
+        self._most: int | None = None
+        """Sequences that may run until one of them ends, after pages have run out."""
+        self._slots = Slots(model.device)
+        self._cache = SlotCache(0, 0, window_of=masks.window_of)
         self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
         hook = model.hook
-        self._routes = None if hook is None else RouteRecorder(rows=plan.slots, dtype=hook.dtype)
-        self._done: dict[Ticket, Callable[..., Completion]] = {}
-        """What each finished answer becomes, given its routing."""
-        self.slots = Slots(plan.slots, capacity, sampling.max_new_tokens, model.device)
+        self._routes = None if hook is None else RouteRecorder(rows=0, dtype=hook.dtype)
+        self._finished = FinishedAnswers(self._routes)
 
-    def completions(self) -> list[list[Completion]]:
-        """What was written, by request."""
-        routings: Sequence[Routing | None] = [None] * len(self._done)
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._requests
+
+    def add(self, number: int, request: Request) -> None:
+        """Takes a request, from the next step on."""
+        self._requests[number] = request
+        self._queue.add(number, request)
+        self._finished.expect(number, request)
+        self._is_planned = False
+
+    def remove(self, number: int) -> None:
+        """Forgets a request and what was written for it."""
+        self._queue.remove(number)
+        rows = [row for row, name in enumerate(self._slots.ids) if name.request == number]
+        self._drop(rows)
+        self._finished.forget(number)
+        del self._requests[number]
+
+    def step(self) -> Step:
+        """Lets sequences begin, and writes a token to each."""
+        if self._queue and not self._is_planned:
+            self._plan()
+        left = len(self._queue) + self._slots.running
+        begun = self._admit()
+        tokens = begun + self._slots.running
+        self._decode()
+        finished = left - len(self._queue) - self._slots.running
+        answers = self._finished.collect()
+        for number in answers:
+            del self._requests[number]
+        return Step(answers=answers, finished=finished, tokens=tokens)
+
+    def _plan(self) -> None:
+        """Plans the memory of all that runs and waits."""
+        slots, requests = self._slots, self._requests.values()
+        capacity = max([slots.capacity, *map(positions_of, requests)])
+        budget = max([request.sampling.max_new_tokens for request in requests])
+        answers = slots.running + len(self._queue)
+        plan = self._memory.plan_more(answers=answers, rows=slots.rows, capacity=capacity)
+        slots.reserve(plan.slots, capacity, budget)
+        self._cache.reserve(plan.slots, capacity)
         if self._routes is not None:
-            routings = self._routes.routings()
-        done = {
-            ticket: completion(routing=routing)
-            for (ticket, completion), routing in zip(self._done.items(), routings, strict=True)
-        }
-        return [
-            [done[Ticket(request=n, sample=i)] for i in range(request.num_completions)]
-            for n, request in enumerate(self._requests)
-        ]
+            self._routes.reserve(plan.slots)
+        if plan.pages is not None:
+            self._use_pages(plan.pages)
+        self._max_running = plan.slots
+        self._is_planned = True
 
-    def admit(self, waiting: WaitingLine) -> None:
-        """Fills free slots, prefills the new prompts and draws their first tokens."""
-        first = self.slots.running
-        tickets = waiting.take(self._room_for(waiting))
-        if not tickets:
+    def _use_pages(self, pages: int) -> None:
+        """Keeps keys and values in at most so many pages from now on."""
+        slots, table = self._slots, self._cache.table
+        if table is not None:
+            table.most_pages = pages
             return
-        numbers = sorted({ticket.request for ticket in tickets})
-        source = torch.tensor([numbers.index(ticket.request) for ticket in tickets])
-        for ticket, uniform in zip(tickets, waiting.uniforms(tickets), strict=True):
-            self.slots.admit(ticket, self._requests[ticket.request].prompt_ids, uniform)
-        prompts = [self._requests[number].prompt_ids for number in numbers]
-        self._sample(slice(first, self.slots.running), self._prefill(prompts, source, first))
+        table = PageTable(slots.rows, slots.capacity, pages, self._model.device)
+        self._make_way(table)
+        self._cache.use_pages(table, slots.lengths[: slots.running] - 1)
 
-    def _room_for(self, waiting: WaitingLine) -> int:
+    def _admit(self) -> int:
+        """Fills free slots, prefills the new prompts and draws their first tokens.
+
+        Returns:
+            Sequences that begin.
+        """
+        first = self._slots.running
+        names = self._queue.take(self._room())
+        if not names:
+            return 0
+        numbers = sorted({name.request for name in names})
+        source = torch.tensor([numbers.index(name.request) for name in names])
+        self._slots.admit(names, self._requests)
+        prompts = [self._requests[number].prompt_ids for number in numbers]
+        self._sample(slice(first, self._slots.running), self._prefill(prompts, source, first))
+        return len(names)
+
+    def _room(self) -> int:
         """How many of the answers that wait may begin.
 
         Each takes the pages of its prompt and one more, as each running sequence may.
         """
-        running = self.slots.running
-        room = self._most - running
-        if self._table is None:
+        running, table = self._slots.running, self._cache.table
+        most = self._max_running if self._most is None else min(self._most, self._max_running)
+        room = max(0, most - running)
+        if table is None:
             return room
         needed = accumulate(
-            pages_for(len(self._requests[ticket.request].prompt_ids)) + 1
-            for ticket in waiting.first(room)
+            pages_for(len(self._requests[name.request].prompt_ids)) + 1
+            for name in self._queue.first(room)
         )
-        count = sum(pages <= self._table.free - running for pages in needed)
+        count = sum(pages <= table.free - running for pages in needed)
         return count if running else max(1, count)
 
-    def decode(self, waiting: WaitingLine) -> None:
+    def _decode(self) -> None:
         """Feeds the last token of every running sequence and draws the next.
 
-        Where the pages do not suffice, the sequences that began last go back to the front of
-        `waiting`. Their numbers are drawn from their request, so that they will be written again.
+        Where the pages do not suffice, the sequences that began last go back to the front of the
+        queue. Their numbers are drawn from their request, so that they will be written again.
         """
-        slots = self.slots
-        if self._table is not None:
-            self._make_way(self._table, waiting)
+        slots = self._slots
+        if self._cache.table is not None:
+            self._make_way(self._cache.table)
         if not slots.running:
             return
         rows = slice(0, slots.running)
@@ -129,39 +187,36 @@ class ContinuousBatch:
         visible = int(positions.max()) + 1
         fed = slots.tokens[rows].gather(1, positions[:, None])
         columns = torch.arange(visible, device=positions.device)
+        window = self._masks.window
+        in_window = None if window is None else ring_positions(positions, columns[:window], window)
         self._cache.begin_step(positions, visible)
         logits, experts = self._forward(
             input_ids=fed,
             position_ids=positions[:, None],
-            attention_mask=self._masks.of(
-                positions[:, None], columns[None], in_window=self._in_window(positions, columns)
-            ),
+            attention_mask=self._masks.of(positions[:, None], columns[None], in_window=in_window),
             past_key_values=self._cache,
         )
         if self._routes is not None and experts is not None:
             self._routes.step(fed[:, 0], experts[:, 0])
         self._sample(rows, logits)
 
-    def _in_window(
-        self, positions: Int[Tensor, " N"], columns: Int[Tensor, " S"]
-    ) -> Int[Tensor, "N W"] | None:
-        """Positions of the keys that layers of sliding attention have."""
-        window = self._masks.window
-        return None if window is None else ring_positions(positions, columns[:window], window)
-
-    def _make_way(self, table: PageTable, waiting: WaitingLine) -> None:
+    def _make_way(self, table: PageTable) -> None:
         """Gives up the sequences that began last until the others have the pages they need."""
-        slots = self.slots
+        slots = self._slots
         while table.shortage(slots.lengths[: slots.running].tolist()):
-            youngest = max(range(slots.running), key=lambda row: slots.tickets[row])
-            waiting.put_back(slots.tickets[youngest])
-            if self._routes is not None:
-                self._routes.drop(youngest)
-            self._release([youngest])
-            self._most = slots.running  # until one ends
+            youngest = max(range(slots.running), key=lambda row: slots.ids[row])
+            self._queue.put_back(slots.ids[youngest])
+            self._drop([youngest])
+            self._most = max(1, slots.running)
+
+    def _drop(self, rows: list[int]) -> None:
+        """Ends the sequences in `rows` without an answer."""
+        if self._routes is not None:
+            self._routes.drop(self._routes.numbers(rows))
+        self._release(rows)
 
     def _release(self, rows: list[int]) -> None:
-        movers, holes = self.slots.release(rows)
+        movers, holes = self._slots.release(rows)
         self._cache.release(rows, movers, holes)
         if self._routes is not None:
             self._routes.move(movers, holes)
@@ -223,42 +278,17 @@ class ContinuousBatch:
 
     def _sample(self, rows: slice, logits: Float[Tensor, "N V"]) -> None:
         """Draws one token for each of `rows`, then retires the sequences that it ends."""
-        slots = self.slots
+        slots = self._slots
         written = slots.lengths[rows] - slots.prompt_lengths[rows]
         uniform = slots.uniforms[rows].gather(1, written[:, None]).squeeze(1)
-        tokens, logprobs = sample(logits, uniform, self._sampling)
+        tokens, logprobs = sample_each(logits, uniform, slots.samplings(rows))
         slots.append(rows, tokens, logprobs)
         stopped = torch.isin(tokens, self._ends)
-        finished = stopped | (written + 1 == self._sampling.max_new_tokens)
+        finished = stopped | (written + 1 == slots.budgets[rows])
         if bool(finished.any()):
-            self._retire(rows.start, finished, stopped)
-
-    def _retire(
-        self, first: int, finished: Bool[Tensor, " N"], stopped: Bool[Tensor, " N"]
-    ) -> None:
-        indices = finished.nonzero().flatten()
-        rows = (indices + first).tolist()
-        self._complete(rows, stopped[indices].tolist())
-        self._release(rows)
-        self._most = self._max_running
-
-    @torch.inference_mode(False)  # a trainer may use it under autograd
-    @torch.no_grad()
-    def _complete(self, rows: list[int], stopped: list[bool]) -> None:
-        """Notes what the sequences in `rows` have written."""
-        slots = self.slots
-        lengths = slots.lengths[rows].cpu()
-        tokens, logprobs = slots.tokens[rows].cpu(), slots.logprobs[rows].cpu()
-        if self._routes is not None:
-            self._routes.finish(rows)
-        for number, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
-            ticket = slots.tickets[row]
-            prompt = self._requests[ticket.request].prompt_ids
-            self._done[ticket] = partial(
-                Completion,
-                prompt_ids=prompt,
-                token_ids=tokens[number, len(prompt) : length],
-                logprobs=logprobs[number, : length - len(prompt)],
-                finish_reason=FinishReason.STOP if stopped[number] else FinishReason.LENGTH,
-                policy_version=self._model.policy_version,
-            )
+            indices = finished.nonzero().flatten()
+            ended = (indices + rows.start).tolist()
+            version = self._model.policy_version
+            self._finished.note(slots, ended, stopped[indices].tolist(), version)
+            self._release(ended)
+            self._most = None

@@ -1,14 +1,13 @@
 """Continuous batching over a Hugging Face model with a key-value cache."""
 
-from itertools import groupby
 from typing import Literal
 
 import torch
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.cache_memory import cache_size, half_of_free_memory, plan_cache
-from steadyrl.engines.continuous_batch import ContinuousBatch, longest
+from steadyrl.engines.cache_memory import CacheMemory, cache_size, half_of_free_memory
+from steadyrl.engines.continuous_batch import ContinuousBatch
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.engine_settings import (
     EngineParts,
@@ -18,11 +17,11 @@ from steadyrl.engines.engine_settings import (
 )
 from steadyrl.engines.model_engine import ModelEngine
 from steadyrl.engines.protocol import Request
-from steadyrl.engines.scheduler import WaitingLine
 from steadyrl.engines.slot_probe import slot_cache_unsupported_reason
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.probes import unsupported_reason
 from steadyrl.records.completion import Completion
+from steadyrl.records.weight_source import WeightSource
 
 PREFILL_POSITIONS = 1 << 14
 """That a pass over prompts computes at most, padding included."""
@@ -98,13 +97,7 @@ class LocalEngine(ModelEngine):
         progress: Progress = NO_PROGRESS,
     ) -> None:
         super().__init__(model, score_positions=prefill_positions, progress=progress)
-        self._max_running = max_running
-        self._cache_memory = (
-            half_of_free_memory(model.device) if cache_memory is None else cache_memory
-        )
         self._prefill_positions = prefill_positions
-        self._requests: dict[int, Request] = {}
-        self._submitted = 0
         try:
             self._masks = AttentionMasks(model.model)
         except UserError as error:
@@ -112,60 +105,63 @@ class LocalEngine(ModelEngine):
         reason = unsupported_reason(slot_cache_unsupported_reason, model.model)
         if reason is not None:
             raise _use_the_reference(reason)
-        self._cache_size = cache_size(model, self._masks.window_of)
+        self._memory = CacheMemory(
+            size=cache_size(model, self._masks.window_of),
+            limit=half_of_free_memory(model.device) if cache_memory is None else cache_memory,
+            max_running=max_running,
+        )
+        self._requests: dict[int, Request] = {}
+        self._submitted = 0
+        self._batch: ContinuousBatch | None = None
 
     def submit(self, request: Request) -> int:
         """Takes a request; returns the number under which its answers come."""
         self._model.check(request)
+        self._memory.check(request)
         self._written.ask(request, first=not self._requests)
         number = self._submitted
         self._submitted += 1
         self._requests[number] = request
+        self._add(number, request)
         return number
+
+    def step(self) -> dict[int, list[Completion]]:
+        """Writes a token to every answer that is under way."""
+        assert self._batch is not None, "nothing was submitted"
+        # Leaving inference mode turns gradients on again: no_grad is the inner one.
+        with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
+            step = self._batch.step()
+        self._written.report(answers=step.finished, tokens=step.tokens)
+        for number in step.answers:
+            del self._requests[number]
+        self._let_go()
+        return step.answers
 
     def withdraw(self, number: int) -> None:
         """Forgets a request."""
-        self._requests.pop(number, None)
-
-    def step(self) -> dict[int, list[Completion]]:
-        """Writes the answers to all requests."""
-        asked, self._requests = self._requests, {}
-        answers: dict[int, list[Completion]] = {}
-        for _, items in groupby(asked.items(), key=lambda item: item[1].sampling):
-            numbers, requests = zip(*items, strict=True)
-            # Leaving inference mode turns gradients on again: no_grad is the inner one.
+        if self._requests.pop(number, None) is not None and self._batch is not None:
             with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
-                answers |= zip(numbers, self._generate(list(requests)), strict=True)
-        return answers
+                self._batch.remove(number)
+            self._let_go()
 
-    def _generate(self, requests: list[Request]) -> list[list[Completion]]:
-        sampling = requests[0].sampling
-        waiting = WaitingLine(requests)
-        if not len(waiting):
-            return [[] for _ in requests]
-        plan = plan_cache(
-            self._cache_size,
-            self._cache_memory,
-            answers=len(waiting),
-            capacity=longest(requests, sampling),
-            max_running=self._max_running,
-        )
-        batch = ContinuousBatch(
-            self._model,
-            self._masks,
-            requests,
-            sampling,
-            plan=plan,
-            prefill_positions=self._prefill_positions,
-        )
-        while left := len(waiting) + batch.slots.running:
-            before = len(waiting)
-            batch.admit(waiting)
-            tokens = before - len(waiting) + batch.slots.running
-            batch.decode(waiting)
-            done = left - len(waiting) - batch.slots.running
-            self._written.report(answers=done, tokens=tokens)
-        return batch.completions()
+    async def sync(self, weights: WeightSource) -> None:
+        """Takes over the weights of a learner. Answers that are under way begin again."""
+        self._model.sync(weights)
+        self._batch = None
+        for number, request in self._requests.items():
+            self._add(number, request)
+
+    def _add(self, number: int, request: Request) -> None:
+        if self._batch is None:
+            self._batch = ContinuousBatch(
+                self._model, self._masks, self._memory, prefill_positions=self._prefill_positions
+            )
+        self._batch.add(number, request)
+
+    def _let_go(self) -> None:
+        """Frees keys and values where no request is under way."""
+        if not self._requests:
+            self._batch = None
 
 
 def _use_the_reference(reason: str) -> UserError:

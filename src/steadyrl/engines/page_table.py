@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from steadyrl.engines.growth import widened
+
 PAGE = 32
 """Positions in a page."""
 
@@ -16,22 +18,28 @@ class PageTable:
     Args:
         slots: Rows of the table.
         capacity: Positions that a sequence may need.
-        most_pages: Pages that may be in use.
+        most_pages: Pages that may be in use. Where fewer are than before, some have to come back.
     """
 
     def __init__(self, slots: int, capacity: int, most_pages: int, device: torch.device) -> None:
-        self._table = torch.zeros(slots, pages_for(capacity), dtype=torch.long, device=device)
-        self._owned: list[list[int]] = [[] for _ in range(slots)]
+        self._table = torch.zeros(0, 0, dtype=torch.long, device=device)
+        self._owned: list[list[int]] = []
         self._returned: list[int] = []
-        self._most = most_pages
         self._taken = 0
+        self.most_pages = most_pages
         self.size = 0
         """Pages that the layers must have room for."""
+        self.reserve(slots, capacity)
 
     @property
     def free(self) -> int:
-        """Pages that may still be taken."""
-        return self._most - self._taken + len(self._returned)
+        """Pages that may still be taken; negative where some have to come back."""
+        return self.most_pages - self._taken + len(self._returned)
+
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Makes room for so many slots of so many positions."""
+        self._table = widened(self._table, slots, pages_for(capacity))
+        self._owned += [[] for _ in range(len(self._table) - len(self._owned))]
 
     def shortage(self, lengths: Sequence[int]) -> int:
         """Pages that slots `0, 1, ...` lack for these lengths, beyond those that are free."""
@@ -68,10 +76,10 @@ class PageTable:
     def _take(self) -> int:
         if self._returned:
             return self._returned.pop()
-        assert self._taken < self._most
+        assert self._taken < self.most_pages
         self._taken += 1
         if self._taken > self.size:
-            self.size = min(self._most, max(2 * self.size, self._taken))
+            self.size = min(self.most_pages, max(2 * self.size, self._taken))
         return self._taken - 1
 
 

@@ -3,7 +3,7 @@
     prompt      one piece, shared by all answers to it
     step        the next entries of a block, one for each running sequence
     block full  its entries are sorted by sequence, on the CPU; each sequence gets its piece
-    finished    a sequence is a list of pieces
+    take        a sequence that has ended: its pieces, and its entries of the block
 
 So the accelerator holds one block, and what is kept grows with what is written. A step costs two
 copies, however many sequences begin, move and end.
@@ -29,6 +29,8 @@ class _Recorded:
 
     pieces: list[Integer[Tensor, "_S L K"]]
     length: int
+    checksum: int
+    """Of the tokens that were fed, without the wrapping of int64."""
 
 
 @dataclass(slots=True)
@@ -37,34 +39,47 @@ class _Block:
 
     fed: Int[Tensor, " M"]
     experts: Integer[Tensor, "M L K"]
-    numbers: list[Int[Tensor, " _N"]] = field(default_factory=list)
-    """For each step, the numbers of the sequences that its entries belong to."""
+    owners: Int[Tensor, " M"]
+    """The number of the sequence that each entry belongs to, on the CPU."""
 
     used: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
 class RouteRecorder:
-    """Records the routes of up to `rows` sequences at a time, by the rows they are written in."""
+    """Records the routes of up to `rows` sequences at a time, by the rows they are written in.
+
+    Sequences are numbered as they begin.
+    """
 
     rows: int
     dtype: torch.dtype
     block_bytes: int = BLOCK_BYTES
-    _recorded: list[_Recorded] = field(default_factory=list)
-    """All sequences, by number: they are numbered as they begin."""
+    _begun: int = 0
+    _recorded: dict[int, _Recorded] = field(default_factory=dict)
+    """By number: the sequences that run, and those that have ended and were not taken."""
 
     _running: Int[Tensor, " B"] = field(init=False)
-    """The number of the sequence in each row. Replaced, never changed: blocks refer to it."""
+    """The number of the sequence in each row."""
 
-    _finished: list[int] = field(default_factory=list)
-    _dropped: list[int] = field(default_factory=list)
-    _checksums: list[tuple[Int[Tensor, " _N"], Int[Tensor, " _N"]]] = field(default_factory=list)
-    """Numbers of sequences, and what was added to the checksum of each."""
+    _gone: list[int] = field(default_factory=list)
+    """Sequences that may have entries in the block which nobody needs."""
 
     _block: _Block | None = None
 
+    @torch.inference_mode(False)
     def __post_init__(self) -> None:
         self._running = torch.zeros(self.rows, dtype=torch.long)
+
+    @torch.inference_mode(False)
+    def reserve(self, rows: int) -> None:
+        """Makes room for so many rows."""
+        if rows > self.rows:
+            self._running = torch.nn.functional.pad(self._running, (0, rows - self.rows))
+            self.rows = rows
+            if self._block is not None:
+                self._clear_block(self._block)
+                self._block = None
 
     @torch.inference_mode(False)  # a trainer may use the routes under autograd
     def begin(
@@ -79,11 +94,12 @@ class RouteRecorder:
         tokens = pad_sequence(list(prompts), batch_first=True).cpu()
         known = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
         packed = experts[:, : tokens.shape[1]].to("cpu", self.dtype)[known]
-        pieces = packed.split(lengths)
-        numbers = torch.arange(len(self._recorded), len(self._recorded) + len(rows))
-        self._recorded += [_Recorded([pieces[n]], lengths[n]) for n in source]
-        self._checksums.append((numbers, fed_tokens_checksum(tokens, known)[list(source)]))
-        self._replace(rows, numbers)
+        pieces, checksums = packed.split(lengths), fed_tokens_checksum(tokens, known).tolist()
+        numbers = range(self._begun, self._begun + len(rows))
+        for number, n in zip(numbers, source, strict=True):
+            self._recorded[number] = _Recorded([pieces[n]], lengths[n], checksums[n])
+        self._running[list(rows)] = torch.tensor(numbers)
+        self._begun = numbers.stop
 
     def step(self, fed: Int[Tensor, " N"], experts: Integer[Tensor, "N L K"]) -> None:
         """The sequences in rows 0 to `N` - 1 were fed one token each."""
@@ -91,52 +107,45 @@ class RouteRecorder:
         if block is None:
             block = self._block = self._new_block(fed, experts)
         elif block.used + len(fed) > len(block.fed):
-            self._take_pieces(block)
+            self._clear_block(block)
         entries = slice(block.used, block.used + len(fed))
         block.fed[entries] = fed
         block.experts[entries] = experts
-        block.numbers.append(self._running[: len(fed)])
+        block.owners[entries] = self._running[: len(fed)]
         block.used = entries.stop
 
-    def finish(self, rows: Sequence[int]) -> None:
-        """The sequences in `rows` end."""
-        self._finished += self._running[list(rows)].tolist()
+    def numbers(self, rows: Sequence[int]) -> list[int]:
+        """The numbers of the sequences in `rows`."""
+        return self._running[list(rows)].tolist()
 
-    def drop(self, row: int) -> None:
-        """Forgets the sequence in `row`, which will begin again."""
-        self._dropped.append(int(self._running[row]))
-        self._recorded[self._dropped[-1]].pieces.clear()
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Forgets these sequences."""
+        for number in numbers:
+            del self._recorded[number]
+        self._gone += numbers
 
     def move(self, movers: Sequence[int], holes: Sequence[int]) -> None:
         """The sequences in the rows `movers` go on in the rows `holes`."""
         if holes:
-            self._replace(holes, self._running[list(movers)])
+            self._running[list(holes)] = self._running[list(movers)]
 
     @torch.inference_mode(False)
-    def routings(self) -> list[Routing]:
-        """The routing of each sequence that has ended, in the order in which they did."""
-        if not self._finished:
-            return []
+    def take(self, numbers: Sequence[int]) -> list[Routing]:
+        """The routing of these sequences, which have ended and are forgotten."""
         if self._block is not None and self._block.used:
-            self._take_pieces(self._block)
-        numbers, added = (torch.cat(parts) for parts in zip(*self._checksums, strict=True))
-        sums = torch.zeros(len(self._recorded), dtype=torch.long).index_add_(0, numbers, added)
-        recorded = [self._recorded[number] for number in self._finished]
-        lengths = {sequence.length for sequence in recorded}
-        everywhere = torch.ones(1, max(lengths), dtype=torch.bool)
-        known = {length: everywhere[:, :length] for length in lengths}
+            self._take_pieces(self._block, numbers)
+        recorded = [self._recorded.pop(number) for number in numbers]
+        self._gone += numbers
+        everywhere = torch.ones(1, max(sequence.length for sequence in recorded), dtype=torch.bool)
+        known = {length: everywhere[:, :length] for length in {s.length for s in recorded}}
         return [
             Routing(
                 experts=(tuple(sequence.pieces),),
                 known=known[sequence.length],
-                fed_tokens=checksum,
+                fed_tokens=torch.tensor([_as_int64(sequence.checksum)]),
             )
-            for sequence, checksum in zip(recorded, sums[self._finished].split(1), strict=True)
+            for sequence in recorded
         ]
-
-    def _replace(self, rows: Sequence[int], numbers: Int[Tensor, " N"]) -> None:
-        self._running = self._running.clone()
-        self._running[list(rows)] = numbers
 
     def _new_block(self, fed: Int[Tensor, " N"], experts: Integer[Tensor, "N L K"]) -> _Block:
         of_token = experts[0].numel() * self.dtype.itemsize
@@ -144,18 +153,29 @@ class RouteRecorder:
         return _Block(
             fed=fed.new_empty(size, dtype=torch.int32),
             experts=experts.new_empty(size, *experts.shape[1:], dtype=self.dtype),
+            owners=torch.empty(size, dtype=torch.long),
         )
 
     @torch.inference_mode(False)
-    def _take_pieces(self, block: _Block) -> None:
+    def _clear_block(self, block: _Block) -> None:
         """Gives each sequence its piece of `block`, which is empty afterwards."""
-        owners = torch.cat(block.numbers)
-        order = owners.argsort(stable=True)
-        if self._dropped:
-            order = order[~torch.isin(owners[order], torch.tensor(self._dropped))]
+        self._take_pieces(block)
+        self._gone.clear()
+        block.used = 0
+
+    def _take_pieces(self, block: _Block, of: Sequence[int] | None = None) -> None:
+        """Gives sequences their pieces of `block`: those numbered `of`, or all that are needed."""
+        owners = block.owners[: block.used]
+        if of is not None:
+            entries = torch.isin(owners, torch.tensor(of)).nonzero().flatten()
+        else:
+            entries = (~torch.isin(owners, torch.tensor(self._gone))).nonzero().flatten()
+        order = entries[owners[entries].argsort(stable=True)]
+        if not len(order):
+            return
         numbers, counts = owners[order].unique_consecutive(return_counts=True)
         fed, experts = (
-            values[: block.used].cpu().index_select(0, order)
+            values.index_select(0, order.to(values.device)).cpu()
             for values in (block.fed, block.experts)
         )
         recorded = [self._recorded[number] for number in numbers.tolist()]
@@ -164,11 +184,14 @@ class RouteRecorder:
         shift = (before + counts - ends).repeat_interleave(counts)
         positions = torch.arange(1, len(order) + 1) + shift
         running_sum = fed_token_checksums(fed, positions).cumsum(dim=0)
-        self._checksums.append((numbers, running_sum[ends - 1].diff(prepend=torch.tensor([0]))))
+        added = running_sum[ends - 1].diff(prepend=torch.tensor([0])).tolist()
         pieces = experts.split(counts.tolist())
-        for sequence, piece in zip(recorded, pieces, strict=True):
+        for sequence, piece, checksum in zip(recorded, pieces, added, strict=True):
             sequence.pieces.append(piece)
             sequence.length += len(piece)
-        self._dropped.clear()
-        block.numbers.clear()
-        block.used = 0
+            sequence.checksum += checksum
+
+
+def _as_int64(number: int) -> int:
+    """`number` as int64 arithmetic has it, which wraps around."""
+    return (number + 2**63) % 2**64 - 2**63

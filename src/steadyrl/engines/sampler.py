@@ -1,5 +1,7 @@
 """Drawing one token per row from logits."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -49,6 +51,26 @@ def sample(
     tokens, total = _invert_cumulative(relative.exp_(), uniform[:, None])
     chosen = (scores.gather(-1, tokens) - highest) / sampling.temperature
     return tokens.squeeze(-1), (chosen - total.log().float()).squeeze(-1)
+
+
+def sample_each(
+    logits: Float[Tensor, "B V"],
+    uniform: Float[Tensor, " B"],
+    samplings: Sequence[tuple[Sampling, list[int] | None]],
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """The same for rows that are drawn in different ways.
+
+    Args:
+        samplings: How, and which rows: None for all of them.
+    """
+    if len(samplings) == 1:
+        return sample(logits, uniform, samplings[0][0])
+    tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    logprobs = torch.empty(len(logits), device=logits.device)
+    for sampling, rows in samplings:
+        index = torch.tensor(rows, device=logits.device)
+        tokens[index], logprobs[index] = sample(logits[index], uniform[index], sampling)
+    return tokens, logprobs
 
 
 def _invert_cumulative(

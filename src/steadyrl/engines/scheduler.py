@@ -1,20 +1,24 @@
-"""Which sequences run in which slots."""
+"""Which sequences run in which slots, and which wait for one."""
 
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steadyrl.engines.protocol import Request
+from steadyrl.engines.growth import widened
+from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import uniforms
+
+Draw = tuple[float, float, int | None]
+"""Temperature, top-p and top-k."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Ticket:
+class SampleId:
     """Answer number `sample` to request number `request`."""
 
     request: int
@@ -27,31 +31,72 @@ class Slots:
     `tokens[row, :length]` is what a sequence holds so far; its last token is not yet fed.
     """
 
-    def __init__(self, slots: int, capacity: int, budget: int, device: torch.device) -> None:
+    def __init__(self, device: torch.device) -> None:
         def long(*shape: int) -> Tensor:
             return torch.zeros(*shape, dtype=torch.long, device=device)
 
-        self.tickets: list[Ticket] = []
-        self.tokens = long(slots, capacity)
-        self.lengths = long(slots)
-        self.prompt_lengths = long(slots)
-        self.logprobs = torch.zeros(slots, budget, device=device)
-        self.uniforms = torch.zeros(slots, budget, dtype=torch.float64, device=device)
+        self.ids: list[SampleId] = []
+        self.tokens = long(0, 0)
+        self.lengths = long(0)
+        self.prompt_lengths = long(0)
+        self.budgets = long(0)
+        """Tokens that each answer may have."""
+        self.logprobs = torch.zeros(0, 0, device=device)
+        self.uniforms = torch.zeros(0, 0, dtype=torch.float64, device=device)
+        self._draws: list[Draw] = []
+        self._running: Counter[Draw] = Counter()
+        self._samplings: dict[Draw, Sampling] = {}
 
     @property
     def running(self) -> int:
         """Sequences being written."""
-        return len(self.tickets)
+        return len(self.ids)
 
-    def admit(
-        self, ticket: Ticket, prompt: Int[Tensor, " P"], uniform: Float[Tensor, " R"]
-    ) -> None:
-        """Gives the next free row to a new sequence."""
-        row = self.running
-        self.tickets.append(ticket)
-        self.tokens[row, : len(prompt)] = prompt
-        self.lengths[row] = self.prompt_lengths[row] = len(prompt)
-        self.uniforms[row] = uniform
+    @property
+    def rows(self) -> int:
+        """Sequences that there is room for."""
+        return len(self.lengths)
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that each sequence may have."""
+        return self.tokens.shape[1]
+
+    def reserve(self, rows: int, capacity: int, budget: int) -> None:
+        """Makes room for so many sequences of so many tokens, with so many of them sampled."""
+        self.tokens = widened(self.tokens, rows, capacity)
+        self.lengths = widened(self.lengths, rows)
+        self.prompt_lengths = widened(self.prompt_lengths, rows)
+        self.budgets = widened(self.budgets, rows)
+        self.logprobs = widened(self.logprobs, rows, budget)
+        self.uniforms = widened(self.uniforms, rows, budget)
+
+    def admit(self, names: Sequence[SampleId], requests: Mapping[int, Request]) -> None:
+        """Gives the next free rows to new sequences."""
+        drawn = {number: uniforms(requests[number]) for number in {n.request for n in names}}
+        for number, group in groupby(names, key=lambda name: name.request):
+            ids, request = list(group), requests[number]
+            prompt, sampling = request.prompt_ids, request.sampling
+            rows = slice(self.running, self.running + len(ids))
+            self.tokens[rows, : len(prompt)] = prompt
+            self.lengths[rows] = self.prompt_lengths[rows] = len(prompt)
+            self.budgets[rows] = sampling.max_new_tokens
+            own = drawn[number][[name.sample for name in ids]]
+            self.uniforms[rows, : own.shape[1]] = own
+            draw = (sampling.temperature, sampling.top_p, sampling.top_k)
+            self.ids += ids
+            self._draws += [draw] * len(ids)
+            self._running[draw] += len(ids)
+            self._samplings[draw] = sampling
+
+    def samplings(self, rows: slice) -> list[tuple[Sampling, list[int] | None]]:
+        """How `rows` draw their tokens, and which of them do so; None for all of them."""
+        if len(self._running) == 1:
+            return [(self._samplings[draw], None) for draw in self._running]
+        places: dict[Draw, list[int]] = {}
+        for place, draw in enumerate(self._draws[rows]):
+            places.setdefault(draw, []).append(place)
+        return [(self._samplings[draw], found) for draw, found in places.items()]
 
     def append(self, rows: slice, tokens: Int[Tensor, " N"], logprobs: Float[Tensor, " N"]) -> None:
         """Adds one sampled token to each of `rows`."""
@@ -65,6 +110,7 @@ class Slots:
         """Frees rows and closes the gaps with the last running ones; returns (moved from, to)."""
         remaining = self.running - len(finished)
         gone = set(finished)
+        self._running -= Counter(self._draws[row] for row in finished)
         holes = [row for row in finished if row < remaining]
         movers = [row for row in range(remaining, self.running) if row not in gone]
         if holes:
@@ -72,46 +118,44 @@ class Slots:
                 self.tokens,
                 self.lengths,
                 self.prompt_lengths,
+                self.budgets,
                 self.logprobs,
                 self.uniforms,
             ):
                 tensor[holes] = tensor[movers]
         for hole, mover in zip(holes, movers, strict=True):
-            self.tickets[hole] = self.tickets[mover]
-        del self.tickets[remaining:]
+            self.ids[hole], self._draws[hole] = self.ids[mover], self._draws[mover]
+        del self.ids[remaining:], self._draws[remaining:]
         return movers, holes
 
 
-class WaitingLine:
+class RequestQueue:
     """Answers not yet begun, in the order of their requests."""
 
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self._requests = requests
-        self._line = deque(
-            Ticket(request=number, sample=sample)
-            for number, request in enumerate(requests)
-            for sample in range(request.num_completions)
-        )
+    def __init__(self) -> None:
+        self._line: deque[SampleId] = deque()
 
     def __len__(self) -> int:
         return len(self._line)
 
-    def first(self, count: int) -> list[Ticket]:
-        """The next `count` answers, or all that are left, which stay in the line."""
+    def add(self, number: int, request: Request) -> None:
+        """Appends all answers to a request."""
+        self._line.extend(
+            SampleId(request=number, sample=sample) for sample in range(request.num_completions)
+        )
+
+    def remove(self, number: int) -> None:
+        """Forgets the answers to a request."""
+        self._line = deque(name for name in self._line if name.request != number)
+
+    def first(self, count: int) -> list[SampleId]:
+        """The next `count` answers, or all that are left, which stay in the queue."""
         return list(islice(self._line, count))
 
-    def put_back(self, ticket: Ticket) -> None:
+    def put_back(self, name: SampleId) -> None:
         """Lets an answer that was taken begin again, as the next."""
-        self._line.appendleft(ticket)
+        self._line.appendleft(name)
 
-    def take(self, count: int) -> list[Ticket]:
+    def take(self, count: int) -> list[SampleId]:
         """The next `count` answers, or all that are left."""
         return [self._line.popleft() for _ in range(min(count, len(self._line)))]
-
-    def uniforms(self, tickets: Sequence[Ticket]) -> list[Float[Tensor, " R"]]:
-        """The random numbers of each of `tickets`."""
-        drawn = {
-            number: uniforms(self._requests[number])
-            for number in {ticket.request for ticket in tickets}
-        }
-        return [drawn[ticket.request][ticket.sample] for ticket in tickets]

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
+from steadyrl.engines.growth import widened
 from steadyrl.engines.page_table import PAGE, PageTable
 
 KeysAndValues = tuple[Float[Tensor, "N H S K"], Float[Tensor, "N H S V"]]
@@ -52,6 +53,9 @@ class LayerCache(Protocol):
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
         """Copies slots `source` over slots `target`."""
 
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Takes so many slots of so many positions, from the next prompt on."""
+
 
 class SlotCache(Cache):
     """A key-value cache whose rows are slots of sequences of different lengths.
@@ -80,6 +84,26 @@ class SlotCache(Cache):
         self._layers: list[LayerCache] = []
         self._step = Step()
         self.table = table
+
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Makes room for so many slots of so many positions. Never less than before."""
+        self._slots, self._capacity = max(self._slots, slots), max(self._capacity, capacity)
+        if self.table is not None:
+            self.table.reserve(slots, capacity)
+        for layer in self._layers:
+            layer.reserve(self._slots, self._capacity)
+
+    def use_pages(self, table: PageTable, lengths: Int[Tensor, " N"]) -> None:
+        """Moves the first `lengths[n]` positions of each slot `n` into pages."""
+        self.table = table
+        table.make_room(range(len(lengths)), lengths.tolist())
+        rows = torch.arange(len(lengths), device=lengths.device)
+        for number, layer in enumerate(self._layers):
+            if isinstance(layer, Block):
+                self._layers[number] = Pages(table)
+                if layer.held is not None and len(rows):
+                    prompts = Prompts(rows, rows, lengths)
+                    self._layers[number].admit(*layer.held, prompts)
 
     def begin_step(self, positions: Int[Tensor, " N"], visible: int) -> None:
         """The next forward pass writes at `positions` and sees the first `visible` positions."""
@@ -139,8 +163,13 @@ class Block:
     def __init__(self, slots: int, capacity: int) -> None:
         self._slots = slots
         self._capacity = capacity
-        self._both: tuple[Tensor, Tensor] | None = None
+        self.held: tuple[Tensor, Tensor] | None = None
+        """Keys and values of all slots; None before the first prompt."""
         self._used = 0
+
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Takes so many slots of so many positions, from the next prompt on."""
+        self._slots, self._capacity = slots, capacity
 
     def admit(self, keys: Tensor, values: Tensor, prompts: Prompts) -> None:
         """Copies prefilled keys and values into slots, their padding included."""
@@ -159,27 +188,24 @@ class Block:
 
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
         """Copies slots `source` over slots `target`."""
-        for block in self._both or ():
+        for block in self.held or ():
             block[target, :, : self._used] = block[source, :, : self._used]
 
     def _grown(self, like: tuple[Tensor, Tensor], columns: int) -> tuple[Tensor, Tensor]:
         """Keys and values, with room for that many columns."""
         self._used = max(self._used, columns)
-        if self._both is None:
-            keys, values = (tensor[:0, :, :0] for tensor in like)
-            self._both = self._widened(keys, columns), self._widened(values, columns)
-        elif columns > self._both[0].shape[2]:
-            width = max(columns, min(2 * self._both[0].shape[2], self._capacity))
-            keys, values = self._both
-            self._both = self._widened(keys, width), self._widened(values, width)
-        return self._both
-
-    def _widened(self, tensor: Float[Tensor, "_S H _C D"], columns: int) -> Tensor:
-        """`tensor` with zeros in the slots and columns that it lacks."""
-        rows, heads, old, width = tensor.shape
-        widened = tensor.new_zeros(self._slots, heads, columns, width)
-        widened[:rows, :, :old] = tensor
-        return widened
+        if self.held is None:
+            self.held = like[0][:0, :, :0], like[1][:0, :, :0]
+        rows, heads, width, _ = self.held[0].shape
+        if rows < self._slots or width < columns:
+            if 0 < width < columns:
+                columns = max(columns, min(2 * width, self._capacity))
+            keys, values = (
+                widened(tensor, self._slots, heads, columns, tensor.shape[3])
+                for tensor in self.held
+            )
+            self.held = keys, values
+        return self.held
 
 
 class Ring:
@@ -210,6 +236,10 @@ class Ring:
         """Copies slots `source` over slots `target`."""
         self._block.move(source, target)
 
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Takes so many slots of so many positions, from the next prompt on."""
+        self._block.reserve(slots, min(capacity, self._window))
+
 
 class Pages:
     """Pages of `PAGE` positions, gathered for each pass."""
@@ -239,6 +269,9 @@ class Pages:
 
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
         """Nothing to copy: pages stay, their table has changed."""
+
+    def reserve(self, slots: int, capacity: int) -> None:
+        """Nothing to do: the table has room for them."""
 
     def _grown(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, with room for all pages of the table."""

@@ -1,0 +1,99 @@
+"""Answers that have ended, until all answers to their request have."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+
+import torch
+
+from steadyrl.engines.protocol import Request
+from steadyrl.engines.route_recorder import RouteRecorder
+from steadyrl.engines.scheduler import Slots
+from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.routing import Routing
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    completion: Callable[..., Completion]
+    """What it becomes, given its routing."""
+
+    sequence: int
+    """Its number among the recorded sequences."""
+
+
+class FinishedAnswers:
+    """Collects the answers to each request.
+
+    Args:
+        routes: Has the routes of every sequence; None where none are recorded.
+    """
+
+    def __init__(self, routes: RouteRecorder | None) -> None:
+        self._routes = routes
+        self._requests: dict[int, Request] = {}
+        self._answers: dict[int, dict[int, _Answer]] = {}
+        """By request and sample."""
+        self._whole: list[int] = []
+        """Requests that have all their answers."""
+
+    def expect(self, number: int, request: Request) -> None:
+        """Answers to this request will end."""
+        self._requests[number], self._answers[number] = request, {}
+        self._note_whole(number)
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this request any more."""
+        answers = self._answers.pop(number)
+        if self._routes is not None:
+            self._routes.drop([answer.sequence for answer in answers.values()])
+        del self._requests[number]
+        self._whole = [whole for whole in self._whole if whole != number]
+
+    @torch.inference_mode(False)  # a trainer may use it under autograd
+    @torch.no_grad()
+    def note(self, slots: Slots, rows: list[int], stopped: Sequence[bool], version: int) -> None:
+        """The sequences in `rows` have ended, by an end token where `stopped`.
+
+        Args:
+            version: Of the weights that wrote them.
+        """
+        lengths = slots.lengths[rows].cpu()
+        tokens, logprobs = slots.tokens[rows].cpu(), slots.logprobs[rows].cpu()
+        sequences = rows if self._routes is None else self._routes.numbers(rows)
+        for place, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
+            name = slots.ids[row]
+            prompt = self._requests[name.request].prompt_ids
+            completion = partial(
+                Completion,
+                prompt_ids=prompt,
+                token_ids=tokens[place, len(prompt) : length],
+                logprobs=logprobs[place, : length - len(prompt)],
+                finish_reason=FinishReason.STOP if stopped[place] else FinishReason.LENGTH,
+                policy_version=version,
+            )
+            self._answers[name.request][name.sample] = _Answer(completion, sequences[place])
+            self._note_whole(name.request)
+
+    def collect(self) -> dict[int, list[Completion]]:
+        """The answers to the requests that now have them all, by request."""
+        whole, self._whole = self._whole, []
+        answers = {number: self._answers.pop(number) for number in whole}
+        ordered = {n: [found[i] for i in range(len(found))] for n, found in answers.items()}
+        routings = self._routings([answer for group in ordered.values() for answer in group])
+        for number in whole:
+            del self._requests[number]
+        return {
+            number: [answer.completion(routing=next(routings)) for answer in group]
+            for number, group in ordered.items()
+        }
+
+    def _routings(self, answers: Sequence[_Answer]) -> Iterator[Routing | None]:
+        if self._routes is None or not answers:
+            return repeat(None)
+        return iter(self._routes.take([answer.sequence for answer in answers]))
+
+    def _note_whole(self, number: int) -> None:
+        if len(self._answers[number]) == self._requests[number].num_completions:
+            self._whole.append(number)
