@@ -22,7 +22,7 @@ from mismatch_sources import Row, account, percent, span
 
 from steadyrl.base.settings import Settings
 from steadyrl.cli.options import script_options
-from steadyrl.lab.edge import EDGE
+from steadyrl.lab.catalog import EDGE
 from steadyrl.lab.running import end_with_parent
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import world

@@ -22,7 +22,7 @@ from steadyrl.analysis.series import Stage
 from steadyrl.base.settings import Settings
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import script_options
-from steadyrl.lab import STUDIES
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.measures import MEASURES
 from steadyrl.lab.records import find_records, read_record

@@ -30,7 +30,7 @@ SOURCE = "src"
 LIST_RUNS = """
 import json
 from steadyrl.policies.numerics import Numerics
-from steadyrl.lab import STUDIES
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.records import digest_of
 
 runs = {}

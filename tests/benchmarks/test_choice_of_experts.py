@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from benchmarks.choice_of_experts import CANDIDATES, described, replayable, summary
 
-from steadyrl.lab.experts import MORE_EXPERTS
+from steadyrl.lab.catalog import MORE_EXPERTS
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "choice_of_experts.json"
 

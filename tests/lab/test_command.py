@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from steadyrl.cli.main import main
-from steadyrl.lab import STUDIES, command
+from steadyrl.lab import command
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.claims import Claim, greater
 from steadyrl.lab.records import write_record
 from steadyrl.lab.running import StudyPaths

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyrl.lab import STUDIES
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.dose import CONTROL, DoseStudy, at
 from steadyrl.lab.records import RunRecord
 from steadyrl.lab.results import write_results

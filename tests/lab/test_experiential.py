@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.lab import STUDIES
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.records import find_records
 from steadyrl.lab.study import Study

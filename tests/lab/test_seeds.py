@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyrl.lab import STUDIES
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.records import write_record
 from steadyrl.lab.running import StudyPaths, cold_start

@@ -7,7 +7,7 @@ import pytest
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
-from steadyrl.lab import STUDIES
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.claims import Claim, Comparison, greater
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.measures import COMPARED, MEASURES

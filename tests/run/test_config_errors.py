@@ -31,7 +31,7 @@ MATH = {"name": "math", "path": "problems.jsonl"}
             {"environment": {"name": "zork"}},
             "environment.name: unknown name, got 'zork'. Known names: arithmetic, reasoning_gym, ",
         ),
-        ({"environment": {"path": "x"}}, "environment.name: required. It chooses "),
+        ({"environment": {"path": "x"}}, "environment.name: required. It selects "),
         (
             {"environment": {"name": "no_such_tasks:Reverse"}},
             "environment.name: the name is 'no_such_tasks:Reverse': No module named ",

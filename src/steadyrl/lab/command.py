@@ -17,7 +17,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.base.wording import duration
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
-from steadyrl.lab import STUDIES
+from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.results import Judgement, with_more_seeds_if_undecided, write_results
 from steadyrl.lab.running import Progress as RunsProgress
 from steadyrl.lab.running import StudyPaths, run_studies

@@ -7,6 +7,7 @@ without it. So no condition of Experiential RL has more rollouts or more optimiz
 others.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from steadyrl.algorithms.erl_internalization import NoInternalization
@@ -34,13 +35,15 @@ SOURCE = "arXiv:2602.13949"
 OURS = "our own: the paper has no such run"
 
 
-def experiential_study(world: str, game: str, recipe: RunConfig, numerics: Numerics) -> Study:
+def experiential_study(
+    world: str, game: str, recipe: Callable[[], RunConfig], numerics: Numerics
+) -> Study:
     """The recipe's Experiential RL, one part less in each condition, and three controls."""
     return Study(
         experiment="erl",
         level=f"{world}-{numerics}",
         title=f"Experiential RL on {game}, rollouts in {numerics}",
-        conditions=_conditions(recipe, numerics),
+        conditions=_conditions(recipe(), numerics),
         claims=CLAIMS,
         seeds=(0, 1, 2, 3, 4),
         measures=(
