@@ -51,7 +51,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in "abcdef":
         (path / "runs" / name).mkdir(parents=True)
         (path / "runs" / name / "config.yaml").write_text(to_yaml(tiny_run()))
-    (path / "my_tasks.py").write_text("class Reverse:\n    pass\n")
+    (path / "my_tasks.py").write_text(
+        "from steadyrl.environments import EnvironmentSettings\n"
+        "class Reverse:\n    pass\n"
+        "class ReverseSettings(EnvironmentSettings):\n"
+        "    digits: int = 6\n"
+        "    def make(self):\n        return Reverse()\n"
+    )
     (path / "my_rewards.py").write_text("def brevity(completions):\n    pass\n")
     return path
 
@@ -85,8 +91,8 @@ def test_options_in_the_text_of_the_documents_are_those_of_a_variant() -> None:
         for option in re.findall(r"--[a-z][a-z_-]*(?:\.[a-z_-]+[a-z])+", page.read_text("utf-8"))
     }
     assert len(mentioned) > 30
-    of_the_example = "--algorithm.objective.cap"  # of the class that a page shows how to write
-    assert mentioned - every_option(RunConfig) == {of_the_example}
+    of_examples = {"--algorithm.objective.cap", "--environment.digits"}  # classes on these pages
+    assert mentioned - every_option(RunConfig) == of_examples
 
 
 @pytest.mark.parametrize("command", COMMANDS)
