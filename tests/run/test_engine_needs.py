@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import EngineCapabilities
+from steadyrl.engines.protocol import EngineCapabilities, Sampling
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.engine_needs import check_engine
 from tests.run.tiny import tiny_run
@@ -19,6 +19,16 @@ def test_an_engine_that_records_no_routing_is_refused_under_r3_alone() -> None:
         check_engine(tiny_run(routing_replay=RoutingReplay.R3), unable)
     assert check_engine(tiny_run(routing_replay=RoutingReplay.R3), ABLE) == ()
     assert check_engine(tiny_run(routing_replay=RoutingReplay.R2), unable) == ()
+
+
+def test_sampling_that_the_trainer_cannot_follow_is_refused() -> None:
+    cut = tiny_run(sampling=Sampling(top_p=0.9, top_k=20))
+    foreign = replace(ABLE, exact_draws=False)
+    said = r"sampling is cut by top_p 0\.9 and top_k 20, and the engine 'local' does not tell"
+    with pytest.raises(UserError, match=said):
+        check_engine(cut, foreign)
+    assert check_engine(cut, replace(foreign, sampling_masks=True))
+    assert check_engine(cut, ABLE) == ()
 
 
 def test_a_run_that_cannot_be_repeated_says_so() -> None:

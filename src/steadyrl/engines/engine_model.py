@@ -22,12 +22,16 @@ from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, most_positions
 from steadyrl.policies.reach import Reach, WeightSample
-from steadyrl.policies.rounding import Rounding
+from steadyrl.policies.rounding import Rounding, round_into
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.routing_noise import RoutingNoise
 from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
 from steadyrl.policies.weights import copy_weights, perturb_weights
 from steadyrl.records.weight_source import WeightSource
+
+LARGEST_ROUNDING = 0.5
+"""Distance of a lowered or noisy tensor from the given one, as a share of its norm, that is not one
+of rounding: INT4 in channels comes to 0.2."""
 
 DTYPES = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
 
@@ -132,6 +136,22 @@ class EngineModel:
         self.reach = None if self._sample is None else self._sample.reach(sample)
         self._sample = sample
         self.policy_version = version
+
+    @torch.no_grad()
+    def differing_tensors(self, weights: WeightSource) -> list[str]:
+        """Names of weights that are not those of `weights`, rounded as here."""
+        exact = self._low is None and not self._weight_noise
+        given, names = dict(weights.tensors("model")), []
+        state = self.model.state_dict()
+        written = {weight.data_ptr(): name for name, weight in state.items()}
+        for name in written.values():  # of tied weights, the last name was written last
+            own = state[name]
+            expected = torch.empty_like(own)
+            round_into(expected, given[name], self._rounding, name=name, seed=self._seed)
+            distance = (own - expected).float().norm()
+            if distance > (0 if exact else LARGEST_ROUNDING * expected.float().norm()):
+                names.append(name)
+        return names
 
     def check(self, request: Request) -> None:
         """Refuses a request that the model cannot hold."""

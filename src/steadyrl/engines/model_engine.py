@@ -43,6 +43,12 @@ class ModelEngine(SteppedEngine):
         """What arrived of the trainer's movement between the last two syncs."""
         return self._model.reach
 
+    compares_cheaply = True
+
+    def differing_tensors(self, weights: WeightSource) -> list[str]:
+        """Names of weights that are not those of `weights`, rounded as here."""
+        return self._model.differing_tensors(weights)
+
     async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
         """Log-probability of every given token after those before it, at temperature 1."""
         return self._model.score(sequences, self._score_positions)

@@ -132,3 +132,17 @@ class MeasuresSync(Protocol):
     def reach(self) -> Reach | None:
         """What arrived of the movement between the last two syncs; None before there were two."""
         ...
+
+
+@runtime_checkable
+class ComparesWeights(Protocol):
+    """An engine that can look at its weights."""
+
+    @property
+    def compares_cheaply(self) -> bool:
+        """Whether it takes little time and memory."""
+        ...
+
+    def differing_tensors(self, weights: WeightSource) -> list[str]:
+        """Names of the engine's tensors that are not those of `weights`, which it received last."""
+        ...

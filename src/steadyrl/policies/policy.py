@@ -88,6 +88,11 @@ class Policy:
         return self.model.device
 
     @property
+    def vocabulary_size(self) -> int:
+        """Tokens that the model has an embedding for."""
+        return self.model.get_input_embeddings().weight.shape[0]
+
+    @property
     def head_dtype(self) -> HeadDtype:
         """Dtype of the output head's matrix product."""
         return self._head.dtype

@@ -206,3 +206,9 @@ def closing_id(tokenizer: PreTrainedTokenizerBase, ends: Set[int]) -> int:
     own = min(ends) if tokenizer.eos_token_id is None else int(tokenizer.eos_token_id)
     closing = template_end(tokenizer)
     return own if closing is None else closing
+
+
+def text_tokens(tokenizer: PreTrainedTokenizerBase, vocabulary_size: int) -> list[int]:
+    """Tokens that a model of this vocabulary knows and that are no control tokens."""
+    special = set(tokenizer.all_special_ids)
+    return [token for token in range(min(len(tokenizer), vocabulary_size)) if token not in special]

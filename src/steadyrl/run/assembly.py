@@ -14,6 +14,7 @@ from steadyrl.algorithms.settings import AlgorithmParts
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.engines.canary import make_probes
 from steadyrl.engines.engine_settings import EngineParts
 from steadyrl.engines.protocol import Engine
 from steadyrl.environments.protocol import Closable, Environment, HasNotes
@@ -26,12 +27,13 @@ from steadyrl.policies.positions import most_positions
 from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.template_notes import template_notes
-from steadyrl.policies.tokenizers import closing_id
+from steadyrl.policies.tokenizers import closing_id, text_tokens
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.run.engine_needs import check_engine
 from steadyrl.run.sampling_notes import sampling_notes
+from steadyrl.training.checked_engine import CheckedEngine
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.stage import Stage
 
@@ -115,7 +117,7 @@ class Assembly:
             progress=progress,
         )
         progress.begin("preparing the engine")
-        engine = make(config, policy)
+        engine = _checked(make(config, policy), learner, tokenizer, policy, config)
         return cls(
             stages=stages,
             learner=learner,
@@ -132,9 +134,31 @@ class Assembly:
         )
 
     def close(self) -> None:
-        """Lets the environment end what it holds."""
-        if isinstance(self.environment, Closable):
-            self.environment.close()
+        """Lets environment and engine end what they hold."""
+        for part in (self.environment, self.engine):
+            if isinstance(part, Closable):
+                part.close()
+
+
+def unchecked(config: RunConfig) -> RunConfig:
+    """`config` without the check of syncs, for an engine whose learner is in another process."""
+    canary = config.canary.model_copy(update={"every": 0})
+    return config.model_copy(update={"canary": canary})
+
+
+def _checked(
+    engine: Engine,
+    learner: Learner,
+    tokenizer: PreTrainedTokenizerBase,
+    policy: Policy,
+    config: RunConfig,
+) -> Engine:
+    """`engine`, and after its syncs the proof that they have worked, where that is asked for."""
+    if not config.canary.every or not engine.capabilities.scoring:
+        return engine
+    tokens = text_tokens(tokenizer, policy.vocabulary_size)
+    probes = make_probes(tokens, config.canary, engine.capabilities.max_positions)
+    return CheckedEngine(engine, learner, probes, config.canary)
 
 
 def _notes(policy: Policy) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.registry import AnyAlgorithm
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
+from steadyrl.engines.canary import CanarySettings
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.registry import AnyEngine
@@ -74,6 +75,10 @@ class RunConfig(Settings):
     sampling: Sampling = Sampling()
 
     engine: AnyEngine = LocalEngineSettings()
+
+    canary: CanarySettings = CanarySettings()
+    """Proof after syncs that the engine computes what the learner does; what fails stops the run.
+    """
 
     learner: AnyLearner = LocalLearnerSettings()
 

@@ -1,11 +1,12 @@
 """The engine of a rollout process, as the other parts of a run know engines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steadyrl.engines.canary import EngineReading
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.records.completion import Completion
@@ -50,6 +51,10 @@ class RemoteEngine(SteppedEngine):
         """Log-probability of every given token after those before it, at temperature 1."""
         scores: list[Float[Tensor, " _T"]] = self._process.ask("score", sequences).result()
         return scores
+
+    def begin_reading(self, probes: Sequence[Int[Tensor, " T"]]) -> Callable[[], EngineReading]:
+        """Asks for a reading with the weights that were sent last; the result waits for it."""
+        return self._process.ask("read", list(probes)).result
 
     async def sync(self, weights: WeightSource) -> None:
         """Hands the weights of a learner on."""

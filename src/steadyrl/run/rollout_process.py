@@ -36,11 +36,12 @@ from steadyrl.algorithms.protocol import Experience, Stateful
 from steadyrl.base.errors import UserError
 from steadyrl.base.parent_death import end_with_parent
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.engines.canary import EngineReading, read_engine
 from steadyrl.engines.driver import drive, generate_all
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import StateDictWeights
-from steadyrl.run.assembly import Assembly
+from steadyrl.run.assembly import Assembly, unchecked
 from steadyrl.run.config import RunConfig
 from steadyrl.run.progress_reports import ProgressReport, ProgressReporter
 from steadyrl.run.shared_weights import Layout, SharedWeights, layout_of
@@ -154,7 +155,7 @@ class _Worker:
         """Builds engine and algorithms. The trainer's copy of the model is let go."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the other process has given them
-            assembly = Assembly.of(config, progress=self._progress)
+            assembly = Assembly.of(unchecked(config), progress=self._progress)
         self._stages, self._engine = assembly.stages, assembly.engine
         self._weights = SharedWeights(path, layout)
 
@@ -170,6 +171,9 @@ class _Worker:
 
     def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
         return drive(self._engine.score(sequences))
+
+    def read(self, probes: Sequence[Int[Tensor, " T"]]) -> EngineReading:
+        return drive(read_engine(self._engine, probes))
 
     def collect(self, stage: int, step: int) -> Experience:
         started = time.perf_counter()

@@ -14,10 +14,18 @@ def sampling_notes(config: RunConfig) -> list[str]:
     full softmax, so its ratio to the engine is m at equal weights, not 1.
     """
     return [
-        f"{place} is cut by {' and '.join(cuts)}: the engine's log-probabilities are those of the "
-        "tokens that are kept, the trainer's those of the full softmax. Without any other mismatch "
-        "the ratio of trainer to engine is the probability of what is kept, below 1, which counts "
-        "as mismatch. Set top_p to 1 and leave top_k out to compare both on one distribution."
+        f"{place} is cut by {cuts}: the engine's log-probabilities are those of the tokens that "
+        "are kept, the trainer's those of the full softmax. Without any other mismatch the ratio "
+        "of trainer to engine is the probability of what is kept, below 1, which counts as "
+        "mismatch. Set top_p to 1 and leave top_k out to compare both on one distribution."
+        for place, cuts in cut_samplings(config)
+    ]
+
+
+def cut_samplings(config: RunConfig) -> list[tuple[str, str]]:
+    """Where a sampling that is learned from is set, and what cuts it, if anything does."""
+    return [
+        (place, " and ".join(cuts))
         for place, sampling in _learned_from(config)
         if (cuts := _cuts(sampling))
     ]

@@ -18,6 +18,7 @@ from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
 from steadyrl.learners.protocol import Learner, Update
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
+from steadyrl.training.checked_engine import CheckedEngine
 from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
@@ -45,6 +46,8 @@ async def train(
         checkpointer.load_reference(stage, learner, fresh=first == 0)
         if stage.needs_reference and isinstance(stage.algorithm, AsksReference):
             await stage.algorithm.take_reference(learner.publish_reference())
+        if isinstance(engine, CheckedEngine):
+            engine.begin_stage()
         await engine.sync(learner.publish())
         if first == 0 and stage.evaluate_every is not None:
             await evaluate_at_first(stage, engine, evaluator, journal, progress, learner)
@@ -118,6 +121,8 @@ async def train_step(
         metrics["staleness"] = sum(staleness) / max(1, len(staleness))
         if isinstance(engine, MeasuresSync) and engine.reach is not None:
             metrics["engine_update_reached_fraction"] = engine.reach.update_reached
+        if isinstance(engine, CheckedEngine):
+            metrics |= engine.sync_metrics
     metrics |= watch.metrics(
         sampled=sum(len(response.token_ids) for response in responses),
         scored=list(chain(*scored)),

@@ -5,6 +5,8 @@ from transformers import (
     OlmoeConfig,
     OlmoeForCausalLM,
     PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
@@ -17,8 +19,6 @@ _SIZES = {
     "num_attention_heads": 2,
     "num_key_value_heads": 1,
     "intermediate_size": 64,
-    "num_experts": 8,
-    "num_experts_per_tok": 2,
     "max_position_embeddings": 256,
     # Standard sizes would make all tokens about equally likely, and every error a small one.
     "initializer_range": 0.15,
@@ -32,6 +32,8 @@ def qwen3_moe(dtype: torch.dtype = torch.float32, *, seed: int = 0) -> Policy:
         num_hidden_layers=4,
         head_dim=32,
         moe_intermediate_size=32,
+        num_experts=8,
+        num_experts_per_tok=2,
         mlp_only_layers=[1],
         norm_topk_prob=True,
         **_SIZES,
@@ -51,10 +53,20 @@ def olmoe(
         vocab_size=len(character_tokenizer()),
         num_hidden_layers=2,
         eos_token_id=None,
+        num_experts=8,
+        num_experts_per_tok=2,
         norm_topk_prob=norm_topk_prob,
         **_SIZES,
     )
     return _policy(OlmoeForCausalLM, config, dtype, seed)
+
+
+def qwen3(dtype: torch.dtype = torch.float32, *, seed: int = 0) -> Policy:
+    """A dense Qwen3 of two layers."""
+    config = Qwen3Config(
+        vocab_size=len(character_tokenizer()), num_hidden_layers=2, head_dim=32, **_SIZES
+    )
+    return _policy(Qwen3ForCausalLM, config, dtype, seed)
 
 
 def _policy(family: type[PreTrainedModel], config: object, dtype: torch.dtype, seed: int) -> Policy:

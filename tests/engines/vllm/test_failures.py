@@ -97,6 +97,18 @@ def test_one_that_never_finishes_anything_counts_as_a_failure(
     assert same(answers, expected)
 
 
+def test_weights_that_a_learner_has_left_are_not_replaced_by_newer_ones(
+    pair: tuple[Policy, VllmEngine],
+) -> None:
+    policy, engine = pair
+    drive(engine.sync(weights_of(policy, version=4)))
+    perturb(policy, 1e-6)
+    after(engine, 2, out_of_memory)
+    said = "the learner has moved on from version 4"
+    with pytest.warns(RuntimeWarning), pytest.raises(UserError, match=said):
+        generate(engine, requests(policy))
+
+
 def test_one_that_fails_again_and_again_ends_the_run(pair: tuple[Policy, VllmEngine]) -> None:
     policy, engine = pair
     drive(engine.sync(weights_of(policy, version=4)))

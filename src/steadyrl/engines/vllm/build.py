@@ -78,7 +78,11 @@ def _arguments(
         "disable_log_stats": True,
     }
     if settings.adapter_rank is not None:
-        arguments |= {"enable_lora": True, "max_lora_rank": settings.adapter_rank}
+        arguments |= {
+            "enable_lora": True,
+            "max_lora_rank": settings.adapter_rank,
+            "lora_target_modules": model.adapted_modules,
+        }
     memory = None if settings.cache_memory == "auto" else settings.cache_memory << 20
     if not torch.cuda.is_available():
         arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK}

@@ -27,11 +27,14 @@ from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.engines.vllm.jobs import Job, JobRunner
 from steadyrl.engines.vllm.library import drawing, scoring
 from steadyrl.engines.vllm.outputs import Answer, completion, given_logprobs, sampled_logprobs
-from steadyrl.engines.vllm.served_model import ServedModel, completion_seed
+from steadyrl.engines.vllm.served_model import Checksummed, ServedModel, completion_seed
 from steadyrl.engines.vllm.weights import load_adapter, load_model
 from steadyrl.engines.vllm.worker import differing
 from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import AdapterSource, WeightSource
+
+CHEAP_BYTES = 2 << 30
+"""Size of a model of which a second copy is made without being asked for."""
 
 
 class VllmEngine(SteppedEngine):
@@ -62,6 +65,7 @@ class VllmEngine(SteppedEngine):
         self.launch = launch
         self._model = model
         self._base: WeightSource = weights
+        self._base_sum: int | None = None
         self._adapter: WeightSource | None = None
         self._adapters = 0
         self._folder = TemporaryDirectory(prefix="steadyrl-")
@@ -143,14 +147,20 @@ class VllmEngine(SteppedEngine):
         self._replace(weights)
         self._runner.resume()
 
-    def differing_tensors(self) -> list[str]:
-        """Names, as vLLM has them, of weights that are not those of the last sync.
+    @property
+    def compares_cheaply(self) -> bool:
+        """Whether a second model fits beside it without further thought."""
+        return self._model.nbytes <= CHEAP_BYTES
 
-        It takes the memory of a second model. An adapter's own weights are not compared.
+    def differing_tensors(self, weights: WeightSource) -> list[str]:
+        """Names, as vLLM has them, of weights that are not as a fresh load of `weights` makes them.
+
+        It takes the memory of a second model. Weights of adapters are not compared.
         """
-        [names] = self._runner.llm.collective_rpc(
-            differing, args=(list(self._model.stream(self._base)),)
-        )
+        if weights.kind == "adapter":
+            return []
+        compare = self._runner.llm.collective_rpc
+        [names] = compare(differing, args=(self._model.stream(weights),))
         return names
 
     def close(self) -> None:
@@ -160,6 +170,7 @@ class VllmEngine(SteppedEngine):
 
     def _replace(self, weights: WeightSource) -> None:
         runner = self._runner
+        self._base_sum = None if weights.kind == "full" else self._base_sum
         try:
             if weights.kind == "adapter":
                 self._adapter = weights
@@ -186,7 +197,15 @@ class VllmEngine(SteppedEngine):
 
     def _load_base(self, llm: Any) -> None:
         self._runner.adapter = None
-        load_model(llm, self._model.stream(self._base))
+        stream = Checksummed(self._model.stream(self._base))
+        load_model(llm, stream)
+        if self._base_sum not in (None, stream.checksum):
+            raise UserError(
+                f"vLLM failed and was started again, but the learner has moved on from version "
+                f"{self.policy_version}, whose weights it should have: they are lost. Resume the "
+                "run from its last checkpoint."
+            )
+        self._base_sum = stream.checksum
 
     def _load_adapter(self, llm: Any) -> None:
         assert isinstance(self._adapter, AdapterSource), "an adapter has a configuration"

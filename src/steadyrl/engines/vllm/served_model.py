@@ -1,7 +1,8 @@
 """The policy as vLLM serves it: configuration, end tokens, stream of weights."""
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,6 @@ class ServedModel:
     """Where its routers are; None for a dense model, and for one whose routing is not recorded."""
 
     max_positions: int | None
-    vocab_size: int
     shapes: Mapping[str, tuple[int, ...]]
     """Shape of each weight, under its name in the checkpoint format."""
 
@@ -67,20 +67,35 @@ class ServedModel:
         """What vLLM has to know of `policy`, to compute in `dtype`."""
         model = policy.model
         kept = [name for name, type_ in dtypes_by_pattern(model, dtype).items() if type_ != dtype]
-        vocab_size = model.get_input_embeddings().weight.shape[0]
+        ends = {token for token in policy.end_token_ids if token < policy.vocabulary_size}
         config = deepcopy(model.config)
         config.architectures = [type(model).__name__]
         return cls(
             config=config,
-            end_token_ids={token for token in policy.end_token_ids if token < vocab_size},
+            end_token_ids=ends,
             moe=_moe_shape(policy),
             max_positions=most_positions(model),
-            vocab_size=vocab_size,
             shapes={name: tuple(tensor.shape) for name, tensor in _outline(model)},
             round_weight=WeightRounding(
                 dtype=dtype, rounding=rounding, seed=seed, kept=tuple(kept)
             ),
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the weights in the engine's type."""
+        numbers = sum(math.prod(shape) for shape in self.shapes.values())
+        return numbers * self.round_weight.dtype.itemsize
+
+    @property
+    def adapted_modules(self) -> list[str]:
+        """Names of the modules that an adapter may change, as q_proj: all but head and routers.
+
+        vLLM on the CPU cannot score prompts when the head is among them.
+        """
+        matrices = [name.split(".") for name, shape in self.shapes.items() if len(shape) == 2]
+        inside = {parts[-2] for parts in matrices if parts[-1] == "weight" and "layers" in parts}
+        return sorted(inside - {"gate", "router"})
 
     def stream(self, weights: WeightSource) -> Iterator[tuple[str, Tensor]]:
         """All weights, rounded, in the names of the checkpoint format.
@@ -103,6 +118,25 @@ class ServedModel:
         if missing:
             shown = ", ".join(list(missing)[:_MOST_NAMED])
             raise ValueError(f"{len(missing)} weights are missing, as {shown}.")
+
+
+class Checksummed:
+    """A stream of tensors whose `checksum` is known when it has passed.
+
+    Weights that have moved, and be it by one bit, have another one, but for rare coincidences.
+    """
+
+    def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        self.checksum = 0
+        self._tensors = tensors
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in self._tensors:
+            bits = tensor.contiguous().flatten().view(torch.uint8)
+            whole = bits[: len(bits) // 4 * 4].view(torch.int32)
+            added = int(whole.sum(dtype=torch.int64)) + int(bits[whole.nbytes :].sum())
+            self.checksum ^= hash((name, added))
+            yield name, tensor
 
 
 def weights_of(policy: Policy, version: int = 0) -> StateDictWeights:

@@ -41,9 +41,11 @@ def differing(worker: Any, tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     """
     live, fresh = worker.get_model(), _fresh_model(worker, tensors)
     loaded = dict(fresh.named_modules())
+    # Where vLLM takes adapters, a layer stands in another one that adds the adapter's part.
+    paths = {path.replace(".base_layer", ""): module for path, module in live.named_modules()}
     return [
         f"{path}.{name}" if path else name
-        for path, module in live.named_modules()
+        for path, module in paths.items()
         for name in _differing_in(module, loaded[path])
     ]
 

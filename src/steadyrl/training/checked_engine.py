@@ -1,0 +1,180 @@
+"""An engine whose every sync is proven."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steadyrl.engines.canary import Canary, CanaryError, CanarySettings, EngineReading, read_engine
+from steadyrl.engines.protocol import (
+    ComparesWeights,
+    Engine,
+    EngineCapabilities,
+    MeasuresSync,
+    Request,
+)
+from steadyrl.learners.protocol import Learner
+from steadyrl.policies.reach import Reach
+from steadyrl.records.completion import Completion
+from steadyrl.records.token_batch import TokenBatch
+from steadyrl.records.weight_source import WeightSource
+
+_MOST_NAMED = 8
+"""Tensors in a message."""
+
+
+@runtime_checkable
+class ReadsLater(Protocol):
+    """An engine that is busy with a rollout when its weights are replaced, and answers after it."""
+
+    def begin_reading(self, probes: Sequence[Int[Tensor, " T"]]) -> Callable[[], EngineReading]:
+        """Asks for a reading with the weights that were sent last; the result waits for it."""
+        ...
+
+
+class CheckedEngine:
+    """`engine`, whose scores of `probes` are compared with the learner's after its syncs.
+
+    Under a sync that fails, whoever asked for it gets a `CanaryError`, and nothing is sampled.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        learner: Learner,
+        probes: Sequence[Int[Tensor, " T"]],
+        settings: CanarySettings,
+    ) -> None:
+        self.engine = engine
+        self.sync_metrics: dict[str, float] = {}
+        """What the last check has measured."""
+
+        self._learner, self._probes = learner, probes
+        self._every = settings.every
+        self._canary = Canary(settings)
+        self._syncs = 0
+        self._pending: tuple[Callable[[], EngineReading], Float[Tensor, " N"], int] | None = None
+
+    @property
+    def capabilities(self) -> EngineCapabilities:
+        """What the engine can do."""
+        return self.engine.capabilities
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the weights it received last."""
+        return self.engine.policy_version
+
+    @property
+    def reach(self) -> Reach | None:
+        """What arrived of the movement between the last two syncs, where the engine knows."""
+        return self.engine.reach if isinstance(self.engine, MeasuresSync) else None
+
+    def begin_stage(self) -> None:
+        """Learns anew what is normal: a cold start changes that by more than any fault."""
+        self._compare_pending()
+        self._canary.relearn()
+        self._syncs = 0
+
+    async def generate(self, request: Request) -> list[Completion]:
+        """The answers to `request`."""
+        self._compare_pending()
+        return await self.engine.generate(request)
+
+    async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
+        """Log-probability of every given token after those before it."""
+        self._compare_pending()
+        return await self.engine.score(sequences)
+
+    async def sync(self, weights: WeightSource) -> None:
+        """Takes over the learner's present weights, and proves it.
+
+        Raises:
+            CanaryError: engine and learner do not compute the same.
+        """
+        self._compare_pending()
+        await self.engine.sync(weights)
+        due, self._syncs = self._syncs % self._every == 0, self._syncs + 1
+        if not due:
+            self.sync_metrics = {}
+            return
+        started = time.perf_counter()
+        if isinstance(self.engine, ReadsLater):
+            reading = self.engine.begin_reading(self._probes)
+            self._pending = (reading, self._learner_scores(), weights.version)
+            return
+        await self._check(weights)
+        self.sync_metrics["canary_seconds"] = time.perf_counter() - started
+
+    def close(self) -> None:
+        """Lets the engine end what it holds."""
+        close = getattr(self.engine, "close", None)
+        if close is not None:
+            close()
+
+    async def _check(self, weights: WeightSource) -> None:
+        engine = self.engine if isinstance(self.engine, ComparesWeights) else None
+        try:
+            reading = await read_engine(self.engine, self._probes)
+            scores = self._learner_scores()
+            self.sync_metrics = self._canary.compare(reading, scores, weights.version)
+            if self._syncs == 1 and _differs_cheaply(engine, weights):
+                raise CanaryError("The first sync left the engine with other weights.")
+        except CanaryError as error:
+            names = None if engine is None else engine.differing_tensors(weights)
+            raise CanaryError(f"{error} {_tensors(names)}") from error
+
+    def _compare_pending(self) -> None:
+        """Compares a reading that was asked for at the last sync."""
+        if self._pending is not None:
+            (reading, trainer, version), self._pending = self._pending, None
+            self.sync_metrics = self._canary.compare(reading(), trainer, version)
+
+    def _learner_scores(self) -> Float[Tensor, " N"]:
+        """What the learner says of the tokens of the probes but their first ones."""
+        tokens = torch.stack(list(self._probes))
+        everywhere = torch.ones_like(tokens, dtype=torch.bool)
+        scored = everywhere.clone()
+        scored[:, 0] = False
+        rows = torch.arange(len(tokens))
+        batch = TokenBatch(
+            tokens=tokens,
+            attention_mask=everywhere,
+            loss_mask=scored,
+            group_ids=rows,
+            response_ids=rows,
+            advantages=torch.zeros(tokens.shape),
+            temperature=1.0,
+        )
+        logprobs = self._learner.score(batch).old_logprobs
+        assert logprobs is not None, "what is scored has scores"
+        return logprobs[:, 1:].flatten().float()
+
+
+def _differs_cheaply(engine: ComparesWeights | None, weights: WeightSource) -> bool:
+    """Whether an engine that can easily look at its tensors finds other ones than `weights`."""
+    if engine is None or not engine.compares_cheaply:
+        return False
+    return bool(engine.differing_tensors(weights))
+
+
+def _tensors(names: list[str] | None) -> str:
+    if names is None:
+        return (
+            "This engine does not show its tensors. Check how it receives weights, and resume the "
+            "run from its last checkpoint."
+        )
+    if not names:
+        return (
+            "All of its tensors are those that were sent, so that it computes something else with "
+            "them. Try another version of the engine, or other engine settings."
+        )
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return (
+        f"Tensors of the engine that differ from those that were sent: "
+        f"{', '.join(names[:_MOST_NAMED])}{more}. Resume the run from its last checkpoint; if they "
+        "differ again, update the engine, or use engine 'local'."
+    )
