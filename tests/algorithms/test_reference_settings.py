@@ -37,7 +37,7 @@ def test_by_default_nothing_is_held() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"estimator": "k1"}, "'k1', whose gradient .* expectation is 0, .* Use 'k3', or 'k2'"),
+        ({"estimator": "k1"}, "'k1', whose gradient .* expectation is 0, .* Use 'k3' or 'k2'"),
         ({"estimator": "k2"}, "is 'k2', but the coefficient is 0, .* Set a coefficient above 0"),
         ({"estimator": "k4"}, "'k2' or 'k3'"),
         ({"coefficient": -0.1}, "greater than or equal to 0"),

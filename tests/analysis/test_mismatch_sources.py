@@ -153,7 +153,7 @@ def test_a_batch_without_loss_tokens_is_refused() -> None:
     own = {Pass(MU, MU): nothing, Pass(OLD, OLD): nothing}
     empty = Rescored(rollout_logprobs=nothing, logprobs=own, flips={}, margins=torch.empty(0, 0))
 
-    with pytest.raises(UserError, match=r"need a token that carries loss, got none"):
+    with pytest.raises(UserError, match=r"require at least one loss token, got none"):
         mismatch_sources(empty)
 
 

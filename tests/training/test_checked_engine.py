@@ -12,7 +12,7 @@ from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.learners.local import LocalLearner
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
@@ -63,7 +63,7 @@ def parts(
         policy, numerics=numerics, weight_scaling=WeightScaling.CHANNEL, record_routing=True
     )
     engine = FaultyEngine(model, max_running=8)
-    learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.R3)
+    learner = LocalLearner(policy, LocalLearnerSettings(), replay=RoutingReplay.R3)
     check = CanarySettings(**settings)
     return CheckedEngine(engine, learner, make_probes(range(3, 90), check, None), check), learner
 
