@@ -29,7 +29,6 @@ from steadyrl.records.completion import FinishReason
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.assembly import ROUNDING, Assembly
-from steadyrl.training.checked_engine import CheckedEngine
 from steadyrl.training.loop import train_step
 from tests.closeness import assert_close
 from tests.driving import generate
@@ -135,8 +134,7 @@ def test_learner_and_engine_have_the_heads_that_their_settings_name(
         Sampling(max_new_tokens=1),
     )
     assert len(completions[0].logprobs) == 1
-    assert isinstance(assembly.engine, CheckedEngine)
-    assert assembly.engine.engine._model.head.dtype == engine  # type: ignore[attr-defined]
+    assert assembly.engine._model.head.dtype == engine  # type: ignore[attr-defined]
 
 
 def test_stochastic_rounding_starts_at_once_and_with_the_seed_of_the_run() -> None:
@@ -185,8 +183,7 @@ def test_engine_is_the_one_asked_for_and_holds_the_weights() -> None:
     for name, kind in (("local", LocalEngine), ("reference", ReferenceEngine)):
         settings = ENGINES[name](numerics=Numerics.FLOAT32)
         assembly = Assembly.of(tiny_run(engine=settings))
-        assert isinstance(assembly.engine, CheckedEngine)
-        assert isinstance(assembly.engine.engine, kind)
+        assert isinstance(assembly.engine, kind)
         ((one, two),) = generate(assembly.engine, [prompt], Sampling(max_new_tokens=6))
         answers[name] = (one.token_ids.tolist(), two.token_ids.tolist())
         tokens = torch.cat([one.prompt_ids, one.token_ids])[None]

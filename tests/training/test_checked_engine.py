@@ -64,7 +64,7 @@ def parts(
     )
     engine = FaultyEngine(model, max_running=8)
     learner = LocalLearner(policy, LocalLearnerSettings(), replay=RoutingReplay.R3)
-    check = CanarySettings(**settings)
+    check = CanarySettings(**{"every": 1, **settings})
     return CheckedEngine(engine, learner, make_probes(range(3, 90), check, None), check), learner
 
 

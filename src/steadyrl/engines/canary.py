@@ -45,8 +45,9 @@ and a fault in one tensor of many does."""
 class CanarySettings(Settings):
     """The check that follows a sync."""
 
-    every: int = Field(1, ge=0)
-    """Syncs from one check to the next. 0 checks none."""
+    every: int = Field(0, ge=0)
+    """Syncs from one check to the next. 0 turns the check off; use 1 with an engine in another
+    process or of another library."""
 
     probes: int = Field(6, ge=3)
     """Number of fixed token sequences that are scored."""

@@ -33,7 +33,7 @@ Checked = tuple[CheckedEngine, VllmEngine, LocalLearner]
 
 def checked(policy: Policy, engine: VllmEngine) -> Checked:
     learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
-    settings = CanarySettings()
+    settings = CanarySettings(every=1)
     tokens = range(3, policy.vocabulary_size)
     return (
         CheckedEngine(engine, learner, make_probes(tokens, settings, 256), settings),
