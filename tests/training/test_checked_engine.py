@@ -11,8 +11,7 @@ from steadyrl.engines.canary import CanaryError, CanarySettings, make_probes
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
-from steadyrl.learners.local import LocalLearner
-from steadyrl.learners.local import LocalLearnerSettings
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
