@@ -12,8 +12,7 @@ from steadyrl.engines.driver import drive
 from steadyrl.engines.vllm import weights, worker
 from steadyrl.engines.vllm.engine import VllmEngine
 from steadyrl.engines.vllm.served_model import weights_of
-from steadyrl.learners.local import LocalLearner
-from steadyrl.learners.settings import LearnerSettings
+from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.weight_source import AdapterWeights, StateDictWeights, WeightSource
@@ -32,7 +31,7 @@ Checked = tuple[CheckedEngine, VllmEngine, LocalLearner]
 
 
 def checked(policy: Policy, engine: VllmEngine) -> Checked:
-    learner = LocalLearner(policy, LearnerSettings(), replay=RoutingReplay.NONE)
+    learner = LocalLearner(policy, LocalLearnerSettings(), replay=RoutingReplay.NONE)
     settings = CanarySettings(every=1)
     tokens = range(3, policy.vocabulary_size)
     return (
