@@ -174,7 +174,8 @@ def test_generated_pages_are_up_to_date() -> None:
 def test_every_metric_that_a_run_writes_is_documented(tmp_path: Path) -> None:
     held = {"prompts": 4, "group_size": 4, "mini_batches": 2, "reference_kl": {"coefficient": 0.1}}
     drift = tiny_run().evaluation.model_copy(update={"drift": "always"})
-    plain = tiny_run(evaluate_every=6, algorithm=held, evaluation=drift)
+    checks = {"every": 1}
+    plain = tiny_run(evaluate_every=6, algorithm=held, evaluation=drift, canary=checks)
     start_run(plain, tmp_path / "plain")
     erl = tiny_experiential_run().algorithm.model_copy(update={"correction": Masking()})
     start_run(tiny_experiential_run(evaluate_every=6, algorithm=erl), tmp_path / "experiential")
