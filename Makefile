@@ -27,7 +27,7 @@ test-real: $(VENV)/dev.stamp real-model   ## tests on SmolLM2-135M-Instruct, whi
 
 # In one process: each engine of vLLM's has packages, threads and memory of its own.
 test-vllm: $(VLLM)/vllm.stamp real-model   ## tests with vLLM itself, on the CPU
-	$(VLLM)/bin/python -m pytest -q -m vllm
+	$(VLLM)/bin/python -m pytest -q -m vllm tests/engines/vllm
 
 test-trackers: $(TRACKERS)/trackers.stamp   ## test W&B, trackio and MLflow, in an environment of their own
 	$(TRACKERS)/bin/python -m pytest -q tests/training/trackers
