@@ -126,7 +126,7 @@ def test_failures_of_a_server_are_reasons_and_no_exceptions() -> None:
         reflections = reflect(ServerReflector(server_reflection(url)), scripted({}))
     assert [r.lesson for r in reflections] == ["fine", "", ""]
     assert [r.reply for r in reflections] == ["fine", "", "x" * 41]
-    assert "answered with status 400" in reflections[1].failure
+    assert "replied with status 400" in reflections[1].failure
     assert "41 characters" in reflections[2].failure
     gone = reflect(ServerReflector(server_reflection(url, retries=0)), scripted({}))
     assert all("cannot be reached" in r.failure for r in gone)

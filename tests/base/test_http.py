@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from steadyrl.base import http
-from steadyrl.base.http import ServerError, post_json
+from steadyrl.base.http import HttpClient, ServerError, backoff, post_json, retry
 from tests.engines.server import Answer, chat_server
 
 
@@ -43,13 +43,13 @@ def test_a_value_is_posted_and_the_value_of_the_reply_is_returned() -> None:
 def test_a_status_of_failure_says_whether_it_may_pass(status: int, passing: bool) -> None:
     with chat_server(lambda *_: Answer(b"{}", status=status)) as (url, _):
         error = refused(url)
-    assert (str(error), error.passing) == (f"answered with status {status}", passing)
+    assert (str(error), error.passing) == (f"replied with status {status}", passing)
 
 
 def test_a_redirection_is_not_followed() -> None:
     elsewhere = Answer(b"", status=307, headers={"Location": "http://127.0.0.1:9/"})
     with chat_server(lambda *_: elsewhere) as (url, calls):
-        assert str(refused(url)) == "answered with status 307"
+        assert str(refused(url)) == "replied with status 307"
     assert len(calls) == 1
 
 
@@ -57,7 +57,7 @@ def test_a_redirection_is_not_followed() -> None:
 def test_what_is_not_json_is_no_reply(body: bytes) -> None:
     with chat_server(lambda *_: Answer(body)) as (url, _):
         error = refused(url)
-    assert str(error).startswith("answered in another format: ")
+    assert str(error).startswith("sent an invalid reply: ")
     assert not error.passing
 
 
@@ -66,7 +66,7 @@ def test_a_reply_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     with chat_server(lambda *_: Answer(b'"12345678"')) as (url, _):
         assert posted(url) == "12345678"
     with chat_server(lambda *_: Answer(b'"123456789"')) as (url, _):
-        assert str(refused(url)) == "broke off (OSError: more than 10 bytes)"
+        assert str(refused(url)) == "sent a reply of more than 10 bytes"
 
 
 @contextmanager
@@ -106,13 +106,13 @@ HEADERS = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
 def test_silent_and_dripping_servers_are_given_up_in_time(begin: bytes, drip: bytes) -> None:
     with talker(begin, drip) as url:
         error = refused(url, timeout=0.2)
-    assert (str(error), error.passing) == ("gave no whole answer within 0.2 s", True)
+    assert (str(error), error.passing) == ("did not reply within 0.2 s", True)
 
 
 def test_a_connection_that_ends_early_broke_off() -> None:
     with chat_server(lambda *_: Answer(b"{}", headers={"Content-Length": "5"})) as (url, _):
         error = refused(url)
-    assert str(error).startswith("broke off (RemoteProtocolError: ")
+    assert str(error).startswith("did not complete its reply (RemoteProtocolError: ")
     assert error.passing
 
 
@@ -122,3 +122,80 @@ def test_a_server_that_is_not_there_cannot_be_reached() -> None:
     error = refused(url)
     assert str(error).startswith("cannot be reached (")
     assert "Connect call failed" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b'{"error": {"message": "Token 7 is out of vocabulary"}}', "Token 7 is out of vocabulary"),
+        (b'{"error": "no such model"}', "no such model"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"success": false, "message": "shape\\n mismatch"}', "shape mismatch"),
+        (b"out of\nmemory", "out of memory"),
+        (b"x" * 400, "x" * 300 + "..."),
+    ],
+)
+def test_a_refusal_quotes_the_server_on_one_line(body: bytes, detail: str) -> None:
+    with chat_server(lambda *_: Answer(body, status=400)) as (url, _):
+        error = refused(url)
+    assert (str(error), error.status) == (f"replied with status 400: {detail}", 400)
+
+
+def test_a_key_that_the_server_repeats_is_not_quoted() -> None:
+    with chat_server(lambda *_: Answer(b"bad key s3cret", status=401)) as (url, _):
+        error = refused(url, headers={"Authorization": "Bearer s3cret"})
+    assert str(error) == "replied with status 401: bad key ***"
+
+
+def test_concurrent_requests_share_connections_and_close_them() -> None:
+    client = HttpClient()
+
+    async def ask(url: str) -> list[Any]:
+        first = asyncio.create_task(client.post(url, 0, timeout=60.0))
+        while client._pool is None:
+            await asyncio.sleep(0)
+        pool = client._pool
+        second = asyncio.create_task(client.post(url, 1, timeout=60.0))
+        replies = [await first, await second]
+        assert pool.is_closed
+        assert client._pool is None
+        return replies
+
+    with chat_server(lambda call, _: Answer(b"%d" % call.body)) as (url, _):
+        for _ in range(2):  # in event loops of their own
+            assert asyncio.run(ask(url)) == [0, 1]
+
+
+def failing(errors: list[ServerError]) -> Any:
+    left = iter(errors)
+
+    async def attempt() -> str:
+        for error in left:
+            raise error
+        return "done"
+
+    return attempt
+
+
+BUSY, WRONG = ServerError("busy", passing=True), ServerError("wrong", passing=False)
+
+
+def test_what_may_pass_is_tried_again_until_the_waits_are_used_up() -> None:
+    assert asyncio.run(retry(failing([BUSY, BUSY]), iter([0.0, 0.0]))) == "done"
+    for errors, waits in (([BUSY, BUSY], [0.0]), ([WRONG], [0.0])):
+        with pytest.raises(ServerError) as error:
+            asyncio.run(retry(failing(errors), iter(waits)))
+        assert error.value is errors[-1]
+
+
+def test_waits_double_up_to_a_limit_and_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(http.time, "monotonic", lambda: clock)
+    waits = []
+    for wait in backoff(1.0, longest=8.0, seconds=60.0):
+        waits.append(wait)
+        clock += wait
+    assert clock == pytest.approx(60.0)
+    bounds = [1.0, 2.0, 4.0, 8.0, *[8.0] * (len(waits) - 5)]
+    for wait, bound in zip(waits, bounds, strict=False):
+        assert bound / 2 <= wait <= bound

@@ -76,7 +76,7 @@ def test_a_missing_key_is_refused_before_the_run_begins(
     monkeypatch.delenv("REFLECTOR_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("REFLECTOR_KEY", value)
-    with pytest.raises(UserError, match=r"REFLECTOR_KEY is to hold the key .* not set. Set it, or"):
+    with pytest.raises(UserError, match=r"REFLECTOR_KEY, which holds .* is not set. Set it, or"):
         OpenAIReflector(OpenAISettings(model="m", api_key_variable="REFLECTOR_KEY"))
 
 
@@ -92,27 +92,27 @@ def test_passing_trouble_is_tried_again() -> None:
 
 def test_trouble_that_does_not_pass_is_an_error_that_says_so() -> None:
     message, calls = refusal(lambda *_: Answer(b"", status=503), retries=1)
-    assert message.endswith("/v1 answered with status 503")
+    assert message.endswith("/v1 replied with status 503")
     assert len(calls) == 2
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
 def test_what_was_asked_wrongly_is_not_asked_again(status: int) -> None:
     message, calls = refusal(lambda *_: Answer(b"", status=status))
-    assert f"answered with status {status}" in message
+    assert f"replied with status {status}" in message
     assert len(calls) == 1
 
 
 def test_a_redirection_is_not_followed() -> None:
     elsewhere = Answer(b"", status=307, headers={"Location": "http://127.0.0.1:9/v1"})
     message, calls = refusal(lambda *_: elsewhere)
-    assert "answered with status 307" in message
+    assert "replied with status 307" in message
     assert len(calls) == 1
 
 
 def test_a_reply_cut_off_by_its_budget_is_no_reply() -> None:
     message, calls = refusal(lambda *_: says("half a", finish_reason="length"))
-    assert "the token budget was spent before the end" in message
+    assert "truncated at max_new_tokens" in message
     assert len(calls) == 1
 
 
@@ -131,7 +131,7 @@ def test_a_reply_cut_off_by_its_budget_is_no_reply() -> None:
 )
 def test_replies_in_another_format_are_errors_in_a_few_words(body: bytes) -> None:
     message, calls = refusal(lambda *_: Answer(body))
-    assert "answered in another format" in message
+    assert "sent an invalid reply" in message
     assert len(message) < 300
     assert len(calls) == 1
 
@@ -147,16 +147,16 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
 def test_a_server_that_takes_too_long_is_an_error() -> None:
     slow = Answer(b"x" * 1000, trickle=0.05)
     message, _ = refusal(lambda *_: slow, timeout=0.2, retries=0)
-    assert "gave no whole answer within 0.2 s" in message
+    assert "did not reply within 0.2 s" in message
     silent = Answer(b"x", trickle=5.0)
     message, _ = refusal(lambda *_: silent, timeout=0.2, retries=0)
-    assert "gave no whole answer within 0.2 s" in message
+    assert "did not reply within 0.2 s" in message
 
 
 def test_a_connection_that_breaks_off_is_an_error() -> None:
     broken = Answer(b'{"choices"', headers={"Transfer-Encoding": "chunked"})
     message, _ = refusal(lambda *_: broken, retries=0)
-    assert "broke off" in message
+    assert "did not complete its reply" in message
 
 
 @pytest.mark.parametrize(

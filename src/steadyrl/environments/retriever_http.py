@@ -53,7 +53,7 @@ class HTTPRetriever:
             raise RetrievalError(f"the retriever at {settings.url} {error}") from error
         except ValueError as error:
             raise RetrievalError(
-                f"the retriever at {settings.url} answered in another format: {error}"
+                f"the retriever at {settings.url} sent an invalid reply: {error}"
             ) from error
 
 

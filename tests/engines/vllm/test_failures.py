@@ -9,8 +9,8 @@ import torch
 
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
+from steadyrl.engines.served_model import weights_of
 from steadyrl.engines.vllm.engine import VllmEngine
-from steadyrl.engines.vllm.served_model import weights_of
 from steadyrl.policies.policy import Policy
 from steadyrl.records.completion import Completion
 from tests.driving import generate
@@ -78,7 +78,7 @@ def test_scoring_survives_a_failure(pair: tuple[Policy, VllmEngine]) -> None:
     given = [request.prompt_ids for request in requests(policy)]
     expected = drive(engine.score(given))
     after(engine, 0, out_of_memory)
-    with pytest.warns(RuntimeWarning, match="3 requests begin anew"):
+    with pytest.warns(RuntimeWarning, match="3 requests were resubmitted"):
         scores = drive(engine.score(given))
     for one, other in zip(scores, expected, strict=True):
         assert torch.equal(one, other)
@@ -121,7 +121,7 @@ def test_one_that_fails_again_and_again_ends_the_run(pair: tuple[Policy, VllmEng
 
     engine.launch = broken
     after(engine, 0, out_of_memory)
-    said = "vLLM failed 2 times since the last sync, at last with RuntimeError: out of memory"
+    said = "vLLM failed 2 times since the last sync, most recently with RuntimeError: out of memory"
     with pytest.warns(RuntimeWarning), pytest.raises(UserError, match=said):
         generate(engine, requests(policy))
     engine.launch = launch

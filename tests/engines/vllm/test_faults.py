@@ -9,9 +9,9 @@ from torch import Tensor
 
 from steadyrl.engines.canary import CanaryError, CanarySettings, make_probes
 from steadyrl.engines.driver import drive
+from steadyrl.engines.served_model import weights_of
 from steadyrl.engines.vllm import weights, worker
 from steadyrl.engines.vllm.engine import VllmEngine
-from steadyrl.engines.vllm.served_model import weights_of
 from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay

@@ -1,1 +1,1 @@
-"""vLLM as a rollout engine, in this process or behind its server."""
+"""vLLM as a rollout engine, in this process or on a server."""

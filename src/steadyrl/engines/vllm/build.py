@@ -1,4 +1,4 @@
-"""From settings and a policy to vLLM as an engine."""
+"""Construction of the vLLM engine from settings and a policy."""
 
 from functools import partial
 from pathlib import Path
@@ -9,29 +9,29 @@ import torch
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, EngineCapabilities
+from steadyrl.engines.served_model import ServedModel, weights_of
 from steadyrl.engines.vllm.engine import VllmEngine
 from steadyrl.engines.vllm.library import launch
-from steadyrl.engines.vllm.served_model import ServedModel, weights_of
 from steadyrl.engines.vllm.settings import VllmSettings
 from steadyrl.policies.policy import Policy
 
 CPU_CACHE_MEMORY = 1 << 30
-"""Bytes for keys and values on the CPU, where nothing else is set."""
+"""Default size of the key-value cache on the CPU, in bytes."""
 
 CPU_BLOCK = 32
-"""Tokens in a block of keys and values on the CPU: prompts are shared in whole blocks."""
+"""Tokens per block of the key-value cache on the CPU. Only whole blocks are shared."""
 
 
 def vllm_engine(
     settings: VllmSettings, policy: Policy, *, seed: int, progress: Progress = NO_PROGRESS
 ) -> Engine:
-    """The engine that `settings` describe, holding the policy's weights.
+    """The engine described by `settings`, with the policy's weights.
 
     Args:
         seed: Determines the thresholds of stochastic rounding.
 
     Raises:
-        UserError: vLLM is not installed, cannot serve the model, or its server does not answer.
+        UserError: vLLM is not installed or cannot serve the model.
     """
     dtype = getattr(torch, settings.numerics)
     model = ServedModel.of(policy, dtype=dtype, rounding=settings.rounding, seed=seed)
@@ -55,7 +55,7 @@ def vllm_engine(
 
 
 def _launch(settings: VllmSettings, model: ServedModel, capabilities: EngineCapabilities) -> Any:
-    """An `LLMEngine` of the model, with weights that mean nothing."""
+    """An `LLMEngine` of the model with dummy weights."""
     with TemporaryDirectory(prefix="steadyrl-") as folder:
         model.config.save_pretrained(folder)
         return launch(_arguments(settings, model, capabilities, Path(folder)))
@@ -64,7 +64,7 @@ def _launch(settings: VllmSettings, model: ServedModel, capabilities: EngineCapa
 def _arguments(
     settings: VllmSettings, model: ServedModel, capabilities: EngineCapabilities, folder: Path
 ) -> dict[str, Any]:
-    """Arguments of `vllm.EngineArgs`."""
+    """Arguments for `vllm.EngineArgs`."""
     arguments: dict[str, Any] = {
         "model": str(folder),
         "load_format": "dummy",

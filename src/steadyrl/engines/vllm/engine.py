@@ -1,13 +1,12 @@
 """vLLM in this process.
 
-    submit       one request of vLLM's for each answer
-    step         one step of vLLM; an answer that ends is checked and kept
-    sync         requests under way are taken out, weights replaced, caches dropped, requests begun
-                 again
-    failure      vLLM is started again with the weights of the last sync; answers that have ended
-                 are kept, the others begin again under their own seeds
+    submit       adds one vLLM request per answer
+    step         runs one step of vLLM; finished answers are checked and stored
+    sync         aborts running requests, replaces weights, drops caches, resubmits the requests
+    failure      restarts vLLM with the weights of the last sync; finished answers are kept, the
+                 others are resubmitted with their seeds
 
-So one version of the weights writes the whole of an answer, none is lost, and none counts twice.
+So each answer is sampled by one version of the weights, none is lost, and none counts twice.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,31 +20,32 @@ from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.engines.answers import Answer, completion
 from steadyrl.engines.model_engine import WrittenCount
 from steadyrl.engines.protocol import EngineCapabilities, Request
+from steadyrl.engines.served_model import Checksummed, ServedModel, completion_seed
 from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.engines.vllm.jobs import Job, JobRunner
 from steadyrl.engines.vllm.library import drawing, scoring
-from steadyrl.engines.vllm.outputs import Answer, completion, given_logprobs, sampled_logprobs
-from steadyrl.engines.vllm.served_model import Checksummed, ServedModel, completion_seed
+from steadyrl.engines.vllm.outputs import prompt_scores, sampled_logprobs
 from steadyrl.engines.vllm.weights import load_adapter, load_model
 from steadyrl.engines.vllm.worker import differing
 from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import AdapterSource, WeightSource
 
 CHEAP_BYTES = 2 << 30
-"""Size of a model of which a second copy is made without being asked for."""
+"""Maximum size of a model of which a second copy is made without being asked for."""
 
 
 class VllmEngine(SteppedEngine):
-    """A rollout engine around a `vllm.LLMEngine`, which holds the weights of `weights` at first.
+    """A rollout engine around a `vllm.LLMEngine`.
 
     Args:
-        launch: Starts an `LLMEngine` of the model, whatever its weights are.
-        weights: What it is given at once.
-        restarts: Failures between two syncs after which vLLM is started again.
-        timeout: Seconds in which some answer has to end.
-        progress: Hears how many answers and tokens are written.
+        launch: Starts an `LLMEngine` of the model with any weights.
+        weights: Initial weights.
+        restarts: Maximum number of restarts between two syncs.
+        timeout: Maximum seconds in which no request finishes.
+        progress: Receives the number of answers and tokens.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class VllmEngine(SteppedEngine):
 
     @property
     def vllm(self) -> Any:
-        """The present `vllm.LLMEngine`; None after a sync that broke off."""
+        """The current `vllm.LLMEngine`; None after a failed sync."""
         return self._runner.llm
 
     def submit(self, request: Request) -> int:
-        """Takes a request; returns the number under which its answers come."""
+        """Adds a request and returns its number, under which `step` returns the answers."""
         self._check(len(request.prompt_ids), request)
         self._written.ask(request, first=not self._runner.running)
         number = self._submitted
@@ -102,13 +102,13 @@ class VllmEngine(SteppedEngine):
         return number
 
     def withdraw(self, number: int) -> None:
-        """Forgets a request."""
+        """Cancels a request."""
         self._answered.pop(number, None)
         answers = self._open.pop(number, [])
         self._runner.withdraw(f"{number}/{index}" for index in range(len(answers)))
 
     def step(self) -> Mapping[int, list[Completion]]:
-        """Takes one step of vLLM."""
+        """Runs one step of vLLM."""
         if self._runner.running:
             self._runner.step()
         answered, self._answered = self._answered, {}
@@ -119,7 +119,7 @@ class VllmEngine(SteppedEngine):
         scores: dict[int, Float[Tensor, " _T"]] = {}
 
         def take(place: int, tokens: Int[Tensor, " _T"], output: Any) -> None:
-            scores[place] = given_logprobs(tokens, output.prompt_logprobs)
+            scores[place] = prompt_scores(tokens, output.prompt_logprobs)
 
         for place, tokens in enumerate(sequences):
             self._check(len(tokens) + 1)
@@ -137,10 +137,10 @@ class VllmEngine(SteppedEngine):
         return [scores[place] for place in range(len(sequences))]
 
     async def sync(self, weights: WeightSource) -> None:
-        """Takes over the weights of a learner."""
+        """Replaces the weights with those of a learner."""
         if weights.kind == "adapter" and not self.capabilities.adapters:
             raise UserError(
-                "The learner publishes a LoRA adapter, but the engine takes none. Set "
+                "The learner publishes a LoRA adapter, but the engine accepts none. Set "
                 "engine.adapter_rank to the adapter's rank."
             )
         self._runner.pause()
@@ -149,13 +149,13 @@ class VllmEngine(SteppedEngine):
 
     @property
     def compares_cheaply(self) -> bool:
-        """Whether a second model fits beside it without further thought."""
+        """Whether a second copy of the model is cheap."""
         return self._model.nbytes <= CHEAP_BYTES
 
     def differing_tensors(self, weights: WeightSource) -> list[str]:
-        """Names, as vLLM has them, of weights that are not as a fresh load of `weights` makes them.
+        """Names in vLLM of tensors that differ from a fresh load of `weights`.
 
-        It takes the memory of a second model. Weights of adapters are not compared.
+        Needs memory for a second copy of the model. Adapter weights are not compared.
         """
         if weights.kind == "adapter":
             return []
@@ -164,7 +164,7 @@ class VllmEngine(SteppedEngine):
         return names
 
     def close(self) -> None:
-        """Ends vLLM."""
+        """Shuts vLLM down."""
         self._runner.discard()
         self._folder.cleanup()
 
@@ -183,12 +183,12 @@ class VllmEngine(SteppedEngine):
             else:
                 self._load_base(runner.llm)
         except BaseException:
-            runner.discard()  # some of its weights may be old, some new
+            runner.discard()  # some weights may be old, some new
             raise
         self.policy_version = weights.version
 
     def _start(self) -> Any:
-        """A new vLLM with the weights of the last sync."""
+        """Starts a vLLM engine with the weights of the last sync."""
         llm = self.launch()
         self._load_base(llm)
         if self._adapter is not None:
@@ -201,9 +201,9 @@ class VllmEngine(SteppedEngine):
         load_model(llm, stream)
         if self._base_sum not in (None, stream.checksum):
             raise UserError(
-                f"vLLM failed and was started again, but the learner has moved on from version "
-                f"{self.policy_version}, whose weights it should have: they are lost. Resume the "
-                "run from its last checkpoint."
+                f"vLLM failed and was restarted, but the learner has moved on from version "
+                f"{self.policy_version}, so these weights are lost. Resume the run from its last "
+                "checkpoint."
             )
         self._base_sum = stream.checksum
 
@@ -214,7 +214,7 @@ class VllmEngine(SteppedEngine):
         self._runner.adapter = load_adapter(llm, self._adapter, folder, self._adapters)
 
     def _check(self, positions: int, request: Request | None = None) -> None:
-        """Refuses what the model cannot hold."""
+        """Refuses requests that exceed the model's positions."""
         limit = self.capabilities.max_positions
         budget = 0 if request is None else request.sampling.max_new_tokens
         if positions == 0:
@@ -230,7 +230,7 @@ class VllmEngine(SteppedEngine):
         written = output.outputs[0]
         logprobs = sampled_logprobs(written.token_ids, written.logprobs)
         if request.sampling.temperature == 0:
-            logprobs = [0.0] * len(logprobs)  # no other token could have been drawn
+            logprobs = [0.0] * len(logprobs)  # no other token can be sampled
         answers = self._open[number]
         answers[index] = answer = completion(
             request.prompt_ids,

@@ -1,4 +1,4 @@
-"""Requests of a vLLM of this process that have not ended, and what becomes of them if it fails."""
+"""Unfinished requests of vLLM in this process, and their resubmission after a failure."""
 
 import time
 import warnings
@@ -11,40 +11,40 @@ from steadyrl.base.errors import UserError, describe_error
 from steadyrl.engines.vllm.library import shut_down
 
 _STOPPED = ("abort", "error")
-"""Reasons for which vLLM ends an answer that is not at its end."""
+"""Finish reasons of requests that vLLM gave up."""
 
 
 class EngineFailure(RuntimeError):
-    """vLLM gave up a request, or takes steps without ever ending one."""
+    """vLLM gave up a request, or stopped making progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One request of vLLM's."""
+    """One vLLM request."""
 
     prompt_ids: list[int]
     parameters: Any
     """`vllm.SamplingParams`."""
 
     finish: Callable[[Any], None]
-    """Takes vLLM's output when the request ends."""
+    """Receives vLLM's output when the request has finished."""
 
 
 class JobRunner:
-    """Runs jobs in an `LLMEngine`, which is started again when it fails.
+    """Runs jobs in an `LLMEngine` and restarts it after failures.
 
     Args:
-        start: Returns an engine that has the weights of the last sync.
-        restarts: Failures after which it is started again, until `reset`.
-        timeout: Seconds without the end of any job that count as a failure.
+        start: Returns an engine with the weights of the last sync.
+        restarts: Maximum number of restarts between two syncs.
+        timeout: Seconds without a finished job that count as a failure.
     """
 
     def __init__(self, start: Callable[[], Any], *, restarts: int, timeout: float) -> None:
         self.llm: Any = None
-        """The engine; None after a failure that was final, or a sync that broke off."""
+        """The engine; None after a final failure or a failed sync."""
 
         self.adapter: Any = None
-        """The `LoRARequest` that jobs are answered with; None: the model alone."""
+        """The `LoRARequest` of all jobs; None: the base model."""
 
         self._start = start
         self._restarts, self._timeout = restarts, timeout
@@ -54,45 +54,45 @@ class JobRunner:
 
     @property
     def running(self) -> bool:
-        """Whether a job has not ended."""
+        """Whether there are unfinished jobs."""
         return bool(self._jobs)
 
     def add(self, name: str, job: Job) -> None:
-        """Begins a job."""
+        """Submits a job."""
         if not self._jobs:
             self._last_end = time.monotonic()
         self._jobs[name] = job
         self._submit(name, job)
 
     def withdraw(self, names: Iterable[str]) -> None:
-        """Forgets jobs, those that have ended or are unknown too."""
+        """Cancels jobs. Finished and unknown ones are ignored."""
         known = [name for name in names if self._jobs.pop(name, None) is not None]
         if self.llm is not None and known:
             self.llm.abort_request(known)
 
     def pause(self) -> None:
-        """Takes all jobs out of the engine, to be begun again by `resume`."""
+        """Aborts all jobs in the engine; `resume` submits them again."""
         if self.llm is not None and self._jobs:
             self.llm.abort_request(list(self._jobs))
 
     def resume(self) -> None:
-        """Begins all jobs again."""
+        """Submits all jobs again."""
         self._failures = 0
         for name, job in self._jobs.items():
             self._submit(name, job)
 
     def discard(self) -> None:
-        """Ends the engine. Jobs stay, for the next one."""
+        """Shuts the engine down. Jobs are kept for the next engine."""
         engine, self.llm = self.llm, None
         if engine is not None:
-            with suppress(Exception):  # it may be in any state
+            with suppress(Exception):  # the engine may be in any state
                 shut_down(engine)
 
     def step(self) -> None:
-        """Takes one step of the engine, and hands over the jobs that end with it.
+        """Runs one step of the engine and completes the jobs that finish with it.
 
         Raises:
-            UserError: the engine failed once more than it is started again.
+            UserError: the engine failed more often than it may be restarted.
         """
         try:
             outputs = [output for output in self.llm.step() if output.finished]
@@ -110,7 +110,7 @@ class JobRunner:
         for output in outputs:
             reason = output.outputs[0].finish_reason
             if reason in _STOPPED and output.request_id in self._jobs:
-                raise EngineFailure(f"vLLM ended a request with reason {reason!r}")
+                raise EngineFailure(f"vLLM finished a request with reason {reason!r}")
         waited = time.monotonic() - self._last_end
         if not outputs and waited > self._timeout:
             raise EngineFailure(
@@ -122,13 +122,13 @@ class JobRunner:
         self.discard()
         if self._failures > self._restarts:
             raise UserError(
-                f"vLLM failed {self._failures} times since the last sync, at last with "
+                f"vLLM failed {self._failures} times since the last sync, most recently with "
                 f"{describe_error(error)}. Resume the run from its checkpoint; if it fails again, "
                 "lower engine.max_running, or use the engine 'local'."
             ) from error
         warnings.warn(
-            f"vLLM failed ({describe_error(error)}). It was started again, and "
-            f"{len(self._jobs)} requests begin anew.",
+            f"vLLM failed ({describe_error(error)}). It was restarted, and {len(self._jobs)} "
+            "requests were resubmitted.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -139,6 +139,6 @@ class JobRunner:
 
     def _submit(self, name: str, job: Job) -> None:
         if self.llm is None:
-            raise RuntimeError("The engine has no weights: its last sync broke off. Sync it again.")
+            raise RuntimeError("The engine has no weights: its last sync failed. Sync it again.")
         prompt = {"prompt_token_ids": job.prompt_ids}
         self.llm.add_request(name, prompt, job.parameters, lora_request=self.adapter)

@@ -1,4 +1,4 @@
-"""vLLM as a library of this process."""
+"""Access to the vLLM library in this process."""
 
 import gc
 import os
@@ -14,25 +14,25 @@ from steadyrl.base.extras import require_extra
 from steadyrl.engines.protocol import Sampling
 
 _ENVIRONMENT = {
-    # One process: weights are handed over in memory, and steps are taken from here.
+    # One process: weights are passed in memory, and this process runs the steps.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # vLLM would bind this process's threads to cores.
+    # Otherwise vLLM pins the threads of this process to cores.
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
-    # A reload warns of every layer that has no weights.
+    # A reload warns about every layer without weights.
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
-"""Environment variables of vLLM, where the user has not set them."""
+"""Defaults of vLLM's environment variables."""
 
 
 def launch(arguments: dict[str, Any]) -> Any:
-    """A `vllm.LLMEngine` of this process.
+    """A `vllm.LLMEngine` in this process.
 
     Args:
-        arguments: Of `vllm.EngineArgs`.
+        arguments: Arguments for `vllm.EngineArgs`.
 
     Raises:
-        UserError: vLLM is not installed, or refuses the arguments or the model.
+        UserError: vLLM is not installed, or rejects the arguments or the model.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -50,14 +50,14 @@ def launch(arguments: dict[str, Any]) -> Any:
 
 
 def shut_down(llm: Any) -> None:
-    """Ends an engine that `launch` returned."""
+    """Shuts down an engine that `launch` returned."""
     llm.engine_core.shutdown()
     gc.collect()
 
 
 @contextmanager
 def _threads_unchanged() -> Iterator[None]:
-    """Keeps `torch.set_num_threads`: on the CPU, vLLM puts a function there that only warns."""
+    """Restores `torch.set_num_threads`, which vLLM replaces on the CPU."""
     own = torch.set_num_threads
     try:
         yield
@@ -66,17 +66,17 @@ def _threads_unchanged() -> Iterator[None]:
 
 
 def vllm_version() -> str:
-    """Version of the installed vLLM, in whichever package it came."""
+    """Version of the installed vLLM, from the package `vllm` or `vllm-cpu`."""
     for package in ("vllm", "vllm-cpu"):
         try:
             return version(package)
         except PackageNotFoundError:
             continue
-    return "of unknown version"
+    return "(unknown version)"
 
 
 def drawing(sampling: Sampling, seed: int, end_token_ids: set[int]) -> Any:
-    """`vllm.SamplingParams` to draw one answer with."""
+    """`vllm.SamplingParams` for sampling one answer."""
     return _parameters(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -89,7 +89,7 @@ def drawing(sampling: Sampling, seed: int, end_token_ids: set[int]) -> Any:
 
 
 def scoring() -> Any:
-    """`vllm.SamplingParams` to score a prompt with."""
+    """`vllm.SamplingParams` for scoring a prompt."""
     return _parameters(max_tokens=1, prompt_logprobs=0)
 
 
@@ -98,7 +98,7 @@ def _parameters(**values: Any) -> Any:
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        ignore_eos=True,  # the end tokens that are given are all
+        ignore_eos=True,  # stop_token_ids lists all end tokens
         detokenize=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
         **values,

@@ -1,4 +1,4 @@
-"""How a vLLM of this process receives weights."""
+"""Weight updates of a vLLM engine in this process."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,31 +6,31 @@ from typing import Any
 
 from torch import Tensor
 
-from steadyrl.engines.vllm.checkpoint_files import write_adapter
+from steadyrl.engines.checkpoint_files import write_adapter
 from steadyrl.engines.vllm.worker import reload_weights
 from steadyrl.records.weight_source import AdapterSource
 
 
 def load_model(llm: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Gives the model of `llm` all its weights. No request may be running.
+    """Replaces all weights of the model of `llm`. No request may be running.
 
     Raises:
-        RuntimeError: keys and values of the old weights cannot be dropped.
+        RuntimeError: the prefix cache cannot be dropped.
     """
     llm.collective_rpc(reload_weights, args=(tensors,))
     drop_caches(llm)
 
 
 def load_adapter(llm: Any, weights: AdapterSource, folder: Path, serial: int) -> Any:
-    """The `LoRARequest` of an adapter that `llm` has loaded. No request may be running.
+    """Loads an adapter into `llm` and returns its `LoRARequest`. No request may be running.
 
     Args:
-        folder: A new one for each adapter, which is written to.
-        serial: A number that no other adapter of `llm` has: vLLM tells cached keys and values of
-            adapters apart by their names alone.
+        folder: A new folder, to which the adapter is written.
+        serial: A number that no other adapter of `llm` has. vLLM keys its prefix cache by the
+            adapter's name, so every adapter needs a new one.
 
     Raises:
-        RuntimeError: the engine did not load it.
+        RuntimeError: vLLM did not load the adapter.
     """
     from vllm.lora.request import LoRARequest
 
@@ -46,10 +46,10 @@ def load_adapter(llm: Any, weights: AdapterSource, folder: Path, serial: int) ->
 
 
 def drop_caches(llm: Any) -> None:
-    """Drops the keys and values of prompts that `llm` has kept.
+    """Drops the prefix cache of `llm`.
 
     Raises:
-        RuntimeError: it cannot, as while a request runs.
+        RuntimeError: a request is running.
     """
     if not llm.reset_prefix_cache():
-        raise RuntimeError("vLLM kept keys and values of its old weights: requests still run.")
+        raise RuntimeError("vLLM kept its prefix cache because requests are still running.")

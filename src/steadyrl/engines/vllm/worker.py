@@ -1,7 +1,7 @@
-"""What runs inside a worker of vLLM, where its model is.
+"""Code that runs inside vLLM's workers, next to the model.
 
-A server loads it by `--worker-extension-cls steadyrl.engines.vllm.worker.WorkerExtension`; in this
-process the functions are called directly. vLLM is imported only here and in `library`.
+A server loads it by `--worker-extension-cls steadyrl.engines.vllm.worker.WorkerExtension`. In this
+process the functions are called directly. Only this module and `library` import vLLM.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,16 +15,16 @@ _PROBE_ROWS = 16
 
 
 def reload_weights(worker: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Gives the worker's model the weights `tensors`, in the names of the checkpoint format."""
+    """Loads the weights `tensors`, named as in the checkpoint format, into the worker's model."""
     _prepare(worker)
     worker.reload_weights(weights_iterator=iter(tensors))
 
 
 def _prepare(worker: Any) -> None:
-    """Makes vLLM lay out experts again.
+    """Makes vLLM repack experts on the next load.
 
-    On the CPU it packs them when a model is loaded and, up to 0.32 at least, copies later ones
-    unpacked over them, without an error: every expert computes something else from then on.
+    On the CPU, vLLM packs expert weights at the first load only. Up to version 0.32 at least, a
+    reload copies unpacked weights over them without an error, and every expert is wrong.
     """
     if worker.device.type != "cpu":
         return
@@ -35,13 +35,13 @@ def _prepare(worker: Any) -> None:
 
 
 def differing(worker: Any, tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Names, as vLLM has them, of what in the worker's model is not as a fresh load makes it.
+    """Names of tensors in the worker's model that differ from a fresh load of `tensors`.
 
-    A second model is built from `tensors`, so there has to be memory for one.
+    Needs memory for a second copy of the model.
     """
     live, fresh = worker.get_model(), _fresh_model(worker, tensors)
     loaded = dict(fresh.named_modules())
-    # Where vLLM takes adapters, a layer stands in another one that adds the adapter's part.
+    # With adapters enabled, vLLM wraps each layer in one that adds the adapter's output.
     paths = {path.replace(".base_layer", ""): module for path, module in live.named_modules()}
     return [
         f"{path}.{name}" if path else name
@@ -74,7 +74,7 @@ def _fresh_model(worker: Any, tensors: Iterable[tuple[str, Tensor]]) -> nn.Modul
 
 @contextmanager
 def _unregistered(compilation: Any) -> Iterator[None]:
-    """Within it, layers register beside those of the live model, whose names they share."""
+    """Lets a second model register layers under the names of the live model."""
     kept = compilation.static_forward_context
     compilation.static_forward_context = {}
     try:
@@ -85,14 +85,14 @@ def _unregistered(compilation: Any) -> Iterator[None]:
 
 @torch.no_grad()
 def _differing_in(live: nn.Module, fresh: nn.Module) -> Iterator[str]:
-    """Names of the tensors that `live` itself holds and that differ in `fresh`."""
+    """Names of the direct tensors of `live` that differ in `fresh`."""
     held = [*live.named_parameters(recurse=False), *live.named_buffers(recurse=False)]
     others = {
         **dict(fresh.named_parameters(recurse=False)),
         **dict(fresh.named_buffers(recurse=False)),
     }
     for name, tensor in held:
-        if tensor.numel() == 0 and name == "weight":  # packed for the CPU, out of sight
+        if tensor.numel() == 0 and name == "weight":  # packed for the CPU, not readable
             if not _same_product(live, fresh):
                 yield name
         elif not torch.equal(tensor, others[name].to(tensor.device)):
@@ -100,7 +100,7 @@ def _differing_in(live: nn.Module, fresh: nn.Module) -> Iterator[str]:
 
 
 def _same_product(live: Any, fresh: Any) -> bool:
-    """Whether two linear layers give the same for the same input."""
+    """Whether two linear layers map a random input to the same output."""
     width = (
         live.input_size_per_partition
         if hasattr(live, "input_size_per_partition")
@@ -112,15 +112,15 @@ def _same_product(live: Any, fresh: Any) -> bool:
 
 
 class WorkerExtension:
-    """Methods that a server's workers have in addition, for `/collective_rpc`."""
+    """Methods of a server's workers that are called through `/collective_rpc`."""
 
     def steadyrl_reload(self, folder: str) -> None:
-        """Gives the model the weights of a checkpoint folder."""
+        """Loads the weights of a checkpoint folder into the model."""
         _prepare(self)
         self.reload_weights(weights_path=folder)  # type: ignore[attr-defined]
 
     def steadyrl_differing(self, folder: str) -> list[str]:
-        """What in the model is not as loading the checkpoint folder makes it."""
-        from steadyrl.engines.vllm.checkpoint_files import read_tensors
+        """Names of tensors that differ from a fresh load of the checkpoint folder."""
+        from steadyrl.engines.checkpoint_files import read_tensors
 
         return differing(self, read_tensors(folder))

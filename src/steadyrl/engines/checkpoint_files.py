@@ -1,6 +1,6 @@
-"""Weights in files that vLLM reads: a checkpoint folder, or a LoRA adapter.
+"""Weight files for engines: checkpoint folders and LoRA adapters.
 
-Everything is written shard by shard, so that no more than one shard is held beside the model.
+A checkpoint is written shard by shard, so at most one shard is held in memory beside the model.
 """
 
 import json
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 SHARD_BYTES = 1 << 30
-"""Largest size of a file of weights, unless one tensor is larger."""
+"""Maximum size of a weight file in bytes, unless a single tensor is larger."""
 
 _INDEX = "model.safetensors.index.json"
 _ADAPTER = "adapter_model.safetensors"
@@ -22,9 +22,9 @@ _ADAPTER = "adapter_model.safetensors"
 def write_tensors(
     folder: Path, tensors: Iterable[tuple[str, Tensor]], *, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Writes `tensors`, on the CPU, to files of the checkpoint format in the empty `folder`."""
+    """Writes `tensors` in the checkpoint format to the empty folder `folder`."""
     shard: dict[str, Tensor] = {}
-    places: dict[str, str] = {}
+    files_by_name: dict[str, str] = {}
     size = files = 0
 
     def finish() -> None:
@@ -32,22 +32,22 @@ def write_tensors(
         files += 1
         file = f"model-{files:05d}.safetensors"
         save_file(shard, folder / file, metadata={"format": "pt"})
-        places.update(dict.fromkeys(shard, file))
+        files_by_name.update(dict.fromkeys(shard, file))
         shard, size = {}, 0
 
     for name, tensor in tensors:
         if shard and size + tensor.nbytes > shard_bytes:
             finish()
-        # A view, or a tensor that is valid until the next one is taken, would not last.
+        # The source may reuse its memory for the next tensor.
         shard[name] = tensor.detach().to("cpu", copy=True).contiguous()
         size += tensor.nbytes
     finish()
-    index = {"metadata": {}, "weight_map": places}
+    index = {"metadata": {}, "weight_map": files_by_name}
     (folder / _INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
 def read_tensors(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a checkpoint folder."""
+    """Yields the tensors of a checkpoint folder."""
     for file in sorted(Path(folder).glob("*.safetensors")):
         with safe_open(file, framework="pt") as content:
             for name in list(content.keys()):
@@ -57,7 +57,7 @@ def read_tensors(folder: str | Path) -> Iterator[tuple[str, Tensor]]:
 def write_adapter(
     folder: Path, tensors: Iterable[tuple[str, Tensor]], config: dict[str, Any]
 ) -> None:
-    """Writes a LoRA adapter in peft's format to `folder`."""
+    """Writes a LoRA adapter in PEFT's format to `folder`."""
     held = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
     save_file(held, folder / _ADAPTER, metadata={"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")

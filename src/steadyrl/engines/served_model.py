@@ -1,4 +1,4 @@
-"""The policy as vLLM serves it: configuration, end tokens, stream of weights."""
+"""Description of the policy for external engines: configuration, end tokens, stream of weights."""
 
 import math
 import re
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from steadyrl.engines.vllm.outputs import MoeShape
+from steadyrl.engines.answers import MoeShape
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.compat import dtypes_by_pattern
 from steadyrl.policies.policy import Policy
@@ -22,21 +22,21 @@ from steadyrl.policies.routers import router_layers
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
 
 _MOST_NAMED = 5
-"""Names of tensors in a message."""
+"""Maximum number of tensor names in an error message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightRounding:
-    """How float32 weights become those that the engine computes with."""
+    """Conversion of the learner's weights to the engine's data type."""
 
     dtype: torch.dtype
     rounding: Rounding
     seed: int
     kept: tuple[str, ...] = ()
-    """Patterns of the names of weights that stay in float32."""
+    """Name patterns of weights that stay in float32."""
 
     def __call__(self, name: str, tensor: Tensor) -> Tensor:
-        """A copy of the weight `name` in the engine's type: vLLM keeps it for a while."""
+        """A copy of weight `name` in the engine's type; vLLM holds on to it for a while."""
         kept = any(re.search(pattern, name) for pattern in self.kept)
         if kept or not tensor.is_floating_point():
             return tensor.detach().clone()
@@ -47,16 +47,16 @@ class WeightRounding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """What vLLM has to know of a policy."""
+    """What an engine has to know about a policy."""
 
     config: PreTrainedConfig
     end_token_ids: set[int]
     moe: MoeShape | None
-    """Where its routers are; None for a dense model, and for one whose routing is not recorded."""
+    """Positions of its routers; None for a dense model, and if routing is not recorded."""
 
     max_positions: int | None
     shapes: Mapping[str, tuple[int, ...]]
-    """Shape of each weight, under its name in the checkpoint format."""
+    """Shape of each weight by its name in the checkpoint format."""
 
     round_weight: WeightRounding
 
@@ -64,7 +64,7 @@ class ServedModel:
     def of(
         cls, policy: Policy, *, dtype: torch.dtype, rounding: Rounding, seed: int
     ) -> "ServedModel":
-        """What vLLM has to know of `policy`, to compute in `dtype`."""
+        """Describes `policy` to an engine that computes in `dtype`."""
         model = policy.model
         kept = [name for name, type_ in dtypes_by_pattern(model, dtype).items() if type_ != dtype]
         ends = {token for token in policy.end_token_ids if token < policy.vocabulary_size}
@@ -83,13 +83,13 @@ class ServedModel:
 
     @property
     def nbytes(self) -> int:
-        """Size of the weights in the engine's type."""
+        """Size of the weights in the engine's data type, in bytes."""
         numbers = sum(math.prod(shape) for shape in self.shapes.values())
         return numbers * self.round_weight.dtype.itemsize
 
     @property
     def adapted_modules(self) -> list[str]:
-        """Names of the modules that an adapter may change, as q_proj: all but head and routers.
+        """Names of the modules that an adapter may change, e.g. q_proj: all but head and routers.
 
         vLLM on the CPU cannot score prompts when the head is among them.
         """
@@ -98,16 +98,16 @@ class ServedModel:
         return sorted(inside - {"gate", "router"})
 
     def stream(self, weights: WeightSource) -> Iterator[tuple[str, Tensor]]:
-        """All weights, rounded, in the names of the checkpoint format.
+        """All weights in the engine's data type, under the names of the checkpoint format.
 
         Raises:
-            ValueError: a name or a shape is not the model's; at the end, a weight was missing.
+            ValueError: a name or shape does not belong to the model, or a weight is missing.
         """
         missing = dict.fromkeys(self.shapes)
         for name, tensor in weights.tensors("checkpoint"):
             if name not in missing:
-                twice = "came twice" if name in self.shapes else "is not one of the model's"
-                raise ValueError(f"The weight {name} {twice}.")
+                reason = "came twice" if name in self.shapes else "does not belong to the model"
+                raise ValueError(f"Weight {name} {reason}.")
             if tuple(tensor.shape) != self.shapes[name]:
                 raise ValueError(
                     f"Weight {name} has shape {tuple(tensor.shape)}, the model expects "
@@ -117,13 +117,13 @@ class ServedModel:
             yield name, self.round_weight(name, tensor)
         if missing:
             shown = ", ".join(list(missing)[:_MOST_NAMED])
-            raise ValueError(f"{len(missing)} weights are missing, as {shown}.")
+            raise ValueError(f"{len(missing)} weights are missing, among them {shown}.")
 
 
 class Checksummed:
-    """A stream of tensors whose `checksum` is known when it has passed.
+    """A stream of tensors with a `checksum`, which is complete once the stream is exhausted.
 
-    Weights that have moved, and be it by one bit, have another one, but for rare coincidences.
+    A change of a single bit changes it, except for rare collisions.
     """
 
     def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -140,7 +140,7 @@ class Checksummed:
 
 
 def weights_of(policy: Policy, version: int = 0) -> StateDictWeights:
-    """The present weights of a policy of this process."""
+    """The current weights of a policy in this process."""
     model = policy.model
 
     def to_checkpoint(tensors: Any) -> Iterator[tuple[str, Tensor]]:
@@ -150,7 +150,7 @@ def weights_of(policy: Policy, version: int = 0) -> StateDictWeights:
 
 
 def completion_seed(seed: int, index: int) -> int:
-    """Seed of answer `index` to a request with `seed`."""
+    """Seed of answer `index` to a request with seed `seed`."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -166,7 +166,7 @@ def _moe_shape(policy: Policy) -> MoeShape | None:
 
 
 def _outline(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """The weights without their values."""
+    """Names and shapes of the weights, as tensors without data."""
     state = model.state_dict()
     return to_checkpoint_names(
         model, ((name, torch.empty_like(tensor, device="meta")) for name, tensor in state.items())

@@ -1,4 +1,4 @@
-"""What vLLM returns, as records: shapes and types as its version 0.30 documents them."""
+"""Answers of external engines as records, in the shapes and types of vLLM 0.30."""
 
 import base64
 import io
@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from steadyrl.engines.vllm.outputs import (
+from steadyrl.engines.answers import (
     Answer,
     EngineOutputError,
     MoeShape,
     completion,
-    decoded_routes,
-    given_logprobs,
     routing_of,
 )
+from steadyrl.engines.vllm.outputs import decode_routes, prompt_scores
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.rollout.routes import check_routing
 
@@ -88,15 +87,15 @@ def test_many_experts_fit() -> None:
         ({"logprobs": [-0.5]}, "2 tokens with 1 log-probabilities"),
         ({"token_ids": [], "logprobs": []}, "0 tokens"),
         ({"logprobs": [-0.5, float("nan")]}, "1 log-probabilities that are not finite"),
-        ({"finish_reason": "length"}, "reason 'length' after the token 2, which is an end token"),
-        ({"token_ids": [2, 8]}, "reason 'stop' after the token 8, which is not an end token"),
+        ({"finish_reason": "length"}, "reason 'length' after token 2, which is an end token"),
+        ({"token_ids": [2, 8]}, "reason 'stop' after token 8, which is not an end token"),
         ({"finish_reason": "repetition"}, "reason 'repetition'"),
         ({"routed_experts": None}, "no routes"),
-        ({"routed_experts": ROUTES[:3]}, r"shape \(3, 3, 2\) for 4 fed tokens"),
+        ({"routed_experts": ROUTES[:3]}, r"shape \(3, 3, 2\) for 4 input tokens"),
         ({"routed_experts": ROUTES[:, :2]}, "model with 3 layers"),
         ({"routed_experts": ROUTES[..., :1]}, "to 1 experts, the trainer to 2"),
-        ({"routed_experts": ROUTES + 4}, "names expert 7, but the model has 4"),
-        ({"routed_experts": np.zeros_like(ROUTES)}, "its routes were not recorded"),
+        ({"routed_experts": ROUTES + 4}, "returned expert 7, but the model has 4"),
+        ({"routed_experts": np.zeros_like(ROUTES)}, "routes were not recorded"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -108,22 +107,22 @@ def test_a_server_sends_routes_as_a_file_in_base64() -> None:
     file = io.BytesIO()
     np.save(file, ROUTES)
     text = base64.b64encode(file.getvalue()).decode()
-    decoded = decoded_routes(text)
+    decoded = decode_routes(text)
     assert decoded is not None
     assert decoded.dtype == np.uint8
     assert np.array_equal(decoded, ROUTES)
-    assert decoded_routes(None) is None
+    assert decode_routes(None) is None
 
 
 @pytest.mark.parametrize("text", ["", "%%%", base64.b64encode(b"\x93NUMPY").decode()])
 def test_routes_that_cannot_be_read_are_refused(text: str) -> None:
-    with pytest.raises(EngineOutputError, match="cannot be read"):
-        decoded_routes(text)
+    with pytest.raises(EngineOutputError, match="unreadable routes"):
+        decode_routes(text)
 
 
 def test_given_tokens_are_found_by_number_or_by_text() -> None:
     entries = [None, {"6": {"logprob": -1.0}, "9": {"logprob": -0.1}}, {7: {"logprob": -2.0}}]
-    assert given_logprobs(PROMPT, entries).tolist() == [0.0, -1.0, -2.0]
+    assert prompt_scores(PROMPT, entries).tolist() == [0.0, -1.0, -2.0]
 
 
 @pytest.mark.parametrize(
@@ -131,10 +130,10 @@ def test_given_tokens_are_found_by_number_or_by_text() -> None:
     [
         (None, "no scores for 3"),
         ([None, {"6": {"logprob": -1.0}}], "2 scores for 3"),
-        ([None, {"6": {"logprob": -1.0}}, {"9": {"logprob": -1.0}}], "given token 7"),
+        ([None, {"6": {"logprob": -1.0}}, {"9": {"logprob": -1.0}}], "prompt token 7"),
         ([None, {"6": {"logprob": -1.0}}, {"7": {"logprob": float("nan")}}], "not finite"),
     ],
 )
 def test_missing_scores_are_refused(entries: Any, message: str) -> None:
     with pytest.raises(EngineOutputError, match=message):
-        given_logprobs(PROMPT, entries)
+        prompt_scores(PROMPT, entries)
