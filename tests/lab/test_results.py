@@ -10,7 +10,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.lab.claims import Claim, Verdict, greater, similar
 from steadyrl.lab.records import RunRecord
 from steadyrl.lab.results import as_json, judge, write_results
-from steadyrl.lab.tables import BEGIN, END, study_page, update_page
+from steadyrl.lab.tables import study_page, update_page
 from tests.lab.made_up import record, study_of
 
 BETTER = Claim(text="A beats B", source="here", comparisons=(greater("best_score", "A", "B"),))
@@ -107,24 +107,6 @@ def test_a_study_shows_its_own_measures_and_what_they_mean() -> None:
     assert "`kept`" not in page
 
 
-def test_the_page_of_all_claims_is_written_between_its_marks(tmp_path: Path) -> None:
-    for name, scores in (("one", CLEAR), ("two-quick", CLEAR)):
-        folder = tmp_path / "results" / name
-        folder.mkdir(parents=True)
-        content = as_json(STUDY, scores, judge(STUDY, scores)) | {"study": name}
-        (folder / "results.json").write_text(json.dumps(content))
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nwhat was there\n{END}\nafter\n")
-    update_page(page, tmp_path / "results")
-
-    text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n| study |")
-    assert text.endswith(f"|\n{END}\nafter\n")
-    assert "| one | A beats B |" in text
-    assert "quick" not in text
-    assert "what was there" not in text
-
-
 def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
     reverse = {"A": CLEAR["B"], "B": CLEAR["A"]}
     for level, scores in (("fp8", CLEAR), ("int4", reverse)):
@@ -135,7 +117,7 @@ def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
     begin, end = "<!-- verdicts of made-up -->", "<!-- verdicts:end -->"
-    page.write_text(f"before\n{begin}\nold\n{end}\nbetween\n{BEGIN}\n{END}\n")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     for _ in range(2):
         update_page(page, tmp_path / "results")
     before, table = page.read_text().split(begin)
@@ -152,11 +134,11 @@ def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
         "2 on our own 0 hold, 2 fail and 0 are undecided.",
     ]
     assert before == "before\n"
-    assert after.startswith(f"\nbetween\n{BEGIN}\n| study |")
+    assert after == "\nafter\n"
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text("nothing")
     for name in ("page.md", "missing.md"):
-        with pytest.raises(UserError, match=f"{name} has no lines {BEGIN}"):
+        with pytest.raises(UserError, match=f"{name} has no marks"):
             update_page(tmp_path / name, tmp_path)

@@ -60,8 +60,8 @@ class StudyOptions(Settings):
     work: Path = Path("runs/studies")
     """Folder of the run folders, from which interrupted runs resume."""
 
-    page: Path | None = None
-    """Markdown page with marks, whose tables are updated from all results."""
+    page: tuple[Path, ...] = ()
+    """Markdown pages with marks, whose tables are updated from all results."""
 
 
 def study_command(arguments: list[str], console: Console) -> None:
@@ -84,8 +84,8 @@ def study_command(arguments: list[str], console: Console) -> None:
             console.print(study.title, style="bold", markup=False)
             console.print(_verdicts(judgements))
         console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
-    if options.page is not None:
-        update_page(options.page, options.out)
+    for page in options.page:
+        update_page(page, options.out)
 
 
 def _check_names(options: StudyOptions) -> None:

@@ -13,8 +13,6 @@ from steadyrl.base.errors import UserError
 from steadyrl.lab.claims import Verdict
 from steadyrl.records.run_folder import write_atomically
 
-BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
-
 VERDICTS = re.compile(r"<!-- verdicts of (.+?) -->\n.*?<!-- verdicts:end -->", re.DOTALL)
 """Mark for the verdicts of some experiments, with a column per level."""
 
@@ -61,7 +59,7 @@ def study_page(content: dict[str, Any]) -> str:
         " ".join(["Mean over seeds, and the standard deviation.", *_notes(content)]),
         "",
         *([*borders_table(content), ""] if content.get("borders") else []),
-        *([*claims_table([content]), ""] if content["claims"] else []),
+        *([*claims_table(content), ""] if content["claims"] else []),
         f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}.",
         "",
     ]
@@ -103,16 +101,14 @@ def _dose(dose: float | str, doses: Sequence[float]) -> str:
     return f"{dose} {doses[0] if dose == 'below' else doses[-1]:g}"
 
 
-def claims_table(contents: Iterable[dict[str, Any]]) -> list[str]:
+def claims_table(content: dict[str, Any]) -> list[str]:
     """Each claim's verdict, with the differences behind it."""
-    head = ["study", "claim", "made in", "verdict", "differences with 95% interval"]
+    head = ["claim", "made in", "verdict", "differences with 95% interval"]
     lines = [_row(head), _row(["---"] * len(head))]
-    for content in contents:
-        for claim in content["claims"]:
-            differences = "<br>".join(_difference(c) for c in claim["comparisons"])
-            verdict = f"**{claim['verdict']}**"
-            cells = [content["study"], claim["claim"], claim["source"], verdict, differences]
-            lines.append(_row(cells))
+    for claim in content["claims"]:
+        differences = "<br>".join(_difference(c) for c in claim["comparisons"])
+        cells = [claim["claim"], claim["source"], f"**{claim['verdict']}**", differences]
+        lines.append(_row(cells))
     return lines
 
 
@@ -160,31 +156,26 @@ def read_results(results: Path) -> list[dict[str, Any]]:
 
 
 def update_page(page: Path, results: Path) -> None:
-    """Replaces the tables between the marks of `page` by those of all `results`.
+    """Replaces the tables of verdicts between the marks of `page` by those of `results`.
 
     Raises:
         UserError: the page is missing or has no marks.
     """
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(
-            f"{page} has no lines {BEGIN} and {END} to write the table between. Add them."
-        )
     contents = read_results(results)
-    table = "\n".join(claims_table(contents))
     folder = Path(os.path.relpath(results.resolve(), page.resolve().parent)).as_posix()
 
-    def verdicts(mark: re.Match[str]) -> str:
-        wanted = mark[1].split()
-        chosen = [
-            content for name in wanted for content in contents if content["experiment"] == name
-        ]
+    def table(mark: re.Match[str]) -> str:
+        chosen = [c for name in mark[1].split() for c in contents if c["experiment"] == name]
         lines = verdicts_table(chosen, folder)
         return "\n".join([f"<!-- verdicts of {mark[1]} -->", *lines, "<!-- verdicts:end -->"])
 
-    text = VERDICTS.sub(verdicts, f"{before}{BEGIN}\n{table}\n{END}{after}")
+    text, tables = VERDICTS.subn(table, text)
+    if not tables:
+        raise UserError(
+            f"{page} has no marks to write a table between. Add the lines "
+            "<!-- verdicts of EXPERIMENT --> and <!-- verdicts:end -->."
+        )
     write_atomically(page, text)
 
 
