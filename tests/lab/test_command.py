@@ -104,7 +104,7 @@ def test_a_study_runs_and_leaves_verdicts_figure_and_page(
 ) -> None:
     monkeypatch.setitem(command.STUDIES, "tiny", tiny_study)
     page = tmp_path / "page.md"
-    page.write_text("<!-- claims:begin -->\n<!-- claims:end -->\n")
+    page.write_text("<!-- verdicts of made-up -->\n<!-- verdicts:end -->\n")
     out, work = tmp_path / "results", tmp_path / "work"
     options = ["--seeds", "1", "--out", str(out), "--work", str(work), "--page", str(page)]
     assert main(["study", "tiny", *options]) == 0
@@ -120,4 +120,4 @@ def test_a_study_runs_and_leaves_verdicts_figure_and_page(
         "figure.svg",
         "results.json",
     }
-    assert "| made-up-fp8 | A beats B |" in page.read_text()
+    assert "| made-up | A beats B | [undecided]" in page.read_text()

@@ -91,7 +91,7 @@ def test_a_study_without_runs_says_so(tmp_path: Path) -> None:
 def test_the_page_of_a_study_shows_means_and_verdicts() -> None:
     page = study_page(as_json(STUDY, CLEAR, judge(STUDY, CLEAR)))
     assert "| A | 3 | 0.700 ± 0.200 |" in page
-    line = "| made-up-fp8 | A beats B | here | **holds** | `best_score`: A > B: +0.103 (+0.089 to "
+    line = "| A beats B | here | **holds** | `best_score`: A > B: +0.103 (+0.089 to "
     assert line in page
 
 
