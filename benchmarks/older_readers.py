@@ -125,7 +125,7 @@ def save(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     return [str(plain), str(ours)]
 
 
-def wanted(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+def expected_facts(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """What this version makes of the text."""
     chat = [{"role": "user", "content": TEXT}]
     options = {"tokenize": False, "add_generation_prompt": True}
@@ -158,14 +158,14 @@ def main() -> int:
         for name in FAMILIES:
             model = small(name, len(characters))
             folders += save(Path(temporary) / name, model, characters)
-            expected.append(wanted(characters))
+            expected.append(expected_facts(characters))
         names = list(FAMILIES)
         if options.checkpoint:
             settings = Pretrained(path=options.checkpoint)
             tokenizer = load_tokenizer(settings)
             model = load_model(settings, tokenizer=tokenizer, seed=0)
             folders += save(Path(temporary) / "checkpoint", model, tokenizer)
-            expected.append(wanted(tokenizer))
+            expected.append(expected_facts(tokenizer))
             names.append(Path(options.checkpoint).name)
         reader = str(Path(__file__).with_name("older_reader.py"))
         done = subprocess.run(

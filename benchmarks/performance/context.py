@@ -23,9 +23,9 @@ class Context:
     quick: bool
     """One round of everything: to see that it works, not to quote."""
 
-    def rounds(self, wanted: int) -> int:
+    def rounds(self, count: int) -> int:
         """Paired measurements that count."""
-        return 1 if self.quick else wanted
+        return 1 if self.quick else count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,5 +56,5 @@ def _strength(model: PreTrainedModel, end_token_id: int, hazard: float) -> float
     hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0]
     logits = model.get_output_embeddings()(hidden).float()
     logits[:, end_token_id] = -torch.inf
-    wanted = math.log(hazard / (1 - hazard)) + logits.logsumexp(dim=-1)
-    return (wanted.mean() / hidden[:, CHANNEL].float().mean()).item()
+    target = math.log(hazard / (1 - hazard)) + logits.logsumexp(dim=-1)
+    return (target.mean() / hidden[:, CHANNEL].float().mean()).item()

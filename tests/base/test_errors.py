@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from steadyrl.base.errors import UserError, answer_of
+from steadyrl.base.errors import UserError, call_user_code
 from steadyrl.environments import turn_limit
 
 
@@ -26,11 +26,11 @@ def test_the_line_of_a_failure_is_that_of_the_users_file_behind_a_wrapper_of_our
     wrapper = written_in(str(turn_limit.__file__), "def call(function):\n    return function()")
 
     with pytest.raises(UserError, match=r"KeyError: 'limit' \(line 3 of my_tasks\.py\)"):
-        answer_of(partial(wrapper, users), failure="task failed", remedy="")
+        call_user_code(partial(wrapper, users), failure="task failed", remedy="")
 
 
 def test_a_failure_of_our_own_has_its_own_line() -> None:
     ours = written_in(str(turn_limit.__file__), "def call():\n    raise KeyError('limit')")
 
     with pytest.raises(UserError, match=r"KeyError: 'limit' \(line 2 of turn_limit\.py\)"):
-        answer_of(ours, failure="task failed", remedy="")
+        call_user_code(ours, failure="task failed", remedy="")

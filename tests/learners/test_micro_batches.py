@@ -38,10 +38,12 @@ def batch_of(prompts: list[int], answers: list[list[int]]) -> TokenBatch:
     )
 
 
-def plan(batch: TokenBatch, most_positions: int, saving: float = LEAST_SAVING) -> list[list[int]]:
+def plan(
+    batch: TokenBatch, max_pass_positions: int, saving: float = LEAST_SAVING
+) -> list[list[int]]:
     rows = torch.arange(len(batch))
     micro_batches = plan_micro_batches(
-        batch, rows, most_positions, pass_cost=0, least_saving=saving
+        batch, rows, max_pass_positions, pass_cost=0, least_saving=saving
     )
     return [micro.rows.tolist() for micro in micro_batches]
 
@@ -98,10 +100,10 @@ def test_responses_stay_together_where_they_have_to() -> None:
     batch = batch_of([1], [[2, 8, 4, 3, 1]])
     batch = replace(batch, response_ids=torch.tensor([0, 1, 0, 1, 2]))
 
-    def whole(most_positions: int, rows: list[int] | None = None) -> list[list[int]]:
+    def whole(max_pass_positions: int, rows: list[int] | None = None) -> list[list[int]]:
         chosen = torch.tensor([0, 1, 2, 3, 4] if rows is None else rows, dtype=torch.long)
         parts = plan_micro_batches(
-            batch, chosen, most_positions, pass_cost=0, least_saving=0.0, whole_responses=True
+            batch, chosen, max_pass_positions, pass_cost=0, least_saving=0.0, whole_responses=True
         )
         return [part.rows.tolist() for part in parts]
 

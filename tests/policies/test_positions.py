@@ -17,7 +17,7 @@ from transformers import (
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.positions import frequency_change, most_positions
+from steadyrl.policies.positions import frequency_change, max_positions
 from steadyrl.policies.tokenizers import character_tokenizer
 from tests.closeness import assert_close
 from tests.driving import generate
@@ -69,13 +69,13 @@ def test_frequencies_change_where_the_configuration_says(
     build: Callable[[], PreTrainedModel],
 ) -> None:
     assert frequency_change(build()) == CHANGE
-    assert most_positions(build()) == CHANGE
+    assert max_positions(build()) == CHANGE
 
 
 def test_without_a_change_positions_are_those_of_the_configuration() -> None:
     for build, positions in ((qwen3, 128), (gpt2, 64)):
         assert frequency_change(build()) is None
-        assert most_positions(build()) == positions
+        assert max_positions(build()) == positions
 
 
 @pytest.mark.parametrize("build", [phi3, llama_dynamic, gemma3_by_layer])

@@ -25,7 +25,7 @@ TOKENS = torch.arange(2, 26).remainder(VOCABULARY).reshape(2, 12)
 def chosen(family: str, scale: float | None, seed: int = 0) -> torch.Tensor:
     model = family_model(family).eval()
     noise = None if scale is None else RoutingNoise(scale, seed)
-    hook = RoutingHook(model, prove=False, noise=noise)
+    hook = RoutingHook(model, verify=False, noise=noise)
     with torch.no_grad(), hook.watch((2, 12)) as watch:
         model(input_ids=TOKENS, use_cache=False)
     return watch.experts()
@@ -78,7 +78,7 @@ def test_replay_of_noisy_routes_gives_the_noisy_models_logits() -> None:
     """The gate weights stay live, so a trainer that replays the choice computes the same."""
     family = next(iter(FAMILIES))
     noisy, clean = family_model(family).eval(), family_model(family).eval()
-    noisy_hook = RoutingHook(noisy, prove=False, noise=RoutingNoise(1.0, seed=0))
+    noisy_hook = RoutingHook(noisy, verify=False, noise=RoutingNoise(1.0, seed=0))
     policy = Policy(clean, character_tokenizer())
     with torch.no_grad(), noisy_hook.watch((2, 12)) as watch:
         logits = noisy(input_ids=TOKENS, use_cache=False).logits

@@ -261,4 +261,4 @@ def test_the_probe_exceeds_a_window_unless_that_is_too_long(
     assert rows.tokens.shape == (4, longest)
     shared = shared_lengths(rows.tokens, rows.real, rows.prefix_groups)
     assert shared.tolist() == [longest - 3] * 2 + [1, 1]
-    assert rows.asked.sum(dim=1).tolist() == [3] * 4
+    assert rows.score_mask.sum(dim=1).tolist() == [3] * 4

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from tests.report.experienced_runs import broken, failed, improved, remember, row, solved, story
+from tests.report.experienced_runs import broken, failed, improved, remember, row, solved, record
 
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
@@ -27,14 +27,14 @@ def test_parts_find_together_by_their_number_whatever_their_order(folder: RunFol
     assert step == 4
     assert (one.fate, two.fate) == (Fate.IMPROVED, Fate.NOT_IMPROVED)
     assert one.task_id == "lake/3"
-    assert one.first.asked == [
+    assert one.first.prompt == [
         Message(role="system", content="Be brief."),
         Message(role="user", content=" A \t D \n C \t B "),
     ]
-    assert [message.content for message in one.first.followed] == ["down", "again?", "left"]
+    assert [message.content for message in one.first.response] == ["down", "again?", "left"]
     assert (one.first.reward, one.first.feedback) == (0.0, "C is a hole")
     assert one.reflection is not None
-    assert one.reflection.followed == [Message(role="assistant", content="Avoid C.")]
+    assert one.reflection.response == [Message(role="assistant", content="Avoid C.")]
     assert one.second is not None
     assert one.second.reward == 1.0
 
@@ -46,7 +46,7 @@ def test_of_each_step_one_episode_of_each_fate_is_kept(folder: RunFolder) -> Non
 
     assert [episode.fate for episode in episodes] == list(Fate)
     # Of those that improved, the one that was remembered.
-    assert [episode.story.number for episode in episodes] == [4, 2, 1, 0]
+    assert [episode.record.number for episode in episodes] == [4, 2, 1, 0]
 
 
 def test_the_first_a_middle_and_the_last_step_are_read(folder: RunFolder) -> None:
@@ -79,8 +79,8 @@ def test_what_was_recalled_is_what_stood_there_before_the_step(folder: RunFolder
 
 
 def test_a_part_in_which_the_model_said_nothing_is_all_question() -> None:
-    part = checked(Part, row("reflection", story(0), 0.0, "what happened"), "Row 1")
-    assert ([m.role for m in part.asked], part.followed) == (["system", "user"], [])
+    part = checked(Part, row("reflection", record(0), 0.0, "what happened"), "Row 1")
+    assert ([m.role for m in part.prompt], part.response) == (["system", "user"], [])
 
 
 @pytest.mark.parametrize("change", [{"conversation": None}, {"reward": None}, {"reward": "much"}])

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Protocol, runtime_checkable
 
-from steadyrl.base.errors import answer_of, of_kind
+from steadyrl.base.errors import call_user_code, require_type
 from steadyrl.environments.protocol import Environment, Task
 from steadyrl.environments.thoughts import without_thoughts
 from steadyrl.records.message import Message
@@ -185,13 +185,13 @@ def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
     """
     if isinstance(environment, GuidedEnvironment):
         name = type(environment).__name__
-        guided = answer_of(
+        guided = call_user_code(
             partial(environment.guided, task, lesson),
             failure=f"{name}.guided failed on the task {task.id!r}",
             remedy="Correct it, or leave it out.",
         )
         remedy = "Give `task` with another prompt."
-        return of_kind(guided, Task, given_by=f"{name}.guided", noun="a task", remedy=remedy)
+        return require_type(guided, Task, given_by=f"{name}.guided", noun="a task", remedy=remedy)
     told = [message for message in task.prompt if message.role != "system"]
     return replace(task, prompt=(Message(role="system", content=lesson), *told))
 

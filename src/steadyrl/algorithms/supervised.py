@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, MiniBatch
-from steadyrl.base.errors import UserError, answer_of, of_kind
+from steadyrl.base.errors import UserError, call_user_code, require_type
 from steadyrl.engines.protocol import Engine
 from steadyrl.environments.protocol import (
     Demonstration,
@@ -114,14 +114,14 @@ def demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) 
     if isinstance(task, FailedTask):
         raise UserError(task.failure)
     name = f"{type(teacher).__name__}.demonstrate"
-    given = answer_of(
+    given = call_user_code(
         partial(teacher.demonstrate, task, generator),
         failure=f"{name} failed on the task {task.id!r}",
         remedy="Correct it: every task can be demonstrated.",
     )
     if isinstance(given, Demonstration):
         return given
-    text: str = of_kind(given, str, given_by=name, noun="a string", remedy="Give a response.")
+    text: str = require_type(given, str, given_by=name, noun="a string", remedy="Give a response.")
     answer = Message(role="assistant", content=text)
     return Demonstration(prompt=task.prompt, continuation=(answer,))
 

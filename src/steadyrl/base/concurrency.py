@@ -37,7 +37,7 @@ async def await_if_needed(answer: Result | Awaitable[Result]) -> Result:
     return answer
 
 
-def then(
+def apply_when_done(
     answer: Given | Awaitable[Given], use: Callable[[Given], Result]
 ) -> Result | Awaitable[Result]:
     """Applies `use` to `answer`: immediately, or as a coroutine if `answer` is awaitable."""

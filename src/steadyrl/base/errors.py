@@ -22,7 +22,7 @@ class NonFiniteError(UserError):
     """A non-finite loss, gradient, weight or logit: training has diverged."""
 
 
-def answer_of(foreign: Callable[[], Answer], *, failure: str, remedy: str) -> Answer:
+def call_user_code(foreign: Callable[[], Answer], *, failure: str, remedy: str) -> Answer:
     """Calls user code and returns its result.
 
     Args:
@@ -40,7 +40,7 @@ def answer_of(foreign: Callable[[], Answer], *, failure: str, remedy: str) -> An
         raise UserError(f"{failure}: {cause(error)}. {remedy}") from error
 
 
-def of_kind(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str) -> Answer:
+def require_type(answer: Answer, kind: type, *, given_by: str, noun: str, remedy: str) -> Answer:
     """Returns `answer`, a result of user code, if it is an instance of `kind`.
 
     Args:

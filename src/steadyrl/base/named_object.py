@@ -6,7 +6,7 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from steadyrl.base.errors import UserError, answer_of, cause
+from steadyrl.base.errors import UserError, call_user_code, cause
 
 
 def named_object(path: str, *, given_as: str) -> Any:
@@ -60,7 +60,7 @@ def call_named(path: str, options: Mapping[str, Any], *, given_as: str) -> Any:
             f"{path} cannot be called with the options {dict(options)}: {error}. Pass the options "
             "that it accepts."
         ) from error
-    return answer_of(
+    return call_user_code(
         partial(maker, **options),
         failure=f"{path} failed with the options {dict(options)}",
         remedy="Fix it, or pass other options.",

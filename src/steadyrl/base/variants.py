@@ -25,7 +25,7 @@ from pydantic import Field, GetCoreSchemaHandler, ValidationError, field_validat
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
-from steadyrl.base.errors import UserError, answer_of, safe_repr
+from steadyrl.base.errors import UserError, call_user_code, safe_repr
 from steadyrl.base.named_object import named_object
 from steadyrl.base.settings import Settings
 from steadyrl.base.text import nearest_or_all
@@ -109,7 +109,7 @@ class Variants:
         if ":" in name and self.group is not None:
             found = named_object(name, given_as="the name")
         elif (point := self._registered().get(name)) is not None:
-            found = answer_of(
+            found = call_user_code(
                 point.load,
                 failure=f"{name!r} is {point.value} and cannot be loaded",
                 remedy=f"Fix the package that registers it in the group {self.group}",

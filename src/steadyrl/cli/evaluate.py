@@ -88,7 +88,7 @@ def evaluate_command(arguments: list[str], console: Console) -> None:
     for model in models:
         with view_for(make_console(stderr=True)) as view:
             measured.append(_measured(model, evaluation, options.seed, view))
-        lines = describe(model.name, measured[-1], wanted=evaluation.tasks)
+        lines = describe(model.name, measured[-1], requested=evaluation.tasks)
         console.print("\n".join(lines), markup=False, soft_wrap=True)
     for model, accuracy in zip(models[1:], measured[1:], strict=True):
         line = compare(models[0].name, measured[0], model.name, accuracy)
@@ -102,8 +102,8 @@ def choose_evaluation(options: EvaluateOptions, own: EvaluationSettings) -> Eval
     return EvaluationSettings(**own.model_dump() | given)
 
 
-def describe(name: str, accuracy: Accuracy, *, wanted: int) -> list[str]:
-    """A line with the results of the model `name` on up to `wanted` tasks."""
+def describe(name: str, accuracy: Accuracy, *, requested: int) -> list[str]:
+    """A line with the results of the model `name` on up to `requested` tasks."""
     k = accuracy.samples
     chance = accuracy.pass_at(k)
     solved = "not measured" if chance is None else f"{chance:.3f}"
@@ -121,7 +121,7 @@ def describe(name: str, accuracy: Accuracy, *, wanted: int) -> list[str]:
             f"{accuracy.failed_tasks} of {len(accuracy.groups)} tasks failed in every episode: "
             "they are not in the score."
         )
-    if shortfall := accuracy.shortfall(wanted):
+    if shortfall := accuracy.shortfall(requested):
         lines.append(f"{shortfall[0].upper()}{shortfall[1:]}.")
     return lines
 

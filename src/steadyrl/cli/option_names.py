@@ -68,11 +68,11 @@ def unknown_option(
     if path[-1] == "name" and depth == len(path) - 1 > 0:
         instead = " ".join([written.rpartition(".")[0], *words[:1]])
         return f"There is no option {written}. Write {instead}."
-    block, wanted = dashed(".".join(path[:depth])), dashed(path[depth])
+    block, unknown = dashed(".".join(path[:depth])), dashed(path[depth])
     prefix = f"{block}." if block else ""
     below = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]
     beside = list(dict.fromkeys(name.partition(".")[0] for name in below))
-    here = [(_likeness(wanted, name), f"{prefix}{name}") for name in beside]
+    here = [(_likeness(unknown, name), f"{prefix}{name}") for name in beside]
     leaves = [(_likeness(dashed(path[-1]), name.rpartition(".")[2]), name) for name in known]
     meant = [pair for pair in here if pair[0] >= LIKE] + [p for p in leaves if p[0] >= VERY_LIKE]
     if meant:

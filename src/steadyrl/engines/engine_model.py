@@ -20,7 +20,7 @@ from steadyrl.policies.numerics import (
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.positions import frequency_change, most_positions
+from steadyrl.policies.positions import frequency_change, max_positions
 from steadyrl.policies.reach import Reach, WeightSample
 from steadyrl.policies.rounding import Rounding, round_into
 from steadyrl.policies.routing import RoutingHook
@@ -74,7 +74,7 @@ class EngineModel:
         self.model = model_from_config(policy.model, dtype, head_dtype)
         if head_dtype == "float32":
             separate_head(self.model)
-        self.max_positions = most_positions(self.model)
+        self.max_positions = max_positions(self.model)
         """Tokens that a prompt and its answer may have together; None: no limit."""
         self.end_token_ids = policy.end_token_ids
         self.policy_version = -1
@@ -167,18 +167,18 @@ class EngineModel:
 
     @torch.no_grad()
     def score(
-        self, sequences: Sequence[Int[Tensor, " _T"]], most_positions: int
+        self, sequences: Sequence[Int[Tensor, " _T"]], max_pass_positions: int
     ) -> list[Float[Tensor, " _T"]]:
         """Log-probability of every token after those before it; 0 for the first of a sequence.
 
         Args:
-            most_positions: Positions that one forward pass computes, padding included.
+            max_pass_positions: Positions that one forward pass computes, padding included.
         """
         for sequence in sequences:
             self._check_length(len(sequence))
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         scored: dict[int, Float[Tensor, " _T"]] = {}
-        plan = plan_passes(lengths, most_positions, pass_cost=PASS_COST) if sequences else []
+        plan = plan_passes(lengths, max_pass_positions, pass_cost=PASS_COST) if sequences else []
         for numbers in plan:
             rows = self._score_pass([sequences[number] for number in numbers])
             scored.update(zip(numbers.tolist(), rows, strict=True))

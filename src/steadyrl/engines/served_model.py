@@ -16,7 +16,7 @@ from steadyrl.engines.answers import MoeShape
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.compat import dtypes_by_pattern
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.positions import most_positions
+from steadyrl.policies.positions import max_positions
 from steadyrl.policies.rounding import Rounding, round_into
 from steadyrl.policies.routers import router_layers
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
@@ -74,7 +74,7 @@ class ServedModel:
             config=config,
             end_token_ids=ends,
             moe=_moe_shape(policy),
-            max_positions=most_positions(model),
+            max_positions=max_positions(model),
             shapes={name: tuple(tensor.shape) for name, tensor in _outline(model)},
             round_weight=WeightRounding(
                 dtype=dtype, rounding=rounding, seed=seed, kept=tuple(kept)

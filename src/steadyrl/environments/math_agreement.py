@@ -163,12 +163,12 @@ def _as_based(gold: str, answer: str, problem: str) -> bool | None:
 
 
 def _as_quantities(gold: str, answer: str, problem: str) -> bool | None:
-    (right, wanted), (given, unit) = split_unit(gold), split_unit(answer)
-    if wanted is None and unit is None:
+    (right, gold_unit), (given, unit) = split_unit(gold), split_unit(answer)
+    if gold_unit is None and unit is None:
         return None
     if unit is None:
-        return _agrees(right, given, problem) or _scaled(wanted, right, given, problem)
-    if wanted is None:
+        return _agrees(right, given, problem) or _scaled(gold_unit, right, given, problem)
+    if gold_unit is None:
         value = _scaled(unit, given, right, problem)
         if unit.name == "%":
             number = read_number(right)
@@ -176,7 +176,7 @@ def _as_quantities(gold: str, answer: str, problem: str) -> bool | None:
             spoken = speaks_of(problem, unit) and (problem != "" or whole)
             return value or (spoken and _agrees(right, given, problem))
         return speaks_of(problem, unit) and _agrees(right, given, problem)
-    factor = conversion(unit, wanted)
+    factor = conversion(unit, gold_unit)
     if factor is None:
         return False
     if factor == 1:

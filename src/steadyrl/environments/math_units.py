@@ -163,9 +163,9 @@ def speaks_of(problem: str, unit: Unit) -> bool:
     asked = re.findall(
         r"(?:how many|how much|number of|answer in|expressed? in|in)\s+([a-z]+)", lowered
     )
-    wanted = {_NAMED[singular(word)][:2] for word in asked if singular(word) in _NAMED}
-    if any(kind == unit.kind and name != unit.name for name, kind in wanted) and not any(
-        name == unit.name for name, _ in wanted
+    requested = {_NAMED[singular(word)][:2] for word in asked if singular(word) in _NAMED}
+    if any(kind == unit.kind and name != unit.name for name, kind in requested) and not any(
+        name == unit.name for name, _ in requested
     ):
         return False
     hinted = set(_HINTS.get(unit.name, "").split()) & words

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from steadyrl.base.concurrency import then
+from steadyrl.base.concurrency import apply_when_done
 from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
 from steadyrl.environments.protocol import Outcome
 from steadyrl.environments.thoughts import without_thoughts
@@ -31,7 +31,7 @@ class OneAnswer:
         if not answer:
             feedback = f"no answer was found in the {self._answer_format} format"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)
-        return then(self._check(answer), _outcome)
+        return apply_when_done(self._check(answer), _outcome)
 
 
 def _outcome(verdict: Verdict) -> Outcome:

@@ -99,16 +99,16 @@ def run_studies(
     Raises:
         UserError: a run cannot be started or resumed.
     """
-    wanted = _unique(
+    requested = _unique(
         condition.run(seed)
         for study in studies
         for seed in study.seeds
         for condition in study.conditions
     )
     finished = find_records(paths.records)
-    missing = [run for run in wanted if identity(run) not in finished]
+    missing = [run for run in requested if identity(run) not in finished]
     cold_starts = _unique(cold_start(run) for run in missing if run.cold_start)
-    look = _Look(paths, wanted, missing, cold_starts)
+    look = _Look(paths, requested, missing, cold_starts)
     watch(look.progress())
     workers = ProcessPoolExecutor(
         processes,
@@ -210,12 +210,12 @@ class _Look:
     def __init__(
         self,
         paths: StudyPaths,
-        wanted: list[RunConfig],
+        requested: list[RunConfig],
         missing: list[RunConfig],
         cold_starts: list[RunConfig],
     ) -> None:
         self._paths = paths
-        self._wanted = set(map(identity, wanted))
+        self._requested = set(map(identity, requested))
         self._work = [*cold_starts, *missing]
         self._all_steps = sum(run.cold_start.steps for run in cold_starts if run.cold_start)
         self._all_steps += sum(run.steps for run in missing)
@@ -227,8 +227,8 @@ class _Look:
         taken = steps - self._steps_before
         seconds = time.monotonic() - self._began
         return Progress(
-            finished=len(self._wanted & find_records(self._paths.records).keys()),
-            runs=len(self._wanted),
+            finished=len(self._requested & find_records(self._paths.records).keys()),
+            runs=len(self._requested),
             steps=steps,
             all_steps=self._all_steps,
             seconds_left=seconds / taken * max(0, self._all_steps - steps) if taken else None,

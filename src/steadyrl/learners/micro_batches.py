@@ -64,7 +64,7 @@ def least_saving(share_prefixes: Literal["auto", "always", "never"], policy: Pol
 def plan_micro_batches(
     batch: TokenBatch,
     rows: Int[Tensor, " n"],
-    most_positions: int,
+    max_pass_positions: int,
     *,
     pass_cost: int,
     least_saving: float,
@@ -76,11 +76,11 @@ def plan_micro_batches(
     of the positions; rows of like length otherwise.
 
     Args:
-        most_positions: Maximum positions of a micro-batch, padding included. Groups are cut into
+        max_pass_positions: Maximum positions of a micro-batch, padding included. Groups are cut into
             passes that have little of it, which does not count.
         pass_cost: Positions that take as long as one more pass.
         whole_responses: Rows of one response stay together before all else, and beyond
-            `most_positions` if need be.
+            `max_pass_positions` if need be.
     """
     if not len(rows):
         return []
@@ -89,12 +89,12 @@ def plan_micro_batches(
     everything = torch.arange(len(rows))
     if whole_responses and batch.responses < len(batch):
         plan: Sequence[Tensor] = _by_response(
-            chosen.lengths, batch.response_ids[rows], most_positions
+            chosen.lengths, batch.response_ids[rows], max_pass_positions
         )
     elif chosen.saving(everything) > least_saving:
-        plan = _by_group(chosen, most_positions)
+        plan = _by_group(chosen, max_pass_positions)
     else:
-        plan = plan_passes(chosen.lengths, most_positions, pass_cost=pass_cost)
+        plan = plan_passes(chosen.lengths, max_pass_positions, pass_cost=pass_cost)
     return [
         MicroBatch(
             rows=rows[index],
@@ -150,7 +150,7 @@ class _Rows:
 
 
 def _by_response(
-    lengths: Int[Tensor, " B"], response_ids: Int[Tensor, " B"], most_positions: int
+    lengths: Int[Tensor, " B"], response_ids: Int[Tensor, " B"], max_pass_positions: int
 ) -> list[Int[Tensor, " _"]]:
     """Response after response, those with the longest rows first, as long as there is room."""
     ids, response = response_ids.unique(return_inverse=True)
@@ -159,7 +159,7 @@ def _by_response(
     width = 0
     for number in longest.argsort(descending=True, stable=True).tolist():
         own = (response == number).nonzero().flatten()
-        if plan and (len(plan[-1]) + len(own)) * width <= most_positions:
+        if plan and (len(plan[-1]) + len(own)) * width <= max_pass_positions:
             plan[-1] = torch.cat([plan[-1], own])
         else:
             plan.append(own)
@@ -167,7 +167,7 @@ def _by_response(
     return plan
 
 
-def _by_group(rows: _Rows, most_positions: int) -> list[Int[Tensor, " _"]]:
+def _by_group(rows: _Rows, max_pass_positions: int) -> list[Int[Tensor, " _"]]:
     """Row after row, one group after the other, as long as there is room."""
     order = rows.groups.argsort(stable=True)
     cuts, positions, previous = [], 0, None
@@ -176,7 +176,7 @@ def _by_group(rows: _Rows, most_positions: int) -> list[Int[Tensor, " _"]]:
             int(values[row]) for values in (rows.lengths, rows.shared, rows.groups)
         )
         positions += length - beginning if group == previous else length
-        if place and positions > most_positions:
+        if place and positions > max_pass_positions:
             cuts.append(place)
             positions = length
         previous = group

@@ -16,7 +16,7 @@ from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms
 from steadyrl.objectives.objective_calls import token_masks
 from steadyrl.policies.policy import Policy, TokenScores
-from steadyrl.policies.positions import most_positions
+from steadyrl.policies.positions import max_positions
 from steadyrl.records.routing import Routing, RoutingReplay, join_routing
 from steadyrl.records.token_batch import TokenBatch
 
@@ -46,7 +46,7 @@ class Passes:
     @property
     def max_positions(self) -> int | None:
         """Maximum number of tokens in a row; None: no limit."""
-        return most_positions(self.policy.model)
+        return max_positions(self.policy.model)
 
     @torch.no_grad()
     def score(self, batch: TokenBatch) -> TokenBatch:

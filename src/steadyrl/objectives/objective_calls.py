@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steadyrl.base.errors import UserError, answer_of, of_kind
+from steadyrl.base.errors import UserError, call_user_code, require_type
 from steadyrl.objectives.clipping import ClipMasks
 from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.terms import TokenTerms
@@ -27,7 +27,7 @@ def token_values(objective: Objective, terms: TokenTerms) -> Float[Tensor, "B T"
         "Return one value for each token, computed from terms.logprobs.",
     )
     values = _result(objective, partial(objective, terms), "__call__")
-    of_kind(values, Tensor, given_by=name, noun="a tensor", remedy=remedy)
+    require_type(values, Tensor, given_by=name, noun="a tensor", remedy=remedy)
     _require_shape(values, terms, name, remedy)
     if not values.is_floating_point():
         raise UserError(f"{name} returned {values.dtype} instead of floats. {remedy}")
@@ -46,10 +46,10 @@ def token_masks(objective: Objective, terms: TokenTerms) -> ClipMasks:
     name = f"{_name(objective)}.masks"
     remedy = "Return ClipMasks with one bool per token."
     masks = _result(objective, partial(objective.masks, terms), "masks")
-    of_kind(masks, ClipMasks, given_by=name, noun="ClipMasks", remedy=remedy)
+    require_type(masks, ClipMasks, given_by=name, noun="ClipMasks", remedy=remedy)
     for tokens in (getattr(masks, field.name) for field in fields(masks)):
         if tokens is not None:
-            of_kind(tokens, Tensor, given_by=name, noun="a tensor", remedy=remedy)
+            require_type(tokens, Tensor, given_by=name, noun="a tensor", remedy=remedy)
             _require_shape(tokens, terms, name, remedy)
             if tokens.dtype != torch.bool:
                 raise UserError(f"{name} returned {tokens.dtype} instead of bools. {remedy}")
@@ -60,7 +60,7 @@ def _result(objective: Objective, call: Callable[[], Any], method: str) -> Any:
     """Runs the call. Only exceptions of user-defined objectives become a UserError."""
     if type(objective).__module__.startswith("steadyrl."):
         return call()
-    return answer_of(
+    return call_user_code(
         call, failure=f"{_name(objective)}.{method} failed", remedy=f"Fix its {method}."
     )
 

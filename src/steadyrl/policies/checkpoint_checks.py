@@ -32,11 +32,11 @@ def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) 
         raise quantized_error(path, _method(model))
     missing, unexpected = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     if report["mismatched_keys"]:
-        name, saved, wanted = min(report["mismatched_keys"])
+        name, saved, expected = min(report["mismatched_keys"])
         raise UserError(
             f"The checkpoint {path!r} does not fit its config.json: {name} has the shape "
             f"{tuple(saved)}, but {type(model).__name__} of that configuration has "
-            f"{tuple(wanted)}{_more(report['mismatched_keys'])}. Correct config.json, or give the "
+            f"{tuple(expected)}{_more(report['mismatched_keys'])}. Correct config.json, or give the "
             "weights that belong to it."
         )
     if missing:

@@ -132,8 +132,8 @@ def _missing_files(folder: Path, *, tokenizer: bool) -> str:
     """Sentences on missing files of a local folder and on its actual content, or empty."""
     if not folder.is_dir():
         return ""
-    wanted = ["config.json", *(["tokenizer.json"] if tokenizer else [])]
-    lacks = [name for name in wanted if not (folder / name).is_file()]
+    required = ["config.json", *(["tokenizer.json"] if tokenizer else [])]
+    lacks = [name for name in required if not (folder / name).is_file()]
     text = f"The folder has no {' and no '.join(lacks)}. " if lacks else ""
     weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
     if weights and not lacks:

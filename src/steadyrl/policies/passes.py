@@ -9,12 +9,12 @@ PASS_COST = 256
 
 
 def plan_passes(
-    lengths: Int[Tensor, " B"], most_positions: int, *, pass_cost: int = 0
+    lengths: Int[Tensor, " B"], max_pass_positions: int, *, pass_cost: int = 0
 ) -> list[Int[Tensor, " _"]]:
     """Row indices of each pass, longest rows first, with minimal total cost.
 
     The cost of a pass is its number of positions, including padding, plus `pass_cost`. A pass has
-    at most `most_positions` positions, but at least one row.
+    at most `max_pass_positions` positions, but at least one row.
     """
     order = lengths.argsort(descending=True, stable=True)
     longest_first = lengths[order].numpy()
@@ -24,7 +24,7 @@ def plan_passes(
     end = np.zeros(rows, dtype=np.int64)
     for first in range(rows - 1, -1, -1):
         length = int(longest_first[first])
-        most = min(rows - first, max(1, most_positions // length))
+        most = min(rows - first, max(1, max_pass_positions // length))
         sizes = np.arange(1, most + 1)
         costs = sizes * length + least[first + 1 : first + 1 + most]
         best = int(costs[::-1].argmin())  # the largest pass among equal costs

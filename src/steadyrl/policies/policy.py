@@ -174,7 +174,7 @@ class Policy:
         self,
         tokens: Int[Tensor, "B T"],
         attention_mask: Bool[Tensor, "B T"],
-        asked: Bool[Tensor, "B T"],
+        score_mask: Bool[Tensor, "B T"],
         *,
         temperature: float = 1.0,
         replay: Routing | None = None,
@@ -182,7 +182,7 @@ class Policy:
         prefix_groups: Int[Tensor, " B"] | None = None,
         pass_cost: int = PASS_COST,
     ) -> TokenScores:
-        """Log-probability and entropy of each token in `asked`, given the tokens before it.
+        """Log-probability and entropy of each token in `score_mask`, given the tokens before it.
 
         Padding is on the right. Entry 0 of a row is never scored, since no token precedes it.
         Logits are only computed at the requested positions: in chunks for a plain head, and all at
@@ -202,7 +202,7 @@ class Policy:
         """
         self._row_limit.check(tokens.shape[1])
         check_padding(attention_mask)
-        wanted = asked[:, 1:] & attention_mask[:, :-1]
+        selected = score_mask[:, 1:] & attention_mask[:, :-1]
         replayed = None
         if replay is not None:
             check_replay(replay, tokens, attention_mask)
@@ -214,15 +214,17 @@ class Policy:
                 tokens, attention_mask, prefix_groups, replayed, pass_cost=pass_cost
             )
         if prefixes is None:
-            at = nn.functional.pad(wanted, (0, 1))
+            at = nn.functional.pad(selected, (0, 1))
             features, experts = forward(_whole_rows(tokens), at, replayed)
         else:
-            features, experts = prefixes.run(forward, self._masks, wanted=wanted)
-        targets = tokens[:, 1:][wanted]
+            features, experts = prefixes.run(forward, self._masks, selected=selected)
+        targets = tokens[:, 1:][selected]
         logprobs, entropy = self._token_scores(features, targets, temperature)
         routing = None if experts is None else Routing.of(experts, attention_mask, tokens)
         return TokenScores(
-            logprobs=_spread(logprobs, wanted), entropy=_spread(entropy, wanted), routing=routing
+            logprobs=_spread(logprobs, selected),
+            entropy=_spread(entropy, selected),
+            routing=routing,
         )
 
     @cached_property
@@ -285,7 +287,7 @@ def _whole_rows(tokens: Tensor) -> dict[str, Any]:
     return {"input_ids": tokens, "position_ids": positions, "use_cache": False}
 
 
-def _spread(values: Float[Tensor, " N"], wanted: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:
+def _spread(values: Float[Tensor, " N"], selected: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:
     """`values` at their positions, zeros elsewhere and in the first column."""
-    spread = values.new_zeros(wanted.shape).masked_scatter(wanted, values)
+    spread = values.new_zeros(selected.shape).masked_scatter(selected, values)
     return nn.functional.pad(spread, (1, 0))

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from steadyrl.base.errors import UserError
 
 
-def most_positions(model: PreTrainedModel) -> int | None:
+def max_positions(model: PreTrainedModel) -> int | None:
     """Maximum number of tokens of a prompt with its response; None: no limit."""
     config = model.config.get_text_config()
     limits = (getattr(config, "max_position_embeddings", None), frequency_change(model))

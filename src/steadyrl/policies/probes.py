@@ -37,7 +37,7 @@ def unsupported_reason(probe: Probe, model: PreTrainedModel) -> str | None:
         return _reason_of_copy(probe, family)
     whole = model_from_config(model, torch.float32)
     copy_weights(model.state_dict(), whole.state_dict())
-    return _asked(probe, whole)
+    return _run(probe, whole)
 
 
 @lru_cache(maxsize=4)
@@ -47,10 +47,10 @@ def _small_copy(family: Architecture) -> PreTrainedModel | None:
 
 @lru_cache(maxsize=256)
 def _reason_of_copy(probe: Probe, family: Architecture) -> str | None:
-    return _asked(probe, deepcopy(_small_copy(family)))
+    return _run(probe, deepcopy(_small_copy(family)))
 
 
-def _asked(probe: Probe, model: PreTrainedModel | None) -> str | None:
+def _run(probe: Probe, model: PreTrainedModel | None) -> str | None:
     assert model is not None
     model.is_probed = True
     with torch.random.fork_rng(devices=[]):

@@ -43,11 +43,11 @@ class WeightSample:
     def reach(self, later: "WeightSample") -> Reach:
         """Share of the update from this sample to `later` that reached the weights."""
         moved = (later.weights - self.weights).double()
-        wanted = (later.precise - self.precise).double()
-        whole = float(wanted.square().sum())
+        movement = (later.precise - self.precise).double()
+        whole = float(movement.square().sum())
         return Reach(
             weights_changed=float((moved != 0).double().mean()),
-            update_reached=float((moved * wanted).sum()) / whole if whole else 1.0,
+            update_reached=float((moved * movement).sum()) / whole if whole else 1.0,
         )
 
 

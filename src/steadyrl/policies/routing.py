@@ -118,7 +118,7 @@ class RoutingHook:
     """Records and replays the routing of `model` by wrapping its routers.
 
     Args:
-        prove: Whether to check on a small copy of `model` that replay is correct.
+        verify: Whether to check on a small copy of `model` that replay is correct.
         noise: Perturbation of choices that are not replayed.
 
     Raises:
@@ -127,7 +127,7 @@ class RoutingHook:
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, prove: bool = True, noise: RoutingNoise | None = None
+        self, model: PreTrainedModel, *, verify: bool = True, noise: RoutingNoise | None = None
     ) -> None:
         self.routers = find_routers(model)
         family = type(model).__name__
@@ -139,7 +139,7 @@ class RoutingHook:
         self.dtype = expert_dtype(self.num_experts)
         self._noise = noise
         self._current = threading.local()
-        reason = unsupported_reason(_prove, model) if prove else None
+        reason = unsupported_reason(_verify, model) if verify else None
         if reason is not None:
             raise UserError(reason)
         for layer, router in enumerate(self.routers):
@@ -201,8 +201,8 @@ class RoutingHook:
         return router(*args, **kwargs)
 
 
-def _prove(model: PreTrainedModel) -> str | None:
-    hook = RoutingHook(model, prove=False)
+def _verify(model: PreTrainedModel) -> str | None:
+    hook = RoutingHook(model, verify=False)
     try:
         return replay_unsupported_reason(model, hook)
     finally:

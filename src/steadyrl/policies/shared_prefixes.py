@@ -138,17 +138,17 @@ class SharedPrefixes:
         )
 
     def run(
-        self, forward: ForwardPass, masks: AttentionMasks, *, wanted: Bool[Tensor, "B S"]
+        self, forward: ForwardPass, masks: AttentionMasks, *, selected: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "N D"], Integer[Tensor, "B T L K"] | None]:
-        """Features of the `wanted` tokens, and the experts used if `forward` records them.
+        """Features of the `selected` tokens, and the experts used if `forward` records them.
 
         Args:
-            wanted: Mask over all columns but the last.
+            selected: Mask over all columns but the last.
         """
         places = self._places()
-        asked = places[:, :-1][wanted]
+        indices = places[:, :-1][selected]
         sizes = [piece.positions.numel() for piece in (self.prefix, *self.suffixes)]
-        at = wanted.new_zeros(sum(sizes)).index_fill(0, asked, True)
+        at = selected.new_zeros(sum(sizes)).index_fill(0, indices, True)
         at_pieces = at.split(sizes)
         cache = _PrefixCache()
         outputs = [self._pass(forward, self.prefix, at_pieces[0], past_key_values=cache)]
@@ -167,7 +167,7 @@ class SharedPrefixes:
         features = torch.cat([features for features, _ in outputs])
         experts = [used.flatten(0, 1) for _, used in outputs if used is not None]
         used = torch.cat(experts)[places] if experts else None
-        return features[(at.cumsum(0) - 1)[asked]], used
+        return features[(at.cumsum(0) - 1)[indices]], used
 
     def _pass(
         self, forward: ForwardPass, piece: _Piece, at: Bool[Tensor, " _"], **inputs: Any

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from steadyrl.policies.positions import most_positions
+from steadyrl.policies.positions import max_positions
 
 WINDOW_NAMES = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
 
@@ -26,7 +26,7 @@ class ProbeRows(NamedTuple):
 
     tokens: Int[Tensor, "4 T"]
     real: Bool[Tensor, "4 T"]
-    asked: Bool[Tensor, "4 T"]
+    score_mask: Bool[Tensor, "4 T"]
     prefix_groups: Int[Tensor, "4"]
 
 
@@ -36,7 +36,7 @@ def probe_rows(model: PreTrainedModel) -> ProbeRows:
     values = [getattr(config, name, None) for name in WINDOW_NAMES]
     windows = [value for value in values if isinstance(value, int) and value <= LONGEST_WINDOW]
     length = max([2 * ENDING, *windows]) + 2 * ENDING
-    length = min(length, most_positions(model) or length)
+    length = min(length, max_positions(model) or length)
     tokens = torch.arange(length).square().remainder(3).expand(4, -1).clone()
     lengths = torch.tensor([length, length, 1 + ENDING, 1 + ENDING])
     begins = lengths - ENDING
@@ -44,6 +44,6 @@ def probe_rows(model: PreTrainedModel) -> ProbeRows:
         tokens[row, begin] = row % 2  # ends the shared prefix
     columns = torch.arange(length)
     real = columns < lengths[:, None]
-    asked = real & (columns >= begins[:, None])
-    rows = ProbeRows(tokens.where(real, 0), real, asked, torch.tensor([0, 0, 1, 1]))
+    score_mask = real & (columns >= begins[:, None])
+    rows = ProbeRows(tokens.where(real, 0), real, score_mask, torch.tensor([0, 0, 1, 1]))
     return ProbeRows(*(part.to(model.device) for part in rows))

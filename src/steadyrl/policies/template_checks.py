@@ -19,7 +19,7 @@ from steadyrl.records.message import Message
 _REPLY, _NEXT = "qzreplyzq", "qznextzq"
 
 
-def prove(
+def check_template(
     tokenizer: PreTrainedTokenizerBase,
     conversations: Sequence[Sequence[Message]],
     tools: Sequence[Sequence[dict[str, Any]]] | None,
@@ -33,11 +33,11 @@ def prove(
     schemas = [json.dumps(list(s), default=str) for s in tools or [()] * len(conversations)]
     for conversation, schema in zip(conversations, schemas, strict=True):
         roles = tuple(message.role for message in conversation)
-        _prove_shape(tokenizer, str(tokenizer.chat_template), roles, schema)
+        _check_shape(tokenizer, str(tokenizer.chat_template), roles, schema)
 
 
 @lru_cache(maxsize=512)
-def _prove_shape(
+def _check_shape(
     tokenizer: PreTrainedTokenizerBase, template: str, roles: tuple[str, ...], schemas: str
 ) -> None:
     """Checks one shape of conversation.
@@ -66,10 +66,10 @@ def _prove_shape(
             "take a checkpoint whose template shows tools, or correct tokenizer.chat_template."
         )
     if roles[-1] != "assistant":
-        _prove_turn_opens(tokenizer, marked, tools, prompt)
+        _check_open_turn(tokenizer, marked, tools, prompt)
 
 
-def _prove_turn_opens(
+def _check_open_turn(
     tokenizer: PreTrainedTokenizerBase,
     marked: list[dict[str, str]],
     tools: list[dict[str, Any]] | None,
@@ -88,19 +88,19 @@ def _prove_turn_opens(
     opened = prompt.rpartition(last)[2]
     bare = render(tokenizer, marked, tools).rpartition(last)[2]
     before, found, _ = answered.rpartition(_REPLY)
-    wanted = before.rpartition(last)[2]
+    expected = before.rpartition(last)[2]
     if not found:
         return
     if opened == bare:  # "[/INST]" closes the question and opens the answer
-        sound = opened.strip() == wanted.strip()
+        sound = opened.strip() == expected.strip()
     else:
         users = asked.rpartition(_NEXT)[0].rpartition(_REPLY)[2]
-        sound = _shared(opened, wanted) > max(_shared(bare, wanted), _shared(opened, users) - 1)
+        sound = _shared(opened, expected) > max(_shared(bare, expected), _shared(opened, users) - 1)
     if not sound:
         raise UserError(
             f"The chat template of the tokenizer {tokenizer.name_or_path!r} does not open the "
             f"model's turn: a prompt ends with {opened[-40:]!r}, where a reply comes after "
-            f"{wanted[-40:]!r}. Let it write that for add_generation_prompt, as instruction-tuned "
+            f"{expected[-40:]!r}. Let it write that for add_generation_prompt, as instruction-tuned "
             "checkpoints do."
         )
 

@@ -122,8 +122,8 @@ class _ScoresByHead(torch.autograd.Function):
         of_features = torch.empty_like(features) if needed[0] else None
         # Gradients are summed over chunks, whose number grows with the vocabulary, in float32.
         of_weight, of_bias = (
-            torch.zeros_like(value, dtype=_wide(value.dtype)) if wanted else None
-            for value, wanted in zip((weight, bias), needed[1:3], strict=True)
+            torch.zeros_like(value, dtype=_wide(value.dtype)) if needs_gradient else None
+            for value, needs_gradient in zip((weight, bias), needed[1:3], strict=True)
         )
         head = _cast(weight, bias, ctx.dtype)
         scales = gradients[0][:, None] / ctx.temperature

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from steadyrl.base.errors import UserError
 from steadyrl.base.text import map_texts, well_formed
 from steadyrl.policies.chat_templates import render
-from steadyrl.policies.template_checks import prove
+from steadyrl.policies.template_checks import check_template
 from steadyrl.records.message import Message
 
 PAD, END = "<|pad|>", "<|end|>"
@@ -78,7 +78,7 @@ def encode_prompts(
     if not conversations:
         return []
     control = control_tokens(tokenizer)
-    prove(tokenizer, conversations, tools)
+    check_template(tokenizer, conversations, tools)
     texts = [
         render(
             tokenizer,
@@ -157,8 +157,8 @@ def template_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     has. GLM only writes the <|user|> of the next turn, so that token ends the model's turn. None:
     there is no template, it rejects a question with an answer, or it closes turns by plain text.
     """
-    asked, reply = {"role": "user", "content": "1+1="}, {"role": "assistant", "content": _REPLY}
-    for conversation in ([asked, reply], [asked, reply, {"role": "user", "content": "1+2="}]):
+    question, reply = {"role": "user", "content": "1+1="}, {"role": "assistant", "content": _REPLY}
+    for conversation in ([question, reply], [question, reply, {"role": "user", "content": "1+2="}]):
         after = _closing_text(tokenizer, conversation)
         written = tokenizer(after, add_special_tokens=False)["input_ids"]
         known = {tokenizer.eos_token_id, *tokenizer.added_tokens_decoder} - {tokenizer.bos_token_id}

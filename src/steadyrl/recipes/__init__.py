@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
-from steadyrl.base.errors import UserError, answer_of
+from steadyrl.base.errors import UserError, call_user_code
 from steadyrl.base.text import nearest_or_all
 from steadyrl.recipes.arithmetic import arithmetic_demo
 from steadyrl.recipes.experiential import erl_frozenlake, erl_hotpotqa, erl_sokoban
@@ -44,7 +44,7 @@ def find_recipe(name: str) -> Recipe:
     if (point := _added().get(name)) is None:
         hint = nearest_or_all(name, recipe_names(), "The recipes are")
         raise UserError(f"There is no recipe {name!r}. {hint}")
-    return answer_of(
+    return call_user_code(
         point.load,
         failure=f"The recipe {name!r} is {point.value} and cannot be loaded",
         remedy=f"Correct the package that registers it in the group {GROUP}",

@@ -46,17 +46,17 @@ class Part(Row):
     episode: dict[str, Any] | None = None
 
     @property
-    def story(self) -> ReflectedEpisode | None:
+    def record(self) -> ReflectedEpisode | None:
         """The episode that this is a part of; None if it stands alone."""
         return ReflectedEpisode.from_field(self.episode)
 
     @property
-    def asked(self) -> list[Message]:
+    def prompt(self) -> list[Message]:
         """The text before the model's first turn."""
         return self.conversation[: self._first_turn()]
 
     @property
-    def followed(self) -> list[Message]:
+    def response(self) -> list[Message]:
         """The model's first turn and everything after it."""
         return self.conversation[self._first_turn() :]
 
@@ -70,7 +70,7 @@ class Episode:
     """An episode with all its parts."""
 
     task_id: str
-    story: ReflectedEpisode
+    record: ReflectedEpisode
     first: Part
     reflection: Part | None
     second: Part | None
@@ -81,7 +81,7 @@ class Episode:
     @property
     def fate(self) -> Fate:
         """The kind of the episode."""
-        if self.story.failure:
+        if self.record.failure:
             return Fate.BROKEN
         if self.second is None:
             return Fate.SOLVED
@@ -91,16 +91,18 @@ class Episode:
     @property
     def outcome(self) -> str:
         """Whether it was internalized, and where it was remembered."""
-        if self.story.failure:
-            return f"Failed: {self.story.failure}. Later parts are not trained on."
+        if self.record.failure:
+            return f"Failed: {self.record.failure}. Later parts are not trained on."
         if self.second is None:
             return "No reflection. Only the first attempt is trained on."
         learned = "Not internalized."
-        if self.story.internalized:
+        if self.record.internalized:
             learned = "Internalized: trained on with the task alone as the prompt."
-        if self.story.remembered is None:
+        if self.record.remembered is None:
             return f"{learned} Not stored in the memory."
-        return f"{learned} The reflection was stored in slot {self.story.remembered} of the memory."
+        return (
+            f"{learned} The reflection was stored in slot {self.record.remembered} of the memory."
+        )
 
 
 def read_episodes(
@@ -126,27 +128,27 @@ def _episodes(path: Path, memory: Mapping[int, Write]) -> list[Episode]:
     """The episodes in a completions file, in the order of their first parts."""
     parts: dict[int, dict[str, Part]] = {}
     for part in read_rows(Part, path):
-        if part.story is not None:
-            parts.setdefault(part.story.number, {})[part.part] = part
+        if part.record is not None:
+            parts.setdefault(part.record.number, {})[part.part] = part
     return [_episode(of, memory) for of in parts.values() if FIRST_ATTEMPT in of]
 
 
 def _episode(parts: Mapping[str, Part], memory: Mapping[int, Write]) -> Episode:
     first = parts[FIRST_ATTEMPT]
-    assert first.story is not None
+    assert first.record is not None
     return Episode(
         task_id=first.task_id,
-        story=first.story,
+        record=first.record,
         first=first,
         reflection=parts.get(REFLECTION),
         second=parts.get(SECOND_ATTEMPT),
-        recalled=tuple([memory[slot] for slot in first.story.recalled if slot in memory]),
+        recalled=tuple([memory[slot] for slot in first.record.recalled if slot in memory]),
     )
 
 
 def _one_of_each(episodes: Sequence[Episode]) -> list[Episode]:
     """The first episode of each fate, one that was remembered before one that was not."""
     by_fate: dict[Fate, Episode] = {}
-    for episode in sorted(episodes, key=lambda e: e.story.remembered is None):
+    for episode in sorted(episodes, key=lambda e: e.record.remembered is None):
         by_fate.setdefault(episode.fate, episode)
     return [by_fate[fate] for fate in Fate if fate in by_fate]

@@ -44,9 +44,9 @@ def token_batch(
     rows: list[_Row] = []
     responses: list[int] = []
     for number, trajectory in enumerate(episodes):
-        its_rows = _rows(trajectory)
-        rows += its_rows
-        responses += [number] * len(its_rows)
+        trajectory_rows = _rows(trajectory)
+        rows += trajectory_rows
+        responses += [number] * len(trajectory_rows)
     return _padded(
         rows,
         [credits[response] for response in responses],

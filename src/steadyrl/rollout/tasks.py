@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from steadyrl.base.concurrency import await_if_needed
-from steadyrl.base.errors import UserError, answer_of, describe_error, of_kind, safe_repr
+from steadyrl.base.errors import UserError, call_user_code, describe_error, require_type, safe_repr
 from steadyrl.environments.protocol import (
     CountsTasks,
     Environment,
@@ -102,7 +102,7 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
     if not isinstance(environment, CountsTasks):
         return None
     name = type(environment).__name__
-    count = answer_of(
+    count = call_user_code(
         partial(environment.distinct_tasks, split),
         failure=f"{name}.distinct_tasks failed on the {split} split",
         remedy="Correct it, or leave it out.",
@@ -124,13 +124,15 @@ def begin(environment: Environment, task: Task) -> Episode:
     if isinstance(task, FailedTask):
         raise UserError(task.failure)
     name = type(environment).__name__
-    episode = answer_of(
+    episode = call_user_code(
         partial(environment.start, task),
         failure=f"{name}.start failed on the task {task.id!r}",
         remedy="Correct it: every task can be started any number of times.",
     )
     remedy = "Give an object with the method respond(text)."
-    return of_kind(episode, Episode, given_by=f"{name}.start", noun="an episode", remedy=remedy)
+    return require_type(
+        episode, Episode, given_by=f"{name}.start", noun="an episode", remedy=remedy
+    )
 
 
 async def respond(episode: Episode, text: str) -> Outcome:
@@ -161,10 +163,10 @@ def failure_reason(error: BaseException) -> str:
 
 def _task(environment: TaskSource, split: Split, number: int) -> Task:
     name = type(environment).__name__
-    task = answer_of(
+    task = call_user_code(
         partial(environment.task, split, number),
         failure=f"{name}.task failed on number {number} of the {split} split",
         remedy="Correct it: there is a task for every number from 0 on.",
     )
     remedy = "Give a Task(id=..., prompt=..., payload=...)."
-    return of_kind(task, Task, given_by=f"{name}.task", noun="a task", remedy=remedy)
+    return require_type(task, Task, given_by=f"{name}.task", noun="a task", remedy=remedy)

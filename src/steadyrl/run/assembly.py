@@ -23,7 +23,7 @@ from steadyrl.learners.settings import LearnerParts
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.positions import most_positions
+from steadyrl.policies.positions import max_positions
 from steadyrl.policies.replay_choice import choose_replay
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.template_notes import template_notes
@@ -88,7 +88,7 @@ class Assembly:
                 tokenizer=tokenizer,
                 sampling=config.sampling,
                 seed=derive_seed(config.seed, ROLLOUT),
-                max_positions=most_positions(policy.model),
+                max_positions=max_positions(policy.model),
                 make_engine=partial(make, config, policy),
                 progress=progress,
             )

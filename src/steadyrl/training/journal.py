@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from steadyrl.base.errors import UserError, answer_of
+from steadyrl.base.errors import UserError, call_user_code
 from steadyrl.base.settings import Settings
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.memory_write import MemoryWrite
@@ -143,7 +143,7 @@ class Journal:
             if isinstance(settings, JsonlSettings):
                 continue
             try:
-                tracker = answer_of(
+                tracker = call_user_code(
                     partial(settings.open, run),
                     failure=f"The tracker {settings.name!r} cannot be opened",
                     remedy=settings.remedy,

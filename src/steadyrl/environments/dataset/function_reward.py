@@ -181,8 +181,8 @@ class FunctionJudge:
         return given if taken.takes_all else {n: v for n, v in given.items() if n in taken.names}
 
     def _is_conversational(self, example: Example) -> bool:
-        wanted = self._settings.conversational
-        return example.conversational if wanted is None else wanted
+        setting = self._settings.conversational
+        return example.conversational if setting is None else setting
 
     def _prompt(self, example: Example) -> Any:
         if self._is_conversational(example):

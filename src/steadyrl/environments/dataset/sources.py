@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from steadyrl.base.errors import UserError, answer_of
+from steadyrl.base.errors import UserError, call_user_code
 from steadyrl.base.extras import require_extra
 from steadyrl.base.text import nearest_or_all
 from steadyrl.environments.dataset.tables import FORMATS, Table, read_table
@@ -88,7 +88,7 @@ def _saved_splits(folder: Path) -> Splits:
     require_extra("datasets", "data")
     from datasets import DatasetDict, load_from_disk
 
-    saved = answer_of(
+    saved = call_user_code(
         lambda: load_from_disk(str(folder)),
         failure=f"Cannot load the data set that was saved to {folder}",
         remedy="Save it again.",
@@ -116,14 +116,14 @@ def _hub_splits(path: str, subset: str | None, revision: str | None) -> Splits:
     )
 
     def load(split: str) -> list[Table]:
-        rows = answer_of(
+        rows = call_user_code(
             lambda: load_dataset(path, subset, split=split, revision=revision),
             failure=f"Cannot load the split {split!r} of the data set {path!r}{of_subset}",
             remedy=remedy,
         )
         return _tables(f"the split {split!r} of {path}", rows)
 
-    names = answer_of(
+    names = call_user_code(
         lambda: get_dataset_split_names(path, subset, revision=revision),
         failure=f"Cannot find the data set {path!r}{of_subset}",
         remedy=remedy,
@@ -131,22 +131,22 @@ def _hub_splits(path: str, subset: str | None, revision: str | None) -> Splits:
     return {str(name): partial(load, str(name)) for name in names}
 
 
-def find_split(splits: Splits, role: str, wanted: str | None, path: str) -> str | None:
-    """The name of the split for a role: the one `wanted`, or else one that is named after the role.
+def find_split(splits: Splits, role: str, name: str | None, path: str) -> str | None:
+    """The name of the split for a role: the one `name`, or else one that is named after the role.
 
     The only split of a data set is for training, whatever its name. There may be none for the
     other roles.
 
     Raises:
-        UserError: there is no split `wanted`, or none for training.
+        UserError: there is no split `name`, or none for training.
     """
-    if wanted is None:
+    if name is None:
         found = next((name for name in SPLIT_WORDS[role] if name in splits), None)
         if found is None and role == "train" and len(splits) == 1:
             return next(iter(splits))
         if found is not None or role != "train":
             return found
-    elif wanted in splits:
-        return wanted
-    choice = nearest_or_all(wanted or role, list(splits), "It has")
-    raise UserError(f"{path} has no split {wanted or role!r}. {choice} Set environment.splits.")
+    elif name in splits:
+        return name
+    choice = nearest_or_all(name or role, list(splits), "It has")
+    raise UserError(f"{path} has no split {name or role!r}. {choice} Set environment.splits.")

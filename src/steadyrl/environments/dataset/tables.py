@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from steadyrl.base.errors import UserError, answer_of
+from steadyrl.base.errors import UserError, call_user_code
 from steadyrl.base.extras import require_extra
 
 Row = Mapping[str, Any]
@@ -163,7 +163,7 @@ def _read_parquet(path: Path) -> Table:
     require_extra("pyarrow", "data")
     from pyarrow.parquet import read_table as read_arrow
 
-    table = answer_of(
+    table = call_user_code(
         lambda: read_arrow(path),
         failure=f"Cannot read {path}",
         remedy="Give a Parquet file.",

@@ -34,11 +34,11 @@ def _shares_game(drilled: GridSettings, hidden: GridSettings) -> bool:
     meanings = _meanings(hidden)
     if len(meanings) > 1:
         return False
-    (wanted,) = meanings
+    (target,) = meanings
     if type(drilled) is type(hidden):
-        return (wanted.shown, wanted.actions) in {(m.shown, m.actions) for m in _meanings(drilled)}
+        return (target.shown, target.actions) in {(m.shown, m.actions) for m in _meanings(drilled)}
     told = hidden.actions is Choice.PAPER
-    return not told and wanted.actions in {meaning.actions for meaning in _meanings(drilled)}
+    return not told and target.actions in {meaning.actions for meaning in _meanings(drilled)}
 
 
 def _meanings(settings: GridSettings) -> list[Meaning]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from steadyrl.algorithms.policy_gradient import CreditSettings, PolicyGradient
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.algorithms.settings import AlgorithmParts
-from steadyrl.base.concurrency import then
+from steadyrl.base.concurrency import apply_when_done
 from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import (
     Environment,
@@ -108,7 +108,7 @@ class _UpToTwoAttempts:
 
     def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
         """The outcome of one turn. A second attempt begins by taking back what the first earned."""
-        return then(self._attempt.respond(text), self._after)
+        return apply_when_done(self._attempt.respond(text), self._after)
 
     def _after(self, given: Outcome) -> Outcome:
         outcome = checked_outcome(given)
