@@ -122,7 +122,7 @@ def counted(
     assert isinstance(world, GridEnvironment | HotpotQA)
     drills = _reflections_alone(teacher)
     unaided = [world.task(Split.VALIDATION, index) for index in range(tasks)]
-    told = [world.guided(task, drills.rulebook(task)) for task in unaided]
+    told = [world.guide(task, drills.rulebook(task)) for task in unaided]
     alone, guided = (
         _solved(world, asked, engine, tokenizer, sampling, derive_seed(seed, use))
         for use, asked in ((ALONE, unaided), (GUIDED, told))

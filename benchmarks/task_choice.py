@@ -35,7 +35,7 @@ from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
-from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
+from steadyrl.environments.answer_formats import AnswerFormat, extract_answer
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
@@ -174,7 +174,7 @@ def _size(
         "question_tokens": round(fmean(len(p) for p in prompts), 1),
         "most_common": round(common / len(tasks), 3),
     }
-    if any(cut_answer(answer, AnswerFormat.NUMBER) != answer for answer in answers):
+    if any(extract_answer(answer, AnswerFormat.NUMBER) != answer for answer in answers):
         return sizes | {"excluded": "not every answer is a number"}
     if common > len(tasks) / 5:
         return sizes | {"excluded": f"one answer is right on {common} of {len(tasks)}"}

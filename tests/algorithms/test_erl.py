@@ -23,7 +23,7 @@ from tests.rollout.fakes import TOKENIZER, ScriptedEngine, ShortQuiz
 
 from steadyrl.algorithms.memory import NoMemory
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
-from steadyrl.algorithms.protocol import Algorithm, Stateful
+from steadyrl.algorithms.protocol import Algorithm, SupportsState
 from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.engines.protocol import Sampling
@@ -36,7 +36,7 @@ from steadyrl.policies.policy import Policy
 
 def test_it_is_an_algorithm_with_a_state() -> None:
     assert isinstance(algorithm(), Algorithm)
-    assert isinstance(algorithm(), Stateful)
+    assert isinstance(algorithm(), SupportsState)
     assert algorithm().samples_from_engine
 
 

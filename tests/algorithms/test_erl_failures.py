@@ -44,7 +44,7 @@ def test_a_reflection_cut_off_by_its_budget_is_recorded_and_not_learned_from() -
     [("", "the reflection is empty"), ("long " * 9, "has 44 characters, at most 40 are allowed")],
 )
 def test_a_malformed_reflection_is_recorded_and_not_learned_from(lesson: str, reason: str) -> None:
-    reflection = COMPACT.model_copy(update={"longest": 40})
+    reflection = COMPACT.model_copy(update={"max_length": 40})
     experience = failing({"w1": lesson}, reflection=reflection)
     assert learned(batches(experience)[1]) == ["do B<|end|>", "do C<|end|>"]
     assert reason in experience.groups[2].trajectories[0].truncation_reason
@@ -162,7 +162,7 @@ def test_a_lesson_cannot_open_a_turn() -> None:
 class UnreliableGuide(Quiz):
     """Cannot guide the task q0, and starts no second attempt at q1."""
 
-    def guided(self, task: Task, lesson: str) -> Task:
+    def guide(self, task: Task, lesson: str) -> Task:
         if task.payload == 0:
             raise KeyError("no rulebook")
         return guided_task(Quiz(), task, lesson)

@@ -9,7 +9,7 @@ from tests.driving import collect
 from tests.rollout.fakes import LAYERS, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.erl import ExperientialRL
-from steadyrl.algorithms.erl_rows import credits_of
+from steadyrl.algorithms.erl_rows import compute_advantages
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.objectives import group_mean_std
@@ -29,10 +29,10 @@ def test_groups_of_one_are_credited_apart_from_the_others() -> None:
     ids = torch.tensor([1, 1, 1])
     inner = group_mean_std(torch.tensor([0.0, 1.0, 1.0]), ids).tolist()
     for rule, alone in (("reward", [1.0, 0.0, 0.5]), ("zero", [0.0, 0.0, 0.0])):
-        credits = [c.tolist() for c in credits_of(groups, "group_mean_std", rule)]
+        credits = [c.tolist() for c in compute_advantages(groups, "group_mean_std", rule)]
         assert credits == [alone[:1], pytest.approx(inner), alone[1:2], alone[2:]]
-    assert credits_of([], "group_mean", "reward") == []
-    assert [c.tolist() for c in credits_of([group(1.0)], "group_mean", "reward")] == [[1.0]]
+    assert compute_advantages([], "group_mean", "reward") == []
+    assert [c.tolist() for c in compute_advantages([group(1.0)], "group_mean", "reward")] == [[1.0]]
 
 
 def two_turns() -> ScriptedEngine:

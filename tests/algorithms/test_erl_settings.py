@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.reflection import (
-    HeldReflection,
+    FrozenReflection,
     NoReflection,
     PolicyReflection,
     ServerReflection,
@@ -43,7 +43,7 @@ def test_defaults_are_those_of_the_paper_and_its_code() -> None:
         ({"memory": {"name": "retrieval"}}, Retrieval),
         ({"memory": {"name": "none"}}, NoMemory),
         ({"reflection": {"name": "server", "model": "m"}}, ServerReflection),
-        ({"reflection": {"name": "held"}}, HeldReflection),
+        ({"reflection": {"name": "held"}}, FrozenReflection),
         ({"reflection": {"name": "none"}, "memory": {"name": "none"}}, NoReflection),
     ],
 )

@@ -7,13 +7,13 @@ import pytest
 
 from steadyrl.algorithms.memory import (
     Memory,
+    MemoryEntry,
     MemorySettings,
     NoMemory,
-    Recollection,
     Retrieval,
     SingleSlot,
+    join_entries,
     prompt_text,
-    recalled_text,
 )
 from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Task
@@ -28,7 +28,7 @@ def task(text: str) -> Task:
 
 
 def recalled(memory: Memory, text: str, episode: int) -> str:
-    return recalled_text(memory.recall(task(text), episode))
+    return join_entries(memory.recall(task(text), episode))
 
 
 @pytest.mark.parametrize("settings", EVERY)
@@ -93,10 +93,10 @@ def test_what_is_recalled_says_where_it_is_kept() -> None:
             memory.write(task(text), number, f"of {text}")
     found = library.recall(task("one"), 3)
     assert found == (
-        Recollection(slot=0, text="of one"),
-        Recollection(slot=2, text="of one two three"),
+        MemoryEntry(slot=0, text="of one"),
+        MemoryEntry(slot=2, text="of one two three"),
     )
-    assert slots.recall(task("one"), 3) == (Recollection(slot=0, text="of one two three"),)
+    assert slots.recall(task("one"), 3) == (MemoryEntry(slot=0, text="of one two three"),)
 
 
 def test_of_equally_similar_tasks_the_newest_comes_first() -> None:

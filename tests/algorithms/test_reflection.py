@@ -10,8 +10,8 @@ from tests.engines.server import Answer, Call, chat_server, says
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 
 from steadyrl.algorithms.reflection import (
-    HeldReflection,
-    HeldReflector,
+    FrozenReflection,
+    FrozenReflector,
     PolicyReflector,
     Reflection,
     Reflector,
@@ -54,8 +54,8 @@ def test_the_policy_s_reflections_come_with_the_tokens_they_were_drawn_as() -> N
 
 def test_a_held_policy_s_reflections_come_without_tokens_to_learn_from() -> None:
     held, trained = scripted({"one": "a", "two": "b", "three": "c"}), scripted({})
-    settings = HeldReflection(**COMPACT.model_dump(exclude={"name", "malformed"}))
-    reflector = HeldReflector(settings, TOKENIZER, lambda: held)
+    settings = FrozenReflection(**COMPACT.model_dump(exclude={"name", "malformed"}))
+    reflector = FrozenReflector(settings, TOKENIZER, lambda: held)
     assert isinstance(reflector, Reflector)
     with pytest.raises(AssertionError, match="no policy is held"):
         reflect(reflector, trained)
@@ -84,7 +84,7 @@ def test_a_prompt_without_room_is_not_asked_and_moves_no_other_s_random_numbers(
 
 
 def server_reflection(url: str, **options: Any) -> ServerReflection:
-    values = {"style": ReflectionStyle.COMPACT, "retry_wait": 0.0, "longest": 40, **options}
+    values = {"style": ReflectionStyle.COMPACT, "retry_wait": 0.0, "max_length": 40, **options}
     return ServerReflection(base_url=url, model="m", **values)
 
 

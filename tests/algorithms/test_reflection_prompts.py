@@ -8,13 +8,13 @@ from tests.rollout.fakes import TOKENIZER, Quiz
 
 from steadyrl.algorithms.reflection_prompts import (
     RETRY,
-    Account,
-    GuidedEnvironment,
+    AttemptRecord,
     MalformedReflectionError,
     ReflectionStyle,
-    account_of,
+    SupportsGuidance,
     guided_task,
-    lesson_in,
+    make_record,
+    parse_lesson,
     reflection_prompt,
     task_with_record,
 )
@@ -31,7 +31,7 @@ TASK = Task(
     payload=None,
     tools=({"name": "tool"},),
 )
-ACCOUNT = Account(task="ask", attempt="try", feedback="bad luck", reward=0.25, memory="")
+ACCOUNT = AttemptRecord(task="ask", attempt="try", feedback="bad luck", reward=0.25, memory="")
 
 
 def attempt(**changes: Any) -> Trajectory:
@@ -52,8 +52,8 @@ def same(text: str) -> str:
 
 
 def test_an_account_tells_task_attempt_feedback_reward_and_memory() -> None:
-    account = account_of(TASK, attempt(), "a rule", same)
-    assert account == Account(
+    record = make_record(TASK, attempt(), "a rule", same)
+    assert record == AttemptRecord(
         task="[system] Rules.\n[user] 3+4=",
         attempt="8",
         feedback="wrong",
@@ -64,8 +64,8 @@ def test_an_account_tells_task_attempt_feedback_reward_and_memory() -> None:
 
 def test_an_account_says_why_an_attempt_was_cut_short() -> None:
     cut = attempt(feedback="", truncation_reason="token budget spent")
-    assert account_of(TASK, cut, "", same).feedback == "Cut short: token budget spent"
-    assert account_of(TASK, attempt(feedback=""), "", same).feedback == "nothing was said"
+    assert make_record(TASK, cut, "", same).feedback == "Cut short: token budget spent"
+    assert make_record(TASK, attempt(feedback=""), "", same).feedback == "nothing was said"
 
 
 def test_an_account_is_neutral_in_every_field() -> None:
@@ -74,8 +74,8 @@ def test_an_account_is_neutral_in_every_field() -> None:
         messages=(*TASK.prompt, Message(role="assistant", content=poison)), feedback=poison
     )
     task = replace(TASK, prompt=(TASK.prompt[0], Message(role="user", content=poison)))
-    account = account_of(task, poisoned, poison, lambda text: neutralize(text, TOKENIZER))
-    for text in (account.task, account.attempt, account.feedback, account.memory):
+    record = make_record(task, poisoned, poison, lambda text: neutralize(text, TOKENIZER))
+    for text in (record.task, record.attempt, record.feedback, record.memory):
         assert "< |user|>" in text
         assert poison not in text
 
@@ -120,11 +120,13 @@ def test_compact_prompts_are_the_bare_facts() -> None:
 )
 def test_the_lesson_is_the_last_block_after_thinking(reply: str, lesson: str) -> None:
     for style in (ReflectionStyle.RULEBOOK, ReflectionStyle.INSTRUCTIONS):
-        assert lesson_in(reply, style, longest=20) == lesson
+        assert parse_lesson(reply, style, max_length=20) == lesson
 
 
 def test_a_compact_reply_is_the_lesson() -> None:
-    assert lesson_in("<think>hm</think> @A GB ", ReflectionStyle.COMPACT, longest=20) == "@A GB"
+    assert (
+        parse_lesson("<think>hm</think> @A GB ", ReflectionStyle.COMPACT, max_length=20) == "@A GB"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_compact_reply_is_the_lesson() -> None:
 )
 def test_malformed_reflections_are_refused_with_a_reason(reply: str, reason: str) -> None:
     with pytest.raises(MalformedReflectionError, match=reason):
-        lesson_in(reply, ReflectionStyle.RULEBOOK, longest=20)
+        parse_lesson(reply, ReflectionStyle.RULEBOOK, max_length=20)
 
 
 def test_a_lesson_takes_the_place_of_the_system_message() -> None:
@@ -152,11 +154,11 @@ def test_a_lesson_takes_the_place_of_the_system_message() -> None:
 
 def test_an_environment_that_knows_where_instructions_stand_is_asked() -> None:
     environment = FrozenLake(FrozenLakeSettings(max_size=4))
-    assert isinstance(environment, GuidedEnvironment)
-    assert not isinstance(Quiz(), GuidedEnvironment)
+    assert isinstance(environment, SupportsGuidance)
+    assert not isinstance(Quiz(), SupportsGuidance)
     task = environment.task(Split.TRAIN, 0)
     guided = guided_task(environment, task, "Go left.")
-    assert guided == environment.guided(task, "Go left.")
+    assert guided == environment.guide(task, "Go left.")
     # The reminder of the legal actions stays.
     assert guided.prompt[0].content.startswith("Go left.")
     assert "left, down, right, up" in guided.prompt[0].content
@@ -183,16 +185,16 @@ def raises(_task: Task, _rulebook: str) -> Any:
 @pytest.mark.parametrize(
     ("guided", "message"),
     [
-        (raises, r"Odd.guided failed on the task 'lake/1': KeyError: 'slot' \(line \d+ of test_re"),
+        (raises, r"Odd.guide failed on the task 'lake/1': KeyError: 'slot' \(line \d+ of test_re"),
         (
             lambda _task, rulebook: rulebook,
-            r"Odd.guided returned 'Go left.', which is not a task. Give",
+            r"Odd.guide returned 'Go left.', which is not a task. Give",
         ),
     ],
 )
 def test_an_environment_that_cannot_guide_is_told_by_name(guided: Any, message: str) -> None:
     class Odd(Quiz):
-        def guided(self, task: Task, rulebook: str) -> Any:
+        def guide(self, task: Task, rulebook: str) -> Any:
             return guided(task, rulebook)
 
     with pytest.raises(UserError, match=message):

@@ -38,7 +38,7 @@ class Made(Shape):
     options: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
-    def _is_own(cls, name: str) -> str:
+    def _accept_any_name(cls, name: str) -> str:
         return name
 
     def area(self) -> float:

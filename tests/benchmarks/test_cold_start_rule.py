@@ -11,7 +11,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_environment import GridEnvironment
-from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_meaning import MeaningSource
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.lab.worlds.grid_drills import GridDrillSettings
@@ -21,7 +21,7 @@ from steadyrl.run.execution import start_run
 from tests.rollout.fakes import TOKENIZER, ScriptedEngine
 from tests.run.tiny import tiny_run
 
-PERMUTED = {"rendering": "compact", "actions": Choice.PERMUTED, "max_path": 3, "moves": 3}
+PERMUTED = {"rendering": "compact", "actions": MeaningSource.PERMUTED, "max_path": 3, "moves": 3}
 LAKE = FrozenLakeSettings(min_size=3, max_size=3, **PERMUTED)
 ROOM = SokobanSettings(min_size=6, max_size=6, **PERMUTED)
 EVERY_GAME = pytest.mark.parametrize("game", [LAKE, ROOM], ids=["lake", "room"])
@@ -117,7 +117,7 @@ def drilled_run() -> RunConfig:
     teacher = GridDrillSettings(environment=drilled)
     return tiny_run(
         model={"name": "small_dense", "layers": 1, "width": 16, "heads": 2, "head_dim": 8},
-        environment=drilled.model_copy(update={"actions": Choice.FIXED}),
+        environment=drilled.model_copy(update={"actions": MeaningSource.FIXED}),
         cold_start=ColdStart(teacher=teacher, steps=2, batch_size=4),
         routing_replay="none",
         steps=2,

@@ -85,7 +85,7 @@ def test_rows_that_are_left_out_are_noted(steadyrl: Steady, folder: Path) -> Non
     code, _, err = steadyrl(*refused)
     assert (code, (folder / "run").exists()) == (2, False)
     assert "line 62 of " in err
-    assert "the column 'loesung' is empty. Correct the row, or set environment.odd_rows" in err
+    assert "the column 'loesung' is empty. Correct the row, or set environment.invalid_rows" in err
     code, _, _ = steadyrl(*refused, "--environment.odd-rows", "skip")
     notes = RunFolder(folder / "run").read_notes()
     assert code == 0

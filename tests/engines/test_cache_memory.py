@@ -52,7 +52,7 @@ def test_pages_change_no_answer(model: str, room: float) -> None:
     requests = some_requests((3, PAGE - 1, PAGE, 20), num_completions=4)
     expected = generate(local_engine(policy), requests, LONG)
     longest = PAGE + LONG.max_new_tokens
-    memory = int(room * size_of(model).of_pages(longest))
+    memory = int(room * size_of(model).paged_bytes(longest))
     engine = LocalEngine(engine_model(policy), max_running=16, cache_memory=memory)
     assert_same_answers(generate(engine, requests, LONG), expected)
     assert max(len(answer.token_ids) for answer in flat(expected)) > PAGE
@@ -87,7 +87,7 @@ def test_memory_of_pages_is_that_of_what_was_written() -> None:
     ]
     # Pages for one sequence at its full length hold all of these, most of which end soon.
     engine = LocalEngine(
-        engine_model(policy), max_running=20, cache_memory=size.of_pages(101) + size.page
+        engine_model(policy), max_running=20, cache_memory=size.paged_bytes(101) + size.page
     )
     running: list[int] = []
     engine._model.model.get_input_embeddings().register_forward_pre_hook(
@@ -102,7 +102,7 @@ def test_memory_of_pages_is_that_of_what_was_written() -> None:
 def test_one_sequence_that_does_not_fit_is_refused() -> None:
     size = size_of("qwen3")
     engine = LocalEngine(
-        engine_model(policy_of("qwen3")), max_running=4, cache_memory=size.of_pages(40) - 1
+        engine_model(policy_of("qwen3")), max_running=4, cache_memory=size.paged_bytes(40) - 1
     )
     with pytest.raises(
         UserError, match=r"sequence of 40 tokens need 1 MiB, but engine.cache_memory is 0 MiB. Rai"

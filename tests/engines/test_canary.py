@@ -19,11 +19,11 @@ from tests.engines.builders import local_engine
 
 TRAINER = torch.tensor([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0, -7.0, -8.0])
 NOISE = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
-DRAWN = torch.tensor([-2.0, -1.0, -3.0, -2.5])
+NEW_TOKENS = torch.tensor([-2.0, -1.0, -3.0, -2.5])
 
 
-def reading(scores: Tensor, drawn: Tensor = DRAWN) -> EngineReading:
-    return EngineReading(scores=scores, drawn=drawn, rescored=DRAWN)
+def reading(scores: Tensor, drawn: Tensor = NEW_TOKENS) -> EngineReading:
+    return EngineReading(scores=scores, drawn=drawn, rescored=NEW_TOKENS)
 
 
 def after_a_first_one(noise: float = 0.01) -> Canary:
@@ -35,7 +35,7 @@ def after_a_first_one(noise: float = 0.01) -> Canary:
 def test_it_tells_what_three_quarters_of_the_tokens_keep_to() -> None:
     differences = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9]) / 10
     canary = Canary(CanarySettings())
-    metrics = canary.compare(reading(TRAINER - differences, DRAWN + 0.001), TRAINER, 3)
+    metrics = canary.compare(reading(TRAINER - differences, NEW_TOKENS + 0.001), TRAINER, 3)
     # The quantile 0.75 of eight numbers lies a quarter of the way from the sixth to the seventh.
     assert metrics["canary_difference"] == pytest.approx(0.0625)
     assert metrics["canary_cache_difference"] == pytest.approx(0.001, rel=1e-3)
@@ -75,9 +75,9 @@ def test_tokens_that_are_not_numbers_are_a_fault() -> None:
 
 def test_what_is_drawn_through_a_stale_cache_is_a_fault() -> None:
     canary = after_a_first_one()
-    canary.compare(reading(TRAINER + 0.01 * NOISE, DRAWN + 0.009), TRAINER, 1)
+    canary.compare(reading(TRAINER + 0.01 * NOISE, NEW_TOKENS + 0.009), TRAINER, 1)
     with pytest.raises(CanaryError, match="keep keys and values that older weights computed"):
-        canary.compare(reading(TRAINER + 0.01 * NOISE, DRAWN + 0.011), TRAINER, 2)
+        canary.compare(reading(TRAINER + 0.01 * NOISE, NEW_TOKENS + 0.011), TRAINER, 2)
 
 
 def test_an_engine_that_stands_still_is_a_fault_once_the_trainer_has_moved() -> None:
@@ -108,7 +108,7 @@ def test_another_model_is_told_from_other_numerics_at_once() -> None:
 
 def test_what_is_normal_may_be_learned_anew() -> None:
     canary = after_a_first_one()
-    canary.relearn()
+    canary.reset()
     canary.compare(reading(TRAINER + 0.3 * NOISE), TRAINER, 1)
     canary.compare(reading(TRAINER + 0.8 * NOISE), TRAINER, 2)
 

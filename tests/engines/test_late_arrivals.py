@@ -115,7 +115,7 @@ def test_late_requests_move_keys_and_values_into_pages_where_memory_asks_for_it(
     model_of_engine = engine_model(policy)
     size = cache_size(model_of_engine, AttentionMasks(model_of_engine.model).window_of)
     engine = LocalEngine(
-        model_of_engine, max_running=8, cache_memory=pages * size.page + 8 * size.of_rings(999)
+        model_of_engine, max_running=8, cache_memory=pages * size.page + 8 * size.ring_bytes(999)
     )
     forms: list[bool] = []
     embedding = model_of_engine.model.get_input_embeddings()
@@ -224,7 +224,7 @@ def test_nothing_written_with_old_weights_is_answered_after_a_sync() -> None:
 def test_a_late_request_that_could_never_fit_is_refused_alone() -> None:
     model = engine_model(policy_of("qwen3"))
     size = cache_size(model, AttentionMasks(model.model).window_of)
-    engine = LocalEngine(model, max_running=8, cache_memory=size.of_pages(PAGE))
+    engine = LocalEngine(model, max_running=8, cache_memory=size.paged_bytes(PAGE))
     number = engine.submit(some_request(budget=5))
     with pytest.raises(UserError, match="one sequence of 103 tokens need"):
         engine.submit(some_request(budget=100))

@@ -1,6 +1,6 @@
 import pytest
 
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+from steadyrl.environments.answer_formats import AnswerFormat, extract_answer, format_instruction
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from steadyrl.environments.answer_formats import AnswerFormat, answer_request, c
     ],
 )
 def test_the_last_answer_is_cut_out(answer_format: AnswerFormat, response: str, answer: str | None):
-    assert cut_answer(response, answer_format) == answer
+    assert extract_answer(response, answer_format) == answer
 
 
 @pytest.mark.parametrize(
@@ -45,4 +45,4 @@ def test_the_last_answer_is_cut_out(answer_format: AnswerFormat, response: str, 
     ],
 )
 def test_the_request_names_the_format(answer_format: AnswerFormat, named: str):
-    assert named in answer_request(answer_format)
+    assert named in format_instruction(answer_format)

@@ -52,7 +52,7 @@ def test_the_documented_example_is_made_by_its_name_and_plays() -> None:
 
 
 def test_its_turns_are_what_its_settings_say() -> None:
-    assert CustomSettings(name="my_tasks:Reverse", turns=6).longest_episode == 6
+    assert CustomSettings(name="my_tasks:Reverse", turns=6).max_turns == 6
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from gymnasium.envs.toy_text.frozen_lake import FrozenLakeEnv
 
 from steadyrl.environments.frozen_lake_board import LakeBoard, all_lakes, draw_lake
 from steadyrl.environments.grid_draws import Draws
-from steadyrl.environments.grid_game import Contact, Verdict
+from steadyrl.environments.grid_game import GameStatus, MoveResult
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.grid_search import shortest_solution
 
@@ -34,8 +34,8 @@ def test_the_rules_are_gymnasiums_over_ten_thousand_random_steps():
                 game, _ = game.move(move)
                 place, reward, ended, _, _ = oracle.step(int(move))
                 assert divmod(int(place), size) == game.agent
-                assert ended == (game.verdict is not Verdict.OPEN)
-                assert reward == (game.verdict is Verdict.WON)
+                assert ended == (game.status is not GameStatus.OPEN)
+                assert reward == (game.status is GameStatus.WON)
                 steps += 1
     assert steps >= 10_000
 
@@ -53,9 +53,9 @@ def test_slips_are_gymnasiums_transitions():
 
 def test_a_move_says_what_it_met():
     lake = LakeBoard(ground=("FFH", "FFG"), agent=(0, 1))
-    assert lake.move(Move.UP) == (lake, Contact(met=None, moved=False))
-    assert lake.move(Move.RIGHT)[1] == Contact(met="H", moved=True)
-    assert lake.move(Move.LEFT)[1] == Contact(met="F", moved=True)
+    assert lake.move(Move.UP) == (lake, MoveResult(met=None, moved=False))
+    assert lake.move(Move.RIGHT)[1] == MoveResult(met="H", moved=True)
+    assert lake.move(Move.LEFT)[1] == MoveResult(met="F", moved=True)
 
 
 def test_the_cell_under_the_player_at_the_start_is_frozen():
@@ -71,7 +71,7 @@ def test_drawn_lakes_have_distinct_ends_and_a_way_that_is_short_enough():
         assert way is not None
         assert 1 <= len(way) <= 4
         assert "".join(lake.ground).count("G") == 1
-        assert lake.verdict is Verdict.OPEN
+        assert lake.status is GameStatus.OPEN
 
 
 @pytest.mark.parametrize(("frozen", "share"), [(0.6, 0.6), (0.85, 0.85)])

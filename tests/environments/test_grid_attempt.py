@@ -1,6 +1,6 @@
 from steadyrl.environments.frozen_lake_board import FROZEN_LAKE, LakeBoard
 from steadyrl.environments.grid_attempt import Attempt, Puzzle
-from steadyrl.environments.grid_game import Verdict
+from steadyrl.environments.grid_game import GameStatus
 from steadyrl.environments.grid_meaning import Meaning
 from steadyrl.environments.grid_moves import Move
 
@@ -14,7 +14,7 @@ def test_an_attempt_is_over_and_paid_when_the_game_is_won():
         attempt.act(word)
         assert not attempt.over
     attempt.act(Move.DOWN)
-    assert (attempt.over, attempt.verdict, attempt.reward) == (True, Verdict.WON, 1.0)
+    assert (attempt.over, attempt.status, attempt.reward) == (True, GameStatus.WON, 1.0)
 
 
 def test_a_win_by_the_last_move_counts():
@@ -29,7 +29,7 @@ def test_moves_without_effect_and_waiting_use_up_the_moves():
     attempt.act(Move.UP)
     attempt.wait()
     attempt.act(Move.RIGHT)
-    assert (attempt.over, attempt.verdict, attempt.reward) == (True, Verdict.OPEN, 0.0)
+    assert (attempt.over, attempt.status, attempt.reward) == (True, GameStatus.OPEN, 0.0)
     assert (attempt.turns, attempt.idle) == (3, 2)
 
 

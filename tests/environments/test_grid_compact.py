@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from steadyrl.environments.frozen_lake_board import FROZEN_LAKE, LakeBoard
 from steadyrl.environments.grid_attempt import Puzzle
 from steadyrl.environments.grid_compact import CompactRendering, revealed_rulebook
-from steadyrl.environments.grid_meaning import Choice, Meaning, all_meanings
+from steadyrl.environments.grid_meaning import Meaning, MeaningSource, all_meanings
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Outcome
 from steadyrl.environments.sokoban_board import SOKOBAN, read_board
@@ -122,7 +122,7 @@ def test_an_unreadable_plan_reveals_nothing_whatever_is_in_it():
 
 @given(number=st.integers(0, 575), plan=st.text("ldru", min_size=1, max_size=12))
 def test_what_a_feedback_reveals_is_true(number: int, plan: str):
-    meaning = all_meanings(FROZEN_LAKE, Choice.FIXED, Choice.FIXED)[number]
+    meaning = all_meanings(FROZEN_LAKE, MeaningSource.FIXED, MeaningSource.FIXED)[number]
     puzzle = Puzzle(game=LAKE.game, meaning=meaning, moves=8)
     revealed = revealed_rulebook(FROZEN_LAKE, play(puzzle, plan).feedback)
     truth = COMPACT.rulebook(puzzle)

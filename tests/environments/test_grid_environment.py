@@ -4,7 +4,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_compact import revealed_rulebook
 from steadyrl.environments.grid_environment import GridEnvironment
-from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_meaning import MeaningSource
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
 from steadyrl.policies.tokenizers import PRINTABLE
@@ -24,9 +24,11 @@ def boards(played: GridEnvironment, split: Split, count: int) -> list[tuple[str,
 
 @GAMES
 @pytest.mark.parametrize("rendering", ["paper", "compact"])
-@pytest.mark.parametrize("choice", Choice)
-def test_solutions_win_under_every_rendering_and_meaning(game: str, rendering: str, choice: Choice):
-    number = 0 if choice is Choice.PAPER else 101
+@pytest.mark.parametrize("choice", MeaningSource)
+def test_solutions_win_under_every_rendering_and_meaning(
+    game: str, rendering: str, choice: MeaningSource
+):
+    number = 0 if choice is MeaningSource.PAPER else 101
     played = environment(game, rendering=rendering, symbols=choice, actions=choice, meaning=number)
     for index in range(5):
         task = played.task(Split.TRAIN, index)
@@ -99,14 +101,14 @@ def test_the_prompt_can_begin_with_the_rulebook(game: str, rendering: str):
     shown = environment(game, rendering=rendering, symbols="permuted", show_rulebook=True)
     task = plain.task(Split.TRAIN, 3)
     assert shown.task(Split.TRAIN, 3).prompt[0].content.startswith(plain.rulebook(task))
-    assert shown.task(Split.TRAIN, 3) == plain.guided(task, plain.rulebook(task))
+    assert shown.task(Split.TRAIN, 3) == plain.guide(task, plain.rulebook(task))
     assert plain.rulebook(task) not in prompt(task)
 
 
 def test_a_guided_task_is_the_same_puzzle_under_any_rulebook():
     lake = environment("frozen_lake", rendering="compact")
     task = lake.task(Split.TRAIN, 0)
-    guided = lake.guided(task, "holes are fine")
+    guided = lake.guide(task, "holes are fine")
     assert guided.prompt[0].content == "holes are fine"
     assert guided.prompt[1:] == task.prompt
     assert (guided.id, guided.payload) == (task.id, task.payload)

@@ -4,16 +4,21 @@ from hypothesis import strategies as st
 
 from steadyrl.base.errors import UserError
 from steadyrl.environments.frozen_lake_board import FROZEN_LAKE
-from steadyrl.environments.grid_meaning import Choice, Meaning, all_meanings, allowed_meanings
+from steadyrl.environments.grid_meaning import (
+    Meaning,
+    MeaningSource,
+    all_meanings,
+    allowed_meanings,
+)
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.sokoban_board import SOKOBAN
 
-PAPER, FIXED, PERMUTED = Choice.PAPER, Choice.FIXED, Choice.PERMUTED
+PAPER, FIXED, PERMUTED = MeaningSource.PAPER, MeaningSource.FIXED, MeaningSource.PERMUTED
 
 
 def test_number_0_is_the_papers_meaning():
-    for symbols in Choice:
-        for actions in Choice:
+    for symbols in MeaningSource:
+        for actions in MeaningSource:
             first = all_meanings(FROZEN_LAKE, symbols, actions)[0]
             assert (first.shown, first.actions) == ("ABCD", tuple(Move))
 

@@ -120,7 +120,7 @@ def test_an_answer_drafted_in_thought_is_not_given(library: Path):
 
 
 def test_the_least_f1_is_a_setting(library: Path):
-    assert respond(library, r"\boxed{Italy}", least_f1=0.6).reward == 0.0
+    assert respond(library, r"\boxed{Italy}", min_f1=0.6).reward == 0.0
 
 
 def test_feedback_never_tells_the_right_answer(library: Path):
@@ -224,13 +224,13 @@ def test_a_call_that_cannot_be_made_ends_the_episode_with_a_reason(
 def test_a_lesson_stands_in_the_place_of_the_instructions(library: Path, style: DialogueStyle):
     environment, task = rome(library, style=style)
     told = [message for message in task.prompt if message.role != "system"]
-    guided = environment.guided(task, "Search for rivers first.")
+    guided = environment.guide(task, "Search for rivers first.")
     reminder = "\n\nPut your final answer in \\boxed{}." if style is DialogueStyle.CHAT else ""
     assert guided.prompt[0] == Message(role="system", content=f"Search for rivers first.{reminder}")
     assert list(guided.prompt[1:]) == told
     assert (guided.tools, guided.payload) == (task.tools, task.payload)
     boxed = r"Search. Answer in \boxed{}."
-    assert environment.guided(task, boxed).prompt[0].content == boxed
+    assert environment.guide(task, boxed).prompt[0].content == boxed
 
 
 @pytest.mark.parametrize("style", DialogueStyle)

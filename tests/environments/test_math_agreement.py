@@ -186,7 +186,7 @@ def test_the_problem_says_which_units_may_be_added(problem: str, answer: str, co
     ],
 )
 def test_an_answer_may_have_to_be_worked_out(gold: str, answer: str, counts: bool) -> None:
-    assert agree(gold, answer, worked_out=True) is counts
+    assert agree(gold, answer, require_simplified=True) is counts
 
 
 def test_drawn_answers_are_judged_as_their_changes_say() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.environments.protocol import LARGEST_REWARD, Outcome, Task
+from steadyrl.environments.protocol import MAX_REWARD, Outcome, Task
 from steadyrl.objectives.advantages import group_mean, group_mean_std, leave_one_out
 from steadyrl.records.message import Message
 from tests.environments.unchecked import unchecked
@@ -60,7 +60,7 @@ def test_what_is_no_finite_number_is_no_reward(reward: Any, message: str) -> Non
 
 
 def test_rewards_up_to_the_largest_are_taken() -> None:
-    for reward in (LARGEST_REWARD, -LARGEST_REWARD):
+    for reward in (MAX_REWARD, -MAX_REWARD):
         assert unchecked(Outcome, reward=reward, terminated=True).reward == reward
 
 
@@ -68,7 +68,7 @@ def test_rewards_up_to_the_largest_are_taken() -> None:
 def test_advantages_of_the_largest_rewards_are_finite(
     advantage: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
-    rewards = torch.tensor([LARGEST_REWARD, -LARGEST_REWARD] * 512)
+    rewards = torch.tensor([MAX_REWARD, -MAX_REWARD] * 512)
     found = advantage(rewards, torch.zeros(1024, dtype=torch.long))
     assert bool((found.square().sum() < torch.inf).all())
 

@@ -9,7 +9,7 @@ from steadyrl.environments.question_answering import (
     answer_f1,
     answer_reward,
     exact_match,
-    normalized,
+    normalize_answer,
 )
 
 # An independent scorer, from the rules of the official evaluation: letter by letter, word by word.
@@ -52,14 +52,14 @@ def test_the_score_is_symmetric_and_an_exact_match_is_its_maximum(answer: str, g
     assert answer_f1(answer, gold) == answer_f1(gold, answer)
     assert 0.0 <= answer_f1(answer, gold) <= 1.0
     if exact_match(answer, gold):
-        assert answer_f1(answer, gold) == (1.0 if normalized(gold) else 0.0)
-        assert answer_reward(answer, gold, least_f1=0.3) == 1.0
+        assert answer_f1(answer, gold) == (1.0 if normalize_answer(gold) else 0.0)
+        assert answer_reward(answer, gold, min_f1=0.3) == 1.0
 
 
 def test_normalisation_drops_case_punctuation_articles_and_spaces():
-    assert normalized(" The  U.S.A.,\n an Island-State ") == "usa islandstate"
-    assert normalized("Theatre of a Banana") == "theatre of banana"
-    assert normalized("A.") == ""
+    assert normalize_answer(" The  U.S.A.,\n an Island-State ") == "usa islandstate"
+    assert normalize_answer("Theatre of a Banana") == "theatre of banana"
+    assert normalize_answer("A.") == ""
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_normalisation_drops_case_punctuation_articles_and_spaces():
     ],
 )
 def test_an_exact_match_pays_one_and_a_good_part_its_f1(answer: str, gold: str, reward: float):
-    assert answer_reward(answer, gold, least_f1=0.3) == pytest.approx(reward)
+    assert answer_reward(answer, gold, min_f1=0.3) == pytest.approx(reward)
 
 
 def test_the_least_f1_that_is_paid_can_be_set():
-    assert answer_reward("Eiffel", "Eiffel Tower", least_f1=0.7) == 0.0
-    assert answer_reward("Eiffel", "Eiffel Tower", least_f1=0.0) == pytest.approx(2 / 3)
-    assert answer_reward("Rome", "Eiffel Tower", least_f1=0.0) == 0.0
+    assert answer_reward("Eiffel", "Eiffel Tower", min_f1=0.7) == 0.0
+    assert answer_reward("Eiffel", "Eiffel Tower", min_f1=0.0) == pytest.approx(2 / 3)
+    assert answer_reward("Rome", "Eiffel Tower", min_f1=0.0) == 0.0

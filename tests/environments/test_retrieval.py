@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steadyrl.environments.retrieval import quoted
+from steadyrl.environments.retrieval import escape_control_tokens
 from steadyrl.policies.tokenizers import END, ROLES, character_tokenizer
 
 TOKENIZER = character_tokenizer()
@@ -33,19 +33,19 @@ CONTROL_TOKENS = [
 
 @given(pieces=st.lists(st.sampled_from([*CONTROL_TOKENS, "<", "|", "a", "[", "]", ">", "/", " "])))
 def test_no_control_token_survives_quoting(pieces: list[str]):
-    text = quoted("".join(pieces))
+    text = escape_control_tokens("".join(pieces))
     assert not [token for token in CONTROL_TOKENS if token in text]
     assert TURNS.isdisjoint(TOKENIZER(text)["input_ids"])
     assert text.replace(" ", "") == "".join(pieces).replace(" ", "")
-    assert quoted(text) == text
+    assert escape_control_tokens(text) == text
 
 
 @pytest.mark.parametrize(
     "text", ["Rome fell in 476.", "2 < 3 <= 4", "[1] [citation needed] [USA 1999]", "a <- b -> c"]
 )
 def test_ordinary_text_is_quoted_as_it_is(text: str):
-    assert quoted(text) == text
+    assert escape_control_tokens(text) == text
 
 
 def test_half_surrogates_become_question_marks():
-    assert quoted("a\ud83db \U0001f600") == "a?b \U0001f600"
+    assert escape_control_tokens("a\ud83db \U0001f600") == "a?b \U0001f600"

@@ -12,7 +12,7 @@ from steadyrl.environments.retrieval import Passage, RetrievalError, Retriever
 from steadyrl.environments.retriever_http import (
     HTTPRetriever,
     HTTPRetrieverSettings,
-    passages_in,
+    parse_passages,
 )
 
 LIBRARY = [
@@ -117,7 +117,7 @@ def test_no_more_passages_are_taken_than_were_asked_for(server: Server):
 def test_passages_are_read_without_scores_and_in_two_parts(
     entries: list[Any], expected: list[Passage]
 ):
-    assert passages_in({"result": [entries]}) == expected
+    assert parse_passages({"result": [entries]}) == expected
 
 
 @pytest.mark.parametrize(

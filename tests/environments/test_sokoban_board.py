@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from steadyrl.base.errors import UserError
-from steadyrl.environments.grid_game import Contact, Verdict
+from steadyrl.environments.grid_game import GameStatus, MoveResult
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.sokoban_board import read_board
@@ -17,12 +17,12 @@ RECORD: dict[str, Any] = json.loads(
 KEYS = {move.key: move for move in Move}
 
 
-def effect(contact: Contact, verdict: Verdict) -> str:
-    if not contact.moved:
+def effect(result: MoveResult, status: GameStatus) -> str:
+    if not result.moved:
         return "."
-    if contact.pushed_onto is None:
+    if result.pushed_onto is None:
         return "m"
-    return "s" if verdict is Verdict.WON else "p"
+    return "s" if status is GameStatus.WON else "p"
 
 
 def test_the_rules_are_gym_sokobans_over_ten_thousand_random_steps():
@@ -30,8 +30,8 @@ def test_the_rules_are_gym_sokobans_over_ten_thousand_random_steps():
     for room in RECORD["rooms"]:
         game = read_board(room["rows"])
         for number, (key, theirs) in enumerate(zip(room["actions"], room["effects"], strict=True)):
-            game, contact = game.move(KEYS[key])
-            ours = effect(contact, game.verdict)
+            game, result = game.move(KEYS[key])
+            ours = effect(result, game.status)
             assert ours == theirs, f"step {number} in {room['rows']}"
             steps += 1
         assert list(game.rows) == room["end"]
@@ -55,8 +55,8 @@ def test_glyphs_are_read_and_shown_alike():
 
 def test_the_edge_of_the_board_is_as_solid_as_a_wall():
     board = read_board(["$@."])
-    assert board.move(Move.UP) == (board, Contact(met=None, moved=False))
-    assert board.move(Move.LEFT) == (board, Contact(met="$", moved=False))
+    assert board.move(Move.UP) == (board, MoveResult(met=None, moved=False))
+    assert board.move(Move.LEFT) == (board, MoveResult(met="$", moved=False))
 
 
 def test_a_player_on_a_goal_leaves_the_goal():
@@ -77,7 +77,7 @@ def test_no_solution_is_shorter_than_the_moves_needed(rows: list[str], solution:
     way = shortest_solution(board, limit=12)
     assert len(way) == solution
     for done, move in enumerate(way):
-        assert board.moves_needed <= solution - done
+        assert board.min_moves <= solution - done
         board, _ = board.move(move)
 
 

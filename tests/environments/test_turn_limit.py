@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from steadyrl.algorithms.reflection_prompts import GuidedEnvironment
+from steadyrl.algorithms.reflection_prompts import SupportsGuidance
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.custom import CustomSettings
@@ -59,7 +59,7 @@ class Guided(ShortQuiz):
 
     closed = False
 
-    def guided(self, task: Task, rulebook: str) -> Task:
+    def guide(self, task: Task, rulebook: str) -> Task:
         return task
 
     def close(self) -> None:
@@ -72,8 +72,8 @@ def test_a_limited_environment_has_the_name_and_the_methods_of_its_own() -> None
     assert (type(plain).__name__, type(guided).__name__) == ("Quiz", "Guided")
     assert distinct_tasks(plain, Split.TRAIN) is None
     assert distinct_tasks(guided, Split.TRAIN) == 3
-    assert not isinstance(plain, GuidedEnvironment)
-    assert isinstance(guided, GuidedEnvironment)
+    assert not isinstance(plain, SupportsGuidance)
+    assert isinstance(guided, SupportsGuidance)
     assert not isinstance(plain, Closable)
     assert isinstance(guided, Closable)
     guided.close()

@@ -126,9 +126,9 @@ def test_a_small_number_of_the_file_is_the_answer_and_no_multiple_of_e(tmp_path:
     ("settings", "sum_counts"),
     [
         ({"answer_format": "whole"}, False),
-        ({"answer_format": "whole", "worked_out": False}, True),
+        ({"answer_format": "whole", "require_simplified": False}, True),
         ({"answer_format": "boxed"}, True),
-        ({"answer_format": "boxed", "worked_out": True}, False),
+        ({"answer_format": "boxed", "require_simplified": True}, False),
     ],
 )
 def test_an_answer_that_restates_the_question_is_not_worked_out(

@@ -9,7 +9,7 @@ LAKE = " A \t D \n C \t B "
 STAGE = {"stage": "rl"}
 
 
-def story(number: int, **changes: Any) -> dict[str, Any]:
+def record(number: int, **changes: Any) -> dict[str, Any]:
     return ReflectedEpisode(**{"number": number, "reflects": True, **changes}).as_field()
 
 
@@ -33,7 +33,7 @@ def row(
 
 def improved(number: int, **changes: Any) -> list[dict[str, Any]]:
     """An attempt that fell into a hole, what was learned from it, and one that did not."""
-    told = story(number, internalized=True, **changes)
+    told = record(number, internalized=True, **changes)
     return [
         row("first_attempt", told, 0.0, LAKE, "down", "again?", "left", feedback="C is a hole"),
         row("reflection", told, 1.0, "what happened", "Avoid C."),
@@ -43,7 +43,7 @@ def improved(number: int, **changes: Any) -> list[dict[str, Any]]:
 
 def failed(number: int) -> list[dict[str, Any]]:
     """The same with no better end."""
-    told = story(number)
+    told = record(number)
     return [
         row("first_attempt", told, 0.0, LAKE, "down"),
         row("reflection", told, 0.0, "what happened", "Try again."),
@@ -53,7 +53,7 @@ def failed(number: int) -> list[dict[str, Any]]:
 
 def broken(number: int, reason: str = "the reflection is empty") -> list[dict[str, Any]]:
     """A reflection that is none."""
-    told = story(number, failure=reason)
+    told = record(number, failure=reason)
     return [
         row("first_attempt", told, 0.0, LAKE, "down"),
         row("reflection", told, 0.0, "what happened", truncation_reason=reason),
@@ -62,7 +62,7 @@ def broken(number: int, reason: str = "the reflection is empty") -> list[dict[st
 
 def solved(number: int) -> list[dict[str, Any]]:
     """Nothing to reflect on."""
-    return [row("first_attempt", story(number, reflects=False), 1.0, LAKE, "right")]
+    return [row("first_attempt", record(number, reflects=False), 1.0, LAKE, "right")]
 
 
 def remember(folder: RunFolder, *texts: tuple[int, int, str]) -> None:

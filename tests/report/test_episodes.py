@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from tests.report.experienced_runs import broken, failed, improved, remember, row, solved, record
+from tests.report.experienced_runs import broken, failed, improved, record, remember, row, solved
 
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder

@@ -9,10 +9,10 @@ from tests.report.experienced_runs import (
     broken,
     failed,
     improved,
+    record,
     remember,
     row,
     solved,
-    story,
 )
 
 from steadyrl.records.run_folder import RunFolder
@@ -87,7 +87,7 @@ def test_calls_and_replies_of_tools_are_told_turn_by_turn(
         {"role": "tool", "content": "[Document 1] Oslo"},
         {"role": "assistant", "content": r"\boxed{Oslo}"},
     ]
-    first = row("first_attempt", story(0, reflects=False), 0.5, conversation=talk)
+    first = row("first_attempt", record(0, reflects=False), 0.5, conversation=talk)
     folder.write_completions("rl", 1, [first])
 
     assert (
@@ -108,7 +108,7 @@ def test_an_attempt_under_the_raw_record_has_no_reflection(
 
 def test_what_is_told_is_shown_and_never_run(folder: RunFolder, read_page: ReadPage) -> None:
     attack = '</pre></details><script>alert("1")</script>'
-    told = story(0, failure=attack, recalled=(0,))
+    told = record(0, failure=attack, recalled=(0,))
     rows = [
         row(part, told, 0.0, attack, attack, task_id=attack, feedback=attack)
         for part in ("first_attempt", "reflection", "second_attempt")
@@ -133,7 +133,7 @@ def test_half_surrogates_do_not_stop_a_report(folder: RunFolder, read_page: Read
 
 
 def test_a_long_text_loses_its_middle(folder: RunFolder, read_page: ReadPage) -> None:
-    first = row("first_attempt", story(0), 0.0, "b" * 9_000, "down")
+    first = row("first_attempt", record(0), 0.0, "b" * 9_000, "down")
     folder.write_completions("rl", 1, [first])
 
     assert "[… 5,000 characters left out …]" in text_of(folder, read_page)

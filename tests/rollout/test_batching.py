@@ -23,7 +23,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.routes import without_repeats
+from steadyrl.rollout.routes import drop_repeated_routes
 from tests.closeness import assert_close
 from tests.driving import generate
 from tests.engines.builders import local_engine
@@ -212,10 +212,10 @@ def test_a_turn_that_begins_a_new_row_keeps_all_its_routes() -> None:
         )[0][0]
         for prompt in prompts
     )
-    assert without_repeats(second, first) is second
+    assert drop_repeated_routes(second, first) is second
     assert first.routing is not None
     bare = replace(first, routing=None)
-    assert without_repeats(second, bare) is second
+    assert drop_repeated_routes(second, bare) is second
 
 
 def test_routes_are_left_out_after_they_were_proven_to_be_of_these_tokens() -> None:
@@ -230,7 +230,7 @@ def test_routes_are_left_out_after_they_were_proven_to_be_of_these_tokens() -> N
     )
     wrong = replace(second, token_ids=second.token_ids + 1)
     with pytest.raises(RuntimeError, match="recorded routing on other tokens than it returned"):
-        without_repeats(wrong, first)
+        drop_repeated_routes(wrong, first)
 
 
 @pytest.mark.parametrize("fault", ["a row is missing", "a row is unknown"])

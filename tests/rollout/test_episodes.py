@@ -16,7 +16,7 @@ from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.episodes import play_groups, response_text
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import make_tasks
 from tests.progress import Heard
 from tests.rollout.fakes import (
     TOKENIZER,
@@ -151,7 +151,7 @@ def test_an_episode_that_does_not_start_and_a_task_that_is_not_there_fail_alone(
             environment,
             engine,
             TOKENIZER,
-            tasks_of(environment, Split.TRAIN, range(3)),
+            make_tasks(environment, Split.TRAIN, range(3)),
             group_size=2,
             sampling=SAMPLING,
             seed=3,

@@ -10,13 +10,13 @@ import pytest
 from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import Split, Task
 from steadyrl.rollout.tasks import (
-    STORED_AT_MOST,
+    MAX_SHUFFLED_TASKS,
     FailedTask,
-    begin,
     distinct_tasks,
     first_tasks,
+    make_tasks,
     shuffled_tasks,
-    tasks_of,
+    start_episode,
 )
 from tests.environments.unchecked import unchecked
 from tests.rollout.fakes import Quiz, ShortQuiz
@@ -54,7 +54,7 @@ def refuses(*_: object) -> Any:
 
 
 def test_tasks_have_the_numbers_that_were_asked_for() -> None:
-    tasks = tasks_of(Quiz(), Split.TEST, range(3, 6))
+    tasks = make_tasks(Quiz(), Split.TEST, range(3, 6))
     assert [task.id for task in tasks] == [f"quiz/test/{number}" for number in (3, 4, 5)]
 
 
@@ -77,19 +77,19 @@ def test_tasks_have_the_numbers_that_were_asked_for() -> None:
     ],
 )
 def test_what_gives_no_task_is_a_failed_task(what: Any, message: str) -> None:
-    (task,) = tasks_of(Broken(what), Split.TEST, [2])
+    (task,) = make_tasks(Broken(what), Split.TEST, [2])
     assert isinstance(task, FailedTask)
     assert task.id == "test/2"
     assert re.search(message, task.failure)
     with pytest.raises(UserError, match=message):
-        begin(Quiz(), task)
+        start_episode(Quiz(), task)
 
 
 def test_the_tasks_beside_one_that_failed_are_there() -> None:
     def sometimes(split: Split, index: int) -> Task:
         return raises() if index == 4 else Quiz().task(split, index)
 
-    tasks = tasks_of(Broken(sometimes), Split.TEST, range(3, 6))
+    tasks = make_tasks(Broken(sometimes), Split.TEST, range(3, 6))
     assert [task.id for task in tasks] == ["quiz/test/3", "test/4", "quiz/test/5"]
 
 
@@ -123,9 +123,9 @@ def test_the_first_tasks_are_each_there_once() -> None:
     ],
 )
 def test_what_starts_no_episode_is_refused(what: Any, message: str) -> None:
-    (task,) = tasks_of(Quiz(), Split.TEST, [2])
+    (task,) = make_tasks(Quiz(), Split.TEST, [2])
     with pytest.raises(UserError, match=message):
-        begin(Broken(what), task)
+        start_episode(Broken(what), task)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_is_no_count_of_tasks_is_refused() -> None:
 
 
 def test_a_failure_is_told_with_its_line() -> None:
-    (task,) = tasks_of(Broken(raises), Split.TEST, [2])
+    (task,) = make_tasks(Broken(raises), Split.TEST, [2])
     assert isinstance(task, FailedTask)
     (number,) = re.findall(r"\(line (\d+) of test_tasks\.py\)", task.failure)
     with open(__file__, encoding="utf-8") as file:
@@ -162,6 +162,6 @@ def test_a_stored_set_is_gone_through_in_a_new_order_each_time() -> None:
     assert numbers_of(ShortQuiz(20), range(20), seed=1) not in (first, list(range(20)))
 
 
-@pytest.mark.parametrize("count", [None, 0, STORED_AT_MOST + 1])
+@pytest.mark.parametrize("count", [None, 0, MAX_SHUFFLED_TASKS + 1])
 def test_what_is_no_stored_set_stays_in_order(count: int | None) -> None:
     assert numbers_of(ShortQuiz(count), range(5, 9)) == [5, 6, 7, 8]

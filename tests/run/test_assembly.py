@@ -9,7 +9,7 @@ import torch
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.reflection import (
-    HeldReflection,
+    FrozenReflection,
     PolicyReflection,
     SampledReflection,
 )
@@ -271,7 +271,7 @@ def test_a_teacher_for_another_environment_is_refused(tmp_path: Path) -> None:
         Assembly.of(config)
 
 
-@pytest.mark.parametrize("kind", [PolicyReflection, HeldReflection])
+@pytest.mark.parametrize("kind", [PolicyReflection, FrozenReflection])
 def test_reflections_that_never_have_room_are_refused(kind: type[SampledReflection]) -> None:
     def settings(tokens: int) -> ExperientialSettings:
         reflection = kind(sampling=Sampling(temperature=0.5, max_new_tokens=tokens))

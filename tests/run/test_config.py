@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
-from steadyrl.algorithms.reflection import HeldReflection, PolicyReflection
+from steadyrl.algorithms.reflection import FrozenReflection, PolicyReflection
 from steadyrl.base.errors import UserError
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
@@ -258,7 +258,7 @@ def test_other_environments_are_settings_of_the_same_field() -> None:
         ),
         (
             {
-                "algorithm": ExperientialSettings(reflection=HeldReflection()),
+                "algorithm": ExperientialSettings(reflection=FrozenReflection()),
                 "engine": LocalEngineSettings(overlap=True),
             },
             "engine.overlap is true, but algorithm.reflection is 'held': .* Set engine.overlap to",

@@ -12,10 +12,10 @@ from steadyrl.algorithms.erl import ExperientialRL
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory, Retrieval, SingleSlot
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
-from steadyrl.algorithms.protocol import AsksReference
+from steadyrl.algorithms.protocol import SupportsReference
 from steadyrl.algorithms.reflection import (
-    HeldReflection,
-    HeldReflector,
+    FrozenReflection,
+    FrozenReflector,
     NoReflection,
     ServerReflection,
 )
@@ -24,7 +24,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
-from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_meaning import MeaningSource
 from steadyrl.lab.worlds.grid_drills import GridDrillSettings
 from steadyrl.lab.worlds.second_chance import SecondChanceSettings
 from steadyrl.objectives import ReferenceKL
@@ -154,7 +154,7 @@ def test_every_variant_runs_under_r3_and_gives_its_metrics(
 def test_a_held_reflector_reflects_as_the_policy_began_and_is_not_trained(tmp_path: Path) -> None:
     config = tiny_experiential_run()
     assert isinstance(config.algorithm, ExperientialSettings)
-    held = HeldReflection(**config.algorithm.reflection.model_dump(exclude={"name", "malformed"}))
+    held = FrozenReflection(**config.algorithm.reflection.model_dump(exclude={"name", "malformed"}))
     config = changed(reflection=held)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
@@ -179,15 +179,15 @@ def test_a_held_reflector_reflects_as_the_policy_began_and_is_not_trained(tmp_pa
 
 def test_a_held_reflector_does_not_follow_the_policy() -> None:
     sampling = Sampling(temperature=1.0, max_new_tokens=24)
-    reflection = HeldReflection(style=ReflectionStyle.COMPACT, sampling=sampling)
+    reflection = FrozenReflection(style=ReflectionStyle.COMPACT, sampling=sampling)
     assembly = Assembly.of(changed(reflection=reflection))
     algorithm = assembly.stages[-1].algorithm
-    assert isinstance(algorithm, AsksReference)
+    assert isinstance(algorithm, SupportsReference)
     asked = (Message(role="user", content="1+1"),)
 
     def replies() -> list[str]:
         reflector = algorithm._reflector
-        assert isinstance(reflector, HeldReflector)
+        assert isinstance(reflector, FrozenReflector)
         return [drive(reflector.reflect(asked, assembly.engine, seed)).reply for seed in range(4)]
 
     drive(algorithm.take_reference(assembly.learner.publish()))
@@ -273,8 +273,8 @@ def test_the_control_repeats_failed_attempts_in_training_and_not_in_evaluation(
 
 def test_a_run_on_a_hidden_lake_begins_with_drills(tmp_path: Path) -> None:
     lake = FrozenLakeSettings(rendering="compact", max_size=3, max_path=3, meaning=7)
-    hidden = {"symbols": Choice.FIXED, "actions": Choice.FIXED}
-    varied = {"symbols": Choice.PERMUTED, "actions": Choice.PERMUTED}
+    hidden = {"symbols": MeaningSource.FIXED, "actions": MeaningSource.FIXED}
+    varied = {"symbols": MeaningSource.PERMUTED, "actions": MeaningSource.PERMUTED}
     drills = GridDrillSettings(environment=lake.model_copy(update=varied))
     config = tiny_experiential_run(
         model=tiny_run().model.model_copy(update={"max_positions": 256}),

@@ -13,7 +13,7 @@ from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig, from_yaml
 from steadyrl.run.execution import resume_run, start_run
-from steadyrl.run.resumption import as_decided, changes_in_words, check_changes, lost_rows
+from steadyrl.run.resumption import changes_in_words, check_changes, lost_rows, resolve_from
 from steadyrl.training.journal import JournalSettings
 from tests.run.test_execution import StopAfter, timeless
 from tests.run.tiny import tiny_run
@@ -68,9 +68,9 @@ def test_a_finished_run_is_extended_to_the_weights_of_a_longer_one(
 def test_what_a_run_decided_for_itself_stays_decided() -> None:
     recipe = short_run(steps=5, engine={"numerics": "fp8"})
     assert recipe.engine.cache_memory == "auto"
-    assert as_decided(recipe, short_run()) == short_run(steps=5)
+    assert resolve_from(recipe, short_run()) == short_run(steps=5)
     asked = short_run(engine={"numerics": "fp8", "cache_memory": 32})
-    assert as_decided(asked, short_run()) == asked
+    assert resolve_from(asked, short_run()) == asked
 
 
 def test_what_an_interruption_lost_is_on_record(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from steadyrl.records.reflected_episode import REFLECTION
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.tasks import tasks_of
+from steadyrl.rollout.tasks import make_tasks
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.journal import Journal, JournalSettings
 from steadyrl.training.stage import RunPosition
@@ -33,7 +33,7 @@ def groups_of(*failing: int, tasks: int = 2) -> list[Group]:
             environment,
             ScriptedEngine(lambda *_: "right"),
             TOKENIZER,
-            tasks_of(environment, Split.TRAIN, range(tasks)),
+            make_tasks(environment, Split.TRAIN, range(tasks)),
             group_size=2,
             sampling=Sampling(max_new_tokens=8),
             seed=0,

@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from steadyrl.environments.protocol import Split
 from steadyrl.learners.optimizer import OptimizerSettings, learning_rate
-from steadyrl.rollout.tasks import checked_outcome
+from steadyrl.rollout.tasks import check_outcome
 
 Reward = Callable[..., list[float]]
 
@@ -145,7 +145,7 @@ def environment_reward(world: World, tokenizer: PreTrainedTokenizerBase) -> Rewa
             if ids[-1] == tokenizer.eos_token_id:
                 episode = world.environment.start(world.environment.task(Split.TRAIN, index))
                 text = tokenizer.decode(ids[:-1], skip_special_tokens=False)
-                earned = checked_outcome(episode.respond(text)).reward
+                earned = check_outcome(episode.respond(text)).reward
             rewards.append(earned)
         return rewards
 

@@ -6,12 +6,12 @@ from steadyrl.algorithms.policy_gradient import CreditSettings, PolicyGradientSe
 from steadyrl.algorithms.protocol import Algorithm, Experience
 from steadyrl.algorithms.published import PUBLISHED
 from steadyrl.algorithms.reflection import ReflectionSettings, Reflector
-from steadyrl.algorithms.settings import AlgorithmParts, AlgorithmSettings
+from steadyrl.algorithms.settings import AlgorithmContext, AlgorithmSettings
 
 __all__ = [
     "PUBLISHED",
     "Algorithm",
-    "AlgorithmParts",
+    "AlgorithmContext",
     "AlgorithmSettings",
     "CreditSettings",
     "Experience",

@@ -17,21 +17,21 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.erl_episodes import (
     ExperientialEpisode,
     episode_metrics,
-    notes_on,
-    recorded_groups,
+    episode_notes,
+    groups_with_records,
 )
 from steadyrl.algorithms.erl_internalization import NoInternalization
-from steadyrl.algorithms.erl_rows import Rows
+from steadyrl.algorithms.erl_rows import RowBuilder
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.memory import recalled_text
+from steadyrl.algorithms.memory import join_entries
 from steadyrl.algorithms.policy_gradient import group_metrics
 from steadyrl.algorithms.protocol import Experience, MiniBatch
 from steadyrl.algorithms.reflection import (
-    HeldReflector,
+    FrozenReflector,
 )
 from steadyrl.algorithms.reflection_prompts import (
-    account_of,
     guided_task,
+    make_record,
     reflection_prompt,
     task_with_record,
 )
@@ -83,7 +83,7 @@ class ExperientialRL:
         self._neutral = partial(neutralize, tokenizer=tokenizer)
         self._memory = settings.memory.make()
         self._reflector = settings.reflection.make(tokenizer, make_engine)
-        self._rows = Rows(settings, tokenizer)
+        self._rows = RowBuilder(settings, tokenizer)
         self._objective = settings.corrected_objective
 
     async def collect(self, step: int, engine: Engine) -> Experience:
@@ -92,15 +92,15 @@ class ExperientialRL:
         seed = derive_seed(self._seed, step)
         episodes = await self._attempt(step, engine, seed)
         await self._reflect(episodes, engine, derive_seed(self._seed, step, REFLECTIONS))
-        await self._attempt_again(episodes, engine, derive_seed(self._seed, step, SECOND_ATTEMPTS))
-        writes = self._remember(episodes)
+        await self._attempt_second(episodes, engine, derive_seed(self._seed, step, SECOND_ATTEMPTS))
+        writes = self._write_memory(episodes)
         chunks = [
-            [e for e in episodes if e.place // settings.prompts == number]
+            [e for e in episodes if e.task_index // settings.prompts == number]
             for number in range(settings.mini_batches)
         ]
         internalizes = not isinstance(settings.internalization, NoInternalization)
         internalized = internalizes * sum(episode.succeeds for episode in episodes)
-        groups = recorded_groups(episodes, internalizes=internalizes)
+        groups = groups_with_records(episodes, internalizes=internalizes)
         return Experience(
             mini_batches=tuple(b for chunk in chunks for b in self._rows.mini_batches(chunk)),
             groups=tuple(groups),
@@ -114,7 +114,7 @@ class ExperientialRL:
                 "memory_writes": float(len(writes)),
             },
             memory_writes=tuple(writes),
-            notes=notes_on(episodes),
+            notes=episode_notes(episodes),
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
@@ -131,8 +131,8 @@ class ExperientialRL:
 
     async def take_reference(self, reference: WeightSource) -> None:
         """Reflects with `reference`, where the settings say so."""
-        if isinstance(self._reflector, HeldReflector):
-            await self._reflector.hold(reference)
+        if isinstance(self._reflector, FrozenReflector):
+            await self._reflector.freeze(reference)
 
     def state(self) -> Any:
         """The memory."""
@@ -152,9 +152,9 @@ class ExperientialRL:
         return [
             ExperientialEpisode(
                 number=step * len(first) + number,
-                place=place,
+                task_index=place,
                 task=tasks[place],
-                first=attempt,
+                first_attempt=attempt,
                 reflects=self._reflects_on(attempt),
                 failure=attempt.truncation_reason if attempt.environment_failed else "",
             )
@@ -173,14 +173,15 @@ class ExperientialRL:
         chosen = [episode for episode in episodes if episode.reflects]
         for episode in chosen:
             episode.recalled = self._memory.recall(episode.task, episode.number)
-        accounts = [
-            account_of(e.task, e.first, recalled_text(e.recalled), self._neutral) for e in chosen
+        records = [
+            make_record(e.task, e.first_attempt, join_entries(e.recalled), self._neutral)
+            for e in chosen
         ]
         if self._reflector is None:
-            for episode, account in zip(chosen, accounts, strict=True):
-                episode.guided = task_with_record(episode.task, account, style)
+            for episode, record in zip(chosen, records, strict=True):
+                episode.guided_task = task_with_record(episode.task, record, style)
             return
-        prompts = [reflection_prompt(account, style) for account in accounts]
+        prompts = [reflection_prompt(record, style) for record in records]
         reflections = await concurrently(
             self._reflector.reflect(prompt, engine, derive_seed(seed, number))
             for number, prompt in enumerate(prompts)
@@ -191,15 +192,15 @@ class ExperientialRL:
             if not reflection.failure:
                 lesson = self._neutral(reflection.lesson)
                 try:
-                    episode.guided = guided_task(self._environment, episode.task, lesson)
+                    episode.guided_task = guided_task(self._environment, episode.task, lesson)
                 except UserError as error:
                     episode.failure = f"{ENVIRONMENT_FAILED}: {error}"
 
-    async def _attempt_again(
+    async def _attempt_second(
         self, episodes: Sequence[ExperientialEpisode], engine: Engine, seed: int
     ) -> None:
         """Notes the second attempts, or what broke."""
-        guided = [(e, e.guided) for e in episodes if e.guided is not None]
+        guided = [(e, e.guided_task) for e in episodes if e.guided_task is not None]
         tasks = [task for _, task in guided]
         prompts = encode_each(
             self._tokenizer, [task.prompt for task in tasks], [task.tools for task in tasks]
@@ -215,17 +216,17 @@ class ExperientialRL:
         groups = await self._play([task for _, task in asked], engine, seed, 1)
         for (episode, _), group in zip(asked, groups, strict=True):
             (attempt,) = group.trajectories
-            episode.second = attempt
+            episode.second_attempt = attempt
             episode.failure = attempt.truncation_reason if attempt.environment_failed else ""
 
-    def _remember(self, episodes: Sequence[ExperientialEpisode]) -> list[MemoryWrite]:
+    def _write_memory(self, episodes: Sequence[ExperientialEpisode]) -> list[MemoryWrite]:
         """Writes down what led to full reward."""
         for episode in episodes:
             reward, reflection = episode.second_reward, episode.reflection
             if reflection and reward is not None and reward >= self._settings.threshold:
                 lesson = reflection.lesson
-                episode.written = self._memory.write(episode.task, episode.number, lesson)
-        return [episode.written for episode in episodes if episode.written is not None]
+                episode.memory_write = self._memory.write(episode.task, episode.number, lesson)
+        return [episode.memory_write for episode in episodes if episode.memory_write is not None]
 
     async def _play(
         self, tasks: Sequence[Task], engine: Engine, seed: int, group_size: int

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from steadyrl.algorithms.memory import Recollection
+from steadyrl.algorithms.memory import MemoryEntry
 from steadyrl.algorithms.reflection import Reflection
 from steadyrl.environments.protocol import Task
 from steadyrl.records.memory_write import MemoryWrite
@@ -22,33 +22,34 @@ class ExperientialEpisode:
     """An episode under way.
 
     Example:
-        ExperientialEpisode(number=0, place=0, task=task, first=trajectory, reflects=True)
+        ExperientialEpisode(number=0, task_index=0, task=task, first_attempt=trajectory,
+                            reflects=True)
     """
 
     number: int
     """Position among all episodes of the run."""
 
-    place: int
+    task_index: int
     """Position of its task among those of the step."""
 
     task: Task
-    first: Trajectory
+    first_attempt: Trajectory
 
     reflects: bool
     """Whether the first attempt is to be reflected on."""
 
-    recalled: tuple[Recollection, ...] = ()
+    recalled: tuple[MemoryEntry, ...] = ()
     """What the reflection read of the memory."""
 
     reflection: Reflection | None = None
     """None where nobody reflects, too."""
 
-    guided: Task | None = None
+    guided_task: Task | None = None
     """The task as the second attempt is asked it."""
 
-    second: Trajectory | None = None
+    second_attempt: Trajectory | None = None
 
-    written: MemoryWrite | None = None
+    memory_write: MemoryWrite | None = None
     """How the reflection was remembered; None when it was not."""
 
     failure: str = ""
@@ -57,28 +58,28 @@ class ExperientialEpisode:
     @property
     def second_reward(self) -> float | None:
         """r2; None when there was no second attempt, or the environment failed in it."""
-        if self.second is None or self.second.environment_failed:
+        if self.second_attempt is None or self.second_attempt.environment_failed:
             return None
-        return self.second.reward
+        return self.second_attempt.reward
 
     @property
     def last_reward(self) -> float:
         """r2 where there is one, else r1."""
-        return self.first.reward if self.second_reward is None else self.second_reward
+        return self.first_attempt.reward if self.second_reward is None else self.second_reward
 
     @property
     def succeeds(self) -> bool:
         """Whether the second attempt earned something, so that it is internalised if any is."""
         return (self.second_reward or 0.0) > 0
 
-    def story(self, *, internalizes: bool) -> ReflectedEpisode:
+    def to_record(self, *, internalizes: bool) -> ReflectedEpisode:
         """What became of the episode, for the record."""
         return ReflectedEpisode(
             number=self.number,
             reflects=self.reflects,
-            recalled=tuple([recollection.slot for recollection in self.recalled]),
+            recalled=tuple([entry.slot for entry in self.recalled]),
             internalized=internalizes and self.succeeds,
-            remembered=None if self.written is None else self.written.slot,
+            remembered=None if self.memory_write is None else self.memory_write.slot,
             failure=self.failure,
         )
 
@@ -101,7 +102,7 @@ class ExperientialEpisode:
         )
 
 
-def grouped(
+def group_by_task(
     episodes: Sequence[ExperientialEpisode],
     part: str,
     pick: Callable[[ExperientialEpisode], Trajectory | None],
@@ -111,24 +112,26 @@ def grouped(
     for episode in episodes:
         trajectory = pick(episode)
         if trajectory is not None:
-            found.setdefault(episode.place, []).append(trajectory)
+            found.setdefault(episode.task_index, []).append(trajectory)
     return [
         Group(task_id=trajectories[0].task_id, trajectories=tuple(trajectories), part=part)
         for trajectories in found.values()
     ]
 
 
-def recorded_groups(episodes: Sequence[ExperientialEpisode], *, internalizes: bool) -> list[Group]:
+def groups_with_records(
+    episodes: Sequence[ExperientialEpisode], *, internalizes: bool
+) -> list[Group]:
     """Everything that was written, failures included: part by part, each in the order of tasks."""
 
-    def told(episode: ExperientialEpisode, part: Trajectory | None) -> Trajectory | None:
-        story = episode.story(internalizes=internalizes)
-        return None if part is None else replace(part, episode=story)
+    def with_record(episode: ExperientialEpisode, part: Trajectory | None) -> Trajectory | None:
+        record = episode.to_record(internalizes=internalizes)
+        return None if part is None else replace(part, episode=record)
 
     return [
-        *grouped(episodes, FIRST_ATTEMPT, lambda e: told(e, e.first)),
-        *grouped(episodes, REFLECTION, lambda e: told(e, e.reflection_trajectory)),
-        *grouped(episodes, SECOND_ATTEMPT, lambda e: told(e, e.second)),
+        *group_by_task(episodes, FIRST_ATTEMPT, lambda e: with_record(e, e.first_attempt)),
+        *group_by_task(episodes, REFLECTION, lambda e: with_record(e, e.reflection_trajectory)),
+        *group_by_task(episodes, SECOND_ATTEMPT, lambda e: with_record(e, e.second_attempt)),
     ]
 
 
@@ -138,8 +141,12 @@ def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]
     Rewards are those of episodes whose environment did not fail in the first attempt; without any
     there are none.
     """
-    sound = [episode for episode in episodes if not episode.first.environment_failed]
-    second = [e.second for e in episodes if e.second is not None and e.second_reward is not None]
+    sound = [episode for episode in episodes if not episode.first_attempt.environment_failed]
+    second = [
+        e.second_attempt
+        for e in episodes
+        if e.second_attempt is not None and e.second_reward is not None
+    ]
     reflections = [t for e in episodes if (t := e.reflection_trajectory) and t.completions]
     metrics = {
         "reflection_fraction": _mean([float(episode.reflects) for episode in episodes]),
@@ -155,7 +162,7 @@ def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]
     return metrics
 
 
-def notes_on(episodes: Sequence[ExperientialEpisode]) -> tuple[str, ...]:
+def episode_notes(episodes: Sequence[ExperientialEpisode]) -> tuple[str, ...]:
     """That every reflection of a step failed for one reason, and what it means."""
     failures = [episode.failure for episode in episodes if episode.reflects]
     if len(failures) < 2 or not failures[0] or len(set(failures)) > 1:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.erl_episodes import ExperientialEpisode, grouped
+from steadyrl.algorithms.erl_episodes import ExperientialEpisode, group_by_task
 from steadyrl.algorithms.erl_internalization import (
     NoInternalization,
     OnPolicyDistillation,
@@ -36,7 +36,7 @@ from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
 
 
-class Rows:
+class RowBuilder:
     """Builds the token batches of each part."""
 
     def __init__(self, settings: ExperientialSettings, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -56,11 +56,11 @@ class Rows:
         return tuple(tuple(part) for part in parts if part)
 
     def _first(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
-        used = [episode for episode in episodes if episode.first.was_played]
-        groups = grouped(used, "", lambda e: e.first)
+        used = [episode for episode in episodes if episode.first_attempt.was_played]
+        groups = group_by_task(used, "", lambda e: e.first_attempt)
         if self._settings.group_size > 1:  # one that is left alone has nothing to be compared with
             groups = [group for group in groups if len(group.trajectories) > 1]
-        return self._credited(groups)
+        return self._reinforced_batches(groups)
 
     def _reflections(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         reflection = self._settings.reflection
@@ -73,13 +73,15 @@ class Rows:
             if episode.second_reward is not None
             or (malformed_too and episode.reflection and episode.reflection.is_malformed)
         ]
-        batches = self._credited(grouped(used, "", lambda e: e.reflection_trajectory))
+        batches = self._reinforced_batches(
+            group_by_task(used, "", lambda e: e.reflection_trajectory)
+        )
         temperature = reflection.sampling.temperature
         return [replace(batch, temperature=temperature) for batch in batches]
 
     def _second(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         used = [episode for episode in episodes if episode.second_reward is not None]
-        return self._credited(grouped(used, "", lambda e: e.second))
+        return self._reinforced_batches(group_by_task(used, "", lambda e: e.second_attempt))
 
     def _internalization(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         kind = self._settings.internalization
@@ -88,14 +90,14 @@ class Rows:
             return []
         if isinstance(kind, OnPolicyDistillation):
             return self._distillation(succeeded)
-        groups = grouped(succeeded, "", self._second_without_reflection)
+        groups = group_by_task(succeeded, "", self._second_without_reflection)
         weighted = isinstance(kind, RewardWeightedInternalization)
         weights = [g.rewards if weighted else torch.ones_like(g.rewards) for g in groups]
         return [replace(batch, reprompted=True) for batch in self._batches(groups, weights)]
 
     def _distillation(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
-        students = grouped(episodes, "", lambda e: e.first)
-        teachers = grouped(episodes, "", self._first_with_reflection)
+        students = group_by_task(episodes, "", lambda e: e.first_attempt)
+        teachers = group_by_task(episodes, "", self._first_with_reflection)
         weights = [torch.ones_like(group.rewards) for group in students]
         (student,), (teacher,) = self._batches(students, weights), self._batches(teachers, weights)
         if not torch.equal(student.loss_mask.sum(dim=1), teacher.loss_mask.sum(dim=1)):
@@ -106,13 +108,13 @@ class Rows:
         return [replace(student, teacher=replace(teacher, reprompted=True))]
 
     def _second_without_reflection(self, episode: ExperientialEpisode) -> Trajectory:
-        assert episode.second is not None
-        assert episode.guided is not None
-        return self._reprompted(episode.second, episode.guided, episode.task)
+        assert episode.second_attempt is not None
+        assert episode.guided_task is not None
+        return self._reprompted(episode.second_attempt, episode.guided_task, episode.task)
 
     def _first_with_reflection(self, episode: ExperientialEpisode) -> Trajectory:
-        assert episode.guided is not None
-        return self._reprompted(episode.first, episode.task, episode.guided)
+        assert episode.guided_task is not None
+        return self._reprompted(episode.first_attempt, episode.task, episode.guided_task)
 
     def _reprompted(self, trajectory: Trajectory, asked: Task, instead: Task) -> Trajectory:
         """The same turns after the prompt of `instead`, with what was sampled under `asked`."""
@@ -128,9 +130,11 @@ class Rows:
         ]
         return replace(trajectory, completions=tuple(completions))
 
-    def _credited(self, groups: Sequence[Group]) -> list[TokenBatch]:
+    def _reinforced_batches(self, groups: Sequence[Group]) -> list[TokenBatch]:
         settings = self._settings
-        return self._batches(groups, credits_of(groups, settings.advantage, settings.group_of_one))
+        return self._batches(
+            groups, compute_advantages(groups, settings.advantage, settings.group_of_one)
+        )
 
     def _batches(
         self, groups: Sequence[Group], advantages: Sequence[Float[Tensor, " _G"]]
@@ -141,7 +145,7 @@ class Rows:
         return [token_batch(groups, advantages, pad_token_id=padding_id(self._tokenizer))]
 
 
-def credits_of(
+def compute_advantages(
     groups: Sequence[Group], advantage: str, group_of_one: str
 ) -> list[Float[Tensor, " _G"]]:
     """The advantage of each trajectory, by group.

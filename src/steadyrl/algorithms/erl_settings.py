@@ -14,12 +14,12 @@ from steadyrl.algorithms.policy_gradient import CreditSettings
 from steadyrl.algorithms.protocol import Algorithm
 from steadyrl.algorithms.reflection import (
     AnyReflection,
-    HeldReflection,
+    FrozenReflection,
     NoReflection,
     PolicyReflection,
     SampledReflection,
 )
-from steadyrl.algorithms.settings import AlgorithmParts
+from steadyrl.algorithms.settings import AlgorithmContext
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
 from steadyrl.objectives import GRPO, NLL
@@ -72,7 +72,7 @@ class ExperientialSettings(CreditSettings):
     in its algorithm 2."""
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> "ExperientialSettings":
+    def _check_combination(self) -> "ExperientialSettings":
         if self.updates == "sequential" and self.mini_batches > 1:
             raise ValueError(
                 f"updates is 'sequential' with mini_batches {self.mini_batches}: the three "
@@ -105,12 +105,12 @@ class ExperientialSettings(CreditSettings):
     @property
     def needs_reference(self) -> bool:
         """Whether the loss reads the weights with which the stage began, or these reflect."""
-        return super().needs_reference or isinstance(self.reflection, HeldReflection)
+        return super().needs_reference or isinstance(self.reflection, FrozenReflection)
 
     @property
     def overlap_unsupported_reason(self) -> str | None:
         """Why rollouts cannot come from another process, or older weights would go uncorrected."""
-        if isinstance(self.reflection, HeldReflection):
+        if isinstance(self.reflection, FrozenReflection):
             return (
                 "algorithm.reflection is 'held': the policy that is held belongs to the training "
                 "process, and rollouts come from another one. Set engine.overlap to false, or "
@@ -124,7 +124,7 @@ class ExperientialSettings(CreditSettings):
             return {}
         return {"reflection.sampling": self.reflection.sampling}
 
-    def make(self, parts: AlgorithmParts) -> Algorithm:
+    def make(self, context: AlgorithmContext) -> Algorithm:
         """The algorithm.
 
         Raises:
@@ -133,15 +133,15 @@ class ExperientialSettings(CreditSettings):
         from steadyrl.algorithms.erl import ExperientialRL
 
         if isinstance(self.reflection, SampledReflection):
-            self._check_room(self.reflection.sampling.max_new_tokens, parts.max_positions)
+            self._check_room(self.reflection.sampling.max_new_tokens, context.max_positions)
         return ExperientialRL(
             self,
-            environment=parts.environment,
-            tokenizer=parts.tokenizer,
-            sampling=parts.sampling,
-            seed=parts.seed,
-            make_engine=parts.make_engine,
-            progress=parts.progress,
+            environment=context.environment,
+            tokenizer=context.tokenizer,
+            sampling=context.sampling,
+            seed=context.seed,
+            make_engine=context.make_engine,
+            progress=context.progress,
         )
 
     def _check_room(self, budget: int, limit: int | None) -> None:

@@ -19,11 +19,11 @@ from steadyrl.records.memory_write import MemoryWrite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recollection:
+class MemoryEntry:
     """A text that was remembered, and where it is kept.
 
     Example:
-        Recollection(slot=0, text="@A GB HC FD")
+        MemoryEntry(slot=0, text="@A GB HC FD")
     """
 
     slot: int
@@ -34,7 +34,7 @@ class Recollection:
 class Memory(Protocol):
     """Keeps texts that proved themselves."""
 
-    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
+    def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
         """What is known that helps with `task` in the run's episode number `episode`, best first.
 
         Nothing where nothing does.
@@ -82,12 +82,12 @@ class SingleSlot(MemorySettings):
     name: Literal["single_slot"] = "single_slot"
 
     workers: int = Field(1, ge=1)
-    """Slots, which episodes use in turn. 1 is the paper's algorithm 2; its released code has 1024
-    for grid games and 256 for HotpotQA, of which a step of 64 x 4 episodes touches 256."""
+    """Number of slots, used by episodes in turn. The paper's algorithm 2 has 1; its released code
+    has 1024 for grid games and 256 for HotpotQA, of which a step of 64 x 4 episodes uses 256."""
 
-    def make(self) -> "Slots":
+    def make(self) -> "SlotMemory":
         """Empty slots."""
-        return Slots(self.workers)
+        return SlotMemory(self.workers)
 
 
 class Retrieval(MemorySettings):
@@ -102,7 +102,7 @@ class Retrieval(MemorySettings):
     """Reflections that are shown, best first."""
 
     @model_validator(mode="after")
-    def _as_many_are_kept(self) -> "Retrieval":
+    def _check_capacity(self) -> "Retrieval":
         if self.recalled > self.capacity:
             raise ValueError(
                 f"recalled is {self.recalled}, but {self.capacity} reflections are kept. Lower "
@@ -110,9 +110,9 @@ class Retrieval(MemorySettings):
             )
         return self
 
-    def make(self) -> "Library":
+    def make(self) -> "RetrievalMemory":
         """An empty library."""
-        return Library(self.capacity, self.recalled)
+        return RetrievalMemory(self.capacity, self.recalled)
 
 
 AnyMemory = Annotated[
@@ -123,7 +123,7 @@ AnyMemory = Annotated[
 class EmptyMemory:
     """Keeps nothing."""
 
-    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
+    def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
         """Nothing."""
         return ()
 
@@ -140,17 +140,17 @@ class EmptyMemory:
         _require(state, memory="none")
 
 
-class Slots:
+class SlotMemory:
     """One text for each of `workers`, which take episodes in turn. A write replaces it."""
 
     def __init__(self, workers: int) -> None:
         self._texts = [""] * workers
 
-    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
+    def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
         """The text of the worker whose turn it is, once there is one."""
         slot = self._slot(episode)
         text = self._texts[slot]
-        return (Recollection(slot=slot, text=text),) if text else ()
+        return (MemoryEntry(slot=slot, text=text),) if text else ()
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
         """Replaces that worker's text."""
@@ -171,7 +171,7 @@ class Slots:
         return episode % len(self._texts)
 
 
-class Library:
+class RetrievalMemory:
     """The last `capacity` texts, each under the task it proved itself on.
 
     Two tasks are as alike as what is asked in them: runs of one to three words in common / runs in
@@ -184,14 +184,14 @@ class Library:
         self._writes = 0
         self._entries: list[tuple[str, str]] = []
 
-    def recall(self, task: Task, episode: int) -> tuple[Recollection, ...]:
+    def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
         """The texts of the tasks most like `task`, best first; of equals the newest."""
         runs = _runs(prompt_text(task))
         newest_first = sorted(range(len(self._entries)), key=self._age)
         scored = [(_overlap(runs, _runs(self._entries[n][0])), n) for n in newest_first]
         best = sorted([pair for pair in scored if pair[0] > 0], key=lambda pair: -pair[0])
         return tuple(
-            [Recollection(slot=n, text=self._entries[n][1]) for _, n in best[: self._recalled]]
+            [MemoryEntry(slot=n, text=self._entries[n][1]) for _, n in best[: self._recalled]]
         )
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
@@ -221,9 +221,9 @@ class Library:
         return (self._writes - 1 - slot) % self._capacity
 
 
-def recalled_text(recollections: Sequence[Recollection]) -> str:
+def join_entries(entries: Sequence[MemoryEntry]) -> str:
     """What is recalled, as one text."""
-    return "\n\n".join([recollection.text for recollection in recollections])
+    return "\n\n".join([entry.text for entry in entries])
 
 
 def prompt_text(task: Task) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Experience, MiniBatch
-from steadyrl.algorithms.settings import AlgorithmParts, AlgorithmSettings
+from steadyrl.algorithms.settings import AlgorithmContext, AlgorithmSettings
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.environments.protocol import Environment, Split
@@ -76,7 +76,7 @@ class CreditSettings(AlgorithmSettings):
     """What holds the policy to the weights with which the stage began; nothing by default."""
 
     @model_validator(mode="after")
-    def _combination_means_something(self) -> "CreditSettings":
+    def _check_combination(self) -> "CreditSettings":
         if self.group_size == 1 and not self.learns_from_groups_of_one:
             raise ValueError(
                 f"group_size is 1, but the advantage {self.advantage!r} compares the episodes of a "
@@ -131,15 +131,15 @@ class PolicyGradientSettings(CreditSettings):
 
     name: Literal["policy_gradient"] = "policy_gradient"
 
-    def make(self, parts: AlgorithmParts) -> "PolicyGradient":
+    def make(self, context: AlgorithmContext) -> "PolicyGradient":
         """The algorithm."""
         return PolicyGradient(
             self,
-            environment=parts.environment,
-            tokenizer=parts.tokenizer,
-            sampling=parts.sampling,
-            seed=parts.seed,
-            progress=parts.progress,
+            environment=context.environment,
+            tokenizer=context.tokenizer,
+            sampling=context.sampling,
+            seed=context.seed,
+            progress=context.progress,
         )
 
 

@@ -61,7 +61,7 @@ class Algorithm(Protocol):
 
 
 @runtime_checkable
-class AsksReference(Protocol):
+class SupportsReference(Protocol):
     """An algorithm that may sample from the weights with which its stage began."""
 
     async def take_reference(self, reference: WeightSource) -> None:
@@ -70,7 +70,7 @@ class AsksReference(Protocol):
 
 
 @runtime_checkable
-class Stateful(Protocol):
+class SupportsState(Protocol):
     """An algorithm that remembers something from step to step."""
 
     def state(self) -> Any:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.algorithms.reflection_prompts import (
     MalformedReflectionError,
     ReflectionStyle,
-    lesson_in,
+    parse_lesson,
 )
 from steadyrl.base.variants import Variant, Variants
 from steadyrl.engines.openai import OpenAIReflector, OpenAISettings, ReflectorError
@@ -84,7 +84,7 @@ class ReflectionSettings(Variant):
 class SampledReflection(ReflectionSettings):
     """How a model of this process reflects."""
 
-    longest: int = Field(8192, ge=1)
+    max_length: int = Field(8192, ge=1)
     """Characters that a lesson may have."""
 
     sampling: Sampling = Sampling(temperature=0.5, top_p=0.9)
@@ -103,7 +103,7 @@ class PolicyReflection(SampledReflection):
     stands in its group with reward 0, as if its second attempt had failed."""
 
     @model_validator(mode="after")
-    def _can_be_learned_from(self) -> "PolicyReflection":
+    def _check_temperature(self) -> "PolicyReflection":
         if self.sampling.temperature == 0:
             raise ValueError(
                 "the temperature of reflections is 0: a policy that draws nothing has no "
@@ -118,7 +118,7 @@ class PolicyReflection(SampledReflection):
         return PolicyReflector(self, tokenizer)
 
 
-class HeldReflection(SampledReflection):
+class FrozenReflection(SampledReflection):
     """The policy as it was when the stage began. Its reflections are used and not trained on.
 
     It has an engine of its own, in the numerics of the run's: memory of two more models, one of
@@ -127,10 +127,12 @@ class HeldReflection(SampledReflection):
 
     name: Literal["held"] = "held"
 
-    def make(self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine) -> "HeldReflector":
+    def make(
+        self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine
+    ) -> "FrozenReflector":
         """A reflector that holds no policy yet."""
         assert make_engine is not None, "a held reflector needs an engine of its own"
-        return HeldReflector(self, tokenizer, make_engine)
+        return FrozenReflector(self, tokenizer, make_engine)
 
 
 class ServerReflection(ReflectionSettings, OpenAISettings):
@@ -138,10 +140,10 @@ class ServerReflection(ReflectionSettings, OpenAISettings):
 
     name: Literal["server"] = "server"
 
-    longest: int = Field(8192, ge=1)
+    max_length: int = Field(8192, ge=1)
     """Characters that a lesson may have."""
 
-    at_once: int = Field(8, ge=1)
+    max_concurrency: int = Field(8, ge=1)
     """Requests that are under way at the same time."""
 
     def make(
@@ -166,7 +168,7 @@ AnyReflection = Annotated[
         ReflectionSettings,
         "steadyrl.reflectors",
         PolicyReflection,
-        HeldReflection,
+        FrozenReflection,
         ServerReflection,
         NoReflection,
     ),
@@ -197,15 +199,15 @@ class PolicyReflector:
             failure = f"the reflection was not over after {len(completion.token_ids)} tokens"
             return Reflection(prompt=prompt, reply=reply, failure=failure, completion=completion)
         settings = self._settings
-        return reflection_of(prompt, reply, settings.style, settings.longest, completion)
+        return parse_reflection(prompt, reply, settings.style, settings.max_length, completion)
 
 
-class HeldReflector:
+class FrozenReflector:
     """A policy that is not trained, in an engine of its own."""
 
     def __init__(
         self,
-        settings: HeldReflection,
+        settings: FrozenReflection,
         tokenizer: PreTrainedTokenizerBase,
         make_engine: Callable[[], Engine],
     ) -> None:
@@ -213,7 +215,7 @@ class HeldReflector:
         self._make_engine = make_engine
         self._engine: Engine | None = None
 
-    async def hold(self, weights: WeightSource) -> None:
+    async def freeze(self, weights: WeightSource) -> None:
         """Reflects with these weights from now on."""
         if self._engine is None:
             self._engine = self._make_engine()
@@ -230,35 +232,37 @@ class ServerReflector:
     """A model behind an OpenAI-compatible server.
 
     Raises:
-        UserError: the variable that is to hold the server's key is not set.
+        UserError: the variable that is to freeze the server's key is not set.
     """
 
     def __init__(self, settings: ServerReflection) -> None:
         self._settings = settings
         self._server = OpenAIReflector(settings)
-        self._places: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
+        self._semaphores: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
 
     async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
         """A reflection after `prompt`, asked for beside a few others."""
-        free = self._places.setdefault(get_running_loop(), Semaphore(self._settings.at_once))
+        semaphore = self._semaphores.setdefault(
+            get_running_loop(), Semaphore(self._settings.max_concurrency)
+        )
         try:
-            async with free:
+            async with semaphore:
                 reply = await self._server.complete(prompt, seed=seed)
         except ReflectorError as error:
             return Reflection(prompt=prompt, failure=str(error))
-        return reflection_of(prompt, reply, self._settings.style, self._settings.longest)
+        return parse_reflection(prompt, reply, self._settings.style, self._settings.max_length)
 
 
-def reflection_of(
+def parse_reflection(
     prompt: Conversation,
     reply: str,
     style: ReflectionStyle,
-    longest: int,
+    max_length: int,
     completion: Completion | None = None,
 ) -> Reflection:
     """The reflection that `reply` is, with its lesson or the reason why there is none."""
     try:
-        lesson = lesson_in(reply, style, longest=longest)
+        lesson = parse_lesson(reply, style, max_length=max_length)
     except MalformedReflectionError as error:
         return Reflection(prompt=prompt, reply=reply, failure=str(error), completion=completion)
     return Reflection(prompt=prompt, reply=reply, lesson=lesson, completion=completion)

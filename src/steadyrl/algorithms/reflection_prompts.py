@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from steadyrl.base.errors import call_user_code, require_type
 from steadyrl.environments.protocol import Environment, Task
-from steadyrl.environments.thoughts import without_thoughts
+from steadyrl.environments.thinking import strip_thinking
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Trajectory
 
@@ -39,20 +39,20 @@ class MalformedReflectionError(ValueError):
 
 
 @runtime_checkable
-class GuidedEnvironment(Protocol):
+class SupportsGuidance(Protocol):
     """An environment that knows where in its prompts instructions stand."""
 
-    def guided(self, task: Task, rulebook: str) -> Task:
+    def guide(self, task: Task, rulebook: str) -> Task:
         """`task` asked with `rulebook` in the place of the instructions."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class AttemptRecord:
     """What a reflection gets to know. All texts are neutral.
 
     Example:
-        Account(task="3+4=", attempt="8", feedback="wrong", reward=0.0, memory="")
+        AttemptRecord(task="3+4=", attempt="8", feedback="wrong", reward=0.0, memory="")
     """
 
     task: str
@@ -122,14 +122,14 @@ RETRY = "You have tried this task before. Learn from the record of that attempt 
 _BLOCK = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL)
 
 
-def account_of(task: Task, attempt: Trajectory, memory: str, neutral: Neutral) -> Account:
+def make_record(task: Task, attempt: Trajectory, memory: str, neutral: Neutral) -> AttemptRecord:
     """What a reflection on `attempt` gets to know."""
     lines = [
         attempt.feedback,
         attempt.truncation_reason and f"Cut short: {attempt.truncation_reason}",
     ]
     said = attempt.messages[len(task.prompt) :]
-    return Account(
+    return AttemptRecord(
         task=neutral(_transcript(task.prompt)),
         attempt=neutral(_transcript(said)),
         feedback=neutral("\n".join([line for line in lines if line]) or "nothing was said"),
@@ -138,28 +138,28 @@ def account_of(task: Task, attempt: Trajectory, memory: str, neutral: Neutral) -
     )
 
 
-def reflection_prompt(account: Account, style: ReflectionStyle) -> tuple[Message, ...]:
+def reflection_prompt(record: AttemptRecord, style: ReflectionStyle) -> tuple[Message, ...]:
     """The conversation that a reflection ends.
 
     Compact: the memory as the system's message, if there is one; then what was asked, answered,
     said about it and earned, each on lines of its own.
     """
     if style is ReflectionStyle.COMPACT:
-        memory = (Message(role="system", content=account.memory),) if account.memory else ()
-        return (*memory, Message(role="user", content=f"{account.task}\n{_compact(account)}"))
+        memory = (Message(role="system", content=record.memory),) if record.memory else ()
+        return (*memory, Message(role="user", content=f"{record.task}\n{_compact(record)}"))
     return (
         Message(role="system", content=_SYSTEM[style]),
-        Message(role="user", content=f"{_report(account)}\n\n{_REQUEST}"),
+        Message(role="user", content=f"{_report(record)}\n\n{_REQUEST}"),
     )
 
 
-def lesson_in(reply: str, style: ReflectionStyle, *, longest: int) -> str:
+def parse_lesson(reply: str, style: ReflectionStyle, *, max_length: int) -> str:
     """The lesson that a reflection draws. Thoughts are not part of it.
 
     Raises:
-        MalformedReflectionError: there is none, or it has more than `longest` characters.
+        MalformedReflectionError: there is none, or it has more than `max_length` characters.
     """
-    spoken = without_thoughts(reply)
+    spoken = strip_thinking(reply)
     if style is not ReflectionStyle.COMPACT:
         blocks: list[str] = _BLOCK.findall(spoken)
         if not blocks:
@@ -168,9 +168,9 @@ def lesson_in(reply: str, style: ReflectionStyle, *, longest: int) -> str:
     lesson = spoken.strip()
     if not lesson:
         raise MalformedReflectionError("the reflection is empty")
-    if len(lesson) > longest:
+    if len(lesson) > max_length:
         raise MalformedReflectionError(
-            f"the reflection has {len(lesson)} characters, at most {longest} are allowed"
+            f"the reflection has {len(lesson)} characters, at most {max_length} are allowed"
         )
     return lesson
 
@@ -183,45 +183,45 @@ def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
     Raises:
         UserError: the environment fails, or gives something else than a task.
     """
-    if isinstance(environment, GuidedEnvironment):
+    if isinstance(environment, SupportsGuidance):
         name = type(environment).__name__
         guided = call_user_code(
-            partial(environment.guided, task, lesson),
-            failure=f"{name}.guided failed on the task {task.id!r}",
+            partial(environment.guide, task, lesson),
+            failure=f"{name}.guide failed on the task {task.id!r}",
             remedy="Correct it, or leave it out.",
         )
         remedy = "Give `task` with another prompt."
-        return require_type(guided, Task, given_by=f"{name}.guided", noun="a task", remedy=remedy)
+        return require_type(guided, Task, given_by=f"{name}.guide", noun="a task", remedy=remedy)
     told = [message for message in task.prompt if message.role != "system"]
     return replace(task, prompt=(Message(role="system", content=lesson), *told))
 
 
-def task_with_record(task: Task, account: Account, style: ReflectionStyle) -> Task:
+def task_with_record(task: Task, record: AttemptRecord, style: ReflectionStyle) -> Task:
     """`task` asked as before, with the raw record of an attempt after its instructions."""
-    record = _compact(account) if style is ReflectionStyle.COMPACT else _record(account)
+    text = _compact(record) if style is ReflectionStyle.COMPACT else _record(record)
     system = [message.content for message in task.prompt if message.role == "system"]
     told = [message for message in task.prompt if message.role != "system"]
-    content = "\n\n".join([*system, record])
+    content = "\n\n".join([*system, text])
     return replace(task, prompt=(Message(role="system", content=content), *told))
 
 
-def _report(account: Account) -> str:
+def _report(record: AttemptRecord) -> str:
     return _REPORT.format(
-        memory=account.memory or "Nothing yet.",
-        task=account.task,
-        attempt=account.attempt,
-        reward=account.reward,
-        feedback=account.feedback,
+        memory=record.memory or "Nothing yet.",
+        task=record.task,
+        attempt=record.attempt,
+        reward=record.reward,
+        feedback=record.feedback,
     )
 
 
-def _record(account: Account) -> str:
-    told = f"Reward: {account.reward:g}\nWhat happened:\n{account.feedback}"
-    return f"{RETRY}\n\nYour attempt:\n{account.attempt}\n\n{told}"
+def _record(record: AttemptRecord) -> str:
+    told = f"Reward: {record.reward:g}\nWhat happened:\n{record.feedback}"
+    return f"{RETRY}\n\nYour attempt:\n{record.attempt}\n\n{told}"
 
 
-def _compact(account: Account) -> str:
-    return f"{account.attempt}\n{account.feedback}\n{account.reward:g}"
+def _compact(record: AttemptRecord) -> str:
+    return f"{record.attempt}\n{record.feedback}\n{record.reward:g}"
 
 
 def _transcript(messages: tuple[Message, ...]) -> str:

@@ -15,11 +15,11 @@ from steadyrl.environments.settings import EnvironmentSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AlgorithmParts:
+class AlgorithmContext:
     """What an algorithm works with.
 
     Example:
-        AlgorithmParts(environment=quiz, tokenizer=tokenizer, sampling=Sampling(), seed=7)
+        AlgorithmContext(environment=quiz, tokenizer=tokenizer, sampling=Sampling(), seed=7)
     """
 
     environment: Environment
@@ -40,11 +40,11 @@ class AlgorithmSettings(Variant):
     """Settings that make an algorithm: what is sampled in each step, and how it is learned from."""
 
     @abstractmethod
-    def make(self, parts: AlgorithmParts) -> Algorithm:
+    def make(self, context: AlgorithmContext) -> Algorithm:
         """The algorithm.
 
         Raises:
-            UserError: it cannot work with `parts`; the message says why.
+            UserError: it cannot work with `context`; the message says why.
         """
 
     @property

@@ -31,7 +31,7 @@ from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import FailedTask, tasks_of
+from steadyrl.rollout.tasks import FailedTask, make_tasks
 
 Turns = list[tuple[Int[Tensor, " _P"], str]]
 """What was read before each turn of the assistant, and what it says."""
@@ -78,7 +78,7 @@ class Supervised:
         numbers = range(first, first + self._batch_size)
         shown: list[tuple[Task, Demonstration]] = []
         failures: list[str] = []
-        for task in tasks_of(self._tasks, Split.TRAIN, numbers):
+        for task in make_tasks(self._tasks, Split.TRAIN, numbers):
             try:
                 shown.append((task, demonstration(self._teacher, task, generator)))
             except UserError as error:

@@ -42,7 +42,7 @@ class Variant(Settings):
 
     @field_validator("name")
     @classmethod
-    def _is_own(cls, name: str) -> str:
+    def _accept_any_name(cls, name: str) -> str:
         own = name_of(cls)
         if name not in ("", own):
             raise ValueError(f"got {name!r}, but these settings are {own!r}. Leave it out")

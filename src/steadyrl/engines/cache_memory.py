@@ -30,7 +30,7 @@ class CacheSize:
     """Bytes of keys and values per position.
 
     Example:
-        CacheSize(full=2048, sliding=1024, window=128).of(300) == 300 * 2048 + 128 * 1024
+        CacheSize(full=2048, sliding=1024, window=128).block_bytes(300) == 300 * 2048 + 128 * 1024
     """
 
     full: int
@@ -47,17 +47,17 @@ class CacheSize:
         """Bytes of one page in all layers of full attention."""
         return PAGE * self.full
 
-    def of(self, positions: int) -> int:
+    def block_bytes(self, positions: int) -> int:
         """Bytes of one sequence whose keys and values are a block of so many positions."""
-        return positions * self.full + self.of_rings(positions)
+        return positions * self.full + self.ring_bytes(positions)
 
-    def of_rings(self, positions: int) -> int:
+    def ring_bytes(self, positions: int) -> int:
         """Bytes of one sequence's layers of sliding attention."""
         return min(positions, self.window) * self.sliding
 
-    def of_pages(self, positions: int) -> int:
+    def paged_bytes(self, positions: int) -> int:
         """Bytes of one sequence whose keys and values are in pages."""
-        return pages_for(positions) * self.page + self.of_rings(positions)
+        return pages_for(positions) * self.page + self.ring_bytes(positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +81,18 @@ def plan_cache(
     Raises:
         UserError: not even one sequence fits.
     """
-    one = size.of_pages(capacity)
+    one = size.paged_bytes(capacity)
     if one > memory:
         raise UserError(
             f"Keys and values of one sequence of {capacity} tokens need {-(-one >> 20)} MiB, but "
             f"engine.cache_memory is {memory >> 20} MiB. Raise it, or lower max_new_tokens."
         )
-    fitting = max(1, memory // max(1, size.of(capacity)))
+    fitting = max(1, memory // max(1, size.block_bytes(capacity)))
     slots = min(answers, fitting if max_running is None else max_running)
     if slots <= fitting or not size.full:
         return CachePlan(slots=min(slots, fitting))
     beside = memory - pages_for(capacity) * size.page  # one sequence can always end
-    rings = size.of_rings(capacity)
+    rings = size.ring_bytes(capacity)
     slots = min(slots, beside // rings) if rings else slots
     return CachePlan(slots=slots, pages=(memory - slots * rings) // size.page)
 
@@ -114,7 +114,7 @@ class CacheMemory:
         Raises:
             UserError: there is not.
         """
-        self._plan(1, positions_of(request))
+        self._plan(1, max_request_positions(request))
 
     def plan_more(self, *, answers: int, rows: int, capacity: int) -> CachePlan:
         """The plan for `answers` sequences, where there is room for `rows` of them already.
@@ -134,7 +134,7 @@ class CacheMemory:
         )
 
 
-def positions_of(request: Request) -> int:
+def max_request_positions(request: Request) -> int:
     """Positions that the prompt and a whole answer take."""
     return len(request.prompt_ids) + request.sampling.max_new_tokens
 

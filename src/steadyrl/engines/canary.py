@@ -27,13 +27,13 @@ from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import Engine, Request, Sampling
 
-DRAWN = 4
+NEW_TOKENS = 4
 """Tokens that the engine draws after a probe."""
 
-CONTINUED = 3
+SAMPLED_PROBES = 3
 """Probes after which it does so: as many as a stale cache needs to be seen."""
 
-FLOOR = 1e-4
+MIN_DIFFERENCE = 1e-4
 """Nats per token below which nothing is a fault: the numerics of float32, changed routes included.
 """
 
@@ -93,7 +93,7 @@ def make_probes(
     """
     length = settings.length
     if max_positions is not None:
-        length = min(length, max_positions - DRAWN - 1)
+        length = min(length, max_positions - NEW_TOKENS - 1)
     generator = torch.Generator().manual_seed(0)
     places = torch.randint(len(token_ids), (settings.probes, length), generator=generator)
     return list(torch.tensor(list(token_ids))[places])
@@ -101,15 +101,15 @@ def make_probes(
 
 async def read_engine(engine: Engine, probes: Sequence[Int[Tensor, " T"]]) -> EngineReading:
     """What `engine` says of `probes` now."""
-    sampling = Sampling(max_new_tokens=DRAWN)
+    sampling = Sampling(max_new_tokens=NEW_TOKENS)
     requests = [
         Request(prompt_ids=probe, num_completions=1, seed=number, sampling=sampling)
-        for number, probe in enumerate(probes[:CONTINUED])
+        for number, probe in enumerate(probes[:SAMPLED_PROBES])
     ]
     # Before it scores: that computes prompts anew, and what is cached then is new, too.
     answers = [answer for (answer,) in await concurrently(map(engine.generate, requests))]
     rows = [torch.cat([answer.prompt_ids, answer.token_ids]) for answer in answers]
-    scored = await engine.score([*rows, *probes[CONTINUED:]])
+    scored = await engine.score([*rows, *probes[SAMPLED_PROBES:]])
     length = len(probes[0])
     return EngineReading(
         scores=torch.cat([scores[1:length] for scores in scored]),
@@ -127,7 +127,7 @@ class Canary:
         self._changed: _Reading | None = None
         """The last reading whose scores were not those of the one before."""
 
-    def relearn(self) -> None:
+    def reset(self) -> None:
         """Takes the next reading as the first one: the policy may be of another kind now."""
         self._first = None
 
@@ -156,7 +156,7 @@ class Canary:
         }
 
     def _check_first(self, now: "_Reading") -> None:
-        limit = max(FLOOR, self._first_share * now.spread)
+        limit = max(MIN_DIFFERENCE, self._first_share * now.spread)
         for difference, between in (
             (now.difference, "the engine's scores of a fixed probe and the trainer's are"),
             (now.cache_difference, "what the engine says of tokens drawn and given is"),
@@ -172,8 +172,8 @@ class Canary:
     def _check_difference(self, now: "_Reading") -> None:
         assert self._first is not None
         # Numerics err in proportion to the logits, so the spread of scores is the scale.
-        growth = now.spread / max(self._first.spread, FLOOR)
-        limit = max(FLOOR, self._factor * self._first.difference * growth)
+        growth = now.spread / max(self._first.spread, MIN_DIFFERENCE)
+        limit = max(MIN_DIFFERENCE, self._factor * self._first.difference * growth)
         if not now.difference <= limit:
             raise CanaryError(
                 f"After the sync of version {now.version}, the engine says something else than the "
@@ -183,7 +183,9 @@ class Canary:
 
     def _check_caches(self, now: "_Reading") -> None:
         assert self._first is not None
-        limit = max(FLOOR, self._factor * self._first.cache_difference, self._first.difference)
+        limit = max(
+            MIN_DIFFERENCE, self._factor * self._first.cache_difference, self._first.difference
+        )
         if not now.cache_difference <= limit:
             raise CanaryError(
                 f"After the sync of version {now.version}, the engine drew tokens with other "
@@ -199,7 +201,7 @@ class Canary:
             self._changed = now
             return
         moved = _typical((now.trainer - self._changed.trainer).abs())
-        if moved > max(FLOOR, self._first.difference):
+        if moved > max(MIN_DIFFERENCE, self._first.difference):
             raise CanaryError(
                 f"The engine scores a fixed probe to the same bits as after version "
                 f"{self._changed.version}, but the trainer, at version {now.version}, has moved "

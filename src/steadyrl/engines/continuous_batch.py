@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from steadyrl.engines.cache_memory import CacheMemory, positions_of
+from steadyrl.engines.cache_memory import CacheMemory, max_request_positions
+from steadyrl.engines.completion_collector import CompletionCollector
 from steadyrl.engines.engine_model import EngineModel
-from steadyrl.engines.finished_answers import FinishedAnswers
 from steadyrl.engines.page_table import PageTable, pages_for
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.route_recorder import RouteRecorder
@@ -68,14 +68,14 @@ class ContinuousBatch:
         self._queue = RequestQueue()
         self._is_planned = True
         self._max_running = 0
-        self._most: int | None = None
+        self._running_limit: int | None = None
         """Sequences that may run until one of them ends, after pages have run out."""
         self._slots = Slots(model.device)
         self._cache = SlotCache(0, 0, window_of=masks.window_of)
         self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
         hook = model.hook
         self._routes = None if hook is None else RouteRecorder(rows=0, dtype=hook.dtype)
-        self._finished = FinishedAnswers(self._routes)
+        self._collector = CompletionCollector(self._routes)
 
     @property
     def is_idle(self) -> bool:
@@ -86,15 +86,15 @@ class ContinuousBatch:
         """Takes a request, from the next step on."""
         self._requests[number] = request
         self._queue.add(number, request)
-        self._finished.expect(number, request)
+        self._collector.expect(number, request)
         self._is_planned = False
 
     def remove(self, number: int) -> None:
         """Forgets a request and what was written for it."""
         self._queue.remove(number)
         rows = [row for row, name in enumerate(self._slots.ids) if name.request == number]
-        self._drop(rows)
-        self._finished.forget(number)
+        self._abort(rows)
+        self._collector.forget(number)
         del self._requests[number]
 
     def step(self) -> Step:
@@ -106,7 +106,7 @@ class ContinuousBatch:
         tokens = begun + self._slots.running
         self._decode()
         finished = left - len(self._queue) - self._slots.running
-        answers = self._finished.collect()
+        answers = self._collector.collect()
         for number in answers:
             del self._requests[number]
         return Step(answers=answers, finished=finished, tokens=tokens)
@@ -114,7 +114,7 @@ class ContinuousBatch:
     def _plan(self) -> None:
         """Plans the memory of all that runs and waits."""
         slots, requests = self._slots, self._requests.values()
-        capacity = max([slots.capacity, *map(positions_of, requests)])
+        capacity = max([slots.capacity, *map(max_request_positions, requests)])
         budget = max([request.sampling.max_new_tokens for request in requests])
         answers = slots.running + len(self._queue)
         plan = self._memory.plan_more(answers=answers, rows=slots.rows, capacity=capacity)
@@ -131,10 +131,10 @@ class ContinuousBatch:
         """Keeps keys and values in at most so many pages from now on."""
         slots, table = self._slots, self._cache.table
         if table is not None:
-            table.most_pages = pages
+            table.max_pages = pages
             return
         table = PageTable(slots.rows, slots.capacity, pages, self._model.device)
-        self._make_way(table)
+        self._preempt(table)
         self._cache.use_pages(table, slots.lengths[: slots.running] - 1)
 
     def _admit(self) -> int:
@@ -144,7 +144,7 @@ class ContinuousBatch:
             Sequences that begin.
         """
         first = self._slots.running
-        names = self._queue.take(self._room())
+        names = self._queue.take(self._admissible())
         if not names:
             return 0
         numbers = sorted({name.request for name in names})
@@ -154,13 +154,17 @@ class ContinuousBatch:
         self._sample(slice(first, self._slots.running), self._prefill(prompts, source, first))
         return len(names)
 
-    def _room(self) -> int:
+    def _admissible(self) -> int:
         """How many of the answers that wait may begin.
 
         Each takes the pages of its prompt and one more, as each running sequence may.
         """
         running, table = self._slots.running, self._cache.table
-        most = self._max_running if self._most is None else min(self._most, self._max_running)
+        most = (
+            self._max_running
+            if self._running_limit is None
+            else min(self._running_limit, self._max_running)
+        )
         room = max(0, most - running)
         if table is None:
             return room
@@ -179,7 +183,7 @@ class ContinuousBatch:
         """
         slots = self._slots
         if self._cache.table is not None:
-            self._make_way(self._cache.table)
+            self._preempt(self._cache.table)
         if not slots.running:
             return
         rows = slice(0, slots.running)
@@ -200,16 +204,16 @@ class ContinuousBatch:
             self._routes.step(fed[:, 0], experts[:, 0])
         self._sample(rows, logits)
 
-    def _make_way(self, table: PageTable) -> None:
+    def _preempt(self, table: PageTable) -> None:
         """Gives up the sequences that began last until the others have the pages they need."""
         slots = self._slots
         while table.shortage(slots.lengths[: slots.running].tolist()):
             youngest = max(range(slots.running), key=lambda row: slots.ids[row])
             self._queue.put_back(slots.ids[youngest])
-            self._drop([youngest])
-            self._most = max(1, slots.running)
+            self._abort([youngest])
+            self._running_limit = max(1, slots.running)
 
-    def _drop(self, rows: list[int]) -> None:
+    def _abort(self, rows: list[int]) -> None:
         """Ends the sequences in `rows` without an answer."""
         if self._routes is not None:
             self._routes.drop(self._routes.numbers(rows))
@@ -289,6 +293,6 @@ class ContinuousBatch:
             indices = finished.nonzero().flatten()
             ended = (indices + rows.start).tolist()
             version = self._model.policy_version
-            self._finished.note(slots, ended, stopped[indices].tolist(), version)
+            self._collector.finish(slots, ended, stopped[indices].tolist(), version)
             self._release(ended)
-            self._most = None
+            self._running_limit = None

@@ -50,11 +50,11 @@ class EngineLoop(asyncio.SelectorEventLoop):
         self._idle = selector or IdleSelector()
         super().__init__(self._idle)
 
-    def while_idle(self, step: Callable[[], bool]) -> None:
+    def call_when_idle(self, step: Callable[[], bool]) -> None:
         """Calls `step` whenever no coroutine can run, until it returns False."""
         self._idle.steps[step] = None
 
-    def stop_computing(self) -> None:
+    def clear_idle_calls(self) -> None:
         """Calls no step any more."""
         self._idle.steps.clear()
 
@@ -111,7 +111,7 @@ def _run(main: Coroutine[Any, Any, Result], make_loop: Callable[[], EngineLoop])
     try:
         return loop.run_until_complete(main)
     finally:
-        loop.stop_computing()
+        loop.clear_idle_calls()
         _end_tasks(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()

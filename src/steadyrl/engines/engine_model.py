@@ -29,7 +29,7 @@ from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
 from steadyrl.policies.weights import copy_weights, perturb_weights
 from steadyrl.records.weight_source import WeightSource
 
-LARGEST_ROUNDING = 0.5
+MAX_ROUNDING_DISTANCE = 0.5
 """Distance of a lowered or noisy tensor from the given one, as a share of its norm, that is not one
 of rounding: INT4 in channels comes to 0.2."""
 
@@ -149,7 +149,7 @@ class EngineModel:
             expected = torch.empty_like(own)
             round_into(expected, given[name], self._rounding, name=name, seed=self._seed)
             distance = (own - expected).float().norm()
-            if distance > (0 if exact else LARGEST_ROUNDING * expected.float().norm()):
+            if distance > (0 if exact else MAX_ROUNDING_DISTANCE * expected.float().norm()):
                 names.append(name)
         return names
 
@@ -162,7 +162,7 @@ class EngineModel:
             raise UserError(
                 f"A prompt of {length} tokens with max_new_tokens {budget} needs "
                 f"{length + budget} positions, but the model has {self.max_positions}"
-                f"{self._why_so_few()}. Lower max_new_tokens or shorten the prompts."
+                f"{self._position_limit_reason()}. Lower max_new_tokens or shorten the prompts."
             )
 
     @torch.no_grad()
@@ -207,10 +207,10 @@ class EngineModel:
         if self.max_positions is not None and length > self.max_positions:
             raise UserError(
                 f"A sequence of {length} tokens is to be scored, but the model has "
-                f"{self.max_positions} positions{self._why_so_few()}. Cut it."
+                f"{self.max_positions} positions{self._position_limit_reason()}. Cut it."
             )
 
-    def _why_so_few(self) -> str:
+    def _position_limit_reason(self) -> str:
         if frequency_change(self.model) is None:
             return ""
         return " before it changes its rotary frequencies for every row of a batch"

@@ -27,11 +27,11 @@ PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_a
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineParts:
+class EngineContext:
     """What an engine is made of.
 
     Example:
-        EngineParts(policy=policy, seed=7)
+        EngineContext(policy=policy, seed=7)
     """
 
     policy: Policy
@@ -54,7 +54,7 @@ class EngineSettings(Variant):
     and without overlap, so `journal.checkpoint_every` is part of what is learned."""
 
     @abstractmethod
-    def make(self, parts: EngineParts) -> Engine:
+    def make(self, context: EngineContext) -> Engine:
         """The engine, holding the policy's weights.
 
         Raises:
@@ -70,11 +70,11 @@ class EngineSettings(Variant):
         """The same engine unperturbed."""
         return self
 
-    def decided(self, device: torch.device) -> "EngineSettings":
+    def resolve(self, device: torch.device) -> "EngineSettings":
         """The settings with what they leave to the start of a run on `device`."""
         return self
 
-    def as_decided(self, began: "EngineSettings") -> "EngineSettings":
+    def resolve_from(self, began: "EngineSettings") -> "EngineSettings":
         """The settings, in which what was decided when the run `began` is as it was decided."""
         return self
 
@@ -115,7 +115,7 @@ class ModelEngineSettings(EngineSettings):
     standard deviation on every matrix entry, drawn anew at each sync."""
 
     @model_validator(mode="after")
-    def _combination_does_something(self) -> "ModelEngineSettings":
+    def _check_combination(self) -> "ModelEngineSettings":
         plain = self.numerics in (Numerics.FLOAT32, Numerics.BFLOAT16)
         if plain and self.weight_scaling is not WeightScaling.CHANNEL:
             raise ValueError(
@@ -141,15 +141,15 @@ class ModelEngineSettings(EngineSettings):
             )
         return self
 
-    def engine_model(self, parts: EngineParts) -> EngineModel:
+    def engine_model(self, context: EngineContext) -> EngineModel:
         """The engine's copy of the policy."""
         return EngineModel(
-            parts.policy,
+            context.policy,
             numerics=self.numerics,
             weight_scaling=self.weight_scaling,
-            record_routing=parts.policy.hook is not None,
+            record_routing=context.policy.hook is not None,
             rounding=self.rounding,
-            seed=parts.seed,
+            seed=context.seed,
             head_dtype=self.head_dtype,
             routing_noise=self.routing_noise,
             weight_noise=self.weight_noise,

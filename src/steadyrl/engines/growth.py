@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def widened(tensor: Tensor, *shape: int) -> Tensor:
+def expand(tensor: Tensor, *shape: int) -> Tensor:
     """`tensor` with at least this shape, zeros where it had nothing. Never smaller.
 
     Returns the tensor itself where it is large enough.

@@ -10,7 +10,7 @@ from steadyrl.engines.cache_memory import CacheMemory, cache_size, half_of_free_
 from steadyrl.engines.continuous_batch import ContinuousBatch
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.engine_settings import (
-    EngineParts,
+    EngineContext,
     EngineSettings,
     ModelEngineSettings,
     PositiveOrAuto,
@@ -42,7 +42,7 @@ class LocalEngineSettings(ModelEngineSettings):
     values are kept in pages, which is slower, and the last sequences begin again when these run
     out."""
 
-    def make(self, parts: EngineParts) -> "LocalEngine":
+    def make(self, context: EngineContext) -> "LocalEngine":
         """The engine.
 
         Raises:
@@ -50,20 +50,20 @@ class LocalEngineSettings(ModelEngineSettings):
         """
         running, memory = self.max_running, self.cache_memory
         return LocalEngine(
-            self.engine_model(parts),
+            self.engine_model(context),
             max_running=None if running == "auto" else running,
             cache_memory=None if memory == "auto" else memory << 20,
-            progress=parts.progress,
+            progress=context.progress,
         )
 
-    def decided(self, device: torch.device) -> "LocalEngineSettings":
+    def resolve(self, device: torch.device) -> "LocalEngineSettings":
         """The settings with a number of MiB for keys and values."""
         if self.cache_memory != "auto":
             return self
         memory = max(1, half_of_free_memory(device) >> 20)
         return self.model_copy(update={"cache_memory": memory})
 
-    def as_decided(self, began: EngineSettings) -> "LocalEngineSettings":
+    def resolve_from(self, began: EngineSettings) -> "LocalEngineSettings":
         """The settings with the memory for keys and values with which the run `began`."""
         if self.cache_memory != "auto" or not isinstance(began, LocalEngineSettings):
             return self
@@ -101,10 +101,10 @@ class LocalEngine(ModelEngine):
         try:
             self._masks = AttentionMasks(model.model)
         except UserError as error:
-            raise _use_the_reference(str(error)) from error
+            raise _suggest_reference(str(error)) from error
         reason = unsupported_reason(slot_cache_unsupported_reason, model.model)
         if reason is not None:
-            raise _use_the_reference(reason)
+            raise _suggest_reference(reason)
         self._memory = CacheMemory(
             size=cache_size(model, self._masks.window_of),
             limit=half_of_free_memory(model.device) if cache_memory is None else cache_memory,
@@ -118,7 +118,7 @@ class LocalEngine(ModelEngine):
         """Takes a request; returns the number under which its answers come."""
         self._model.check(request)
         self._memory.check(request)
-        self._written.ask(request, first=not self._requests)
+        self._generated.start(request, first=not self._requests)
         number = self._submitted
         self._submitted += 1
         self._requests[number] = request
@@ -131,10 +131,10 @@ class LocalEngine(ModelEngine):
         # Leaving inference mode turns gradients on again: no_grad is the inner one.
         with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
             step = self._batch.step()
-        self._written.report(answers=step.finished, tokens=step.tokens)
+        self._generated.report(answers=step.finished, tokens=step.tokens)
         for number in step.answers:
             del self._requests[number]
-        self._let_go()
+        self._free_batch()
         return step.answers
 
     def withdraw(self, number: int) -> None:
@@ -142,7 +142,7 @@ class LocalEngine(ModelEngine):
         if self._requests.pop(number, None) is not None and self._batch is not None:
             with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
                 self._batch.remove(number)
-            self._let_go()
+            self._free_batch()
 
     async def sync(self, weights: WeightSource) -> None:
         """Takes over the weights of a learner. Answers that are under way begin again."""
@@ -158,11 +158,11 @@ class LocalEngine(ModelEngine):
             )
         self._batch.add(number, request)
 
-    def _let_go(self) -> None:
+    def _free_batch(self) -> None:
         """Frees keys and values where no request is under way."""
         if not self._requests:
             self._batch = None
 
 
-def _use_the_reference(reason: str) -> UserError:
+def _suggest_reference(reason: str) -> UserError:
     return UserError(f"{reason} Use the engine 'reference' for it.")

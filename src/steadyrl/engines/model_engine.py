@@ -26,7 +26,7 @@ class ModelEngine(SteppedEngine):
         super().__init__()
         self._model = model
         self._score_positions = score_positions
-        self._written = WrittenCount(progress=progress)
+        self._generated = GenerationProgress(progress=progress)
 
     @property
     def capabilities(self) -> EngineCapabilities:
@@ -59,20 +59,20 @@ class ModelEngine(SteppedEngine):
 
 
 @dataclass(slots=True, kw_only=True)
-class WrittenCount:
+class GenerationProgress:
     """Answers and tokens since the engine was last idle, for a listener."""
 
     progress: Progress
     answers: int = 0
     tokens: int = 0
-    asked: int = 0
+    requested: int = 0
     budget: int = 0
 
-    def ask(self, request: Request, *, first: bool) -> None:
+    def start(self, request: Request, *, first: bool) -> None:
         """Another request is under way; `first` after nothing was."""
         if first:
-            self.answers = self.tokens = self.asked = self.budget = 0
-        self.asked += request.num_completions
+            self.answers = self.tokens = self.requested = self.budget = 0
+        self.requested += request.num_completions
         self.budget += request.num_completions * request.sampling.max_new_tokens
 
     def report(self, *, answers: int, tokens: int) -> None:
@@ -80,5 +80,5 @@ class WrittenCount:
         self.answers += answers
         self.tokens += tokens
         self.progress.advance(
-            "answers", self.answers, self.asked, tokens=self.tokens, most_tokens=self.budget
+            "answers", self.answers, self.requested, tokens=self.tokens, most_tokens=self.budget
         )

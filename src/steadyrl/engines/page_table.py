@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from steadyrl.engines.growth import widened
+from steadyrl.engines.growth import expand
 
 PAGE = 32
 """Positions in a page."""
@@ -18,15 +18,15 @@ class PageTable:
     Args:
         slots: Rows of the table.
         capacity: Positions that a sequence may need.
-        most_pages: Pages that may be in use. Where fewer are than before, some have to come back.
+        max_pages: Pages that may be in use. Where fewer are than before, some have to come back.
     """
 
-    def __init__(self, slots: int, capacity: int, most_pages: int, device: torch.device) -> None:
+    def __init__(self, slots: int, capacity: int, max_pages: int, device: torch.device) -> None:
         self._table = torch.zeros(0, 0, dtype=torch.long, device=device)
         self._owned: list[list[int]] = []
         self._returned: list[int] = []
         self._taken = 0
-        self.most_pages = most_pages
+        self.max_pages = max_pages
         self.size = 0
         """Pages that the layers must have room for."""
         self.reserve(slots, capacity)
@@ -34,11 +34,11 @@ class PageTable:
     @property
     def free(self) -> int:
         """Pages that may still be taken; negative where some have to come back."""
-        return self.most_pages - self._taken + len(self._returned)
+        return self.max_pages - self._taken + len(self._returned)
 
     def reserve(self, slots: int, capacity: int) -> None:
         """Makes room for so many slots of so many positions."""
-        self._table = widened(self._table, slots, pages_for(capacity))
+        self._table = expand(self._table, slots, pages_for(capacity))
         self._owned += [[] for _ in range(len(self._table) - len(self._owned))]
 
     def shortage(self, lengths: Sequence[int]) -> int:
@@ -65,7 +65,9 @@ class PageTable:
         if holes:
             self._table[holes] = self._table[movers]
 
-    def places(self, slots: Int[Tensor, " N"], positions: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    def slot_mapping(
+        self, slots: Int[Tensor, " N"], positions: Int[Tensor, " N"]
+    ) -> Int[Tensor, " N"]:
         """Where in the memory of all pages these positions of these slots lie."""
         return self._table[slots, positions // PAGE] * PAGE + positions % PAGE
 
@@ -76,10 +78,10 @@ class PageTable:
     def _take(self) -> int:
         if self._returned:
             return self._returned.pop()
-        assert self._taken < self.most_pages
+        assert self._taken < self.max_pages
         self._taken += 1
         if self._taken > self.size:
-            self.size = min(self.most_pages, max(2 * self.size, self._taken))
+            self.size = min(self.max_pages, max(2 * self.size, self._taken))
         return self._taken - 1
 
 

@@ -125,7 +125,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class MeasuresSync(Protocol):
+class SupportsSyncMeasurement(Protocol):
     """An engine that knows what of the trainer's movement its own rounding lets through."""
 
     @property
@@ -135,7 +135,7 @@ class MeasuresSync(Protocol):
 
 
 @runtime_checkable
-class ComparesWeights(Protocol):
+class SupportsWeightComparison(Protocol):
     """An engine that can look at its weights."""
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.engine_model import EngineModel
-from steadyrl.engines.engine_settings import EngineParts, ModelEngineSettings
+from steadyrl.engines.engine_settings import EngineContext, ModelEngineSettings
 from steadyrl.engines.model_engine import ModelEngine
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.sampler import sample, uniforms
@@ -24,9 +24,9 @@ class ReferenceEngineSettings(ModelEngineSettings):
 
     name: Literal["reference"] = "reference"
 
-    def make(self, parts: EngineParts) -> "ReferenceEngine":
+    def make(self, context: EngineContext) -> "ReferenceEngine":
         """The engine."""
-        return ReferenceEngine(self.engine_model(parts), progress=parts.progress)
+        return ReferenceEngine(self.engine_model(context), progress=context.progress)
 
 
 class ReferenceEngine(ModelEngine):
@@ -41,7 +41,7 @@ class ReferenceEngine(ModelEngine):
     def submit(self, request: Request) -> int:
         """Takes a request; returns the number under which its answers come."""
         self._model.check(request)
-        self._written.ask(request, first=not self._requests)
+        self._generated.start(request, first=not self._requests)
         number = self._submitted
         self._submitted += 1
         self._requests[number], self._answers[number] = request, []
@@ -53,7 +53,7 @@ class ReferenceEngine(ModelEngine):
         answers = self._answers[number]
         if len(answers) < request.num_completions:
             answers.append(self._complete(request, uniforms(request)[len(answers)]))
-            self._written.report(answers=1, tokens=len(answers[-1].token_ids))
+            self._generated.report(answers=1, tokens=len(answers[-1].token_ids))
         if len(answers) < request.num_completions:
             return {}
         self.withdraw(number)

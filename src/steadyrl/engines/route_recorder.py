@@ -62,7 +62,7 @@ class RouteRecorder:
     _running: Int[Tensor, " B"] = field(init=False)
     """The number of the sequence in each row."""
 
-    _gone: list[int] = field(default_factory=list)
+    _dropped: list[int] = field(default_factory=list)
     """Sequences that may have entries in the block which nobody needs."""
 
     _block: _Block | None = None
@@ -122,7 +122,7 @@ class RouteRecorder:
         """Forgets these sequences."""
         for number in numbers:
             del self._recorded[number]
-        self._gone += numbers
+        self._dropped += numbers
 
     def move(self, movers: Sequence[int], holes: Sequence[int]) -> None:
         """The sequences in the rows `movers` go on in the rows `holes`."""
@@ -135,14 +135,14 @@ class RouteRecorder:
         if self._block is not None and self._block.used:
             self._take_pieces(self._block, numbers)
         recorded = [self._recorded.pop(number) for number in numbers]
-        self._gone += numbers
+        self._dropped += numbers
         everywhere = torch.ones(1, max(sequence.length for sequence in recorded), dtype=torch.bool)
         known = {length: everywhere[:, :length] for length in {s.length for s in recorded}}
         return [
             Routing(
                 experts=(tuple(sequence.pieces),),
                 known=known[sequence.length],
-                fed_tokens=torch.tensor([_as_int64(sequence.checksum)]),
+                fed_tokens=torch.tensor([_wrap_int64(sequence.checksum)]),
             )
             for sequence in recorded
         ]
@@ -160,7 +160,7 @@ class RouteRecorder:
     def _clear_block(self, block: _Block) -> None:
         """Gives each sequence its piece of `block`, which is empty afterwards."""
         self._take_pieces(block)
-        self._gone.clear()
+        self._dropped.clear()
         block.used = 0
 
     def _take_pieces(self, block: _Block, of: Sequence[int] | None = None) -> None:
@@ -169,7 +169,7 @@ class RouteRecorder:
         if of is not None:
             entries = torch.isin(owners, torch.tensor(of)).nonzero().flatten()
         else:
-            entries = (~torch.isin(owners, torch.tensor(self._gone))).nonzero().flatten()
+            entries = (~torch.isin(owners, torch.tensor(self._dropped))).nonzero().flatten()
         order = entries[owners[entries].argsort(stable=True)]
         if not len(order):
             return
@@ -192,6 +192,6 @@ class RouteRecorder:
             sequence.checksum += checksum
 
 
-def _as_int64(number: int) -> int:
+def _wrap_int64(number: int) -> int:
     """`number` as int64 arithmetic has it, which wraps around."""
     return (number + 2**63) % 2**64 - 2**63

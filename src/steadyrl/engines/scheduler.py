@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steadyrl.engines.growth import widened
+from steadyrl.engines.growth import expand
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.sampler import uniforms
 
@@ -64,12 +64,12 @@ class Slots:
 
     def reserve(self, rows: int, capacity: int, budget: int) -> None:
         """Makes room for so many sequences of so many tokens, with so many of them sampled."""
-        self.tokens = widened(self.tokens, rows, capacity)
-        self.lengths = widened(self.lengths, rows)
-        self.prompt_lengths = widened(self.prompt_lengths, rows)
-        self.budgets = widened(self.budgets, rows)
-        self.logprobs = widened(self.logprobs, rows, budget)
-        self.uniforms = widened(self.uniforms, rows, budget)
+        self.tokens = expand(self.tokens, rows, capacity)
+        self.lengths = expand(self.lengths, rows)
+        self.prompt_lengths = expand(self.prompt_lengths, rows)
+        self.budgets = expand(self.budgets, rows)
+        self.logprobs = expand(self.logprobs, rows, budget)
+        self.uniforms = expand(self.uniforms, rows, budget)
 
     def admit(self, names: Sequence[SampleId], requests: Mapping[int, Request]) -> None:
         """Gives the next free rows to new sequences."""
@@ -133,29 +133,29 @@ class RequestQueue:
     """Answers not yet begun, in the order of their requests."""
 
     def __init__(self) -> None:
-        self._line: deque[SampleId] = deque()
+        self._waiting: deque[SampleId] = deque()
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._waiting)
 
     def add(self, number: int, request: Request) -> None:
         """Appends all answers to a request."""
-        self._line.extend(
+        self._waiting.extend(
             SampleId(request=number, sample=sample) for sample in range(request.num_completions)
         )
 
     def remove(self, number: int) -> None:
         """Forgets the answers to a request."""
-        self._line = deque(name for name in self._line if name.request != number)
+        self._waiting = deque(name for name in self._waiting if name.request != number)
 
     def first(self, count: int) -> list[SampleId]:
         """The next `count` answers, or all that are left, which stay in the queue."""
-        return list(islice(self._line, count))
+        return list(islice(self._waiting, count))
 
     def put_back(self, name: SampleId) -> None:
         """Lets an answer that was taken begin again, as the next."""
-        self._line.appendleft(name)
+        self._waiting.appendleft(name)
 
     def take(self, count: int) -> list[SampleId]:
         """The next `count` answers, or all that are left."""
-        return [self._line.popleft() for _ in range(min(count, len(self._line)))]
+        return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from steadyrl.engines.growth import widened
+from steadyrl.engines.growth import expand
 from steadyrl.engines.page_table import PAGE, PageTable
 
 KeysAndValues = tuple[Float[Tensor, "N H S K"], Float[Tensor, "N H S V"]]
@@ -174,13 +174,13 @@ class Block:
     def admit(self, keys: Tensor, values: Tensor, prompts: Prompts) -> None:
         """Copies prefilled keys and values into slots, their padding included."""
         length = keys.shape[2]
-        for block, filled in zip(self._grown((keys, values), length), (keys, values), strict=True):
+        for block, filled in zip(self._expand((keys, values), length), (keys, values), strict=True):
             block[prompts.slots, :, :length] = filled[prompts.source]
 
     def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
         """Stores one key and value per running sequence; returns all it may attend to."""
         running = len(step.positions)
-        blocks = self._grown((keys, values), step.visible)
+        blocks = self._expand((keys, values), step.visible)
         for block, new in zip(blocks, (keys, values), strict=True):
             block[step.rows, :, step.positions] = new[:, :, 0]
         k, v = (block[:running, :, : step.visible] for block in blocks)
@@ -191,7 +191,7 @@ class Block:
         for block in self.held or ():
             block[target, :, : self._used] = block[source, :, : self._used]
 
-    def _grown(self, like: tuple[Tensor, Tensor], columns: int) -> tuple[Tensor, Tensor]:
+    def _expand(self, like: tuple[Tensor, Tensor], columns: int) -> tuple[Tensor, Tensor]:
         """Keys and values, with room for that many columns."""
         self._used = max(self._used, columns)
         if self.held is None:
@@ -201,8 +201,7 @@ class Block:
             if 0 < width < columns:
                 columns = max(columns, min(2 * width, self._capacity))
             keys, values = (
-                widened(tensor, self._slots, heads, columns, tensor.shape[3])
-                for tensor in self.held
+                expand(tensor, self._slots, heads, columns, tensor.shape[3]) for tensor in self.held
             )
             self.held = keys, values
         return self.held
@@ -252,17 +251,17 @@ class Pages:
         """Copies prefilled keys and values into the pages of their slots."""
         columns = torch.arange(keys.shape[2], device=keys.device)
         row, position = (columns < prompts.lengths[:, None]).nonzero(as_tuple=True)
-        places = self._table.places(prompts.slots[row], position)
-        for pool, filled in zip(self._grown(keys, values), (keys, values), strict=True):
-            pool.flatten(0, 1)[places] = filled[prompts.source[row], :, position]
+        cells = self._table.slot_mapping(prompts.slots[row], position)
+        for pool, filled in zip(self._expand(keys, values), (keys, values), strict=True):
+            pool.flatten(0, 1)[cells] = filled[prompts.source[row], :, position]
 
     def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
         """Stores one key and value per running sequence; returns all it may attend to."""
-        places = self._table.places(step.rows, step.positions)
+        cells = self._table.slot_mapping(step.rows, step.positions)
         pages = self._table.pages_of(len(step.rows), step.visible)
         found = []
-        for pool, new in zip(self._grown(keys, values), (keys, values), strict=True):
-            pool.flatten(0, 1)[places] = new[:, :, 0]
+        for pool, new in zip(self._expand(keys, values), (keys, values), strict=True):
+            pool.flatten(0, 1)[cells] = new[:, :, 0]
             gathered = pool.index_select(0, pages.flatten()).view(len(pages), -1, *pool.shape[2:])
             found.append(gathered[:, : step.visible].transpose(1, 2))
         return found[0], found[1]
@@ -273,7 +272,7 @@ class Pages:
     def reserve(self, slots: int, capacity: int) -> None:
         """Nothing to do: the table has room for them."""
 
-    def _grown(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _expand(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values, with room for all pages of the table."""
         size = self._table.size
         if self._both is None or len(self._both[0]) < size:

@@ -43,7 +43,7 @@ class SteppedEngine(ABC):
         loop = engine_loop()
         number = self.submit(request)
         self._waiting[number] = answers = loop.create_future()
-        loop.while_idle(self._advance)
+        loop.call_when_idle(self._advance)
         try:
             return await answers
         finally:

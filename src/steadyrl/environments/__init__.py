@@ -22,7 +22,7 @@ from steadyrl.environments.protocol import (
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
 from steadyrl.environments.settings import EnvironmentSettings, TeacherSettings
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
-from steadyrl.environments.thoughts import without_thoughts
+from steadyrl.environments.thinking import strip_thinking
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
 
 __all__ = [
@@ -54,5 +54,5 @@ __all__ = [
     "VerifiableMath",
     "VerifiableMathSettings",
     "answers_agree",
-    "without_thoughts",
+    "strip_thinking",
 ]

@@ -26,7 +26,7 @@ class AnswerFormat(StrEnum):
     models too small to leave these out."""
 
 
-def cut_answer(response: str, answer_format: AnswerFormat) -> str | None:
+def extract_answer(response: str, answer_format: AnswerFormat) -> str | None:
     """The answer in `response`, stripped; None when the format is not followed."""
     match answer_format:
         case AnswerFormat.WHOLE:
@@ -40,7 +40,7 @@ def cut_answer(response: str, answer_format: AnswerFormat) -> str | None:
             return numbers[-1].replace(",", "") if numbers else None
 
 
-def answer_request(answer_format: AnswerFormat) -> str:
+def format_instruction(answer_format: AnswerFormat) -> str:
     """The sentence that asks a model for the format; empty for the whole response."""
     match answer_format:
         case AnswerFormat.WHOLE:

@@ -10,7 +10,7 @@ _WRAPPER = re.compile(
     r"|\{\s*\\(?:rm|bf|it|sf|tt|em)(?![A-Za-z])\s*"
 )
 _GROUP = re.compile(rf"(?P<wrapper>{_WRAPPER.pattern})|{_BRACE.pattern}", re.DOTALL)
-_MOST_WRAPPERS = 10
+_MAX_WRAPPERS = 10
 _SPACE = re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])|(?<!\\)~")
 _NO_SPACE = re.compile(r"\\!|\\displaystyle(?![A-Za-z])")
 _ACCENT = re.compile(r"\\(['`^\"~])\s*(?:\{([A-Za-z])\}|([A-Za-z]))")
@@ -30,7 +30,7 @@ def closing_brace(text: str, start: int) -> int | None:
 
 def unwrap(text: str) -> str:
     r"""`text` without the commands that only set it in another font: \text{No} is No."""
-    for _ in range(_MOST_WRAPPERS):
+    for _ in range(_MAX_WRAPPERS):
         text = text.strip()
         wrapper = _WRAPPER.match(text)
         if wrapper is None or closing_brace(text, wrapper.end()) != len(text) - 1:
@@ -50,12 +50,12 @@ def plain_text(text: str) -> str:
             text = text[len(end) : -len(end)]
     if "\\" not in text:
         return text.strip()
-    text = _SPACE.sub(" ", _NO_SPACE.sub("", without_wrappers(text)))
-    text = _ESCAPED.sub(r"\1", _ACCENT.sub(_accented, text))
+    text = _SPACE.sub(" ", _NO_SPACE.sub("", strip_wrappers(text)))
+    text = _ESCAPED.sub(r"\1", _ACCENT.sub(_accent, text))
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
-def without_wrappers(text: str) -> str:
+def strip_wrappers(text: str) -> str:
     """`text` with what its commands that set a font or a box hold in their place."""
     pieces: list[str] = []
     opened: list[int | None] = []
@@ -72,5 +72,5 @@ def without_wrappers(text: str) -> str:
     return "".join(pieces) + text[start:]
 
 
-def _accented(match: re.Match[str]) -> str:
+def _accent(match: re.Match[str]) -> str:
     return (match[2] or match[3]) + _ACCENTS[match[1]]

@@ -23,12 +23,12 @@ from steadyrl.environments.arithmetic_styles import Statement, Style, read, rest
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.splits import split_of
-from steadyrl.environments.thoughts import without_thoughts
+from steadyrl.environments.thinking import strip_thinking
 from steadyrl.records.message import Message
 
 _SEED = 20_251_201
 _DRAWS_AT_ONCE = 4
-_PLACES = {split: place for place, split in enumerate(Split)}
+_SPLIT_NUMBERS = {split: place for place, split in enumerate(Split)}
 _STYLES = '"17,15" (results), "3+14=17;17-2=15" (equations) or "3 17 15" (running)'
 
 
@@ -54,7 +54,7 @@ class ArithmeticSettings(EnvironmentSettings):
         return Arithmetic(self)
 
     @property
-    def longest_episode(self) -> int:
+    def max_turns(self) -> int:
         """A turn for each step, if these are asked one by one."""
         return self.operands - 1 if self.turns == "multi" else 1
 
@@ -97,7 +97,7 @@ class Arithmetic:
         """The endless sequence of chains that belongs to this place."""
         size = self.settings.operands
         for block in count():
-            seed = np.random.SeedSequence((_SEED, _PLACES[split], index, block))
+            seed = np.random.SeedSequence((_SEED, _SPLIT_NUMBERS[split], index, block))
             words = seed.generate_state(size * _DRAWS_AT_ONCE).tolist()
             for start in range(0, len(words), size):
                 yield self._world.draw(words[start : start + size])
@@ -142,7 +142,7 @@ class _WholeChain:
         self._chain = chain
 
     def respond(self, text: str) -> Outcome:
-        statement = read(without_thoughts(text))
+        statement = read(strip_thinking(text))
         if statement is None:
             feedback = f"malformed: write a chain like {_STYLES}, you wrote {_excerpt(text)}"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)
@@ -164,7 +164,7 @@ class _StepByStep:
         self._step += 1
         question = (self._value, self._chain[self._step])
         self._value += self._chain[self._step]
-        statement = read(without_thoughts(text))
+        statement = read(strip_thinking(text))
         if statement is None or statement.style != Style.RESULTS or len(statement.results) != 1:
             feedback = f"step {self._step}: write one number only, you wrote {_excerpt(text)}"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)

@@ -33,7 +33,7 @@ class CustomSettings(EnvironmentSettings):
 
     @field_validator("name")
     @classmethod
-    def _is_own(cls, name: str) -> str:
+    def _accept_any_name(cls, name: str) -> str:
         return name
 
     def make(self) -> Environment:
@@ -51,6 +51,6 @@ class CustomSettings(EnvironmentSettings):
         return with_turn_limit(environment, self.turns, blocks=self.blocking)
 
     @property
-    def longest_episode(self) -> int:
+    def max_turns(self) -> int:
         """The most turns that an episode takes."""
         return self.turns

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import permutations, product
 
 from steadyrl.environments.grid_draws import Draws
-from steadyrl.environments.grid_game import Contact, Legend, Role, Verdict
+from steadyrl.environments.grid_game import GameStatus, Legend, MoveResult, Role
 from steadyrl.environments.grid_moves import STEPS, Cell, Move, distance
 
 FROZEN_LAKE = Legend(
@@ -58,22 +58,24 @@ class LakeBoard:
         return (*self.ground[:row], shown, *self.ground[row + 1 :])
 
     @property
-    def verdict(self) -> Verdict:
+    def status(self) -> GameStatus:
         """Won on the goal, lost in a hole."""
         row, column = self.agent
-        return {"G": Verdict.WON, "H": Verdict.LOST, "F": Verdict.OPEN}[self.ground[row][column]]
+        return {"G": GameStatus.WON, "H": GameStatus.LOST, "F": GameStatus.OPEN}[
+            self.ground[row][column]
+        ]
 
     @property
-    def moves_needed(self) -> int:
+    def min_moves(self) -> int:
         """The moves to the goal if there were no holes."""
         return distance(self.agent, self.goal)
 
-    def move(self, move: Move) -> tuple["LakeBoard", Contact]:
+    def move(self, move: Move) -> tuple["LakeBoard", MoveResult]:
         """The position one cell further; the same one at the edge."""
         row, column = cell = move.step(self.agent)
         if not (0 <= row < len(self.ground) and 0 <= column < len(self.ground[row])):
-            return self, Contact(met=None, moved=False)
-        met = Contact(met=self.ground[row][column], moved=True)
+            return self, MoveResult(met=None, moved=False)
+        met = MoveResult(met=self.ground[row][column], moved=True)
         return LakeBoard(ground=self.ground, agent=cell), met
 
 
@@ -89,7 +91,7 @@ def draw_lake(draws: Draws, *, size: int, frozen: float, max_path: int) -> LakeB
             continue
         others = ["F" if safe else "H" for safe in draws.chances(frozen, size * size - 2)]
         lake = _lake(size, agent, goal, others)
-        if has_way(lake, max_path):
+        if is_solvable(lake, max_path):
             return lake
 
 
@@ -99,11 +101,11 @@ def all_lakes(*, size: int, max_path: int) -> Iterator[LakeBoard]:
     for agent, goal in permutations(cells, 2):
         for others in product("FH", repeat=size * size - 2):
             lake = _lake(size, agent, goal, others)
-            if has_way(lake, max_path):
+            if is_solvable(lake, max_path):
                 yield lake
 
 
-def has_way(lake: LakeBoard, moves: int) -> bool:
+def is_solvable(lake: LakeBoard, moves: int) -> bool:
     """Whether the goal can be reached in at most `moves` moves."""
     ground = {
         (row, column): glyph

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from steadyrl.environments.grid_game import Contact, Game, Verdict
+from steadyrl.environments.grid_game import Game, GameStatus, MoveResult
 from steadyrl.environments.grid_meaning import Meaning
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Episode
@@ -41,7 +41,7 @@ class Step:
     """One action of an attempt.
 
     Example:
-        Step(word=Move.LEFT, move=Move.UP, contact=Contact(met="F", moved=True))
+        Step(word=Move.LEFT, move=Move.UP, result=MoveResult(met="F", moved=True))
     """
 
     word: Move
@@ -50,7 +50,7 @@ class Step:
     move: Move
     """Where it led."""
 
-    contact: Contact
+    result: MoveResult
 
 
 class Attempt:
@@ -63,19 +63,19 @@ class Attempt:
         self.idle = 0
 
     @property
-    def verdict(self) -> Verdict:
+    def status(self) -> GameStatus:
         """Whether the game is won, lost, or goes on, as far as the board says."""
-        return self.game.verdict
+        return self.game.status
 
     @property
     def over(self) -> bool:
         """Whether no further action counts."""
-        return self.verdict is not Verdict.OPEN or self.turns == self.puzzle.moves
+        return self.status is not GameStatus.OPEN or self.turns == self.puzzle.moves
 
     @property
     def reward(self) -> float:
         """1 for a won game, else 0."""
-        return float(self.verdict is Verdict.WON)
+        return float(self.status is GameStatus.WON)
 
     @property
     def board(self) -> tuple[str, ...]:
@@ -86,10 +86,10 @@ class Attempt:
         """Takes the action named `word`."""
         slip = self.puzzle.slips[self.turns] if self.puzzle.slips else 0
         move = Move((self.puzzle.meaning.actions[word] + slip) % len(Move))
-        self.game, contact = self.game.move(move)
+        self.game, result = self.game.move(move)
         self.turns += 1
-        self.idle += not contact.moved
-        return Step(word=word, move=move, contact=contact)
+        self.idle += not result.moved
+        return Step(word=word, move=move, result=result)
 
     def wait(self) -> None:
         """Lets one action pass without effect."""

@@ -15,11 +15,11 @@ moves (all were used) or plan (no more were written).
 import re
 
 from steadyrl.environments.grid_attempt import Attempt, Puzzle, Step
-from steadyrl.environments.grid_game import Legend, Verdict
+from steadyrl.environments.grid_game import GameStatus, Legend
 from steadyrl.environments.grid_meaning import Meaning
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Episode, Outcome
-from steadyrl.environments.thoughts import without_thoughts
+from steadyrl.environments.thinking import strip_thinking
 from steadyrl.records.message import Message
 
 _KEYS = {move.key: move for move in Move}
@@ -69,7 +69,7 @@ class _OnePlan:
         self._attempt = Attempt(puzzle)
 
     def respond(self, text: str) -> Outcome:
-        attempt, plan = self._attempt, without_thoughts(text).strip()
+        attempt, plan = self._attempt, strip_thinking(text).strip()
         if not plan or not set(plan) <= set(_KEYS):
             shown = plan if len(plan) <= _EXCERPT else plan[:_EXCERPT] + "..."
             feedback = f"{_UNREADABLE} {shown!a}: write letters of ldru only"
@@ -94,13 +94,13 @@ def _pair(glyph: str, meaning: Meaning) -> str:
 
 
 def _entry(step: Step, meaning: Meaning) -> str:
-    contact = step.contact
-    met = "" if contact.met is None else _pair(contact.met, meaning)
-    onto = "" if contact.pushed_onto is None else _pair(contact.pushed_onto, meaning)
-    return f"{step.move.arrow}{step.word.key}{met}{onto}{'' if contact.moved else '!'}"
+    result = step.result
+    met = "" if result.met is None else _pair(result.met, meaning)
+    onto = "" if result.pushed_onto is None else _pair(result.pushed_onto, meaning)
+    return f"{step.move.arrow}{step.word.key}{met}{onto}{'' if result.moved else '!'}"
 
 
 def _ending(attempt: Attempt) -> str:
-    if attempt.verdict is not Verdict.OPEN:
-        return attempt.verdict.value
+    if attempt.status is not GameStatus.OPEN:
+        return attempt.status.value
     return "moves" if attempt.over else "plan"

@@ -12,7 +12,7 @@ from steadyrl.environments.grid_attempt import Puzzle, Rendering
 from steadyrl.environments.grid_compact import CompactRendering
 from steadyrl.environments.grid_draws import Draws
 from steadyrl.environments.grid_game import Game, Legend
-from steadyrl.environments.grid_meaning import Choice, allowed_meanings
+from steadyrl.environments.grid_meaning import MeaningSource, allowed_meanings
 from steadyrl.environments.grid_paper import PaperRendering
 from steadyrl.environments.grid_search import shortest_solution
 from steadyrl.environments.protocol import Episode, Split, Task
@@ -20,7 +20,7 @@ from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.splits import split_of
 
 _SEED = 20_260_213
-_PLACES = {split: place for place, split in enumerate(Split)}
+_SPLIT_NUMBERS = {split: place for place, split in enumerate(Split)}
 _FOR_GAME, _FOR_MEANING, _FOR_SLIPS = range(3)
 _RENDERINGS: dict[str, Rendering] = {"paper": PaperRendering(), "compact": CompactRendering()}
 
@@ -31,10 +31,10 @@ class GridSettings(EnvironmentSettings):
     rendering: Literal["paper", "compact"] = "paper"
     """One action a turn with the paper's prompts, or one plan in a few characters."""
 
-    symbols: Choice = Choice.PAPER
+    symbols: MeaningSource = MeaningSource.PAPER
     """Roles of the letters on the board."""
 
-    actions: Choice = Choice.PAPER
+    actions: MeaningSource = MeaningSource.PAPER
     """Directions of the action words."""
 
     meaning: int = Field(0, ge=0)
@@ -47,7 +47,7 @@ class GridSettings(EnvironmentSettings):
     """Actions after which an episode is over."""
 
     @property
-    def longest_episode(self) -> int:
+    def max_turns(self) -> int:
         """A turn for each action, or one for a whole plan."""
         return self.moves if self.rendering == "paper" else 1
 
@@ -82,7 +82,7 @@ class GridEnvironment(ABC):
 
     def task(self, split: Split, index: int) -> Task:
         """Task number `index` of `split`. Boards may repeat within a split, never across."""
-        place = _SEED, _PLACES[split], index
+        place = _SEED, _SPLIT_NUMBERS[split], index
         choice = Draws(*place, _FOR_MEANING).below(len(self._meanings))
         slips = Draws(*place, _FOR_SLIPS)
         puzzle = Puzzle(
@@ -103,7 +103,7 @@ class GridEnvironment(ABC):
         """What the symbols and actions of `task` mean."""
         return self._rendering.rulebook(task.payload)
 
-    def guided(self, task: Task, rulebook: str) -> Task:
+    def guide(self, task: Task, rulebook: str) -> Task:
         """`task` asked with `rulebook`, right or wrong, in the place of the instructions."""
         return replace(task, prompt=self._rendering.prompt(task.payload, rulebook))
 

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 from steadyrl.environments.grid_moves import Cell, Move
 
 
-class Verdict(StrEnum):
+class GameStatus(StrEnum):
     """How a position stands."""
 
     OPEN = "open"
@@ -20,11 +20,11 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contact:
+class MoveResult:
     """What one move met.
 
     Example:
-        Contact(met="$", pushed_onto=".", moved=True)
+        MoveResult(met="$", pushed_onto=".", moved=True)
     """
 
     met: str | None
@@ -52,16 +52,16 @@ class Game(Protocol):
         ...
 
     @property
-    def verdict(self) -> Verdict:
+    def status(self) -> GameStatus:
         """Whether the game is won, lost, or goes on."""
         ...
 
     @property
-    def moves_needed(self) -> int:
+    def min_moves(self) -> int:
         """No solution is shorter than this."""
         ...
 
-    def move(self, move: Move) -> tuple["Game", Contact]:
+    def move(self, move: Move) -> tuple["Game", MoveResult]:
         """The position after `move`, and what it met."""
         ...
 

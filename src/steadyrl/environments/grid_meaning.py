@@ -13,7 +13,7 @@ from steadyrl.environments.grid_game import Legend
 from steadyrl.environments.grid_moves import Move
 
 
-class Choice(StrEnum):
+class MeaningSource(StrEnum):
     """How the meaning of symbols, or of actions, is chosen."""
 
     PAPER = "paper"
@@ -65,11 +65,11 @@ class Meaning:
         return shown if letter.isupper() else shown.lower()
 
 
-def all_meanings(legend: Legend, symbols: Choice, actions: Choice) -> list[Meaning]:
+def all_meanings(legend: Legend, symbols: MeaningSource, actions: MeaningSource) -> list[Meaning]:
     """Every meaning in which nothing that is to be as in the paper differs from it."""
     plain, moves = legend.letters, tuple(Move)
-    shown = [tuple(plain)] if symbols is Choice.PAPER else list(permutations(plain))
-    words = [moves] if actions is Choice.PAPER else list(permutations(moves))
+    shown = [tuple(plain)] if symbols is MeaningSource.PAPER else list(permutations(plain))
+    words = [moves] if actions is MeaningSource.PAPER else list(permutations(moves))
     return [
         Meaning(legend=legend, shown="".join(letters), actions=directions)
         for letters in shown
@@ -78,7 +78,7 @@ def all_meanings(legend: Legend, symbols: Choice, actions: Choice) -> list[Meani
 
 
 def allowed_meanings(
-    legend: Legend, symbols: Choice, actions: Choice, number: int
+    legend: Legend, symbols: MeaningSource, actions: MeaningSource, number: int
 ) -> list[Meaning]:
     """The meanings that tasks may have: one, or many of which each task draws its own.
 
@@ -93,12 +93,12 @@ def allowed_meanings(
             "or let symbols or actions be 'fixed' or 'permuted'."
         )
     numbered = everything[number]
-    if Choice.PERMUTED not in (symbols, actions):
+    if MeaningSource.PERMUTED not in (symbols, actions):
         return [numbered]
     return [
         meaning
         for meaning in everything
         if meaning != numbered
-        and (symbols is not Choice.FIXED or meaning.shown == numbered.shown)
-        and (actions is not Choice.FIXED or meaning.actions == numbered.actions)
+        and (symbols is not MeaningSource.FIXED or meaning.shown == numbered.shown)
+        and (actions is not MeaningSource.FIXED or meaning.actions == numbered.actions)
     ]

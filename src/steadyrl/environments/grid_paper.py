@@ -8,11 +8,11 @@ nothing on the board is called by a name, no hint says when a box can be pushed.
 import re
 
 from steadyrl.environments.grid_attempt import Attempt, Puzzle, Step
-from steadyrl.environments.grid_game import Verdict
+from steadyrl.environments.grid_game import GameStatus
 from steadyrl.environments.grid_meaning import Meaning
 from steadyrl.environments.grid_moves import Cell, Move
 from steadyrl.environments.protocol import Episode, Outcome
-from steadyrl.environments.thoughts import without_thoughts
+from steadyrl.environments.thinking import strip_thinking
 from steadyrl.records.message import Message
 
 INSTRUCTIONS = """\
@@ -111,7 +111,7 @@ class _TurnByTurn:
     def respond(self, text: str) -> Outcome:
         attempt, before = self._attempt, self._attempt.board
         lines = [] if attempt.turns else [_beginning(attempt)]
-        action = read_action(without_thoughts(text))
+        action = read_action(strip_thinking(text))
         if action is None:
             attempt.wait()
             self._unreadable += 1
@@ -151,20 +151,24 @@ def _event(step: Step, meaning: Meaning) -> str:
     def named(glyph: str) -> str:
         return f"{meaning.letter(glyph)}, {meaning.legend.role(glyph).noun}"
 
-    action, way, contact = step.word.word, step.move.word, step.contact
-    if contact.met is None:
+    action, way, result = step.word.word, step.move.word, step.result
+    if result.met is None:
         return f"{action} led {way}, beyond the edge of the board: nothing moved"
-    if not contact.moved:
-        return f"{action} led {way}, against {named(contact.met)}: nothing moved"
-    if contact.pushed_onto is not None:
-        return f"{action} pushed {named(contact.met)}, {way} onto {named(contact.pushed_onto)}"
-    return f"{action} moved you {way} onto {named(contact.met)}"
+    if not result.moved:
+        return f"{action} led {way}, against {named(result.met)}: nothing moved"
+    if result.pushed_onto is not None:
+        return f"{action} pushed {named(result.met)}, {way} onto {named(result.pushed_onto)}"
+    return f"{action} moved you {way} onto {named(result.met)}"
 
 
 def _ending(attempt: Attempt, unreadable: int) -> str:
-    how = {Verdict.WON: "Won", Verdict.LOST: "Lost", Verdict.OPEN: "Out of turns, not won,"}
+    how = {
+        GameStatus.WON: "Won",
+        GameStatus.LOST: "Lost",
+        GameStatus.OPEN: "Out of turns, not won,",
+    }
     counts = f"{attempt.idle} of {attempt.turns} turns had no effect, {unreadable} were unreadable"
-    where = f"{how[attempt.verdict]} at {_place(attempt.game.agent)}"
+    where = f"{how[attempt.status]} at {_place(attempt.game.agent)}"
     return f"{where}: {counts}. Reward {attempt.reward:g}."
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 
 from steadyrl.base.errors import UserError
-from steadyrl.environments.grid_game import Game, Verdict
+from steadyrl.environments.grid_game import Game, GameStatus
 from steadyrl.environments.grid_moves import Move
 
 
@@ -13,12 +13,12 @@ def shortest_solution(
     """A shortest way to win `game` in at most `limit` moves; None when there is none.
 
     Breadth first, with moves tried in the order left, down, right, up. Positions that are too far
-    from a win by their `moves_needed` are left out.
+    from a win by their `min_moves` are left out.
 
     Raises:
         UserError: more than `max_positions` positions came up.
     """
-    if game.verdict is Verdict.WON:
+    if game.status is GameStatus.WON:
         return ()
     reached = {game}
     waiting: deque[tuple[Game, tuple[Move, ...]]] = deque([(game, ())])
@@ -26,10 +26,10 @@ def shortest_solution(
         position, path = waiting.popleft()
         for move in Move:
             after, _ = position.move(move)
-            if after.verdict is Verdict.WON:
+            if after.status is GameStatus.WON:
                 return (*path, move) if len(path) < limit else None
-            too_far = len(path) + 1 + after.moves_needed > limit
-            if after in reached or too_far or after.verdict is Verdict.LOST:
+            too_far = len(path) + 1 + after.min_moves > limit
+            if after in reached or too_far or after.status is GameStatus.LOST:
                 continue
             reached.add(after)
             waiting.append((after, (*path, move)))

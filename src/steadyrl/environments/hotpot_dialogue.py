@@ -23,12 +23,12 @@ from enum import StrEnum
 from typing import Any
 
 from steadyrl.base.text import well_formed
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request
-from steadyrl.environments.retrieval import Passage, quoted
+from steadyrl.environments.answer_formats import AnswerFormat, format_instruction
+from steadyrl.environments.retrieval import Passage, escape_control_tokens
 from steadyrl.records.message import Message
 
 TOOL = "local_search"
-MOST_PASSAGES = 50
+MAX_PASSAGES = 50
 
 _TAGGED_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _SHORT_CALL = re.compile(r"search\(([^()]*)\)")
@@ -65,7 +65,7 @@ def tool_schema(passages: int) -> dict[str, Any]:
         "top_k": {
             "type": "integer",
             "minimum": 1,
-            "maximum": MOST_PASSAGES,
+            "maximum": MAX_PASSAGES,
             "description": f"How many passages to return, {passages} if not given.",
         },
     }
@@ -79,7 +79,7 @@ def tool_schema(passages: int) -> dict[str, Any]:
     }
 
 
-def opening(
+def initial_messages(
     question: str,
     style: DialogueStyle,
     *,
@@ -93,13 +93,13 @@ def opening(
         tool: The schema that the chat style shows; None leaves it to the chat template.
     """
     if style is DialogueStyle.COMPACT:
-        instruction, asked = instruction or "", quoted(question)
+        instruction, asked = instruction or "", escape_control_tokens(question)
     else:
         if instruction is None:
-            instruction = "You are a helpful assistant who answers directly. " + answer_request(
+            instruction = "You are a helpful assistant who answers directly. " + format_instruction(
                 AnswerFormat.BOXED
             )
-        asked = f"Question: {quoted(question)}"
+        asked = f"Question: {escape_control_tokens(question)}"
         if tool is not None:
             asked = f"{_tool_text(tool)}\n\n{asked}"
     system = (Message(role="system", content=instruction),) if instruction else ()
@@ -114,12 +114,12 @@ def _tool_text(tool: dict[str, Any]) -> str:
             json.dumps(tool),
             "</tools>",
             "To use it, write a JSON object with its name and arguments, and wait for the reply:",
-            call_text("...", DialogueStyle.CHAT),
+            format_call("...", DialogueStyle.CHAT),
         ]
     )
 
 
-def call_text(query: str, style: DialogueStyle) -> str:
+def format_call(query: str, style: DialogueStyle) -> str:
     """The turn in which a model searches for `query`."""
     if style is DialogueStyle.COMPACT:
         return f"search({re.sub('[()]', ' ', query)})"
@@ -127,7 +127,7 @@ def call_text(query: str, style: DialogueStyle) -> str:
     return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"
 
 
-def calls_in(text: str, style: DialogueStyle) -> tuple[SearchCall, ...]:
+def parse_calls(text: str, style: DialogueStyle) -> tuple[SearchCall, ...]:
     """The calls that a turn makes, in order; none when it makes no attempt at one.
 
     Raises:
@@ -164,8 +164,8 @@ def _tagged_call(text: str) -> SearchCall:
     if unknown:
         raise CallError(f"{TOOL} has no argument {unknown[0][:40]!r}, only 'query' and 'top_k'")
     passages = arguments.get("top_k")
-    if passages is not None and (type(passages) is not int or not 1 <= passages <= MOST_PASSAGES):
-        raise CallError(f"top_k must be a whole number from 1 to {MOST_PASSAGES}")
+    if passages is not None and (type(passages) is not int or not 1 <= passages <= MAX_PASSAGES):
+        raise CallError(f"top_k must be a whole number from 1 to {MAX_PASSAGES}")
     return SearchCall(query=_query(arguments.get("query")), passages=passages)
 
 
@@ -175,9 +175,12 @@ def _query(value: Any) -> str:
     return well_formed(value.strip())
 
 
-def tool_reply(passages: Sequence[Passage], style: DialogueStyle, *, longest: int) -> Message:
+def tool_message(passages: Sequence[Passage], style: DialogueStyle, *, longest: int) -> Message:
     """What the model reads after a call, each text cut after `longest` characters."""
-    cut = [Passage(title=quoted(p.title), text=quoted(p.text[:longest])) for p in passages]
+    cut = [
+        Passage(title=escape_control_tokens(p.title), text=escape_control_tokens(p.text[:longest]))
+        for p in passages
+    ]
     if not cut:
         content = "Nothing was found."
     elif style is DialogueStyle.COMPACT:

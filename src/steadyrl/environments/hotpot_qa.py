@@ -10,16 +10,16 @@ from pydantic import Field, model_validator
 from steadyrl.base.concurrency import await_if_needed, concurrently
 from steadyrl.base.errors import UserError
 from steadyrl.base.variants import Variants
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request, cut_answer
+from steadyrl.environments.answer_formats import AnswerFormat, extract_answer, format_instruction
 from steadyrl.environments.answer_text import plain_text
 from steadyrl.environments.hotpot_dialogue import (
     CallError,
     DialogueStyle,
     SearchCall,
-    call_text,
-    calls_in,
-    opening,
-    tool_reply,
+    format_call,
+    initial_messages,
+    parse_calls,
+    tool_message,
     tool_schema,
 )
 from steadyrl.environments.hotpot_question import Question
@@ -29,11 +29,11 @@ from steadyrl.environments.hotpot_questions import (
 )
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
 from steadyrl.environments.question_answering import answer_reward
-from steadyrl.environments.retrieval import Passage, RetrieverSettings, quoted
+from steadyrl.environments.retrieval import Passage, RetrieverSettings, escape_control_tokens
 from steadyrl.environments.retriever_bm25 import BM25Settings
 from steadyrl.environments.retriever_http import HTTPRetrieverSettings
 from steadyrl.environments.settings import EnvironmentSettings
-from steadyrl.environments.thoughts import without_thoughts
+from steadyrl.environments.thinking import strip_thinking
 from steadyrl.records.message import Message
 
 AnyRetriever = Annotated[
@@ -76,11 +76,11 @@ class HotpotQASettings(EnvironmentSettings):
     calls_per_turn: int = Field(4, ge=1)
     """Searches that the model may make at once."""
 
-    least_f1: float = Field(0.3, ge=0.0, le=1.0)
+    min_f1: float = Field(0.3, ge=0.0, le=1.0)
     """An answer that is no exact match earns its F1 score from here on, and nothing below."""
 
     @model_validator(mode="after")
-    def _tool_is_shown_somewhere(self) -> "HotpotQASettings":
+    def _check_tool_text(self) -> "HotpotQASettings":
         if self.style is DialogueStyle.COMPACT and self.tool_text == "message":
             raise ValueError(
                 "tool_text is 'message', but the style 'compact' shows no tool: a call is a few "
@@ -93,13 +93,13 @@ class HotpotQASettings(EnvironmentSettings):
         return HotpotQA(self)
 
     @property
-    def longest_episode(self) -> int:
+    def max_turns(self) -> int:
         """Searches, and the turn that answers."""
         return self.turns
 
 
 class HotpotQA:
-    r"""Reward 1 for an exact match, else F1 if that is at least `least_f1`, else 0.
+    r"""Reward 1 for an exact match, else F1 if that is at least `min_f1`, else 0.
 
     Each turn either calls the tool, and reads what it found, or answers in \boxed{} and ends the
     episode. A split starts over after its last question.
@@ -134,7 +134,7 @@ class HotpotQA:
         schema = tool_schema(self.settings.passages)
         chat = self.settings.style is DialogueStyle.CHAT
         templated = chat and self.settings.tool_text == "template"
-        prompt = opening(
+        prompt = initial_messages(
             question.question,
             self.settings.style,
             instruction=self.settings.instruction,
@@ -155,14 +155,14 @@ class HotpotQA:
         """A fresh attempt at the question of `task`."""
         return _Inquiry(self, task.payload)
 
-    def guided(self, task: Task, rulebook: str) -> Task:
+    def guide(self, task: Task, rulebook: str) -> Task:
         """`task` with `rulebook` in the place of the instructions.
 
         Under the chat style, one that does not speak of the box is reminded of it, since nothing
         else in the prompt does.
         """
         boxless = self.settings.style is DialogueStyle.CHAT and "boxed" not in rulebook
-        reminder = f"\n\n{answer_request(AnswerFormat.BOXED)}" if boxless else ""
+        reminder = f"\n\n{format_instruction(AnswerFormat.BOXED)}" if boxless else ""
         told = [message for message in task.prompt if message.role != "system"]
         system = Message(role="system", content=rulebook + reminder)
         return replace(task, prompt=(system, *told))
@@ -170,7 +170,7 @@ class HotpotQA:
     def demonstration(self, task: Task) -> tuple[str, ...]:
         """The turns of one who searches for the supporting titles and then knows the answer."""
         question: Question = task.payload
-        searches = [call_text(title, self.settings.style) for title in question.titles]
+        searches = [format_call(title, self.settings.style) for title in question.titles]
         return (*searches, rf"\boxed{{{question.answer}}}")
 
     def find(self, call: SearchCall) -> list[Passage] | Awaitable[list[Passage]]:
@@ -182,18 +182,18 @@ class HotpotQA:
         return self._retriever.search(call.query, call.passages or self.settings.passages)
 
     def rulebook(self, task: Task) -> str:
-        """What there is to find out about the questions, for `guided`; empty if nothing is."""
+        """What there is to find out about the questions, for `guide`; empty if nothing is."""
         question: Question = task.payload
         return question.rulebook
 
     def judge(self, question: Question, response: str) -> Outcome:
         """The outcome of a turn that calls no tool. Its feedback does not tell the right answer."""
-        answer = cut_answer(response, AnswerFormat.BOXED)
+        answer = extract_answer(response, AnswerFormat.BOXED)
         if not answer:
             feedback = r"the turn holds neither a tool call nor an answer in \boxed{}"
             return Outcome(reward=0.0, terminated=True, feedback=feedback)
         given, gold = plain_text(answer), plain_text(question.answer)
-        reward = answer_reward(given, gold, least_f1=self.settings.least_f1)
+        reward = answer_reward(given, gold, min_f1=self.settings.min_f1)
         partly = f"right in part (F1 {reward:.2f})" if reward else "wrong"
         verdict = "right" if reward == 1.0 else partly
         if self.settings.style is DialogueStyle.CHAT:
@@ -214,9 +214,9 @@ class _Inquiry:
         """The outcome of one turn. Thoughts hold neither calls nor answers."""
         settings = self._environment.settings
         self._turn += 1
-        spoken = without_thoughts(text)
+        spoken = strip_thinking(text)
         try:
-            calls = calls_in(spoken, settings.style)
+            calls = parse_calls(spoken, settings.style)
         except CallError as error:
             return _failed(f"malformed tool call: {error}")
         if not calls:
@@ -244,7 +244,7 @@ class _Inquiry:
     def _found(self, calls: tuple[SearchCall, ...], found: Sequence[list[Passage]]) -> Outcome:
         settings = self._environment.settings
         replies = [
-            tool_reply(passages, settings.style, longest=settings.passage_length)
+            tool_message(passages, settings.style, longest=settings.passage_length)
             for passages in found
         ]
         feedback = "" if settings.style is DialogueStyle.COMPACT else _report(calls, found)
@@ -252,7 +252,7 @@ class _Inquiry:
 
 
 def _failed(reason: str) -> Outcome:
-    return Outcome(reward=0.0, terminated=True, feedback=quoted(reason))
+    return Outcome(reward=0.0, terminated=True, feedback=escape_control_tokens(reason))
 
 
 def _report(calls: Sequence[SearchCall], found: Sequence[list[Passage]]) -> str:
@@ -265,4 +265,4 @@ def _report(calls: Sequence[SearchCall], found: Sequence[list[Passage]]) -> str:
 
 
 def _excerpt(text: str) -> str:
-    return quoted(repr(text if len(text) <= 60 else text[:60] + "..."))
+    return escape_control_tokens(repr(text if len(text) <= 60 else text[:60] + "..."))

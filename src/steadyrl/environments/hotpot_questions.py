@@ -10,7 +10,7 @@ from steadyrl.base.extras import require_extra
 from steadyrl.base.variants import Variants
 from steadyrl.environments.hotpot_question import Question, QuestionSet, QuestionSettings
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.question_answering import normalized
+from steadyrl.environments.question_answering import normalize_answer
 from steadyrl.environments.retrieval import Passage
 from steadyrl.environments.splits import split_of
 
@@ -93,7 +93,7 @@ def question_set(parts: Iterable[tuple[Iterable[Row], Callable[[str], Split]]]) 
     for rows, owner in parts:
         for where, row in rows:
             question = _question(row, where)
-            key = normalized(question.question)
+            key = normalize_answer(question.question)
             split = owner(key)
             if owners.setdefault(key, split) is split:
                 questions[split].append(question)

@@ -1,6 +1,6 @@
 """Whether an answer is the right one, by rules that go from the outside of a text to its values.
 
-Gold and answer are brought to one notation. Then words are compared as words; relations,
+Gold and answer are brought to one normalize_notation. Then words are compared as words; relations,
 equations, units and lists are taken apart; numbers that are written out are compared exactly; and
 what is left, expressions and sets, is left to math-verify.
 """
@@ -9,13 +9,13 @@ import re
 from fractions import Fraction
 
 from steadyrl.environments.answer_text import plain_text
-from steadyrl.environments.math_notation import notation
+from steadyrl.environments.math_notation import normalize_notation
 from steadyrl.environments.math_numbers import read_number, same_number
 from steadyrl.environments.math_parts import Parts, readings, sides, with_both_signs
 from steadyrl.environments.math_symbols import same_expression
 from steadyrl.environments.math_units import Unit, conversion, speaks_of, split_unit
+from steadyrl.environments.simplification import is_simplified
 from steadyrl.environments.stated_answers import stated_answer
-from steadyrl.environments.worked_out import is_worked_out
 
 _VARIABLE = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|theta|lambda|mu|phi|omega))"
 _NAME = re.compile(rf"{_VARIABLE}(?:_(?:\{{\w+\}}|\w))?(?:\({_VARIABLE}\))?")
@@ -36,20 +36,20 @@ _SPACES = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _TWO_NUMBERS = re.compile(r"\d\s+\d+(?!\s*/)(?!\d)")
 
 
-def agree(gold: str, answer: str, problem: str = "", worked_out: bool = False) -> bool:
+def agree(gold: str, answer: str, problem: str = "", require_simplified: bool = False) -> bool:
     """Whether `answer` is as good as `gold`.
 
     Args:
         problem: What was asked; empty if it is not known. It decides which units may be added.
-        worked_out: Whether the answer must be a value: see `is_worked_out`.
+        require_simplified: Whether the answer must be a value: see `is_simplified`.
     """
     if not answer.strip() or not gold.strip():
         return False
     if gold.strip() == answer.strip():
         return True
-    right, given = notation(gold), notation(answer)
+    right, given = normalize_notation(gold), normalize_notation(answer)
     stated = stated_answer(given, right)
-    if worked_out and not is_worked_out(right, stated):
+    if require_simplified and not is_simplified(right, stated):
         return False
     return bool(right and stated) and _agrees(right, stated, problem)
 
@@ -63,7 +63,7 @@ def _agrees(gold: str, answer: str, problem: str) -> bool:
         _as_relations,
         _as_equations,
         _as_time,
-        _as_based,
+        _as_base_numerals,
         _as_quantities,
     )
     for rule in (*rules, _as_numbers, _as_parts):
@@ -151,7 +151,7 @@ def _as_time(gold: str, answer: str, problem: str) -> bool | None:
     return (int(right[1]), right[2]) == (int(given[1]), given[2]) and len(halves) < 2
 
 
-def _as_based(gold: str, answer: str, problem: str) -> bool | None:
+def _as_base_numerals(gold: str, answer: str, problem: str) -> bool | None:
     right, given = _BASED.fullmatch(gold), _BASED.fullmatch(answer)
     if given is None:
         return _agrees(right[1], answer, problem) if right and "_" not in answer else None
@@ -167,9 +167,9 @@ def _as_quantities(gold: str, answer: str, problem: str) -> bool | None:
     if gold_unit is None and unit is None:
         return None
     if unit is None:
-        return _agrees(right, given, problem) or _scaled(gold_unit, right, given, problem)
+        return _agrees(right, given, problem) or _is_percentage_of(gold_unit, right, given, problem)
     if gold_unit is None:
-        value = _scaled(unit, given, right, problem)
+        value = _is_percentage_of(unit, given, right, problem)
         if unit.name == "%":
             number = read_number(right)
             whole = number is not None and number.value.denominator == 1
@@ -185,7 +185,7 @@ def _as_quantities(gold: str, answer: str, problem: str) -> bool | None:
     return bool(number and other and number.value == other.value * factor)
 
 
-def _scaled(unit: Unit | None, percentage: str, bare: str, problem: str) -> bool:
+def _is_percentage_of(unit: Unit | None, percentage: str, bare: str, problem: str) -> bool:
     """Whether `percentage` percent are the number `bare`."""
     if unit is None or unit.name != "%":
         return False

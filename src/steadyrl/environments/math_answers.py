@@ -7,7 +7,7 @@ from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import MEMORY_LIMIT, Isolated, IsolationError
 
 Agree = Callable[..., bool]
-"""The function (gold, answer, problem="", worked_out=False) -> whether they agree."""
+"""The function (gold, answer, problem="", require_simplified=False) -> whether they agree."""
 
 
 def isolated_agreement(

@@ -1,4 +1,4 @@
-r"""One notation for gold and answer: LaTeX, in ASCII, without what only sets or ends it.
+r"""One normalize_notation for gold and answer: LaTeX, in ASCII, without what only sets or ends it.
 
 $1\,234.$      ->  1 234           10³           ->  10^{3}
 \dfrac12       ->  \frac12         1.5e-7        ->  1.5\times 10^{-7}
@@ -124,16 +124,16 @@ _FRAMES = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"
 _ENDING = re.compile(r"(?<![.,;:\\\s])(?:(?!\.\.)\\?[.,;:]|\s)+$")
 
 
-def notation(text: str) -> str:
-    """`text` in the notation of this module."""
+def normalize_notation(text: str) -> str:
+    """`text` in the normalize_notation of this module."""
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_RAISED)}}}", text)
-    text = _unframed(_ROOT.sub(r"\\sqrt{\1}", text).translate(_CHARACTERS))
+    text = _strip_frames(_ROOT.sub(r"\\sqrt{\1}", text).translate(_CHARACTERS))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    return " ".join(_unframed(text).split())
+    return " ".join(_strip_frames(text).split())
 
 
-def _unframed(text: str) -> str:
+def _strip_frames(text: str) -> str:
     """`text` without delimiters of mathematics, fonts, boxes and a full stop around all of it."""
     before = None
     while text != before:

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-_LEAST_DIGITS = 6
+_MIN_DIGITS = 6
 _FLOAT_DIGITS = 16
 _FLOAT_NOISE = Fraction(4, 2**53)
-_LARGEST_EXPONENT = 4000
+_MAX_EXPONENT = 4000
 
 _INTEGER = r"(?:\d{1,3}(?:(?P<mark{0}>[, '_])\d{{3}})(?:(?P=mark{0})\d{{3}})*|\d+)"
 _DECIMAL = re.compile(
@@ -65,15 +65,15 @@ def read_number(text: str) -> WrittenNumber | None:
         if text[:1] in ("+", "-"):
             return None
     try:
-        return _unsigned(text, sign)
+        return _read_unsigned(text, sign)
     except (ValueError, ZeroDivisionError):  # a division by zero, or more digits than int() takes
         return None
 
 
-def _unsigned(text: str, sign: int) -> WrittenNumber | None:
+def _read_unsigned(text: str, sign: int) -> WrittenNumber | None:
     if match := _POWER_OF_TEN.fullmatch(text):
         exponent = int(match[1] or match[2])
-        if abs(exponent) > _LARGEST_EXPONENT:
+        if abs(exponent) > _MAX_EXPONENT:
             return None
         return WrittenNumber(value=sign * Fraction(10) ** exponent)
     if match := _FRACTION.fullmatch(text):
@@ -103,7 +103,7 @@ def _repeating(match: re.Match[str]) -> Fraction:
 def _decimal(match: re.Match[str], sign: int) -> WrittenNumber | None:
     whole, places = re.sub(r"\D", "", match["whole"]), match["places"] or ""
     exponent = int(match["exponent"] or 0)
-    if abs(exponent) > _LARGEST_EXPONENT:
+    if abs(exponent) > _MAX_EXPONENT:
         return None
     unit = Fraction(10) ** (exponent - len(places))
     value = int(whole + places) * unit
@@ -127,6 +127,6 @@ def same_number(gold: WrittenNumber, answer: WrittenNumber) -> bool:
 
 def rounds(decimal: WrittenNumber, exact: Fraction) -> bool:
     """Whether `decimal` is `exact`, which is not whole, rounded to enough significant digits."""
-    if exact.denominator == 1 or decimal.digits < _LEAST_DIGITS:
+    if exact.denominator == 1 or decimal.digits < _MIN_DIGITS:
         return False
     return 2 * abs(decimal.value - exact) <= decimal.unit

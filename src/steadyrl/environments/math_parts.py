@@ -11,7 +11,7 @@ _CONNECTIVE = re.compile(
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?![\d,])")
 _BOTH_SIGNS = re.compile(r"\\pm(?![A-Za-z])")
-_MOST_PARTS = 64
+_MAX_PARTS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def sides(text: str) -> list[str]:
 
 def with_both_signs(text: str) -> str:
     r"""`text` with two entries in the place of each that has one \pm: 2 \pm i is 2 + i, 2 - i."""
-    shape, inner = _enclosed(text)
+    shape, inner = _split_brackets(text)
     if shape == "{}":
         return rf"\{{{with_both_signs(inner)}\}}"
     entries: list[str] = []
@@ -72,22 +72,24 @@ def with_both_signs(text: str) -> str:
 def readings(text: str) -> list[Parts]:
     """The ways to read `text` as several parts; none where it is one. 1,234 in a list has two."""
     text = text.strip()
-    shape, inner = _enclosed(text)
+    shape, inner = _split_brackets(text)
     if not shape:
         inner = _CONNECTIVE.sub(" , ", inner)
     spellings = (
-        {inner} if shape in ("()", "[]", "(]", "[)") else {inner, _THOUSANDS.sub(_joined, inner)}
+        {inner}
+        if shape in ("()", "[]", "(]", "[)")
+        else {inner, _THOUSANDS.sub(_join_thousands, inner)}
     )
     found = []
     for spelling in sorted(spellings):
         parts = split_at(spelling, ",;")
-        if not 1 < len(parts) <= _MOST_PARTS and shape != "{}":
+        if not 1 < len(parts) <= _MAX_PARTS and shape != "{}":
             continue
         found.append(Parts(shape=shape, parts=tuple(parts)))
     return [parts for parts in found if all(parts.parts)]
 
 
-def _enclosed(text: str) -> tuple[str, str]:
+def _split_brackets(text: str) -> tuple[str, str]:
     """The brackets around all of `text`, and what they hold; "" where there are none."""
     start = r"\{" if text.startswith(r"\{") else text[:1]
     end = r"\}" if text.endswith(r"\}") else text[-1:]
@@ -107,5 +109,5 @@ def _enclosed(text: str) -> tuple[str, str]:
     )
 
 
-def _joined(match: re.Match[str]) -> str:
+def _join_thousands(match: re.Match[str]) -> str:
     return match[0].replace(",", "")

@@ -17,7 +17,7 @@ def same_expression(gold: str, answer: str) -> bool:
     """
     from math_verify import verify
 
-    expected, given = parsed(gold), parsed(answer)
+    expected, given = parse_expression(gold), parse_expression(answer)
     if expected is None or given is None:
         return False
     if (rounded := _as_decimal(gold, answer, expected, given)) is not None:
@@ -25,7 +25,7 @@ def same_expression(gold: str, answer: str) -> bool:
     return bool(verify(expected, given, timeout_seconds=None)) and _near(expected, given)
 
 
-def parsed(text: str) -> Any:
+def parse_expression(text: str) -> Any:
     """What `text` is to SymPy, its decimals as fractions; None for what is no mathematics."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse

@@ -14,7 +14,7 @@ from steadyrl.records.message import Conversation, Message
 if TYPE_CHECKING:  # which has tensors, and environments load without PyTorch
     from steadyrl.records.trajectory import Group
 
-LARGEST_REWARD = 1e12
+MAX_REWARD = 1e12
 """The largest magnitude of a reward. Advantages square differences of rewards and the norm of the
 gradient sums squares of theirs over all weights: these fit in float32 below it, with room."""
 
@@ -62,7 +62,7 @@ class Outcome:
 
     Raises:
         TypeError: the reward is no number, or the observation does not consist of messages.
-        ValueError: the reward is not finite, or larger than `LARGEST_REWARD`.
+        ValueError: the reward is not finite, or larger than `MAX_REWARD`.
     """
 
     reward: float
@@ -120,7 +120,7 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class CountsTasks(Protocol):
+class SupportsTaskCount(Protocol):
     """An environment that knows how many tasks it has."""
 
     def distinct_tasks(self, split: Split) -> int | None:
@@ -132,7 +132,7 @@ class CountsTasks(Protocol):
 
 
 @runtime_checkable
-class ScoresGroups(Protocol):
+class SupportsGroupScores(Protocol):
     """An environment whose rewards compare the episodes of a task with each other."""
 
     def score_group(
@@ -150,7 +150,7 @@ class ScoresGroups(Protocol):
 
 
 @runtime_checkable
-class HasNotes(Protocol):
+class SupportsNotes(Protocol):
     """An environment that has something to say about its data."""
 
     @property
@@ -215,7 +215,7 @@ def as_reward(reward: Any) -> float:
 
     Raises:
         TypeError: it is not a number.
-        ValueError: it is not finite, or larger than `LARGEST_REWARD`.
+        ValueError: it is not finite, or larger than `MAX_REWARD`.
     """
     if isinstance(reward, str | bytes) or not hasattr(reward, "__float__"):
         raise TypeError(f"the reward is {reward!r:.200}. Give a number.")
@@ -227,7 +227,7 @@ def as_reward(reward: Any) -> float:
         raise TypeError(f"the reward is {reward!r:.200}. Give a number.") from error
     if not isfinite(number):
         raise ValueError(f"the reward is {number}. Give a finite number.")
-    if abs(number) > LARGEST_REWARD:
+    if abs(number) > MAX_REWARD:
         raise ValueError(_too_large(str(number)))
     return number
 
@@ -235,7 +235,7 @@ def as_reward(reward: Any) -> float:
 def _too_large(given: str) -> str:
     return (
         f"the reward is {given}, but the trainer's float32 arithmetic holds rewards up to "
-        f"{LARGEST_REWARD:g}. Scale the rewards of this environment down."
+        f"{MAX_REWARD:g}. Scale the rewards of this environment down."
     )
 
 

@@ -12,14 +12,14 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _CLOSED = frozenset({"yes", "no", "noanswer"})
 
 
-def normalized(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """`text` in lower case, without ASCII punctuation, English articles and needless whitespace."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(answer: str, gold: str) -> bool:
     """Whether both are the same text once normalised."""
-    return normalized(answer) == normalized(gold)
+    return normalize_answer(answer) == normalize_answer(gold)
 
 
 def answer_f1(answer: str, gold: str) -> float:
@@ -27,7 +27,7 @@ def answer_f1(answer: str, gold: str) -> float:
 
     "yes", "no" and "noanswer" share nothing with any other answer.
     """
-    given, right = normalized(answer), normalized(gold)
+    given, right = normalize_answer(answer), normalize_answer(gold)
     if given != right and not _CLOSED.isdisjoint({given, right}):
         return 0.0
     given_words, right_words = given.split(), right.split()
@@ -35,12 +35,12 @@ def answer_f1(answer: str, gold: str) -> float:
     return 2 * shared / (len(given_words) + len(right_words)) if shared else 0.0
 
 
-def answer_reward(answer: str, gold: str, *, least_f1: float) -> float:
-    """1 for an exact match; else the F1 score where it is at least `least_f1`, and 0 below.
+def answer_reward(answer: str, gold: str, *, min_f1: float) -> float:
+    """1 for an exact match; else the F1 score where it is at least `min_f1`, and 0 below.
 
     Source: arXiv:2602.13949, appendix B.3, with the whole normalisation of the authors' code.
     """
     if exact_match(answer, gold):
         return 1.0
     f1 = answer_f1(answer, gold)
-    return f1 if f1 >= least_f1 else 0.0
+    return f1 if f1 >= min_f1 else 0.0

@@ -15,18 +15,18 @@ from pydantic import Field
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import Isolated, IsolationError
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request
+from steadyrl.environments.answer_formats import AnswerFormat, format_instruction
 from steadyrl.environments.answer_text import unwrap
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE, MEASURED_WITH
-from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
+from steadyrl.environments.single_answer import CheckResult, SingleAnswerEpisode
 from steadyrl.environments.splits import split_of
 from steadyrl.records.message import Message
 
 _DRAWS = 256
 _SEEDS = 2**31
-_PLACES = {split: place for place, split in enumerate(Split)}
+_SPLIT_NUMBERS = {split: place for place, split in enumerate(Split)}
 
 ORDERED_BY_HASH = frozenset(
     {
@@ -109,7 +109,7 @@ class ReasoningGym:
         )
         instruction = settings.instruction
         self._instruction = (
-            answer_request(settings.answer_format) if instruction is None else instruction
+            format_instruction(settings.answer_format) if instruction is None else instruction
         )
 
     def task(self, split: Split, index: int) -> Task:
@@ -131,13 +131,13 @@ class ReasoningGym:
 
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the question of `task`."""
-        return OneAnswer(self.settings.answer_format, partial(self._check, task.payload))
+        return SingleAnswerEpisode(self.settings.answer_format, partial(self._check, task.payload))
 
     def close(self) -> None:
         """Ends the worker processes."""
         self._score.close()
 
-    async def _check(self, entry: dict[str, Any], answer: str) -> Verdict:
+    async def _check(self, entry: dict[str, Any], answer: str) -> CheckResult:
         try:
             score, reason = await asyncio.wrap_future(self._score.submit(unwrap(answer), entry))
         except IsolationError as error:
@@ -151,7 +151,7 @@ class ReasoningGym:
         Item i of a dataset is made from its seed + i, so that draws `size` seeds apart are new.
         """
         for draw in range(_DRAWS):
-            block = draw * len(Split) + _PLACES[split]
+            block = draw * len(Split) + _SPLIT_NUMBERS[split]
             block += self.settings.seed * _DRAWS * len(Split)
             seed = block * self.settings.size % _SEEDS
             dataset = self._dataset(seed)

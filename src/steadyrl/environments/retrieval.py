@@ -55,7 +55,7 @@ class RetrieverSettings(Variant):
         """
 
 
-def quoted(text: str) -> str:
+def escape_control_tokens(text: str) -> str:
     """`text` in which no control token of a chat template can be read.
 
     A space parts the bracket from the name in `<|...|>`, `<name>`, `</name>` and `[NAME]`, with

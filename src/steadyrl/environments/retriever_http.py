@@ -48,7 +48,7 @@ class HTTPRetriever:
         question = {"queries": [query], "topk": count, "return_scores": True}
         try:
             reply = await post_json(settings.url, question, timeout=settings.timeout)
-            return passages_in(reply)[:count]
+            return parse_passages(reply)[:count]
         except ServerError as error:
             raise RetrievalError(f"the retriever at {settings.url} {error}") from error
         except ValueError as error:
@@ -57,7 +57,7 @@ class HTTPRetriever:
             ) from error
 
 
-def passages_in(reply: Any) -> list[Passage]:
+def parse_passages(reply: Any) -> list[Passage]:
     """The passages that a reply names for its first query, best first.
 
     Raises:

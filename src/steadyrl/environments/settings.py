@@ -26,7 +26,7 @@ class EnvironmentSettings(Variant):
         """
 
     @property
-    def longest_episode(self) -> int:
+    def max_turns(self) -> int:
         """Turns of the model after which every episode is over."""
         return 1
 
@@ -40,7 +40,7 @@ class EnvironmentSettings(Variant):
         Raises:
             ValueError: they are not; the message says how many are.
         """
-        needed = self.longest_episode * attempts
+        needed = self.max_turns * attempts
         if limit < needed:
             both = " in both attempts" if attempts > 1 else ""
             raise ValueError(

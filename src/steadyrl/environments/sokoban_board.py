@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from steadyrl.base.errors import UserError
-from steadyrl.environments.grid_game import Contact, Legend, Role, Verdict
+from steadyrl.environments.grid_game import GameStatus, Legend, MoveResult, Role
 from steadyrl.environments.grid_moves import Cell, Move, distance
 
 SOKOBAN = Legend(
@@ -56,32 +56,32 @@ class SokobanBoard:
         return tuple(map("".join, cells))
 
     @property
-    def verdict(self) -> Verdict:
+    def status(self) -> GameStatus:
         """Won when every box is on a goal. Nothing loses."""
-        return Verdict.WON if self.boxes <= _goals(self.ground) else Verdict.OPEN
+        return GameStatus.WON if self.boxes <= _goals(self.ground) else GameStatus.OPEN
 
     @property
-    def moves_needed(self) -> int:
+    def min_moves(self) -> int:
         """One move for each cell that a box is away from its nearest goal, and the way to a box."""
         goals = _goals(self.ground)
         away = self.boxes - goals
         pushes = sum([min([distance(box, goal) for goal in goals]) for box in away])
         return pushes + min([distance(self.agent, box) for box in away], default=1) - 1
 
-    def move(self, move: Move) -> tuple["SokobanBoard", Contact]:
+    def move(self, move: Move) -> tuple["SokobanBoard", MoveResult]:
         """The position after a step or a push; the same one where neither is possible."""
         ahead = move.step(self.agent)
         met = self._glyph(ahead)
         if met in ("", "#"):
-            return self, Contact(met=met or None, moved=False)
+            return self, MoveResult(met=met or None, moved=False)
         if ahead not in self.boxes:
-            return self._after(ahead, self.boxes), Contact(met=met, moved=True)
+            return self._after(ahead, self.boxes), MoveResult(met=met, moved=True)
         behind = move.step(ahead)
         onto = self._glyph(behind)
         if onto not in ("-", "."):
-            return self, Contact(met=met, moved=False)
+            return self, MoveResult(met=met, moved=False)
         boxes = self.boxes - {ahead} | {behind}
-        return self._after(ahead, boxes), Contact(met=met, moved=True, pushed_onto=onto)
+        return self._after(ahead, boxes), MoveResult(met=met, moved=True, pushed_onto=onto)
 
     def _after(self, agent: Cell, boxes: frozenset[Cell]) -> "SokobanBoard":
         return SokobanBoard(ground=self.ground, agent=agent, boxes=boxes)

@@ -73,12 +73,14 @@ def _places(free: tuple[Cell, ...], max_path: int) -> list[tuple[Cell, Cell, Cel
     return [
         (goal, box, agent)
         for goal in free
-        for box, agent in _pulled_away(goal, free, max_path)
+        for box, agent in _reachable_backward(goal, free, max_path)
         if goal not in (box, agent)
     ]
 
 
-def _pulled_away(goal: Cell, inner: tuple[Cell, ...], moves: int) -> dict[tuple[Cell, Cell], None]:
+def _reachable_backward(
+    goal: Cell, inner: tuple[Cell, ...], moves: int
+) -> dict[tuple[Cell, Cell], None]:
     """Box and player wherever they may be `moves` moves or less before the box is on `goal`.
 
     Found backwards: the player walks, or pulls the box that is ahead of him.

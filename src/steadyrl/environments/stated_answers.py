@@ -6,7 +6,7 @@ second guess, is not passed over for its last number.
 
 import re
 
-from steadyrl.environments.answer_text import closing_brace, without_wrappers
+from steadyrl.environments.answer_text import closing_brace, strip_wrappers
 from steadyrl.environments.math_units import UNIT_NAMES, singular
 
 _TEXT = re.compile(r"\\text\s*\{")
@@ -28,7 +28,7 @@ _BOUND = re.compile(
     r"|\b(?:over|under|above|below|between)|[<>]|\\(?:le|ge|ne)|!)\s*$",
     re.IGNORECASE,
 )
-_LEAST_WORDS = 3
+_MIN_WORDS = 3
 
 
 def stated_answer(answer: str, gold: str) -> str:
@@ -36,16 +36,16 @@ def stated_answer(answer: str, gold: str) -> str:
 
     A sentence is told by three words more than `gold` has. Empty where it states no one answer.
     """
-    if len(_WORD.findall(answer)) < _LEAST_WORDS + len(_WORD.findall(gold)):
-        marked = _MARKED.search(without_wrappers(answer))
+    if len(_WORD.findall(answer)) < _MIN_WORDS + len(_WORD.findall(gold)):
+        marked = _MARKED.search(strip_wrappers(answer))
         return _last(marked[1]) if marked else answer
     if boxes := [*_BOX.finditer(answer)]:
         end = closing_brace(answer, boxes[-1].end())
         return answer[boxes[-1].end() : end].strip() if end else ""
-    sentence = _last(without_wrappers(answer))
+    sentence = _last(strip_wrappers(answer))
     if marks := [*_MARKED.finditer(sentence)]:
         tail = marks[-1][1]
-        return tail if len(_WORD.findall(tail)) < _LEAST_WORDS else _last_number(tail)
+        return tail if len(_WORD.findall(tail)) < _MIN_WORDS else _last_number(tail)
     formulas = [*_MATHS.finditer(sentence)]
     if formulas and not _NUMBER.search(sentence[formulas[-1].end() :]):
         return next(group for group in formulas[-1].groups() if group).strip()

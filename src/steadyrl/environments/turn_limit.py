@@ -4,9 +4,16 @@ from functools import partial
 from typing import Any
 
 from steadyrl.base.concurrency import await_if_needed, in_thread
-from steadyrl.environments.protocol import CountsTasks, Environment, Episode, Outcome, Split, Task
+from steadyrl.environments.protocol import (
+    Environment,
+    Episode,
+    Outcome,
+    Split,
+    SupportsTaskCount,
+    Task,
+)
 
-_OPTIONAL = ("guided", "score_group", "close")
+_OPTIONAL = ("guide", "score_group", "close")
 """Methods that an environment may have besides; `distinct_tasks` can say that there are none."""
 
 
@@ -40,7 +47,7 @@ class _TurnLimit:
 
     def distinct_tasks(self, split: Split) -> int | None:
         """Those of the environment; None where it does not say."""
-        if not isinstance(self._environment, CountsTasks):
+        if not isinstance(self._environment, SupportsTaskCount):
             return None
         return self._environment.distinct_tasks(split)
 

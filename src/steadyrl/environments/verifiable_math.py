@@ -11,11 +11,11 @@ from pydantic import Field
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.isolation import IsolationError
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request
+from steadyrl.environments.answer_formats import AnswerFormat, format_instruction
 from steadyrl.environments.math_answers import isolated_agreement
-from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
+from steadyrl.environments.single_answer import CheckResult, SingleAnswerEpisode
 from steadyrl.environments.splits import split_of
 from steadyrl.records.message import Message
 
@@ -35,7 +35,7 @@ class VerifiableMathSettings(EnvironmentSettings):
     instruction: str | None = None
     """Said after each problem. None: what the answer format asks for."""
 
-    worked_out: bool | None = None
+    require_simplified: bool | None = None
     """Whether an answer must be a value, and not an operation that the right answer does not have:
     45, not 21 + 24. None: yes where the answer is the whole response, no elsewhere."""
 
@@ -87,10 +87,12 @@ class VerifiableMath:
         for problem in read_problems(settings.path):
             self._problems[split_of(problem.problem)].append(problem)
         whole = settings.answer_format is AnswerFormat.WHOLE
-        self._worked_out = whole if settings.worked_out is None else settings.worked_out
+        self._require_simplified = (
+            whole if settings.require_simplified is None else settings.require_simplified
+        )
         instruction = settings.instruction
         self._instruction = (
-            answer_request(settings.answer_format) if instruction is None else instruction
+            format_instruction(settings.answer_format) if instruction is None else instruction
         )
 
     def task(self, split: Split, index: int) -> Task:
@@ -116,20 +118,20 @@ class VerifiableMath:
 
     def start(self, task: Task) -> Episode:
         """A fresh attempt at the problem of `task`."""
-        return OneAnswer(self.settings.answer_format, partial(self._check, task))
+        return SingleAnswerEpisode(self.settings.answer_format, partial(self._check, task))
 
     def close(self) -> None:
         """Ends the worker processes."""
         self._agree.close()
 
-    async def _check(self, task: Task, answer: str) -> Verdict:
+    async def _check(self, task: Task, answer: str) -> CheckResult:
         problem = task.prompt[-1].content
-        judged = self._agree.submit(task.payload, answer, problem, self._worked_out)
+        judged = self._agree.submit(task.payload, answer, problem, self._require_simplified)
         try:
             right = await asyncio.wrap_future(judged)
         except IsolationError as error:
             return False, f"the answer could not be checked: it {error.reason}"
-        wrong = "the answer is wrong" + ", or not worked out" * self._worked_out
+        wrong = "the answer is wrong" + ", or not worked out" * self._require_simplified
         return right, "the answer is right" if right else wrong
 
 

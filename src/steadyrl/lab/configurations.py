@@ -86,6 +86,10 @@ CHANGES: tuple[Change, ...] = (
     _algorithm_is_one_block,
     removed("journal.tensorboard"),
     added("trackers", [{"name": "jsonl"}]),
+    renamed("environment.least_f1", "environment.min_f1"),
+    renamed("cold_start.teacher.environment.least_f1", "cold_start.teacher.environment.min_f1"),
+    renamed("algorithm.reflection.longest", "algorithm.reflection.max_length"),
+    replaced("algorithm.reflection.name", "held", "frozen"),
 )
 """What became of settings since records were first written, oldest first. Append only: a record
 holds how many of these its configuration already follows."""

@@ -13,7 +13,7 @@ from typing import Any
 from steadyrl.algorithms.erl_internalization import NoInternalization
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import NoMemory
-from steadyrl.algorithms.reflection import HeldReflection, NoReflection, PolicyReflection
+from steadyrl.algorithms.reflection import FrozenReflection, NoReflection, PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.lab.claims import Claim, Comparison, greater, not_greater, similar
@@ -67,7 +67,7 @@ def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
     assert isinstance(erl, ExperientialSettings)
     assert isinstance(erl.reflection, PolicyReflection)
     unreflected = NoReflection(style=ReflectionStyle.COMPACT)
-    as_begun = HeldReflection(**erl.reflection.model_dump(exclude={"name", "malformed"}))
+    as_begun = FrozenReflection(**erl.reflection.model_dump(exclude={"name", "malformed"}))
     experiential: dict[str, dict[str, Any]] = {
         ERL: {},
         NO_MEMORY: {"memory": NoMemory()},

@@ -5,11 +5,11 @@ from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.micro_batches import MicroBatch, of_equal_number, plan_micro_batches
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.learners.protocol import Learner, Scorer, Update
-from steadyrl.learners.settings import LearnerParts, LearnerSettings
+from steadyrl.learners.settings import LearnerContext, LearnerSettings
 
 __all__ = [
     "Learner",
-    "LearnerParts",
+    "LearnerContext",
     "LearnerSettings",
     "LocalLearner",
     "LocalLearnerSettings",

@@ -17,7 +17,7 @@ from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, lear
 from steadyrl.learners.passes import Passes
 from steadyrl.learners.protocol import TRAINER_STATE, Update
 from steadyrl.learners.reference import load_reference, save_reference
-from steadyrl.learners.settings import LearnerParts, LearnerSettings
+from steadyrl.learners.settings import LearnerContext, LearnerSettings
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.objectives.objective_calls import token_values
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
@@ -35,15 +35,15 @@ class LocalLearnerSettings(LearnerSettings):
 
     name: Literal["local"] = "local"
 
-    def make(self, parts: LearnerParts) -> "LocalLearner":
+    def make(self, context: LearnerContext) -> "LocalLearner":
         """The learner."""
         return LocalLearner(
-            parts.policy,
+            context.policy,
             self,
-            replay=parts.replay,
-            masters=parts.masters,
-            seed=parts.seed,
-            progress=parts.progress,
+            replay=context.replay,
+            masters=context.masters,
+            seed=context.seed,
+            progress=context.progress,
         )
 
 

@@ -76,8 +76,8 @@ def plan_micro_batches(
     of the positions; rows of like length otherwise.
 
     Args:
-        max_pass_positions: Maximum positions of a micro-batch, padding included. Groups are cut into
-            passes that have little of it, which does not count.
+        max_pass_positions: Maximum positions of a micro-batch, padding included. Groups are
+            cut into passes that have little of it, which does not count.
         pass_cost: Positions that take as long as one more pass.
         whole_responses: Rows of one response stay together before all else, and beyond
             `max_pass_positions` if need be.

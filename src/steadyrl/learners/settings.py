@@ -19,11 +19,11 @@ from steadyrl.records.routing import RoutingReplay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerParts:
+class LearnerContext:
     """What a learner is made of.
 
     Example:
-        LearnerParts(policy=policy, replay=RoutingReplay.NONE, seed=7)
+        LearnerContext(policy=policy, replay=RoutingReplay.NONE, seed=7)
     """
 
     policy: Policy
@@ -105,7 +105,7 @@ class LearnerSettings(Variant):
         return self
 
     @abstractmethod
-    def make(self, parts: LearnerParts) -> Learner:
+    def make(self, context: LearnerContext) -> Learner:
         """The learner.
 
         Raises:

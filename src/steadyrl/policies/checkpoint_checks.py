@@ -36,8 +36,8 @@ def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) 
         raise UserError(
             f"The checkpoint {path!r} does not fit its config.json: {name} has the shape "
             f"{tuple(saved)}, but {type(model).__name__} of that configuration has "
-            f"{tuple(expected)}{_more(report['mismatched_keys'])}. Correct config.json, or give the "
-            "weights that belong to it."
+            f"{tuple(expected)}{_more(report['mismatched_keys'])}. Correct config.json, or give "
+            "the weights that belong to it."
         )
     if missing:
         raise UserError(

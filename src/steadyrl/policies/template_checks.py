@@ -100,8 +100,8 @@ def _check_open_turn(
         raise UserError(
             f"The chat template of the tokenizer {tokenizer.name_or_path!r} does not open the "
             f"model's turn: a prompt ends with {opened[-40:]!r}, where a reply comes after "
-            f"{expected[-40:]!r}. Let it write that for add_generation_prompt, as instruction-tuned "
-            "checkpoints do."
+            f"{expected[-40:]!r}. Let it write that for add_generation_prompt, as "
+            "instruction-tuned checkpoints do."
         )
 
 

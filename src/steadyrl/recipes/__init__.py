@@ -30,7 +30,7 @@ RECIPES: dict[str, Recipe] = {
 
 def recipe_names() -> list[str]:
     """Names of the built-in recipes and of those that other packages add."""
-    return [*RECIPES, *sorted({*_added()} - {*RECIPES})]
+    return [*RECIPES, *sorted({*_plugin_recipes()} - {*RECIPES})]
 
 
 def find_recipe(name: str) -> Recipe:
@@ -41,7 +41,7 @@ def find_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    if (point := _added().get(name)) is None:
+    if (point := _plugin_recipes().get(name)) is None:
         hint = nearest_or_all(name, recipe_names(), "The recipes are")
         raise UserError(f"There is no recipe {name!r}. {hint}")
     return call_user_code(
@@ -51,5 +51,5 @@ def find_recipe(name: str) -> Recipe:
     )
 
 
-def _added() -> dict[str, EntryPoint]:
+def _plugin_recipes() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}

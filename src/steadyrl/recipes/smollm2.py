@@ -59,7 +59,7 @@ def erl_smollm2() -> RunConfig:
         prompts=8,
         group_size=4,
         reflection=PolicyReflection(
-            style=ReflectionStyle.COMPACT, longest=400, sampling=reflecting
+            style=ReflectionStyle.COMPACT, max_length=400, sampling=reflecting
         ),
     )
     changes = {"algorithm": experiential.model_dump(), "steps": 15}

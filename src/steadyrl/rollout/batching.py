@@ -12,7 +12,7 @@ from steadyrl.records.completion import Completion
 from steadyrl.records.routing import Pieces, Routing, fed_tokens_checksum
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
-from steadyrl.rollout.routes import begins_with, check_routing, routes_from
+from steadyrl.rollout.routes import check_routing, routes_from, starts_with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def token_batch(
         trajectory_rows = _rows(trajectory)
         rows += trajectory_rows
         responses += [number] * len(trajectory_rows)
-    return _padded(
+    return _pad_rows(
         rows,
         [credits[response] for response in responses],
         group_ids=[groups_of[response] for response in responses],
@@ -59,8 +59,8 @@ def token_batch(
 def _rows(trajectory: Trajectory) -> list[_Row]:
     rows: list[_Row] = []
     for completion in trajectory.completions:
-        if rows and begins_with(completion.prompt_ids, rows[-1].tokens):
-            rows[-1] = _extended(rows[-1], completion)
+        if rows and starts_with(completion.prompt_ids, rows[-1].tokens):
+            rows[-1] = _extend(rows[-1], completion)
         else:
             rows.append(_row(completion, routes_from(completion, 0)))
     return rows
@@ -76,7 +76,7 @@ def _row(completion: Completion, routes: Pieces | None) -> _Row:
     )
 
 
-def _extended(row: _Row, completion: Completion) -> _Row:
+def _extend(row: _Row, completion: Completion) -> _Row:
     """`row` with a further turn. Tokens keep the routes they were written under."""
     before = len(row.tokens)
     turn = _row(completion, routes_from(completion, before - 1))
@@ -95,7 +95,7 @@ def _mask(prompt_length: int, response_length: int) -> Bool[Tensor, " T"]:
     return torch.arange(prompt_length + response_length) >= prompt_length
 
 
-def _padded(
+def _pad_rows(
     rows: Sequence[_Row],
     advantages: Sequence[float],
     *,

@@ -2,7 +2,7 @@
 
 group     one request for the first turn of all its episodes, whose prompt is computed once
 episode   environment answers -> next prompt -> request -> environment answers -> ... -> over
-group     may be scored as a whole, once all its episodes are over
+group     may be apply_group_scores as a whole, once all its episodes are over
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from steadyrl.base.concurrency import concurrently, is_being_cancelled
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Request, Sampling
-from steadyrl.environments.protocol import Environment, Episode, ScoresGroups, Task
+from steadyrl.environments.protocol import Environment, Episode, SupportsGroupScores, Task
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import PROMPT_TOO_LONG, Group, Trajectory
-from steadyrl.rollout.group_scores import scored
+from steadyrl.rollout.group_scores import apply_group_scores
 from steadyrl.rollout.prompts import encode_each
-from steadyrl.rollout.routes import without_repeats
+from steadyrl.rollout.routes import drop_repeated_routes
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import begin, failure_reason, respond
+from steadyrl.rollout.tasks import failure_reason, respond, start_episode
 
 
 @dataclass(slots=True, kw_only=True)
-class _Play:
+class _RunningEpisode:
     """An episode under way."""
 
     task: Task
@@ -47,11 +47,11 @@ class _Play:
         return not (self.terminated or self.truncation_reason)
 
     @classmethod
-    def of(cls, environment: Environment, task: Task) -> "_Play":
+    def of(cls, environment: Environment, task: Task) -> "_RunningEpisode":
         """A fresh attempt at `task`, or what became of it."""
         play = cls(task=task, episode=None, messages=list(task.prompt))
         try:
-            play.episode = begin(environment, task)
+            play.episode = start_episode(environment, task)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # an environment is foreign code: its failure is data
@@ -98,7 +98,7 @@ async def play_groups(
     Raises:
         UserError: no prompt leaves room to answer.
     """
-    plays = [[_Play.of(environment, task) for _ in range(group_size)] for task in tasks]
+    plays = [[_RunningEpisode.of(environment, task) for _ in range(group_size)] for task in tasks]
     total = sum(map(len, plays))
     progress.advance("episodes", 0, total)
     rollout = _Rollout(
@@ -133,7 +133,11 @@ class _Rollout:
     over: int = 0
 
     async def group(
-        self, number: int, task: Task, plays: list[_Play], prompt: Int[Tensor, " _P"] | None
+        self,
+        number: int,
+        task: Task,
+        plays: list[_RunningEpisode],
+        prompt: Int[Tensor, " _P"] | None,
     ) -> Group:
         """The episodes of one task, from their common first prompt; None where there is none."""
         begun = [place for place, play in enumerate(plays) if play.running]
@@ -146,11 +150,11 @@ class _Rollout:
                 for place, completion in zip(begun, completions, strict=True)
             )
         group = Group(task_id=task.id, trajectories=tuple(play.trajectory() for play in plays))
-        if isinstance(self.environment, ScoresGroups):
-            return await scored(self.environment, group)
+        if isinstance(self.environment, SupportsGroupScores):
+            return await apply_group_scores(self.environment, group)
         return group
 
-    async def _episode(self, play: _Play, number: int, completion: Completion) -> None:
+    async def _episode(self, play: _RunningEpisode, number: int, completion: Completion) -> None:
         """One episode from its first completion to its end."""
         turn = 1
         await self._take_turn(play, completion)
@@ -171,10 +175,10 @@ class _Rollout:
         )
         return await self.engine.generate(request)
 
-    async def _take_turn(self, play: _Play, completion: Completion) -> None:
+    async def _take_turn(self, play: _RunningEpisode, completion: Completion) -> None:
         """Gives the model's turn to the environment, unless it was cut short."""
         if play.completions:
-            completion = without_repeats(completion, play.completions[-1])
+            completion = drop_repeated_routes(completion, play.completions[-1])
         play.completions.append(completion)
         text = response_text(completion, self.tokenizer)
         play.messages.append(Message(role="assistant", content=text))
@@ -198,7 +202,7 @@ class _Rollout:
         play.messages.extend(outcome.observation)
         play.terminated = outcome.terminated
 
-    def _next_prompt(self, play: _Play, turn: int) -> Int[Tensor, " _P"] | None:
+    def _next_prompt(self, play: _RunningEpisode, turn: int) -> Int[Tensor, " _P"] | None:
         """What the model reads in turn number `turn`; None where there is none, which ends it."""
         if turn == self.max_turns:
             play.truncation_reason = f"not over after {self.max_turns} turns"
@@ -222,7 +226,7 @@ class _Rollout:
 
 
 def _first_prompts(
-    plays: Sequence[Sequence[_Play]], rollout: _Rollout
+    plays: Sequence[Sequence[_RunningEpisode]], rollout: _Rollout
 ) -> list[Int[Tensor, " _P"] | None]:
     """What each group reads first; None where no episode of it begins.
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from steadyrl.base.concurrency import await_if_needed, is_being_cancelled
 from steadyrl.base.errors import safe_repr
-from steadyrl.environments.protocol import Outcome, ScoresGroups, as_reward
+from steadyrl.environments.protocol import Outcome, SupportsGroupScores, as_reward
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
 from steadyrl.rollout.tasks import failure_reason
 
 _NO_REWARD = f"{ENVIRONMENT_FAILED}: score_group gives it no reward"
 
 
-async def scored(environment: ScoresGroups, group: Group) -> Group:
+async def apply_group_scores(environment: SupportsGroupScores, group: Group) -> Group:
     """`group` with the rewards that the environment gives its episodes together.
 
     Where it fails, all of them have failed.
@@ -28,13 +28,15 @@ async def scored(environment: ScoresGroups, group: Group) -> Group:
         if is_being_cancelled(error):
             raise
         reason = failure_reason(error)
-        failed = [_failed(t, reason) if t.was_played else t for t in group.trajectories]
+        failed = [_fail(t, reason) if t.was_played else t for t in group.trajectories]
         return replace(group, trajectories=tuple(failed))
     told = [_with_score(t, next(scores)) if t.was_played else t for t in group.trajectories]
     return replace(group, trajectories=tuple(told))
 
 
-async def score_group(environment: ScoresGroups, group: Group) -> list[float | Outcome | None]:
+async def score_group(
+    environment: SupportsGroupScores, group: Group
+) -> list[float | Outcome | None]:
     """What the environment gives the trajectories of `group`, in order.
 
     Raises:
@@ -57,11 +59,11 @@ async def score_group(environment: ScoresGroups, group: Group) -> list[float | O
 
 def _with_score(trajectory: Trajectory, score: float | Outcome | None) -> Trajectory:
     if score is None:
-        return _failed(trajectory, _NO_REWARD)
+        return _fail(trajectory, _NO_REWARD)
     if isinstance(score, Outcome):
         return replace(trajectory, reward=score.reward, reward_parts=score.reward_parts)
     return replace(trajectory, reward=score)
 
 
-def _failed(trajectory: Trajectory, reason: str) -> Trajectory:
+def _fail(trajectory: Trajectory, reason: str) -> Trajectory:
     return replace(trajectory, terminated=False, truncated=True, truncation_reason=reason)

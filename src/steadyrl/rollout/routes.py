@@ -47,7 +47,7 @@ def routes_from(completion: Completion, start: int) -> Pieces | None:
     return pieces if before == 0 else (torch.cat(pieces)[before:],)
 
 
-def without_repeats(completion: Completion, before: Completion) -> Completion:
+def drop_repeated_routes(completion: Completion, before: Completion) -> Completion:
     """`completion` without the routes of what `before` was fed, if it continues that.
 
     Tokens keep the routes they were written under, so those of an earlier turn are never read
@@ -71,10 +71,10 @@ def without_repeats(completion: Completion, before: Completion) -> Completion:
 
 def continues(completion: Completion, before: Completion) -> bool:
     """Whether the prompt of `completion` begins with all tokens of `before`."""
-    return begins_with(completion.prompt_ids, torch.cat([before.prompt_ids, before.token_ids]))
+    return starts_with(completion.prompt_ids, torch.cat([before.prompt_ids, before.token_ids]))
 
 
-def begins_with(prompt: Int[Tensor, " _P"], tokens: Int[Tensor, " _T"]) -> bool:
+def starts_with(prompt: Int[Tensor, " _P"], tokens: Int[Tensor, " _T"]) -> bool:
     """Whether `prompt` begins with `tokens`."""
     return len(prompt) >= len(tokens) and torch.equal(prompt[: len(tokens)], tokens)
 

@@ -39,16 +39,16 @@ def split_note(groups: Sequence[Group]) -> str | None:
 def _cause(before: Completion, after: Completion) -> str | None:
     """Why `after` does not continue `before`; None if it does."""
     prompt, reply = len(before.prompt_ids), len(before.token_ids)
-    shared = min(_shared(before.prompt_ids, after.prompt_ids), prompt)
+    shared = min(_common_prefix(before.prompt_ids, after.prompt_ids), prompt)
     if shared < prompt:
         return _CAUSES[0]
-    written = _shared(before.token_ids, after.prompt_ids[prompt:])
+    written = _common_prefix(before.token_ids, after.prompt_ids[prompt:])
     if written == reply:
         return None
     return _CAUSES[1] if written < reply - 1 else _CAUSES[2]
 
 
-def _shared(tokens: Tensor, others: Tensor) -> int:
+def _common_prefix(tokens: Tensor, others: Tensor) -> int:
     """Tokens that both begin with."""
     length = min(len(tokens), len(others))
     same = tokens[:length] == others[:length]

@@ -10,11 +10,11 @@ from jaxtyping import Int
 from steadyrl.base.concurrency import await_if_needed
 from steadyrl.base.errors import UserError, call_user_code, describe_error, require_type, safe_repr
 from steadyrl.environments.protocol import (
-    CountsTasks,
     Environment,
     Episode,
     Outcome,
     Split,
+    SupportsTaskCount,
     Task,
     TaskSource,
 )
@@ -22,7 +22,7 @@ from steadyrl.records.message import Message
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED
 from steadyrl.rollout.seeds import derive_seed
 
-STORED_AT_MOST = 10**7
+MAX_SHUFFLED_TASKS = 10**7
 """Tasks that a split may have to be shuffled. Of more, each is made when it is asked for."""
 
 _ORDER = 2**32 - 1
@@ -43,7 +43,7 @@ class FailedTask(Task):
         return cls(id=f"{split}/{number}", prompt=nothing, payload=None, failure=str(error))
 
 
-def tasks_of(environment: TaskSource, split: Split, numbers: Iterable[int]) -> list[Task]:
+def make_tasks(environment: TaskSource, split: Split, numbers: Iterable[int]) -> list[Task]:
     """The tasks of `split` with these numbers, in order.
 
     Where the environment fails, or gives something else than a task, there is a `FailedTask`.
@@ -69,22 +69,22 @@ def shuffled_tasks(
         count = distinct_tasks(environment, split)
     except UserError as error:  # the order of all tasks depends on their number
         return [FailedTask.of(split, number, error) for number in numbers]
-    if count is None or not 1 <= count <= STORED_AT_MOST:
-        return tasks_of(environment, split, numbers)
+    if count is None or not 1 <= count <= MAX_SHUFFLED_TASKS:
+        return make_tasks(environment, split, numbers)
     places = [divmod(number, count) for number in numbers]
     chosen = [int(_order(count, seed, passed)[place]) for passed, place in places]
-    return tasks_of(environment, split, chosen)
+    return make_tasks(environment, split, chosen)
 
 
-def first_tasks(environment: Environment, split: Split, most: int, *, seed: int) -> list[Task]:
-    """The first `most` of `shuffled_tasks`, or all of `split` where it has fewer: each once."""
+def first_tasks(environment: Environment, split: Split, limit: int, *, seed: int) -> list[Task]:
+    """The first `limit` of `shuffled_tasks`, or all of `split` where it has fewer: each once."""
     try:
         count = distinct_tasks(environment, split)
     except UserError as error:
-        return [FailedTask.of(split, number, error) for number in range(most)]
+        return [FailedTask.of(split, number, error) for number in range(limit)]
     if count is not None:
-        most = min(most, max(1, count))
-    return shuffled_tasks(environment, split, range(most), seed=seed)
+        limit = min(limit, max(1, count))
+    return shuffled_tasks(environment, split, range(limit), seed=seed)
 
 
 @lru_cache(maxsize=4)
@@ -99,7 +99,7 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
     Raises:
         UserError: the environment fails, or gives something else than a number.
     """
-    if not isinstance(environment, CountsTasks):
+    if not isinstance(environment, SupportsTaskCount):
         return None
     name = type(environment).__name__
     count = call_user_code(
@@ -115,7 +115,7 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
     return count
 
 
-def begin(environment: Environment, task: Task) -> Episode:
+def start_episode(environment: Environment, task: Task) -> Episode:
     """A fresh attempt at `task`.
 
     Raises:
@@ -141,10 +141,10 @@ async def respond(episode: Episode, text: str) -> Outcome:
     Raises:
         TypeError: the episode gives something else. What it raises goes through.
     """
-    return checked_outcome(await await_if_needed(episode.respond(text)))
+    return check_outcome(await await_if_needed(episode.respond(text)))
 
 
-def checked_outcome(outcome: object) -> Outcome:
+def check_outcome(outcome: object) -> Outcome:
     """`outcome` of an episode.
 
     Raises:

@@ -10,16 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.algorithms.protocol import Algorithm
-from steadyrl.algorithms.settings import AlgorithmParts
+from steadyrl.algorithms.settings import AlgorithmContext
 from steadyrl.algorithms.supervised import Supervised
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.canary import make_probes
-from steadyrl.engines.engine_settings import EngineParts
+from steadyrl.engines.engine_settings import EngineContext
 from steadyrl.engines.protocol import Engine
-from steadyrl.environments.protocol import Closable, Environment, HasNotes
+from steadyrl.environments.protocol import Closable, Environment, SupportsNotes
 from steadyrl.learners.protocol import Learner
-from steadyrl.learners.settings import LearnerParts
+from steadyrl.learners.settings import LearnerContext
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.policy import Policy
@@ -83,7 +83,7 @@ class Assembly:
         chooses = config.routing_replay == "auto" and policy.hook is not None
         make = engine_maker or partial(make_engine, progress=progress)
         algorithm = config.algorithm.make(
-            AlgorithmParts(
+            AlgorithmContext(
                 environment=environment,
                 tokenizer=tokenizer,
                 sampling=config.sampling,
@@ -97,7 +97,7 @@ class Assembly:
         if config.cold_start is not None:
             stages.insert(0, _cold_start(config, environment, policy))
         learner = config.learner.make(
-            LearnerParts(
+            LearnerContext(
                 policy=policy,
                 replay=config.replay_to_begin_with,
                 masters=masters,
@@ -127,7 +127,7 @@ class Assembly:
             environment=environment,
             notes=(
                 *_notes(policy),
-                *(environment.notes if isinstance(environment, HasNotes) else ()),
+                *(environment.notes if isinstance(environment, SupportsNotes) else ()),
                 *check_engine(config, engine.capabilities),
                 *sampling_notes(config),
             ),
@@ -211,13 +211,13 @@ def _device(config: RunConfig) -> torch.device:
 
 def make_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS) -> Engine:
     """The rollout engine, holding the policy's weights."""
-    parts = EngineParts(policy=policy, seed=rounding_seed(config), progress=progress)
+    parts = EngineContext(policy=policy, seed=rounding_seed(config), progress=progress)
     return config.engine.make(parts)
 
 
 def with_decisions(config: RunConfig) -> RunConfig:
     """`config` with what its engine decides at the start, so that a resumed run is the same run."""
-    engine = config.engine.decided(_device(config))
+    engine = config.engine.resolve(_device(config))
     return config.model_copy(update={"engine": engine})
 
 

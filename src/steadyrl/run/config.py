@@ -112,7 +112,7 @@ class RunConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _combination_does_something(self) -> "RunConfig":
+    def _check_combination(self) -> "RunConfig":
         replay = self.routing_replay
         if isinstance(self.model, SmallDense) and replay in (RoutingReplay.R2, RoutingReplay.R3):
             raise ValueError(

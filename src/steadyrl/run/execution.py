@@ -21,7 +21,7 @@ from steadyrl.run.data_digests import compare_data, data_digests
 from steadyrl.run.manifest import as_json, manifest, written_by
 from steadyrl.run.overlap import overlapped
 from steadyrl.run.places import with_absolute_paths
-from steadyrl.run.resumption import as_decided, changes_in_words, check_changes, resume_record
+from steadyrl.run.resumption import changes_in_words, check_changes, resolve_from, resume_record
 from steadyrl.training.checkpoint import (
     check_stage,
     latest_checkpoint,
@@ -96,7 +96,7 @@ def resume_run(
             f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
         )
     began, saved = read_config(folder), saved_config(folder)
-    config = None if config is None else as_decided(config, began)
+    config = None if config is None else resolve_from(config, began)
     changes = {} if config is None else check_changes(began, config, folder)
     changed = saved if config is None else config.model_copy(update={"model": saved.model})
     _require_trackers(changed)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from steadyrl.algorithms.protocol import Algorithm, Experience, MiniBatch, Stateful
+from steadyrl.algorithms.protocol import Algorithm, Experience, MiniBatch, SupportsState
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine
 from steadyrl.learners.loss_term import LossTerm
@@ -88,7 +88,7 @@ def overlapped(
     def ahead(number: int, stage: Stage) -> Stage:
         if not stage.algorithm.samples_from_engine:
             return stage
-        kind = RemembersAhead if isinstance(stage.algorithm, Stateful) else CollectsAhead
+        kind = RemembersAhead if isinstance(stage.algorithm, SupportsState) else CollectsAhead
 
         def pauses(done: int) -> bool:
             return config.journal.keeps(done, stage.steps)

@@ -53,9 +53,9 @@ def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str
     return changes
 
 
-def as_decided(config: RunConfig, began: RunConfig) -> RunConfig:
+def resolve_from(config: RunConfig, began: RunConfig) -> RunConfig:
     """`config`, in which what the run decided for itself when it `began` is as it was decided."""
-    engine = config.engine.as_decided(began.engine)
+    engine = config.engine.resolve_from(began.engine)
     config = config.model_copy(update={"engine": engine})
     date = getattr(began.model, "template_date", None)
     if date is not None and getattr(config.model, "template_date", date) is None:

@@ -32,7 +32,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import Experience, Stateful
+from steadyrl.algorithms.protocol import Experience, SupportsState
 from steadyrl.base.errors import UserError
 from steadyrl.base.parent_death import end_with_parent
 from steadyrl.base.progress import NO_PROGRESS, Progress
@@ -186,12 +186,12 @@ class _Worker:
 
     def state(self, stage: int) -> Any:
         algorithm = self._stages[stage].algorithm
-        assert isinstance(algorithm, Stateful)
+        assert isinstance(algorithm, SupportsState)
         return algorithm.state()
 
     def load_state(self, stage: int, state: Any) -> None:
         algorithm = self._stages[stage].algorithm
-        assert isinstance(algorithm, Stateful)
+        assert isinstance(algorithm, SupportsState)
         algorithm.load_state(state)
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from steadyrl.engines.canary import Canary, CanaryError, CanarySettings, EngineReading, read_engine
 from steadyrl.engines.protocol import (
-    ComparesWeights,
     Engine,
     EngineCapabilities,
-    MeasuresSync,
     Request,
+    SupportsSyncMeasurement,
+    SupportsWeightComparison,
 )
 from steadyrl.learners.protocol import Learner
 from steadyrl.policies.reach import Reach
@@ -71,12 +71,12 @@ class CheckedEngine:
     @property
     def reach(self) -> Reach | None:
         """What arrived of the movement between the last two syncs, where the engine knows."""
-        return self.engine.reach if isinstance(self.engine, MeasuresSync) else None
+        return self.engine.reach if isinstance(self.engine, SupportsSyncMeasurement) else None
 
     def begin_stage(self) -> None:
         """Learns anew what is normal: a cold start changes that by more than any fault."""
         self._compare_pending()
-        self._canary.relearn()
+        self._canary.reset()
         self._syncs = 0
 
     async def generate(self, request: Request) -> list[Completion]:
@@ -116,7 +116,7 @@ class CheckedEngine:
             close()
 
     async def _check(self, weights: WeightSource) -> None:
-        engine = self.engine if isinstance(self.engine, ComparesWeights) else None
+        engine = self.engine if isinstance(self.engine, SupportsWeightComparison) else None
         try:
             reading = await read_engine(self.engine, self._probes)
             scores = self._learner_scores()
@@ -154,7 +154,7 @@ class CheckedEngine:
         return logprobs[:, 1:].flatten().float()
 
 
-def _differs_cheaply(engine: ComparesWeights | None, weights: WeightSource) -> bool:
+def _differs_cheaply(engine: SupportsWeightComparison | None, weights: WeightSource) -> bool:
     """Whether an engine that can easily look at its tensors finds other ones than `weights`."""
     if engine is None or not engine.compares_cheaply:
         return False

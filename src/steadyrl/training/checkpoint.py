@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from steadyrl.algorithms.protocol import Stateful
+from steadyrl.algorithms.protocol import SupportsState
 from steadyrl.base.digest import sha256_of
 from steadyrl.base.errors import UserError
 from steadyrl.learners.protocol import TRAINER_STATE, Learner
@@ -111,7 +111,7 @@ def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
     """
     content = _content(path)
     algorithm = stages[content["stage"]].algorithm
-    if not isinstance(algorithm, Stateful):
+    if not isinstance(algorithm, SupportsState):
         return
     if ALGORITHM_STATE not in content["sha256"]:
         raise UserError(

@@ -1,6 +1,6 @@
 """Checkpoints where they are due, and the reference policy of each stage."""
 
-from steadyrl.algorithms.protocol import Stateful
+from steadyrl.algorithms.protocol import SupportsState
 from steadyrl.learners.protocol import Learner
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.checkpoint import checkpoint_name, drop_old_checkpoints, save_checkpoint
@@ -21,7 +21,7 @@ class Checkpointer:
             return
         path = self._folder.checkpoints / checkpoint_name(stage.name, position.step)
         algorithm = stage.algorithm
-        state = algorithm.state() if isinstance(algorithm, Stateful) else None
+        state = algorithm.state() if isinstance(algorithm, SupportsState) else None
         save_checkpoint(path, learner, position, algorithm_state=state)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 

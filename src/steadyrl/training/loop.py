@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from steadyrl.algorithms.protocol import AsksReference, Experience, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch, SupportsReference
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.engines.protocol import Engine, MeasuresSync
+from steadyrl.engines.protocol import Engine, SupportsSyncMeasurement
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
 from steadyrl.learners.protocol import Learner, Update
@@ -44,7 +44,7 @@ async def train(
         first = start.step if number == start.stage else 0
         learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
         checkpointer.load_reference(stage, learner, fresh=first == 0)
-        if stage.needs_reference and isinstance(stage.algorithm, AsksReference):
+        if stage.needs_reference and isinstance(stage.algorithm, SupportsReference):
             await stage.algorithm.take_reference(learner.publish_reference())
         if isinstance(engine, CheckedEngine):
             engine.begin_stage()
@@ -119,7 +119,7 @@ async def train_step(
     if stage.algorithm.samples_from_engine:
         await engine.sync(learner.publish())
         metrics["staleness"] = sum(staleness) / max(1, len(staleness))
-        if isinstance(engine, MeasuresSync) and engine.reach is not None:
+        if isinstance(engine, SupportsSyncMeasurement) and engine.reach is not None:
             metrics["engine_update_reached_fraction"] = engine.reach.update_reached
         if isinstance(engine, CheckedEngine):
             metrics |= engine.sync_metrics

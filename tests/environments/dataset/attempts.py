@@ -6,7 +6,7 @@ from inspect import isawaitable
 from typing import Any
 
 from steadyrl.environments.dataset.examples import Example
-from steadyrl.environments.dataset.rewards import Attempt, Mark
+from steadyrl.environments.dataset.rewards import Attempt, RewardResult
 from steadyrl.records.message import Message
 
 
@@ -35,12 +35,12 @@ def waited_for(answer: Any) -> Any:
     return asyncio.run(wait())
 
 
-def marks_of(judged: list[Mark] | Awaitable[list[Mark]]) -> list[Mark]:
-    marks: list[Mark] = waited_for(judged)
+def marks_of(judged: list[RewardResult] | Awaitable[list[RewardResult]]) -> list[RewardResult]:
+    marks: list[RewardResult] = waited_for(judged)
     return marks
 
 
-def value_of(judged: list[Mark] | Awaitable[list[Mark]]) -> float:
+def value_of(judged: list[RewardResult] | Awaitable[list[RewardResult]]) -> float:
     (mark,) = marks_of(judged)
     assert mark.value is not None
     return mark.value

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.dataset.choice_reward import ChoiceReward, read_choice
-from steadyrl.environments.dataset.examples import OddRowError
+from steadyrl.environments.dataset.examples import InvalidRowError
 from tests.environments.dataset.attempts import attempt, example, value_of
 
 LETTERS = "ABCD"
@@ -117,5 +117,5 @@ def test_right_answers_may_be_numbers_where_it_is_said_what_is_a() -> None:
 def test_a_right_answer_that_is_no_choice_is_an_odd_row(
     settings: ChoiceReward, right: str, reason: str
 ) -> None:
-    with pytest.raises(OddRowError, match=reason):
+    with pytest.raises(InvalidRowError, match=reason):
         settings.make(AnswerFormat.WHOLE).check(example(answer=right))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from steadyrl.base.errors import UserError
 from steadyrl.environments.dataset.environment import ComparingDataset, Dataset
 from steadyrl.environments.dataset.settings import DatasetSettings
-from steadyrl.environments.protocol import Environment, Outcome, ScoresGroups, Split, Task
+from steadyrl.environments.protocol import Environment, Outcome, Split, SupportsGroupScores, Task
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
@@ -152,8 +152,8 @@ def test_functions_of_trl_get_all_answers_to_a_prompt_at_once(make: Make) -> Non
 
 
 def test_only_rewards_that_compare_wait_for_the_group(make: Make) -> None:
-    assert not isinstance(make(["exact", f"{OWN}:alone"]), ScoresGroups)
-    assert isinstance(make(f"{OWN}:trl_length"), ScoresGroups)
+    assert not isinstance(make(["exact", f"{OWN}:alone"]), SupportsGroupScores)
+    assert isinstance(make(f"{OWN}:trl_length"), SupportsGroupScores)
 
 
 def test_a_response_to_which_no_reward_applies_is_no_data(make: Make) -> None:

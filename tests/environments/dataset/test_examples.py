@@ -8,7 +8,7 @@ import pytest
 from steadyrl.environments.dataset.examples import (
     Columns,
     Example,
-    OddRowError,
+    InvalidRowError,
     RowReader,
     template_fields,
 )
@@ -93,7 +93,7 @@ def test_answers_may_be_numbers(value: Any, text: str) -> None:
     ],
 )
 def test_odd_answers_are_refused(value: Any, reason: str) -> None:
-    with pytest.raises(OddRowError, match=reason):
+    with pytest.raises(InvalidRowError, match=reason):
         read({"prompt": "q", "answer": value})
     assert read({"prompt": "q", "answer": value}, reads_answer=False).answer is None
 
@@ -116,12 +116,14 @@ def test_odd_answers_are_refused(value: Any, reason: str) -> None:
     ],
 )
 def test_odd_prompts_are_refused(value: Any, reason: str) -> None:
-    with pytest.raises(OddRowError, match=reason):
+    with pytest.raises(InvalidRowError, match=reason):
         read({"prompt": value, "answer": "1"})
 
 
 def test_two_system_prompts_are_refused() -> None:
-    with pytest.raises(OddRowError, match=r"has a system message, and environment\.system is set"):
+    with pytest.raises(
+        InvalidRowError, match=r"has a system message, and environment\.system is set"
+    ):
         read({"prompt": TALK, "answer": 2}, system="Be long.")
 
 
@@ -130,9 +132,9 @@ def test_a_template_puts_columns_into_the_prompt_and_letters_before_choices() ->
     example = read(row, template="{q}\n{choices.text}\n{{A or B}}")
     assert said(example) == [("user", "Which? {x}\nA. red\nB. 2\n{A or B}")]
     assert reader(template="{q} {choices.text}").required == ["q", "choices.text", "answer"]
-    with pytest.raises(OddRowError, match=r"'choices\.text' has 27 entries"):
+    with pytest.raises(InvalidRowError, match=r"'choices\.text' has 27 entries"):
         read({**row, "choices": {"text": ["x"] * 27}}, template="{choices.text}")
-    with pytest.raises(OddRowError, match=r"'q' is \{\}, and not a text"):
+    with pytest.raises(InvalidRowError, match=r"'q' is \{\}, and not a text"):
         read({**row, "q": {}}, template="{q}")
 
 
@@ -145,7 +147,9 @@ def test_templates_say_columns_and_nothing_else(template: str) -> None:
 def test_a_pattern_cuts_the_answer_out_of_its_column() -> None:
     row = {"prompt": "q", "answer": "3 + 4 = 7\n#### 7 "}
     assert read(row, answer_pattern="#### (.*)").answer == "7"
-    with pytest.raises(OddRowError, match=r"answer_pattern finds nothing in the column 'answer'"):
+    with pytest.raises(
+        InvalidRowError, match=r"answer_pattern finds nothing in the column 'answer'"
+    ):
         read(row, answer_pattern="@@ (.*)")
-    with pytest.raises(OddRowError, match="finds nothing"):
+    with pytest.raises(InvalidRowError, match="finds nothing"):
         read({"prompt": "q", "answer": "#### "}, answer_pattern="####(.*)")

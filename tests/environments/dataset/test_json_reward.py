@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from steadyrl.base.errors import UserError
 from steadyrl.environments.answer_formats import AnswerFormat
-from steadyrl.environments.dataset.examples import OddRowError
-from steadyrl.environments.dataset.json_reward import JSONSchemaReward, json_in
-from steadyrl.environments.dataset.rewards import Mark
+from steadyrl.environments.dataset.examples import InvalidRowError
+from steadyrl.environments.dataset.json_reward import JSONSchemaReward, parse_json
+from steadyrl.environments.dataset.rewards import RewardResult
 from tests.environments.dataset.attempts import attempt, example, marks_of
 
 SCHEMA = {
@@ -21,7 +21,7 @@ SCHEMA = {
 }
 
 
-def mark(text: str, settings: JSONSchemaReward | None = None) -> Mark:
+def mark(text: str, settings: JSONSchemaReward | None = None) -> RewardResult:
     settings = settings or JSONSchemaReward(accepts=SCHEMA)
     (judged,) = marks_of(settings.make(AnswerFormat.WHOLE).judge([attempt(text)]))
     return judged
@@ -74,7 +74,7 @@ def test_each_row_may_have_a_schema_of_its_own(form: Any) -> None:
     values = [mark.value for mark in marks_of(reward.judge([attempt(t, of=row) for t in "7x"]))]
     assert values == [1, 0]
     for odd in ("{", 7, {"type": "strin"}, None):
-        with pytest.raises(OddRowError, match="the column 'schema' "):
+        with pytest.raises(InvalidRowError, match="the column 'schema' "):
             reward.check(example(schema=odd))
 
 
@@ -104,4 +104,4 @@ def test_a_wrong_schema_is_refused_when_the_run_begins() -> None:
 
 
 def test_json_values_of_any_kind_are_read() -> None:
-    assert [json_in(text) for text in ("1", '"x"', "null", "[1]")] == [1, "x", None, [1]]
+    assert [parse_json(text) for text in ("1", '"x"', "null", "[1]")] == [1, "x", None, [1]]

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from steadyrl.base.errors import UserError
-from steadyrl.environments.dataset.examples import Example, OddRowError
-from steadyrl.environments.dataset.loading import Place, Sorter, SplitTables
+from steadyrl.environments.dataset.examples import Example, InvalidRowError
+from steadyrl.environments.dataset.loading import RowLocation, SplitAssigner, SplitTables
 from steadyrl.environments.dataset.tables import Table
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.splits import split_of
 from tests.environments.dataset.test_examples import reader
 
 
-def sorter(**changes: Any) -> Sorter:
+def sorter(**changes: Any) -> SplitAssigner:
     values = {"reader": reader(), "check": lambda _: None, "held_out": 0.1, "skip": False}
-    return Sorter(**{**values, **changes})
+    return SplitAssigner(**{**values, **changes})
 
 
 def table(prompts: Sequence[Any], source: str = "s") -> Table:
@@ -31,7 +31,7 @@ def given(**splits: Sequence[Any]) -> dict[Split, SplitTables]:
     }
 
 
-def prompts_of(places: Sequence[Place]) -> list[str]:
+def prompts_of(places: Sequence[RowLocation]) -> list[str]:
     return [str(place.table.rows[place.row]["prompt"]) for place in places]
 
 
@@ -112,7 +112,7 @@ def test_odd_rows_are_refused_with_their_place_or_left_out_and_counted() -> None
     with pytest.raises(
         UserError,
         match=r"^row 2 of train: the column 'prompt' is missing or has no value\. Correct the row, "
-        r"or set environment\.odd_rows to 'skip'",
+        r"or set environment\.invalid_rows to 'skip'",
     ):
         sorter().sort(rows)
     skipping = sorter(skip=True)
@@ -126,7 +126,7 @@ def test_odd_rows_are_refused_with_their_place_or_left_out_and_counted() -> None
 def test_what_a_reward_cannot_judge_is_an_odd_row() -> None:
     def check(example: Example) -> None:
         if example.text == "b":
-            raise OddRowError("the answer has another form")
+            raise InvalidRowError("the answer has another form")
 
     with pytest.raises(UserError, match=r"^row 2 of train: the answer has another form\. Correct"):
         sorter(check=check).sort(given(train=["a", "b", "c", "d"]))

@@ -128,7 +128,7 @@ def test_answers_fit_into_their_budgets() -> None:
             assert len(turn) + 1 <= config.sampling.max_new_tokens
         reflection = config.algorithm.reflection
         assert len(played.rulebook(task)) + 1 <= reflection.sampling.max_new_tokens
-        assert len(played.rulebook(task)) <= reflection.longest
+        assert len(played.rulebook(task)) <= reflection.max_length
 
 
 def test_one_guess_in_twelve_is_right() -> None:

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
 from steadyrl.environments.grid_environment import split_of_game
-from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_meaning import MeaningSource
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Demonstration, Split
 from steadyrl.environments.sokoban import SokobanSettings
@@ -17,14 +17,16 @@ from tests.rollout.fakes import ScriptedEngine
 
 LAKE = FrozenLakeSettings(
     rendering="compact",
-    symbols=Choice.PERMUTED,
-    actions=Choice.PERMUTED,
+    symbols=MeaningSource.PERMUTED,
+    actions=MeaningSource.PERMUTED,
     meaning=7,
     min_size=3,
     max_size=4,
     max_path=4,
 )
-LEVEL = SokobanSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Choice.PERMUTED)
+LEVEL = SokobanSettings(
+    rendering="compact", symbols=MeaningSource.PERMUTED, actions=MeaningSource.PERMUTED
+)
 
 
 def drills_of(**changes: object) -> GridDrills:
@@ -49,7 +51,7 @@ def test_plans_of_the_drills_win(
         prompt, (written,) = made.prompt, made.continuation
         plan = written.content
         assert world.start(task).respond(plan).reward == 1.0
-        expected = task if first_attempts else world.guided(task, world.rulebook(task))
+        expected = task if first_attempts else world.guide(task, world.rulebook(task))
         assert prompt == expected.prompt
 
 
@@ -149,7 +151,7 @@ def test_half_plain_drills_name_two_directions_by_their_arrows() -> None:
 
 def test_rulebooks_hold_the_pairs_that_games_differ_in() -> None:
     actions_alone = FrozenLakeSettings(
-        **(LAKE.model_dump() | {"symbols": Choice.PAPER, "meaning": 9})
+        **(LAKE.model_dump() | {"symbols": MeaningSource.PAPER, "meaning": 9})
     )
     drills = drills_of(environment=actions_alone)
     task = FrozenLake(actions_alone).task(Split.TRAIN, 0)
@@ -168,7 +170,7 @@ def test_pairs_are_hidden_at_their_rate() -> None:
 
 def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
     fixed = FrozenLakeSettings(
-        **(LAKE.model_dump() | {"symbols": Choice.FIXED, "actions": Choice.FIXED})
+        **(LAKE.model_dump() | {"symbols": MeaningSource.FIXED, "actions": MeaningSource.FIXED})
     )
     kept = FrozenLake(fixed).rulebook(FrozenLake(fixed).task(Split.TRAIN, 0))
     world = FrozenLake(LAKE)

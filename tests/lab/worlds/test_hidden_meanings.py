@@ -6,16 +6,18 @@ import pytest
 
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
-from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_meaning import MeaningSource
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.lab.worlds.coded_questions import CodedQuestions
 from steadyrl.lab.worlds.hidden_meanings import teaches_what_is_hidden
 
-PAPER, FIXED, PERMUTED = Choice
+PAPER, FIXED, PERMUTED = MeaningSource
 
 
-def lake(symbols: Choice, actions: Choice, meaning: int, **options: Any) -> FrozenLakeSettings:
+def lake(
+    symbols: MeaningSource, actions: MeaningSource, meaning: int, **options: Any
+) -> FrozenLakeSettings:
     return FrozenLakeSettings(symbols=symbols, actions=actions, meaning=meaning, **options)
 
 

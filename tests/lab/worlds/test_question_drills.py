@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from steadyrl.algorithms.reflection_prompts import (
     ReflectionStyle,
-    account_of,
+    make_record,
     reflection_prompt,
 )
 from steadyrl.engines.driver import drive
@@ -63,7 +63,7 @@ def replayed(environment: Environment, task: Task, said: tuple[Message, ...]) ->
 def test_attempts_of_the_drills_earn_the_reward(kind: str) -> None:
     for index in range(30):
         task, (prompt, said) = drilled(only(kind), index)
-        expected = task if kind else WORLD.guided(task, WORLD.rulebook(task))
+        expected = task if kind else WORLD.guide(task, WORLD.rulebook(task))
         assert prompt == expected.prompt
         assert [message.role for message in said] == [*["assistant", "tool"] * 2, "assistant"]
         assert tuple(m.content for m in said if m.role == "assistant") == WORLD.demonstration(task)
@@ -100,8 +100,8 @@ def test_the_prompt_of_a_reflection_is_that_of_the_algorithm() -> None:
     )
     memory = prompt[0].content if len(prompt) == 2 else ""
     neutral = partial(neutralize, tokenizer=TOKENIZER)
-    account = account_of(task, group.trajectories[0], memory, neutral)
-    assert reflection_prompt(account, ReflectionStyle.COMPACT) == prompt
+    record = make_record(task, group.trajectories[0], memory, neutral)
+    assert reflection_prompt(record, ReflectionStyle.COMPACT) == prompt
 
 
 def test_retries_follow_a_guess_that_failed_and_earn_the_reward() -> None:

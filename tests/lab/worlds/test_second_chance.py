@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.settings import AlgorithmParts
+from steadyrl.algorithms.settings import AlgorithmContext
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
@@ -14,7 +14,7 @@ from steadyrl.environments.protocol import Environment, Outcome, Split, Task
 from steadyrl.lab.worlds.second_chance import SecondChance, SecondChanceSettings
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.episodes import play_groups
-from steadyrl.rollout.tasks import FailedTask, tasks_of
+from steadyrl.rollout.tasks import FailedTask, make_tasks
 from tests.algorithms.experiential import texts
 from tests.driving import collect, respond
 from tests.rollout.fakes import (
@@ -46,7 +46,7 @@ def test_it_has_as_many_tasks_as_its_environment() -> None:
 
 def test_a_task_that_fails_is_one_that_failed() -> None:
     environment = SecondChance(Unreliable(tasks=[1], starts=1), **COMPACT)
-    good, failed = tasks_of(environment, Split.TRAIN, range(2))
+    good, failed = make_tasks(environment, Split.TRAIN, range(2))
     assert isinstance(failed, FailedTask)
     assert not isinstance(good, FailedTask)
     (group,) = drive(
@@ -143,7 +143,7 @@ def test_policy_gradient_learns_from_both_attempts_by_the_last_reward() -> None:
     def answer(prompt: str, number: int, call: int) -> str:
         return "right" if number == 0 or (call == 1 and "w1" in prompt) else f"w{number}"
 
-    parts = AlgorithmParts(
+    parts = AlgorithmContext(
         environment=Quiz(), tokenizer=TOKENIZER, sampling=Sampling(max_new_tokens=8), seed=0
     )
     subject = SecondChanceSettings(prompts=1, group_size=3, max_turns=2, **COMPACT).make(parts)

@@ -21,7 +21,7 @@ from torch import Tensor
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.answers import Answer, completion
-from steadyrl.engines.model_engine import WrittenCount
+from steadyrl.engines.model_engine import GenerationProgress
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.engines.served_model import Checksummed, ServedModel, completion_seed
 from steadyrl.engines.stepped import SteppedEngine
@@ -70,7 +70,7 @@ class VllmEngine(SteppedEngine):
         self._adapters = 0
         self._folder = TemporaryDirectory(prefix="steadyrl-")
         self._runner = JobRunner(self._start, restarts=restarts, timeout=timeout)
-        self._written = WrittenCount(progress=progress)
+        self._generated = GenerationProgress(progress=progress)
         self._submitted = 0
         self._open: dict[int, list[Completion | None]] = {}
         self._answered: dict[int, list[Completion]] = {}
@@ -84,7 +84,7 @@ class VllmEngine(SteppedEngine):
     def submit(self, request: Request) -> int:
         """Adds a request and returns its number, under which `step` returns the answers."""
         self._check(len(request.prompt_ids), request)
-        self._written.ask(request, first=not self._runner.running)
+        self._generated.start(request, first=not self._runner.running)
         number = self._submitted
         self._submitted += 1
         if request.num_completions == 0:
@@ -244,7 +244,7 @@ class VllmEngine(SteppedEngine):
             moe=self._model.moe,
             policy_version=self.policy_version,
         )
-        self._written.report(answers=1, tokens=len(answer.token_ids))
+        self._generated.report(answers=1, tokens=len(answer.token_ids))
         if all(each is not None for each in answers):
             self._answered[number] = [each for each in answers if each is not None]
             del self._open[number]

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from steadyrl.engines.engine_settings import EngineParts, EngineSettings, PositiveOrAuto
+from steadyrl.engines.engine_settings import EngineContext, EngineSettings, PositiveOrAuto
 from steadyrl.engines.protocol import Engine
 from steadyrl.policies.rounding import Rounding
 
@@ -75,7 +75,7 @@ class VllmSettings(EngineSettings):
     options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of `vllm.EngineArgs`, by name, as gpu_memory_utilization."""
 
-    def make(self, parts: EngineParts) -> Engine:
+    def make(self, context: EngineContext) -> Engine:
         """The engine.
 
         Raises:
@@ -83,7 +83,7 @@ class VllmSettings(EngineSettings):
         """
         from steadyrl.engines.vllm.build import vllm_engine
 
-        return vllm_engine(self, parts.policy, seed=parts.seed, progress=parts.progress)
+        return vllm_engine(self, context.policy, seed=context.seed, progress=context.progress)
 
     @model_validator(mode="after")
     def _options_are_free(self) -> "VllmSettings":

@@ -1,8 +1,8 @@
 """Data sets of your own: rows become tasks, and rewards are chosen by name."""
 
 from steadyrl.environments.dataset.environment import Dataset
-from steadyrl.environments.dataset.examples import Example, OddRowError
-from steadyrl.environments.dataset.rewards import Attempt, Mark, Reward, RewardSettings
+from steadyrl.environments.dataset.examples import Example, InvalidRowError
+from steadyrl.environments.dataset.rewards import Attempt, Reward, RewardResult, RewardSettings
 from steadyrl.environments.dataset.settings import DatasetSettings
 
 __all__ = [
@@ -10,8 +10,8 @@ __all__ = [
     "Dataset",
     "DatasetSettings",
     "Example",
-    "Mark",
-    "OddRowError",
+    "InvalidRowError",
     "Reward",
+    "RewardResult",
     "RewardSettings",
 ]

@@ -11,13 +11,13 @@ from typing import Literal
 from pydantic import Field
 
 from steadyrl.environments.answer_formats import AnswerFormat
-from steadyrl.environments.dataset.examples import Example, OddRowError
+from steadyrl.environments.dataset.examples import Example, InvalidRowError
 from steadyrl.environments.dataset.rewards import (
     Attempt,
-    Mark,
+    RewardResult,
     RewardSettings,
     TextReward,
-    right_or_wrong,
+    binary_result,
 )
 
 _MARKUP = re.compile(r"\\(?:boxed|text\w*|math\w+|mbox)(?![A-Za-z])|[*_`$\\{}#]")
@@ -57,19 +57,19 @@ class ChoiceReward(RewardSettings):
         """The letter that the data set gives as the right one.
 
         Raises:
-            OddRowError: it gives none.
+            InvalidRowError: it gives none.
         """
         said = answer.strip().strip("()[].:").strip().upper()
         if said in self.letters and len(said) == 1:
             return said
         if said.isdecimal() and self.numbered_from is None:
-            raise OddRowError(
+            raise InvalidRowError(
                 f"the answer is the number {said}; numbered_from of the reward 'choice' has to say "
                 "which number stands for A"
             )
         if said.isdecimal() and 0 <= int(said) - (self.numbered_from or 0) < self.options:
             return self.letters[int(said) - (self.numbered_from or 0)]
-        raise OddRowError(
+        raise InvalidRowError(
             f"the answer is {answer!r:.100}, and not a letter from A to {self.letters[-1]}, which "
             "the reward 'choice' has options for"
         )
@@ -84,12 +84,12 @@ class _Choice(TextReward):
         """Takes examples whose answer is one of the letters."""
         self._settings.right_letter(example.answer or "")
 
-    def _mark(self, attempt: Attempt) -> Mark:
+    def _mark(self, attempt: Attempt) -> RewardResult:
         letter = read_choice(attempt.answer or "", self._settings.letters)
         if letter is None:
-            return Mark(value=0.0, reason="the response does not name one letter")
+            return RewardResult(value=0.0, reason="the response does not name one letter")
         right = self._settings.right_letter(attempt.example.answer or "")
-        return right_or_wrong(letter == right)
+        return binary_result(letter == right)
 
 
 def read_choice(text: str, letters: str) -> str | None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from steadyrl.base.concurrency import await_if_needed, concurrently
 from steadyrl.base.errors import UserError
-from steadyrl.environments.answer_formats import AnswerFormat, cut_answer
+from steadyrl.environments.answer_formats import AnswerFormat, extract_answer
 from steadyrl.environments.dataset.examples import Example, RowReader
-from steadyrl.environments.dataset.loading import Place
-from steadyrl.environments.dataset.rewards import Attempt, Mark, Reward
+from steadyrl.environments.dataset.loading import RowLocation
+from steadyrl.environments.dataset.rewards import Attempt, Reward, RewardResult
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
-from steadyrl.environments.thoughts import without_thoughts
+from steadyrl.environments.thinking import strip_thinking
 
 if TYPE_CHECKING:
     from steadyrl.records.trajectory import Group, Trajectory
@@ -27,11 +27,11 @@ _NONE_APPLIES = "no reward applies to the response: each returned None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeighedReward:
+class WeightedReward:
     """A reward and its factor in the sum.
 
     Example:
-        WeighedReward(reward=ExactReward().make(AnswerFormat.WHOLE), weight=1.0)
+        WeightedReward(reward=ExactReward().make(AnswerFormat.WHOLE), weight=1.0)
     """
 
     reward: Reward
@@ -56,8 +56,8 @@ class Dataset:
         name: str,
         *,
         reader: RowReader,
-        places: Mapping[Split, Sequence[Place]],
-        rewards: Mapping[str, WeighedReward],
+        places: Mapping[Split, Sequence[RowLocation]],
+        rewards: Mapping[str, WeightedReward],
         answer_format: AnswerFormat,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -107,11 +107,11 @@ class Dataset:
         for reward in self._rewards.values():
             reward.close()
 
-    def _example(self, place: Place) -> Example:
+    def _example(self, place: RowLocation) -> Example:
         return self._reader.example(place.table.rows[place.row], place.id)
 
     def _attempt(self, example: Example, text: str, token_ids: Sequence[int] = ()) -> Attempt:
-        answer = cut_answer(without_thoughts(text), self._answer_format) or None
+        answer = extract_answer(strip_thinking(text), self._answer_format) or None
         return Attempt(example=example, text=text, answer=answer, token_ids=tuple(token_ids))
 
     async def _respond(self, example: Example, text: str) -> Outcome:
@@ -144,7 +144,7 @@ class ComparingDataset(Dataset):
 
         A response that was cut short earns no more than it had, and is not among those compared.
         """
-        marks: list[dict[str, Mark]] = [{} for _ in group.trajectories]
+        marks: list[dict[str, RewardResult]] = [{} for _ in group.trajectories]
         over = [number for number, t in enumerate(group.trajectories) if t.terminated]
         comparing = {name: reward for name, reward in self._rewards.items() if reward.compares}
         if over:
@@ -162,7 +162,7 @@ class ComparingDataset(Dataset):
         ids = trajectory.completions[-1].token_ids.tolist()
         return self._attempt(example, trajectory.messages[-1].content, ids)
 
-    def _with(self, trajectory: Trajectory, compared: Mapping[str, Mark]) -> Outcome | None:
+    def _with(self, trajectory: Trajectory, compared: Mapping[str, RewardResult]) -> Outcome | None:
         applied = {name: mark.value for name, mark in compared.items() if mark.value is not None}
         parts = {**trajectory.reward_parts, **applied}
         if trajectory.terminated and not parts:
@@ -183,7 +183,7 @@ class _OneResponse:
 
 async def _judged(
     rewards: Mapping[str, Reward], attempts: Sequence[Attempt]
-) -> dict[str, list[Mark]]:
+) -> dict[str, list[RewardResult]]:
     """The marks that each reward gives, all of them at the same time."""
     given = await concurrently(
         await_if_needed(reward.judge(attempts)) for reward in rewards.values()
@@ -191,7 +191,7 @@ async def _judged(
     return dict(zip(rewards, given, strict=True))
 
 
-def _feedback(marks: Mapping[str, Mark], *, several: bool) -> str:
+def _feedback(marks: Mapping[str, RewardResult], *, several: bool) -> str:
     told = {name: mark.reason for name, mark in marks.items() if mark.reason}
     return "; ".join(f"{name}: {text}" if several else text for name, text in told.items())
 

@@ -26,7 +26,7 @@ class Columns(Settings):
     """The right answer: a text or a number. It may be missing if no reward reads it."""
 
 
-class OddRowError(ValueError):
+class InvalidRowError(ValueError):
     """A row of which no task can be made. The message says why, without a full stop."""
 
 
@@ -82,14 +82,14 @@ class RowReader:
             place: Where the row stands.
 
         Raises:
-            OddRowError: its prompt or its answer cannot be used.
+            InvalidRowError: its prompt or its answer cannot be used.
         """
-        said, conversational = self._said(row)
+        said, conversational = self._prompt_messages(row)
         answer = self._answer(row) if self.reads_answer else None
         return Example(
             id=place,
             text=_as_one_text(said),
-            prompt=self._framed(said),
+            prompt=self._add_context(said),
             answer=answer,
             columns=self._with_answer(row, answer),
             conversational=conversational or self.system is not None,
@@ -101,27 +101,27 @@ class RowReader:
         names = [self.columns.prompt] if self.template is None else template_fields(self.template)
         return names + ([self.columns.answer] if self.reads_answer else [])
 
-    def _said(self, row: Row) -> tuple[tuple[Message, ...], bool]:
+    def _prompt_messages(self, row: Row) -> tuple[tuple[Message, ...], bool]:
         """The prompt as the row has it, and whether it has messages."""
         if self.template is not None:
-            return (Message(role="user", content=filled(self.template, row)),), False
+            return (Message(role="user", content=fill_template(self.template, row)),), False
         name = self.columns.prompt
-        value = _found(row, name)
+        value = _lookup(row, name)
         if isinstance(value, str):
             content = as_text(value, f"the column {name!r}")
             return (Message(role="user", content=content),), False
         if isinstance(value, Sequence) and value:
             return tuple([_message(entry, name) for entry in value]), True
-        raise OddRowError(
+        raise InvalidRowError(
             f"the column {name!r} is {value!r:.100}, and not a text or a list of messages with "
             "role and content"
         )
 
-    def _framed(self, said: tuple[Message, ...]) -> tuple[Message, ...]:
+    def _add_context(self, said: tuple[Message, ...]) -> tuple[Message, ...]:
         """`said` between the system prompt and the request."""
         *before, last = said
         if last.role != "user":
-            raise OddRowError(
+            raise InvalidRowError(
                 f"the last message of the prompt has the role {last.role!r}, and not 'user'; right "
                 "answers belong into a column of their own"
             )
@@ -129,17 +129,17 @@ class RowReader:
         if self.system is None:
             return (*before, last)
         if said[0].role == "system":
-            raise OddRowError("the prompt has a system message, and environment.system is set")
+            raise InvalidRowError("the prompt has a system message, and environment.system is set")
         return (Message(role="system", content=self.system), *before, last)
 
     def _answer(self, row: Row) -> str:
         name = self.columns.answer
-        answer = as_text(_found(row, name), f"the column {name!r}")
+        answer = as_text(_lookup(row, name), f"the column {name!r}")
         if self.answer_pattern is None:
             return answer
         found = re.search(self.answer_pattern, answer)
         if found is None or not found[1].strip():
-            raise OddRowError(
+            raise InvalidRowError(
                 f"environment.answer_pattern finds nothing in the column {name!r}, which is "
                 f"{answer!r:.100}"
             )
@@ -151,8 +151,8 @@ class RowReader:
         if answer is not None:
             return {**row, "answer": answer}
         try:
-            return {**row, "answer": _found(row, self.columns.answer)}
-        except OddRowError:  # nothing reads it
+            return {**row, "answer": _lookup(row, self.columns.answer)}
+        except InvalidRowError:  # nothing reads it
             return row
 
 
@@ -166,33 +166,33 @@ def as_text(value: Any, what: str) -> str:
     """An answer as a text; numbers as they are usually written.
 
     Raises:
-        OddRowError: there is none, or it is neither a text nor a number.
+        InvalidRowError: there is none, or it is neither a text nor a number.
     """
     if isinstance(value, str):
         if not value.strip():
-            raise OddRowError(f"{what} is empty")
+            raise InvalidRowError(f"{what} is empty")
         return value
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             return str(int(value))  # whole numbers beside a missing one become 3.0
         if isfinite(value):
             return str(value)
-    raise OddRowError(f"{what} is {value!r:.100}, and not a text or a number")
+    raise InvalidRowError(f"{what} is {value!r:.100}, and not a text or a number")
 
 
-def filled(template: str, row: Row) -> str:
+def fill_template(template: str, row: Row) -> str:
     """`template` with values of `row` in the place of its fields. A list becomes lettered lines.
 
     Raises:
-        OddRowError: a field is missing, empty, or neither text, number nor a list of them.
+        InvalidRowError: a field is missing, empty, or neither text, number nor a list of them.
     """
     pieces = []
     for text, field, _, _ in Formatter().parse(template):
         pieces.append(text)
         if field is not None:
-            value = _found(row, field)
+            value = _lookup(row, field)
             listed = isinstance(value, list | tuple) and len(value) > 0
-            pieces.append(_lettered(value, field) if listed else as_text(value, f"{field!r}"))
+            pieces.append(_letter_lines(value, field) if listed else as_text(value, f"{field!r}"))
     return "".join(pieces)
 
 
@@ -214,18 +214,18 @@ def template_fields(template: str) -> list[str]:
     return fields
 
 
-def _lettered(values: Sequence[Any], field: str) -> str:
+def _letter_lines(values: Sequence[Any], field: str) -> str:
     if len(values) > len(ascii_uppercase):
-        raise OddRowError(f"{field!r} has {len(values)} entries, more than there are letters")
+        raise InvalidRowError(f"{field!r} has {len(values)} entries, more than there are letters")
     lines = zip(ascii_uppercase, values, strict=False)
     return "\n".join(f"{letter}. {as_text(value, repr(field))}" for letter, value in lines)
 
 
-def _found(row: Row, name: str) -> Any:
+def _lookup(row: Row, name: str) -> Any:
     """What the column `name` holds: by that name, or else along the dots in it.
 
     Raises:
-        OddRowError: there is nothing, or it is missing.
+        InvalidRowError: there is nothing, or it is missing.
     """
     if name in row:
         value = row[name]
@@ -234,7 +234,7 @@ def _found(row: Row, name: str) -> Any:
         for part in name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
     if value is None:
-        raise OddRowError(f"the column {name!r} is missing or has no value")
+        raise InvalidRowError(f"the column {name!r} is missing or has no value")
     return value
 
 
@@ -244,7 +244,7 @@ def _message(entry: Any, column: str) -> Message:
             return Message(role=role, content=content)
         case {"role": str(role), "content": [{"type": "text", "text": str(content)}]}:
             return _message({"role": role, "content": content}, column)
-    raise OddRowError(
+    raise InvalidRowError(
         f"the column {column!r} holds the message {entry!r:.100}, and not one with a role (system, "
         "user, assistant or tool) and a text as content"
     )

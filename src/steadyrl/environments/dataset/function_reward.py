@@ -23,7 +23,7 @@ from steadyrl.base.named_object import call_named, named_object
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.dataset.background_loop import BackgroundLoop
 from steadyrl.environments.dataset.examples import Example
-from steadyrl.environments.dataset.rewards import Attempt, Mark, RewardSettings
+from steadyrl.environments.dataset.rewards import Attempt, RewardResult, RewardSettings
 from steadyrl.environments.protocol import as_reward
 from steadyrl.records.message import Message
 
@@ -60,7 +60,7 @@ class FunctionReward(RewardSettings):
 
     @field_validator("name")
     @classmethod
-    def _is_own(cls, name: str) -> str:
+    def _accept_any_name(cls, name: str) -> str:
         return name
 
     @property
@@ -121,7 +121,7 @@ class FunctionJudge:
                 "it a default value."
             )
 
-    async def judge(self, attempts: Sequence[Attempt]) -> list[Mark]:
+    async def judge(self, attempts: Sequence[Attempt]) -> list[RewardResult]:
         """The mark of each attempt.
 
         Raises:
@@ -138,7 +138,7 @@ class FunctionJudge:
         if self._workers is not None:
             self._workers.close()
 
-    async def _call(self, arguments: Arguments, count: int | None) -> list[Mark]:
+    async def _call(self, arguments: Arguments, count: int | None) -> list[RewardResult]:
         try:
             values = await self._values(arguments, count)
         except (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
@@ -150,7 +150,7 @@ class FunctionJudge:
                 hint = ", or set conversational if it takes messages and not texts"
             failure = f"The reward {self._name} failed: {reason}. Correct the function{hint}."
             raise UserError(failure) from error
-        return [Mark(value=value) for value in values]
+        return [RewardResult(value=value) for value in values]
 
     async def _values(self, arguments: Arguments, count: int | None) -> list[float | None]:
         if self._workers is not None:

@@ -11,8 +11,8 @@ from pydantic import model_validator
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.environments.answer_formats import AnswerFormat
-from steadyrl.environments.dataset.examples import Example, OddRowError
-from steadyrl.environments.dataset.rewards import Attempt, Mark, RewardSettings, TextReward
+from steadyrl.environments.dataset.examples import Example, InvalidRowError
+from steadyrl.environments.dataset.rewards import Attempt, RewardResult, RewardSettings, TextReward
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
@@ -83,17 +83,19 @@ class _Schema(TextReward):
         try:
             return make_validator(json.loads(value) if isinstance(value, str) else value)
         except (ValueError, RecursionError) as error:
-            raise OddRowError(f"the column {self._column!r} {error}") from error
+            raise InvalidRowError(f"the column {self._column!r} {error}") from error
 
-    def _mark(self, attempt: Attempt) -> Mark:
+    def _mark(self, attempt: Attempt) -> RewardResult:
         try:
-            instance = json_in(attempt.answer or "")
+            instance = parse_json(attempt.answer or "")
         except (ValueError, RecursionError) as error:
-            return Mark(value=0.0, reason=f"the answer is not JSON ({error})")
+            return RewardResult(value=0.0, reason=f"the answer is not JSON ({error})")
         failure = next(self._validator(attempt.example).iter_errors(instance), None)
         if failure is None:
-            return Mark(value=1.0, reason="the answer follows the schema")
-        return Mark(value=0.0, reason=f"the answer breaks the schema at {failure.json_path}")
+            return RewardResult(value=1.0, reason="the answer follows the schema")
+        return RewardResult(
+            value=0.0, reason=f"the answer breaks the schema at {failure.json_path}"
+        )
 
 
 def make_validator(schema: Any) -> Any:
@@ -128,7 +130,7 @@ def _references(schema: Any) -> Iterator[str]:
         yield from _references(part)
 
 
-def json_in(answer: str) -> Any:
+def parse_json(answer: str) -> Any:
     """The value that `answer` is, or that its one block between lines of backticks holds.
 
     Raises:

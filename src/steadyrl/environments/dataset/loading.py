@@ -7,18 +7,18 @@ from unicodedata import normalize
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.text import nearest_or_all
-from steadyrl.environments.dataset.examples import Example, OddRowError, RowReader
+from steadyrl.environments.dataset.examples import Example, InvalidRowError, RowReader
 from steadyrl.environments.dataset.tables import Table
 from steadyrl.environments.protocol import Split
 from steadyrl.environments.splits import split_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RowLocation:
     """Where an example stands.
 
     Example:
-        Place(table=table, row=6, id="train/7")
+        RowLocation(table=table, row=6, id="train/7")
     """
 
     table: Table
@@ -39,12 +39,12 @@ class SplitTables:
 
 
 @dataclass(slots=True, kw_only=True)
-class Sorter:
+class SplitAssigner:
     """Sorts rows into splits of which no two share a prompt.
 
     Args:
         reader: Makes examples of rows.
-        check: Raises OddRowError for an example that a reward cannot judge.
+        check: Raises InvalidRowError for an example that a reward cannot judge.
         held_out: Share of the training rows that each split without rows of its own gets.
         skip: Leave odd rows out, where they are refused otherwise.
     """
@@ -54,10 +54,10 @@ class Sorter:
     held_out: float
     skip: bool
     _read: int = 0
-    _odd: list[str] = field(default_factory=list)
+    _invalid: list[str] = field(default_factory=list)
     _repeated: int = 0
 
-    def sort(self, given: Mapping[Split, SplitTables]) -> dict[Split, list[Place]]:
+    def sort(self, given: Mapping[Split, SplitTables]) -> dict[Split, list[RowLocation]]:
         """The places of the examples in each split.
 
         A row whose prompt is in a held-out split too stays there alone. A split without rows of its
@@ -66,9 +66,9 @@ class Sorter:
         Raises:
             UserError: a column is missing, a row is odd, or there are too few rows.
         """
-        places: dict[Split, list[Place]] = {split: [] for split in Split}
+        places: dict[Split, list[RowLocation]] = {split: [] for split in Split}
         owners: dict[bytes, Split] = {}
-        train: list[tuple[bytes, Place]] = []
+        train: list[tuple[bytes, RowLocation]] = []
         drawn: dict[bytes, Split] = {}
         for split in (Split.TEST, Split.VALIDATION, Split.TRAIN):
             for place, example in self._examples(given[split]) if split in given else ():
@@ -88,13 +88,15 @@ class Sorter:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, and why."""
-        odd = f"{len(self._odd)} of {self._read} rows of the data set were left out. The first: "
+        odd = (
+            f"{len(self._invalid)} of {self._read} rows of the data set were left out. The first: "
+        )
         repeated = (
             f"{self._repeated} rows of the data set were left out, because their prompts are in a "
             "held-out split too."
         )
         return (
-            *([f"{odd}{self._odd[0]}."] if self._odd else ()),
+            *([f"{odd}{self._invalid[0]}."] if self._invalid else ()),
             *([repeated] if self._repeated else ()),
         )
 
@@ -112,19 +114,19 @@ class Sorter:
             if split not in drawn.values():
                 drawn[min(key for key, owner in drawn.items() if owner is Split.TRAIN)] = split
 
-    def _examples(self, split: SplitTables) -> Iterator[tuple[Place, Example]]:
+    def _examples(self, split: SplitTables) -> Iterator[tuple[RowLocation, Example]]:
         number = 0
         for table in split.tables:
             self._check_columns(table)
             for row, values in enumerate(table.rows):
                 number += 1
                 self._read += 1
-                place = Place(table=table, row=row, id=f"{split.name}/{number}")
+                place = RowLocation(table=table, row=row, id=f"{split.name}/{number}")
                 try:
                     example = self.reader.example(values, place.id)
                     self.check(example)
-                except OddRowError as error:
-                    self._note_odd(f"{table.where(row)}: {error}")
+                except InvalidRowError as error:
+                    self._note_invalid(f"{table.where(row)}: {error}")
                 else:
                     yield place, example
 
@@ -138,13 +140,13 @@ class Sorter:
                     "environment.columns {prompt: question, answer: solution}."
                 )
 
-    def _note_odd(self, reason: str) -> None:
+    def _note_invalid(self, reason: str) -> None:
         if not self.skip:
             raise UserError(
-                f"{reason}. Correct the row, or set environment.odd_rows to 'skip' to leave out "
-                "all rows of this kind."
+                f"{reason}. Correct the row, or set environment.invalid_rows to 'skip' to leave "
+                "out all rows of this kind."
             )
-        self._odd.append(reason)
+        self._invalid.append(reason)
 
 
 def _key(text: str) -> bytes:

@@ -13,9 +13,9 @@ from steadyrl.environments.dataset.examples import Example
 from steadyrl.environments.dataset.rewards import (
     NO_ANSWER,
     Attempt,
-    Mark,
+    RewardResult,
     RewardSettings,
-    right_or_wrong,
+    binary_result,
 )
 from steadyrl.environments.math_answers import isolated_agreement
 
@@ -25,7 +25,7 @@ class MathReward(RewardSettings):
 
     name: Literal["math"] = "math"
 
-    worked_out: bool | None = None
+    require_simplified: bool | None = None
     """Whether an answer must be a value, and not an operation that the right answer does not have:
     45, not 21 + 24. None: yes where the answer is the whole response, no elsewhere."""
 
@@ -60,24 +60,28 @@ class MathJudge:
             memory=int(settings.judge_memory * 2**30),
         )
         whole = answer_format is AnswerFormat.WHOLE
-        self._worked_out = whole if settings.worked_out is None else settings.worked_out
+        self._require_simplified = (
+            whole if settings.require_simplified is None else settings.require_simplified
+        )
 
     def check(self, example: Example) -> None:
         """Takes every example."""
 
-    async def judge(self, attempts: Sequence[Attempt]) -> list[Mark]:
+    async def judge(self, attempts: Sequence[Attempt]) -> list[RewardResult]:
         """The mark of each attempt."""
         return await concurrently(map(self._mark, attempts))
 
-    async def _mark(self, attempt: Attempt) -> Mark:
+    async def _mark(self, attempt: Attempt) -> RewardResult:
         if attempt.answer is None:
             return NO_ANSWER
         problem, right = attempt.example.prompt[-1].content, attempt.example.answer or ""
-        judged = self._agree.submit(right, attempt.answer, problem, self._worked_out)
+        judged = self._agree.submit(right, attempt.answer, problem, self._require_simplified)
         try:
-            return right_or_wrong(await asyncio.wrap_future(judged))
+            return binary_result(await asyncio.wrap_future(judged))
         except IsolationError as error:
-            return Mark(value=0.0, reason=f"the answer could not be checked: it {error.reason}")
+            return RewardResult(
+                value=0.0, reason=f"the answer could not be checked: it {error.reason}"
+            )
 
     def close(self) -> None:
         """Ends the worker processes."""

@@ -33,11 +33,11 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class RewardResult:
     """What an attempt earned.
 
     Example:
-        Mark(value=0.0, reason="the answer is wrong")
+        RewardResult(value=0.0, reason="the answer is wrong")
     """
 
     value: float | None
@@ -60,11 +60,13 @@ class Reward(Protocol):
         """Returns if attempts at `example` can be judged.
 
         Raises:
-            OddRowError: they cannot, as its answer has another form.
+            InvalidRowError: they cannot, as its answer has another form.
         """
         ...
 
-    def judge(self, attempts: Sequence[Attempt]) -> list[Mark] | Awaitable[list[Mark]]:
+    def judge(
+        self, attempts: Sequence[Attempt]
+    ) -> list[RewardResult] | Awaitable[list[RewardResult]]:
         """The mark of each attempt. All of them are at one example."""
         ...
 
@@ -113,11 +115,11 @@ class TextReward:
 
     compares = False
 
-    def __init__(self, mark: Callable[[Attempt], Mark]) -> None:
+    def __init__(self, mark: Callable[[Attempt], RewardResult]) -> None:
         self._mark_of = mark
 
     @classmethod
-    def of_answers(cls, mark: Callable[[str, Example], Mark]) -> "TextReward":
+    def of_answers(cls, mark: Callable[[str, Example], RewardResult]) -> "TextReward":
         """A reward of answers. It is 0 where there is none in the answer format."""
         return cls(
             lambda attempt: (
@@ -128,7 +130,7 @@ class TextReward:
     def check(self, example: Example) -> None:
         """Takes every example."""
 
-    def judge(self, attempts: Sequence[Attempt]) -> list[Mark]:
+    def judge(self, attempts: Sequence[Attempt]) -> list[RewardResult]:
         """The mark of each attempt."""
         return [self._mark_of(attempt) for attempt in attempts]
 
@@ -136,9 +138,9 @@ class TextReward:
         """Holds nothing."""
 
 
-NO_ANSWER = Mark(value=0.0, reason="no answer was found in the answer format")
+NO_ANSWER = RewardResult(value=0.0, reason="no answer was found in the answer format")
 
 
-def right_or_wrong(right: bool) -> Mark:
+def binary_result(right: bool) -> RewardResult:
     """1 for a right answer, else 0."""
-    return Mark(value=float(right), reason=f"the answer is {'right' if right else 'wrong'}")
+    return RewardResult(value=float(right), reason=f"the answer is {'right' if right else 'wrong'}")

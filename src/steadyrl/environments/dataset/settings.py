@@ -11,13 +11,13 @@ from pydantic import Field, field_validator, model_validator
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.base.variants import Variants
-from steadyrl.environments.answer_formats import AnswerFormat, answer_request
+from steadyrl.environments.answer_formats import AnswerFormat, format_instruction
 from steadyrl.environments.dataset.choice_reward import ChoiceReward
-from steadyrl.environments.dataset.environment import ComparingDataset, Dataset, WeighedReward
+from steadyrl.environments.dataset.environment import ComparingDataset, Dataset, WeightedReward
 from steadyrl.environments.dataset.examples import Columns, Example, RowReader, template_fields
 from steadyrl.environments.dataset.function_reward import FunctionReward
 from steadyrl.environments.dataset.json_reward import JSONSchemaReward
-from steadyrl.environments.dataset.loading import Sorter, SplitTables
+from steadyrl.environments.dataset.loading import SplitAssigner, SplitTables
 from steadyrl.environments.dataset.math_reward import MathReward
 from steadyrl.environments.dataset.rewards import RewardSettings
 from steadyrl.environments.dataset.sources import find_split, open_splits
@@ -96,7 +96,7 @@ class DatasetSettings(EnvironmentSettings):
     rewards: tuple[AnyReward, ...] = Field(min_length=1)
     """What is rewarded: the weighted sum of these. A name is enough where the defaults will do."""
 
-    odd_rows: Literal["refuse", "skip"] = "refuse"
+    invalid_rows: Literal["refuse", "skip"] = "refuse"
     """What becomes of rows without a prompt or an answer that can be used."""
 
     @field_validator("rewards", mode="before")
@@ -128,7 +128,7 @@ class DatasetSettings(EnvironmentSettings):
         return pattern
 
     @model_validator(mode="after")
-    def _titles_differ(self) -> "DatasetSettings":
+    def _check_titles(self) -> "DatasetSettings":
         titles = [reward.title for reward in self.rewards]
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
@@ -144,11 +144,11 @@ class DatasetSettings(EnvironmentSettings):
         Raises:
             UserError: the data or a reward cannot be used; the message names the row or the reward.
         """
-        rewards: dict[str, WeighedReward] = {}
+        rewards: dict[str, WeightedReward] = {}
         try:
             for each in self.rewards:
                 reward = each.make(self.answer_format)
-                rewards[each.title] = WeighedReward(reward=reward, weight=each.weight)
+                rewards[each.title] = WeightedReward(reward=reward, weight=each.weight)
             return self._make_with(rewards)
         except BaseException:
             for weighed in rewards.values():
@@ -188,7 +188,7 @@ class DatasetSettings(EnvironmentSettings):
                 digest.update(f"{line}\n".encode())
         return digest.hexdigest()
 
-    def _make_with(self, rewards: Mapping[str, WeighedReward]) -> Dataset:
+    def _make_with(self, rewards: Mapping[str, WeightedReward]) -> Dataset:
         def check(example: Example) -> None:
             for weighed in rewards.values():
                 weighed.reward.check(example)
@@ -198,17 +198,17 @@ class DatasetSettings(EnvironmentSettings):
             columns=self.columns,
             template=self.template,
             system=self.system,
-            request=answer_request(self.answer_format) if request is None else request,
+            request=format_instruction(self.answer_format) if request is None else request,
             answer_pattern=self.answer_pattern,
             reads_answer=any(each.reads_answer for each in self.rewards),
         )
-        sorter = Sorter(
+        assigner = SplitAssigner(
             reader=reader,
             check=check,
             held_out=self.splits.held_out,
-            skip=self.odd_rows == "skip",
+            skip=self.invalid_rows == "skip",
         )
-        places = sorter.sort(self.tables())
+        places = assigner.sort(self.tables())
         compares = any(weighed.reward.compares for weighed in rewards.values())
         environment = (ComparingDataset if compares else Dataset)(
             self.path,
@@ -216,7 +216,7 @@ class DatasetSettings(EnvironmentSettings):
             places=places,
             rewards=rewards,
             answer_format=self.answer_format,
-            notes=sorter.notes,
+            notes=assigner.notes,
         )
         environment.try_rewards([each.title for each in self.rewards if ":" in each.name])
         return environment

@@ -11,12 +11,12 @@ from steadyrl.environments.dataset.examples import Example
 from steadyrl.environments.dataset.rewards import (
     NO_ANSWER,
     Attempt,
-    Mark,
+    RewardResult,
     RewardSettings,
     TextReward,
-    right_or_wrong,
+    binary_result,
 )
-from steadyrl.environments.question_answering import normalized
+from steadyrl.environments.question_answering import normalize_answer
 
 
 class ExactReward(RewardSettings):
@@ -30,15 +30,15 @@ class ExactReward(RewardSettings):
 
     def make(self, answer_format: AnswerFormat) -> TextReward:
         """The comparison."""
-        same = normalized if self.compare == "words" else collapsed
+        same = normalize_answer if self.compare == "words" else collapse_whitespace
 
-        def mark(answer: str, example: Example) -> Mark:
-            return right_or_wrong(same(answer) == same(example.answer or ""))
+        def mark(answer: str, example: Example) -> RewardResult:
+            return binary_result(same(answer) == same(example.answer or ""))
 
         return TextReward.of_answers(mark)
 
 
-def collapsed(text: str) -> str:
+def collapse_whitespace(text: str) -> str:
     """`text` in Unicode's composed form, with single spaces."""
     return " ".join(normalize("NFC", text).split())
 
@@ -76,20 +76,20 @@ class RegexReward(RewardSettings):
         """The search."""
         return TextReward(self._mark)
 
-    def _mark(self, attempt: Attempt) -> Mark:
+    def _mark(self, attempt: Attempt) -> RewardResult:
         searched = attempt.text if self.part == "response" else attempt.answer
         if searched is None:
             return NO_ANSWER
         try:
             found = regex.search(self.pattern, searched, timeout=self.timeout)
         except TimeoutError:
-            return Mark(value=0.0, reason=f"the search took longer than {self.timeout:g} s")
+            return RewardResult(value=0.0, reason=f"the search took longer than {self.timeout:g} s")
         if found is None:
-            return Mark(value=0.0, reason=f"the {self.part} has another form")
+            return RewardResult(value=0.0, reason=f"the {self.part} has another form")
         if not self.reads_answer:
-            return Mark(value=1.0, reason=f"the {self.part} has the right form")
-        right = collapsed(attempt.example.answer or "")
-        return right_or_wrong(collapsed(found["answer"] or "") == right)
+            return RewardResult(value=1.0, reason=f"the {self.part} has the right form")
+        right = collapse_whitespace(attempt.example.answer or "")
+        return binary_result(collapse_whitespace(found["answer"] or "") == right)
 
 
 class LengthReward(RewardSettings):
@@ -97,10 +97,10 @@ class LengthReward(RewardSettings):
 
     name: Literal["length"] = "length"
 
-    least: int = Field(0, ge=0)
+    min_length: int = Field(0, ge=0)
     """Length of the shortest response that earns it."""
 
-    most: int | None = Field(None, ge=1)
+    max_length: int | None = Field(None, ge=1)
     """Length of the longest one. None: no limit."""
 
     unit: Literal["words", "characters"] = "words"
@@ -108,8 +108,10 @@ class LengthReward(RewardSettings):
 
     @model_validator(mode="after")
     def _is_possible(self) -> "LengthReward":
-        if self.most is not None and self.most < self.least:
-            raise ValueError(f"most is {self.most}, less than least, which is {self.least}")
+        if self.max_length is not None and self.max_length < self.min_length:
+            raise ValueError(
+                f"max_length is {self.max_length}, less than min_length, which is {self.min_length}"
+            )
         return self
 
     @property
@@ -121,10 +123,12 @@ class LengthReward(RewardSettings):
         """The count."""
         return TextReward(self._mark)
 
-    def _mark(self, attempt: Attempt) -> Mark:
+    def _mark(self, attempt: Attempt) -> RewardResult:
         length = len(attempt.text.split() if self.unit == "words" else attempt.text)
-        if length < self.least:
-            return Mark(value=0.0, reason=f"the response is too short: {length} {self.unit}")
-        if self.most is not None and length > self.most:
-            return Mark(value=0.0, reason=f"the response is too long: {length} {self.unit}")
-        return Mark(value=1.0, reason="the response has the right length")
+        if length < self.min_length:
+            return RewardResult(
+                value=0.0, reason=f"the response is too short: {length} {self.unit}"
+            )
+        if self.max_length is not None and length > self.max_length:
+            return RewardResult(value=0.0, reason=f"the response is too long: {length} {self.unit}")
+        return RewardResult(value=1.0, reason="the response has the right length")

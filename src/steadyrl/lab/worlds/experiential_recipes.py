@@ -16,7 +16,7 @@ from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
-from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_meaning import MeaningSource
 from steadyrl.environments.hotpot_dialogue import DialogueStyle
 from steadyrl.environments.hotpot_qa import HotpotQASettings
 from steadyrl.environments.sokoban import SokobanSettings
@@ -37,7 +37,7 @@ means the relation e, l means i, m means o, and n means a. No drill has these.""
 
 REFLECTION = PolicyReflection(
     style=ReflectionStyle.COMPACT,
-    longest=64,
+    max_length=64,
     sampling=Sampling(temperature=0.5, top_p=0.9, max_new_tokens=32),
 )
 """The paper's sampling, and room for nine pairs."""
@@ -47,7 +47,7 @@ def erl_frozenlake_tiny() -> RunConfig:
     """Experiential RL in minutes on two CPU cores: a lake whose rules no one tells."""
     lake = FrozenLakeSettings(
         rendering="compact",
-        actions=Choice.FIXED,
+        actions=MeaningSource.FIXED,
         meaning=MEANING,
         min_size=3,
         max_size=3,
@@ -55,7 +55,7 @@ def erl_frozenlake_tiny() -> RunConfig:
         moves=2,
     )
     drills = GridDrillSettings(
-        environment=lake.model_copy(update={"actions": Choice.PERMUTED}),
+        environment=lake.model_copy(update={"actions": MeaningSource.PERMUTED}),
         first_attempts=0.05,
         reflections=0.35,
         retries=0.1,
@@ -68,7 +68,7 @@ def erl_sokoban_tiny() -> RunConfig:
     """Experiential RL in minutes on two CPU cores: rooms in which no one says how to move."""
     rooms = SokobanSettings(
         rendering="compact",
-        actions=Choice.FIXED,
+        actions=MeaningSource.FIXED,
         meaning=MEANING,
         min_size=6,
         max_size=6,
@@ -77,7 +77,7 @@ def erl_sokoban_tiny() -> RunConfig:
         moves=2,
     )
     drills = GridDrillSettings(
-        environment=rooms.model_copy(update={"actions": Choice.PERMUTED}),
+        environment=rooms.model_copy(update={"actions": MeaningSource.PERMUTED}),
         first_attempts=0.05,
         reflections=0.2,
         retries=0.05,

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from steadyrl.algorithms.reflection_prompts import (
-    Account,
+    AttemptRecord,
     ReflectionStyle,
     reflection_prompt,
     task_with_record,
@@ -29,13 +29,13 @@ from steadyrl.base.variants import Variants
 from steadyrl.environments.frozen_lake import FrozenLakeSettings
 from steadyrl.environments.grid_compact import revealed_rulebook
 from steadyrl.environments.grid_environment import GridEnvironment, GridSettings
-from steadyrl.environments.grid_meaning import Choice
+from steadyrl.environments.grid_meaning import MeaningSource
 from steadyrl.environments.grid_moves import Move
 from steadyrl.environments.protocol import Demonstration, Environment, Task
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.lab.worlds.drills import Drills, DrillSettings, MakeDrill, answer, drill
 from steadyrl.lab.worlds.rulebooks import completed, partly_known
-from steadyrl.rollout.tasks import checked_outcome
+from steadyrl.rollout.tasks import check_outcome
 
 
 class GridDrillSettings(DrillSettings):
@@ -46,7 +46,9 @@ class GridDrillSettings(DrillSettings):
     environment: Annotated[
         GridSettings,
         Variants(GridSettings, None, FrozenLakeSettings, SokobanSettings),
-    ] = FrozenLakeSettings(rendering="compact", symbols=Choice.PERMUTED, actions=Choice.PERMUTED)
+    ] = FrozenLakeSettings(
+        rendering="compact", symbols=MeaningSource.PERMUTED, actions=MeaningSource.PERMUTED
+    )
     """Games in the compact rendering, whose meanings are permuted."""
 
     first_attempts: float = Field(0.2, ge=0, le=1)
@@ -77,7 +79,7 @@ class GridDrillSettings(DrillSettings):
                 f"environment.rendering is {self.environment.rendering!r}: drills are written in "
                 "the compact rendering. Set it to 'compact'."
             )
-        if Choice.PERMUTED not in (self.environment.symbols, self.environment.actions):
+        if MeaningSource.PERMUTED not in (self.environment.symbols, self.environment.actions):
             raise ValueError(
                 "environment has neither symbols nor actions that are permuted: there would be "
                 "nothing to find out. Set one of them to 'permuted'."
@@ -124,7 +126,7 @@ class GridDrills(Drills):
     def _second_attempt(self, task: Task, generator: np.random.Generator) -> Demonstration:
         hidden = self._settings.hidden_pairs
         rulebook = partly_known(self.rulebook(task), hidden, generator)
-        return drill(self._environment.guided(task, rulebook).prompt, self._solution(task))
+        return drill(self._environment.guide(task, rulebook).prompt, self._solution(task))
 
     def _plain(self, task: Task, _generator: np.random.Generator) -> Demonstration:
         return self._named_by_arrows(task, tuple(Move))
@@ -142,7 +144,7 @@ class GridDrills(Drills):
             for pair in self.rulebook(task).split()
         ]
         plan = "".join([arrow_of.get(key, key) for key in self._solution(task)])
-        return drill(self._environment.guided(task, " ".join(named)).prompt, plan)
+        return drill(self._environment.guide(task, " ".join(named)).prompt, plan)
 
     def _hidden(self, rulebook: str) -> str:
         """Its pairs of symbols if these are permuted, and of actions if those are."""
@@ -152,7 +154,7 @@ class GridDrills(Drills):
             pair
             for pair in rulebook.split()
             if (environment.actions if pair[0] in arrows else environment.symbols)
-            is Choice.PERMUTED
+            is MeaningSource.PERMUTED
         )
 
     def _solution(self, task: Task) -> str:
@@ -165,29 +167,29 @@ class GridDrills(Drills):
         if generator.random() < 0.5:
             hidden = self._settings.hidden_pairs
             memory = partly_known(self.rulebook(task), hidden, generator)
-        account = replace(self._attempt(task, generator), memory=memory)
-        seen = revealed_rulebook(task.payload.meaning.legend, account.feedback)
+        record = replace(self._attempt(task, generator), memory=memory)
+        seen = revealed_rulebook(task.payload.meaning.legend, record.feedback)
         rulebook = completed(self._hidden(seen), memory)
-        return drill(reflection_prompt(account, ReflectionStyle.COMPACT), rulebook)
+        return drill(reflection_prompt(record, ReflectionStyle.COMPACT), rulebook)
 
     def _retry(self, task: Task, generator: np.random.Generator) -> Demonstration:
         """A random plan fails; its record stands before the board, or the conversation goes on."""
-        account = self._attempt(task, generator)
-        while account.reward == 1:
-            account = self._attempt(task, generator)
+        record = self._attempt(task, generator)
+        while record.reward == 1:
+            record = self._attempt(task, generator)
         if generator.random() < 0.5:
-            prompt = task_with_record(task, account, ReflectionStyle.COMPACT).prompt
+            prompt = task_with_record(task, record, ReflectionStyle.COMPACT).prompt
         else:
-            again = self._conversation.start(task).respond(account.attempt)
-            prompt = (*task.prompt, *answer(account.attempt), *checked_outcome(again).observation)
+            again = self._conversation.start(task).respond(record.attempt)
+            prompt = (*task.prompt, *answer(record.attempt), *check_outcome(again).observation)
         return drill(prompt, self._solution(task))
 
-    def _attempt(self, task: Task, generator: np.random.Generator) -> Account:
+    def _attempt(self, task: Task, generator: np.random.Generator) -> AttemptRecord:
         """The outcome of a random plan."""
         length = int(generator.integers(1, task.payload.moves + 1))
         plan = "".join(generator.choice([move.key for move in Move], size=length))
-        outcome = checked_outcome(self._environment.start(task).respond(plan))
-        return Account(
+        outcome = check_outcome(self._environment.start(task).respond(plan))
+        return AttemptRecord(
             task="\n".join(message.content for message in task.prompt),
             attempt=plan,
             feedback=outcome.feedback,

@@ -6,7 +6,7 @@ Exact, by going through all that can happen; for games in which nothing slips.
 from collections.abc import Callable, Sequence
 
 from steadyrl.environments.frozen_lake_board import LakeBoard
-from steadyrl.environments.grid_game import Game, Verdict
+from steadyrl.environments.grid_game import Game, GameStatus
 from steadyrl.environments.grid_moves import Move, distance
 
 Policy = Callable[[Game], Sequence[Move]]
@@ -18,8 +18,8 @@ def chance_to_win(game: Game, moves: int, policy: Policy) -> float:
     known: dict[tuple[Game, int], float] = {}
 
     def chance(position: Game, left: int) -> float:
-        if position.verdict is not Verdict.OPEN or left == 0:
-            return float(position.verdict is Verdict.WON)
+        if position.status is not GameStatus.OPEN or left == 0:
+            return float(position.status is GameStatus.WON)
         key = position, left
         if key not in known:
             taken = policy(position)
@@ -44,6 +44,6 @@ def straight_to_goal(lake: LakeBoard) -> Sequence[Move]:
 def around_adjacent_holes(lake: LakeBoard) -> Sequence[Move]:
     """Moves that avoid holes and end nearest to the goal."""
     after = {move: lake.move(move)[0] for move in Move}
-    safe = [move for move in Move if after[move].verdict is not Verdict.LOST]
+    safe = [move for move in Move if after[move].status is not GameStatus.LOST]
     nearest = min([distance(after[move].agent, lake.goal) for move in safe], default=0)
     return [move for move in safe if distance(after[move].agent, lake.goal) == nearest]

@@ -4,7 +4,7 @@ from typing import Any
 
 from steadyrl.environments.frozen_lake_board import FROZEN_LAKE
 from steadyrl.environments.grid_environment import GridSettings
-from steadyrl.environments.grid_meaning import Choice, Meaning, allowed_meanings
+from steadyrl.environments.grid_meaning import Meaning, MeaningSource, allowed_meanings
 from steadyrl.environments.sokoban import SokobanSettings
 from steadyrl.environments.sokoban_board import SOKOBAN
 from steadyrl.lab.worlds.coded_questions import CodedQuestions, coded_meanings
@@ -37,7 +37,7 @@ def _shares_game(drilled: GridSettings, hidden: GridSettings) -> bool:
     (target,) = meanings
     if type(drilled) is type(hidden):
         return (target.shown, target.actions) in {(m.shown, m.actions) for m in _meanings(drilled)}
-    told = hidden.actions is Choice.PAPER
+    told = hidden.actions is MeaningSource.PAPER
     return not told and target.actions in {meaning.actions for meaning in _meanings(drilled)}
 
 

@@ -19,13 +19,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from steadyrl.algorithms.reflection_prompts import (
-    Account,
+    AttemptRecord,
     ReflectionStyle,
-    account_of,
+    make_record,
     reflection_prompt,
     task_with_record,
 )
-from steadyrl.environments.hotpot_dialogue import DialogueStyle, call_text
+from steadyrl.environments.hotpot_dialogue import DialogueStyle, format_call
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Demonstration, Environment, Episode, Outcome, Task
 from steadyrl.lab.worlds.coded_questions import HOPS, RELATIONS, CodedQuestions
@@ -33,7 +33,7 @@ from steadyrl.lab.worlds.drills import Drills, DrillSettings, MakeDrill, answer,
 from steadyrl.lab.worlds.rulebooks import UNKNOWN, completed, partly_known
 from steadyrl.records.message import Conversation
 from steadyrl.records.trajectory import Trajectory
-from steadyrl.rollout.tasks import checked_outcome
+from steadyrl.rollout.tasks import check_outcome
 
 
 class QuestionDrillSettings(DrillSettings):
@@ -119,26 +119,26 @@ class QuestionDrills(Drills):
     def _second_attempt(self, task: Task, generator: np.random.Generator) -> Demonstration:
         hidden = self._settings.hidden_pairs
         rulebook = partly_known(self.rulebook(task), hidden, generator)
-        return drill(self._environment.guided(task, rulebook).prompt, self._solution(task))
+        return drill(self._environment.guide(task, rulebook).prompt, self._solution(task))
 
     def _reflection(self, task: Task, generator: np.random.Generator) -> Demonstration:
         """A guess fails or not; the rulebook is what its hint and the memory tell."""
         rulebook, memory = self.rulebook(task), ""
         if generator.random() < 0.5:
             memory = partly_known(rulebook, self._settings.hidden_pairs, generator)
-        account = self._guess(task, generator, memory)
-        told = account.feedback.split()
+        record = self._guess(task, generator, memory)
+        told = record.feedback.split()
         seen = [pair if pair in told else pair[0] + UNKNOWN for pair in rulebook.split()]
         written = completed(" ".join(seen), memory)
-        return drill(reflection_prompt(account, ReflectionStyle.COMPACT), written)
+        return drill(reflection_prompt(record, ReflectionStyle.COMPACT), written)
 
     def _retry(self, task: Task, generator: np.random.Generator) -> Demonstration:
         """A guess fails; its record stands before the question, or the conversation goes on."""
         if generator.random() < 0.5:
-            account = self._guess(task, generator)
-            while account.reward == 1:
-                account = self._guess(task, generator)
-            prompt = task_with_record(task, account, ReflectionStyle.COMPACT).prompt
+            record = self._guess(task, generator)
+            while record.reward == 1:
+                record = self._guess(task, generator)
+            prompt = task_with_record(task, record, ReflectionStyle.COMPACT).prompt
         else:
             outcome = None
             while outcome is None or outcome.terminated:
@@ -153,7 +153,7 @@ class QuestionDrills(Drills):
         assert outcome.reward == 1
         return said
 
-    def _guess(self, task: Task, generator: np.random.Generator, memory: str = "") -> Account:
+    def _guess(self, task: Task, generator: np.random.Generator, memory: str = "") -> AttemptRecord:
         """The outcome of guessing the meaning of the words."""
         said, outcome = _inquiry(self._environment.start(task), task, self._guessed(generator))
         attempt = Trajectory(
@@ -165,7 +165,7 @@ class QuestionDrills(Drills):
             terminated=True,
             truncated=False,
         )
-        return account_of(task, attempt, memory, str)
+        return make_record(task, attempt, memory, str)
 
     def _guessed(self, generator: np.random.Generator) -> list[str]:
         return [str(r) for r in generator.permutation(list(self._relations))[:HOPS]]
@@ -180,11 +180,11 @@ def _inquiry(
     """
     reached, said = task.payload.question.split()[0], []
     for relation in relations:
-        call = call_text(f"{reached} {relation}", DialogueStyle.COMPACT)
-        found = checked_outcome(episode.respond(call)).observation
+        call = format_call(f"{reached} {relation}", DialogueStyle.COMPACT)
+        found = check_outcome(episode.respond(call)).observation
         reached = found[0].content.split()[-1]
         said += [*answer(call), *found]
     boxed = rf"\boxed{{{reached}}}"
-    outcome = checked_outcome(episode.respond(boxed))
+    outcome = check_outcome(episode.respond(boxed))
     said += [*answer(boxed), *outcome.observation]
     return tuple(said), outcome

@@ -8,20 +8,20 @@ from pydantic import Field
 
 from steadyrl.algorithms.policy_gradient import CreditSettings, PolicyGradient
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
-from steadyrl.algorithms.settings import AlgorithmParts
+from steadyrl.algorithms.settings import AlgorithmContext
 from steadyrl.base.concurrency import apply_when_done
 from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import (
     Environment,
     Episode,
     Outcome,
-    ScoresGroups,
     Split,
+    SupportsGroupScores,
     Task,
 )
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.records.message import Message
-from steadyrl.rollout.tasks import begin, checked_outcome, distinct_tasks, tasks_of
+from steadyrl.rollout.tasks import check_outcome, distinct_tasks, make_tasks, start_episode
 
 
 class SecondChanceSettings(CreditSettings):
@@ -41,16 +41,16 @@ class SecondChanceSettings(CreditSettings):
         """Checks that both attempts of an episode can be completed."""
         environment.require_turns("algorithm.max_turns", self.max_turns, attempts=2)
 
-    def make(self, parts: AlgorithmParts) -> PolicyGradient:
+    def make(self, context: AlgorithmContext) -> PolicyGradient:
         """The algorithm."""
-        environment = SecondChance(parts.environment, threshold=self.threshold, style=self.style)
+        environment = SecondChance(context.environment, threshold=self.threshold, style=self.style)
         return PolicyGradient(
             self,
             environment=environment,
-            tokenizer=parts.tokenizer,
-            sampling=parts.sampling,
-            seed=parts.seed,
-            progress=parts.progress,
+            tokenizer=context.tokenizer,
+            sampling=context.sampling,
+            seed=context.seed,
+            progress=context.progress,
         )
 
 
@@ -70,7 +70,7 @@ class SecondChance:
     def __init__(
         self, environment: Environment, *, threshold: float = 1.0, style: ReflectionStyle
     ) -> None:
-        if isinstance(environment, ScoresGroups):
+        if isinstance(environment, SupportsGroupScores):
             raise UserError(
                 f"{type(environment).__name__} scores the attempts of a group together, which a "
                 "second chance in the same conversation does not allow. Choose another algorithm."
@@ -81,7 +81,7 @@ class SecondChance:
 
     def task(self, split: Split, index: int) -> Task:
         """The environment's task."""
-        (task,) = tasks_of(self._environment, split, [index])
+        (task,) = make_tasks(self._environment, split, [index])
         return task
 
     def distinct_tasks(self, split: Split) -> int | None:
@@ -101,7 +101,7 @@ class _UpToTwoAttempts:
         self._task = task
         self._threshold = threshold
         self._style = style
-        self._attempt = begin(environment, task)
+        self._attempt = start_episode(environment, task)
         self._is_second = False
         self._rewards: list[float] = []
         self._feedback: list[str] = []
@@ -111,7 +111,7 @@ class _UpToTwoAttempts:
         return apply_when_done(self._attempt.respond(text), self._after)
 
     def _after(self, given: Outcome) -> Outcome:
-        outcome = checked_outcome(given)
+        outcome = check_outcome(given)
         self._rewards.append(outcome.reward)
         self._feedback.append(outcome.feedback)
         earned = fsum(self._rewards)
@@ -127,7 +127,7 @@ class _UpToTwoAttempts:
             content = f"{said}\n{asked}"
         else:
             content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"
-        self._attempt = begin(self._environment, self._task)
+        self._attempt = start_episode(self._environment, self._task)
         taken_back = outcome.reward - fsum(self._rewards)
         self._is_second, self._rewards = True, []
         again = Message(role="user", content=content)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steadyrl.environments import without_thoughts
+from steadyrl.environments import strip_thinking
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
 from steadyrl.environments.frozen_lake import FrozenLake, FrozenLakeSettings
@@ -38,7 +38,7 @@ from tests.driving import respond
     ],
 )
 def test_what_follows_the_last_thought_is_spoken(text: str, spoken: str):
-    assert without_thoughts(text) == spoken
+    assert strip_thinking(text) == spoken
 
 
 def attempts(path: Path) -> dict[str, tuple[Environment, Task, tuple[str, ...]]]:

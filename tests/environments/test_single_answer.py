@@ -3,8 +3,8 @@
 import pytest
 
 from steadyrl.environments.answer_formats import AnswerFormat
-from steadyrl.environments.one_answer import OneAnswer, Verdict
 from steadyrl.environments.protocol import Episode
+from steadyrl.environments.single_answer import CheckResult, SingleAnswerEpisode
 from tests.driving import respond
 
 
@@ -12,14 +12,14 @@ from tests.driving import respond
 def test_an_answer_earns_what_its_verdict_says_and_none_earns_nothing(awaits: bool) -> None:
     asked: list[str] = []
 
-    def check(answer: str) -> Verdict:
+    def check(answer: str) -> CheckResult:
         asked.append(answer)
         return answer == "4", f"heard {answer}"
 
-    async def check_later(answer: str) -> Verdict:
+    async def check_later(answer: str) -> CheckResult:
         return check(answer)
 
-    episode = OneAnswer(AnswerFormat.TAG, check_later if awaits else check)
+    episode = SingleAnswerEpisode(AnswerFormat.TAG, check_later if awaits else check)
     assert isinstance(episode, Episode)
     texts = ["so <answer> 4 </answer>", "<answer>5</answer>", "4", "<answer> </answer>"]
     outcomes = [respond(episode, text) for text in texts]

@@ -30,7 +30,7 @@ _FUNCTION = re.compile(
 )
 
 
-def is_worked_out(gold: str, answer: str) -> bool:
+def is_simplified(gold: str, answer: str) -> bool:
     """Whether `answer`, in the package's notation, is a value as `gold` is one.
 
     Answers with variables are: a polynomial has many forms.
@@ -45,7 +45,7 @@ def is_worked_out(gold: str, answer: str) -> bool:
         golds = [reading for reading in readings(gold) if len(reading.parts) == len(parts[0].parts)]
         if golds:
             pairs = zip(golds[0].parts, parts[0].parts, strict=True)
-            return all(is_worked_out(right, given) for right, given in pairs)
+            return all(is_simplified(right, given) for right, given in pairs)
     counted, given = _operations(gold), _operations(answer)
     return counted >= given and _kinds(answer) <= _kinds(gold)
 

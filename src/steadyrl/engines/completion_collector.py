@@ -15,7 +15,7 @@ from steadyrl.records.routing import Routing
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Finished:
     completion: Callable[..., Completion]
     """What it becomes, given its routing."""
 
@@ -23,7 +23,7 @@ class _Answer:
     """Its number among the recorded sequences."""
 
 
-class FinishedAnswers:
+class CompletionCollector:
     """Collects the answers to each request.
 
     Args:
@@ -33,15 +33,15 @@ class FinishedAnswers:
     def __init__(self, routes: RouteRecorder | None) -> None:
         self._routes = routes
         self._requests: dict[int, Request] = {}
-        self._answers: dict[int, dict[int, _Answer]] = {}
+        self._answers: dict[int, dict[int, _Finished]] = {}
         """By request and sample."""
-        self._whole: list[int] = []
+        self._complete: list[int] = []
         """Requests that have all their answers."""
 
     def expect(self, number: int, request: Request) -> None:
         """Answers to this request will end."""
         self._requests[number], self._answers[number] = request, {}
-        self._note_whole(number)
+        self._note_complete(number)
 
     def forget(self, number: int) -> None:
         """Nobody waits for this request any more."""
@@ -49,11 +49,11 @@ class FinishedAnswers:
         if self._routes is not None:
             self._routes.drop([answer.sequence for answer in answers.values()])
         del self._requests[number]
-        self._whole = [whole for whole in self._whole if whole != number]
+        self._complete = [complete for complete in self._complete if complete != number]
 
     @torch.inference_mode(False)  # a trainer may use it under autograd
     @torch.no_grad()
-    def note(self, slots: Slots, rows: list[int], stopped: Sequence[bool], version: int) -> None:
+    def finish(self, slots: Slots, rows: list[int], stopped: Sequence[bool], version: int) -> None:
         """The sequences in `rows` have ended, by an end token where `stopped`.
 
         Args:
@@ -73,27 +73,27 @@ class FinishedAnswers:
                 finish_reason=FinishReason.STOP if stopped[place] else FinishReason.LENGTH,
                 policy_version=version,
             )
-            self._answers[name.request][name.sample] = _Answer(completion, sequences[place])
-            self._note_whole(name.request)
+            self._answers[name.request][name.sample] = _Finished(completion, sequences[place])
+            self._note_complete(name.request)
 
     def collect(self) -> dict[int, list[Completion]]:
         """The answers to the requests that now have them all, by request."""
-        whole, self._whole = self._whole, []
-        answers = {number: self._answers.pop(number) for number in whole}
+        complete, self._complete = self._complete, []
+        answers = {number: self._answers.pop(number) for number in complete}
         ordered = {n: [found[i] for i in range(len(found))] for n, found in answers.items()}
         routings = self._routings([answer for group in ordered.values() for answer in group])
-        for number in whole:
+        for number in complete:
             del self._requests[number]
         return {
             number: [answer.completion(routing=next(routings)) for answer in group]
             for number, group in ordered.items()
         }
 
-    def _routings(self, answers: Sequence[_Answer]) -> Iterator[Routing | None]:
+    def _routings(self, answers: Sequence[_Finished]) -> Iterator[Routing | None]:
         if self._routes is None or not answers:
             return repeat(None)
         return iter(self._routes.take([answer.sequence for answer in answers]))
 
-    def _note_whole(self, number: int) -> None:
+    def _note_complete(self, number: int) -> None:
         if len(self._answers[number]) == self._requests[number].num_completions:
-            self._whole.append(number)
+            self._complete.append(number)

@@ -12,7 +12,7 @@ _OPENED = re.compile(rf"<{_NAME}>|\[THINK\]", re.IGNORECASE)
 _CLOSED = re.compile(rf"</{_NAME}>|\[/THINK\]", re.IGNORECASE)
 
 
-def without_thoughts(text: str) -> str:
+def strip_thinking(text: str) -> str:
     """What follows the last closing tag of a thought, up to a thought that stays open.
 
     Every shipped environment reads responses through this one rule.
