@@ -43,7 +43,7 @@ def test_defaults_are_those_of_the_paper_and_its_code() -> None:
         ({"memory": {"name": "retrieval"}}, Retrieval),
         ({"memory": {"name": "none"}}, NoMemory),
         ({"reflection": {"name": "server", "model": "m"}}, ServerReflection),
-        ({"reflection": {"name": "held"}}, FrozenReflection),
+        ({"reflection": {"name": "frozen"}}, FrozenReflection),
         ({"reflection": {"name": "none"}, "memory": {"name": "none"}}, NoReflection),
     ],
 )

@@ -57,9 +57,9 @@ def test_a_held_policy_s_reflections_come_without_tokens_to_learn_from() -> None
     settings = FrozenReflection(**COMPACT.model_dump(exclude={"name", "malformed"}))
     reflector = FrozenReflector(settings, TOKENIZER, lambda: held)
     assert isinstance(reflector, Reflector)
-    with pytest.raises(AssertionError, match="no policy is held"):
+    with pytest.raises(AssertionError, match="no weights were frozen"):
         reflect(reflector, trained)
-    drive(reflector.hold(StateDictWeights(state={}, version=7)))
+    drive(reflector.freeze(StateDictWeights(state={}, version=7)))
     reflections = reflect(reflector, trained)
     assert held.policy_version == 7
     assert [r.lesson for r in reflections] == ["a", "b", "c"]

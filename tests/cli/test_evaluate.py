@@ -30,10 +30,10 @@ def measured(*words: str) -> Accuracy:
 
 
 def test_what_the_environment_broke_off_is_told_and_not_counted() -> None:
-    assert describe("rl-000002", measured("right", "x"), wanted=1) == [
+    assert describe("rl-000002", measured("right", "x"), requested=1) == [
         "rl-000002, 1 test tasks: avg@2 0.500, pass@2 1.000"
     ]
-    assert describe("rl-000002", measured("right", "x", "crash", "right"), wanted=1) == [
+    assert describe("rl-000002", measured("right", "x", "crash", "right"), requested=1) == [
         "rl-000002, 1 test tasks: avg@4 0.667, pass@4 not measured",
         "The environment failed in 25.0% of the episodes, which are left out; pass@4 is of tasks "
         "in which it never did.",
@@ -52,7 +52,7 @@ def test_tasks_that_failed_are_counted_and_are_not_in_the_score() -> None:
             seed=1,
         )
     )
-    assert describe("rl-000002", accuracy, wanted=3) == [
+    assert describe("rl-000002", accuracy, requested=3) == [
         # Of two tasks: 2 / (2 + z^2) and 1.
         "rl-000002, 3 test tasks: avg@2 1.000 (95% interval 0.342 to 1.000), pass@2 1.000",
         "The environment failed in 33.3% of the episodes, which are left out; pass@2 is of tasks "

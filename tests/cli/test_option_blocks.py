@@ -41,13 +41,13 @@ def test_a_block_is_written_in_one_line_or_setting_by_setting(columns: list[str]
 @pytest.mark.parametrize(
     "words",
     [
-        ["exact", "{name: length, most: 3, weight: .5}"],
-        ["[exact, {name: length, most: 3, weight: .5}]"],
+        ["exact", "{name: length, max_length: 3, weight: .5}"],
+        ["[exact, {name: length, max_length: 3, weight: .5}]"],
     ],
 )
 def test_rewards_are_words_or_a_list_in_one_line(words: list[str]) -> None:
     settings = data("--environment.rewards", *words)
-    assert settings.rewards == (ExactReward(), LengthReward(most=3, weight=0.5))
+    assert settings.rewards == (ExactReward(), LengthReward(max_length=3, weight=0.5))
 
 
 def test_a_block_in_one_line_may_name_its_variant() -> None:

@@ -86,7 +86,7 @@ def test_rows_that_are_left_out_are_noted(steadyrl: Steady, folder: Path) -> Non
     assert (code, (folder / "run").exists()) == (2, False)
     assert "line 62 of " in err
     assert "the column 'loesung' is empty. Correct the row, or set environment.invalid_rows" in err
-    code, _, _ = steadyrl(*refused, "--environment.odd-rows", "skip")
+    code, _, _ = steadyrl(*refused, "--environment.invalid-rows", "skip")
     notes = RunFolder(folder / "run").read_notes()
     assert code == 0
     assert any("1 of 61 rows of the data set were left out" in note["note"] for note in notes)

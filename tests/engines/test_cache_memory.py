@@ -165,7 +165,7 @@ def test_positions_lie_where_the_table_says() -> None:
     table = PageTable(2, 3 * PAGE, 6, CPU)
     table.make_room([0], [1])
     table.make_room([1, 0], [PAGE + 1, 2 * PAGE])  # pages 1 and 2 for slot 1, 3 for slot 0
-    places = table.places(torch.tensor([0, 0, 1]), torch.tensor([5, PAGE + 2, PAGE]))
+    places = table.slot_mapping(torch.tensor([0, 0, 1]), torch.tensor([5, PAGE + 2, PAGE]))
     assert places.tolist() == [5, 3 * PAGE + 2, 2 * PAGE]
 
 

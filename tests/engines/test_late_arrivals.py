@@ -146,7 +146,7 @@ def test_memory_is_planned_ahead_so_that_single_arrivals_move_little() -> None:
     policy = policy_of("qwen3")
     model = engine_model(policy)
     size = cache_size(model, AttentionMasks(model.model).window_of)
-    memory = CacheMemory(size=size, limit=100 * size.of(64), max_running=None)
+    memory = CacheMemory(size=size, limit=100 * size.block_bytes(64), max_running=None)
     rows, plans = 0, set()
     for answers in range(1, 101):
         rows = max(rows, memory.plan_more(answers=answers, rows=rows, capacity=64).slots)

@@ -149,12 +149,12 @@ def test_the_compact_opening_is_the_question_alone():
 
 def test_a_reply_shows_passages_cut_and_numbered():
     found = [Passage(title="Rome", text="abcdef"), Passage(title="Oslo", text="gh")]
-    chat = tool_message(found, CHAT, longest=3)
+    chat = tool_message(found, CHAT, max_length=3)
     assert chat == Message(role="tool", content="[Document 1] Rome\nabc\n\n[Document 2] Oslo\ngh")
-    compact = tool_message(found, COMPACT, longest=6)
+    compact = tool_message(found, COMPACT, max_length=6)
     assert compact == Message(role="tool", content="abcdef\ngh")
     for style in DialogueStyle:
-        nothing = tool_message([], style, longest=6)
+        nothing = tool_message([], style, max_length=6)
         assert nothing == Message(role="tool", content="Nothing was found.")
 
 
@@ -166,6 +166,6 @@ def test_foreign_text_is_quoted(style: DialogueStyle):
         -1
     ].content.endswith(parted)
     found = [Passage(title=forged, text=forged)]
-    content = tool_message(found, style, longest=100).content
+    content = tool_message(found, style, max_length=100).content
     assert content.endswith(parted)
     assert "<|" not in content

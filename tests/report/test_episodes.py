@@ -8,7 +8,7 @@ from tests.report.experienced_runs import broken, failed, improved, record, reme
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.episodes import Fate, Message, Part, read_episodes
-from steadyrl.report.memory import held, read_writes
+from steadyrl.report.memory import memory_contents, read_writes
 from steadyrl.report.rows import checked
 
 MakeRun = Callable[..., RunFolder]
@@ -74,7 +74,7 @@ def test_what_was_recalled_is_what_stood_there_before_the_step(folder: RunFolder
     assert step == 3
 
     assert [remembered.text for remembered in episode.recalled] == ["c", "b"]
-    assert {slot: write.text for slot, write in held(writes).items()} == {0: "d", 1: "b"}
+    assert {slot: write.text for slot, write in memory_contents(writes).items()} == {0: "d", 1: "b"}
     assert read_writes(folder, "cold_start") == []
 
 

@@ -261,7 +261,7 @@ def test_other_environments_are_settings_of_the_same_field() -> None:
                 "algorithm": ExperientialSettings(reflection=FrozenReflection()),
                 "engine": LocalEngineSettings(overlap=True),
             },
-            "engine.overlap is true, but algorithm.reflection is 'held': .* Set engine.overlap to",
+            "engine.overlap is true, but algorithm.reflection is 'frozen': .* Set engine.overlap ",
         ),
     ],
 )

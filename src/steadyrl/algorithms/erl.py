@@ -1,11 +1,11 @@
 """Experiential Reinforcement Learning (Shi et al., arXiv:2602.13949), as loss terms.
 
     task x --> first attempt y1, reward r1 --(r1 < threshold)--> reflection Δ on y1 and its feedback
-           --> second attempt y2 under Δ, reward r2 --(r2 > 0)--> y2 is learned under x alone
+           --> second attempt y2 given Δ, reward r2 --(r2 > 0)--> y2 is trained on given x alone
 
-First attempts, reflections and second attempts are reinforced, each under its own prompt: y1 by r1,
-Δ and y2 by r2. A reflection that led to full reward is remembered, and the next ones read it. After
-training, nothing of this is left: the policy is asked x and answers.
+First attempts, reflections and second attempts are reinforced under their own prompts: y1 by r1, Δ
+and y2 by r2. A reflection that led to full reward is stored in a memory, which later reflections
+read. At inference the policy sees only x.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,12 +54,12 @@ from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import shuffled_tasks
 
 REFLECTIONS, SECOND_ATTEMPTS = 1, 2
-"""What random numbers are for, under the seed of a step. First attempts take that of the step, as
-policy gradient does: the same tasks and, at the same weights, the same attempts."""
+"""Seed paths under the seed of a step. First attempts use the seed of the step itself, like policy
+gradient: same tasks and, with the same weights, same attempts."""
 
 
 class ExperientialRL:
-    """Attempts, reflects on failures, attempts again, and learns from all of it."""
+    """Attempts, reflects on failures, attempts again, and trains on all parts."""
 
     samples_from_engine = True
 
@@ -87,7 +87,7 @@ class ExperientialRL:
         self._objective = settings.corrected_objective
 
     async def collect(self, step: int, engine: Engine) -> Experience:
-        """Episodes on fresh training tasks, and one token batch for each of their parts."""
+        """Runs episodes on new training tasks, and returns one token batch per part."""
         settings = self._settings
         seed = derive_seed(self._seed, step)
         episodes = await self._attempt(step, engine, seed)
@@ -118,10 +118,10 @@ class ExperientialRL:
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """The policy's objective on what was sampled under its own prompt, and internalisation.
+        """The policy objective on the parts sampled under their own prompts, and internalization.
 
-        Together they weigh as if all of it stood in one batch, but for the coefficient of
-        internalisation.
+        The terms are weighted as if all rows were one batch, except for the coefficient of
+        internalization.
         """
         sizes = [_size(batch, self._settings.aggregation) for batch in mini_batch]
         return tuple(
@@ -130,16 +130,16 @@ class ExperientialRL:
         )
 
     async def take_reference(self, reference: WeightSource) -> None:
-        """Reflects with `reference`, where the settings say so."""
+        """Uses `reference` for reflections if the settings say so."""
         if isinstance(self._reflector, FrozenReflector):
             await self._reflector.freeze(reference)
 
     def state(self) -> Any:
-        """The memory."""
+        """State of the memory."""
         return self._memory.state()
 
     def load_state(self, state: Any) -> None:
-        """Takes over a memory."""
+        """Restores the memory."""
         self._memory.load_state(state)
 
     async def _attempt(self, step: int, engine: Engine, seed: int) -> list[ExperientialEpisode]:
@@ -168,7 +168,7 @@ class ExperientialRL:
     async def _reflect(
         self, episodes: Sequence[ExperientialEpisode], engine: Engine, seed: int
     ) -> None:
-        """Notes the reflections and what they make of the tasks, or why they failed."""
+        """Sets the reflections and guided tasks of the episodes, or their failures."""
         style = self._settings.reflection.style
         chosen = [episode for episode in episodes if episode.reflects]
         for episode in chosen:
@@ -199,7 +199,7 @@ class ExperientialRL:
     async def _attempt_second(
         self, episodes: Sequence[ExperientialEpisode], engine: Engine, seed: int
     ) -> None:
-        """Notes the second attempts, or what broke."""
+        """Sets the second attempts of the episodes, or their failures."""
         guided = [(e, e.guided_task) for e in episodes if e.guided_task is not None]
         tasks = [task for _, task in guided]
         prompts = encode_each(
@@ -220,7 +220,7 @@ class ExperientialRL:
             episode.failure = attempt.truncation_reason if attempt.environment_failed else ""
 
     def _write_memory(self, episodes: Sequence[ExperientialEpisode]) -> list[MemoryWrite]:
-        """Writes down what led to full reward."""
+        """Stores reflections that led to full reward."""
         for episode in episodes:
             reward, reflection = episode.second_reward, episode.reflection
             if reflection and reward is not None and reward >= self._settings.threshold:
@@ -260,7 +260,7 @@ class ExperientialRL:
 
 
 def _size(batch: TokenBatch, aggregation: Aggregation) -> int:
-    """What the aggregation divides by: tokens, groups, or else responses."""
+    """Number that the aggregation divides by: tokens, groups or responses."""
     match aggregation:
         case Aggregation.TOKEN_MEAN:
             return int(batch.loss_mask.sum())

@@ -1,4 +1,4 @@
-"""One episode of Experiential RL: an attempt, perhaps a reflection, perhaps another attempt."""
+"""Episodes of Experiential RL: an attempt, and possibly a reflection and a second attempt."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from steadyrl.records.trajectory import Group, Trajectory
 
 @dataclass(slots=True, kw_only=True)
 class ExperientialEpisode:
-    """An episode under way.
+    """State of an episode.
 
     Example:
         ExperientialEpisode(number=0, task_index=0, task=task, first_attempt=trajectory,
@@ -27,53 +27,53 @@ class ExperientialEpisode:
     """
 
     number: int
-    """Position among all episodes of the run."""
+    """Index of the episode in the run."""
 
     task_index: int
-    """Position of its task among those of the step."""
+    """Index of its task in the step."""
 
     task: Task
     first_attempt: Trajectory
 
     reflects: bool
-    """Whether the first attempt is to be reflected on."""
+    """Whether the first attempt is followed by a reflection."""
 
     recalled: tuple[MemoryEntry, ...] = ()
-    """What the reflection read of the memory."""
+    """Memory entries that the reflection read."""
 
     reflection: Reflection | None = None
-    """None where nobody reflects, too."""
+    """None also if the settings disable reflections."""
 
     guided_task: Task | None = None
-    """The task as the second attempt is asked it."""
+    """Task with the prompt of the second attempt."""
 
     second_attempt: Trajectory | None = None
 
     memory_write: MemoryWrite | None = None
-    """How the reflection was remembered; None when it was not."""
+    """Memory write of the reflection; None if it was not stored."""
 
     failure: str = ""
-    """What broke; nothing that came of it is trained on. Empty when all went as it should."""
+    """Reason of a failure, after which nothing is trained on; empty if there is none."""
 
     @property
     def second_reward(self) -> float | None:
-        """r2; None when there was no second attempt, or the environment failed in it."""
+        """r2; None if there is no second attempt, or the environment failed in it."""
         if self.second_attempt is None or self.second_attempt.environment_failed:
             return None
         return self.second_attempt.reward
 
     @property
     def last_reward(self) -> float:
-        """r2 where there is one, else r1."""
+        """r2 if there is one, else r1."""
         return self.first_attempt.reward if self.second_reward is None else self.second_reward
 
     @property
     def succeeds(self) -> bool:
-        """Whether the second attempt earned something, so that it is internalised if any is."""
+        """Whether the second attempt earned a reward, so that it can be internalized."""
         return (self.second_reward or 0.0) > 0
 
     def to_record(self, *, internalizes: bool) -> ReflectedEpisode:
-        """What became of the episode, for the record."""
+        """Record of the episode's outcome."""
         return ReflectedEpisode(
             number=self.number,
             reflects=self.reflects,
@@ -85,7 +85,7 @@ class ExperientialEpisode:
 
     @property
     def reflection_trajectory(self) -> Trajectory | None:
-        """The reflection as an episode of its own, whose reward is r2; None when there is none."""
+        """The reflection as a trajectory with reward r2; None if there is none."""
         if self.reflection is None:
             return None
         reflection, reply = self.reflection, self.reflection.reply
@@ -107,7 +107,7 @@ def group_by_task(
     part: str,
     pick: Callable[[ExperientialEpisode], Trajectory | None],
 ) -> list[Group]:
-    """What `pick` finds in the episodes of each task, as groups in the order of tasks."""
+    """Trajectories that `pick` returns, grouped by task in the order of tasks."""
     found: dict[int, list[Trajectory]] = {}
     for episode in episodes:
         trajectory = pick(episode)
@@ -122,7 +122,7 @@ def group_by_task(
 def groups_with_records(
     episodes: Sequence[ExperientialEpisode], *, internalizes: bool
 ) -> list[Group]:
-    """Everything that was written, failures included: part by part, each in the order of tasks."""
+    """All sampled groups, failures included, with records: by part, in the order of tasks."""
 
     def with_record(episode: ExperientialEpisode, part: Trajectory | None) -> Trajectory | None:
         record = episode.to_record(internalizes=internalizes)
@@ -136,10 +136,10 @@ def groups_with_records(
 
 
 def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]:
-    """What the parts of the episodes earned, and how often they came about.
+    """Rewards and frequencies of the parts of the episodes.
 
-    Rewards are those of episodes whose environment did not fail in the first attempt; without any
-    there are none.
+    Rewards exclude episodes whose environment failed in the first attempt, and are missing if all
+    did.
     """
     sound = [episode for episode in episodes if not episode.first_attempt.environment_failed]
     second = [
@@ -163,7 +163,7 @@ def episode_metrics(episodes: Sequence[ExperientialEpisode]) -> dict[str, float]
 
 
 def episode_notes(episodes: Sequence[ExperientialEpisode]) -> tuple[str, ...]:
-    """That every reflection of a step failed for one reason, and what it means."""
+    """A note if all reflections of a step failed for the same reason."""
     failures = [episode.failure for episode in episodes if episode.reflects]
     if len(failures) < 2 or not failures[0] or len(set(failures)) > 1:
         return ()

@@ -1,13 +1,13 @@
-"""From the parts of episodes to token rows, each with its advantage and under its prompt.
+"""Conversion of episode parts to token rows with prompts and advantages.
 
-part              prompt of the row     tokens        advantage
-first attempt     x                     y1            r1 against its group
-reflection        x, y1, f1, r1, m      Δ             r2 against its group; 0 if malformed
-second attempt    x, Δ                  y2            r2 against its group
-internalisation   x                     y2            1, or r2; only of attempts with r2 > 0
-distillation      x                     y1            1; its teacher's prompt is x, Δ
+    part              prompt of the row     tokens        advantage
+    first attempt     x                     y1            r1 relative to its group
+    reflection        x, y1, f1, r1, m      Δ             r2 relative to its group; 0 if malformed
+    second attempt    x, Δ                  y2            r2 relative to its group
+    internalization   x                     y2            1, or r2; only attempts with r2 > 0
+    distillation      x                     y1            1; the prompt of its teacher is x, Δ
 
-A group is what one task has in one part.
+A group holds the trajectories of one task in one part.
 """
 
 from collections.abc import Sequence
@@ -44,9 +44,9 @@ class RowBuilder:
         self._tokenizer = tokenizer
 
     def mini_batches(self, episodes: Sequence[ExperientialEpisode]) -> tuple[MiniBatch, ...]:
-        """What is learned from `episodes`, without the parts of which there is nothing.
+        """Non-empty batches of all parts of `episodes`.
 
-        One mini-batch, or under sequential updates one for each of the three.
+        One mini-batch, or up to three under sequential updates.
         """
         first = self._first(episodes)
         reflected = [*self._reflections(episodes), *self._second(episodes)]
@@ -117,7 +117,7 @@ class RowBuilder:
         return self._reprompted(episode.first_attempt, episode.task, episode.guided_task)
 
     def _reprompted(self, trajectory: Trajectory, asked: Task, instead: Task) -> Trajectory:
-        """The same turns after the prompt of `instead`, with what was sampled under `asked`."""
+        """The turns sampled under the prompt of `asked`, with the prompt of `instead`."""
         turns = [n for n, message in enumerate(trajectory.messages) if message.role == "assistant"]
         turns = [n for n in turns if n >= len(asked.prompt)]
         before = [
@@ -148,9 +148,9 @@ class RowBuilder:
 def compute_advantages(
     groups: Sequence[Group], advantage: str, group_of_one: str
 ) -> list[Float[Tensor, " _G"]]:
-    """The advantage of each trajectory, by group.
+    """Advantages of the trajectories, by group.
 
-    In a group of one it is the reward or, where `group_of_one` is "zero", 0.
+    The advantage in a group of one is its reward, or 0 if `group_of_one` is "zero".
     """
     if not groups:
         return []

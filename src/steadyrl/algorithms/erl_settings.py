@@ -1,4 +1,4 @@
-"""Settings of Experiential RL (arXiv:2602.13949). Defaults are the paper's."""
+"""Settings of Experiential RL (arXiv:2602.13949), with the paper's defaults."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -27,49 +27,49 @@ from steadyrl.objectives.built_in import AnyObjective
 
 
 class ExperientialSettings(CreditSettings):
-    """What to sample, when to reflect, and how each part of an episode is learned from.
+    """Sampling, reflection, memory and internalization of Experiential RL.
 
-    The fields of policy gradient hold for first attempts, reflections and second attempts alike.
+    The fields of policy gradient apply to first attempts, reflections and second attempts.
     """
 
     name: Literal["erl"] = "erl"
 
     objective: AnyObjective = GRPO(clip_low=0.2, clip_high=0.28)
-    """What is maximized, token by token: a built-in objective, or one of your own."""
+    """Objective to maximize for each token: a built-in or custom one."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean_std"
-    """Baseline of each reward within its group: the same task and the same part of the episode. The
-    baseline of second attempts mixes prompts, since each was guided by its own reflection."""
+    """Baseline of each reward within its group: same task and same part of the episode. The
+    baseline of second attempts mixes prompts, since each has its own reflection."""
 
     group_size: int = Field(4, ge=1)
-    """Episodes for each prompt."""
+    """Episodes per prompt."""
 
     threshold: float = Field(1.0, allow_inf_nan=False)
-    """A first attempt whose reward is below it is reflected on. A second attempt whose reward is
-    not below it writes its reflection into the memory."""
+    """First attempts with a reward below this are reflected on. Second attempts with at least this
+    reward store their reflection in the memory."""
 
     gate: bool = True
-    """False: every first attempt is reflected on, solved ones too."""
+    """Whether only failed first attempts are reflected on. False: all of them."""
 
     reflection: AnyReflection = PolicyReflection()
-    """Who reflects, and in what form."""
+    """Model that reflects, and format of reflections."""
 
     memory: AnyMemory = SingleSlot()
-    """What is remembered of reflections that worked; the next reflections read it."""
+    """Memory of successful reflections, which later reflections read."""
 
     group_of_one: Literal["reward", "zero"] = "reward"
-    """Advantage of an episode whose group has no other: its reward, or nothing."""
+    """Advantage of an episode without others in its group: its reward, or 0."""
 
     internalization: AnyInternalization = NLL()
-    """How second attempts are learned without their reflections."""
+    """Training on second attempts without their reflections."""
 
     internalization_coefficient: float = Field(1.0, gt=0, allow_inf_nan=False)
-    """Weight of the rows of internalisation; all others have weight 1."""
+    """Weight of the rows of internalization; all others have weight 1."""
 
     updates: Literal["mixed", "sequential"] = "mixed"
-    """mixed: all parts of the episodes in each optimiser step, as in the paper's code. sequential:
-    one step on first attempts, one on reflections and second attempts, one on internalisation, as
-    in its algorithm 2."""
+    """mixed: all parts of the episodes in each optimizer step, as in the paper's code. sequential:
+    one step on first attempts, one on reflections and second attempts, and one on internalization,
+    as in its algorithm 2."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> "ExperientialSettings":
@@ -94,32 +94,34 @@ class ExperientialSettings(CreditSettings):
 
     @property
     def learns_from_groups_of_one(self) -> bool:
-        """Whether an episode whose group has no other may have an advantage."""
+        """Whether an episode without others in its group can have an advantage."""
         return self.group_of_one == "reward"
 
     @property
     def gradient_steps(self) -> int:
-        """Optimiser steps for each rollout, when no part of it is empty."""
+        """Optimizer steps per rollout if no part is empty."""
         return 3 if self.updates == "sequential" else self.mini_batches
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss reads the weights with which the stage began, or these reflect."""
+        """Whether the loss or the reflections use the initial weights of the stage."""
         return super().needs_reference or isinstance(self.reflection, FrozenReflection)
 
     @property
     def overlap_unsupported_reason(self) -> str | None:
-        """Why rollouts cannot come from another process, or older weights would go uncorrected."""
+        """Reason why rollouts cannot come from another process or use older weights; None: they
+        can.
+        """
         if isinstance(self.reflection, FrozenReflection):
             return (
-                "algorithm.reflection is 'held': the policy that is held belongs to the training "
+                "algorithm.reflection is 'frozen': the frozen policy belongs to the training "
                 "process, and rollouts come from another one. Set engine.overlap to false, or "
                 "algorithm.reflection to 'policy'."
             )
         return super().overlap_unsupported_reason
 
     def learned_samplings(self) -> Mapping[str, Sampling]:
-        """How reflections are drawn, if they are trained on."""
+        """Sampling of reflections, if they are trained on."""
         if not isinstance(self.reflection, PolicyReflection):
             return {}
         return {"reflection.sampling": self.reflection.sampling}
@@ -128,7 +130,7 @@ class ExperientialSettings(CreditSettings):
         """The algorithm.
 
         Raises:
-            UserError: no reflection would have room in the model.
+            UserError: the model has no room for reflections.
         """
         from steadyrl.algorithms.erl import ExperientialRL
 

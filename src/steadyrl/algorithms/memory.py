@@ -1,7 +1,8 @@
-"""Memories of reflections: what is written when a second attempt succeeds, and recalled later.
+"""Memories of reflections that led to successful second attempts.
 
-A reflection sees the memory as it was when its step began; what the step writes is written in the
-order of tasks and episodes. So a memory is a function of the steps before, whatever ran first.
+A reflection sees the memory from before its step; writes of a step are applied in the order of
+tasks and episodes. The memory is therefore a function of the previous steps, whatever finished
+first.
 """
 
 import re
@@ -20,7 +21,7 @@ from steadyrl.records.memory_write import MemoryWrite
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEntry:
-    """A text that was remembered, and where it is kept.
+    """A stored text and its slot.
 
     Example:
         MemoryEntry(slot=0, text="@A GB HC FD")
@@ -32,42 +33,42 @@ class MemoryEntry:
 
 @runtime_checkable
 class Memory(Protocol):
-    """Keeps texts that proved themselves."""
+    """Stores texts that led to success."""
 
     def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
-        """What is known that helps with `task` in the run's episode number `episode`, best first.
+        """Entries that may help with `task` in episode number `episode` of the run, best first.
 
         Nothing where nothing does.
         """
         ...
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
-        """Keeps `text`; says where, or None when nothing is kept."""
+        """Stores `text`; returns the write, or None if nothing is stored."""
         ...
 
     def state(self) -> Any:
-        """All that is kept, as values that JSON can hold."""
+        """Content as JSON-compatible values."""
         ...
 
     def load_state(self, state: Any) -> None:
-        """Keeps what `state()` gave, and nothing else.
+        """Replaces the content by the result of `state()`.
 
         Raises:
-            UserError: a memory with other settings gave it.
+            UserError: the state comes from a memory with other settings.
         """
         ...
 
 
 class MemorySettings(Variant):
-    """Which reflections that worked are kept, and which of them are shown."""
+    """Base class of memory settings."""
 
     @abstractmethod
     def make(self) -> Memory:
-        """The memory, empty."""
+        """An empty memory."""
 
 
 class NoMemory(MemorySettings):
-    """Reflections are made and used, and forgotten."""
+    """No memory: reflections are used once."""
 
     name: Literal["none"] = "none"
 
@@ -77,7 +78,7 @@ class NoMemory(MemorySettings):
 
 
 class SingleSlot(MemorySettings):
-    """The last reflection that worked, which the next one overwrites."""
+    """The last successful reflection, overwritten by the next."""
 
     name: Literal["single_slot"] = "single_slot"
 
@@ -91,15 +92,15 @@ class SingleSlot(MemorySettings):
 
 
 class Retrieval(MemorySettings):
-    """The reflections that worked on tasks most like the one at hand."""
+    """Successful reflections on the tasks most similar to the current one."""
 
     name: Literal["retrieval"] = "retrieval"
 
     capacity: int = Field(50, ge=1)
-    """Reflections that are kept. The oldest makes room."""
+    """Maximum number of stored reflections. The oldest is replaced."""
 
     recalled: int = Field(3, ge=1)
-    """Reflections that are shown, best first."""
+    """Maximum number of reflections shown, best first."""
 
     @model_validator(mode="after")
     def _check_capacity(self) -> "Retrieval":
@@ -111,59 +112,60 @@ class Retrieval(MemorySettings):
         return self
 
     def make(self) -> "RetrievalMemory":
-        """An empty library."""
+        """An empty memory."""
         return RetrievalMemory(self.capacity, self.recalled)
 
 
 AnyMemory = Annotated[
     MemorySettings, Variants(MemorySettings, "steadyrl.memories", NoMemory, SingleSlot, Retrieval)
 ]
+"""Settings of any memory."""
 
 
 class EmptyMemory:
-    """Keeps nothing."""
+    """Stores nothing."""
 
     def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
-        """Nothing."""
+        """No entries."""
         return ()
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
-        """None: nothing is kept."""
+        """Stores nothing."""
         return None
 
     def state(self) -> Any:
-        """That nothing is kept."""
+        """Marker of an empty memory."""
         return {"memory": "none"}
 
     def load_state(self, state: Any) -> None:
-        """Nothing to load."""
+        """Checks the marker."""
         _require(state, memory="none")
 
 
 class SlotMemory:
-    """One text for each of `workers`, which take episodes in turn. A write replaces it."""
+    """One text per slot. Episodes use the slots in turn, and a write replaces the text."""
 
     def __init__(self, workers: int) -> None:
         self._texts = [""] * workers
 
     def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
-        """The text of the worker whose turn it is, once there is one."""
+        """The text in the slot of this episode, if there is one."""
         slot = self._slot(episode)
         text = self._texts[slot]
         return (MemoryEntry(slot=slot, text=text),) if text else ()
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
-        """Replaces that worker's text."""
+        """Replaces the text in the slot of this episode."""
         slot = self._slot(episode)
         self._texts[slot] = text
         return MemoryWrite(slot=slot, task_id=task.id, text=text)
 
     def state(self) -> Any:
-        """Every worker's text."""
+        """Texts of all slots."""
         return {"memory": "slots", "size": len(self._texts), "texts": list(self._texts)}
 
     def load_state(self, state: Any) -> None:
-        """Takes over every worker's text."""
+        """Restores the texts of all slots."""
         _require(state, memory="slots", size=len(self._texts))
         self._texts = list(state["texts"])
 
@@ -172,10 +174,10 @@ class SlotMemory:
 
 
 class RetrievalMemory:
-    """The last `capacity` texts, each under the task it proved itself on.
+    """The last `capacity` texts, with the tasks that they solved.
 
-    Two tasks are as alike as what is asked in them: runs of one to three words in common / runs in
-    either. Instructions, which stand in system messages, are not compared.
+    Similarity of two tasks: number of common runs of one to three words, divided by the number in
+    either. Instructions in system messages are not compared.
     """
 
     def __init__(self, capacity: int, recalled: int) -> None:
@@ -185,7 +187,7 @@ class RetrievalMemory:
         self._entries: list[tuple[str, str]] = []
 
     def recall(self, task: Task, episode: int) -> tuple[MemoryEntry, ...]:
-        """The texts of the tasks most like `task`, best first; of equals the newest."""
+        """Texts of the tasks most similar to `task`, best first; ties prefer the newest."""
         runs = _runs(prompt_text(task))
         newest_first = sorted(range(len(self._entries)), key=self._age)
         scored = [(_overlap(runs, _runs(self._entries[n][0])), n) for n in newest_first]
@@ -195,14 +197,14 @@ class RetrievalMemory:
         )
 
     def write(self, task: Task, episode: int, text: str) -> MemoryWrite | None:
-        """Keeps `text` in the place of the oldest, once the library is full."""
+        """Stores `text`, replacing the oldest once the memory is full."""
         slot = self._writes % self._capacity
         self._entries[slot : slot + 1] = [(prompt_text(task), text)]
         self._writes += 1
         return MemoryWrite(slot=slot, task_id=task.id, text=text)
 
     def state(self) -> Any:
-        """Every text with its task, and how many were written."""
+        """All texts with their tasks, and the number of writes."""
         return {
             "memory": "library",
             "size": self._capacity,
@@ -211,29 +213,29 @@ class RetrievalMemory:
         }
 
     def load_state(self, state: Any) -> None:
-        """Takes over every text."""
+        """Restores all texts."""
         _require(state, memory="library", size=self._capacity)
         self._writes = state["writes"]
         self._entries = [(task, text) for task, text in state["entries"]]
 
     def _age(self, slot: int) -> int:
-        """Writes since that of `slot`."""
+        """Number of writes since the one to `slot`."""
         return (self._writes - 1 - slot) % self._capacity
 
 
 def join_entries(entries: Sequence[MemoryEntry]) -> str:
-    """What is recalled, as one text."""
+    """The entries as one text."""
     return "\n\n".join([entry.text for entry in entries])
 
 
 def prompt_text(task: Task) -> str:
-    """What `task` asks, as one text, without instructions if something else is there."""
+    """Prompt of `task` as one text, without system messages unless there are no others."""
     asked = [message for message in task.prompt if message.role != "system"]
     return "\n".join([message.content for message in asked or task.prompt])
 
 
 def _runs(text: str) -> frozenset[tuple[str, ...]]:
-    """All runs of one to three words in a row: boards of equal letters differ in their rows."""
+    """All runs of one to three words, so that boards with equal letters differ by their rows."""
     words = re.findall(r"\w+", text.lower())
     return frozenset(
         tuple(words[i : i + size]) for size in (1, 2, 3) for i in range(len(words) - size + 1)

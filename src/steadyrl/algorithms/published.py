@@ -1,4 +1,4 @@
-"""Which settings make which published algorithm. Everything else is as the recipe says."""
+"""Settings of published algorithms. Everything else follows the recipe."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Reflections: who writes them, and what comes of them."""
+"""Reflections, and the models that write them."""
 
 from abc import abstractmethod
 from asyncio import AbstractEventLoop, Semaphore, get_running_loop
@@ -27,7 +27,7 @@ from steadyrl.rollout.episodes import response_text
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reflection:
-    """What was written after an attempt.
+    """A reflection on an attempt.
 
     Example:
         Reflection(prompt=prompt, reply="<prompt>Go left.</prompt>", lesson="Go left.")
@@ -36,20 +36,20 @@ class Reflection:
     prompt: Conversation
 
     reply: str = ""
-    """All that was written."""
+    """Complete text of the reflection."""
 
     lesson: str = ""
-    """The part of it that guides the next attempt; empty when it failed."""
+    """Part of the reply that guides the next attempt; empty if the reflection failed."""
 
     failure: str = ""
-    """Why there is no lesson."""
+    """Reason why there is no lesson."""
 
     completion: Completion | None = None
-    """The reply as tokens of the policy; None when another model wrote it, or nothing was."""
+    """Tokens of the policy; None if another model wrote the reply, or nothing was sampled."""
 
     @property
     def is_malformed(self) -> bool:
-        """Whether the policy has written something in which there is no lesson."""
+        """Whether the policy sampled a reply without a valid lesson."""
         return self.completion is not None and bool(self.failure)
 
 
@@ -58,49 +58,49 @@ class Reflector(Protocol):
     """Writes reflections."""
 
     async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
-        """A reflection after `prompt`. One that fails says why."""
+        """Reflection given `prompt`. A failed one holds the reason."""
         ...
 
 
 MakeEngine = Callable[[], Engine] | None
-"""Makes an engine of the run's kind."""
+"""Function that makes an engine with the settings of the run."""
 
 
 class ReflectionSettings(Variant):
-    """Who reflects on a failed attempt, and in what form."""
+    """Base class of reflection settings."""
 
     style: ReflectionStyle = ReflectionStyle.RULEBOOK
-    """In what form attempts are told and lessons drawn."""
+    """Format of attempts in the prompt, and of lessons in the reply."""
 
     @abstractmethod
     def make(self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine) -> Reflector | None:
-        """The reflector; None where nobody reflects.
+        """The reflector; None: no reflections.
 
         Raises:
-            UserError: it cannot be made as described.
+            UserError: the reflector cannot be made.
         """
 
 
 class SampledReflection(ReflectionSettings):
-    """How a model of this process reflects."""
+    """Reflections sampled from a model in this process."""
 
     max_length: int = Field(8192, ge=1)
-    """Characters that a lesson may have."""
+    """Maximum number of characters in a lesson."""
 
     sampling: Sampling = Sampling(temperature=0.5, top_p=0.9)
-    """How reflections are drawn; attempts are drawn as the run's `sampling` says. The values are
-    those of the paper's code."""
+    """Sampling parameters of reflections, with the defaults of the paper's code. Attempts use the
+    run's `sampling`."""
 
 
 class PolicyReflection(SampledReflection):
-    """The policy itself, which is trained on its reflections."""
+    """Reflections by the policy itself, which is trained on them."""
 
     name: Literal["policy"] = "policy"
 
     malformed: Literal["left_out", "zero_reward"] = "left_out"
-    """What is learned from a reflection in which no lesson can be read, or that is not over within
-    its budget. left_out: nothing, so that a policy is never told of the form. zero_reward: it
-    stands in its group with reward 0, as if its second attempt had failed."""
+    """Training on reflections without a valid lesson or over their token budget. left_out: none, so
+    the policy never learns the format. zero_reward: as members of their groups with reward 0, as if
+    the second attempt had failed."""
 
     @model_validator(mode="after")
     def _check_temperature(self) -> "PolicyReflection":
@@ -114,52 +114,52 @@ class PolicyReflection(SampledReflection):
     def make(
         self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine
     ) -> "PolicyReflector":
-        """The policy."""
+        """The policy as reflector."""
         return PolicyReflector(self, tokenizer)
 
 
 class FrozenReflection(SampledReflection):
-    """The policy as it was when the stage began. Its reflections are used and not trained on.
+    """Reflections by the initial policy of the stage, which are not trained on.
 
-    It has an engine of its own, in the numerics of the run's: memory of two more models, one of
-    them in the trainer's type.
+    It has its own engine in the numerics of the run's engine, which takes the memory of two more
+    models, one of them in the trainer's dtype.
     """
 
-    name: Literal["held"] = "held"
+    name: Literal["frozen"] = "frozen"
 
     def make(
         self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine
     ) -> "FrozenReflector":
-        """A reflector that holds no policy yet."""
-        assert make_engine is not None, "a held reflector needs an engine of its own"
+        """A reflector without weights yet."""
+        assert make_engine is not None, "a frozen reflector needs an engine of its own"
         return FrozenReflector(self, tokenizer, make_engine)
 
 
 class ServerReflection(ReflectionSettings, OpenAISettings):
-    """A model behind an OpenAI-compatible server. Its reflections are used and not trained on."""
+    """Reflections by a model behind an OpenAI-compatible server, which are not trained on."""
 
     name: Literal["server"] = "server"
 
     max_length: int = Field(8192, ge=1)
-    """Characters that a lesson may have."""
+    """Maximum number of characters in a lesson."""
 
     max_concurrency: int = Field(8, ge=1)
-    """Requests that are under way at the same time."""
+    """Maximum number of concurrent requests."""
 
     def make(
         self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine
     ) -> "ServerReflector":
-        """A client of the server."""
+        """Client of the server."""
         return ServerReflector(self)
 
 
 class NoReflection(ReflectionSettings):
-    """Nobody: second attempts read the raw record of the first and one generic sentence."""
+    """No reflections: second attempts read the raw record of the first and a generic sentence."""
 
     name: Literal["none"] = "none"
 
     def make(self, tokenizer: PreTrainedTokenizerBase, make_engine: MakeEngine) -> None:
-        """Nobody."""
+        """None."""
 
 
 AnyReflection = Annotated[
@@ -177,14 +177,14 @@ AnyReflection = Annotated[
 
 
 class PolicyReflector:
-    """The policy, by way of the rollout engine."""
+    """Samples reflections from the rollout engine."""
 
     def __init__(self, settings: SampledReflection, tokenizer: PreTrainedTokenizerBase) -> None:
         self._settings = settings
         self._tokenizer = tokenizer
 
     async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
-        """A reflection after `prompt`. None is asked for where the prompt leaves no room."""
+        """Reflection given `prompt`; fails without sampling if the prompt leaves no room."""
         sampling = self._settings.sampling
         (ids,) = encode_prompts(self._tokenizer, [prompt])
         if not engine.capabilities.has_room(len(ids), sampling):
@@ -203,7 +203,7 @@ class PolicyReflector:
 
 
 class FrozenReflector:
-    """A policy that is not trained, in an engine of its own."""
+    """Samples reflections from a frozen policy in its own engine."""
 
     def __init__(
         self,
@@ -216,23 +216,23 @@ class FrozenReflector:
         self._engine: Engine | None = None
 
     async def freeze(self, weights: WeightSource) -> None:
-        """Reflects with these weights from now on."""
+        """Uses these weights from now on."""
         if self._engine is None:
             self._engine = self._make_engine()
         await self._engine.sync(weights)
 
     async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
-        """A reflection after `prompt`; `engine`, with the trained policy, is not asked."""
-        assert self._engine is not None, "no policy is held"
+        """Reflection given `prompt`. `engine`, with the trained policy, is not used."""
+        assert self._engine is not None, "no weights were frozen"
         reflection = await self._reflector.reflect(prompt, self._engine, seed)
         return replace(reflection, completion=None)
 
 
 class ServerReflector:
-    """A model behind an OpenAI-compatible server.
+    """Requests reflections from an OpenAI-compatible server.
 
     Raises:
-        UserError: the variable that is to freeze the server's key is not set.
+        UserError: the environment variable of the API key is not set.
     """
 
     def __init__(self, settings: ServerReflection) -> None:
@@ -241,7 +241,7 @@ class ServerReflector:
         self._semaphores: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
 
     async def reflect(self, prompt: Conversation, engine: Engine, seed: int) -> Reflection:
-        """A reflection after `prompt`, asked for beside a few others."""
+        """Reflection given `prompt`, requested concurrently with others."""
         semaphore = self._semaphores.setdefault(
             get_running_loop(), Semaphore(self._settings.max_concurrency)
         )
@@ -260,7 +260,7 @@ def parse_reflection(
     max_length: int,
     completion: Completion | None = None,
 ) -> Reflection:
-    """The reflection that `reply` is, with its lesson or the reason why there is none."""
+    """The reflection with text `reply`, with its lesson or the reason why there is none."""
     try:
         lesson = parse_lesson(reply, style, max_length=max_length)
     except MalformedReflectionError as error:

@@ -1,8 +1,8 @@
-"""What a reflection is asked, what is read in it, and how it guides the next attempt.
+"""Prompts of reflections, parsing of lessons, and prompts of guided attempts.
 
-The structure of the long prompts is that of tables 4, 5 and 9 of arXiv:2602.13949, in words of our
-own; the batch statistics that its code adds are left out. What comes from a model, an environment
-or a memory is neutralised first: nothing in it can open a turn or call a tool.
+The structure of the long prompts follows tables 4, 5 and 9 of arXiv:2602.13949, in our own words,
+without the batch statistics of the authors' code. Text from models, environments and memories is
+neutralized first: it cannot open a turn or call a tool.
 """
 
 import re
@@ -22,34 +22,34 @@ Neutral = Callable[[str], str]
 
 
 class ReflectionStyle(StrEnum):
-    """In what form attempts are told and lessons drawn."""
+    """Format of attempts in the prompt, and of lessons in the reply."""
 
     RULEBOOK = "rulebook"
-    """The strategist of the grid games, who writes rules and a strategy in numbered slots."""
+    """Grid games: a strategist writes rules and a strategy in numbered slots."""
 
     INSTRUCTIONS = "instructions"
-    """The editor of HotpotQA, who improves instructions in any form."""
+    """HotpotQA: an editor improves free-form instructions."""
 
     COMPACT = "compact"
-    """For small models that read characters: the bare facts, and the whole reply is the lesson."""
+    """Small character-level models: bare facts, and the whole reply is the lesson."""
 
 
 class MalformedReflectionError(ValueError):
-    """No lesson can be read in a reflection; says why."""
+    """A reflection without a valid lesson. The message is the reason."""
 
 
 @runtime_checkable
 class SupportsGuidance(Protocol):
-    """An environment that knows where in its prompts instructions stand."""
+    """An environment that knows where its prompts hold instructions."""
 
     def guide(self, task: Task, rulebook: str) -> Task:
-        """`task` asked with `rulebook` in the place of the instructions."""
+        """`task` with `rulebook` instead of its instructions."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """What a reflection gets to know. All texts are neutral.
+    """Record of an attempt for a reflection. All texts are neutralized.
 
     Example:
         AttemptRecord(task="3+4=", attempt="8", feedback="wrong", reward=0.0, memory="")
@@ -60,7 +60,7 @@ class AttemptRecord:
     feedback: str
     reward: float
     memory: str
-    """What earlier reflections have taught; may be empty."""
+    """Earlier lessons; may be empty."""
 
 
 STRATEGIST = """\
@@ -123,7 +123,7 @@ _BLOCK = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL)
 
 
 def make_record(task: Task, attempt: Trajectory, memory: str, neutral: Neutral) -> AttemptRecord:
-    """What a reflection on `attempt` gets to know."""
+    """Record of `attempt` for a reflection."""
     lines = [
         attempt.feedback,
         attempt.truncation_reason and f"Cut short: {attempt.truncation_reason}",
@@ -139,10 +139,10 @@ def make_record(task: Task, attempt: Trajectory, memory: str, neutral: Neutral) 
 
 
 def reflection_prompt(record: AttemptRecord, style: ReflectionStyle) -> tuple[Message, ...]:
-    """The conversation that a reflection ends.
+    """Prompt of a reflection.
 
-    Compact: the memory as the system's message, if there is one; then what was asked, answered,
-    said about it and earned, each on lines of its own.
+    Compact: the memory as the system message, if there is one; then task, response, feedback and
+    reward, on separate lines.
     """
     if style is ReflectionStyle.COMPACT:
         memory = (Message(role="system", content=record.memory),) if record.memory else ()
@@ -154,7 +154,7 @@ def reflection_prompt(record: AttemptRecord, style: ReflectionStyle) -> tuple[Me
 
 
 def parse_lesson(reply: str, style: ReflectionStyle, *, max_length: int) -> str:
-    """The lesson that a reflection draws. Thoughts are not part of it.
+    """Lesson in a reflection, without thinking.
 
     Raises:
         MalformedReflectionError: there is none, or it has more than `max_length` characters.
@@ -176,12 +176,13 @@ def parse_lesson(reply: str, style: ReflectionStyle, *, max_length: int) -> str:
 
 
 def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
-    """`task` asked with a neutral `lesson` in the place of its instructions.
+    """`task` with a neutralized `lesson` instead of its instructions.
 
-    The environment says where they stand if it knows; otherwise they are the system's message.
+    The environment replaces the instructions if it supports this; otherwise the lesson becomes the
+    system message.
 
     Raises:
-        UserError: the environment fails, or gives something else than a task.
+        UserError: the environment raises, or does not return a task.
     """
     if isinstance(environment, SupportsGuidance):
         name = type(environment).__name__
@@ -197,7 +198,7 @@ def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
 
 
 def task_with_record(task: Task, record: AttemptRecord, style: ReflectionStyle) -> Task:
-    """`task` asked as before, with the raw record of an attempt after its instructions."""
+    """`task` with the raw record of an attempt after its instructions."""
     text = _compact(record) if style is ReflectionStyle.COMPACT else _record(record)
     system = [message.content for message in task.prompt if message.role == "system"]
     told = [message for message in task.prompt if message.role != "system"]
@@ -225,7 +226,7 @@ def _compact(record: AttemptRecord) -> str:
 
 
 def _transcript(messages: tuple[Message, ...]) -> str:
-    """What was said; who said it, where more than one did."""
+    """Text of the messages, with their roles if there are several."""
     if len({message.role for message in messages}) <= 1:
         return "\n".join([message.content for message in messages])
     return "\n".join([f"[{message.role}] {message.content}" for message in messages])

@@ -1,4 +1,4 @@
-"""Algorithms by name."""
+"""Discriminated union of algorithm settings."""
 
 from typing import Annotated
 

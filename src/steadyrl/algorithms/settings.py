@@ -1,4 +1,4 @@
-"""What the settings of every algorithm have in common."""
+"""Base class of algorithm settings."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from steadyrl.environments.settings import EnvironmentSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmContext:
-    """What an algorithm works with.
+    """Components that an algorithm works with.
 
     Example:
         AlgorithmContext(environment=quiz, tokenizer=tokenizer, sampling=Sampling(), seed=7)
@@ -28,52 +28,52 @@ class AlgorithmContext:
     seed: int
 
     max_positions: int | None = None
-    """Tokens that a prompt and its answer may have together; None: no limit."""
+    """Maximum tokens of a prompt and its response together; None: no limit."""
 
     make_engine: Callable[[], Engine] | None = None
-    """Makes another engine of the run's kind, holding the policy's weights."""
+    """Makes another engine with the settings of the run and the policy's weights."""
 
     progress: Progress = NO_PROGRESS
 
 
 class AlgorithmSettings(Variant):
-    """Settings that make an algorithm: what is sampled in each step, and how it is learned from."""
+    """Base class of algorithm settings."""
 
     @abstractmethod
     def make(self, context: AlgorithmContext) -> Algorithm:
         """The algorithm.
 
         Raises:
-            UserError: it cannot work with `context`; the message says why.
+            UserError: the algorithm cannot work with `context`; the message gives the reason.
         """
 
     @property
     def gradient_steps(self) -> int:
-        """Optimizer steps for each rollout."""
+        """Optimizer steps per rollout."""
         return 1
 
     @property
     def needs_reference(self) -> bool:
-        """Whether it reads the weights with which the stage began."""
+        """Whether it uses the initial weights of the stage."""
         return False
 
     @property
     def overlap_unsupported_reason(self) -> str | None:
-        """Why it cannot learn from rollouts sampled with older weights in another process, and
-        what to change; None: it can.
+        """Reason why it cannot train on rollouts of older weights from another process, with the
+        remedy; None: it can.
         """
         return None
 
     def learned_samplings(self) -> Mapping[str, Sampling]:
-        """How texts are drawn that it learns from besides those of the run's own `sampling`.
+        """Sampling parameters of trained texts besides the run's own `sampling`.
 
-        By the setting that says so, as `reflection.sampling`.
+        Keys are setting paths, as in `reflection.sampling`.
         """
         return {}
 
     def check_fits(self, environment: EnvironmentSettings) -> None:
-        """Returns where it can play whole episodes of `environment`.
+        """Checks that it can run whole episodes of `environment`.
 
         Raises:
-            ValueError: it cannot; the message says what to change.
+            ValueError: it cannot; the message gives the remedy.
         """

@@ -1,4 +1,4 @@
-"""Memory for keys and values: how much there is, and how much a sequence needs."""
+"""Memory planning for the key-value cache."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from steadyrl.engines.page_table import PAGE, pages_for
 from steadyrl.engines.protocol import Request
 
 SHARE = 0.5
-"""Share of the free memory for keys and values. Weights, moments and activations need the rest."""
+"""Share of the free memory used for keys and values. Weights, moments and activations need the
+rest."""
 
 
 def half_of_free_memory(device: torch.device) -> int:
-    """Bytes, half of those that are free on `device`."""
+    """Half of the free memory of `device` in bytes."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
     else:
@@ -27,56 +28,56 @@ def half_of_free_memory(device: torch.device) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSize:
-    """Bytes of keys and values per position.
+    """Size of keys and values in bytes per position.
 
     Example:
         CacheSize(full=2048, sliding=1024, window=128).block_bytes(300) == 300 * 2048 + 128 * 1024
     """
 
     full: int
-    """In all layers of full attention."""
+    """Bytes per position in all full-attention layers."""
 
     sliding: int = 0
-    """In all layers of sliding attention."""
+    """Bytes per position in all sliding-window layers."""
 
     window: int = 0
-    """The positions that these keep."""
+    """Number of positions that sliding-window layers keep."""
 
     @property
     def page(self) -> int:
-        """Bytes of one page in all layers of full attention."""
+        """Bytes of one page in all full-attention layers."""
         return PAGE * self.full
 
     def block_bytes(self, positions: int) -> int:
-        """Bytes of one sequence whose keys and values are a block of so many positions."""
+        """Bytes of one sequence stored as a block of this many positions."""
         return positions * self.full + self.ring_bytes(positions)
 
     def ring_bytes(self, positions: int) -> int:
-        """Bytes of one sequence's layers of sliding attention."""
+        """Bytes of one sequence in the sliding-window layers."""
         return min(positions, self.window) * self.sliding
 
     def paged_bytes(self, positions: int) -> int:
-        """Bytes of one sequence whose keys and values are in pages."""
+        """Bytes of one sequence stored in pages."""
         return pages_for(positions) * self.page + self.ring_bytes(positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePlan:
-    """How many sequences run at once, and in which form their keys and values are kept."""
+    """Number of concurrent sequences, and layout of their keys and values."""
 
     slots: int
 
     pages: int | None = None
-    """Pages for layers of full attention; None: a block, for which there is room."""
+    """Number of pages for full-attention layers; None: one block per sequence."""
 
 
 def plan_cache(
     size: CacheSize, memory: int, *, answers: int, capacity: int, max_running: int | None
 ) -> CachePlan:
-    """The plan for `answers` sequences of at most `capacity` positions in `memory` bytes.
+    """Plan for `answers` sequences of at most `capacity` positions in `memory` bytes.
 
     Args:
-        max_running: Sequences that may run at once; None: as many as fit at full length.
+        max_running: Maximum number of concurrent sequences; None: as many as fit at full length.
 
     Raises:
         UserError: not even one sequence fits.
@@ -99,28 +100,28 @@ def plan_cache(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheMemory:
-    """Memory for keys and values of one model."""
+    """Memory for the keys and values of one model."""
 
     size: CacheSize
     limit: int
-    """Bytes."""
+    """Bytes available."""
 
     max_running: int | None
-    """Sequences that may run at once; None: as many as fit at their full length."""
+    """Maximum number of concurrent sequences; None: as many as fit at full length."""
 
     def check(self, request: Request) -> None:
-        """Returns if there is room for one answer to `request`.
+        """Checks that one completion of `request` fits.
 
         Raises:
-            UserError: there is not.
+            UserError: it does not.
         """
         self._plan(1, max_request_positions(request))
 
     def plan_more(self, *, answers: int, rows: int, capacity: int) -> CachePlan:
-        """The plan for `answers` sequences, where there is room for `rows` of them already.
+        """Plan for `answers` sequences, with space for `rows` of them already allocated.
 
-        It is a plan for twice as many as before at least, so that requests which come one by one
-        move what is there but rarely.
+        Capacity at least doubles when it grows, so requests that arrive one by one rarely move
+        existing data.
         """
         plan = self._plan(max(answers, rows), capacity)
         if answers <= rows or rows == 0:
@@ -135,13 +136,13 @@ class CacheMemory:
 
 
 def max_request_positions(request: Request) -> int:
-    """Positions that the prompt and a whole answer take."""
+    """Positions of the prompt and a completion of maximum length."""
     return len(request.prompt_ids) + request.sampling.max_new_tokens
 
 
 @torch.no_grad()
 def cache_size(model: EngineModel, window_of: Callable[[int], int | None]) -> CacheSize:
-    """What `model` keeps of one token, measured on one."""
+    """Cache size of `model` per position, measured with one token."""
     cache = DynamicCache()
     token = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     model.model(input_ids=token, past_key_values=cache, use_cache=True)

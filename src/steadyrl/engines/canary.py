@@ -1,17 +1,17 @@
-"""Proof that an engine computes what the trainer does: a fixed probe, scored by both after a sync.
+"""Check that engine and trainer compute the same: both score a fixed probe after a sync.
 
-    sync --> engine draws a few tokens after some probes    (through its caches, if it has any)
-         --> engine scores probes and drawn tokens          (without them)
+    sync --> engine samples a few tokens after some probes    (through its caches, if it has any)
+         --> engine scores probes and sampled tokens          (without them)
          --> trainer scores the probes
 
-Three things are compared. What engine and trainer say of the probes differs by their numerics
-alone, so that several times what it was at the first sync is a fault: weights that are missing,
-mixed up, old, or laid out wrongly. What the engine said of its tokens when it drew them, and says
-when it scores them, tells of caches that still hold what older weights computed. And scores that
-are the same to the last bit, while the trainer's have moved, tell of a sync that did nothing.
+Three comparisons are made. Scores of engine and trainer differ by their numerics alone, so several
+times the difference at the first sync is a fault: missing, mixed up, stale or misplaced weights. A
+difference between the log-probabilities of the engine's tokens when sampled and when scored reveals
+caches computed with older weights. Scores that are bitwise unchanged, while the trainer's have
+moved, reveal a sync without effect.
 
-Weights that arrive wrongly are silent otherwise: vLLM's reload of experts on the CPU
-(`engines/vllm/worker.py`), adapters under an old name, shards that are skipped.
+Such faults are silent otherwise: vLLM's reload of experts on the CPU (`engines/vllm/worker.py`),
+adapters under an old name, skipped shards.
 """
 
 from collections.abc import Sequence
@@ -28,68 +28,68 @@ from steadyrl.base.settings import Settings
 from steadyrl.engines.protocol import Engine, Request, Sampling
 
 NEW_TOKENS = 4
-"""Tokens that the engine draws after a probe."""
+"""Number of tokens that the engine samples after a probe."""
 
 SAMPLED_PROBES = 3
-"""Probes after which it does so: as many as a stale cache needs to be seen."""
+"""Number of probes after which it samples, enough to reveal a stale cache."""
 
 MIN_DIFFERENCE = 1e-4
-"""Nats per token below which nothing is a fault: the numerics of float32, changed routes included.
-"""
+"""Nats per token below which no difference is a fault: float32 numerics, including changed
+routes."""
 
 _QUANTILE = 0.75
-"""Of the differences of all tokens. A few tokens that are routed to another expert do not move it,
-and a fault in one tensor of many does."""
+"""Quantile of the differences of all tokens. A few tokens routed to another expert do not change
+it, but a fault in one of many tensors does."""
 
 
 class CanarySettings(Settings):
-    """The check that follows a sync."""
+    """Check of the weights after a sync."""
 
     every: int = Field(0, ge=0)
-    """Syncs from one check to the next. 0 turns the check off; use 1 with an engine in another
-    process or of another library."""
+    """Number of syncs between checks. 0 disables the check; use 1 with an engine in another process
+    or library."""
 
     probes: int = Field(6, ge=3)
-    """Number of fixed token sequences that are scored."""
+    """Number of fixed token sequences to score."""
 
     length: int = Field(34, ge=8)
-    """Tokens in each of them. More than a block of the engine's prefix cache, so that one is used.
-    """
+    """Tokens per probe. More than a block of the engine's prefix cache, so that the cache is
+    used."""
 
     factor: float = Field(3.0, gt=1.0, allow_inf_nan=False)
-    """Times the difference at the first sync that stops the run."""
+    """Maximum difference, as a multiple of the difference at the first sync."""
 
     first_share: float = Field(0.3, gt=0.0, allow_inf_nan=False)
-    """Difference at the first sync that stops the run, as a share of the spread of the trainer's
-    scores. Numerics coarser than FP8 may need more."""
+    """Maximum difference at the first sync, as a share of the spread of the trainer's scores.
+    Numerics coarser than FP8 may need more."""
 
 
 class CanaryError(UserError):
-    """Engine and trainer do not compute the same any more."""
+    """Engine and trainer no longer compute the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReading:
-    """What an engine says of the probes."""
+    """Log-probabilities of the probes and sampled tokens in the engine."""
 
     scores: Float[Tensor, " N"]
-    """Of every token of the probes but their first ones."""
+    """Log-probabilities of all tokens of the probes except the first ones."""
 
     drawn: Float[Tensor, " M"]
-    """Of the tokens it drew after them, when it did."""
+    """Log-probabilities of the sampled tokens when they were sampled."""
 
     rescored: Float[Tensor, " M"]
-    """Of the same tokens, when they were given."""
+    """Log-probabilities of the same tokens when they are scored."""
 
 
 def make_probes(
     token_ids: Sequence[int], settings: CanarySettings, max_positions: int | None
 ) -> list[Int[Tensor, " T"]]:
-    """The probes: tokens drawn from `token_ids`, the same ones in every run.
+    """Probes drawn from `token_ids`, identical in every run.
 
     Args:
-        token_ids: Tokens of the vocabulary that are text.
-        max_positions: That of the engine.
+        token_ids: Text tokens of the vocabulary.
+        max_positions: Maximum positions of the engine.
     """
     length = settings.length
     if max_positions is not None:
@@ -100,7 +100,7 @@ def make_probes(
 
 
 async def read_engine(engine: Engine, probes: Sequence[Int[Tensor, " T"]]) -> EngineReading:
-    """What `engine` says of `probes` now."""
+    """Current readings of `engine`."""
     sampling = Sampling(max_new_tokens=NEW_TOKENS)
     requests = [
         Request(prompt_ids=probe, num_completions=1, seed=number, sampling=sampling)
@@ -119,25 +119,25 @@ async def read_engine(engine: Engine, probes: Sequence[Int[Tensor, " T"]]) -> En
 
 
 class Canary:
-    """Compares readings of an engine with the trainer, and with the first one."""
+    """Compares readings of an engine with the trainer and with the first reading."""
 
     def __init__(self, settings: CanarySettings) -> None:
         self._factor, self._first_share = settings.factor, settings.first_share
         self._first: _Reading | None = None
         self._changed: _Reading | None = None
-        """The last reading whose scores were not those of the one before."""
+        """The last reading whose scores differed from those of the one before."""
 
     def reset(self) -> None:
-        """Takes the next reading as the first one: the policy may be of another kind now."""
+        """Uses the next reading as the first one, for example for another policy."""
         self._first = None
 
     def compare(
         self, engine: EngineReading, trainer: Float[Tensor, " N"], version: int
     ) -> dict[str, float]:
-        """The metrics of a reading.
+        """Metrics of a reading.
 
         Args:
-            trainer: What the trainer says of the same tokens, with the weights of `version`.
+            trainer: The trainer's scores of the same tokens, with the weights of `version`.
 
         Raises:
             CanaryError: engine and trainer do not compute the same.
@@ -217,17 +217,17 @@ class _Reading:
 
     @property
     def difference(self) -> float:
-        """How far engine and trainer are apart on three quarters of the probes' tokens, in nats."""
+        """Difference between engine and trainer in nats, for three quarters of the tokens."""
         return _typical((self.engine.scores - self.trainer).abs())
 
     @property
     def cache_difference(self) -> float:
-        """The same for drawing and scoring, both by the engine."""
+        """Difference between sampling and scoring in the engine in nats."""
         return _typical((self.engine.drawn - self.engine.rescored).abs())
 
     @property
     def spread(self) -> float:
-        """How far the trainer's scores of the probes' tokens are from their mean, in nats."""
+        """Distance of the trainer's scores from their mean in nats."""
         return _typical((self.trainer - self.trainer.mean()).abs())
 
 

@@ -1,4 +1,4 @@
-"""Answers that have ended, until all answers to their request have."""
+"""Collection of finished completions until all completions of a request are finished."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,34 +17,34 @@ from steadyrl.records.routing import Routing
 @dataclass(frozen=True, slots=True)
 class _Finished:
     completion: Callable[..., Completion]
-    """What it becomes, given its routing."""
+    """Makes the completion, given its routing."""
 
     sequence: int
-    """Its number among the recorded sequences."""
+    """Number of the sequence in the route recorder."""
 
 
 class CompletionCollector:
-    """Collects the answers to each request.
+    """Collects the completions of each request.
 
     Args:
-        routes: Has the routes of every sequence; None where none are recorded.
+        routes: Recorder of the routes of all sequences; None: routes are not recorded.
     """
 
     def __init__(self, routes: RouteRecorder | None) -> None:
         self._routes = routes
         self._requests: dict[int, Request] = {}
         self._answers: dict[int, dict[int, _Finished]] = {}
-        """By request and sample."""
+        """Finished completions by request and sample."""
         self._complete: list[int] = []
-        """Requests that have all their answers."""
+        """Requests whose completions are all finished."""
 
     def expect(self, number: int, request: Request) -> None:
-        """Answers to this request will end."""
+        """Registers a request."""
         self._requests[number], self._answers[number] = request, {}
         self._note_complete(number)
 
     def forget(self, number: int) -> None:
-        """Nobody waits for this request any more."""
+        """Discards a request."""
         answers = self._answers.pop(number)
         if self._routes is not None:
             self._routes.drop([answer.sequence for answer in answers.values()])
@@ -54,10 +54,10 @@ class CompletionCollector:
     @torch.inference_mode(False)  # a trainer may use it under autograd
     @torch.no_grad()
     def finish(self, slots: Slots, rows: list[int], stopped: Sequence[bool], version: int) -> None:
-        """The sequences in `rows` have ended, by an end token where `stopped`.
+        """Takes the finished sequences in `rows`; `stopped` ones ended with an end token.
 
         Args:
-            version: Of the weights that wrote them.
+            version: Version of the weights that sampled them.
         """
         lengths = slots.lengths[rows].cpu()
         tokens, logprobs = slots.tokens[rows].cpu(), slots.logprobs[rows].cpu()
@@ -77,7 +77,7 @@ class CompletionCollector:
             self._note_complete(name.request)
 
     def collect(self) -> dict[int, list[Completion]]:
-        """The answers to the requests that now have them all, by request."""
+        """Completions of all complete requests, by request."""
         complete, self._complete = self._complete, []
         answers = {number: self._answers.pop(number) for number in complete}
         ordered = {n: [found[i] for i in range(len(found))] for n, found in answers.items()}

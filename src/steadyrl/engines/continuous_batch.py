@@ -1,12 +1,12 @@
-"""Sequences that are written at the same time, each from its prompt to its end.
+"""Continuous batching: sequences that are sampled concurrently, each from its prompt to its end.
 
 One `step`:
 
-    plan    where requests have come, memory is planned for all that is under way
+    plan    if requests have arrived, memory is planned for all running and waiting sequences
     admit   waiting sequences take free slots; each distinct prompt is prefilled once, with others
-            of like length
-    decode  one forward pass writes one token to every running sequence
-    retire  finished sequences leave, and the last running ones close the gaps
+            of similar length
+    decode  one forward pass samples a token for every running sequence
+    retire  finished sequences leave, and the last running ones fill the gaps
 """
 
 from dataclasses import dataclass
@@ -34,22 +34,22 @@ from steadyrl.records.completion import Completion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What a step has written."""
+    """Result of a step."""
 
     answers: dict[int, list[Completion]]
-    """To the requests that are answered with it, by number."""
+    """Completions of the requests that this step completed, by number."""
 
     finished: int
-    """Sequences that have ended."""
+    """Number of sequences that finished."""
 
     tokens: int
 
 
 class ContinuousBatch:
-    """The sequences of all requests that are under way. Requests may come at any time.
+    """All running and waiting sequences. Requests may arrive at any time.
 
     Args:
-        prefill_positions: Positions that a pass over prompts computes, padding included.
+        prefill_positions: Maximum positions of a prefill pass, padding included.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ContinuousBatch:
         self._is_planned = True
         self._max_running = 0
         self._running_limit: int | None = None
-        """Sequences that may run until one of them ends, after pages have run out."""
+        """Number of sequences that may run until one finishes, after pages have run out."""
         self._slots = Slots(model.device)
         self._cache = SlotCache(0, 0, window_of=masks.window_of)
         self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
@@ -79,18 +79,18 @@ class ContinuousBatch:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether there are no requests."""
         return not self._requests
 
     def add(self, number: int, request: Request) -> None:
-        """Takes a request, from the next step on."""
+        """Adds a request for the next step."""
         self._requests[number] = request
         self._queue.add(number, request)
         self._collector.expect(number, request)
         self._is_planned = False
 
     def remove(self, number: int) -> None:
-        """Forgets a request and what was written for it."""
+        """Discards a request and its sequences."""
         self._queue.remove(number)
         rows = [row for row, name in enumerate(self._slots.ids) if name.request == number]
         self._abort(rows)
@@ -98,7 +98,7 @@ class ContinuousBatch:
         del self._requests[number]
 
     def step(self) -> Step:
-        """Lets sequences begin, and writes a token to each."""
+        """Admits waiting sequences, and samples a token for each running one."""
         if self._queue and not self._is_planned:
             self._plan()
         left = len(self._queue) + self._slots.running
@@ -112,7 +112,7 @@ class ContinuousBatch:
         return Step(answers=answers, finished=finished, tokens=tokens)
 
     def _plan(self) -> None:
-        """Plans the memory of all that runs and waits."""
+        """Plans memory for all running and waiting sequences."""
         slots, requests = self._slots, self._requests.values()
         capacity = max([slots.capacity, *map(max_request_positions, requests)])
         budget = max([request.sampling.max_new_tokens for request in requests])
@@ -128,7 +128,7 @@ class ContinuousBatch:
         self._is_planned = True
 
     def _use_pages(self, pages: int) -> None:
-        """Keeps keys and values in at most so many pages from now on."""
+        """Stores keys and values in at most `pages` pages from now on."""
         slots, table = self._slots, self._cache.table
         if table is not None:
             table.max_pages = pages
@@ -138,7 +138,7 @@ class ContinuousBatch:
         self._cache.use_pages(table, slots.lengths[: slots.running] - 1)
 
     def _admit(self) -> int:
-        """Fills free slots, prefills the new prompts and draws their first tokens.
+        """Fills free slots, prefills new prompts and samples their first tokens.
 
         Returns:
             Sequences that begin.
@@ -155,7 +155,7 @@ class ContinuousBatch:
         return len(names)
 
     def _admissible(self) -> int:
-        """How many of the answers that wait may begin.
+        """Number of waiting sequences that may start.
 
         Each takes the pages of its prompt and one more, as each running sequence may.
         """
@@ -176,10 +176,10 @@ class ContinuousBatch:
         return count if running else max(1, count)
 
     def _decode(self) -> None:
-        """Feeds the last token of every running sequence and draws the next.
+        """Feeds the last token of every running sequence and samples the next.
 
-        Where the pages do not suffice, the sequences that began last go back to the front of the
-        queue. Their numbers are drawn from their request, so that they will be written again.
+        If pages run out, the sequences that started last return to the front of the queue. Their
+        random numbers belong to their request, so the same tokens are sampled again.
         """
         slots = self._slots
         if self._cache.table is not None:
@@ -205,7 +205,7 @@ class ContinuousBatch:
         self._sample(rows, logits)
 
     def _preempt(self, table: PageTable) -> None:
-        """Gives up the sequences that began last until the others have the pages they need."""
+        """Preempts the sequences that started last until the others have enough pages."""
         slots = self._slots
         while table.shortage(slots.lengths[: slots.running].tolist()):
             youngest = max(range(slots.running), key=lambda row: slots.ids[row])
@@ -214,7 +214,7 @@ class ContinuousBatch:
             self._running_limit = max(1, slots.running)
 
     def _abort(self, rows: list[int]) -> None:
-        """Ends the sequences in `rows` without an answer."""
+        """Ends the sequences in `rows` without a completion."""
         if self._routes is not None:
             self._routes.drop(self._routes.numbers(rows))
         self._release(rows)
@@ -228,11 +228,11 @@ class ContinuousBatch:
     def _prefill(
         self, prompts: list[Int[Tensor, " _P"]], source: Int[Tensor, " N"], first: int
     ) -> Float[Tensor, "N V"]:
-        """Computes each of `prompts` once; returns the logits after that of every new row.
+        """Prefills each of `prompts` once; returns the next-token logits of every new row.
 
         Args:
-            source: The prompt of each new row.
-            first: The first of them.
+            source: Prompt index of each new row.
+            first: Index of the first new row.
         """
         lengths = torch.tensor([len(prompt) for prompt in prompts])
         plan = plan_passes(lengths, self._prefill_positions, pass_cost=PASS_COST)
@@ -249,7 +249,9 @@ class ContinuousBatch:
         source: Int[Tensor, " n"],
         rows: Int[Tensor, " n"],
     ) -> Float[Tensor, "U V"]:
-        """Computes `prompts` for `rows`, which have those of `source`; returns the logits after."""
+        """Prefills `prompts` in one pass for `rows` with prompts `source`; returns the next-token
+        logits.
+        """
         device = self._model.device
         tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(device)
         ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
@@ -271,7 +273,7 @@ class ContinuousBatch:
     def _forward(
         self, *, at: Bool[Tensor, "B S"] | None = None, **inputs: Any
     ) -> tuple[Float[Tensor, "N V"], Tensor | None]:
-        """Logits of the positions `at`, or of all, and the experts of every token if recorded."""
+        """Logits at the positions `at`, or all, and the experts of every token if recorded."""
         head, hook = self._model.head, self._model.hook
         inputs["use_cache"] = True
         if hook is None:
@@ -281,7 +283,7 @@ class ContinuousBatch:
         return logits, watch.experts()
 
     def _sample(self, rows: slice, logits: Float[Tensor, "N V"]) -> None:
-        """Draws one token for each of `rows`, then retires the sequences that it ends."""
+        """Samples one token for each of `rows`, then retires finished sequences."""
         slots = self._slots
         written = slots.lengths[rows] - slots.prompt_lengths[rows]
         uniform = slots.uniforms[rows].gather(1, written[:, None]).squeeze(1)

@@ -1,12 +1,12 @@
-"""One thread for coroutines and for the engines that answer them.
+"""Single-threaded event loop that steps engines whenever no coroutine can run.
 
-    a coroutine can run          it runs, in the order in which coroutines became ready
-    none can run                 every engine with requests under way takes one step
-    no engine has any, either    the thread waits for clocks, threads and sockets
+    a coroutine can run              it runs, in the order in which coroutines became ready
+    none can run                     every engine with requests takes one step
+    no engine has requests either    the thread waits for timers, threads and sockets
 
-Where coroutines wait for engines alone, the engines' answers decide the order in which they become
-ready, so that everything is a function of the seeds. Where they also wait for clocks, threads or
-the network, the order in which these answer decides which requests share a batch.
+If coroutines only wait for engines, the completions decide the order in which coroutines become
+ready, so everything is a function of the seeds. If they also wait for timers, threads or the
+network, the order of those events decides which requests share a batch.
 """
 
 import asyncio
@@ -26,15 +26,16 @@ Result = TypeVar("Result")
 
 
 class IdleSelector(selectors.DefaultSelector):
-    """Waits for the event loop, and computes instead while there is something to compute."""
+    """A selector that computes instead of waiting while there is something to compute."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: dict[Callable[[], bool], None] = {}
-        """What computes, in the order in which it began. Returns whether there is more to do."""
+        """Functions that compute one step, in the order of their start. They return whether there
+        is more to do."""
 
     def select(self, timeout: float | int | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What has become ready. The loop gives no time for it while a coroutine can run."""
+        """Ready events. The loop passes a timeout of 0 while a coroutine can run."""
         if not self.steps or (timeout is not None and timeout <= 0):
             return super().select(timeout)
         for step in list(self.steps):
@@ -55,15 +56,15 @@ class EngineLoop(asyncio.SelectorEventLoop):
         self._idle.steps[step] = None
 
     def clear_idle_calls(self) -> None:
-        """Calls no step any more."""
+        """Stops all such calls."""
         self._idle.steps.clear()
 
 
 def engine_loop() -> EngineLoop:
-    """The event loop that runs the calling coroutine.
+    """The running event loop, which must be an EngineLoop.
 
     Raises:
-        RuntimeError: it is of another kind, which steps no engine.
+        RuntimeError: the running loop does not step engines.
     """
     loop = asyncio.get_running_loop()
     if not isinstance(loop, EngineLoop):
@@ -77,9 +78,9 @@ def engine_loop() -> EngineLoop:
 def drive(
     main: Coroutine[Any, Any, Result], *, make_loop: Callable[[], EngineLoop] = EngineLoop
 ) -> Result:
-    """Runs `main` to its end in this thread, and returns its result.
+    """Runs `main` to completion in this thread and returns its result.
 
-    Where an event loop runs already, as in a notebook, another thread does so.
+    If an event loop is already running, as in a notebook, another thread is used.
     """
     if not _is_inside_a_loop():
         return _run(main, make_loop)
@@ -97,7 +98,7 @@ def _is_inside_a_loop() -> bool:
 
 
 def generate_all(engine: Engine, requests: Iterable[Request]) -> list[list[Completion]]:
-    """The answers to each of `requests`, all of which are under way at once.
+    """Completions of all `requests`, which are processed concurrently.
 
     Example:
         ((answer,),) = generate_all(engine, [request])
@@ -118,7 +119,7 @@ def _run(main: Coroutine[Any, Any, Result], make_loop: Callable[[], EngineLoop])
 
 
 def _end_tasks(loop: EngineLoop) -> None:
-    """Cancels what still runs, and waits for it for a while."""
+    """Cancels remaining tasks, and waits for them for a limited time."""
     deadline = time.monotonic() + ENDS_WITHIN
     while (left := asyncio.all_tasks(loop)) and time.monotonic() < deadline:
         for task in left:

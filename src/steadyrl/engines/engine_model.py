@@ -1,4 +1,4 @@
-"""The engine's copy of the policy, in the engine's arithmetic."""
+"""The engine's copy of the policy, in the engine's numerics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,26 +30,26 @@ from steadyrl.policies.weights import copy_weights, perturb_weights
 from steadyrl.records.weight_source import WeightSource
 
 MAX_ROUNDING_DISTANCE = 0.5
-"""Distance of a lowered or noisy tensor from the given one, as a share of its norm, that is not one
-of rounding: INT4 in channels comes to 0.2."""
+"""Largest distance of a rounded or noisy tensor from the original, as a share of its norm.
+Per-channel INT4 has 0.2."""
 
 DTYPES = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
 
 
 class EngineModel:
-    """A second model of the policy's architecture, whose weights are loaded and then lowered.
+    """A second model of the policy's architecture, whose weights are rounded when they are loaded.
 
     Args:
-        policy: Gives architecture, type, device and end tokens. Its weights are loaded once.
-        rounding: How float32 weights become bfloat16 ones at each load.
-        seed: Determines the thresholds of stochastic rounding.
-        record_routing: Hook the routers. Needs a Mixture-of-Experts model.
-        head_dtype: float32 computes logits in float32, from float32 weights of the head alone.
-        routing_noise: Standard deviation of the noise on the routers' scores, on their logarithms.
-        weight_noise: Relative standard deviation of the noise on the weights, fresh at each load.
+        policy: Source of architecture, dtype, device, end tokens and initial weights.
+        rounding: Rounding of float32 weights to bfloat16 at each load.
+        seed: Seed of the thresholds of stochastic rounding, and of noise.
+        record_routing: Whether to hook the routers. Requires a Mixture-of-Experts model.
+        head_dtype: float32: compute logits in float32 from float32 weights of the head.
+        routing_noise: Standard deviation of noise on the logarithms of the router scores.
+        weight_noise: Relative standard deviation of noise on the weights, redrawn at each load.
 
     Raises:
-        UserError: routing noise is asked of a model whose routers are not hooked.
+        UserError: routing noise is set but the routers are not hooked.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class EngineModel:
         if head_dtype == "float32":
             separate_head(self.model)
         self.max_positions = max_positions(self.model)
-        """Tokens that a prompt and its answer may have together; None: no limit."""
+        """Maximum tokens of a prompt and its completion together; None: no limit."""
         self.end_token_ids = policy.end_token_ids
         self.policy_version = -1
         self.reach: Reach | None = None
-        """What arrived here of the trainer's movement between the last two loads."""
+        """Share of the trainer's last update that reached this model."""
         self._rounding, self._seed = rounding, seed
         self._weight_noise = weight_noise
         self._sample: WeightSample | None = None
@@ -92,17 +92,17 @@ class EngineModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the engine computes."""
+        """Device of the model."""
         return self.model.device
 
     @property
     def needs_versions(self) -> bool:
-        """Whether the model's tensors must count their changes: rounding looks at the count."""
+        """Whether tensors must track versions, which rounding reads."""
         return self._low is not None
 
     @property
     def capabilities(self) -> EngineCapabilities:
-        """What an engine around it can do."""
+        """Capabilities of an engine with this model."""
         return EngineCapabilities(
             max_positions=self.max_positions,
             routing=self.hook is not None,
@@ -111,10 +111,10 @@ class EngineModel:
         )
 
     def sync(self, weights: WeightSource) -> None:
-        """Takes over a learner's weights.
+        """Loads a learner's weights.
 
         Raises:
-            UserError: they are those of an adapter.
+            UserError: the weights are an adapter.
         """
         if weights.kind != "full":
             raise UserError(
@@ -124,7 +124,7 @@ class EngineModel:
         self.load_weights(dict(weights.tensors("model")), weights.version)
 
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Takes over `weights` and rounds them as the numerics say."""
+        """Loads `weights` and rounds them to the engine's numerics."""
         own = self.model.state_dict()
         copy_weights(weights, own, rounding=self._rounding, seed=self._seed)
         if self._weight_noise:
@@ -139,7 +139,7 @@ class EngineModel:
 
     @torch.no_grad()
     def differing_tensors(self, weights: WeightSource) -> list[str]:
-        """Names of weights that are not those of `weights`, rounded as here."""
+        """Names of tensors that differ from `weights`, rounded in the same way."""
         exact = self._low is None and not self._weight_noise
         given, names = dict(weights.tensors("model")), []
         state = self.model.state_dict()
@@ -154,7 +154,7 @@ class EngineModel:
         return names
 
     def check(self, request: Request) -> None:
-        """Refuses a request that the model cannot hold."""
+        """Rejects a request that exceeds the model's positions."""
         length, budget = len(request.prompt_ids), request.sampling.max_new_tokens
         if length == 0:
             raise UserError("A prompt has no tokens. Check the chat template.")
@@ -169,10 +169,10 @@ class EngineModel:
     def score(
         self, sequences: Sequence[Int[Tensor, " _T"]], max_pass_positions: int
     ) -> list[Float[Tensor, " _T"]]:
-        """Log-probability of every token after those before it; 0 for the first of a sequence.
+        """Log-probability of every token given those before it; 0 for the first token.
 
         Args:
-            max_pass_positions: Positions that one forward pass computes, padding included.
+            max_pass_positions: Maximum positions of a forward pass, padding included.
         """
         for sequence in sequences:
             self._check_length(len(sequence))

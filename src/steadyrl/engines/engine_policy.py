@@ -1,4 +1,4 @@
-"""A policy that scores in the arithmetic of a rollout engine."""
+"""A policy that scores in the numerics of a rollout engine."""
 
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.policies.float32_head import HeadDtype
@@ -16,12 +16,12 @@ def engine_policy(
     rounding: Rounding = "nearest",
     seed: int = 0,
 ) -> Policy:
-    """A copy of `policy`, with the weights it has now, that scores in an engine's arithmetic.
+    """A copy of `policy` with its current weights that scores in an engine's numerics.
 
     Args:
-        head_dtype: Type of the engine's output head.
-        rounding: How float32 weights become bfloat16 ones.
-        seed: Determines the thresholds of stochastic rounding.
+        head_dtype: Dtype of the engine's output head.
+        rounding: Rounding of float32 weights to bfloat16.
+        seed: Seed of the thresholds of stochastic rounding.
     """
     engine = EngineModel(
         policy,

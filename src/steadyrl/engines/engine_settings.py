@@ -1,4 +1,4 @@
-"""What the settings of rollout engines have in common."""
+"""Base classes of engine settings."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -28,91 +28,90 @@ PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineContext:
-    """What an engine is made of.
+    """Components that an engine is made of.
 
     Example:
         EngineContext(policy=policy, seed=7)
     """
 
     policy: Policy
-    """Gives architecture, type, device and end tokens, and the first weights."""
+    """Source of architecture, dtype, device, end tokens and initial weights."""
 
     seed: int
-    """Determines the thresholds of stochastic rounding, and noise."""
+    """Seed of the thresholds of stochastic rounding, and of noise."""
 
     progress: Progress = NO_PROGRESS
 
 
 class EngineSettings(Variant):
-    """Settings that make a rollout engine, whose arithmetic is chosen apart from the trainer's."""
+    """Base class of engine settings. The engine's numerics are independent of the trainer's."""
 
     overlap: bool = False
-    """Sample each rollout in a second process while the policy learns from the one before it. A
-    rollout's weights are then one rollout older than those that the update begins with, which the
-    ratio to the engine corrects for: an objective that reads it, or a correction, has to be set.
-    The first rollout of the run, and that after each checkpoint, is sampled with the newest weights
-    and without overlap, so `journal.checkpoint_every` is part of what is learned."""
+    """Sample each rollout in a second process while the policy trains on the previous one. Weights
+    of a rollout are then one rollout older than those at the start of its update. The ratio to the
+    engine corrects for this, so an objective that uses it, or a correction, is required. The first
+    rollout of the run, and the one after each checkpoint, use the newest weights without overlap,
+    so `journal.checkpoint_every` affects training."""
 
     @abstractmethod
     def make(self, context: EngineContext) -> Engine:
-        """The engine, holding the policy's weights.
+        """The engine, with the policy's weights.
 
         Raises:
-            UserError: it cannot serve the model, or is not installed.
+            UserError: the engine does not support the model, or is not installed.
         """
 
     @property
     def has_noise(self) -> bool:
-        """Whether the engine is perturbed to study what that does."""
+        """Whether the engine is perturbed, for studies."""
         return False
 
     def without_noise(self) -> "EngineSettings":
-        """The same engine unperturbed."""
+        """The settings without perturbation."""
         return self
 
     def resolve(self, device: torch.device) -> "EngineSettings":
-        """The settings with what they leave to the start of a run on `device`."""
+        """The settings with automatic values resolved for `device`."""
         return self
 
     def resolve_from(self, began: "EngineSettings") -> "EngineSettings":
-        """The settings, in which what was decided when the run `began` is as it was decided."""
+        """The settings with automatic values as resolved when the run `began`."""
         return self
 
     def check_learner(self, dtype: str) -> None:
-        """Returns where everything that is set does something beside a learner in `dtype`.
+        """Checks that all settings have an effect with a learner in `dtype`.
 
         Raises:
-            ValueError: something does not; the message says what to change.
+            ValueError: one has none; the message gives the remedy.
         """
 
 
 class ModelEngineSettings(EngineSettings):
-    """An engine around a model of this process."""
+    """Base class of settings of engines with a model in this process."""
 
     numerics: Numerics = Numerics.BFLOAT16
-    """What it computes in. fp8, int8 and int4 round on top of the trainer's type."""
+    """Numerics of the engine. fp8, int8 and int4 round on top of the trainer's dtype."""
 
     head_dtype: HeadDtype = "model"
-    """Type of the output head's weights and product. model: that of the model, also under fp8, int8
-    and int4, which never round the head. float32: logits lose no digits; set learner.head_dtype
-    too."""
+    """Dtype of the output head. model: dtype of the model, also for fp8, int8 and int4, which never
+    round the head. float32: logits keep full precision; set learner.head_dtype too."""
 
     weight_scaling: WeightScaling = WeightScaling.CHANNEL
-    """Which weights share one scale under fp8, int8 and int4."""
+    """Granularity of weight scales for fp8, int8 and int4."""
 
     rounding: Rounding = "stochastic"
-    """How a float32 learner's weights become bfloat16 ones. nearest: small updates never reach an
-    engine whose weights began on the bfloat16 grid. stochastic: unbiased, with a threshold for each
-    weight that is drawn once."""
+    """Rounding of a float32 learner's weights to bfloat16. nearest: small updates never reach an
+    engine whose weights started on the bfloat16 grid. stochastic: unbiased, with one fixed random
+    threshold per weight."""
 
     routing_noise: float = Field(0.0, ge=0.0, allow_inf_nan=False)
-    """Makes routing differ from the trainer's, to study it: each choice of experts is the top-k of
-    scores with Gaussian noise of this standard deviation on their logarithms. Gate weights stay
-    live. Routing replay r3 removes it."""
+    """Standard deviation of Gaussian noise on the logarithms of the router scores that select
+    experts, to study routing disagreement. Gate weights are unaffected. Routing replay r3 removes
+    its effect."""
 
     weight_noise: float = Field(0.0, ge=0.0, lt=1.0)
-    """Makes numerics differ from the trainer's, to study it: Gaussian noise of this relative
-    standard deviation on every matrix entry, drawn anew at each sync."""
+    """Relative standard deviation of Gaussian noise on every matrix entry, redrawn at each sync, to
+    study numerical mismatch."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> "ModelEngineSettings":
@@ -157,15 +156,15 @@ class ModelEngineSettings(EngineSettings):
 
     @property
     def has_noise(self) -> bool:
-        """Whether the engine is perturbed to study what that does."""
+        """Whether the engine is perturbed, for studies."""
         return self.routing_noise > 0 or self.weight_noise > 0
 
     def without_noise(self) -> "ModelEngineSettings":
-        """The same engine unperturbed."""
+        """The settings without perturbation."""
         return self.model_copy(update={"routing_noise": 0.0, "weight_noise": 0.0})
 
     def check_learner(self, dtype: str) -> None:
-        """Returns where the head's type is another one than that of the learner."""
+        """Checks that `head_dtype` has an effect with a learner in `dtype`."""
         if self.numerics in WEIGHT_ROUNDINGS and self.head_dtype == dtype:
             raise ValueError(
                 "engine.head_dtype is 'float32', but under engine.numerics "

@@ -4,9 +4,9 @@ from torch import Tensor
 
 
 def expand(tensor: Tensor, *shape: int) -> Tensor:
-    """`tensor` with at least this shape, zeros where it had nothing. Never smaller.
+    """`tensor` expanded to at least this shape with zeros. Never smaller.
 
-    Returns the tensor itself where it is large enough.
+    Returns the tensor itself if it is large enough.
     """
     size = [max(old, new) for old, new in zip(tensor.shape, shape, strict=True)]
     if size == list(tensor.shape):

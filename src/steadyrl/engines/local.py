@@ -24,7 +24,7 @@ from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import WeightSource
 
 PREFILL_POSITIONS = 1 << 14
-"""That a pass over prompts computes at most, padding included."""
+"""Maximum positions of a prefill pass, padding included."""
 
 
 class LocalEngineSettings(ModelEngineSettings):
@@ -34,19 +34,18 @@ class LocalEngineSettings(ModelEngineSettings):
 
     max_running: PositiveOrAuto = 512
     """Maximum number of sequences decoded concurrently. auto: as many as `cache_memory` holds at
-    their full length."""
+    full length."""
 
     cache_memory: PositiveOrAuto = "auto"
-    """Memory for keys and values in MiB. auto: half of what is free when the run starts, a number
-    that its config.yaml then holds. Where all sequences do not fit at their full length, keys and
-    values are kept in pages, which is slower, and the last sequences begin again when these run
-    out."""
+    """Memory for keys and values in MiB. auto: half of the free memory at the start of the run,
+    stored in its config.yaml. If not all sequences fit at full length, keys and values are stored
+    in pages, which is slower, and the last sequences restart when pages run out."""
 
     def make(self, context: EngineContext) -> "LocalEngine":
         """The engine.
 
         Raises:
-            UserError: its model cannot be sampled in batches with a cache.
+            UserError: the model does not support batches with a cache.
         """
         running, memory = self.max_running, self.cache_memory
         return LocalEngine(
@@ -57,14 +56,14 @@ class LocalEngineSettings(ModelEngineSettings):
         )
 
     def resolve(self, device: torch.device) -> "LocalEngineSettings":
-        """The settings with a number of MiB for keys and values."""
+        """The settings with a fixed amount of cache memory."""
         if self.cache_memory != "auto":
             return self
         memory = max(1, half_of_free_memory(device) >> 20)
         return self.model_copy(update={"cache_memory": memory})
 
     def resolve_from(self, began: EngineSettings) -> "LocalEngineSettings":
-        """The settings with the memory for keys and values with which the run `began`."""
+        """The settings with the cache memory of the run when it `began`."""
         if self.cache_memory != "auto" or not isinstance(began, LocalEngineSettings):
             return self
         return self.model_copy(update={"cache_memory": began.cache_memory})
@@ -75,16 +74,15 @@ class LocalEngine(ModelEngine):
 
     Args:
         model: The engine's copy of the policy.
-        max_running: Sequences written at the same time; None: as many as the memory for keys and
-            values holds at their full length.
-        cache_memory: Bytes for keys and values; None: half of what is free now.
-        prefill_positions: Of prompts that are computed in one pass, padding included. A longer
-            prompt has a pass of its own.
-        progress: Hears of every pass how many answers and tokens are written.
+        max_running: Maximum number of concurrent sequences; None: as many as fit at full length.
+        cache_memory: Bytes for keys and values; None: half of the free memory.
+        prefill_positions: Maximum positions of a prefill pass, padding included. A longer prompt
+            has its own pass.
+        progress: Receives the numbers of completions and tokens after every pass.
 
     Raises:
-        UserError: the model keeps a state that is not keys and values, takes no positions, or
-            computes something else when sequences of different lengths are written at once.
+        UserError: the model has states other than keys and values, accepts no positions, or
+            computes different results if sequences of different lengths share a batch.
     """
 
     def __init__(
@@ -115,7 +113,7 @@ class LocalEngine(ModelEngine):
         self._batch: ContinuousBatch | None = None
 
     def submit(self, request: Request) -> int:
-        """Takes a request; returns the number under which its answers come."""
+        """Adds a request; returns the number of its completions."""
         self._model.check(request)
         self._memory.check(request)
         self._generated.start(request, first=not self._requests)
@@ -126,7 +124,7 @@ class LocalEngine(ModelEngine):
         return number
 
     def step(self) -> dict[int, list[Completion]]:
-        """Writes a token to every answer that is under way."""
+        """Samples a token for every running sequence."""
         assert self._batch is not None, "nothing was submitted"
         # Leaving inference mode turns gradients on again: no_grad is the inner one.
         with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
@@ -138,14 +136,14 @@ class LocalEngine(ModelEngine):
         return step.answers
 
     def withdraw(self, number: int) -> None:
-        """Forgets a request."""
+        """Discards a request."""
         if self._requests.pop(number, None) is not None and self._batch is not None:
             with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
                 self._batch.remove(number)
             self._free_batch()
 
     async def sync(self, weights: WeightSource) -> None:
-        """Takes over the weights of a learner. Answers that are under way begin again."""
+        """Loads a learner's weights. Running sequences restart."""
         self._model.sync(weights)
         self._batch = None
         for number, request in self._requests.items():
@@ -159,7 +157,7 @@ class LocalEngine(ModelEngine):
         self._batch.add(number, request)
 
     def _free_batch(self) -> None:
-        """Frees keys and values where no request is under way."""
+        """Frees keys and values if there are no requests."""
         if not self._requests:
             self._batch = None
 

@@ -1,4 +1,4 @@
-"""What engines around a model of this process have in common."""
+"""Base class of engines with a model in this process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from steadyrl.records.weight_source import WeightSource
 
 
 class ModelEngine(SteppedEngine):
-    """An engine whose weights, scores and abilities are those of an `EngineModel`.
+    """An engine whose weights, scores and capabilities are those of an `EngineModel`.
 
     Args:
-        score_positions: Positions that one pass over sequences to score computes, padding included.
-            A longer sequence has a pass of its own.
+        score_positions: Maximum positions of a scoring pass, padding included. A longer sequence
+            has its own pass.
     """
 
     def __init__(self, model: EngineModel, *, score_positions: int, progress: Progress) -> None:
@@ -30,37 +30,37 @@ class ModelEngine(SteppedEngine):
 
     @property
     def capabilities(self) -> EngineCapabilities:
-        """What it can do."""
+        """Capabilities of the engine."""
         return self._model.capabilities
 
     @property
     def policy_version(self) -> int:
-        """Version of the weights it received last."""
+        """Version of the current weights."""
         return self._model.policy_version
 
     @property
     def reach(self) -> Reach | None:
-        """What arrived of the trainer's movement between the last two syncs."""
+        """Share of the trainer's last update that reached the engine."""
         return self._model.reach
 
     compares_cheaply = True
 
     def differing_tensors(self, weights: WeightSource) -> list[str]:
-        """Names of weights that are not those of `weights`, rounded as here."""
+        """Names of tensors that differ from `weights`, rounded in the same way."""
         return self._model.differing_tensors(weights)
 
     async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
-        """Log-probability of every given token after those before it, at temperature 1."""
+        """Log-probability of every token given those before it, at temperature 1."""
         return self._model.score(sequences, self._score_positions)
 
     async def sync(self, weights: WeightSource) -> None:
-        """Takes over the weights of a learner."""
+        """Loads a learner's weights."""
         self._model.sync(weights)
 
 
 @dataclass(slots=True, kw_only=True)
 class GenerationProgress:
-    """Answers and tokens since the engine was last idle, for a listener."""
+    """Numbers of completions and tokens since the engine was last idle, reported to a listener."""
 
     progress: Progress
     answers: int = 0
@@ -69,14 +69,14 @@ class GenerationProgress:
     budget: int = 0
 
     def start(self, request: Request, *, first: bool) -> None:
-        """Another request is under way; `first` after nothing was."""
+        """Adds a request; `first` if the engine was idle."""
         if first:
             self.answers = self.tokens = self.requested = self.budget = 0
         self.requested += request.num_completions
         self.budget += request.num_completions * request.sampling.max_new_tokens
 
     def report(self, *, answers: int, tokens: int) -> None:
-        """So many more answers are finished, and tokens written."""
+        """Adds finished completions and sampled tokens."""
         self.answers += answers
         self.tokens += tokens
         self.progress.advance(

@@ -1,4 +1,4 @@
-"""Which pages of memory hold which positions of which slot, as in PagedAttention (2309.06180)."""
+"""Page table of the key-value cache, as in PagedAttention (arXiv:2309.06180)."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,16 +9,16 @@ from torch import Tensor
 from steadyrl.engines.growth import expand
 
 PAGE = 32
-"""Positions in a page."""
+"""Positions per page."""
 
 
 class PageTable:
-    """Pages that slots take as their sequences grow and give back when they end.
+    """Pages that slots take as their sequences grow and return when they end.
 
     Args:
-        slots: Rows of the table.
-        capacity: Positions that a sequence may need.
-        max_pages: Pages that may be in use. Where fewer are than before, some have to come back.
+        slots: Number of rows of the table.
+        capacity: Maximum positions of a sequence.
+        max_pages: Maximum number of pages in use. If it is lowered, pages must be returned.
     """
 
     def __init__(self, slots: int, capacity: int, max_pages: int, device: torch.device) -> None:
@@ -28,26 +28,26 @@ class PageTable:
         self._taken = 0
         self.max_pages = max_pages
         self.size = 0
-        """Pages that the layers must have room for."""
+        """Number of pages that the layers must have space for."""
         self.reserve(slots, capacity)
 
     @property
     def free(self) -> int:
-        """Pages that may still be taken; negative where some have to come back."""
+        """Number of pages that may still be taken; negative if pages must be returned."""
         return self.max_pages - self._taken + len(self._returned)
 
     def reserve(self, slots: int, capacity: int) -> None:
-        """Makes room for so many slots of so many positions."""
+        """Makes room for this many slots and positions."""
         self._table = expand(self._table, slots, pages_for(capacity))
         self._owned += [[] for _ in range(len(self._table) - len(self._owned))]
 
     def shortage(self, lengths: Sequence[int]) -> int:
-        """Pages that slots `0, 1, ...` lack for these lengths, beyond those that are free."""
+        """Number of missing pages if slots `0, 1, ...` have these lengths."""
         needed = (pages_for(n) - len(self._owned[slot]) for slot, n in enumerate(lengths))
         return max(0, sum(max(0, pages) for pages in needed) - self.free)
 
     def make_room(self, slots: Iterable[int], lengths: Iterable[int]) -> None:
-        """Gives each of `slots` the pages that so many positions need."""
+        """Gives each of `slots` enough pages for its length."""
         for slot, length in zip(slots, lengths, strict=True):
             owned = self._owned[slot]
             while len(owned) < pages_for(length):
@@ -56,7 +56,7 @@ class PageTable:
                 owned.append(page)
 
     def release(self, finished: Sequence[int], movers: list[int], holes: list[int]) -> None:
-        """Takes back the pages of the slots `finished`; slots `movers` become slots `holes`."""
+        """Returns the pages of the slots `finished`, and moves slots `movers` to slots `holes`."""
         for slot in finished:
             self._returned += self._owned[slot]
             self._owned[slot] = []
@@ -68,11 +68,11 @@ class PageTable:
     def slot_mapping(
         self, slots: Int[Tensor, " N"], positions: Int[Tensor, " N"]
     ) -> Int[Tensor, " N"]:
-        """Where in the memory of all pages these positions of these slots lie."""
+        """Indices of these positions of these slots in the memory of all pages."""
         return self._table[slots, positions // PAGE] * PAGE + positions % PAGE
 
     def pages_of(self, running: int, visible: int) -> Int[Tensor, "N P"]:
-        """Pages of the first `visible` positions of each running slot; any page for absent ones."""
+        """Pages of the first `visible` positions of each running slot, arbitrary beyond it."""
         return self._table[:running, : pages_for(visible)]
 
     def _take(self) -> int:
@@ -86,5 +86,5 @@ class PageTable:
 
 
 def pages_for(positions: int) -> int:
-    """Pages that hold so many positions."""
+    """Number of pages for `positions` positions."""
     return -(-positions // PAGE)

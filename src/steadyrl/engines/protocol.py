@@ -1,7 +1,7 @@
-"""What a rollout engine is: prompts in; tokens, log-probabilities and routing out.
+"""Protocol of rollout engines: prompts in; tokens, log-probabilities and routing out.
 
-Its calls are awaited, so that an object of this process, another process or a server can stand
-behind it. Many requests may be under way at once: how they share a batch is the engine's business.
+Calls are awaited, so an engine may be an object in this process, another process or a server. Many
+requests may be processed concurrently; batching is the engine's business.
 """
 
 from collections.abc import Sequence
@@ -19,28 +19,28 @@ from steadyrl.records.weight_source import WeightSource
 
 
 class Sampling(Settings):
-    """How tokens are drawn."""
+    """Sampling parameters."""
 
     temperature: float = Field(1.0, ge=0.0, allow_inf_nan=False)
-    """Logits are divided by it. 0 takes the most probable token."""
+    """Divisor of the logits. 0 selects the most probable token."""
 
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    """Draw from the smallest set of tokens that holds this probability."""
+    """Cumulative probability of the most probable tokens to sample from."""
 
     top_k: int | None = Field(None, ge=1)
-    """Draw from this many most probable tokens at most."""
+    """Number of most probable tokens to sample from."""
 
     max_new_tokens: int = Field(1024, ge=1)
-    """Token budget of one turn of the model, its end token included."""
+    """Maximum number of tokens per model turn, including the end token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One prompt, how many answers to it, and how they are drawn.
+    """A prompt, the number of completions, and sampling parameters.
 
-    Under exact draws the same request gives the same answers in every engine whose numerics agree,
-    whatever else is in the batch: answer `i` draws its token `t` with the uniform number `(i, t)`
-    of `seed`.
+    With exact draws, a request has the same completions in every engine with the same numerics,
+    whatever else is in the batch: completion `i` samples its token `t` with the uniform number `(i,
+    t)` of `seed`.
 
     Example:
         Request(prompt_ids=torch.tensor([3, 17, 4]), num_completions=16, seed=7,
@@ -55,94 +55,95 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCapabilities:
-    """What an engine can do. A run refuses an engine that lacks what its configuration needs."""
+    """Capabilities of an engine. A run rejects an engine that lacks those it needs."""
 
     max_positions: int | None
-    """Maximum tokens of a prompt and its answer together; None: no limit."""
+    """Maximum tokens of a prompt and its completion together; None: no limit."""
 
     routing: bool
-    """Completions carry the experts that every fed token was sent to."""
+    """Whether completions include the experts of every fed token."""
 
     exact_draws: bool
-    """Tokens are drawn by the request's own random numbers, so that runs can repeat."""
+    """Whether tokens are sampled with the request's own random numbers, so that runs repeat."""
 
     scoring: bool
-    """It scores given tokens."""
+    """Whether it scores given tokens."""
 
     sampling_masks: bool = False
-    """Completions tell which tokens top-p and top-k left to draw from."""
+    """Whether completions include the tokens kept by top-p and top-k."""
 
     adapters: bool = False
-    """Weights may arrive as an adapter over an unchanged base."""
+    """Whether it accepts adapters of an unchanged base model."""
 
     def has_room(self, prompt_length: int, sampling: Sampling) -> bool:
-        """Whether a prompt of so many tokens leaves room for a whole answer."""
+        """Whether a prompt of `prompt_length` tokens leaves room for a completion."""
         limit = self.max_positions
         return limit is None or prompt_length + sampling.max_new_tokens <= limit
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Samples from its own copy of the policy, in its own arithmetic."""
+    """Samples from its own copy of the policy, in its own numerics."""
 
     @property
     def capabilities(self) -> EngineCapabilities:
-        """What it can do."""
+        """Capabilities of the engine."""
         ...
 
     @property
     def policy_version(self) -> int:
-        """Version of the weights it received last."""
+        """Version of the current weights."""
         ...
 
     async def generate(self, request: Request) -> list[Completion]:
-        """The answers to `request`, in the order of their random numbers.
+        """Completions of `request`, in the order of their random numbers.
 
         Raises:
-            UserError: the prompt is empty, or with its budget exceeds the engine's positions.
+            UserError: the prompt is empty, or prompt and token budget exceed the engine's
+                positions.
         """
         ...
 
     async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
-        """Log-probability of every given token after those before it, at temperature 1.
+        """Log-probability of every token given those before it, at temperature 1.
 
-        In the engine's numerics, and on the CPU. Entry 0 of each sequence is 0: nothing precedes
-        its token.
+        Computed in the engine's numerics and returned on the CPU. Entry 0 of each sequence is 0,
+        since nothing precedes its token.
 
         Raises:
-            UserError: a sequence is empty or has more tokens than the engine has positions.
+            UserError: a sequence is empty or exceeds the engine's positions.
         """
         ...
 
     async def sync(self, weights: WeightSource) -> None:
-        """Takes over the weights of a learner. Nothing computed with older ones is used again.
+        """Loads a learner's weights. Nothing computed with older ones is used afterwards.
 
         Raises:
-            UserError: they are an adapter, which this engine does not take.
-            ValueError: names or shapes are not those of this engine's model.
+            UserError: the weights are an adapter, which this engine does not accept.
+            ValueError: names or shapes do not match the engine's model.
         """
         ...
 
 
 @runtime_checkable
 class SupportsSyncMeasurement(Protocol):
-    """An engine that knows what of the trainer's movement its own rounding lets through."""
+    """An engine that measures how much of an update its rounding lets through."""
 
     @property
     def reach(self) -> Reach | None:
-        """What arrived of the movement between the last two syncs; None before there were two."""
+        """Share of the last update that reached the engine; None before two syncs."""
         ...
 
 
 @runtime_checkable
 class SupportsWeightComparison(Protocol):
-    """An engine that can look at its weights."""
+    """An engine that can compare its weights."""
 
     @property
     def compares_cheaply(self) -> bool:
-        """Whether it takes little time and memory."""
+        """Whether a comparison takes little time and memory."""
         ...
 
     def differing_tensors(self, weights: WeightSource) -> list[str]:
-        """Names of the engine's tensors that are not those of `weights`, which it received last."""
+        """Names of tensors that differ from `weights`, the last ones received."""
         ...

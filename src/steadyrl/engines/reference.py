@@ -1,6 +1,6 @@
-"""The oracle: one sequence at a time, the whole sequence recomputed for every token.
+"""Reference engine: one sequence at a time, recomputed completely for every token.
 
-Slow and plain, so that it can be read against the definition of sampling. Fast engines are tested
+Slow and simple, so that it can be compared with the definition of sampling. Fast engines are tested
 against it.
 """
 
@@ -20,7 +20,7 @@ from steadyrl.records.routing import Routing
 
 
 class ReferenceEngineSettings(ModelEngineSettings):
-    """The slow oracle: one sequence at a time, without a cache."""
+    """Slow reference: one sequence at a time, without a cache."""
 
     name: Literal["reference"] = "reference"
 
@@ -30,7 +30,7 @@ class ReferenceEngineSettings(ModelEngineSettings):
 
 
 class ReferenceEngine(ModelEngine):
-    """A rollout engine without cache and without batches. A step writes one answer."""
+    """A rollout engine without cache and batches. A step samples one completion."""
 
     def __init__(self, model: EngineModel, *, progress: Progress = NO_PROGRESS) -> None:
         super().__init__(model, score_positions=1, progress=progress)
@@ -39,7 +39,7 @@ class ReferenceEngine(ModelEngine):
         self._submitted = 0
 
     def submit(self, request: Request) -> int:
-        """Takes a request; returns the number under which its answers come."""
+        """Adds a request; returns the number of its completions."""
         self._model.check(request)
         self._generated.start(request, first=not self._requests)
         number = self._submitted
@@ -48,7 +48,7 @@ class ReferenceEngine(ModelEngine):
         return number
 
     def step(self) -> dict[int, list[Completion]]:
-        """Writes the next answer of the oldest request."""
+        """Samples the next completion of the oldest request."""
         number, request = next(iter(self._requests.items()))
         answers = self._answers[number]
         if len(answers) < request.num_completions:
@@ -60,7 +60,7 @@ class ReferenceEngine(ModelEngine):
         return {number: answers}
 
     def withdraw(self, number: int) -> None:
-        """Forgets a request."""
+        """Discards a request."""
         del self._requests[number], self._answers[number]
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ class ReferenceEngine(ModelEngine):
         )
 
     def _forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits after the last of `tokens`, and the experts every token chose."""
+        """Logits after the last of `tokens`, and the experts of every token."""
         model, hook = self._model.model, self._model.hook
         if hook is None:
             return model(input_ids=tokens[None], use_cache=False).logits[:, -1], None

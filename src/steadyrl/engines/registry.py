@@ -1,4 +1,4 @@
-"""Rollout engines by name."""
+"""Discriminated union of engine settings."""
 
 from typing import Annotated
 

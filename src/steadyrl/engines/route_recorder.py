@@ -1,12 +1,12 @@
-"""Routes of the sequences that are being written, each of them stored once.
+"""Recorder of the routes of running sequences, each stored once.
 
-    prompt      one piece, shared by all answers to it
-    step        the next entries of a block, one for each running sequence
-    block full  its entries are sorted by sequence, on the CPU; each sequence gets its piece
-    take        a sequence that has ended: its pieces, and its entries of the block
+    prompt      one piece, shared by all its completions
+    step        the next entries of a block, one per running sequence
+    block full  its entries are sorted by sequence on the CPU, and each sequence gets its piece
+    take        pieces and remaining block entries of a finished sequence
 
-So the accelerator holds one block, and what is kept grows with what is written. A step costs two
-copies, however many sequences begin, move and end.
+The accelerator holds one block only, and memory grows with the number of sampled tokens. A step
+costs two copies, however many sequences start, move and end.
 """
 
 from collections.abc import Sequence
@@ -20,36 +20,36 @@ from torch.nn.utils.rnn import pad_sequence
 from steadyrl.records.routing import Routing, fed_token_checksums, fed_tokens_checksum
 
 BLOCK_BYTES = 1 << 14
-"""Routes of one row in a full block: so many that a tensor for them costs little."""
+"""Bytes of routes per row in a full block, large enough that tensor overhead is small."""
 
 
 @dataclass(slots=True)
 class _Recorded:
-    """One sequence: the experts chosen for it, first for the prompt, at so many positions."""
+    """Routes of one sequence, starting with the prompt."""
 
     pieces: list[Integer[Tensor, "_S L K"]]
     length: int
     checksum: int
-    """Of the tokens that were fed, without the wrapping of int64."""
+    """Checksum of the fed tokens, without int64 wrapping."""
 
 
 @dataclass(slots=True)
 class _Block:
-    """What was fed and chosen in the last steps, one entry per sequence and step."""
+    """Tokens and routes of the last steps, one entry per sequence and step."""
 
     fed: Int[Tensor, " M"]
     experts: Integer[Tensor, "M L K"]
     owners: Int[Tensor, " M"]
-    """The number of the sequence that each entry belongs to, on the CPU."""
+    """Sequence number of each entry, on the CPU."""
 
     used: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
 class RouteRecorder:
-    """Records the routes of up to `rows` sequences at a time, by the rows they are written in.
+    """Records the routes of up to `rows` concurrent sequences, by row.
 
-    Sequences are numbered as they begin.
+    Sequences are numbered in the order of their start.
     """
 
     rows: int
@@ -57,13 +57,13 @@ class RouteRecorder:
     block_bytes: int = BLOCK_BYTES
     _begun: int = 0
     _recorded: dict[int, _Recorded] = field(default_factory=dict)
-    """By number: the sequences that run, and those that have ended and were not taken."""
+    """Routes by sequence number, of running sequences and finished ones not taken yet."""
 
     _running: Int[Tensor, " B"] = field(init=False)
-    """The number of the sequence in each row."""
+    """Sequence number of each row."""
 
     _dropped: list[int] = field(default_factory=list)
-    """Sequences that may have entries in the block which nobody needs."""
+    """Sequences whose entries in the block are no longer needed."""
 
     _block: _Block | None = None
 
@@ -73,7 +73,7 @@ class RouteRecorder:
 
     @torch.inference_mode(False)
     def reserve(self, rows: int) -> None:
-        """Makes room for so many rows."""
+        """Makes room for `rows` rows."""
         if rows > self.rows:
             self._running = torch.nn.functional.pad(self._running, (0, rows - self.rows))
             self.rows = rows
@@ -89,7 +89,7 @@ class RouteRecorder:
         prompts: Sequence[Int[Tensor, " _P"]],
         experts: Integer[Tensor, "U P L K"],
     ) -> None:
-        """Sequences begin in `rows`, each with the prompt number `source` of `prompts`."""
+        """Starts sequences in `rows`, each with prompt number `source` of `prompts`."""
         lengths = [len(prompt) for prompt in prompts]
         tokens = pad_sequence(list(prompts), batch_first=True).cpu()
         known = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
@@ -102,7 +102,7 @@ class RouteRecorder:
         self._begun = numbers.stop
 
     def step(self, fed: Int[Tensor, " N"], experts: Integer[Tensor, "N L K"]) -> None:
-        """The sequences in rows 0 to `N` - 1 were fed one token each."""
+        """Records one token for each sequence in rows 0 to `N` - 1."""
         block = self._block
         if block is None:
             block = self._block = self._new_block(fed, experts)
@@ -115,23 +115,23 @@ class RouteRecorder:
         block.used = entries.stop
 
     def numbers(self, rows: Sequence[int]) -> list[int]:
-        """The numbers of the sequences in `rows`."""
+        """Sequence numbers of `rows`."""
         return self._running[list(rows)].tolist()
 
     def drop(self, numbers: Sequence[int]) -> None:
-        """Forgets these sequences."""
+        """Discards these sequences."""
         for number in numbers:
             del self._recorded[number]
         self._dropped += numbers
 
     def move(self, movers: Sequence[int], holes: Sequence[int]) -> None:
-        """The sequences in the rows `movers` go on in the rows `holes`."""
+        """Moves the sequences in rows `movers` to rows `holes`."""
         if holes:
             self._running[list(holes)] = self._running[list(movers)]
 
     @torch.inference_mode(False)
     def take(self, numbers: Sequence[int]) -> list[Routing]:
-        """The routing of these sequences, which have ended and are forgotten."""
+        """Returns and discards the routing of these finished sequences."""
         if self._block is not None and self._block.used:
             self._take_pieces(self._block, numbers)
         recorded = [self._recorded.pop(number) for number in numbers]
@@ -158,13 +158,13 @@ class RouteRecorder:
 
     @torch.inference_mode(False)
     def _clear_block(self, block: _Block) -> None:
-        """Gives each sequence its piece of `block`, which is empty afterwards."""
+        """Moves all entries of `block` to their sequences."""
         self._take_pieces(block)
         self._dropped.clear()
         block.used = 0
 
     def _take_pieces(self, block: _Block, of: Sequence[int] | None = None) -> None:
-        """Gives sequences their pieces of `block`: those numbered `of`, or all that are needed."""
+        """Moves entries of `block` to the sequences `of`, or to all that are needed."""
         owners = block.owners[: block.used]
         if of is not None:
             entries = torch.isin(owners, torch.tensor(of)).nonzero().flatten()
@@ -193,5 +193,5 @@ class RouteRecorder:
 
 
 def _wrap_int64(number: int) -> int:
-    """`number` as int64 arithmetic has it, which wraps around."""
+    """`number` with the wrapping of int64 arithmetic."""
     return (number + 2**63) % 2**64 - 2**63

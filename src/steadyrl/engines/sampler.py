@@ -1,4 +1,4 @@
-"""Drawing one token per row from logits."""
+"""Sampling of one token per row from logits."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import Request, Sampling
 
 BLOCK = 128
-"""Tokens of the vocabulary whose probabilities are added up together."""
+"""Number of vocabulary tokens whose probabilities are summed together."""
 
 
 def uniforms(request: Request) -> Float[Tensor, "G R"]:
-    """The random numbers in [0, 1) behind every token that `request` may draw, in float64."""
+    """Uniform random numbers in [0, 1) for every token of `request`, in float64."""
     generator = np.random.default_rng(request.seed)
     budget = request.sampling.max_new_tokens
     return torch.from_numpy(generator.random((request.num_completions, budget)))
@@ -24,13 +24,13 @@ def uniforms(request: Request) -> Float[Tensor, "G R"]:
 def sample(
     logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"], sampling: Sampling
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
-    """One token per row and its log-probability under the distribution it was drawn from.
+    """One token per row, and its log-probability in the distribution it is sampled from.
 
-    The token is where the cumulative distribution passes `uniform`, so equal random numbers and
+    The token is where the cumulative distribution exceeds `uniform`, so equal random numbers and
     equal logits give equal tokens in any batch.
 
     Raises:
-        NonFiniteError: a row's highest logit is no finite number.
+        NonFiniteError: the largest logit of a row is not finite.
     """
     scores = logits.float()
     highest = scores.amax(dim=-1, keepdim=True)
@@ -58,10 +58,10 @@ def sample_each(
     uniform: Float[Tensor, " B"],
     samplings: Sequence[tuple[Sampling, list[int] | None]],
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
-    """The same for rows that are drawn in different ways.
+    """`sample` for rows with different sampling parameters.
 
     Args:
-        samplings: How, and which rows: None for all of them.
+        samplings: Sampling parameters and their rows; None: all rows.
     """
     if len(samplings) == 1:
         return sample(logits, uniform, samplings[0][0])
@@ -76,10 +76,10 @@ def sample_each(
 def _invert_cumulative(
     weights: Float[Tensor, "B V"], uniform: Float[Tensor, "B 1"]
 ) -> tuple[Int[Tensor, "B 1"], Float[Tensor, "B 1"]]:
-    """Where the running sum of `weights` passes `uniform` times their total, and the total.
+    """Index where the running sum of `weights` exceeds `uniform` times the total, and the total.
 
-    A large vocabulary is summed by blocks first and then within the block that was met, so that it
-    is passed over once.
+    A large vocabulary is first summed by blocks and then within the selected block, so it is read
+    once.
     """
     if weights.shape[-1] <= BLOCK:
         running = weights.double().cumsum(dim=-1)
@@ -97,19 +97,19 @@ def _invert_cumulative(
 
 
 def _first_above(running: Float[Tensor, "B N"], level: Float[Tensor, "B 1"]) -> Int[Tensor, "B 1"]:
-    """The first place where a running sum is above `level`, which rounding may lift to its end."""
+    """First index where the running sum exceeds `level`, clamped to below its end."""
     below_end = running[:, -1:].nextafter(torch.zeros_like(level))
     return torch.searchsorted(running, level.minimum(below_end), right=True)
 
 
 def _most_probable(scores: Float[Tensor, "B V"], top_k: int) -> Float[Tensor, "B V"]:
-    """`scores` of the `top_k` highest, of equal ones the first; -inf elsewhere."""
+    """The `top_k` highest scores, the first of equal ones; -inf elsewhere."""
     order = scores.argsort(dim=-1, descending=True, stable=True)[:, :top_k]
     return torch.full_like(scores, -torch.inf).scatter(-1, order, scores.gather(-1, order))
 
 
 def _nucleus(scores: Float[Tensor, "B V"], top_p: float) -> Float[Tensor, "B V"]:
-    """`scores` of the smallest set that holds `top_p`; -inf outside it."""
+    """Scores of the smallest set with cumulative probability `top_p`; -inf elsewhere."""
     ordered, order = scores.softmax(dim=-1).sort(dim=-1, descending=True)
     before = ordered.cumsum(dim=-1) - ordered
     kept = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before < top_p)

@@ -1,4 +1,4 @@
-"""Which sequences run in which slots, and which wait for one."""
+"""Slots of running sequences, and the queue of waiting ones."""
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ Draw = tuple[float, float, int | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SampleId:
-    """Answer number `sample` to request number `request`."""
+    """Completion number `sample` of request number `request`."""
 
     request: int
     sample: int
 
 
 class Slots:
-    """The running sequences as rows of tensors. Rows `0 .. running - 1` are in use.
+    """Running sequences as rows of tensors. Rows `0 .. running - 1` are in use.
 
-    `tokens[row, :length]` is what a sequence holds so far; its last token is not yet fed.
+    `tokens[row, :length]` holds a sequence so far; its last token has not been fed yet.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -40,7 +40,7 @@ class Slots:
         self.lengths = long(0)
         self.prompt_lengths = long(0)
         self.budgets = long(0)
-        """Tokens that each answer may have."""
+        """Maximum number of tokens of each completion."""
         self.logprobs = torch.zeros(0, 0, device=device)
         self.uniforms = torch.zeros(0, 0, dtype=torch.float64, device=device)
         self._draws: list[Draw] = []
@@ -49,21 +49,21 @@ class Slots:
 
     @property
     def running(self) -> int:
-        """Sequences being written."""
+        """Number of running sequences."""
         return len(self.ids)
 
     @property
     def rows(self) -> int:
-        """Sequences that there is room for."""
+        """Number of allocated rows."""
         return len(self.lengths)
 
     @property
     def capacity(self) -> int:
-        """Tokens that each sequence may have."""
+        """Number of tokens per row."""
         return self.tokens.shape[1]
 
     def reserve(self, rows: int, capacity: int, budget: int) -> None:
-        """Makes room for so many sequences of so many tokens, with so many of them sampled."""
+        """Makes room for `rows` sequences of `capacity` tokens, `budget` of them sampled."""
         self.tokens = expand(self.tokens, rows, capacity)
         self.lengths = expand(self.lengths, rows)
         self.prompt_lengths = expand(self.prompt_lengths, rows)
@@ -72,7 +72,7 @@ class Slots:
         self.uniforms = expand(self.uniforms, rows, budget)
 
     def admit(self, names: Sequence[SampleId], requests: Mapping[int, Request]) -> None:
-        """Gives the next free rows to new sequences."""
+        """Assigns the next free rows to new sequences."""
         drawn = {number: uniforms(requests[number]) for number in {n.request for n in names}}
         for number, group in groupby(names, key=lambda name: name.request):
             ids, request = list(group), requests[number]
@@ -90,7 +90,7 @@ class Slots:
             self._samplings[draw] = sampling
 
     def samplings(self, rows: slice) -> list[tuple[Sampling, list[int] | None]]:
-        """How `rows` draw their tokens, and which of them do so; None for all of them."""
+        """Sampling parameters of `rows` and the rows that use them; None: all rows."""
         if len(self._running) == 1:
             return [(self._samplings[draw], None) for draw in self._running]
         places: dict[Draw, list[int]] = {}
@@ -99,7 +99,7 @@ class Slots:
         return [(self._samplings[draw], found) for draw, found in places.items()]
 
     def append(self, rows: slice, tokens: Int[Tensor, " N"], logprobs: Float[Tensor, " N"]) -> None:
-        """Adds one sampled token to each of `rows`."""
+        """Appends one sampled token to each of `rows`."""
         index = torch.arange(rows.start, rows.stop, device=tokens.device)
         lengths = self.lengths[rows]
         self.tokens[index, lengths] = tokens
@@ -107,7 +107,7 @@ class Slots:
         self.lengths[rows] = lengths + 1
 
     def release(self, finished: list[int]) -> tuple[list[int], list[int]]:
-        """Frees rows and closes the gaps with the last running ones; returns (moved from, to)."""
+        """Frees rows and fills the gaps with the last running ones; returns (moved from, to)."""
         remaining = self.running - len(finished)
         gone = set(finished)
         self._running -= Counter(self._draws[row] for row in finished)
@@ -130,7 +130,7 @@ class Slots:
 
 
 class RequestQueue:
-    """Answers not yet begun, in the order of their requests."""
+    """Waiting completions in the order of their requests."""
 
     def __init__(self) -> None:
         self._waiting: deque[SampleId] = deque()
@@ -139,23 +139,23 @@ class RequestQueue:
         return len(self._waiting)
 
     def add(self, number: int, request: Request) -> None:
-        """Appends all answers to a request."""
+        """Appends all completions of a request."""
         self._waiting.extend(
             SampleId(request=number, sample=sample) for sample in range(request.num_completions)
         )
 
     def remove(self, number: int) -> None:
-        """Forgets the answers to a request."""
+        """Removes the completions of a request."""
         self._waiting = deque(name for name in self._waiting if name.request != number)
 
     def first(self, count: int) -> list[SampleId]:
-        """The next `count` answers, or all that are left, which stay in the queue."""
+        """The next `count` completions, or all, without removing them."""
         return list(islice(self._waiting, count))
 
     def put_back(self, name: SampleId) -> None:
-        """Lets an answer that was taken begin again, as the next."""
+        """Returns a completion to the front of the queue."""
         self._waiting.appendleft(name)
 
     def take(self, count: int) -> list[SampleId]:
-        """The next `count` answers, or all that are left."""
+        """Removes and returns the next `count` completions, or all."""
         return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]

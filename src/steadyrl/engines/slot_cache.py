@@ -1,10 +1,10 @@
-"""Keys and values of the sequences being written, one slot each, written in place.
+"""Key-value cache of running sequences, one slot each, updated in place.
 
-Each layer keeps them in the form that suits it:
+Each layer uses one of three layouts:
 
-    Block   one column per position: layers of full attention, while all slots fit into memory
-    Ring    one column per position modulo the window: layers of sliding attention
-    Pages   pages of `PAGE` positions, taken as a sequence grows: full attention beyond that memory
+    Block   one column per position: full attention, while all slots fit into memory
+    Ring    one column per position modulo the window: sliding-window attention
+    Pages   pages of `PAGE` positions, taken as sequences grow: full attention beyond that memory
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ KeysAndValues = tuple[Float[Tensor, "N H S K"], Float[Tensor, "N H S V"]]
 
 @dataclass(slots=True)
 class Step:
-    """What the current forward pass writes and sees."""
+    """Positions that the current forward pass writes and sees."""
 
     rows: Int[Tensor, " N"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     positions: Int[Tensor, " N"] = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Which row of a prefilled batch goes to which slot, and how many tokens it has."""
+    """Row of a prefilled batch, slot and length of each new sequence."""
 
     source: Int[Tensor, " N"]
     slots: Int[Tensor, " N"]
@@ -48,25 +48,25 @@ class LayerCache(Protocol):
         """Copies prefilled keys and values into slots."""
 
     def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
-        """Stores one key and value per running sequence; returns all it may attend to."""
+        """Stores one key and value per running sequence; returns all visible ones."""
 
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
-        """Copies slots `source` over slots `target`."""
+        """Copies slots `source` to slots `target`."""
 
     def reserve(self, slots: int, capacity: int) -> None:
-        """Takes so many slots of so many positions, from the next prompt on."""
+        """Sets the number of slots and positions, from the next prompt on."""
 
 
 class SlotCache(Cache):
     """A key-value cache whose rows are slots of sequences of different lengths.
 
-    Running sequences occupy slots `0 .. running - 1`. Before each forward pass, `begin_step` says
-    where in its slot each of them writes its next key and value.
+    Running sequences occupy slots `0 .. running - 1`. Before each forward pass, `begin_step` sets
+    the position at which each of them stores its next key and value.
 
     Args:
-        capacity: Positions that a sequence may need.
-        window_of: The attention window of a layer; None for full attention.
-        table: Keeps layers of full attention in its pages.
+        capacity: Maximum positions of a sequence.
+        window_of: Attention window of a layer; None: full attention.
+        table: Page table for full-attention layers.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class SlotCache(Cache):
         self.table = table
 
     def reserve(self, slots: int, capacity: int) -> None:
-        """Makes room for so many slots of so many positions. Never less than before."""
+        """Makes room for this many slots and positions. Never shrinks."""
         self._slots, self._capacity = max(self._slots, slots), max(self._capacity, capacity)
         if self.table is not None:
             self.table.reserve(slots, capacity)
@@ -106,7 +106,7 @@ class SlotCache(Cache):
                     self._layers[number].admit(*layer.held, prompts)
 
     def begin_step(self, positions: Int[Tensor, " N"], visible: int) -> None:
-        """The next forward pass writes at `positions` and sees the first `visible` positions."""
+        """Sets the positions to store in the next forward pass, which sees `visible` positions."""
         rows = torch.arange(len(positions), device=positions.device)
         self._step = Step(rows, positions, visible)
         if self.table is not None:
@@ -115,11 +115,11 @@ class SlotCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> KeysAndValues:
-        """Stores one key and value per running sequence; returns all it may attend to."""
+        """Stores one key and value per running sequence; returns all visible ones."""
         return self._layers[layer_idx].update(key_states, value_states, self._step)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions that the current step may see."""
+        """Number of positions visible in the current step."""
         return self._step.visible
 
     def admit(
@@ -140,7 +140,7 @@ class SlotCache(Cache):
             self._layers[layer].admit(filled.keys, filled.values, prompts)
 
     def release(self, finished: Sequence[int], movers: list[int], holes: list[int]) -> None:
-        """Frees the slots `finished` and copies slots `movers` over the slots `holes`."""
+        """Frees the slots `finished` and copies slots `movers` to the slots `holes`."""
         if self.table is not None:
             self.table.release(finished, movers, holes)
         if holes:
@@ -158,7 +158,7 @@ class SlotCache(Cache):
 
 
 class Block:
-    """One column per position. Columns come as they are needed, twice as many each time."""
+    """One column per position. The number of columns doubles as needed."""
 
     def __init__(self, slots: int, capacity: int) -> None:
         self._slots = slots
@@ -168,17 +168,17 @@ class Block:
         self._used = 0
 
     def reserve(self, slots: int, capacity: int) -> None:
-        """Takes so many slots of so many positions, from the next prompt on."""
+        """Sets the number of slots and positions, from the next prompt on."""
         self._slots, self._capacity = slots, capacity
 
     def admit(self, keys: Tensor, values: Tensor, prompts: Prompts) -> None:
-        """Copies prefilled keys and values into slots, their padding included."""
+        """Copies prefilled keys and values into slots, including padding."""
         length = keys.shape[2]
         for block, filled in zip(self._expand((keys, values), length), (keys, values), strict=True):
             block[prompts.slots, :, :length] = filled[prompts.source]
 
     def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
-        """Stores one key and value per running sequence; returns all it may attend to."""
+        """Stores one key and value per running sequence; returns all visible ones."""
         running = len(step.positions)
         blocks = self._expand((keys, values), step.visible)
         for block, new in zip(blocks, (keys, values), strict=True):
@@ -227,16 +227,16 @@ class Ring:
         )
 
     def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
-        """Stores one key and value per running sequence; returns all it may attend to."""
+        """Stores one key and value per running sequence; returns all visible ones."""
         in_ring = Step(step.rows, step.positions % self._window, min(step.visible, self._window))
         return self._block.update(keys, values, in_ring)
 
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
-        """Copies slots `source` over slots `target`."""
+        """Copies slots `source` to slots `target`."""
         self._block.move(source, target)
 
     def reserve(self, slots: int, capacity: int) -> None:
-        """Takes so many slots of so many positions, from the next prompt on."""
+        """Sets the number of slots and positions, from the next prompt on."""
         self._block.reserve(slots, min(capacity, self._window))
 
 
@@ -256,7 +256,7 @@ class Pages:
             pool.flatten(0, 1)[cells] = filled[prompts.source[row], :, position]
 
     def update(self, keys: Tensor, values: Tensor, step: Step) -> KeysAndValues:
-        """Stores one key and value per running sequence; returns all it may attend to."""
+        """Stores one key and value per running sequence; returns all visible ones."""
         cells = self._table.slot_mapping(step.rows, step.positions)
         pages = self._table.pages_of(len(step.rows), step.visible)
         found = []
@@ -267,13 +267,13 @@ class Pages:
         return found[0], found[1]
 
     def move(self, source: Int[Tensor, " M"], target: Int[Tensor, " M"]) -> None:
-        """Nothing to copy: pages stay, their table has changed."""
+        """Does nothing: the page table has changed instead."""
 
     def reserve(self, slots: int, capacity: int) -> None:
-        """Nothing to do: the table has room for them."""
+        """Does nothing: the page table has room."""
 
     def _expand(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values, with room for all pages of the table."""
+        """Keys and values with space for all pages of the table."""
         size = self._table.size
         if self._both is None or len(self._both[0]) < size:
             old = self._both or (None, None)
@@ -290,8 +290,8 @@ class Pages:
 def ring_positions(
     last: Int[Tensor, " N"], columns: Int[Tensor, " C"], window: int
 ) -> Int[Tensor, "N C"]:
-    """The position that each column of a ring holds for sequences whose last one is `last`.
+    """Position stored in each column of a ring for sequences with last position `last`.
 
-    Negative where a column holds none.
+    Negative for empty columns.
     """
     return last[:, None] - (last[:, None] - columns) % window

@@ -1,4 +1,4 @@
-"""Whether a model computes the same when its sequences are written in slots."""
+"""Probe for slots: whether sequences of different lengths can share a batch."""
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ from steadyrl.policies.small_copy import FAILURES
 
 @torch.no_grad()
 def slot_cache_unsupported_reason(model: PreTrainedModel) -> str | None:
-    """Why `model` cannot write sequences of different lengths at once; None if it can."""
+    """Reason why `model` cannot batch sequences of different lengths; None if it can."""
     family = type(model).__name__
     rows = probe_rows(model)
     tokens, lengths = rows.tokens[::2], rows.real[::2].sum(dim=1)  # a long one and a short one
@@ -38,7 +38,7 @@ def slot_cache_unsupported_reason(model: PreTrainedModel) -> str | None:
 def _after_last(
     head: OutputHead, masks: AttentionMasks, tokens: Int[Tensor, "2 T"], last: Int[Tensor, "2 1"]
 ) -> Float[Tensor, "2 V"]:
-    """Logits after the token `last` of each row, which is fed alone behind keys and values."""
+    """Logits after the token `last` of each row, fed alone after cached keys and values."""
     columns = torch.arange(tokens.shape[1], device=tokens.device)[None]
     prefilled, cache = DynamicCache(), SlotCache(2, tokens.shape[1], window_of=masks.window_of)
     inputs = {

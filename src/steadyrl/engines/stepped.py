@@ -1,4 +1,4 @@
-"""Engines that compute in steps: what they take and give back, and who waits for it."""
+"""Base class of engines that compute in steps."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -24,22 +24,23 @@ class SteppedEngine(ABC):
 
     @abstractmethod
     def submit(self, request: Request) -> int:
-        """Takes a request; returns the number under which its answers come.
+        """Adds a request; returns its number.
 
         Raises:
-            UserError: the prompt is empty, or with its budget exceeds the engine's positions.
+            UserError: the prompt is empty, or prompt and token budget exceed the engine's
+                positions.
         """
 
     @abstractmethod
     def step(self) -> Mapping[int, list[Completion]]:
-        """Computes one step; returns the answers to the requests that are answered with it."""
+        """Computes one step; returns the completions of the requests that it completed."""
 
     @abstractmethod
     def withdraw(self, number: int) -> None:
-        """Forgets a request that nobody waits for."""
+        """Discards a request whose caller no longer waits."""
 
     async def generate(self, request: Request) -> list[Completion]:
-        """The answers to `request`, in the order of their random numbers."""
+        """Completions of `request`, in the order of their random numbers."""
         loop = engine_loop()
         number = self.submit(request)
         self._waiting[number] = answers = loop.create_future()
@@ -51,7 +52,7 @@ class SteppedEngine(ABC):
                 self.withdraw(number)
 
     def _advance(self) -> bool:
-        """Takes a step, and lets those go on whose answers are there."""
+        """Computes a step and wakes the callers of completed requests."""
         try:
             finished = self.step()
         except Exception as error:

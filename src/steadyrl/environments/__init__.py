@@ -1,4 +1,4 @@
-"""Tasks: text in; text, reward and feedback out. No tensors.
+"""Environments: text in; text, reward and feedback out. No tensors.
 
 Write your own by the two methods of `Environment`; `docs/environments.md` has a complete example.
 """

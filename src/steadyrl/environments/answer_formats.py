@@ -1,4 +1,4 @@
-"""Which part of a response is its answer."""
+"""Extraction of answers from responses."""
 
 import re
 from enum import StrEnum
@@ -10,24 +10,24 @@ _NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w)")
 
 
 class AnswerFormat(StrEnum):
-    """How the answer is cut out of a response."""
+    """Format in which a response states its answer."""
 
     WHOLE = "whole"
-    """The whole response without surrounding whitespace."""
+    """The whole response, without surrounding whitespace."""
 
     BOXED = "boxed"
-    r"""What the last \boxed{...} holds."""
+    r"""Content of the last \boxed{...}."""
 
     TAG = "tag"
-    """What the last <answer>...</answer> holds."""
+    """Content of the last <answer>...</answer>."""
 
     NUMBER = "number"
-    """The last number in decimal digits, without separators, whatever words stand around it: for
-    models too small to leave these out."""
+    """Last decimal number in the response, without separators, whatever text surrounds it. For
+    models too small to leave other text out."""
 
 
 def extract_answer(response: str, answer_format: AnswerFormat) -> str | None:
-    """The answer in `response`, stripped; None when the format is not followed."""
+    """The answer in `response`, stripped; None if the response does not follow the format."""
     match answer_format:
         case AnswerFormat.WHOLE:
             return response.strip()
@@ -41,7 +41,7 @@ def extract_answer(response: str, answer_format: AnswerFormat) -> str | None:
 
 
 def format_instruction(answer_format: AnswerFormat) -> str:
-    """The sentence that asks a model for the format; empty for the whole response."""
+    """Sentence that asks a model for the format; empty for the whole response."""
     match answer_format:
         case AnswerFormat.WHOLE:
             return ""

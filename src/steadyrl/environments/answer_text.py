@@ -1,4 +1,4 @@
-r"""Plain text out of LaTeX: \text{Paris} is Paris."""
+r"""Conversion of LaTeX to plain text: \text{Paris} becomes Paris."""
 
 import re
 import unicodedata
@@ -19,7 +19,7 @@ _ESCAPED = re.compile(r"\\([&%$#_{}'\"])")
 
 
 def closing_brace(text: str, start: int) -> int | None:
-    """The place of the brace that closes one opened before `start`; None if it stays open."""
+    """Index of the brace that closes the one opened before `start`; None if there is none."""
     depth = 1
     for brace in _BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace.group(), 0)
@@ -29,7 +29,7 @@ def closing_brace(text: str, start: int) -> int | None:
 
 
 def unwrap(text: str) -> str:
-    r"""`text` without the commands that only set it in another font: \text{No} is No."""
+    r"""`text` without enclosing font commands: \text{No} becomes No."""
     for _ in range(_MAX_WRAPPERS):
         text = text.strip()
         wrapper = _WRAPPER.match(text)
@@ -40,7 +40,7 @@ def unwrap(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    r"""`text` in plain characters, wherever in it LaTeX sets fonts, spaces, accents and escapes.
+    r"""`text` as plain characters, without LaTeX fonts, spaces, accents and escapes.
 
     For answers in words: "\text{New}\,\mathbf{York}" is "New York".
     """
@@ -56,7 +56,7 @@ def plain_text(text: str) -> str:
 
 
 def strip_wrappers(text: str) -> str:
-    """`text` with what its commands that set a font or a box hold in their place."""
+    """`text` with each font or box command replaced by its content."""
     pieces: list[str] = []
     opened: list[int | None] = []
     start = 0

@@ -1,8 +1,8 @@
-"""Chains of additions and subtractions, judged step by step.
+"""Chains of additions and subtractions, checked step by step.
 
-    3+14-2+9=    ->    17,15,24    (or another style, see `arithmetic_styles`)
+    3+14-2+9=    ->    17,15,24    (other styles: see `arithmetic_styles`)
 
-In multi-turn episodes the same chain is asked one step a turn: 3+14= -> 17, 17-2= -> 15, ...
+In multi-turn episodes each turn asks for one step of the chain: 3+14= -> 17, 17-2= -> 15, ...
 """
 
 from collections.abc import Iterator
@@ -33,21 +33,21 @@ _STYLES = '"17,15" (results), "3+14=17;17-2=15" (equations) or "3 17 15" (runnin
 
 
 class ArithmeticSettings(EnvironmentSettings):
-    """Which chains are asked, and how."""
+    """Size of the chains, and number of turns."""
 
     name: Literal["arithmetic"] = "arithmetic"
 
     operands: int = Field(4, ge=2)
-    """Numbers in a chain; one less than this many steps."""
+    """Number of operands in a chain, one more than its steps."""
 
     max_operand: int = Field(9, ge=1)
-    """Operands are drawn from 1 to this."""
+    """Largest operand; the smallest is 1."""
 
     max_result: int = Field(20, ge=1)
-    """Every partial result lies between 0 and this."""
+    """Upper bound of all partial results; the lower bound is 0."""
 
     turns: Literal["single", "multi"] = "single"
-    """Ask the whole chain at once, or one step a turn."""
+    """single: the whole chain in one turn. multi: one step per turn."""
 
     def make(self) -> "Arithmetic":
         """The environment."""
@@ -55,15 +55,15 @@ class ArithmeticSettings(EnvironmentSettings):
 
     @property
     def max_turns(self) -> int:
-        """A turn for each step, if these are asked one by one."""
+        """One turn per step in multi-turn episodes, else 1."""
         return self.operands - 1 if self.turns == "multi" else 1
 
 
 class Arithmetic:
-    """Reward 1 when every step of the chain is right and nothing else is written, else 0.
+    """Reward 1 if every step is correct and the response contains nothing else, else 0.
 
     Raises:
-        UserError: there are too few chains for each split to have one.
+        UserError: the settings allow too few chains for every split to have one.
     """
 
     def __init__(self, settings: ArithmeticSettings) -> None:
@@ -76,25 +76,25 @@ class Arithmetic:
         _require_every_split(self._world)
 
     def task(self, split: Split, index: int) -> Task:
-        """The chain number `index` of `split`. Chains may repeat within a split, never across."""
+        """Chain number `index` of `split`. Chains may repeat, but never across splits."""
         chain = self._chain(split, index)
         asked = chain if self.settings.turns == "single" else chain[:2]
         prompt = Message(role="user", content=f"{chain_text(asked)}=")
         return Task(id=f"arithmetic/{split}/{index}", prompt=(prompt,), payload=chain)
 
     def start(self, task: Task) -> Episode:
-        """A fresh attempt at the chain of `task`."""
+        """Starts an attempt at the chain of `task`."""
         if self.settings.turns == "single":
             return _WholeChain(task.payload)
         return _StepByStep(task.payload)
 
     def _chain(self, split: Split, index: int) -> Chain:
-        """The first draw for this place that `split` owns."""
+        """First chain drawn for this index whose text belongs to `split`."""
         draws = self._draws(split, index)
         return next(chain for chain in draws if split_of(chain_text(chain)) == split)
 
     def _draws(self, split: Split, index: int) -> Iterator[Chain]:
-        """The endless sequence of chains that belongs to this place."""
+        """Endless sequence of chains for this split and index."""
         size = self.settings.operands
         for block in count():
             seed = np.random.SeedSequence((_SEED, _SPLIT_NUMBERS[split], index, block))
@@ -117,7 +117,7 @@ def _require_every_split(world: ChainWorld) -> None:
 
 
 def first_mistake(chain: Chain, statement: Statement) -> str:
-    """The first thing that is wrong in `statement`, in words; empty when all of it is right."""
+    """Description of the first mistake in `statement`; empty if there is none."""
     truth = partial_results(chain)
     expected = restatement(statement.style, chain, truth)
     if statement.results == truth and statement.restated == expected:
@@ -136,7 +136,7 @@ def first_mistake(chain: Chain, statement: Statement) -> str:
 
 
 class _WholeChain:
-    """One turn: all partial results."""
+    """Episode of one turn that states all partial results."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
@@ -153,7 +153,7 @@ class _WholeChain:
 
 
 class _StepByStep:
-    """One turn a step, until the first mistake."""
+    """Episode of one turn per step, which ends at the first mistake."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain

@@ -1,4 +1,4 @@
-"""Chains of additions and subtractions, and the finite world they are drawn from."""
+"""Chains of additions and subtractions, and the finite set that they are drawn from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ Chain = tuple[int, ...]
 
 
 def chain_text(chain: Chain) -> str:
-    """The chain as it is asked, without the equals sign: "3+14-2+9"."""
+    """The chain as text, without the equals sign: "3+14-2+9"."""
     return str(chain[0]) + "".join([f"{operand:+d}" for operand in chain[1:]])
 
 
 def partial_results(chain: Chain) -> tuple[int, ...]:
-    """The value after each step: (17, 15, 24) for 3+14-2+9."""
+    """Value after each step: (17, 15, 24) for 3+14-2+9."""
     return tuple(accumulate(chain))[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainWorld:
-    """All chains of `operands` numbers from 1 to `max_operand` that never leave [0, `max_result`].
+    """Chains of `operands` numbers from 1 to `max_operand` whose values stay in [0, `max_result`].
 
     Example:
         ChainWorld(operands=4, max_operand=9, max_result=20)
@@ -31,7 +31,7 @@ class ChainWorld:
     max_result: int
 
     def draw(self, words: Sequence[int]) -> Chain:
-        """A chain made from one random word per operand: each step uniform over what is allowed."""
+        """Chain from one random word per operand; each step is uniform over allowed operands."""
         value = 1 + words[0] % min(self.max_operand, self.max_result)
         chain = [value]
         for word in words[1:]:
@@ -41,7 +41,7 @@ class ChainWorld:
         return tuple(chain)
 
     def chains(self, start: Chain = ()) -> Iterator[Chain]:
-        """Every chain that begins with `start`."""
+        """All chains that begin with `start`."""
         if len(start) == self.operands:
             yield start
             return
@@ -58,7 +58,7 @@ class ChainWorld:
         return min(self.max_operand, self.max_result - value) + min(self.max_operand, value)
 
     def _allowed(self, value: int, word: int) -> int:
-        """Operand number `word`, modulo their count, of those allowed after `value`."""
+        """Operand number `word`, modulo their count, among those allowed after `value`."""
         additions = min(self.max_operand, self.max_result - value)
         choice = word % self._choices(value)
         return choice + 1 if choice < additions else additions - choice - 1

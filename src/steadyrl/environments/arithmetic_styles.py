@@ -1,4 +1,4 @@
-"""The three ways to write the partial results of a chain.
+"""The three styles in which partial results are written.
 
 For 3+14-2+9=
 
@@ -21,21 +21,21 @@ _RUNNING = re.compile(rf"{_NUMBER}(?: {_NUMBER})+")
 
 
 class Style(StrEnum):
-    """How a response states its steps."""
+    """Style in which a response states its steps."""
 
     RESULTS = "results"
-    """Partial results only, between commas."""
+    """Partial results only, separated by commas."""
 
     EQUATIONS = "equations"
-    """Each step as an equation, between semicolons."""
+    """One equation per step, separated by semicolons."""
 
     RUNNING = "running"
-    """The first operand and the running value after it, between spaces."""
+    """First operand and all partial results, separated by spaces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """What a response says.
+    """Content of a parsed response.
 
     Example:
         Statement(style=Style.EQUATIONS, restated=("3+14", "17-2"), results=(17, 15))
@@ -44,14 +44,14 @@ class Statement:
     style: Style
 
     restated: tuple[str, ...]
-    """What it repeats of the question: left-hand sides (equations), the first operand (running)."""
+    """Repeated parts of the question: left-hand sides (equations) or first operand (running)."""
 
     results: tuple[int, ...]
-    """The partial results it states."""
+    """Stated partial results."""
 
 
 def restatement(style: Style, chain: Chain, results: tuple[int, ...]) -> tuple[str, ...]:
-    """What a response in `style` repeats of the question when it states `results`."""
+    """Parts of the question that a response in `style` repeats when it states `results`."""
     match style:
         case Style.RESULTS:
             return ()
@@ -63,7 +63,7 @@ def restatement(style: Style, chain: Chain, results: tuple[int, ...]) -> tuple[s
 
 
 def write(style: Style, chain: Chain, results: tuple[int, ...]) -> str:
-    """The response in `style` that states `results`, right or wrong, for the steps of `chain`."""
+    """The response in `style` that states `results`, correct or not, for the steps of `chain`."""
     restated = restatement(style, chain, results)
     match style:
         case Style.RESULTS:
@@ -76,7 +76,7 @@ def write(style: Style, chain: Chain, results: tuple[int, ...]) -> str:
 
 
 def read(text: str) -> Statement | None:
-    """What `text` states, in the style it is recognised to have; None when it has none exactly."""
+    """Parses `text`, detecting its style; None if it does not match a style exactly."""
     text = text.strip()
     if _RESULTS.fullmatch(text):
         results = tuple(map(int, text.split(",")))

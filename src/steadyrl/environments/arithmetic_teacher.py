@@ -1,4 +1,4 @@
-"""A teacher who writes chains of arithmetic and errs at a known rate."""
+"""A teacher for arithmetic chains with a known error rate."""
 
 from typing import Literal
 
@@ -14,26 +14,26 @@ from steadyrl.environments.settings import TeacherSettings
 
 
 class ArithmeticTeacherSettings(TeacherSettings):
-    """How the teacher writes, and how often it errs."""
+    """Style and error rate of the arithmetic teacher."""
 
     name: Literal["arithmetic"] = "arithmetic"
 
     style: Style | Literal["mixed"] = Style.RESULTS
-    """How the steps are written. mixed: every response in a style drawn at random, so that answers
-    to one prompt differ in length."""
+    """Style of the demonstrations. mixed: a random style for each, so that responses to one prompt
+    differ in length."""
 
     error_rate: float = Field(0.25, ge=0.0, lt=1.0)
-    """Probability that a step's stated result is wrong. Whole chains are right at the rate
-    (1 - error_rate) ** (operands - 1)."""
+    """Probability that a stated result is wrong. A whole chain is correct with probability (1 -
+    error_rate) ** (operands - 1)."""
 
     max_offset: int = Field(3, ge=1)
-    """How far a wrong result lies from the right one, at most."""
+    """Maximum distance of a wrong result from the correct one."""
 
     def make(self, environment: Environment) -> "ArithmeticTeacher":
         """The teacher.
 
         Raises:
-            UserError: it does not know this environment.
+            UserError: the environment is not arithmetic.
         """
         if not isinstance(environment, Arithmetic):
             raise UserError(
@@ -44,13 +44,12 @@ class ArithmeticTeacherSettings(TeacherSettings):
 
 
 class ArithmeticTeacher:
-    """Demonstrates whole chains, with mistakes carried on as a person would.
+    """Demonstrates whole chains and carries its mistakes on, as a person would.
 
-    After a mistake the following steps continue from the stated value. A value that would leave
-    [0, max_result] by that is stated as the nearest bound.
+    The steps after a mistake continue from the stated value, clamped to [0, max_result].
 
     Raises:
-        UserError: the environment asks one step a turn.
+        UserError: the environment asks for one step per turn.
     """
 
     def __init__(self, settings: ArithmeticTeacherSettings, environment: Arithmetic) -> None:
@@ -64,7 +63,7 @@ class ArithmeticTeacher:
         self._max_result = environment.settings.max_result
 
     def demonstrate(self, task: Task, generator: np.random.Generator) -> str:
-        """A response to the chain of `task`."""
+        """Response to the chain of `task`."""
         chain: Chain = task.payload
         value = chain[0]
         results = []

@@ -1,4 +1,4 @@
-"""An environment of your own, by the name of the function or class that makes it."""
+"""Environments defined by user code and named `module:name`."""
 
 from typing import Any
 
@@ -12,24 +12,25 @@ from steadyrl.environments.turn_limit import with_turn_limit
 
 
 class CustomSettings(EnvironmentSettings):
-    """Where an environment of your own comes from, if it has no settings of its own.
+    """A custom environment without a settings class of its own.
 
     Example:
         CustomSettings(name="my_tasks:Reverse", options={"digits": 6})
     """
 
     name: str = Field(pattern=r"^[\w.]+:\w+$")
-    """`module:name` of what is called to make it. The module must be importable."""
+    """`module:name` of the class or function that makes the environment. The module must be
+    importable."""
 
     options: dict[str, Any] = Field(default_factory=dict)
-    """What it is called with, by name."""
+    """Keyword arguments of the call that makes the environment."""
 
     turns: int = Field(1, ge=1)
-    """The most turns of the model that an episode takes. One that goes on after them has failed."""
+    """Maximum number of turns per episode. An episode that continues after them fails."""
 
     blocking: bool = False
-    """`respond` waits for a tool or a server without `await`. It is called in threads then, for
-    several episodes at once, so that none of them holds up the others."""
+    """Whether `respond` blocks on a tool or server. If so, it is called in threads, so that it does
+    not delay other episodes."""
 
     @field_validator("name")
     @classmethod
@@ -37,10 +38,11 @@ class CustomSettings(EnvironmentSettings):
         return name
 
     def make(self) -> Environment:
-        """What the call makes, held to the number of turns.
+        """The environment, with its turn limit enforced.
 
         Raises:
-            UserError: there is no such thing, it fails, or what it makes is not an environment.
+            UserError: the name cannot be imported, the call fails, or its result is not an
+                environment.
         """
         environment = call_named(self.name, self.options, given_as="environment.name")
         if not isinstance(environment, Environment):
@@ -52,5 +54,5 @@ class CustomSettings(EnvironmentSettings):
 
     @property
     def max_turns(self) -> int:
-        """The most turns that an episode takes."""
+        """Maximum number of turns per episode."""
         return self.turns

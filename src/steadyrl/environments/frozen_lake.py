@@ -22,28 +22,28 @@ from steadyrl.environments.protocol import Split
 
 
 class FrozenLakeSettings(GridSettings):
-    """Which lakes are drawn, and how they are shown."""
+    """Size and difficulty of the lakes."""
 
     name: Literal["frozen_lake"] = "frozen_lake"
 
     min_size: int = Field(2, ge=2, le=9)
-    """Rows and columns are drawn from this ..."""
+    """Minimum number of rows and columns."""
 
     max_size: int = Field(9, ge=2, le=9)
-    """... to this."""
+    """Maximum number of rows and columns."""
 
     min_frozen: float = Field(0.6, ge=0.1, le=0.9)
-    """The probability that a cell is no hole is drawn from this ..."""
+    """Minimum of the probability that a cell is frozen, which is drawn for each lake."""
 
     max_frozen: float = Field(0.85, ge=0.1, le=0.9)
-    """... to this."""
+    """Maximum of the probability that a cell is frozen."""
 
     max_path: int = Field(6, ge=1)
-    """The shortest way to the goal has at most this many moves."""
+    """Maximum length of the shortest path to the goal."""
 
     slippery: bool = False
-    """Two actions of three lead to one side or the other. The slips belong to the task: every
-    attempt at it slips alike."""
+    """Whether two of three actions slip to one side. Slips are a property of the task: all attempts
+    at it slip alike."""
 
     @model_validator(mode="after")
     def _check(self) -> "FrozenLakeSettings":
@@ -70,11 +70,11 @@ class FrozenLakeSettings(GridSettings):
 
 
 class FrozenLake(GridEnvironment):
-    """Lakes of random size, with random start, goal and holes.
+    """Lakes with random size, start, goal and holes.
 
     Raises:
-        UserError: there are too few lakes of some size for each split to have one, or there is no
-            meaning with the number that `settings` give.
+        UserError: there are too few lakes of some size for every split to have one, or
+            `settings.meaning` does not exist.
     """
 
     def __init__(self, settings: FrozenLakeSettings) -> None:
@@ -89,7 +89,7 @@ class FrozenLake(GridEnvironment):
             )
 
     def game(self, split: Split, index: int, draws: Draws) -> LakeBoard:
-        """The first lake of the drawn size that `split` owns."""
+        """First lake of the drawn size that belongs to `split`."""
         settings = self.settings
         size = settings.min_size + draws.below(settings.max_size - settings.min_size + 1)
         frozen = draws.between(settings.min_frozen, settings.max_frozen)

@@ -1,4 +1,4 @@
-"""The frozen lake: walk to the goal, and not into a hole.
+"""Board of FrozenLake: reach the goal without stepping into a hole.
 
 Glyphs: @ the player, F frozen, H hole, G goal, as in gymnasium's FrozenLake-v1.
 """
@@ -33,25 +33,25 @@ SLIPPERY_LAKE = replace(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LakeBoard:
-    """A position on the lake.
+    """Position on a lake.
 
     Example:
         LakeBoard(ground=("FFH", "FFG"), agent=(0, 0))
     """
 
     ground: tuple[str, ...]
-    """The rows without the player: F, H and one G. The cell under the player at the start is F."""
+    """Rows without the player: F, H and one G. The player's start is F."""
 
     agent: Cell
 
     @property
     def goal(self) -> Cell:
-        """Where the goal is."""
+        """Cell of the goal."""
         return next((row, line.index("G")) for row, line in enumerate(self.ground) if "G" in line)
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The board with the player on it."""
+        """Rows with the player."""
         row, column = self.agent
         line = self.ground[row]
         shown = f"{line[:column]}@{line[column + 1 :]}"
@@ -67,11 +67,11 @@ class LakeBoard:
 
     @property
     def min_moves(self) -> int:
-        """The moves to the goal if there were no holes."""
+        """Distance to the goal without holes."""
         return distance(self.agent, self.goal)
 
     def move(self, move: Move) -> tuple["LakeBoard", MoveResult]:
-        """The position one cell further; the same one at the edge."""
+        """The next position, unchanged at the edge of the board."""
         row, column = cell = move.step(self.agent)
         if not (0 <= row < len(self.ground) and 0 <= column < len(self.ground[row])):
             return self, MoveResult(met=None, moved=False)
@@ -80,10 +80,10 @@ class LakeBoard:
 
 
 def draw_lake(draws: Draws, *, size: int, frozen: float, max_path: int) -> LakeBoard:
-    """A random lake with a way of at most `max_path` moves.
+    """Draws a lake whose goal can be reached in at most `max_path` moves.
 
-    Start and goal are distinct cells, and every other cell is frozen with probability `frozen`.
-    All of it is drawn anew until there is such a way.
+    Start and goal are distinct. Every other cell is frozen with probability `frozen`. Lakes without
+    such a path are rejected.
     """
     while True:
         agent, goal = (divmod(cell, size) for cell in draws.distinct(2, size * size))
@@ -96,7 +96,7 @@ def draw_lake(draws: Draws, *, size: int, frozen: float, max_path: int) -> LakeB
 
 
 def all_lakes(*, size: int, max_path: int) -> Iterator[LakeBoard]:
-    """Every lake that `draw_lake` may give."""
+    """All lakes that `draw_lake` can return."""
     cells = [divmod(cell, size) for cell in range(size * size)]
     for agent, goal in permutations(cells, 2):
         for others in product("FH", repeat=size * size - 2):
@@ -123,7 +123,7 @@ def is_solvable(lake: LakeBoard, moves: int) -> bool:
 
 
 def _lake(size: int, agent: Cell, goal: Cell, others: Iterable[str]) -> LakeBoard:
-    """The lake whose cells besides start and goal are `others`, row by row."""
+    """The lake with cells `others`, row by row, besides start and goal."""
     rest = iter(others)
     known = {agent: "F", goal: "G"}
     cells = [divmod(cell, size) for cell in range(size * size)]

@@ -1,4 +1,4 @@
-"""A grid puzzle, one attempt at it, and the protocol by which a policy gets to see it."""
+"""Grid puzzles, attempts at them, and the protocol that renders them as text."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -12,27 +12,27 @@ from steadyrl.records.message import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Puzzle:
-    """What the environment knows of a task: the payload of grid tasks.
+    """Payload of grid tasks.
 
     Example:
         Puzzle(game=LakeBoard(ground=("FFG",), agent=(0, 0)), meaning=meaning, moves=8)
     """
 
     game: Game
-    """The position at the start."""
+    """Initial position."""
 
     meaning: Meaning
 
     moves: int
-    """Actions after which an attempt is over."""
+    """Maximum number of actions in an attempt."""
 
     slips: tuple[int, ...] = ()
-    """Quarter turns to the left (+1) or right (-1) by which each action in order is led astray.
-    Empty where nothing slips."""
+    """Quarter turns to the left (+1) or right (-1) applied to the actions in order; empty if
+    nothing slips."""
 
     @property
     def board(self) -> tuple[str, ...]:
-        """The rows at the start, as a policy reads them."""
+        """Initial rows as the policy sees them."""
         return self.meaning.board(self.game.rows)
 
 
@@ -45,16 +45,16 @@ class Step:
     """
 
     word: Move
-    """The action that was named, by its word."""
+    """Action word that was named."""
 
     move: Move
-    """Where it led."""
+    """Direction it led in."""
 
     result: MoveResult
 
 
 class Attempt:
-    """A puzzle being played."""
+    """Attempt at a puzzle."""
 
     def __init__(self, puzzle: Puzzle) -> None:
         self.puzzle = puzzle
@@ -64,26 +64,26 @@ class Attempt:
 
     @property
     def status(self) -> GameStatus:
-        """Whether the game is won, lost, or goes on, as far as the board says."""
+        """Status of the current position."""
         return self.game.status
 
     @property
     def over(self) -> bool:
-        """Whether no further action counts."""
+        """Whether the attempt is over."""
         return self.status is not GameStatus.OPEN or self.turns == self.puzzle.moves
 
     @property
     def reward(self) -> float:
-        """1 for a won game, else 0."""
+        """1 if the game is won, else 0."""
         return float(self.status is GameStatus.WON)
 
     @property
     def board(self) -> tuple[str, ...]:
-        """The rows, as a policy reads them."""
+        """Current rows as the policy sees them."""
         return self.puzzle.meaning.board(self.game.rows)
 
     def act(self, word: Move) -> Step:
-        """Takes the action named `word`."""
+        """Performs the action named `word`."""
         slip = self.puzzle.slips[self.turns] if self.puzzle.slips else 0
         move = Move((self.puzzle.meaning.actions[word] + slip) % len(Move))
         self.game, result = self.game.move(move)
@@ -92,27 +92,27 @@ class Attempt:
         return Step(word=word, move=move, result=result)
 
     def wait(self) -> None:
-        """Lets one action pass without effect."""
+        """Passes one action without effect."""
         self.turns += 1
         self.idle += 1
 
 
 @runtime_checkable
 class Rendering(Protocol):
-    """How puzzles and attempts are written, and replies read."""
+    """Text form of puzzles and replies."""
 
     def prompt(self, puzzle: Puzzle, rulebook: str | None) -> tuple[Message, ...]:
-        """What is asked, with `rulebook` in the place of the initial instructions."""
+        """Prompt, with `rulebook` instead of the default instructions unless it is None."""
         ...
 
     def rulebook(self, puzzle: Puzzle) -> str:
-        """What letters and actions mean in this puzzle."""
+        """Meaning of the symbols and actions of the puzzle."""
         ...
 
     def replies(self, puzzle: Puzzle, moves: tuple[Move, ...]) -> tuple[str, ...]:
-        """What a policy writes, turn by turn, to go in the directions `moves`."""
+        """Replies, turn by turn, that move in the directions `moves`."""
         ...
 
     def start(self, puzzle: Puzzle) -> Episode:
-        """A fresh attempt."""
+        """Starts an attempt."""
         ...

@@ -1,15 +1,15 @@
-"""Grid games for small character-level models: one reply, and a few characters for everything.
+"""Compact text form of grid games for small character-level models: one reply, few characters.
 
-    prompt      ADDC        the board; before it, as a system message, a rulebook if one is given
+    prompt      ADDC        the board, after the rulebook as a system message if there is one
                 DDCB
-    reply       ddrr        a plan: the first letters of the action words, played until it is over
+    reply       ddrr        a plan: first letters of action words, executed until the game is over
     feedback    @A vdFD vd! >rFD >rHC lost
     rulebook    @A GB HC FD <l vd >r ^u
 
-Rulebook and feedback are made of the same pairs. `HC`: the letter C is a hole (H). `vd`: the action
-d leads down. In the feedback an action is followed by what it met, and by `!` where nothing moved;
-a pushed box by what it was pushed onto. The last word says why the attempt ended: won, lost,
-moves (all were used) or plan (no more were written).
+Rulebook and feedback use the same pairs. `HC`: the letter C is a hole (H). `vd`: the action d leads
+down. In the feedback an action is followed by the cell it met, or by `!` if nothing moved; a pushed
+box is followed by the cell it was pushed onto. The last word is the reason why the attempt ended:
+won, lost, moves (all used) or plan (no more actions).
 """
 
 import re
@@ -28,7 +28,7 @@ _UNREADABLE = "unreadable plan"
 
 
 class CompactRendering:
-    """Writes and reads as the module says."""
+    """Compact text form of grid games."""
 
     def prompt(self, puzzle: Puzzle, rulebook: str | None) -> tuple[Message, ...]:
         """The board, after the rulebook if there is one."""
@@ -36,25 +36,25 @@ class CompactRendering:
         return (board,) if rulebook is None else (Message(role="system", content=rulebook), board)
 
     def rulebook(self, puzzle: Puzzle) -> str:
-        """The pairs of all upper-case letters and of the four actions."""
+        """Pairs of all upper-case letters and of the four actions."""
         meaning = puzzle.meaning
         symbols = [glyph + meaning.letter(glyph) for glyph in _glyphs(meaning.legend)]
         actions = [move.arrow + meaning.word(move).key for move in Move]
         return " ".join(symbols + actions)
 
     def replies(self, puzzle: Puzzle, moves: tuple[Move, ...]) -> tuple[str, ...]:
-        """The one plan."""
+        """The plan."""
         return ("".join([puzzle.meaning.word(move).key for move in moves]),)
 
     def start(self, puzzle: Puzzle) -> Episode:
-        """A fresh attempt of one turn."""
+        """Starts an attempt of one turn."""
         return _OnePlan(puzzle)
 
 
 def revealed_rulebook(legend: Legend, feedback: str) -> str:
-    """The rulebook as far as a compact `feedback` shows it, with `?` for the rest.
+    """The rulebook as far as a compact `feedback` reveals it, with `?` for the rest.
 
-    Where actions slip, the feedback shows where they led and not what they mean.
+    If actions slip, the feedback shows directions of movement instead of meanings of actions.
     """
     trace, _, _ending = feedback.rpartition(" ")
     seen = "" if feedback.startswith(_UNREADABLE) else trace

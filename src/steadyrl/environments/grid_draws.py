@@ -1,4 +1,4 @@
-"""Random draws for one place: the same in every process, with no generator state to keep."""
+"""Random draws that depend only on a key, identical in every process and without state."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -9,7 +9,7 @@ _WORDS_AT_ONCE = 64
 
 
 class Draws:
-    """The endless sequence of draws that belongs to `place`.
+    """Endless sequence of random draws for the key `place`.
 
     Example:
         Draws(seed, split_number, index).below(4)
@@ -19,20 +19,20 @@ class Draws:
         self._words = _words(place)
 
     def below(self, count: int) -> int:
-        """A whole number from 0 to `count` - 1, all equally likely."""
+        """Uniform integer in [0, `count`)."""
         return next(self._words) % count
 
     def between(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Uniform number in [low, high)."""
         return low + (high - low) * ((next(self._words) >> 11) / 2**53)
 
     def chances(self, probability: float, number: int) -> list[bool]:
-        """`number` independent draws that are true with `probability`."""
+        """`number` independent booleans, each true with `probability`."""
         words = islice(self._words, number)
         return [(word >> 11) / 2**53 < probability for word in words]
 
     def distinct(self, number: int, count: int) -> tuple[int, ...]:
-        """`number` different whole numbers below `count`, in random order."""
+        """`number` distinct integers in [0, `count`), in random order."""
         drawn: list[int] = []
         while len(drawn) < number:
             value = self.below(count)

@@ -1,4 +1,4 @@
-"""What FrozenLake and Sokoban share: the settings, and tasks whose rules are hidden."""
+"""Common settings and tasks of the grid games, whose rules are hidden from the policy."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -26,37 +26,39 @@ _RENDERINGS: dict[str, Rendering] = {"paper": PaperRendering(), "compact": Compa
 
 
 class GridSettings(EnvironmentSettings):
-    """How a grid game is shown, and what its symbols and actions mean."""
+    """Text form of a grid game, and meaning of its symbols and actions."""
 
     rendering: Literal["paper", "compact"] = "paper"
-    """One action a turn with the paper's prompts, or one plan in a few characters."""
+    """paper: one action per turn, with the prompts of the paper. compact: one plan per episode, in
+    a few characters."""
 
     symbols: MeaningSource = MeaningSource.PAPER
-    """Roles of the letters on the board."""
+    """Source of the meaning of symbols."""
 
     actions: MeaningSource = MeaningSource.PAPER
-    """Directions of the action words."""
+    """Source of the meaning of action words."""
 
     meaning: int = Field(0, ge=0)
-    """Number of the fixed meaning, or of the one that no permuted task has. 0 is the paper's."""
+    """Index of the fixed meaning, or of the one excluded from permuted tasks. 0 is the meaning of
+    the paper."""
 
     show_rulebook: bool = False
-    """Begin the prompt with what symbols and actions mean."""
+    """Start the prompt with the meaning of symbols and actions."""
 
     moves: int = Field(8, ge=1)
-    """Actions after which an episode is over."""
+    """Maximum number of actions per episode."""
 
     @property
     def max_turns(self) -> int:
-        """A turn for each action, or one for a whole plan."""
+        """One turn per action, or one for a whole plan."""
         return self.moves if self.rendering == "paper" else 1
 
 
 class GridEnvironment(ABC):
-    """Reward 1 for a won game, else 0. The prompt tells no rules; the feedback reveals them.
+    """Reward 1 for a won game, else 0. The rules are not in the prompt; the feedback reveals them.
 
     Raises:
-        UserError: there is no meaning with the number that `settings` give.
+        UserError: `settings.meaning` does not exist.
     """
 
     def __init__(
@@ -73,15 +75,15 @@ class GridEnvironment(ABC):
 
     @property
     def meaning_varies(self) -> bool:
-        """Whether one board may be asked in several meanings."""
+        """Whether the same board may appear with several meanings."""
         return len(self._meanings) > 1
 
     @abstractmethod
     def game(self, split: Split, index: int, draws: Draws) -> Game:
-        """The position at the start of task number `index`; `draws` are this place's own."""
+        """Initial position of task number `index`. `draws` are specific to this task."""
 
     def task(self, split: Split, index: int) -> Task:
-        """Task number `index` of `split`. Boards may repeat within a split, never across."""
+        """Task number `index` of `split`. Boards may repeat within a split, never across splits."""
         place = _SEED, _SPLIT_NUMBERS[split], index
         choice = Draws(*place, _FOR_MEANING).below(len(self._meanings))
         slips = Draws(*place, _FOR_SLIPS)
@@ -96,22 +98,22 @@ class GridEnvironment(ABC):
         return Task(id=f"{self._name}/{split}/{index}", prompt=prompt, payload=puzzle)
 
     def start(self, task: Task) -> Episode:
-        """A fresh attempt at `task`."""
+        """Starts an attempt at `task`."""
         return self._rendering.start(task.payload)
 
     def rulebook(self, task: Task) -> str:
-        """What the symbols and actions of `task` mean."""
+        """Meaning of the symbols and actions of `task`."""
         return self._rendering.rulebook(task.payload)
 
     def guide(self, task: Task, rulebook: str) -> Task:
-        """`task` asked with `rulebook`, right or wrong, in the place of the instructions."""
+        """`task` with `rulebook`, correct or not, instead of the instructions."""
         return replace(task, prompt=self._rendering.prompt(task.payload, rulebook))
 
     def solution(self, task: Task) -> tuple[str, ...]:
-        """The replies that win `task` in the fewest moves if nothing slips.
+        """Shortest sequence of replies that wins `task` if nothing slips.
 
         Raises:
-            UserError: it cannot be won within the moves of an episode.
+            UserError: the task cannot be won within the moves of an episode.
         """
         moves = shortest_solution(task.payload.game, limit=self._moves)
         if moves is None:
@@ -122,10 +124,10 @@ class GridEnvironment(ABC):
 
 
 def require_every_split(games: Iterable[Game], worlds: str, remedy: str) -> None:
-    """Returns when each split owns one of `games`, which need not be gone through to the end.
+    """Checks that every split has at least one of `games`; stops iterating when it does.
 
     Raises:
-        UserError: a split owns none of them.
+        UserError: a split has none of them.
     """
     missing = set(Split)
     for game in games:
@@ -138,5 +140,5 @@ def require_every_split(games: Iterable[Game], worlds: str, remedy: str) -> None
 
 
 def split_of_game(game: Game) -> Split:
-    """The split that owns the board of `game`, whatever its letters mean."""
+    """The split of a board, independent of the meaning of its letters."""
     return split_of("\n".join(game.rows))

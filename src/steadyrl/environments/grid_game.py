@@ -1,7 +1,7 @@
-"""What a grid game is: a position, what a move does to it, and the words for what is met.
+"""Protocol of grid games: positions, moves, and words for what a move meets.
 
-A game is a frozen record; a move gives another one. Inside the package a cell is a glyph that never
-changes its meaning ("H" is a hole). What a policy reads are letters, see `grid_meaning`.
+A position is a frozen record and a move returns another one. In code a cell is a glyph with a fixed
+meaning ("H" is a hole). The policy sees letters instead, see `grid_meaning`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from steadyrl.environments.grid_moves import Cell, Move
 
 
 class GameStatus(StrEnum):
-    """How a position stands."""
+    """Status of a game."""
 
     OPEN = "open"
     WON = "won"
@@ -21,54 +21,54 @@ class GameStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveResult:
-    """What one move met.
+    """Result of one move.
 
     Example:
         MoveResult(met="$", pushed_onto=".", moved=True)
     """
 
     met: str | None
-    """Glyph of the cell that the move led to, as it was; None beyond the edge of the board."""
+    """Glyph of the target cell before the move; None beyond the edge of the board."""
 
     moved: bool
     """Whether anything moved."""
 
     pushed_onto: str | None = None
-    """Glyph of the cell that a box was pushed onto; None when no box moved."""
+    """Glyph of the cell that a box was pushed onto; None if no box moved."""
 
 
 @runtime_checkable
 class Game(Protocol):
-    """A position of a grid game. Records of the same position are equal and hash alike."""
+    """Position of a grid game. Equal positions compare equal and have equal hashes."""
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The board, one glyph a cell."""
+        """The board, one glyph per cell."""
         ...
 
     @property
     def agent(self) -> Cell:
-        """Where the player is."""
+        """Cell of the player."""
         ...
 
     @property
     def status(self) -> GameStatus:
-        """Whether the game is won, lost, or goes on."""
+        """Whether the game is won, lost or open."""
         ...
 
     @property
     def min_moves(self) -> int:
-        """No solution is shorter than this."""
+        """Lower bound of the moves to a win."""
         ...
 
     def move(self, move: Move) -> tuple["Game", MoveResult]:
-        """The position after `move`, and what it met."""
+        """The position after `move`, and the result of the move."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What one glyph stands for.
+    """Role of a glyph.
 
     Example:
         Role(glyph="H", letter="C", noun="a hole")
@@ -77,14 +77,15 @@ class Role:
     glyph: str
 
     letter: str
-    """The paper's letter for it. A lower-case one is a variant of the upper-case one's role."""
+    """Letter of the paper. A lower-case letter is a variant of the upper-case one's role."""
 
     noun: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legend:
-    """The words of a game. `{A}` in its sentences stands for the letter that now has A's role.
+    """Texts of a game. `{A}` in a sentence is replaced by the letter that currently has the role of
+    A.
 
     Example:
         Legend(roles=(Role(glyph="@", letter="A", noun="you"),), effects="...", ...)
@@ -92,19 +93,19 @@ class Legend:
 
     roles: tuple[Role, ...]
     effects: str
-    """What actions do besides moving the player."""
+    """Effects of actions besides moving the player."""
 
     end: str
-    """When the game is over, and how."""
+    """Conditions that end the game."""
 
     strategy: str
     tip: str
 
     @property
     def letters(self) -> str:
-        """The letters whose meaning is hidden: "ABCD"."""
+        """Letters whose meaning is hidden: "ABCD"."""
         return "".join([role.letter for role in self.roles if role.letter.isupper()])
 
     def role(self, glyph: str) -> Role:
-        """The role of `glyph`."""
+        """Role of `glyph`."""
         return next(role for role in self.roles if role.glyph == glyph)

@@ -1,7 +1,7 @@
-"""What the letters on the board and the action words mean; the policy is not told.
+"""Hidden meanings of the letters on the board and of the action words.
 
-A meaning gives every role of the paper's letters another of the same letters, and every action word
-a direction. All of them are numbered, and number 0 is the paper's.
+A meaning permutes the paper's letters over their roles and the directions over the action words.
+Meanings are numbered; number 0 is the paper's.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from steadyrl.environments.grid_moves import Move
 
 
 class MeaningSource(StrEnum):
-    """How the meaning of symbols, or of actions, is chosen."""
+    """Source of the meaning of symbols or of actions."""
 
     PAPER = "paper"
-    """As in the paper: A is the player, "left" moves left."""
+    """The paper's meaning: A is the player, "left" moves left."""
 
     FIXED = "fixed"
-    """That of number `meaning`, in every task."""
+    """The meaning with index `meaning`, in all tasks."""
 
     PERMUTED = "permuted"
-    """Each task draws its own; never the one with the number `meaning`."""
+    """A random meaning for each task, except the one with index `meaning`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """One assignment of letters to roles and of directions to action words.
+    """Assignment of letters to roles and of directions to action words.
 
     Example:
         Meaning(legend=FROZEN_LAKE, shown="BACD", actions=tuple(Move))
@@ -37,27 +37,27 @@ class Meaning:
     legend: Legend
 
     shown: str
-    """What is shown in the place of each of the legend's letters."""
+    """Letter shown instead of each letter of the legend."""
 
     actions: tuple[Move, ...]
-    """Where the words left, down, right and up lead."""
+    """Directions of the words left, down, right and up."""
 
     def letter(self, glyph: str) -> str:
-        """What a policy reads where `glyph` is."""
+        """Letter that the policy sees for `glyph`."""
         return self._show(self.legend.role(glyph).letter)
 
     def board(self, rows: tuple[str, ...]) -> tuple[str, ...]:
-        """The rows as a policy reads them."""
+        """Rows as the policy sees them."""
         letters = {ord(role.glyph): self._show(role.letter) for role in self.legend.roles}
         return tuple([row.translate(letters) for row in rows])
 
     def fill(self, sentence: str) -> str:
-        """A sentence of the legend with the letters as they are shown."""
+        """Sentence of the legend with the letters as shown."""
         letters = [role.letter for role in self.legend.roles]
         return sentence.format(**{letter: self._show(letter) for letter in letters})
 
     def word(self, move: Move) -> Move:
-        """The action word that leads in the direction `move`."""
+        """Action word that leads in the direction `move`."""
         return Move(self.actions.index(move))
 
     def _show(self, letter: str) -> str:
@@ -66,7 +66,7 @@ class Meaning:
 
 
 def all_meanings(legend: Legend, symbols: MeaningSource, actions: MeaningSource) -> list[Meaning]:
-    """Every meaning in which nothing that is to be as in the paper differs from it."""
+    """All meanings that differ from the paper only where the sources allow it."""
     plain, moves = legend.letters, tuple(Move)
     shown = [tuple(plain)] if symbols is MeaningSource.PAPER else list(permutations(plain))
     words = [moves] if actions is MeaningSource.PAPER else list(permutations(moves))
@@ -80,10 +80,10 @@ def all_meanings(legend: Legend, symbols: MeaningSource, actions: MeaningSource)
 def allowed_meanings(
     legend: Legend, symbols: MeaningSource, actions: MeaningSource, number: int
 ) -> list[Meaning]:
-    """The meanings that tasks may have: one, or many of which each task draws its own.
+    """Meanings that tasks may have: one, or several from which each task draws.
 
     Raises:
-        UserError: there is no meaning with this number.
+        UserError: `number` does not exist.
     """
     everything = all_meanings(legend, symbols, actions)
     if number >= len(everything):

@@ -1,13 +1,13 @@
-"""Directions and cells of a grid."""
+"""Cells and directions of a grid."""
 
 from enum import IntEnum
 
 Cell = tuple[int, int]
-"""(row, column), counted from 0 at the top left."""
+"""(row, column), zero-based from the top left."""
 
 
 class Move(IntEnum):
-    """One cell in a direction; numbered as gymnasium's FrozenLake numbers its actions."""
+    """Direction, numbered like the actions of gymnasium's FrozenLake."""
 
     LEFT = 0
     DOWN = 1
@@ -21,7 +21,7 @@ class Move(IntEnum):
 
     @property
     def key(self) -> str:
-        """The first letter of the word: "l"."""
+        """First letter of the word: "l"."""
         return self.word[0]
 
     @property
@@ -30,7 +30,7 @@ class Move(IntEnum):
         return "<v>^"[self]
 
     def step(self, cell: Cell) -> Cell:
-        """The cell next to `cell` in this direction, on the grid or not."""
+        """The adjacent cell in this direction, inside the grid or not."""
         down, right = STEPS[self]
         return cell[0] + down, cell[1] + right
 
@@ -41,9 +41,9 @@ STEPS: dict[Move, Cell] = {
     Move.RIGHT: (0, 1),
     Move.UP: (-1, 0),
 }
-"""Rows down and columns to the right that each move leads."""
+"""Row and column offset of each move."""
 
 
 def distance(one: Cell, other: Cell) -> int:
-    """Moves from one cell to the other when nothing is in the way."""
+    """Number of moves between two cells without obstacles."""
     return abs(one[0] - other[0]) + abs(one[1] - other[1])

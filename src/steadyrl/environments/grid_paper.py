@@ -1,8 +1,8 @@
-"""Grid games as the ERL paper shows them: one action a turn, and a prompt that tells no rules.
+"""Grid games as in the ERL paper: one action per turn, and a prompt without rules.
 
-The structure is that of tables 2, 4, 6 and 7 of arXiv:2602.13949, in words of our own. Departs from
-its code where that contradicts the paper or itself: remaining turns are those of the environment,
-nothing on the board is called by a name, no hint says when a box can be pushed.
+The structure follows tables 2, 4, 6 and 7 of arXiv:2602.13949, in our own words. Departs from the
+authors' code where it contradicts the paper or itself: the remaining turns are those of the
+environment, nothing on the board is named, and no hint says when a box can be pushed.
 """
 
 import re
@@ -58,9 +58,9 @@ _BLOCK = re.compile(r"```(.*?)```", re.DOTALL)
 
 
 def read_action(reply: str) -> Move | None:
-    """The action that the last block between triple backticks names, by word or by number 1 to 4.
+    """Action in the last block between triple backticks, as a word or a number from 1 to 4.
 
-    None when there is no such block or it holds anything else.
+    None if there is no block or it contains anything else.
     """
     blocks: list[str] = _BLOCK.findall(reply)
     if not blocks:
@@ -70,16 +70,16 @@ def read_action(reply: str) -> Move | None:
 
 
 class PaperRendering:
-    """Instructions as a system message, then an observation for every turn."""
+    """Text form of the paper: instructions as a system message, one observation per turn."""
 
     def prompt(self, puzzle: Puzzle, rulebook: str | None) -> tuple[Message, ...]:
-        """Instructions, or the rulebook in their place; the reminder; the first observation."""
+        """Instructions or rulebook, the reminder, and the first observation."""
         instructions = INSTRUCTIONS if rulebook is None else rulebook
         system = Message(role="system", content=f"{instructions}\n\n{REMINDER}")
         return system, _observation(Attempt(puzzle), changed=True)
 
     def rulebook(self, puzzle: Puzzle) -> str:
-        """Rules and strategy in the seven slots that the paper's reflections fill."""
+        """Rules and strategy in the seven slots of the paper's reflections."""
         meaning = puzzle.meaning
         roles = meaning.legend.roles
         symbols = [f"{meaning.letter(role.glyph)} is {role.noun}" for role in roles]
@@ -99,7 +99,7 @@ class PaperRendering:
         return tuple([f"```\n{puzzle.meaning.word(move).word}\n```" for move in moves])
 
     def start(self, puzzle: Puzzle) -> Episode:
-        """A fresh attempt, one action a turn."""
+        """Starts an attempt with one action per turn."""
         return _TurnByTurn(puzzle)
 
 
@@ -130,7 +130,7 @@ class _TurnByTurn:
 
 
 def _observation(attempt: Attempt, *, changed: bool) -> Message:
-    """The board as the paper lays it out, each cell between spaces and followed by a tab."""
+    """The board in the paper's layout: each cell between spaces and followed by a tab."""
     grid = "\n".join(["".join([f" {cell} \t" for cell in row]) for row in attempt.board])
     left = attempt.puzzle.moves - attempt.turns
     status = f"The game is not over. Turns left: {left}."
@@ -146,7 +146,7 @@ def _beginning(attempt: Attempt) -> str:
 
 
 def _event(step: Step, meaning: Meaning) -> str:
-    """What happened, with the letter and the name of everything that was touched."""
+    """Description of a step, with letter and name of every cell it touched."""
 
     def named(glyph: str) -> str:
         return f"{meaning.letter(glyph)}, {meaning.legend.role(glyph).noun}"

@@ -1,4 +1,4 @@
-"""The shortest solution of a grid game, by exhaustive search."""
+"""Breadth-first search for the shortest solution of a grid game."""
 
 from collections import deque
 
@@ -10,13 +10,13 @@ from steadyrl.environments.grid_moves import Move
 def shortest_solution(
     game: Game, *, limit: int, max_positions: int = 1_000_000
 ) -> tuple[Move, ...] | None:
-    """A shortest way to win `game` in at most `limit` moves; None when there is none.
+    """A shortest sequence of at most `limit` moves that wins `game`; None if there is none.
 
-    Breadth first, with moves tried in the order left, down, right, up. Positions that are too far
-    from a win by their `min_moves` are left out.
+    Moves are tried in the order left, down, right, up. Positions whose `min_moves` exceed the
+    remaining moves are skipped.
 
     Raises:
-        UserError: more than `max_positions` positions came up.
+        UserError: the search visited more than `max_positions` positions.
     """
     if game.status is GameStatus.WON:
         return ()

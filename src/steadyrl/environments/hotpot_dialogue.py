@@ -35,17 +35,17 @@ _SHORT_CALL = re.compile(r"search\(([^()]*)\)")
 
 
 class DialogueStyle(StrEnum):
-    """How episodes are written."""
+    """Text form of HotpotQA episodes."""
 
     CHAT = "chat"
-    """For instruction-tuned models: a tool schema, calls as JSON in <tool_call> tags."""
+    """For instruction-tuned models: tool schema, and calls as JSON in <tool_call> tags."""
 
     COMPACT = "compact"
-    """For small models that read characters: the question alone, calls as search(...)."""
+    """For small character-level models: the question alone, calls as search(...)."""
 
 
 class CallError(ValueError):
-    """A call of a tool that cannot be carried out; says why."""
+    """Malformed tool call. The message is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +55,11 @@ class SearchCall:
     query: str
 
     passages: int | None = None
-    """How many are asked for; None leaves it to the tool."""
+    """Number of passages requested; None: the default of the tool."""
 
 
 def tool_schema(passages: int) -> dict[str, Any]:
-    """The search tool in the form in which chat templates take tools."""
+    """Schema of the search tool in the format of chat templates."""
     properties = {
         "query": {"type": "string", "description": "What to look for."},
         "top_k": {
@@ -86,11 +86,11 @@ def initial_messages(
     instruction: str | None,
     tool: dict[str, Any] | None,
 ) -> tuple[Message, ...]:
-    """The prompt: what to do as the system message, then tool and question as the user's.
+    """The prompt: instructions as the system message, then tool and question.
 
     Args:
-        instruction: The system message; empty for none, None for the style's own.
-        tool: The schema that the chat style shows; None leaves it to the chat template.
+        instruction: System message; empty: none, None: the default of the style.
+        tool: Schema shown in the prompt; None: the chat template shows it.
     """
     if style is DialogueStyle.COMPACT:
         instruction, asked = instruction or "", escape_control_tokens(question)
@@ -128,10 +128,10 @@ def format_call(query: str, style: DialogueStyle) -> str:
 
 
 def parse_calls(text: str, style: DialogueStyle) -> tuple[SearchCall, ...]:
-    """The calls that a turn makes, in order; none when it makes no attempt at one.
+    """Tool calls of a turn, in order; empty if there are none.
 
     Raises:
-        CallError: one of them is malformed, or calls another tool.
+        CallError: a call is malformed or names another tool.
     """
     if style is DialogueStyle.COMPACT:
         return _short_calls(text)
@@ -175,10 +175,12 @@ def _query(value: Any) -> str:
     return well_formed(value.strip())
 
 
-def tool_message(passages: Sequence[Passage], style: DialogueStyle, *, longest: int) -> Message:
-    """What the model reads after a call, each text cut after `longest` characters."""
+def tool_message(passages: Sequence[Passage], style: DialogueStyle, *, max_length: int) -> Message:
+    """Tool reply to a call, with each passage cut to `max_length` characters."""
     cut = [
-        Passage(title=escape_control_tokens(p.title), text=escape_control_tokens(p.text[:longest]))
+        Passage(
+            title=escape_control_tokens(p.title), text=escape_control_tokens(p.text[:max_length])
+        )
         for p in passages
     ]
     if not cut:

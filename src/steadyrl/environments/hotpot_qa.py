@@ -1,4 +1,4 @@
-"""HotpotQA: questions whose answers need two passages, and a tool that finds passages."""
+"""HotpotQA: questions that need two passages, with a search tool."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
@@ -44,40 +44,41 @@ AnyRetriever = Annotated[
 
 
 class HotpotQASettings(EnvironmentSettings):
-    """Which questions are asked, what finds passages, and how an episode goes."""
+    """Questions, retriever and dialogue of HotpotQA."""
 
     name: Literal["hotpot_qa"] = "hotpot_qa"
 
     questions: AnyQuestions = HubQuestions()
-    """Where questions and paragraphs come from."""
+    """Source of questions and paragraphs."""
 
     retriever: AnyRetriever = BM25Settings()
-    """bm25: the paragraphs of all questions, in memory. http: a retrieval server."""
+    """bm25: paragraphs of all questions, in memory. http: a retrieval server."""
 
     style: DialogueStyle = DialogueStyle.CHAT
-    """How prompts, calls and passages are written."""
+    """Text form of prompts, calls and passages."""
 
     tool_text: Literal["message", "template"] = "template"
-    """Who shows the tool's schema under the chat style: the prompt itself, for templates that know
-    no tools, or the tokenizer's chat template."""
+    """Where the chat style shows the tool schema. message: in the prompt, for chat templates
+    without tools. template: in the tokenizer's chat template."""
 
     instruction: str | None = None
-    """The system message. None: what the style says; empty: none."""
+    """System message. None: the default of the style; empty: none."""
 
     turns: int = Field(5, ge=1)
-    """Turns of the model after which an episode without an answer is over."""
+    """Maximum number of turns per episode."""
 
     passages: int = Field(5, ge=1, le=50)
-    """Passages that a search returns if the model does not say how many."""
+    """Default number of passages per search."""
 
     passage_length: int = Field(2000, ge=1)
-    """Characters of each passage that are shown."""
+    """Maximum number of characters shown per passage."""
 
     calls_per_turn: int = Field(4, ge=1)
-    """Searches that the model may make at once."""
+    """Maximum number of searches per turn."""
 
     min_f1: float = Field(0.3, ge=0.0, le=1.0)
-    """An answer that is no exact match earns its F1 score from here on, and nothing below."""
+    """Minimum F1 score that earns a reward. Answers that are not exact matches earn their F1 score
+    if it is at least this, else 0."""
 
     @model_validator(mode="after")
     def _check_tool_text(self) -> "HotpotQASettings":
@@ -94,22 +95,22 @@ class HotpotQASettings(EnvironmentSettings):
 
     @property
     def max_turns(self) -> int:
-        """Searches, and the turn that answers."""
+        """Maximum number of turns per episode."""
         return self.turns
 
 
 class HotpotQA:
-    r"""Reward 1 for an exact match, else F1 if that is at least `min_f1`, else 0.
+    r"""Reward 1 for an exact match, else the F1 score if it is at least `min_f1`, else 0.
 
-    Each turn either calls the tool, and reads what it found, or answers in \boxed{} and ends the
-    episode. A split starts over after its last question.
+    Each turn either calls the tool and reads its results, or ends the episode with an answer in
+    \boxed{}. A split starts over after its last question.
 
-    Source: arXiv:2602.13949, appendix B.3. Departs from the paper in the library: paragraphs of
-    the data set under BM25, where the paper searches all of Wikipedia with a dense index, so that
-    scores cannot be compared; and in the answer, which only counts in its box.
+    Source: arXiv:2602.13949, appendix B.3. Departs from the paper in the corpus, which is the
+    paragraphs of the dataset under BM25 instead of all of Wikipedia with a dense index, so scores
+    are not comparable; and in the answer, which only counts in \boxed{}.
 
     Raises:
-        UserError: the questions cannot be had, or an optional package is not installed.
+        UserError: the questions cannot be loaded, or an optional package is not installed.
     """
 
     def __init__(self, settings: HotpotQASettings) -> None:
@@ -122,7 +123,7 @@ class HotpotQA:
         """Question number `index` of `split`.
 
         Raises:
-            UserError: there is no question in this split.
+            UserError: the split has no questions.
         """
         questions = self._questions[split]
         if not questions:
@@ -148,18 +149,18 @@ class HotpotQA:
         )
 
     def distinct_tasks(self, split: Split) -> int:
-        """Questions of `split`."""
+        """Number of questions in `split`."""
         return len(self._questions[split])
 
     def start(self, task: Task) -> Episode:
-        """A fresh attempt at the question of `task`."""
+        """Starts an attempt at the question of `task`."""
         return _Inquiry(self, task.payload)
 
     def guide(self, task: Task, rulebook: str) -> Task:
-        """`task` with `rulebook` in the place of the instructions.
+        r"""`task` with `rulebook` instead of the instructions.
 
-        Under the chat style, one that does not speak of the box is reminded of it, since nothing
-        else in the prompt does.
+        In the chat style a reminder of \boxed{} is added if `rulebook` does not mention it, since
+        nothing else in the prompt does.
         """
         boxless = self.settings.style is DialogueStyle.CHAT and "boxed" not in rulebook
         reminder = f"\n\n{format_instruction(AnswerFormat.BOXED)}" if boxless else ""
@@ -168,13 +169,13 @@ class HotpotQA:
         return replace(task, prompt=(system, *told))
 
     def demonstration(self, task: Task) -> tuple[str, ...]:
-        """The turns of one who searches for the supporting titles and then knows the answer."""
+        """Turns that search for the supporting titles and then answer correctly."""
         question: Question = task.payload
         searches = [format_call(title, self.settings.style) for title in question.titles]
         return (*searches, rf"\boxed{{{question.answer}}}")
 
     def find(self, call: SearchCall) -> list[Passage] | Awaitable[list[Passage]]:
-        """What the tool finds.
+        """Results of a call.
 
         Raises:
             RetrievalError: the retriever failed.
@@ -182,12 +183,12 @@ class HotpotQA:
         return self._retriever.search(call.query, call.passages or self.settings.passages)
 
     def rulebook(self, task: Task) -> str:
-        """What there is to find out about the questions, for `guide`; empty if nothing is."""
+        """Hidden rules of the questions, for `guide`; empty if nothing is hidden."""
         question: Question = task.payload
         return question.rulebook
 
     def judge(self, question: Question, response: str) -> Outcome:
-        """The outcome of a turn that calls no tool. Its feedback does not tell the right answer."""
+        """Outcome of a turn without a tool call. The feedback does not reveal the answer."""
         answer = extract_answer(response, AnswerFormat.BOXED)
         if not answer:
             feedback = r"the turn holds neither a tool call nor an answer in \boxed{}"
@@ -203,7 +204,7 @@ class HotpotQA:
 
 
 class _Inquiry:
-    """Searches, and then an answer."""
+    """Episode of searches followed by an answer."""
 
     def __init__(self, environment: HotpotQA, question: Question) -> None:
         self._environment = environment
@@ -211,7 +212,7 @@ class _Inquiry:
         self._turn = 0
 
     def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
-        """The outcome of one turn. Thoughts hold neither calls nor answers."""
+        """Outcome of one turn. Calls and answers inside thinking blocks are ignored."""
         settings = self._environment.settings
         self._turn += 1
         spoken = strip_thinking(text)
@@ -238,13 +239,13 @@ class _Inquiry:
         calls: tuple[SearchCall, ...],
         finds: Sequence[list[Passage] | Awaitable[list[Passage]]],
     ) -> Outcome:
-        """The outcome of searches in a library elsewhere, all of them at the same time."""
+        """Outcome of asynchronous searches, run concurrently."""
         return self._found(calls, await concurrently(map(await_if_needed, finds)))
 
     def _found(self, calls: tuple[SearchCall, ...], found: Sequence[list[Passage]]) -> Outcome:
         settings = self._environment.settings
         replies = [
-            tool_message(passages, settings.style, longest=settings.passage_length)
+            tool_message(passages, settings.style, max_length=settings.passage_length)
             for passages in found
         ]
         feedback = "" if settings.style is DialogueStyle.COMPACT else _report(calls, found)
@@ -256,7 +257,7 @@ def _failed(reason: str) -> Outcome:
 
 
 def _report(calls: Sequence[SearchCall], found: Sequence[list[Passage]]) -> str:
-    """What each search found, by titles."""
+    """Titles that each search found."""
     titles = [", ".join(_excerpt(p.title) for p in passages) or "nothing" for passages in found]
     return "\n".join(
         f"the search for {_excerpt(call.query)} found {those}"

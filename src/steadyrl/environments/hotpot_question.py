@@ -1,4 +1,4 @@
-"""Questions of HotpotQA's kind, and the settings that say where they come from."""
+"""Records of questions, and base class of question sources."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from steadyrl.environments.retrieval import Passage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question whose answer is in two paragraphs.
+    """A question that is answered by two paragraphs.
 
     Example:
         Question(id="7", question="Where does the river of Rome rise?", answer="Italy",
@@ -24,43 +24,44 @@ class Question:
     answer: str
 
     titles: tuple[str, ...]
-    """Titles of the paragraphs that support the answer, in the order of the facts."""
+    """Titles of the supporting paragraphs, in the order of the facts."""
 
     hint: str = ""
-    """What feedback tells of the question besides right or wrong."""
+    """Text added to the feedback."""
 
     rulebook: str = ""
-    """What there is to find out about all questions, where something is hidden."""
+    """Hidden rules of all questions, if there are any."""
 
 
 @runtime_checkable
 class Questions(Protocol):
-    """The questions of one split: a list, or what draws each when it is asked for."""
+    """Questions of one split: a list, or a generator of questions by number."""
 
     def __len__(self) -> int:
-        """Their number."""
+        """Number of questions."""
         ...
 
     def __getitem__(self, number: int, /) -> Question:
-        """Question `number`: always the same one."""
+        """Question `number`, always the same."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionSet:
-    """The questions of each split, and the paragraphs of all, each once."""
+    """Questions of each split, and the distinct paragraphs of all."""
 
     questions: Mapping[Split, Questions]
     passages: list[Passage]
 
 
 class QuestionSettings(Variant):
-    """Settings that say where questions come from."""
+    """Settings of a source of questions."""
 
     @abstractmethod
     def load(self) -> QuestionSet:
-        """The questions. None is in two splits.
+        """Loads the questions. No question is in two splits.
 
         Raises:
-            UserError: they cannot be had, or a row has another format; names the row and field.
+            UserError: the questions cannot be loaded, or a row is malformed; names the row and
+                field.
         """

@@ -1,4 +1,4 @@
-"""HotpotQA's questions and paragraphs, from the Hub or from official files."""
+"""Questions and paragraphs of HotpotQA, from the Hub or from the official files."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -15,29 +15,29 @@ from steadyrl.environments.retrieval import Passage
 from steadyrl.environments.splits import split_of
 
 Row = tuple[str, Any]
-"""Where a question stands, for messages, and what stands there."""
+"""Location of a row for error messages, and its content."""
 
 
 class HubQuestions(QuestionSettings):
-    """A data set of the Hugging Face Hub.
+    """A dataset on the Hugging Face Hub.
 
-    Nine tenths of its train split are for training and the others for validation; its validation
-    split is for tests.
+    Nine tenths of its train split are used for training and the rest for validation; its validation
+    split is used for testing.
     """
 
     name: Literal["hub"] = "hub"
 
     dataset: str = "hotpotqa/hotpot_qa"
-    """Name on the Hub, or a folder of data files."""
+    """Name on the Hub, or folder of data files."""
 
     subset: str | None = "distractor"
-    """Which configuration of the data set; None is its default."""
+    """Dataset configuration; None: the default one."""
 
     revision: str | None = None
-    """Commit, tag or branch; None is the newest."""
+    """Commit, tag or branch; None: the latest."""
 
     def load(self) -> QuestionSet:
-        """The questions of its splits."""
+        """Loads the questions of its splits."""
         return _with_test_set(hub_rows(self, "train"), hub_rows(self, "validation"))
 
 
@@ -47,14 +47,14 @@ class FileQuestions(QuestionSettings):
     name: Literal["file"] = "file"
 
     train: Path
-    """Questions for training, and a tenth of them for validation."""
+    """Questions for training. A tenth of them is used for validation."""
 
     test: Path | None = None
-    """Questions for the test split, such as hotpot_dev_distractor_v1.json. None: another tenth of
-    the first file."""
+    """Questions for testing, such as hotpot_dev_distractor_v1.json. None: another tenth of
+    `train`."""
 
     def load(self) -> QuestionSet:
-        """The questions in the files."""
+        """Loads the questions from the files."""
         train = file_rows(self.train)
         if self.test is None:
             return question_set([(train, split_of)])
@@ -64,7 +64,7 @@ class FileQuestions(QuestionSettings):
 AnyQuestions = Annotated[
     QuestionSettings, Variants(QuestionSettings, "steadyrl.questions", HubQuestions, FileQuestions)
 ]
-"""Settings of questions from anywhere."""
+"""Settings of any source of questions."""
 
 
 def _with_test_set(train: Iterable[Row], test: Iterable[Row]) -> QuestionSet:
@@ -72,20 +72,20 @@ def _with_test_set(train: Iterable[Row], test: Iterable[Row]) -> QuestionSet:
 
 
 def always(split: Split) -> Callable[[str], Split]:
-    """A function that puts every text into `split`."""
+    """A function that assigns every text to `split`."""
     return lambda _: split
 
 
 def _train_or_validation(text: str) -> Split:
-    """Validation where that owns the text; train has the rest."""
+    """Validation if the text belongs to it, else train."""
     return Split.VALIDATION if split_of(text) is Split.VALIDATION else Split.TRAIN
 
 
 def question_set(parts: Iterable[tuple[Iterable[Row], Callable[[str], Split]]]) -> QuestionSet:
-    """The questions of all parts, each in the split that its part's function gives its text.
+    """The questions of all parts, assigned to splits by each part's function of the text.
 
-    A question that an earlier part has put into another split is left out. Texts are compared
-    without case, punctuation and articles.
+    A question that an earlier part assigned to another split is dropped. Texts are compared without
+    case, punctuation and articles.
     """
     questions: dict[Split, list[Question]] = {split: [] for split in Split}
     owners: dict[str, Split] = {}
@@ -102,10 +102,10 @@ def question_set(parts: Iterable[tuple[Iterable[Row], Callable[[str], Split]]]) 
 
 
 def file_rows(path: Path) -> Iterator[Row]:
-    """The questions in a file of the official format.
+    """Rows of a file in the official format.
 
     Raises:
-        UserError: the file is missing, not JSON, or not a list of questions.
+        UserError: the file is missing, not JSON, or not a list.
     """
     try:
         rows = json.loads(path.read_bytes())
@@ -123,10 +123,10 @@ def file_rows(path: Path) -> Iterator[Row]:
 
 
 def hub_rows(settings: HubQuestions, split: str) -> Iterator[Row]:
-    """The questions in a split of a data set on the Hub.
+    """Rows of a split of a dataset on the Hub.
 
     Raises:
-        UserError: it cannot be loaded, or the package `datasets` is not installed.
+        UserError: the split cannot be loaded, or the package `datasets` is not installed.
     """
     require_extra("datasets", "qa")
     from datasets import load_dataset
@@ -167,7 +167,7 @@ def _passages(row: dict[str, Any], where: str) -> list[Passage]:
 
 
 def _pairs(row: dict[str, Any], field: str, second: str, where: str) -> list[tuple[Any, Any]]:
-    """A list of [title, second], or two lists under these names as the Hub has it."""
+    """A list of [title, second], or two lists under these names as on the Hub."""
     value = row.get(field)
     try:
         if isinstance(value, dict):

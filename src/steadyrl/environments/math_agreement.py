@@ -1,8 +1,8 @@
-"""Whether an answer is the right one, by rules that go from the outside of a text to its values.
+"""Rule-based comparison of mathematical answers.
 
-Gold and answer are brought to one normalize_notation. Then words are compared as words; relations,
-equations, units and lists are taken apart; numbers that are written out are compared exactly; and
-what is left, expressions and sets, is left to math-verify.
+Gold answer and answer are normalized to one notation. Words are then compared as words; relations,
+equations, units and lists are split into parts; written numbers are compared exactly; and the
+remaining expressions and sets are compared by math-verify.
 """
 
 import re
@@ -37,11 +37,11 @@ _TWO_NUMBERS = re.compile(r"\d\s+\d+(?!\s*/)(?!\d)")
 
 
 def agree(gold: str, answer: str, problem: str = "", require_simplified: bool = False) -> bool:
-    """Whether `answer` is as good as `gold`.
+    """Whether `answer` agrees with `gold`.
 
     Args:
-        problem: What was asked; empty if it is not known. It decides which units may be added.
-        require_simplified: Whether the answer must be a value: see `is_simplified`.
+        problem: Text of the problem, which decides which units may be added; empty if unknown.
+        require_simplified: Whether the answer must be simplified, see `is_simplified`.
     """
     if not answer.strip() or not gold.strip():
         return False
@@ -131,7 +131,7 @@ def _as_equations(gold: str, answer: str, problem: str) -> bool | None:
 
 
 def _last_side_agrees(gold: str, given: list[str], problem: str) -> bool:
-    """Whether what an equation ends in is `gold`, and no other side of it is another number."""
+    """Whether the last side of an equation is `gold`, and no other side is a different number."""
     if not given[0]:
         given = given[1:]
     if not all(given):
@@ -186,7 +186,7 @@ def _as_quantities(gold: str, answer: str, problem: str) -> bool | None:
 
 
 def _is_percentage_of(unit: Unit | None, percentage: str, bare: str, problem: str) -> bool:
-    """Whether `percentage` percent are the number `bare`."""
+    """Whether `percentage` percent equal the number `bare`."""
     if unit is None or unit.name != "%":
         return False
     number, other = read_number(percentage), read_number(bare)
@@ -205,7 +205,7 @@ def _as_numbers(gold: str, answer: str, problem: str) -> bool | None:
 
 
 def _as_parts(gold: str, answer: str, problem: str) -> bool | None:
-    """Tuples, intervals, sets and lists, part by part."""
+    """Compares tuples, intervals, sets and lists part by part."""
     pairs = [(right, given) for right in readings(gold) for given in readings(answer)]
     comparable = [pair for pair in pairs if pair[0].is_like(pair[1])]
     if comparable:

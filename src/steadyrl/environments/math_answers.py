@@ -1,4 +1,4 @@
-"""Whether two mathematical answers are the same."""
+"""Comparison of mathematical answers in isolated worker processes."""
 
 import logging
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import MEMORY_LIMIT, Isolated, IsolationError
 
 Agree = Callable[..., bool]
-"""The function (gold, answer, problem="", require_simplified=False) -> whether they agree."""
+"""Function (gold, answer, problem="", require_simplified=False) -> whether they agree."""
 
 
 def isolated_agreement(
     *, timeout: float, workers: int | None = None, memory: int = MEMORY_LIMIT
 ) -> Isolated[..., bool]:
-    r"""`agree` of the module math_agreement, in worker processes that stay alive.
+    r"""`agree` of the module math_agreement in persistent worker processes.
 
-    Both are answers alone, plain ("1/2") or in LaTeX ("\frac{1}{2}"). Values and sets are compared
-    rather than spellings, so that 0.5, 1/2 and 50% agree, and expressions need not be simplified. A
-    list of guesses is a set and agrees with no single value.
+    Arguments are answers without surrounding text, plain ("1/2") or in LaTeX ("\frac{1}{2}").
+    Values and sets are compared instead of spellings: 0.5, 1/2 and 50% agree. A list of guesses is
+    a set and never agrees with a single value.
 
     Raises:
         UserError: math-verify is not installed.
@@ -27,11 +27,11 @@ def isolated_agreement(
 
 
 def answers_agree(gold: str, answer: str, problem: str = "", *, timeout: float = 5.0) -> bool:
-    """Whether `answer` is as good as `gold`; one that takes over `timeout` seconds is not.
+    """Whether `answer` agrees with `gold`; False if the comparison exceeds `timeout` seconds.
 
-    Units that `gold` does not have are dropped where `problem` speaks of them, if it is given.
+    Units that `gold` lacks are ignored if `problem` mentions them or is empty.
 
-    Starts a process for this one comparison. To make many, keep an `isolated_agreement`.
+    Starts a process for one comparison. For many comparisons, keep an `isolated_agreement`.
 
     Raises:
         UserError: math-verify is not installed.
@@ -44,7 +44,7 @@ def answers_agree(gold: str, answer: str, problem: str = "", *, timeout: float =
 
 
 def make_agreement() -> Agree:
-    """The comparison itself, without a time limit. For the worker process."""
+    """The comparison without a time limit, for the worker process."""
     from steadyrl.environments.math_agreement import agree
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no time limit

@@ -1,4 +1,4 @@
-r"""One normalize_notation for gold and answer: LaTeX, in ASCII, without what only sets or ends it.
+r"""Normalization of answers to one notation: LaTeX in ASCII, without formatting.
 
 $1\,234.$      ->  1 234           10³           ->  10^{3}
 \dfrac12       ->  \frac12         1.5e-7        ->  1.5\times 10^{-7}
@@ -41,7 +41,7 @@ _CHARACTERS = {
     0xFF05: "%",
     0xFF0C: ",",
 }
-"""What characters of Unicode are in LaTeX and ASCII: dashes, spaces, digits, signs."""
+"""LaTeX or ASCII replacements of Unicode dashes, spaces, digits and signs."""
 
 _RAISED = str.maketrans("⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "-+0123456789")
 _ROOT = re.compile(r"\u221a\s*(\d+(?:\.\d+)?)")
@@ -125,7 +125,7 @@ _ENDING = re.compile(r"(?<![.,;:\\\s])(?:(?!\.\.)\\?[.,;:]|\s)+$")
 
 
 def normalize_notation(text: str) -> str:
-    """`text` in the normalize_notation of this module."""
+    """`text` in the notation of this module."""
     text = _SUPERSCRIPT.sub(lambda m: f"^{{{m[0].translate(_RAISED)}}}", text)
     text = _strip_frames(_ROOT.sub(r"\\sqrt{\1}", text).translate(_CHARACTERS))
     for pattern, replacement in _REWRITES:
@@ -134,7 +134,7 @@ def normalize_notation(text: str) -> str:
 
 
 def _strip_frames(text: str) -> str:
-    """`text` without delimiters of mathematics, fonts, boxes and a full stop around all of it."""
+    """`text` without enclosing math delimiters, fonts and boxes, and without a final period."""
     before = None
     while text != before:
         before = text

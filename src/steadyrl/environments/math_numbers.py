@@ -1,7 +1,7 @@
-r"""Numbers that are written out, read exactly: 1,234.50, 2/3, 4\frac{2}{3}, 0.1\overline{6}.
+r"""Exact values of written numbers: 1,234.50, 2/3, 4\frac{2}{3}, 0.1\overline{6}.
 
-Two of them are equal when their values are, however small or large. A decimal also stands for
-what it is rounded from, when it has six significant digits and that value is not whole.
+Two numbers are equal if their values are. A decimal also equals a non-integer value that it rounds,
+if it has at least six significant digits.
 """
 
 import re
@@ -32,7 +32,7 @@ _REPEATING = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenNumber:
-    """A number and the way in which it is written.
+    """A number and its spelling.
 
     Example:
         WrittenNumber(value=Fraction(5, 4), digits=3, unit=Fraction(1, 100))   # 1.25
@@ -41,17 +41,17 @@ class WrittenNumber:
     value: Fraction
 
     digits: int = 0
-    """Significant digits of a decimal that is not a whole number; 0 for other numbers."""
+    """Number of significant digits of a decimal that is not an integer; 0 for other numbers."""
 
     unit: Fraction = Fraction(0)
-    """What one unit in its last place is worth."""
+    """Value of one unit in the last place."""
 
     reduced: bool = True
-    """Whether it is worked out: not a fraction that can be reduced."""
+    """Whether it is in lowest terms."""
 
 
 def read_number(text: str) -> WrittenNumber | None:
-    """The number that `text`, in the package's notation, writes out; None for anything else."""
+    """Parses a number in the package's notation; None if `text` is anything else."""
     text = text.strip()
     sign = 1
     while text[:1] in ("+", "-", "(", "{"):
@@ -93,7 +93,7 @@ def _read_unsigned(text: str, sign: int) -> WrittenNumber | None:
 
 
 def _repeating(match: re.Match[str]) -> Fraction:
-    r"""The value of 0.1\overline{6}: a period of n digits is a fraction of n nines."""
+    r"""Value of 0.1\overline{6}: a period of n digits is a fraction with n nines."""
     period = match["period"] or match["digit"]
     start = int((match["whole"] + match["places"]) or 0)
     repeated = Fraction(int(period), 10 ** len(period) - 1)
@@ -114,7 +114,7 @@ def _decimal(match: re.Match[str], sign: int) -> WrittenNumber | None:
 
 
 def same_number(gold: WrittenNumber, answer: WrittenNumber) -> bool:
-    """Whether `answer` is `gold`, or one is a decimal of enough digits for the other."""
+    """Whether the values are equal, or one is a sufficiently precise decimal of the other."""
     if gold.value == answer.value:
         return True
     near = abs(gold.value - answer.value) <= _FLOAT_NOISE * abs(gold.value)
@@ -126,7 +126,7 @@ def same_number(gold: WrittenNumber, answer: WrittenNumber) -> bool:
 
 
 def rounds(decimal: WrittenNumber, exact: Fraction) -> bool:
-    """Whether `decimal` is `exact`, which is not whole, rounded to enough significant digits."""
+    """Whether `decimal` is the non-integer `exact` rounded to enough significant digits."""
     if exact.denominator == 1 or decimal.digits < _MIN_DIGITS:
         return False
     return 2 * abs(decimal.value - exact) <= decimal.unit

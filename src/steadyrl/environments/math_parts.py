@@ -1,4 +1,4 @@
-r"""The parts of an answer: sides of an equation; entries of a tuple, an interval, a set, a list."""
+r"""Parts of an answer: sides of equations; entries of tuples, intervals, sets and lists."""
 
 import re
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ _MAX_PARTS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What an answer consists of.
+    """Parts of an answer.
 
     Example:
         Parts(shape="()", parts=("1", "2"))
     """
 
     shape: str
-    """The brackets around them; empty for a list without."""
+    """Enclosing brackets; empty for a list without brackets."""
 
     parts: tuple[str, ...]
 
     @property
     def ordered(self) -> bool:
-        """Whether their order matters."""
+        """Whether the order of the parts matters."""
         return self.shape not in ("", "{}")
 
     def is_like(self, other: "Parts") -> bool:
-        """Whether both are of one form. A list without brackets is like a set and like a tuple."""
+        """Whether both have the same form. A list without brackets matches sets and tuples."""
         shapes = {self.shape, other.shape}
         return len(shapes) == 1 or shapes in ({"", "{}"}, {"", "()"})
 
 
 def split_at(text: str, separators: str) -> list[str]:
-    """`text` cut at each of `separators` that stands outside brackets of every kind."""
+    """`text` split at the `separators` outside all brackets."""
     pieces, depth = [""], 0
     for token in _TOKEN.findall(text):
         depth += (token in _OPENED) - (token in _CLOSED)
@@ -51,14 +51,14 @@ def split_at(text: str, separators: str) -> list[str]:
 
 
 def sides(text: str) -> list[str]:
-    """The sides of an equation or a chain of them; `[text]` for lists and for what is none."""
+    """Sides of an equation or chain of equations; `[text]` for lists and anything else."""
     if r"\begin" in text or len(split_at(_CONNECTIVE.sub(" , ", text), ",;")) > 1:
         return [text]
     return split_at(text, "=")
 
 
 def with_both_signs(text: str) -> str:
-    r"""`text` with two entries in the place of each that has one \pm: 2 \pm i is 2 + i, 2 - i."""
+    r"""`text` with each entry with one \pm split in two: 2 \pm i becomes 2 + i, 2 - i"""
     shape, inner = _split_brackets(text)
     if shape == "{}":
         return rf"\{{{with_both_signs(inner)}\}}"
@@ -70,7 +70,7 @@ def with_both_signs(text: str) -> str:
 
 
 def readings(text: str) -> list[Parts]:
-    """The ways to read `text` as several parts; none where it is one. 1,234 in a list has two."""
+    """Ways to read `text` as several parts; empty if it is one value. 1,234 in a list has two."""
     text = text.strip()
     shape, inner = _split_brackets(text)
     if not shape:
@@ -90,7 +90,7 @@ def readings(text: str) -> list[Parts]:
 
 
 def _split_brackets(text: str) -> tuple[str, str]:
-    """The brackets around all of `text`, and what they hold; "" where there are none."""
+    """Brackets around all of `text` and their content; no brackets: ""."""
     start = r"\{" if text.startswith(r"\{") else text[:1]
     end = r"\}" if text.endswith(r"\}") else text[-1:]
     if start not in ("(", "[", r"\{") or end not in (")", "]", r"\}") or len(text) < 3:

@@ -1,4 +1,4 @@
-"""Expressions and sets, compared by math-verify and then by their values."""
+"""Comparison of expressions and sets by math-verify and by value."""
 
 from fractions import Fraction
 from typing import Any
@@ -10,10 +10,10 @@ _NEAR = 1e-40
 
 
 def same_expression(gold: str, answer: str) -> bool:
-    """Whether math-verify finds two texts, in the package's notation, the same.
+    """Whether math-verify finds two texts in the package's notation equal.
 
-    Its tolerances are absolute, so decimals are made fractions before, and what it finds equal is
-    compared once more by value, relatively.
+    Its tolerances are absolute, so decimals are converted to fractions first, and results that it
+    finds equal are compared again by relative difference.
     """
     from math_verify import verify
 
@@ -26,7 +26,7 @@ def same_expression(gold: str, answer: str) -> bool:
 
 
 def parse_expression(text: str) -> Any:
-    """What `text` is to SymPy, its decimals as fractions; None for what is no mathematics."""
+    """SymPy expression of `text`, with decimals as fractions; None if it cannot be parsed."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
     from sympy import Basic, Float, Rational
@@ -50,7 +50,7 @@ def parse_expression(text: str) -> Any:
 
 
 def _as_decimal(gold: str, answer: str, expected: Any, given: Any) -> bool | None:
-    """Whether one is a decimal of enough digits for the other, a constant; None if neither is."""
+    """Whether one is a precise decimal of the other, a constant; None if neither is a decimal."""
     for text, constant in ((answer, expected), (gold, given)):
         number = read_number(text)
         if number is not None and number.digits and (exact := _value(constant)) is not None:
@@ -71,7 +71,7 @@ def _value(constant: Any) -> Fraction | None:
 
 
 def _near(expected: Any, given: Any) -> bool:
-    """Whether two expressions have relatively near values at one place; True if they have none."""
+    """Whether two expressions have close values at one point; True if they have no values."""
     from sympy import Expr, MatrixBase, Rational
 
     if isinstance(expected, MatrixBase) and isinstance(given, MatrixBase):

@@ -1,7 +1,7 @@
-r"""Units of an answer: 5\text{ cm} is the number 5 and the unit cm.
+r"""Units of answers: 5\text{ cm} is the number 5 with the unit cm.
 
-A unit that the right answer does not have is dropped where the problem speaks of it. Between two
-units there is a factor, or the answers differ.
+A unit that the gold answer lacks is ignored if the problem mentions it. Answers in two different
+units agree only if a conversion factor relates them.
 """
 
 import re
@@ -52,7 +52,7 @@ _NAMED = {
     for alias in (name, *aliases.split())
 }
 UNIT_NAMES = frozenset(_NAMED)
-"""Every name of a unit with a kind, in the singular."""
+"""Names of all units with a known kind, in the singular."""
 
 _NOT_NOUNS = frozenset({"not", "or", "and", "but", "maybe", "if", "is", "to", "more", "less"})
 _SYMBOLS = re.compile(r"\\?\$|\\?%|\^\s*\\circ|\\circ|€|£|°")
@@ -72,7 +72,7 @@ _DIMENSIONS = {"square": "^2", "sq": "^2", "sq.": "^2", "cubic": "^3", "cu": "^3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A unit or the noun of what is counted.
+    """A unit, or the noun of what is counted.
 
     Example:
         Unit(name="km", kind="length", power=1, factor=Fraction(1000))
@@ -82,11 +82,11 @@ class Unit:
     kind: str = ""
     power: int = 1
     factor: Fraction | None = None
-    """What one of it is worth in the base unit of its kind; None where nothing is converted."""
+    """Size in the base unit of its kind; None: not convertible."""
 
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
-    """The value of `text`, in the package's notation, and its unit; None where it has none."""
+    """The value of `text`, in the package's notation, and its unit; None: no unit."""
     if prefix := _PREFIX.match(text):
         return prefix[1] + text[prefix.end() :], make_unit(prefix[2])
     suffix = _SUFFIX.search(text)
@@ -107,7 +107,7 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
 
 
 def make_unit(text: str) -> Unit:
-    """The unit that `text` names."""
+    """The unit named by `text`."""
     text = re.sub(r"\\text\s*\{\s*([^{}]*?)\s*\}", r"\1", text)
     power = re.search(r"\^\s*\{?\s*([23])\s*\}?\s*$", text)
     exponent = int(power[1]) if power else 1
@@ -124,7 +124,7 @@ def make_unit(text: str) -> Unit:
 
 
 def singular(word: str) -> str:
-    """An English noun without the ending of its plural, as far as units need it."""
+    """Singular of an English noun, as far as units need it."""
     if word in _NAMED or len(word) < 4:
         return word
     if word.endswith("ies") and len(word) > 4:
@@ -137,7 +137,7 @@ def singular(word: str) -> str:
 
 
 def conversion(unit: Unit, into: Unit) -> Fraction | None:
-    """How many of `into` one `unit` is; None where they are not of one kind."""
+    """Number of `into` in one `unit`; None if they are not convertible."""
     if unit == into:
         return Fraction(1)
     if not unit.kind or (unit.kind, unit.power) != (into.kind, into.power):
@@ -148,9 +148,9 @@ def conversion(unit: Unit, into: Unit) -> Fraction | None:
 
 
 def speaks_of(problem: str, unit: Unit) -> bool:
-    """Whether `problem` allows an answer in `unit`: it names it, and asks for no other of its kind.
+    """Whether `problem` allows an answer in `unit`: mentions it and asks for no other of its kind.
 
-    Without the text of the problem every unit is allowed.
+    An empty `problem` allows every unit.
     """
     if not problem:
         return True

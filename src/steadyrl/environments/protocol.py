@@ -1,4 +1,4 @@
-"""What an environment is: text in; text, reward and feedback out."""
+"""Protocols of environments and teachers: text in; text, reward and feedback out."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ if TYPE_CHECKING:  # which has tensors, and environments load without PyTorch
     from steadyrl.records.trajectory import Group
 
 MAX_REWARD = 1e12
-"""The largest magnitude of a reward. Advantages square differences of rewards and the norm of the
-gradient sums squares of theirs over all weights: these fit in float32 below it, with room."""
+"""Largest magnitude of a reward. Advantages square differences of rewards, and the gradient norm
+sums squares of advantages over all weights; below this limit both fit in float32."""
 
 
 class Split(StrEnum):
-    """Disjoint sets of tasks: no instance of one occurs in another."""
+    """Disjoint sets of tasks. No instance of one is in another."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -40,13 +40,13 @@ class Task:
 
     id: str
     prompt: tuple[Message, ...]
-    """What the model reads first: messages. A list of them or a single one is taken as well."""
+    """Initial messages. A list of messages or a single one is accepted too."""
 
     payload: Any
-    """What the environment needs to judge it. Only the environment that made it reads it."""
+    """Data that the environment needs to judge the task. No one else reads it."""
 
     tools: tuple[dict[str, Any], ...] = ()
-    """Schemas of the tools that the tokenizer's chat template shows with the prompt."""
+    """Schemas of tools that the tokenizer's chat template shows with the prompt."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", _messages(self.prompt, "the prompt"))
@@ -58,28 +58,29 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an environment answers one turn of the model.
+    """Reply of an environment to one turn of the model.
 
     Raises:
-        TypeError: the reward is no number, or the observation does not consist of messages.
-        ValueError: the reward is not finite, or larger than `MAX_REWARD`.
+        TypeError: the reward is not a number, or the observation does not consist of messages.
+        ValueError: the reward is not finite, or exceeds `MAX_REWARD`.
     """
 
     reward: float
-    """Earned by this turn; an episode's reward is the sum. A scalar of NumPy or PyTorch will do."""
+    """Reward of this turn; the reward of an episode is the sum. NumPy and PyTorch scalars are
+    accepted."""
 
     terminated: bool
 
     observation: tuple[Message, ...] = ()
-    """What the model reads before its next turn; empty when the episode is over. A list of messages
-    or a single one is taken as well."""
+    """Messages that the model reads before its next turn; empty at the end of the episode. A list
+    of messages or a single one is accepted too."""
 
     feedback: str = ""
-    """What happened, in words, for a reader or a reflection. The next turn does not see it."""
+    """Description of what happened, for readers and reflections. The next turn does not see it."""
 
     reward_parts: Mapping[str, float] = field(default_factory=dict)
-    """What the reward is made of, by name. Each part is recorded and averaged under its name; only
-    `reward` is learned from."""
+    """Components of the reward by name. Each is recorded and averaged under its name; only `reward`
+    is trained on."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reward", as_reward(self.reward))
@@ -95,67 +96,66 @@ class Outcome:
 
 @runtime_checkable
 class Episode(Protocol):
-    """One attempt at a task. It begins with `task.prompt`."""
+    """One attempt at a task, starting from `task.prompt`."""
 
     def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
-        """The outcome of the model's next turn, which wrote `text`.
+        """Outcome of the model's next turn, whose text is `text`.
 
-        A plain method or a coroutine function (`async def`): while one episode awaits, the others
-        go on.
+        A plain method or a coroutine function (`async def`). Other episodes continue while one
+        awaits.
         """
         ...
 
 
 @runtime_checkable
 class Environment(Protocol):
-    """A family of tasks."""
+    """A set of tasks."""
 
     def task(self, split: Split, index: int) -> Task:
-        """Task number `index >= 0` of `split`: always the same one."""
+        """Task number `index >= 0` of `split`, always the same."""
         ...
 
     def start(self, task: Task) -> Episode:
-        """A fresh attempt at `task`."""
+        """Starts an attempt at `task`."""
         ...
 
 
 @runtime_checkable
 class SupportsTaskCount(Protocol):
-    """An environment that knows how many tasks it has."""
+    """An environment with a known number of tasks."""
 
     def distinct_tasks(self, split: Split) -> int | None:
-        """Tasks of `split` before it starts over; None where there is no such number.
+        """Number of distinct tasks in `split`; None if there is no limit.
 
-        Training asks for them in an order drawn from its seed, and in a new one after the last.
+        Training goes through them in an order shuffled by its seed, anew in each pass.
         """
         ...
 
 
 @runtime_checkable
 class SupportsGroupScores(Protocol):
-    """An environment whose rewards compare the episodes of a task with each other."""
+    """An environment whose rewards compare the episodes of a task."""
 
     def score_group(
         self, group: "Group"
     ) -> "Sequence[float | Outcome | None] | Awaitable[Sequence[float | Outcome | None]]":
-        """The reward of each trajectory of `group`, in the place of what its turns earned.
+        """Rewards of the trajectories in `group`, which replace the rewards of their turns.
 
-        An outcome gives `reward_parts` besides. None leaves the trajectory out, as one in which the
-        environment failed.
+        An `Outcome` sets `reward_parts` too. None excludes a trajectory as failed.
 
-        Called once all episodes of the group are over. The group has those that were played:
-        episodes in which the environment failed are left out.
+        Called when all episodes of the group are over. Episodes in which the environment failed are
+        not in the group.
         """
         ...
 
 
 @runtime_checkable
 class SupportsNotes(Protocol):
-    """An environment that has something to say about its data."""
+    """An environment with notes on its data."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences that the run notes when it begins."""
+        """Sentences recorded at the start of the run."""
         ...
 
 
@@ -164,13 +164,13 @@ class Closable(Protocol):
     """An environment that holds processes, files or connections."""
 
     def close(self) -> None:
-        """Lets them go, at the end of the run."""
+        """Releases them at the end of the run."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
-    """A conversation to learn from: the assistant's turns in `continuation` are imitated.
+    """A conversation to imitate: the assistant turns in `continuation` are trained on.
 
     Example:
         Demonstration(
@@ -179,7 +179,7 @@ class Demonstration:
         )
 
     Raises:
-        TypeError: the assistant says nothing in the continuation.
+        TypeError: the continuation has no assistant turn.
     """
 
     prompt: Conversation
@@ -192,30 +192,31 @@ class Demonstration:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Writes demonstrations to learn from before reinforcement begins."""
+    """A source of demonstrations for the cold start."""
 
     def demonstrate(self, task: Task, generator: np.random.Generator) -> str | Demonstration:
-        """A response to `task.prompt`, right or wrong, in the teacher's style; or a conversation
-        of several turns, or under another prompt.
+        """Response to `task.prompt`, correct or not.
+
+        A `Demonstration` may have several turns or another prompt.
         """
         ...
 
 
 @runtime_checkable
 class TaskSource(Protocol):
-    """What has tasks: an environment, or a teacher that demonstrates on tasks of its own."""
+    """An object with tasks: an environment, or a teacher with its own tasks."""
 
     def task(self, split: Split, index: int) -> Task:
-        """Task number `index >= 0` of `split`: always the same one."""
+        """Task number `index >= 0` of `split`, always the same."""
         ...
 
 
 def as_reward(reward: Any) -> float:
-    """`reward` as a Python number, which JSON, means and float32 arithmetic can hold.
+    """`reward` as a Python float.
 
     Raises:
-        TypeError: it is not a number.
-        ValueError: it is not finite, or larger than `MAX_REWARD`.
+        TypeError: `reward` is not a number.
+        ValueError: `reward` is not finite, or exceeds `MAX_REWARD`.
     """
     if isinstance(reward, str | bytes) or not hasattr(reward, "__float__"):
         raise TypeError(f"the reward is {reward!r:.200}. Give a number.")

@@ -1,6 +1,6 @@
-"""Scores of short answers, by the rules of HotpotQA's official evaluation.
+"""Scores of short answers, following the official HotpotQA evaluation.
 
-Source: hotpot_evaluate_v1.py of github.com/hotpotqa/hotpot, which follows SQuAD's.
+Source: hotpot_evaluate_v1.py of github.com/hotpotqa/hotpot, which follows SQuAD.
 """
 
 import re
@@ -13,19 +13,19 @@ _CLOSED = frozenset({"yes", "no", "noanswer"})
 
 
 def normalize_answer(text: str) -> str:
-    """`text` in lower case, without ASCII punctuation, English articles and needless whitespace."""
+    """`text` in lower case, without ASCII punctuation, English articles and extra whitespace."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(answer: str, gold: str) -> bool:
-    """Whether both are the same text once normalised."""
+    """Whether the normalized texts are equal."""
     return normalize_answer(answer) == normalize_answer(gold)
 
 
 def answer_f1(answer: str, gold: str) -> float:
-    """The harmonic mean of precision and recall over normalised words, between 0 and 1.
+    """Harmonic mean of precision and recall over normalized words, between 0 and 1.
 
-    "yes", "no" and "noanswer" share nothing with any other answer.
+    "yes", "no" and "noanswer" only match themselves.
     """
     given, right = normalize_answer(answer), normalize_answer(gold)
     if given != right and not _CLOSED.isdisjoint({given, right}):
@@ -36,9 +36,9 @@ def answer_f1(answer: str, gold: str) -> float:
 
 
 def answer_reward(answer: str, gold: str, *, min_f1: float) -> float:
-    """1 for an exact match; else the F1 score where it is at least `min_f1`, and 0 below.
+    """1 for an exact match; else the F1 score if it is at least `min_f1`, else 0.
 
-    Source: arXiv:2602.13949, appendix B.3, with the whole normalisation of the authors' code.
+    Source: arXiv:2602.13949, appendix B.3, with the complete normalization of the authors' code.
     """
     if exact_match(answer, gold):
         return 1.0

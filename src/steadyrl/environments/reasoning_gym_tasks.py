@@ -1,4 +1,4 @@
-"""The generated tasks of reasoning-gym, with a binary reward and splits that share no question."""
+"""Generated tasks of reasoning-gym, with binary rewards and splits that share no questions."""
 
 import asyncio
 import random
@@ -38,44 +38,45 @@ ORDERED_BY_HASH = frozenset(
         "word_ladder",
     }
 )
-"""Datasets whose questions follow the order of Python sets of texts."""
+"""Datasets whose questions depend on the iteration order of string sets."""
 
 
 class ReasoningGymSettings(EnvironmentSettings):
-    """Which dataset of reasoning-gym, and how an answer is written."""
+    """Dataset of reasoning-gym, and format of its answers."""
 
     name: Literal["reasoning_gym"] = "reasoning_gym"
 
     dataset: str
-    """Name of the dataset, such as "chain_sum"."""
+    """Name of the dataset, for example "chain_sum"."""
 
     knobs: dict[str, Any] = Field(default_factory=dict)
-    """Its own options, such as {"max_terms": 3}."""
+    """Options of the dataset, for example {"max_terms": 3}."""
 
     size: int = Field(1000, ge=1)
-    """Tasks in each split; a split starts over after them."""
+    """Number of tasks per split. A split starts over after its last task."""
 
     seed: int = Field(0, ge=0)
-    """Other seeds give other tasks."""
+    """Seed of the tasks."""
 
     answer_format: AnswerFormat = AnswerFormat.WHOLE
-    """Where the answer stands in a response."""
+    """Format in which responses state their answers."""
 
     instruction: str | None = None
-    """Said after each question. None: what the answer format asks for."""
+    """Text after each question. None: a request for the answer format."""
 
     allow_exploitable: bool = False
-    """Train on a dataset although its scorer pays for answers that are not right."""
+    """Allow datasets whose scorers reward wrong answers."""
 
     timeout: float = Field(5.0, gt=0.0)
-    """Seconds after which scoring is given up and the answer counts as wrong."""
+    """Maximum seconds per scored answer. Slower answers count as wrong."""
 
     judge_workers: int | None = Field(None, ge=1)
-    """Answers that are judged at the same time, each in a process of its own. None: one for each
-    core. Rewards do not depend on it."""
+    """Number of worker processes that score answers concurrently. None: one per core. Does not
+    affect rewards."""
 
     judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
-    """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+    """Maximum memory of a worker process in GiB. Answers that exceed it count as wrong. Linux
+    only."""
 
     def make(self) -> "ReasoningGym":
         """The environment."""
@@ -83,13 +84,13 @@ class ReasoningGymSettings(EnvironmentSettings):
 
 
 class ReasoningGym:
-    """Reward 1 when the dataset's scorer gives its full mark, else 0: no partial credit. One turn.
+    """Reward 1 if the dataset's scorer gives the full score, else 0: no partial credit. One turn.
 
-    The text of a question decides its split; a draw that another split owns is drawn again.
-    Scorers run in a worker process, for some of them evaluate the answer as Python or algebra.
+    The text of a question decides its split; questions of another split are redrawn. Scorers run in
+    worker processes, since some of them evaluate the answer as Python or algebra.
 
     Raises:
-        UserError: the dataset or a knob is unknown or refused, or reasoning-gym is not installed.
+        UserError: the dataset or a knob is unknown or rejected, or reasoning-gym is not installed.
     """
 
     def __init__(self, settings: ReasoningGymSettings) -> None:
@@ -116,7 +117,7 @@ class ReasoningGym:
         """Question number `index` of `split`.
 
         Raises:
-            UserError: none of many draws belongs to the split; the dataset has too few questions.
+            UserError: the dataset has too few questions for the split.
         """
         index %= self.settings.size
         entry = self._entry(split, index)
@@ -126,15 +127,15 @@ class ReasoningGym:
         return Task(id=name, prompt=(prompt,), payload=entry)
 
     def distinct_tasks(self, split: Split) -> int:
-        """Questions of each split."""
+        """Number of questions per split."""
         return self.settings.size
 
     def start(self, task: Task) -> Episode:
-        """A fresh attempt at the question of `task`."""
+        """Starts an attempt at the question of `task`."""
         return SingleAnswerEpisode(self.settings.answer_format, partial(self._check, task.payload))
 
     def close(self) -> None:
-        """Ends the worker processes."""
+        """Stops the worker processes."""
         self._score.close()
 
     async def _check(self, entry: dict[str, Any], answer: str) -> CheckResult:
@@ -146,9 +147,9 @@ class ReasoningGym:
         return right, "the answer is right" if right else f"the answer is wrong: {reason}"
 
     def _entry(self, split: Split, index: int) -> dict[str, Any]:
-        """The first draw for `index` that `split` owns.
+        """First draw for `index` that belongs to `split`.
 
-        Item i of a dataset is made from its seed + i, so that draws `size` seeds apart are new.
+        Item i of a dataset is generated from seed + i, so draws `size` seeds apart are distinct.
         """
         for draw in range(_DRAWS):
             block = draw * len(Split) + _SPLIT_NUMBERS[split]
@@ -180,7 +181,7 @@ class ReasoningGym:
 
 
 def make_dataset(name: str, knobs: Mapping[str, Any], size: int, seed: int) -> Any:
-    """The dataset `name` of `size` questions."""
+    """The dataset `name` with `size` questions."""
     from reasoning_gym import create_dataset
 
     return create_dataset(name, **knobs, size=size, seed=seed)
@@ -189,7 +190,7 @@ def make_dataset(name: str, knobs: Mapping[str, Any], size: int, seed: int) -> A
 def make_scorer(
     name: str, knobs: Mapping[str, Any], size: int
 ) -> Callable[[str, dict[str, Any]], tuple[float, str]]:
-    """The function (answer, entry) -> score and what spoke against it. For the worker process."""
+    """Function (answer, entry) -> (score, reason for a lower score), for the worker process."""
     dataset = make_dataset(name, knobs, size, seed=0)
 
     def score(answer: str, entry: dict[str, Any]) -> tuple[float, str]:
@@ -204,7 +205,7 @@ def make_scorer(
 
 @contextmanager
 def seeded_random(seed: int) -> Iterator[None]:
-    """Some generators draw from Python's global generator: seeded within, restored after."""
+    """Seeds Python's global generator, which some datasets use, and restores it afterwards."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -214,7 +215,7 @@ def seeded_random(seed: int) -> Iterator[None]:
 
 
 def _check_names(name: str, knobs: Mapping[str, Any]) -> None:
-    """Raises UserError for what reasoning-gym does not know or cannot repeat."""
+    """Checks the dataset and its knobs."""
     from reasoning_gym.factory import DATASETS
 
     if name not in DATASETS:
@@ -236,7 +237,7 @@ def _check_names(name: str, knobs: Mapping[str, Any]) -> None:
 
 
 def _check_scorer(name: str) -> None:
-    """Raises UserError for a dataset that pays what is not right."""
+    """Raises a UserError for a dataset whose scorer rewards wrong answers."""
     if name in EXPLOITABLE:
         raise UserError(
             f"The scorer of reasoning-gym's {name!r} pays for answers that are not right: "

@@ -1,4 +1,4 @@
-"""Environments and teachers by name."""
+"""Discriminated unions of environment and teacher settings."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What a search tool finds, and how foreign text is made safe to read."""
+"""Protocol of retrievers, and sanitization of retrieved text."""
 
 import re
 from abc import abstractmethod
@@ -14,7 +14,7 @@ _OPENINGS = re.compile(r"<(?=[|\uff5c/_A-Za-z])|\[(?=/?[A-Z_]+\])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A piece of text that can be found.
+    """A passage of text.
 
     Example:
         Passage(title="Rio", text="Rio lies by the sea.")
@@ -25,17 +25,17 @@ class Passage:
 
 
 class RetrievalError(RuntimeError):
-    """No passages could be had, through no fault of the query."""
+    """Retrieval failed, for reasons other than the query."""
 
 
 @runtime_checkable
 class Retriever(Protocol):
-    """Finds passages."""
+    """A search engine over passages."""
 
     def search(self, query: str, count: int) -> list[Passage] | Awaitable[list[Passage]]:
-        """At most `count` passages for `query`, best first; none when nothing matches.
+        """At most `count` passages that match `query`, best first.
 
-        A plain method or a coroutine function: while one search waits, other episodes go on.
+        A plain method or a coroutine function. Other episodes continue while one search awaits.
 
         Raises:
             RetrievalError: the passages cannot be reached.
@@ -44,22 +44,21 @@ class Retriever(Protocol):
 
 
 class RetrieverSettings(Variant):
-    """Settings that make a retriever."""
+    """Settings of a retriever."""
 
     @abstractmethod
     def make(self, passages: Sequence[Passage]) -> Retriever:
-        """The retriever; `passages` are the library of one that searches in memory.
+        """The retriever. `passages` is the corpus of retrievers that search in memory.
 
         Raises:
-            UserError: it cannot be made as described.
+            UserError: the retriever cannot be made.
         """
 
 
 def escape_control_tokens(text: str) -> str:
-    """`text` in which no control token of a chat template can be read.
+    """`text` without readable control tokens of chat templates.
 
-    A space parts the bracket from the name in `<|...|>`, `<name>`, `</name>` and `[NAME]`, with
-    which the templates in use open and close turns, so that a passage cannot speak as another
-    role.
+    A space is inserted after the opening bracket of `<|...|>`, `<name>`, `</name>` and `[NAME]`,
+    with which templates open and close turns, so that a passage cannot speak in another role.
     """
     return _OPENINGS.sub(r"\g<0> ", well_formed(text))

@@ -1,4 +1,4 @@
-"""Passages in memory, ranked by BM25."""
+"""In-memory retrieval by BM25."""
 
 import re
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ _WORD = re.compile(r"\w+")
 
 
 class BM25Settings(RetrieverSettings):
-    """The two constants of BM25."""
+    """Constants of BM25."""
 
     name: Literal["bm25"] = "bm25"
 
     k1: float = Field(1.5, ge=0.0)
-    """How soon further occurrences of a word stop to count."""
+    """Term-frequency saturation (k1)."""
 
     b: float = Field(0.75, ge=0.0, le=1.0)
-    """How much long passages are held back; 0 is not at all."""
+    """Length normalization (b); 0 disables it."""
 
     def make(self, passages: Sequence[Passage]) -> "BM25":
         """An index of `passages`."""
@@ -32,17 +32,17 @@ class BM25Settings(RetrieverSettings):
 
 
 class BM25:
-    """Ranks passages by the words that their title and text share with the query.
+    """Ranks passages by the words that title and text share with the query.
 
-    Lucene's variant, computed by bm25s: word w, in a share df of N passages, adds to a passage of
-    length l that has it f times
+    Lucene's variant, computed by bm25s. A word that is in df of N passages and f times in a passage
+    of length l adds to its score
 
         ln(1 + (N - df + 1/2) / (df + 1/2)) * f / (f + k1 (1 - b + b l / mean l))
 
-    Words are runs of letters and digits in lower case. Equal scores keep the corpus's order.
+    Words are lower-case runs of letters and digits. Ties keep the order of the corpus.
 
     Raises:
-        UserError: there is no passage with a word in it, or bm25s is not installed.
+        UserError: no passage contains a word, or bm25s is not installed.
     """
 
     def __init__(self, settings: BM25Settings, passages: Sequence[Passage]) -> None:
@@ -72,7 +72,7 @@ class BM25:
 
 
 def best(scores: Float[np.ndarray, " N"], count: int) -> Int[np.ndarray, " C"]:
-    """The places of the `count` highest scores above 0, highest first, earlier ones first."""
+    """Indices of the `count` highest positive scores, descending; ties keep their order."""
     places = np.flatnonzero(scores > 0)
     if len(places) > count:
         least = np.partition(scores[places], -count)[-count]

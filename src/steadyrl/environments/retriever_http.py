@@ -1,7 +1,7 @@
-r"""Passages from a retrieval server.
+r"""Retrieval over HTTP.
 
-The interface is that of Search-R1's servers (github.com/PeterGriffinJin/Search-R1), which exist
-for BM25, dense indices and web search:
+The interface is that of Search-R1 servers (github.com/PeterGriffinJin/Search-R1), which exist for
+BM25, dense indices and web search:
 
     POST /retrieve   {"queries": ["..."], "topk": 3, "return_scores": true}
     200              {"result": [[{"document": {"contents": "Title\ntext"}, "score": 1.5}, ...]]}
@@ -17,32 +17,32 @@ from steadyrl.environments.retrieval import Passage, RetrievalError, RetrieverSe
 
 
 class HTTPRetrieverSettings(RetrieverSettings):
-    """Where the server is."""
+    """Address of a retrieval server."""
 
     name: Literal["http"] = "http"
 
     url: str = Field("http://127.0.0.1:8000/retrieve", pattern=r"^https?://")
-    """The address that queries are posted to."""
+    """URL of the search endpoint."""
 
     timeout: float = Field(10.0, gt=0.0)
-    """Seconds that a whole search may take."""
+    """Maximum seconds per search."""
 
     def make(self, passages: Sequence[Passage]) -> "HTTPRetriever":
-        """The retriever; the server has passages of its own."""
+        """The retriever. The server has its own corpus."""
         return HTTPRetriever(self)
 
 
 class HTTPRetriever:
-    """Asks a server. Each search is one request; a failed one is not repeated."""
+    """Client of a retrieval server. Each search is one request, without retries."""
 
     def __init__(self, settings: HTTPRetrieverSettings) -> None:
         self.settings = settings
 
     async def search(self, query: str, count: int) -> list[Passage]:
-        """The first `count` passages that the server names.
+        """The first `count` passages returned by the server.
 
         Raises:
-            RetrievalError: it cannot be reached, is too slow, or answers something else.
+            RetrievalError: the server cannot be reached, is too slow, or its response is malformed.
         """
         settings = self.settings
         question = {"queries": [query], "topk": count, "return_scores": True}
@@ -58,10 +58,10 @@ class HTTPRetriever:
 
 
 def parse_passages(reply: Any) -> list[Passage]:
-    """The passages that a reply names for its first query, best first.
+    """Passages of the first query in a response, best first.
 
     Raises:
-        ValueError: the reply has another format.
+        ValueError: the response is malformed.
     """
     match reply:
         case {"result": [[*entries], *_]}:
@@ -71,7 +71,7 @@ def parse_passages(reply: Any) -> list[Passage]:
 
 
 def _passage(entry: Any) -> Passage:
-    """A passage that stands alone or beside its score, as one text or as title and text."""
+    """Parses a passage, with or without a score, as one text or as title and text."""
     match entry:
         case {"document": document}:
             return _passage(document)

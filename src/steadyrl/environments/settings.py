@@ -1,4 +1,4 @@
-"""What the settings of every environment and every teacher have in common."""
+"""Base classes of environment and teacher settings."""
 
 from abc import abstractmethod
 
@@ -7,7 +7,7 @@ from steadyrl.environments.protocol import Environment, Teacher
 
 
 class EnvironmentSettings(Variant):
-    """Settings that make an environment.
+    """Base class of environment settings.
 
     Example:
         class ReverseSettings(EnvironmentSettings):
@@ -22,23 +22,23 @@ class EnvironmentSettings(Variant):
         """The environment.
 
         Raises:
-            UserError: it cannot be made as described; the message says why.
+            UserError: the environment cannot be made; the message gives the reason.
         """
 
     @property
     def max_turns(self) -> int:
-        """Turns of the model after which every episode is over."""
+        """Maximum number of model turns per episode."""
         return 1
 
     def require_turns(self, place: str, limit: int, *, attempts: int = 1) -> None:
-        """Returns where `limit` turns are enough for a whole episode.
+        """Checks that `limit` turns suffice for a whole episode.
 
         Args:
-            place: The setting that gives the limit.
-            attempts: How often the task is attempted in one episode.
+            place: Name of the setting that holds the limit.
+            attempts: Number of attempts at the task in one episode.
 
         Raises:
-            ValueError: they are not; the message says how many are.
+            ValueError: `limit` is too small.
         """
         needed = self.max_turns * attempts
         if limit < needed:
@@ -51,19 +51,19 @@ class EnvironmentSettings(Variant):
 
 
 class TeacherSettings(Variant):
-    """Settings that make a teacher, who demonstrates responses before reinforcement begins."""
+    """Base class of teacher settings. A teacher demonstrates responses for the cold start."""
 
     @abstractmethod
     def make(self, environment: Environment) -> Teacher:
-        """The teacher, for the tasks of `environment`.
+        """The teacher for the tasks of `environment`.
 
         Raises:
-            UserError: it does not know this environment.
+            UserError: the teacher does not support this environment.
         """
 
     def check_fits(self, environment: EnvironmentSettings) -> None:
-        """Returns where what is taught leaves something to learn in `environment`.
+        """Checks that the demonstrations leave something to learn in `environment`.
 
         Raises:
-            ValueError: it does not; the message says why, and what to change.
+            ValueError: they do not; the message gives the reason and the remedy.
         """

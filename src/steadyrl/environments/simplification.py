@@ -1,7 +1,7 @@
-r"""Whether an answer is worked out, or only restates what was asked: 21 + 24 for 45.
+r"""Check that an answer is simplified instead of restating the problem, like 21 + 24 for 45.
 
-An answer is worked out when it is a number in lowest terms, or uses no operation more often than
-the right answer does: 2\sqrt{3} is the value of \sqrt{12}, 1 + \sqrt{3} is not worked out further.
+An answer is simplified if it is a number in lowest terms, or uses no operation more often than the
+gold answer: 2\sqrt{3} is a value of \sqrt{12}, and 1 + \sqrt{3} cannot be simplified.
 """
 
 import re
@@ -31,9 +31,9 @@ _FUNCTION = re.compile(
 
 
 def is_simplified(gold: str, answer: str) -> bool:
-    """Whether `answer`, in the package's notation, is a value as `gold` is one.
+    """Whether `answer`, in the package's notation, is at least as simplified as `gold`.
 
-    Answers with variables are: a polynomial has many forms.
+    Always True for answers with variables, since a polynomial has many forms.
     """
     gold, answer = _value(gold), _value(answer)
     number, right = read_number(answer), read_number(gold)
@@ -51,7 +51,7 @@ def is_simplified(gold: str, answer: str) -> bool:
 
 
 def _value(text: str) -> str:
-    """What an equation or a quantity comes to: its last side, without the unit."""
+    """Last side of an equation, without its unit."""
     last = sides(text)[-1]
     return split_unit(last or text)[0]
 

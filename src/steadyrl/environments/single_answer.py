@@ -1,4 +1,4 @@
-"""Episodes that are over with one answer, which is right or wrong."""
+"""Episodes that end with one answer, right or wrong."""
 
 from collections.abc import Awaitable, Callable
 
@@ -8,15 +8,15 @@ from steadyrl.environments.protocol import Outcome
 from steadyrl.environments.thinking import strip_thinking
 
 CheckResult = tuple[bool, str]
-"""Whether an answer is right, and the feedback that says so."""
+"""Whether the answer is correct, and the feedback."""
 
 
 class SingleAnswerEpisode:
-    """An attempt at a question with one right answer.
+    """Attempt at a question with one correct answer.
 
     Args:
-        answer_format: How the answer is cut out of the response.
-        check: Judges an answer. Its feedback does not tell the right answer.
+        answer_format: Format in which the response states its answer.
+        check: Checks an answer. Its feedback does not reveal the correct answer.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SingleAnswerEpisode:
         self._check = check
 
     def respond(self, text: str) -> Outcome | Awaitable[Outcome]:
-        """The outcome of the response: 1 for a right answer, and 0 for another or none."""
+        """Outcome of the response: reward 1 for the correct answer, else 0."""
         answer = extract_answer(strip_thinking(text), self._answer_format)
         if not answer:
             feedback = f"no answer was found in the {self._answer_format} format"

@@ -19,24 +19,24 @@ from steadyrl.environments.sokoban_levels import all_levels, draw_level, read_le
 
 
 class SokobanSettings(GridSettings):
-    """Which levels are drawn or read, and how they are shown."""
+    """Size and difficulty of drawn levels, or a file of levels."""
 
     name: Literal["sokoban"] = "sokoban"
 
     min_size: int = Field(6, ge=3, le=12)
-    """Rows and columns, with the border walls, are drawn from this ..."""
+    """Minimum number of rows and columns, border walls included."""
 
     max_size: int = Field(8, ge=3, le=12)
-    """... to this."""
+    """Maximum number of rows and columns, border walls included."""
 
     max_path: int = Field(8, ge=1)
-    """A drawn level can be solved in this many moves."""
+    """Maximum length of the shortest solution of drawn levels."""
 
     inner_walls: float = Field(0.0, ge=0, le=0.5)
-    """Probability that a cell within the border of a drawn level is a wall. The paper has none."""
+    """Probability that a cell inside the border of a drawn level is a wall. The paper has none."""
 
     levels: Path | None = None
-    """A file of levels, which are used in the place of drawn ones: any size, walls and boxes.
+    """File of levels to use instead of drawn ones, with any size, walls and number of boxes.
     Whether they can be solved in `moves` is not checked."""
 
     @model_validator(mode="after")
@@ -66,13 +66,13 @@ class SokobanSettings(GridSettings):
 
 
 class Sokoban(GridEnvironment):
-    """Levels of one box between border walls, or those of a file.
+    """Levels with one box inside border walls, or the levels of a file.
 
-    The board decides a level's split. The levels of a file start over after the last one.
+    The board decides the split of a level. The levels of a file start over after the last one.
 
     Raises:
-        UserError: there are too few levels of some size for each split to have one, the file
-            cannot be used, or there is no meaning with the number that `settings` give.
+        UserError: there are too few levels of some size for every split to have one, the file is
+            invalid, or `settings.meaning` does not exist.
     """
 
     def __init__(self, settings: SokobanSettings) -> None:
@@ -92,7 +92,7 @@ class Sokoban(GridEnvironment):
                 self._levels[split_of_game(level)].append(level)
 
     def game(self, split: Split, index: int, draws: Draws) -> SokobanBoard:
-        """The level of the file, or the first of the drawn size, that `split` owns.
+        """Level of the file, or first drawn level, that belongs to `split`.
 
         Raises:
             UserError: the file has no level in this split.
@@ -112,7 +112,7 @@ class Sokoban(GridEnvironment):
                 return level
 
     def distinct_tasks(self, split: Split) -> int | None:
-        """Levels of the file that belong to `split`; None if meanings vary or levels are drawn."""
+        """Number of levels of the file in `split`; None if meanings vary or levels are drawn."""
         if self.settings.levels is None or self.meaning_varies:
             return None
         return len(self._levels[split])

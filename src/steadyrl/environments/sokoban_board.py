@@ -1,7 +1,7 @@
-"""Sokoban: push every box onto a goal. Any walls, any number of boxes.
+"""Board of Sokoban: push every box onto a goal. Any walls, any number of boxes.
 
-Glyphs of the usual level files: @ the player, $ box, . goal, # wall, - floor, + the player on a
-goal, * a box on a goal.
+Glyphs of common level files: @ player, $ box, . goal, # wall, - floor, + player on a goal, * box on
+a goal.
 """
 
 from collections.abc import Sequence
@@ -41,14 +41,14 @@ class SokobanBoard:
     """
 
     ground: tuple[str, ...]
-    """The rows without player and boxes: wall #, floor - and goal."""
+    """Rows without player and boxes: wall #, floor - and goal."""
 
     agent: Cell
     boxes: frozenset[Cell]
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The board with player and boxes on it."""
+        """Rows with player and boxes."""
         cells = [
             [self._glyph((row, column)) for column in range(len(line))]
             for row, line in enumerate(self.ground)
@@ -57,19 +57,19 @@ class SokobanBoard:
 
     @property
     def status(self) -> GameStatus:
-        """Won when every box is on a goal. Nothing loses."""
+        """Won if every box is on a goal. Never lost."""
         return GameStatus.WON if self.boxes <= _goals(self.ground) else GameStatus.OPEN
 
     @property
     def min_moves(self) -> int:
-        """One move for each cell that a box is away from its nearest goal, and the way to a box."""
+        """Sum of the distances of boxes to their nearest goals, plus the distance to a box."""
         goals = _goals(self.ground)
         away = self.boxes - goals
         pushes = sum([min([distance(box, goal) for goal in goals]) for box in away])
         return pushes + min([distance(self.agent, box) for box in away], default=1) - 1
 
     def move(self, move: Move) -> tuple["SokobanBoard", MoveResult]:
-        """The position after a step or a push; the same one where neither is possible."""
+        """The position after a step or push, unchanged if neither is possible."""
         ahead = move.step(self.agent)
         met = self._glyph(ahead)
         if met in ("", "#"):
@@ -87,7 +87,7 @@ class SokobanBoard:
         return SokobanBoard(ground=self.ground, agent=agent, boxes=boxes)
 
     def _glyph(self, cell: Cell) -> str:
-        """What stands at `cell`; empty beyond the edge."""
+        """Glyph at `cell`; empty beyond the edge."""
         row, column = cell
         if not (0 <= row < len(self.ground) and 0 <= column < len(self.ground[row])):
             return ""
@@ -119,12 +119,12 @@ _GROUND = str.maketrans("@$+* _", "--..--")
 
 
 def read_board(rows: Sequence[str], *, where: str = "The level") -> SokobanBoard:
-    """The position that `rows` of glyphs show.
+    """Parses rows of glyphs.
 
-    Space and _ are floor too. Short rows end in walls.
+    Space and _ are floor too. Short rows are padded with walls.
 
     Raises:
-        UserError: it is no level, or solved; the message begins with `where`.
+        UserError: the rows are not a level, or it is solved; the message begins with `where`.
     """
     unknown = set("".join(rows)) - set("@$+*.#- _")
     if unknown:

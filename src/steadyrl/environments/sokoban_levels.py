@@ -12,11 +12,12 @@ from steadyrl.environments.sokoban_board import SokobanBoard, read_board
 
 
 def draw_level(draws: Draws, *, size: int, max_path: int, inner_walls: float = 0.0) -> SokobanBoard:
-    """A level of one box that can be solved in `max_path` moves. There must be one without walls.
+    """Draws a level with one box that can be solved in `max_path` moves. One without inner walls
+    must exist.
 
     Args:
-        inner_walls: Probability that a cell within the border is a wall. Walls that leave no such
-            level are drawn again; among those that they leave, all are equally likely.
+        inner_walls: Probability that a cell inside the border is a wall. Walls without a solvable
+            level are redrawn; all solvable levels of the walls are equally likely.
     """
     inner = _inner(size)
     while True:
@@ -27,19 +28,20 @@ def draw_level(draws: Draws, *, size: int, max_path: int, inner_walls: float = 0
 
 
 def all_levels(*, size: int, max_path: int) -> Iterator[SokobanBoard]:
-    """Every level of one box between border walls that can be solved in `max_path` moves."""
+    """All levels with one box inside border walls that can be solved in `max_path` moves."""
     inner = _inner(size)
     for goal, box, agent in _places(inner, max_path):
         yield _level(size, inner, goal, box, agent)
 
 
 def read_levels(path: Path) -> list[SokobanBoard]:
-    """The levels of a file in the usual format, such as Boxoban's.
+    """Reads a file of levels in the common format, such as Boxoban's.
 
-    Levels stand between empty lines and lines that begin with a semicolon.
+    Levels are separated by empty lines and lines that begin with a semicolon.
 
     Raises:
-        UserError: the file cannot be read, or holds no level or a broken one; names its first line.
+        UserError: the file cannot be read, or holds no level or an invalid one; names its first
+            line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
@@ -63,13 +65,13 @@ def read_levels(path: Path) -> list[SokobanBoard]:
 
 
 def _inner(size: int) -> tuple[Cell, ...]:
-    """The cells within the border."""
+    """Cells inside the border."""
     return tuple(product(range(1, size - 1), range(1, size - 1)))
 
 
 @lru_cache(maxsize=16)
 def _places(free: tuple[Cell, ...], max_path: int) -> list[tuple[Cell, Cell, Cell]]:
-    """Goal, box and player, on three of the `free` cells, of levels that can be solved."""
+    """Goal, box and player cells of all solvable levels on the `free` cells."""
     return [
         (goal, box, agent)
         for goal in free
@@ -81,9 +83,9 @@ def _places(free: tuple[Cell, ...], max_path: int) -> list[tuple[Cell, Cell, Cel
 def _reachable_backward(
     goal: Cell, inner: tuple[Cell, ...], moves: int
 ) -> dict[tuple[Cell, Cell], None]:
-    """Box and player wherever they may be `moves` moves or less before the box is on `goal`.
+    """Box and player positions from which at most `moves` moves bring the box onto `goal`.
 
-    Found backwards: the player walks, or pulls the box that is ahead of him.
+    Searched backward: the player walks, or pulls the box ahead.
     """
     free = set(inner)
     reached = dict.fromkeys([(goal, agent) for agent in inner if agent != goal])

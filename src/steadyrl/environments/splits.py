@@ -1,4 +1,4 @@
-"""Which split owns a text: train, validation and test share none, by construction."""
+"""Assignment of texts to splits: no text is in two splits."""
 
 from hashlib import blake2b
 
@@ -8,14 +8,12 @@ _DIGITS = 6
 
 
 def split_of(text: str, held_out: float = 0.1) -> Split:
-    """The one split that `text` belongs to.
+    """The split of `text`.
 
-    It depends on nothing but the text: a problem that is generated twice, by any seed, lands in
-    the same split twice.
+    It only depends on the text: a problem that is generated twice, by any seed, has the same split.
 
     Args:
-        held_out: The share of all texts that validation owns, and test as well. Six digits of it
-            count.
+        held_out: Share of all texts in validation, and in test. Six digits are significant.
     """
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     number = int.from_bytes(digest, "big") % 10**_DIGITS

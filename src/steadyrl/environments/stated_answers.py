@@ -1,7 +1,7 @@
-r"""The answer that a sentence states: 45 in "So 21 + 24 = 45 slices are left."
+r"""Extraction of the answer stated in a sentence: 45 in "So 21 + 24 = 45 slices are left."
 
-Numbers joined by an operation or by "or" are one answer, so that a sum that is only restated, or a
-second guess, is not passed over for its last number.
+Numbers joined by an operation or by "or" are one answer, so that a restated sum or a second guess
+is not reduced to its last number.
 """
 
 import re
@@ -32,9 +32,10 @@ _MIN_WORDS = 3
 
 
 def stated_answer(answer: str, gold: str) -> str:
-    """The answer that `answer` states if it is a sentence, and `answer` itself if it is not.
+    """The answer stated by `answer` if it is a sentence, else `answer`.
 
-    A sentence is told by three words more than `gold` has. Empty where it states no one answer.
+    A sentence has at least three words more than `gold`. Empty if it does not state exactly one
+    answer.
     """
     if len(_WORD.findall(answer)) < _MIN_WORDS + len(_WORD.findall(gold)):
         marked = _MARKED.search(strip_wrappers(answer))
@@ -53,13 +54,13 @@ def stated_answer(answer: str, gold: str) -> str:
 
 
 def _last(text: str) -> str:
-    """The last sentence of `text`."""
+    """Last sentence of `text`."""
     sentences = [sentence.strip() for sentence in _SENTENCE.split(text)]
     return next((sentence for sentence in reversed(sentences) if sentence), "")
 
 
 def _last_number(sentence: str) -> str:
-    """The last number of `sentence`, with all that is joined to it and the unit after it."""
+    """Last number of `sentence`, with everything joined to it and its unit."""
     numbers = [*_NUMBER.finditer(sentence)]
     if not numbers:
         return ""

@@ -1,8 +1,8 @@
-"""Which part of a response is spoken: answers and actions inside thoughts do not count.
+"""Removal of thinking: answers and actions inside thinking blocks do not count.
 
 <think>maybe 3</think> It is 4.     ->  It is 4.
-maybe 3</think> It is 4.            ->  It is 4.      (the chat template opened the thought)
-<think>maybe 3                      ->                (the thought never ended)
+maybe 3</think> It is 4.            ->  It is 4.      (opened by the chat template)
+<think>maybe 3                      ->                (never closed)
 """
 
 import re
@@ -13,9 +13,9 @@ _CLOSED = re.compile(rf"</{_NAME}>|\[/THINK\]", re.IGNORECASE)
 
 
 def strip_thinking(text: str) -> str:
-    """What follows the last closing tag of a thought, up to a thought that stays open.
+    """Text after the last closed thinking block, up to an unclosed one.
 
-    Every shipped environment reads responses through this one rule.
+    All built-in environments read responses through this function.
     """
     closed = [match.end() for match in _CLOSED.finditer(text)]
     spoken = text[closed[-1] :] if closed else text

@@ -1,4 +1,4 @@
-"""Environments whose episodes are held to the number of turns that their settings state."""
+"""Enforcement of an environment's turn limit."""
 
 from functools import partial
 from typing import Any
@@ -14,20 +14,20 @@ from steadyrl.environments.protocol import (
 )
 
 _OPTIONAL = ("guide", "score_group", "close")
-"""Methods that an environment may have besides; `distinct_tasks` can say that there are none."""
+"""Optional methods of environments. `distinct_tasks` is not listed, since it can return None."""
 
 
 class TooManyTurnsError(RuntimeError):
-    """An episode goes on after its last turn."""
+    """An episode continues after its last turn."""
 
 
 def with_turn_limit(environment: Environment, turns: int, *, blocks: bool = False) -> Environment:
-    """`environment`, whose episodes fail if they are not over after `turns` turns.
+    """`environment` with episodes that fail if they are not over after `turns` turns.
 
-    It goes by the name of its own type, which messages show, and has its optional methods.
+    The result has the name of the environment's type, for messages, and its optional methods.
 
     Args:
-        blocks: `respond` waits for something, so that each call of it gets a thread.
+        blocks: Whether `respond` blocks, so that each call runs in a thread.
     """
     kind = type(environment)
     own = {name: getattr(environment, name) for name in _OPTIONAL if hasattr(environment, name)}
@@ -42,17 +42,17 @@ class _TurnLimit:
         self._blocks = blocks
 
     def task(self, split: Split, index: int) -> Task:
-        """That of the environment."""
+        """Task of the environment."""
         return self._environment.task(split, index)
 
     def distinct_tasks(self, split: Split) -> int | None:
-        """Those of the environment; None where it does not say."""
+        """Number of tasks of the environment; None if unknown."""
         if not isinstance(self._environment, SupportsTaskCount):
             return None
         return self._environment.distinct_tasks(split)
 
     def start(self, task: Task) -> Any:
-        """An attempt that is held to the limit. What is not an episode goes through as it is."""
+        """An attempt with a turn limit. Anything that is not an episode is returned unchanged."""
         episode = self._environment.start(task)
         if not isinstance(episode, Episode):
             return episode
@@ -67,7 +67,7 @@ class _LimitedEpisode:
         self._taken = 0
 
     async def respond(self, text: str) -> Outcome:
-        """The outcome of the model's turn."""
+        """Outcome of the model's turn."""
         call = partial(self._episode.respond, text)
         outcome = await await_if_needed(await in_thread(call) if self._blocks else call())
         self._taken += 1

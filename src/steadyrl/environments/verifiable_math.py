@@ -1,4 +1,4 @@
-"""Maths problems from a file, with answers that a program can check."""
+"""Math problems from a file, with verifiable answers."""
 
 import asyncio
 import json
@@ -21,33 +21,34 @@ from steadyrl.records.message import Message
 
 
 class VerifiableMathSettings(EnvironmentSettings):
-    """Which problems, and how an answer is written."""
+    """File of math problems, and format of their answers."""
 
     name: Literal["math"] = "math"
 
     path: Path
-    """A JSON Lines file, or a JSON file with a list, of objects with the fields "problem" and
-    "answer", and "id" if you like. Other fields are ignored."""
+    """JSON Lines file, or JSON file with a list, of objects with the fields "problem" and "answer"
+    and optionally "id". Other fields are ignored."""
 
     answer_format: AnswerFormat = AnswerFormat.BOXED
-    """Where the answer stands in a response."""
+    """Format in which responses state their answers."""
 
     instruction: str | None = None
-    """Said after each problem. None: what the answer format asks for."""
+    """Text after each problem. None: a request for the answer format."""
 
     require_simplified: bool | None = None
-    """Whether an answer must be a value, and not an operation that the right answer does not have:
-    45, not 21 + 24. None: yes where the answer is the whole response, no elsewhere."""
+    """Whether answers must be simplified: 45 instead of 21 + 24. None: only if the answer is the
+    whole response."""
 
     timeout: float = Field(5.0, gt=0.0)
-    """Seconds after which a comparison is given up and the answer counts as wrong."""
+    """Maximum seconds per comparison. Slower answers count as wrong."""
 
     judge_workers: int | None = Field(None, ge=1)
-    """Answers that are judged at the same time, each in a process of its own. None: one for each
-    core. Rewards do not depend on it."""
+    """Number of worker processes that check answers concurrently. None: one per core. Does not
+    affect rewards."""
 
     judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
-    """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+    """Maximum memory of a worker process in GiB. Answers that exceed it count as wrong. Linux
+    only."""
 
     def make(self) -> "VerifiableMath":
         """The environment."""
@@ -68,12 +69,12 @@ class Problem:
 
 
 class VerifiableMath:
-    """Reward 1 when the answer agrees with the file's, else 0. One turn.
+    """Reward 1 if the answer agrees with the file, else 0. One turn.
 
     The text of a problem decides its split. A split starts over after its last problem.
 
     Raises:
-        UserError: the file cannot be used, or math-verify is not installed.
+        UserError: the file is invalid, or math-verify is not installed.
     """
 
     def __init__(self, settings: VerifiableMathSettings) -> None:
@@ -113,15 +114,15 @@ class VerifiableMath:
         return Task(id=f"math/{problem.id}", prompt=(prompt,), payload=problem.answer)
 
     def distinct_tasks(self, split: Split) -> int:
-        """Problems of the file that belong to `split`."""
+        """Number of problems in `split`."""
         return len(self._problems[split])
 
     def start(self, task: Task) -> Episode:
-        """A fresh attempt at the problem of `task`."""
+        """Starts an attempt at the problem of `task`."""
         return SingleAnswerEpisode(self.settings.answer_format, partial(self._check, task))
 
     def close(self) -> None:
-        """Ends the worker processes."""
+        """Stops the worker processes."""
         self._agree.close()
 
     async def _check(self, task: Task, answer: str) -> CheckResult:
@@ -136,7 +137,7 @@ class VerifiableMath:
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """The problems in a JSON or JSON Lines file.
+    """Reads problems from a JSON or JSON Lines file.
 
     Raises:
         UserError: the file is missing, not JSON, or a row lacks a field; names the row and field.
@@ -186,7 +187,7 @@ def _problem(row: Any, where: str, default_id: str) -> Problem:
 
 
 def _field(row: dict[str, Any], field: str, where: str) -> str:
-    """The text of a field; numbers are taken as they are written."""
+    """Text of a field; numbers keep their spelling."""
     if field not in row:
         raise UserError(
             f"{where} has no field {field!r}, got the fields {sorted(row)}. Add it to that row."

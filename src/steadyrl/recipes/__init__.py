@@ -1,4 +1,4 @@
-"""Experiments, one file each: a function that returns a `RunConfig`."""
+"""Recipes: functions that return a `RunConfig`, one file per experiment."""
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
@@ -14,7 +14,7 @@ from steadyrl.run.config import RunConfig
 Recipe = Callable[[], RunConfig]
 
 GROUP = "steadyrl.recipes"
-"""Entry points under which packages add recipes: a name, and its function."""
+"""Entry point group in which packages register recipes: name and function."""
 
 RECIPES: dict[str, Recipe] = {
     "demo": arithmetic_demo,
@@ -25,19 +25,19 @@ RECIPES: dict[str, Recipe] = {
     "erl-sokoban": erl_sokoban,
     "erl-hotpotqa": erl_hotpotqa,
 }
-"""The built-in recipes by the name that the command line knows them by."""
+"""Built-in recipes by their command-line names."""
 
 
 def recipe_names() -> list[str]:
-    """Names of the built-in recipes and of those that other packages add."""
+    """Names of the built-in recipes and of those registered by other packages."""
     return [*RECIPES, *sorted({*_plugin_recipes()} - {*RECIPES})]
 
 
 def find_recipe(name: str) -> Recipe:
-    """The recipe of this name.
+    """The recipe `name`.
 
     Raises:
-        UserError: there is none, or it cannot be loaded.
+        UserError: the recipe does not exist, or cannot be loaded.
     """
     if name in RECIPES:
         return RECIPES[name]

@@ -1,9 +1,10 @@
-"""Chains of additions and subtractions, learned by a small Mixture-of-Experts model from nothing.
+"""Arithmetic chains with a small Mixture-of-Experts model trained from scratch.
 
     steadyrl train demo --out runs/demo
 
-A teacher that errs in a quarter of its steps is imitated first: the model then knows the right
-answer and often samples a wrong one. MiniRL sharpens it, with FP8 rounding in the rollout engine.
+The cold start imitates a teacher that errs in a quarter of its steps, so the model knows the
+correct result but often samples a wrong one. MiniRL then improves it, with FP8 rounding in the
+rollout engine.
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
@@ -21,7 +22,7 @@ from steadyrl.training.journal import JournalSettings
 
 
 def arithmetic_demo() -> RunConfig:
-    """The main job in minutes on two CPU cores."""
+    """Complete training run in minutes on two CPU cores."""
     return RunConfig(
         threads=1,
         model=SmallMoE(),

@@ -1,28 +1,28 @@
-"""Experiential RL on instruction-tuned models, with the settings of its paper (arXiv:2602.13949).
+"""Experiential RL of instruction-tuned models with the settings of the paper (arXiv:2602.13949).
 
     steadyrl train erl-frozenlake --model Qwen/Qwen3-4B-Instruct-2507
     steadyrl train erl-sokoban --model allenai/Olmo-3-7B-Instruct
     steadyrl train erl-hotpotqa --model Qwen/Qwen3-4B-Instruct-2507
 
-64 tasks and 4 episodes of each a step; dual-clipped PPO against the group's mean and deviation;
-every row weighs the same. What the released scripts set and the text does not is taken from there.
-Where the two differ, the text holds: 64 tasks for one optimiser step on HotpotQA too.
+64 tasks with 4 episodes each per step; dual-clipped PPO with group-normalized advantages; all rows
+have equal weight. Settings that only the released scripts define are taken from there. Where
+scripts and text differ, the text holds: 64 tasks per optimizer step, on HotpotQA too.
 
 Departs from both:
-- An optimiser step takes all rows of its 64 tasks, however many failed: the scripts take one for
-  every 256 rows.
-- The token budget is that of a turn, where theirs is that of an episode.
-- Tasks are ours, whose splits share no instance; HotpotQA is searched as its environment says.
-- All of it computes in bfloat16, where the scripts for HotpotQA take float16.
+- An optimizer step uses all rows of its 64 tasks, however many failed; the scripts use one step per
+  256 rows.
+- The token budget is per turn instead of per episode.
+- Tasks are ours, with disjoint splits; HotpotQA is searched as its environment describes.
+- Everything computes in bfloat16; the scripts for HotpotQA use float16.
 
-On HotpotQA, tools are shown by the tokenizer's chat template, and calls are read as Qwen writes
-them. A model whose template asks for another form, such as Olmo 3, needs
-`--environment.tool-text message`: then the prompt itself shows the tool and asks for Qwen's form.
+On HotpotQA the tokenizer's chat template shows the tool, and calls are parsed in Qwen's format. A
+model whose template asks for another format, such as Olmo 3, needs `--environment.tool-text
+message`, which shows the tool and Qwen's format in the prompt.
 
-On one device, each weight takes 22 bytes (bfloat16 in trainer and engine; float32 master weight,
-gradient and moments, and the gradient of one micro-batch), and 2 more for the reference. Beside
-them stand the keys and values of `engine.max_running` sequences: lower it, or
-`learner.micro_batch_tokens`, where memory runs out.
+On one device each weight takes 22 bytes (bfloat16 in trainer and engine; float32 master weight,
+gradient and moments, and the gradient of one micro-batch), plus 2 for the reference. The keys and
+values of `engine.max_running` sequences come on top: lower it, or `learner.micro_batch_tokens`, if
+memory runs out.
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
@@ -44,21 +44,21 @@ from steadyrl.training.journal import JournalSettings
 
 MODEL = "Qwen/Qwen3-4B-Instruct-2507"
 GRID_TURN = 1280
-"""Tokens of a turn on the grids: the 10,240 of an episode, in eight turns."""
+"""Tokens per turn on the grids: an eighth of the 10,240 per episode."""
 
 
 def erl_frozenlake() -> RunConfig:
-    """The paper's Experiential RL of a pretrained model on FrozenLake."""
+    """Experiential RL of a pretrained model on FrozenLake, as in the paper."""
     return _grid(FrozenLakeSettings(), steps=100)
 
 
 def erl_sokoban() -> RunConfig:
-    """The paper's Experiential RL of a pretrained model on Sokoban."""
+    """Experiential RL of a pretrained model on Sokoban, as in the paper."""
     return _grid(SokobanSettings(), steps=200)
 
 
 def erl_hotpotqa() -> RunConfig:
-    """The paper's Experiential RL of a pretrained model on HotpotQA."""
+    """Experiential RL of a pretrained model on HotpotQA, as in the paper."""
     return _paper(
         HotpotQASettings(),
         steps=100,
@@ -70,7 +70,7 @@ def erl_hotpotqa() -> RunConfig:
 
 
 def _grid(game: FrozenLakeSettings | SokobanSettings, *, steps: int) -> RunConfig:
-    """What the two games on a grid have in common."""
+    """Common settings of the two grid games."""
     return _paper(
         game,
         steps=steps,
@@ -90,7 +90,7 @@ def _paper(
     tokens: int,
     held_out: dict[str, int],
 ) -> RunConfig:
-    """What the three have in common: table of appendix C, and the scripts' defaults."""
+    """Common settings of all three: the table of appendix C, and defaults of the scripts."""
     reflecting = Sampling(temperature=0.5, top_p=0.9, max_new_tokens=2048)
     return RunConfig(
         model=Pretrained(path=MODEL),

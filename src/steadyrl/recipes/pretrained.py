@@ -1,11 +1,11 @@
-"""MiniRL (arXiv:2512.01374) on a model that can answer already.
+r"""MiniRL (arXiv:2512.01374) of a pretrained model.
 
     steadyrl train minirl --model Qwen/Qwen3-0.6B
     steadyrl train minirl --environment math --environment.path problems.jsonl \
         --environment.answer-format boxed
 
-The paper gives no learning rate; 1e-6 is what arXiv:2510.11370 takes for models of this kind. Its
-mini-batch is 64 prompts with 16 responses each. Memory is as in `experiential`.
+The paper gives no learning rate; 1e-6 is the one of arXiv:2510.11370 for similar models. A
+mini-batch is 64 prompts with 16 responses each. For memory see `experiential`.
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
@@ -22,7 +22,7 @@ from steadyrl.training.journal import JournalSettings
 
 
 def minirl() -> RunConfig:
-    """MiniRL of a pretrained model on puzzles of reasoning-gym, or on your own problems."""
+    """MiniRL of a pretrained model on puzzles of reasoning-gym, or on custom problems."""
     return RunConfig(
         model=Pretrained(path="Qwen/Qwen3-0.6B"),
         environment=ReasoningGymSettings(dataset="countdown", answer_format=AnswerFormat.BOXED),

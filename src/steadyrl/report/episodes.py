@@ -13,7 +13,7 @@ from steadyrl.records.reflected_episode import (
     ReflectedEpisode,
 )
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.report.memory import Write, held
+from steadyrl.report.memory import Write, memory_contents
 from steadyrl.report.rows import Row, completions_by_step, read_rows
 
 
@@ -120,7 +120,7 @@ def read_episodes(
     return tuple(
         (step, episode)
         for step, path in [files[place] for place in places]
-        for episode in _one_of_each(_episodes(path, held(writes, before=step)))
+        for episode in _one_of_each(_episodes(path, memory_contents(writes, before=step)))
     )
 
 

@@ -29,13 +29,13 @@ def read_writes(folder: RunFolder, stage: str) -> list[Write]:
     return [write for write in read_rows(Write, folder.memory) if write.stage == stage]
 
 
-def held(writes: Sequence[Write], *, before: int | None = None) -> dict[int, Write]:
+def memory_contents(writes: Sequence[Write], *, before: int | None = None) -> dict[int, Write]:
     """The contents of each slot, now or when the step `before` began."""
     return {write.slot: write for write in writes if before is None or write.step < before}
 
 
 def split(writes: Sequence[Write]) -> tuple[list[Write], list[Write]]:
     """Current entries, newest first, and overwritten ones, oldest first."""
-    present = sorted(held(writes).values(), key=lambda write: -write.step)
+    present = sorted(memory_contents(writes).values(), key=lambda write: -write.step)
     still_there = {id(write) for write in present}
     return present, [write for write in writes if id(write) not in still_there]

@@ -1,4 +1,4 @@
-"""Episodes become groups, groups become token batches."""
+"""Rollouts: episodes become groups, and groups become token batches."""
 
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups

@@ -1,4 +1,4 @@
-"""Trajectories as padded token rows, with log-probabilities and routing on their own tokens."""
+"""Conversion of trajectories to padded token rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from steadyrl.rollout.routes import check_routing, routes_from, starts_with
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
-    """One sequence of `T` tokens."""
+    """A sequence of `T` tokens."""
 
     tokens: Int[Tensor, " T"]
     loss_mask: Bool[Tensor, " T"]
     rollout_logprobs: Float[Tensor, " T"]
     routes: Pieces | None
-    """Of all tokens but the last."""
+    """Routes of all tokens but the last."""
 
 
 def token_batch(
     groups: Sequence[Group], advantages: Sequence[Float[Tensor, " _G"]], *, pad_token_id: int
 ) -> TokenBatch:
-    """The rows of all trajectories, each token of a trajectory under its advantage.
+    """The rows of all trajectories, with the advantage of the trajectory at each of its tokens.
 
-    A trajectory is one response. It is one row as long as each turn's prompt continues the tokens
-    before it; otherwise a new row begins there. What the environment said carries no loss.
+    Each trajectory is one response. It is one row as long as the prompt of each turn extends the
+    tokens before it; otherwise a new row begins. Tokens of the environment carry no loss.
 
     Args:
-        advantages: Of each trajectory, by group.
+        advantages: Advantages of the trajectories of each group.
     """
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     check_routing([c for episode in episodes for c in episode.completions])
@@ -77,7 +77,7 @@ def _row(completion: Completion, routes: Pieces | None) -> _Row:
 
 
 def _extend(row: _Row, completion: Completion) -> _Row:
-    """`row` with a further turn. Tokens keep the routes they were written under."""
+    """`row` extended by another turn. Tokens keep the routes under which they were sampled."""
     before = len(row.tokens)
     turn = _row(completion, routes_from(completion, before - 1))
     routes = None

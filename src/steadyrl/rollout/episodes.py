@@ -1,8 +1,8 @@
-"""Episodes as coroutines: each goes on as soon as it can, whatever the others wait for.
+"""Episodes as coroutines: each continues as soon as it can, independently of the others.
 
-group     one request for the first turn of all its episodes, whose prompt is computed once
-episode   environment answers -> next prompt -> request -> environment answers -> ... -> over
-group     may be apply_group_scores as a whole, once all its episodes are over
+group     one request for the first turn of all its episodes, which share a prompt pass
+episode   environment responds -> next prompt -> request -> environment responds -> ... -> over
+group     may be scored as a whole when all its episodes are over
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from steadyrl.rollout.tasks import failure_reason, respond, start_episode
 
 @dataclass(slots=True, kw_only=True)
 class _RunningEpisode:
-    """An episode under way."""
+    """State of an episode."""
 
     task: Task
     episode: Episode | None
@@ -48,7 +48,7 @@ class _RunningEpisode:
 
     @classmethod
     def of(cls, environment: Environment, task: Task) -> "_RunningEpisode":
-        """A fresh attempt at `task`, or what became of it."""
+        """A new attempt at `task`, already failed if the environment raises."""
         play = cls(task=task, episode=None, messages=list(task.prompt))
         try:
             play.episode = start_episode(environment, task)
@@ -59,7 +59,7 @@ class _RunningEpisode:
         return play
 
     def fail(self, error: BaseException) -> None:
-        """Ends it on an exception of the environment."""
+        """Ends the episode with an exception of the environment."""
         self.truncation_reason = failure_reason(error)
 
     def trajectory(self) -> Trajectory:
@@ -88,15 +88,15 @@ async def play_groups(
     max_turns: int = 32,
     progress: Progress = NO_PROGRESS,
 ) -> list[Group]:
-    """`group_size` episodes of each of `tasks`, in order.
+    """Runs `group_size` episodes of each task, and returns the groups in order.
 
-    Turns that stay over budget, conversations that leave no room to answer or that the chat
-    template refuses, and exceptions of the environment end an episode as truncated, with the
-    reason: they are data. So are tasks that failed. Every turn's tokens are drawn from `seed` and
-    the turn's place alone.
+    An episode is truncated, with the reason, if a turn exceeds its token budget, if the
+    conversation leaves no room for a response or is rejected by the chat template, or if the
+    environment raises. Failed tasks are data too. The tokens of a turn depend only on `seed` and on
+    the indices of group, episode and turn.
 
     Raises:
-        UserError: no prompt leaves room to answer.
+        UserError: no prompt leaves room for a response.
     """
     plays = [[_RunningEpisode.of(environment, task) for _ in range(group_size)] for task in tasks]
     total = sum(map(len, plays))
@@ -120,7 +120,7 @@ async def play_groups(
 
 @dataclass(slots=True, kw_only=True)
 class _Rollout:
-    """Where the episodes of a rollout are played."""
+    """Shared state of the episodes of a rollout."""
 
     environment: Environment
     engine: Engine
@@ -139,7 +139,7 @@ class _Rollout:
         plays: list[_RunningEpisode],
         prompt: Int[Tensor, " _P"] | None,
     ) -> Group:
-        """The episodes of one task, from their common first prompt; None where there is none."""
+        """Runs the episodes of one task from their common first prompt; None: there is none."""
         begun = [place for place, play in enumerate(plays) if play.running]
         self._end(len(plays) - len(begun))
         if prompt is not None:
@@ -155,7 +155,7 @@ class _Rollout:
         return group
 
     async def _episode(self, play: _RunningEpisode, number: int, completion: Completion) -> None:
-        """One episode from its first completion to its end."""
+        """Runs one episode from its first completion to its end."""
         turn = 1
         await self._take_turn(play, completion)
         while play.running:
@@ -176,7 +176,7 @@ class _Rollout:
         return await self.engine.generate(request)
 
     async def _take_turn(self, play: _RunningEpisode, completion: Completion) -> None:
-        """Gives the model's turn to the environment, unless it was cut short."""
+        """Passes the model's turn to the environment, unless the turn is truncated."""
         if play.completions:
             completion = drop_repeated_routes(completion, play.completions[-1])
         play.completions.append(completion)
@@ -203,7 +203,7 @@ class _Rollout:
         play.terminated = outcome.terminated
 
     def _next_prompt(self, play: _RunningEpisode, turn: int) -> Int[Tensor, " _P"] | None:
-        """What the model reads in turn number `turn`; None where there is none, which ends it."""
+        """Prompt of turn number `turn`; None ends the episode."""
         if turn == self.max_turns:
             play.truncation_reason = f"not over after {self.max_turns} turns"
             return None
@@ -219,7 +219,7 @@ class _Rollout:
         return prompt
 
     def _end(self, episodes: int) -> None:
-        """So many more episodes are over."""
+        """Reports that further episodes are over."""
         if episodes:
             self.over += episodes
             self.progress.advance("episodes", self.over, self.total)
@@ -228,10 +228,10 @@ class _Rollout:
 def _first_prompts(
     plays: Sequence[Sequence[_RunningEpisode]], rollout: _Rollout
 ) -> list[Int[Tensor, " _P"] | None]:
-    """What each group reads first; None where no episode of it begins.
+    """First prompt of each group; None if none of its episodes can start.
 
     Raises:
-        UserError: no prompt leaves room to answer.
+        UserError: no prompt leaves room for a response.
     """
     begun = [number for number, group in enumerate(plays) if any(play.running for play in group)]
     encoded = encode_each(
@@ -269,7 +269,7 @@ def _no_room(task: Task, length: int, prompts: int, rollout: _Rollout) -> UserEr
 
 
 def response_text(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> str:
-    """What the model wrote, to the letter, without its end token. Other special tokens stay."""
+    """Exact text of the completion without its end token. Other special tokens are kept."""
     ids = completion.token_ids
     if completion.finish_reason is FinishReason.STOP:
         ids = ids[:-1]

@@ -1,4 +1,4 @@
-"""Rewards that an environment gives the episodes of a task together."""
+"""Rewards that an environment assigns to a whole group."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,9 +13,9 @@ _NO_REWARD = f"{ENVIRONMENT_FAILED}: score_group gives it no reward"
 
 
 async def apply_group_scores(environment: SupportsGroupScores, group: Group) -> Group:
-    """`group` with the rewards that the environment gives its episodes together.
+    """`group` with the rewards of `environment.score_group`.
 
-    Where it fails, all of them have failed.
+    If the environment raises, all episodes of the group fail.
     """
     played = group.played
     if not played.trajectories:
@@ -37,11 +37,12 @@ async def apply_group_scores(environment: SupportsGroupScores, group: Group) -> 
 async def score_group(
     environment: SupportsGroupScores, group: Group
 ) -> list[float | Outcome | None]:
-    """What the environment gives the trajectories of `group`, in order.
+    """Calls `environment.score_group` and validates the result.
 
     Raises:
-        TypeError: it gives something else. What it raises goes through.
-        ValueError: a reward is not finite, or there are more or fewer than trajectories.
+        TypeError: the result is not an iterable of rewards. Exceptions of the environment are
+            passed through.
+        ValueError: a reward is not finite, or the number of rewards is wrong.
     """
     given = await await_if_needed(environment.score_group(group))
     if not isinstance(given, Iterable):

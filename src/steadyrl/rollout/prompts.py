@@ -1,4 +1,4 @@
-"""Prompts that foreign code asked for, which a chat template may refuse."""
+"""Encoding of prompts from user code, which a chat template may reject."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def encode_each(
     conversations: Sequence[Sequence[Message]],
     tools: Sequence[Sequence[dict[str, Any]]],
 ) -> list[Int[Tensor, " _P"] | UserError]:
-    """What `encode_prompts` gives, with the error in the place of what the template refuses."""
+    """Results of `encode_prompts`, with the error instead of each rejected conversation."""
     try:
         return list(encode_prompts(tokenizer, conversations, tools))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Routes of completions, put together as those of rows: checked, and without a copy."""
+"""Checks and slices of the routes of completions, without copies."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +13,10 @@ from steadyrl.records.routing import Pieces, Routing, fed_tokens_checksum
 
 
 def check_routing(completions: Sequence[Completion]) -> None:
-    """Proves that an engine's routes were recorded on the tokens it returned.
+    """Checks that an engine recorded routes on the tokens it returned.
 
     Raises:
-        RuntimeError: they were not.
+        RuntimeError: it did not.
     """
     recorded = [(_fed(c), c.routing) for c in completions if c.routing is not None]
     if not recorded:
@@ -32,10 +32,10 @@ def check_routing(completions: Sequence[Completion]) -> None:
 
 
 def routes_from(completion: Completion, start: int) -> Pieces | None:
-    """Its routes from position `start` on; None if none were recorded.
+    """Routes from position `start`; None if none were recorded.
 
     Raises:
-        RuntimeError: one is missing.
+        RuntimeError: a route is missing.
     """
     routing = completion.routing
     if routing is None:
@@ -48,10 +48,9 @@ def routes_from(completion: Completion, start: int) -> Pieces | None:
 
 
 def drop_repeated_routes(completion: Completion, before: Completion) -> Completion:
-    """`completion` without the routes of what `before` was fed, if it continues that.
+    """`completion` without routes of tokens that `before` already holds, if it continues `before`.
 
-    Tokens keep the routes they were written under, so those of an earlier turn are never read
-    again.
+    Tokens keep the routes under which they were sampled, so later records of them are never read.
     """
     if completion.routing is None or before.routing is None or not continues(completion, before):
         return completion

@@ -1,4 +1,4 @@
-"""Episodes whose later prompts do not continue what the model wrote, so that their rows split."""
+"""Detection of later prompts that do not extend the sampled tokens, which splits their rows."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ _CAUSES = (
 
 
 def split_note(groups: Sequence[Group]) -> str | None:
-    """How many turns begin a new row of their own, and why, in a sentence; None if none does.
+    """A sentence on how many turns begin a new row and why; None if none does.
 
-    A split loses nothing but time: what precedes is computed again, and every turn is learned from
-    in the row that it was sampled in.
+    A split only costs time: earlier tokens are computed again, and every turn is trained on in the
+    row that it was sampled in.
     """
     turns = [
         (before, after)
@@ -37,7 +37,7 @@ def split_note(groups: Sequence[Group]) -> str | None:
 
 
 def _cause(before: Completion, after: Completion) -> str | None:
-    """Why `after` does not continue `before`; None if it does."""
+    """Reason why `after` does not continue `before`; None if it does."""
     prompt, reply = len(before.prompt_ids), len(before.token_ids)
     shared = min(_common_prefix(before.prompt_ids, after.prompt_ids), prompt)
     if shared < prompt:
@@ -49,7 +49,7 @@ def _cause(before: Completion, after: Completion) -> str | None:
 
 
 def _common_prefix(tokens: Tensor, others: Tensor) -> int:
-    """Tokens that both begin with."""
+    """Length of the common prefix."""
     length = min(len(tokens), len(others))
     same = tokens[:length] == others[:length]
     return int(same.long().cumprod(dim=0).sum())

@@ -1,10 +1,10 @@
-"""Random seeds as a function of what they are for, so that no generator has a state to save."""
+"""Random seeds as functions of their purpose, so that no generator state must be saved."""
 
 import numpy as np
 
 
 def derive_seed(root: int, *path: int) -> int:
-    """A 63-bit seed for the place `path` under `root`: equal for equal places, independent else.
+    """A 63-bit seed for `path` under `root`: equal for equal paths, otherwise independent.
 
     Example:
         derive_seed(config_seed, step, prompt)

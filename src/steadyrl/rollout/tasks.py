@@ -1,4 +1,4 @@
-"""Tasks and episodes of an environment: foreign code, which may break or give something else."""
+"""Calls into environments, whose code may fail or return invalid objects."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ from steadyrl.records.trajectory import ENVIRONMENT_FAILED
 from steadyrl.rollout.seeds import derive_seed
 
 MAX_SHUFFLED_TASKS = 10**7
-"""Tasks that a split may have to be shuffled. Of more, each is made when it is asked for."""
+"""Largest number of tasks per split that are shuffled. Larger splits are read in order."""
 
 _ORDER = 2**32 - 1
-"""What the random numbers are for: no step has this number."""
+"""Seed path of the shuffle. No step has this number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTask(Task):
-    """Stands for a task that the environment did not give. No episode of it is begun."""
+    """Placeholder of a task that the environment failed to make. No episode of it is started."""
 
     failure: str
-    """Why there is none."""
+    """Reason of the failure."""
 
     @classmethod
     def of(cls, split: Split, number: int, error: UserError) -> "FailedTask":
-        """The one in the place of task `number`."""
+        """The placeholder of task `number`."""
         nothing = (Message(role="user", content=""),)
         return cls(id=f"{split}/{number}", prompt=nothing, payload=None, failure=str(error))
 
@@ -46,7 +46,7 @@ class FailedTask(Task):
 def make_tasks(environment: TaskSource, split: Split, numbers: Iterable[int]) -> list[Task]:
     """The tasks of `split` with these numbers, in order.
 
-    Where the environment fails, or gives something else than a task, there is a `FailedTask`.
+    A task that the environment fails to make becomes a `FailedTask`.
     """
     tasks: list[Task] = []
     for number in numbers:
@@ -60,10 +60,10 @@ def make_tasks(environment: TaskSource, split: Split, numbers: Iterable[int]) ->
 def shuffled_tasks(
     environment: Environment, split: Split, numbers: Iterable[int], *, seed: int
 ) -> list[Task]:
-    """Tasks of `split` in an order drawn from `seed`, a new one for each pass over all of them.
+    """Tasks of `split` in an order shuffled by `seed`, anew in each pass over all of them.
 
-    Only where the environment says how many there are. Without end they are in order: each is
-    drawn by the environment itself. Where the environment fails, there is a `FailedTask`.
+    If the environment does not know its number of tasks, they are in order. A task that the
+    environment fails to make becomes a `FailedTask`.
     """
     try:
         count = distinct_tasks(environment, split)
@@ -77,7 +77,7 @@ def shuffled_tasks(
 
 
 def first_tasks(environment: Environment, split: Split, limit: int, *, seed: int) -> list[Task]:
-    """The first `limit` of `shuffled_tasks`, or all of `split` where it has fewer: each once."""
+    """The first `limit` of `shuffled_tasks`, or each task of `split` once if it has fewer."""
     try:
         count = distinct_tasks(environment, split)
     except UserError as error:
@@ -89,15 +89,15 @@ def first_tasks(environment: Environment, split: Split, limit: int, *, seed: int
 
 @lru_cache(maxsize=4)
 def _order(count: int, seed: int, passed: int) -> Int[np.ndarray, " N"]:
-    """The numbers below `count` as pass number `passed` goes through them."""
+    """Permutation of the numbers below `count` in pass number `passed`."""
     return np.random.default_rng(derive_seed(seed, _ORDER, passed)).permutation(count)
 
 
 def distinct_tasks(environment: Environment, split: Split) -> int | None:
-    """Tasks of `split` before it starts over; None where the environment does not say.
+    """Number of distinct tasks in `split`; None if the environment does not know.
 
     Raises:
-        UserError: the environment fails, or gives something else than a number.
+        UserError: the environment raises, or returns something other than a number.
     """
     if not isinstance(environment, SupportsTaskCount):
         return None
@@ -116,10 +116,10 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
 
 
 def start_episode(environment: Environment, task: Task) -> Episode:
-    """A fresh attempt at `task`.
+    """Starts an attempt at `task`.
 
     Raises:
-        UserError: there is no task, the environment fails, or gives something else than an episode.
+        UserError: the task failed, or the environment raises or does not return an episode.
     """
     if isinstance(task, FailedTask):
         raise UserError(task.failure)
@@ -136,19 +136,19 @@ def start_episode(environment: Environment, task: Task) -> Episode:
 
 
 async def respond(episode: Episode, text: str) -> Outcome:
-    """The outcome of the model's turn `text`.
+    """Outcome of the model's turn `text`.
 
     Raises:
-        TypeError: the episode gives something else. What it raises goes through.
+        TypeError: the result is not an Outcome. Exceptions of the episode are passed through.
     """
     return check_outcome(await await_if_needed(episode.respond(text)))
 
 
 def check_outcome(outcome: object) -> Outcome:
-    """`outcome` of an episode.
+    """Returns `outcome` if it is an Outcome.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: it is not.
     """
     if not isinstance(outcome, Outcome):
         raise TypeError(f"respond gives {safe_repr(outcome)}, which is not an Outcome")
@@ -156,7 +156,7 @@ def check_outcome(outcome: object) -> Outcome:
 
 
 def failure_reason(error: BaseException) -> str:
-    """Why an episode was cut short by an exception of its environment."""
+    """Reason of truncation for an exception of the environment."""
     reason = str(error) if isinstance(error, UserError) else describe_error(error)
     return f"{ENVIRONMENT_FAILED}: {reason}"
 

@@ -90,7 +90,7 @@ def test_the_answer_is_cut_as_other_environments_cut_it(make: Make) -> None:
 
 
 def test_several_rewards_are_weighed_and_each_is_told_apart(make: Make) -> None:
-    rewards = ["math", {"name": "length", "most": 3, "weight": -0.5, "label": "long"}]
+    rewards = ["math", {"name": "length", "max_length": 3, "weight": -0.5, "label": "long"}]
     environment = make(rewards)
     task = environment.task(Split.TRAIN, 0)
     outcome = outcome_of(environment, task, f"{task.payload.answer}.0")

@@ -68,13 +68,13 @@ def test_a_search_without_end_is_given_up() -> None:
 @pytest.mark.parametrize(
     ("settings", "text", "expected"),
     [
-        (LengthReward(most=2), "one two", 1),
-        (LengthReward(most=2), "one two three", 0),
-        (LengthReward(least=2), "one", 0),
-        (LengthReward(least=2, most=2), "  one\n two ", 1),
-        (LengthReward(most=3, unit="characters"), "abc", 1),
-        (LengthReward(most=3, unit="characters"), "abcd", 0),
-        (LengthReward(least=1), "", 0),
+        (LengthReward(max_length=2), "one two", 1),
+        (LengthReward(max_length=2), "one two three", 0),
+        (LengthReward(min_length=2), "one", 0),
+        (LengthReward(min_length=2, max_length=2), "  one\n two ", 1),
+        (LengthReward(max_length=3, unit="characters"), "abc", 1),
+        (LengthReward(max_length=3, unit="characters"), "abcd", 0),
+        (LengthReward(min_length=1), "", 0),
     ],
 )
 def test_length_is_between_its_bounds(settings: LengthReward, text: str, expected: float) -> None:
@@ -82,7 +82,11 @@ def test_length_is_between_its_bounds(settings: LengthReward, text: str, expecte
 
 
 def test_a_reason_never_tells_the_right_answer() -> None:
-    for settings in (ExactReward(), RegexReward(pattern="(?P<answer>.*)"), LengthReward(most=1)):
+    for settings in (
+        ExactReward(),
+        RegexReward(pattern="(?P<answer>.*)"),
+        LengthReward(max_length=1),
+    ):
         (mark,) = marks_of(
             settings.make(AnswerFormat.WHOLE).judge([attempt("some words", answer="secret")])
         )
@@ -95,7 +99,11 @@ def test_a_reason_never_tells_the_right_answer() -> None:
     [
         (RegexReward, {"pattern": "("}, "is not a regular expression"),
         (RegexReward, {"pattern": ""}, "pattern"),
-        (LengthReward, {"least": 3, "most": 2}, "most is 2, less than least, which is 3"),
+        (
+            LengthReward,
+            {"min_length": 3, "max_length": 2},
+            "max_length is 2, less than min_length, which is 3",
+        ),
         (ExactReward, {"weight": float("nan")}, "weight"),
         (ExactReward, {"label": "a/b"}, "label"),
     ],

@@ -1,4 +1,4 @@
-"""Data sets of your own: rows become tasks, and rewards are chosen by name."""
+"""Custom datasets: rows become tasks, and rewards are selected by name."""
 
 from steadyrl.environments.dataset.environment import Dataset
 from steadyrl.environments.dataset.examples import Example, InvalidRowError

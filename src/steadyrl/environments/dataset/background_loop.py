@@ -1,4 +1,4 @@
-"""Coroutines that run while the caller does something else."""
+"""An event loop in a background thread."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 class BackgroundLoop:
-    """An event loop in a thread of its own, which starts with the first coroutine."""
+    """An event loop in its own thread, which starts with the first coroutine."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -18,7 +18,7 @@ class BackgroundLoop:
         self._thread: Thread | None = None
 
     def submit(self, coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
-        """What the coroutine returns, once it is there."""
+        """Schedules the coroutine and returns a future of its result."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -27,7 +27,7 @@ class BackgroundLoop:
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """Cancels what is under way and ends the thread."""
+        """Cancels running coroutines and stops the thread."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is None or self._thread is None:

@@ -1,7 +1,7 @@
-"""The reward of multiple choice: which letter a response names.
+"""Multiple-choice reward: the letter that a response names.
 
-What is read does not depend on the right answer, so that naming all letters earns no more than
-naming one, and lists of letters are read as none.
+The letter is read independently of the correct answer, so naming all letters earns no more than
+naming one, and lists of letters count as no answer.
 """
 
 import re
@@ -34,30 +34,30 @@ _DENIES = re.compile(r"(?:\bnot|n['\u2019]t)\s+\(?$", re.IGNORECASE)
 
 
 class ChoiceReward(RewardSettings):
-    """1 where the response names the letter of the right choice, else 0."""
+    """1 if the response names the correct letter, else 0."""
 
     name: Literal["choice"] = "choice"
 
     options: int = Field(4, ge=2, le=26)
-    """Choices of a question: 4 are A to D."""
+    """Number of choices per question: 4 means A to D."""
 
     numbered_from: Literal[0, 1] | None = None
-    """Which number stands for A, where the data set gives right answers as numbers."""
+    """Number that stands for A, if the dataset gives correct answers as numbers."""
 
     def make(self, answer_format: AnswerFormat) -> "_Choice":
-        """The comparison."""
+        """The reward."""
         return _Choice(self)
 
     @property
     def letters(self) -> str:
-        """The letters that can be chosen."""
+        """Letters of the choices."""
         return ascii_uppercase[: self.options]
 
     def right_letter(self, answer: str) -> str:
-        """The letter that the data set gives as the right one.
+        """Letter of the correct choice in the dataset.
 
         Raises:
-            InvalidRowError: it gives none.
+            InvalidRowError: the dataset gives no valid letter.
         """
         said = answer.strip().strip("()[].:").strip().upper()
         if said in self.letters and len(said) == 1:
@@ -81,7 +81,7 @@ class _Choice(TextReward):
         self._settings = settings
 
     def check(self, example: Example) -> None:
-        """Takes examples whose answer is one of the letters."""
+        """Checks that the answer is one of the letters."""
         self._settings.right_letter(example.answer or "")
 
     def _mark(self, attempt: Attempt) -> RewardResult:
@@ -93,10 +93,10 @@ class _Choice(TextReward):
 
 
 def read_choice(text: str, letters: str) -> str | None:
-    """The letter that `text` names as its answer; None where it names none, or several.
+    """The letter that `text` names as its answer; None if it names none or several.
 
-    What follows `the answer is` or the like counts, the last time that it is said; without that,
-    the only letter of the text. A letter is in upper case or in parentheses.
+    The last statement such as `the answer is` counts; without one, the only letter in the text. A
+    letter is in upper case or in parentheses.
     """
     text = _MARKUP.sub(" ", text)
     alone = text.strip(" \t\r\n().[]:\"'").upper()
@@ -111,7 +111,7 @@ def read_choice(text: str, letters: str) -> str | None:
 
 
 def _stated(tail: str, letters: str) -> str | None:
-    """The letter with which `tail` begins; empty where it begins with several; None: with none."""
+    """The letter that `tail` begins with; empty: several letters, None: no letter."""
     start = _NAMES.match(tail)
     assert start is not None, "it matches nothing at all, too"
     letter, rest = tail[start.end() : start.end() + 1], tail[start.end() + 1 :]
@@ -125,7 +125,7 @@ def _stated(tail: str, letters: str) -> str | None:
 
 
 def _mention(letters: str) -> re.Pattern[str]:
-    """A letter that stands alone. An article or a pronoun is none: `A dog`, `I think`."""
+    """Pattern of a standalone letter. Articles and pronouns are excluded: `A dog`, `I think`."""
     lower = letters.lower()
     return re.compile(
         rf"(?<![\w'\u2019])(?!(?:A|I)\s+[a-z])(?:[{letters}](?!\w|['\u2019]\w)|(?<=\()[{lower}](?=\)))"
@@ -133,7 +133,7 @@ def _mention(letters: str) -> re.Pattern[str]:
 
 
 def _mentions(text: str, letters: str) -> set[str]:
-    """The letters that `text` speaks of and does not deny, in upper case."""
+    """Letters that `text` mentions without negation, in upper case."""
     found = _mention(letters).finditer(text)
     return {match[0].upper() for match in found if not _denied(text, match.start())}
 

@@ -1,4 +1,4 @@
-"""Prompts and right answers of a data set of your own, judged by rewards of your choice."""
+"""Environment of prompts and correct answers from a custom dataset."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -28,7 +28,7 @@ _NONE_APPLIES = "no reward applies to the response: each returned None"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedReward:
-    """A reward and its factor in the sum.
+    """A reward and its weight in the sum.
 
     Example:
         WeightedReward(reward=ExactReward().make(AnswerFormat.WHOLE), weight=1.0)
@@ -41,14 +41,14 @@ class WeightedReward:
 class Dataset:
     """Reward: the weighted sum of the rewards that apply. One turn.
 
-    A response to which no reward applies has failed. A split starts over after its last example.
+    A response to which no reward applies fails. A split starts over after its last example.
 
     Args:
-        name: The data set, for messages.
-        places: Where the examples of each split stand.
-        rewards: By the names of their metrics. They are closed with the environment.
-        answer_format: How answers are cut out of responses.
-        notes: What was left out of the data set, and why.
+        name: Name of the dataset, for messages.
+        places: Locations of the examples of each split.
+        rewards: Rewards by the names of their metrics. The environment closes them.
+        answer_format: Format in which responses state their answers.
+        notes: Notes on rows that were dropped.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Dataset:
         """Example number `index` of `split`.
 
         Raises:
-            UserError: the data set has no example in this split.
+            UserError: the dataset has no examples in this split.
         """
         places = self._places[split]
         if not places:
@@ -85,25 +85,25 @@ class Dataset:
         return Task(id=f"{_PREFIX}{example.id}", prompt=example.prompt, payload=example)
 
     def distinct_tasks(self, split: Split) -> int:
-        """Examples of `split`."""
+        """Number of examples in `split`."""
         return len(self._places[split])
 
     def start(self, task: Task) -> Episode:
-        """A fresh attempt at the example of `task`."""
+        """Starts an attempt at the example of `task`."""
         return _OneResponse(partial(self._respond, task.payload))
 
     def try_rewards(self, titles: Sequence[str]) -> None:
-        """Judges the right answer to the first example, or some text, by these rewards.
+        """Applies these rewards once, to the correct answer of the first example if it has one.
 
         Raises:
-            UserError: one of them fails.
+            UserError: a reward fails.
         """
         example = self._example(self._places[Split.TRAIN][0])
         attempt = self._attempt(example, str(example.columns.get("answer") or "nothing"))
         _run(_judged({title: self._rewards[title] for title in titles}, [attempt]))
 
     def close(self) -> None:
-        """Ends worker processes and connections of the rewards."""
+        """Closes worker processes and connections of the rewards."""
         for reward in self._rewards.values():
             reward.close()
 
@@ -133,16 +133,16 @@ class Dataset:
 
 
 class ComparingDataset(Dataset):
-    """A data set with rewards that compare the responses to a prompt."""
+    """A dataset with rewards that compare the responses to a prompt."""
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self._by_id = {place.id: place for places in self._places.values() for place in places}
 
     async def score_group(self, group: Group) -> list[Outcome | None]:
-        """What the trajectories of `group` earn, with the rewards that compare them; None: nothing.
+        """Outcomes of the trajectories in `group` including comparing rewards; None excludes one.
 
-        A response that was cut short earns no more than it had, and is not among those compared.
+        Truncated responses keep their rewards and are not compared.
         """
         marks: list[dict[str, RewardResult]] = [{} for _ in group.trajectories]
         over = [number for number, t in enumerate(group.trajectories) if t.terminated]
@@ -171,20 +171,20 @@ class ComparingDataset(Dataset):
 
 
 class _OneResponse:
-    """An attempt that is over with one response."""
+    """Attempt of one response."""
 
     def __init__(self, judge: Callable[[str], Awaitable[Outcome]]) -> None:
         self._judge = judge
 
     async def respond(self, text: str) -> Outcome:
-        """What the response earns by the rewards that judge it alone."""
+        """Outcome of the rewards that judge the response alone."""
         return await self._judge(text)
 
 
 async def _judged(
     rewards: Mapping[str, Reward], attempts: Sequence[Attempt]
 ) -> dict[str, list[RewardResult]]:
-    """The marks that each reward gives, all of them at the same time."""
+    """Results of each reward, computed concurrently."""
     given = await concurrently(
         await_if_needed(reward.judge(attempts)) for reward in rewards.values()
     )
@@ -197,7 +197,7 @@ def _feedback(marks: Mapping[str, RewardResult], *, several: bool) -> str:
 
 
 def _run(main: Coroutine[Any, Any, object]) -> None:
-    """Runs `main` to its end, in another thread where this one runs coroutines already."""
+    """Runs `main` to completion, in another thread if an event loop is already running here."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

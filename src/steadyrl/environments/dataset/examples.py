@@ -1,4 +1,4 @@
-"""From a row of a data set to a prompt and the answer that belongs to it."""
+"""Conversion of dataset rows to prompts and answers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,25 +14,25 @@ from steadyrl.records.message import Message
 
 
 class Columns(Settings):
-    """Which columns of the data set are what.
+    """Names of the dataset columns.
 
     A dot leads into a column of objects: `reward_model.ground_truth`.
     """
 
     prompt: str = "prompt"
-    """What the model reads: a text, or a list of messages with `role` and `content`."""
+    """Column of the prompt: text, or a list of messages with `role` and `content`."""
 
     answer: str = "answer"
-    """The right answer: a text or a number. It may be missing if no reward reads it."""
+    """Column of the correct answer: text or a number. May be missing if no reward reads it."""
 
 
 class InvalidRowError(ValueError):
-    """A row of which no task can be made. The message says why, without a full stop."""
+    """A row that cannot become a task. The message is the reason, without a period."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A row as a task.
+    """A dataset row as a task.
 
     Example:
         Example(id="train/1", text="1+1", prompt=(Message(role="user", content="1+1"),), answer="2",
@@ -42,16 +42,16 @@ class Example:
     id: str
 
     text: str
-    """The prompt as the data set has it. Rows with the same text are never in two splits."""
+    """The prompt as in the dataset. Rows with equal texts are in the same split."""
 
     prompt: tuple[Message, ...]
-    """What the model reads: besides, the system prompt and the request."""
+    """The prompt with system prompt and instruction."""
 
     answer: str | None
-    """None where no reward reads it."""
+    """The correct answer; None if no reward reads it."""
 
     columns: Mapping[str, Any]
-    """All of the row, and the right answer as `answer` where no column has that name."""
+    """All columns of the row, plus the correct answer as `answer` if no column has that name."""
 
     conversational: bool
     """Whether the prompt was given as messages."""
@@ -59,7 +59,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowReader:
-    """Makes examples of rows.
+    """Converts rows to examples.
 
     Example:
         RowReader(columns=Columns(prompt="question"), template=None, system=None, request="",
@@ -70,19 +70,19 @@ class RowReader:
     template: str | None
     system: str | None
     request: str
-    """What is said after each prompt."""
+    """Text after each prompt."""
 
     answer_pattern: str | None
     reads_answer: bool
 
     def example(self, row: Row, place: str) -> Example:
-        """The example in `row`.
+        """Converts a row to an example.
 
         Args:
-            place: Where the row stands.
+            place: Location of the row.
 
         Raises:
-            InvalidRowError: its prompt or its answer cannot be used.
+            InvalidRowError: the prompt or the answer is invalid.
         """
         said, conversational = self._prompt_messages(row)
         answer = self._answer(row) if self.reads_answer else None
@@ -97,12 +97,12 @@ class RowReader:
 
     @property
     def required(self) -> list[str]:
-        """Names of the columns that every row must have."""
+        """Names of the required columns."""
         names = [self.columns.prompt] if self.template is None else template_fields(self.template)
         return names + ([self.columns.answer] if self.reads_answer else [])
 
     def _prompt_messages(self, row: Row) -> tuple[tuple[Message, ...], bool]:
-        """The prompt as the row has it, and whether it has messages."""
+        """The prompt as messages, and whether the row has messages."""
         if self.template is not None:
             return (Message(role="user", content=fill_template(self.template, row)),), False
         name = self.columns.prompt
@@ -118,7 +118,7 @@ class RowReader:
         )
 
     def _add_context(self, said: tuple[Message, ...]) -> tuple[Message, ...]:
-        """`said` between the system prompt and the request."""
+        """`said` with system prompt and instruction."""
         *before, last = said
         if last.role != "user":
             raise InvalidRowError(
@@ -163,10 +163,10 @@ def _as_one_text(said: Sequence[Message]) -> str:
 
 
 def as_text(value: Any, what: str) -> str:
-    """An answer as a text; numbers as they are usually written.
+    """An answer as text, with numbers in their usual spelling.
 
     Raises:
-        InvalidRowError: there is none, or it is neither a text nor a number.
+        InvalidRowError: `value` is empty, or neither text nor a number.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -181,10 +181,10 @@ def as_text(value: Any, what: str) -> str:
 
 
 def fill_template(template: str, row: Row) -> str:
-    """`template` with values of `row` in the place of its fields. A list becomes lettered lines.
+    """`template` with its fields replaced by values of `row`. Lists become lettered lines.
 
     Raises:
-        InvalidRowError: a field is missing, empty, or neither text, number nor a list of them.
+        InvalidRowError: a field is missing, empty, or neither text, a number, nor a list of them.
     """
     pieces = []
     for text, field, _, _ in Formatter().parse(template):
@@ -200,7 +200,7 @@ def template_fields(template: str) -> list[str]:
     """Names of the columns in `template`.
 
     Raises:
-        ValueError: a brace is not closed, or a field has no name or says how it is formatted.
+        ValueError: a brace is unbalanced, or a field is unnamed or has a format.
     """
     fields = []
     for _, field, form, conversion in Formatter().parse(template):
@@ -222,10 +222,10 @@ def _letter_lines(values: Sequence[Any], field: str) -> str:
 
 
 def _lookup(row: Row, name: str) -> Any:
-    """What the column `name` holds: by that name, or else along the dots in it.
+    """Value of the column `name`, or of the nested field that its dots lead to.
 
     Raises:
-        InvalidRowError: there is nothing, or it is missing.
+        InvalidRowError: it is missing or None.
     """
     if name in row:
         value = row[name]

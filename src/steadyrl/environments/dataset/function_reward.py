@@ -1,9 +1,9 @@
-"""Rewards by functions of your own: with the signature of TRL's, or for one answer at a time.
+"""Custom reward functions: with TRL's signature, or for one completion at a time.
 
-def shorter(completions, **columns):             # lists in, a list of rewards out, as for TRL
+def shorter(completions, **columns):             # lists in, a list of rewards out, as in TRL
     return [-float(len(text)) for text in completions]
 
-async def judged(prompt, completion, answer):    # one answer in, a reward out
+async def judged(prompt, completion, answer):    # one completion in, one reward out
     return await ask_a_judge(prompt, completion, answer)
 """
 
@@ -30,33 +30,33 @@ from steadyrl.records.message import Message
 Arguments = dict[str, Any]
 
 TRL_ONLY = frozenset({"trainer_state", "log_extra", "log_metric", "environments"})
-"""Arguments that TRL gives to reward functions besides."""
+"""Further arguments that TRL passes to reward functions."""
 
 
 class FunctionReward(RewardSettings):
-    """A reward by a function of your own, named `module:function`.
+    """A custom reward function, named `module:function`.
 
-    The function is called with all answers to a prompt: by keyword with those of `prompts`,
-    `completions`, `completion_ids` and the columns of the data set that it takes, lists with an
-    entry for each answer. It returns a list of numbers, with None where it does not apply. A
-    function that takes `completion` gets one answer, `prompt` and one value of each column, and
-    returns a number or None. Both may be coroutine functions.
+    The function is called once with all completions of a prompt. It receives those of `prompts`,
+    `completions`, `completion_ids` and the dataset columns that it takes, by keyword, as lists with
+    one entry per completion, and returns a list of numbers, or None for entries to which it does
+    not apply. A function with a parameter `completion` receives one completion, `prompt` and one
+    value of each column, and returns a number or None. Both may be coroutine functions.
     """
 
     name: str = Field(pattern=r"^[\w.]+:\w+$")
     """`module:function`. The module must be importable."""
 
     options: dict[str, Any] | None = None
-    """Arguments with which the named object is called to make the function. None: it is the
+    """Keyword arguments of a call that makes the function. None: the named object is the
     function."""
 
     conversational: bool | None = None
-    """Whether prompts and completions are lists of messages. None: as for TRL, where the data set
-    has messages or there is a system prompt; texts elsewhere."""
+    """Whether prompts and completions are lists of messages. None: as in TRL, if the dataset has
+    messages or there is a system prompt; otherwise they are texts."""
 
     timeout: float | None = Field(None, gt=0.0)
-    """Seconds that a call may take before it has failed. A function that is not a coroutine
-    function is then called in worker processes. None: no limit."""
+    """Maximum seconds per call. Functions that are not coroutine functions then run in worker
+    processes. None: no limit."""
 
     @field_validator("name")
     @classmethod
@@ -65,20 +65,20 @@ class FunctionReward(RewardSettings):
 
     @property
     def reads_answer(self) -> bool:
-        """It reads the columns itself."""
+        """False: the function reads the columns itself."""
         return False
 
     def make(self, answer_format: AnswerFormat) -> "FunctionJudge":
         """The judge that calls the function.
 
         Raises:
-            UserError: there is no such function, or it takes no completions.
+            UserError: the function does not exist, or takes no completions.
         """
         return FunctionJudge(self)
 
 
 class FunctionJudge:
-    """Calls a function with what it takes, and checks what it returns."""
+    """Calls a reward function with the arguments that it takes, and validates its results."""
 
     def __init__(self, settings: FunctionReward) -> None:
         self._settings = settings
@@ -98,14 +98,14 @@ class FunctionJudge:
 
     @property
     def compares(self) -> bool:
-        """Whether the function gets all answers to a prompt at once."""
+        """Whether the function receives all completions of a prompt at once."""
         return not self._parameters.one_by_one
 
     def check(self, example: Example) -> None:
-        """Returns if the function gets what it takes.
+        """Checks that all required arguments of the function are available.
 
         Raises:
-            UserError: it does not.
+            UserError: one is missing.
         """
         given = self._arguments([Attempt(example=example, text="", answer="")])
         missing = sorted(self._parameters.required - given.keys())
@@ -122,10 +122,10 @@ class FunctionJudge:
             )
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[RewardResult]:
-        """The mark of each attempt.
+        """Rewards of the attempts.
 
         Raises:
-            UserError: the function fails, or returns something else than rewards.
+            UserError: the function fails, or returns something other than rewards.
         """
         if self.compares:
             return await self._call(self._arguments(attempts), len(attempts))
@@ -133,7 +133,7 @@ class FunctionJudge:
         return [mark for marks in await concurrently(calls) for mark in marks]
 
     def close(self) -> None:
-        """Ends worker processes and what is still being await_if_needed."""
+        """Stops worker processes and running coroutines."""
         self._loop.close()
         if self._workers is not None:
             self._workers.close()
@@ -162,7 +162,7 @@ class FunctionJudge:
         return checked(await asyncio.wrap_future(self._loop.submit(limited)), count)
 
     def _arguments(self, attempts: Sequence[Attempt]) -> Arguments:
-        """What the function takes of all that there is."""
+        """Available arguments that the function takes."""
         example = attempts[0].example
         prompt, completions = self._prompt(example), [self._completion(a) for a in attempts]
         count = len(attempts)
@@ -197,7 +197,7 @@ class FunctionJudge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What a function takes by name.
+    """Named parameters of a function.
 
     Example:
         Parameters(names=frozenset({"completions"}), required=frozenset(), takes_all=True)
@@ -207,11 +207,11 @@ class Parameters:
     required: frozenset[str]
 
     takes_all: bool
-    """Whether it takes any other name, too."""
+    """Whether it takes any other keyword argument."""
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> "Parameters":
-        """Those of `function`."""
+        """The parameters of `function`."""
         parameters = inspect.signature(function).parameters.values()
         named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         return cls(
@@ -222,12 +222,12 @@ class Parameters:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether it takes a single answer."""
+        """Whether it takes a single completion."""
         return "completion" in self.names
 
     @property
     def takes_completions(self) -> bool:
-        """Whether it gets to know what was answered."""
+        """Whether it receives the completions at all."""
         known = {"completion", "completions", "completion_ids"}
         return self.takes_all or not known.isdisjoint(self.names)
 
@@ -243,10 +243,10 @@ def _as_dict(message: Message) -> dict[str, str]:
 
 
 def load_function(name: str, options: Mapping[str, Any] | None) -> Callable[..., Any]:
-    """The function `name`, or that which it makes when it is called with `options`.
+    """The function `name`, or the result of calling `name` with `options`.
 
     Raises:
-        UserError: there is none, or it cannot be called.
+        UserError: it does not exist, or cannot be called.
     """
     if options is None:
         found = named_object(name, given_as="A reward")
@@ -258,7 +258,7 @@ def load_function(name: str, options: Mapping[str, Any] | None) -> Callable[...,
 
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
-    """Whether calling `function`, which may be an object, gives something to be await_if_needed."""
+    """Whether calling `function`, which may be an object, returns an awaitable."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004
     )
@@ -267,20 +267,20 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
 def make_caller(
     name: str, options: Mapping[str, Any] | None
 ) -> Callable[[Arguments, int | None], list[float | None]]:
-    """The function that calls the function `name`. For a worker process."""
+    """A function that calls the function `name`, for a worker process."""
     function = load_function(name, options)
     return lambda arguments, count: checked(function(**arguments), count)
 
 
 def checked(returned: Any, count: int | None) -> list[float | None]:
-    """The rewards that a function has returned.
+    """Validates the return value of a reward function.
 
     Args:
-        count: How many it has to return; None: it returns one reward itself.
+        count: Number of expected rewards; None: a single reward instead of a list.
 
     Raises:
-        TypeError: there is something else than a number or None.
-        ValueError: there are more or fewer, or one is not finite or too large.
+        TypeError: a value is neither a number nor None.
+        ValueError: the number of rewards is wrong, or one is not finite or too large.
     """
     if count is None:
         return [None if returned is None else as_reward(returned)]

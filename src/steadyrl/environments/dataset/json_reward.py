@@ -1,4 +1,4 @@
-"""The reward of answers that are JSON of a given schema."""
+"""Reward for JSON that matches a schema."""
 
 import json
 import re
@@ -18,21 +18,21 @@ _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
 class JSONSchemaReward(RewardSettings):
-    """1 where the answer is JSON that a JSON Schema accepts, else 0.
+    """1 if the answer is JSON that matches a JSON Schema, else 0.
 
-    The answer is JSON and nothing else, or has one block of it between lines of three backticks.
+    The answer is JSON only, or contains one block of it between lines of three backticks.
     """
 
     name: Literal["json_schema"] = "json_schema"
 
     accepts: dict[str, Any] | None = None
-    """The schema itself."""
+    """The schema."""
 
     file: Path | None = None
-    """A JSON file with the schema."""
+    """JSON file with the schema."""
 
     column: str | None = None
-    """The column of the data set that holds the schema of each row, as an object or as text."""
+    """Dataset column with the schema of each row, as an object or as text."""
 
     @model_validator(mode="after")
     def _has_one_schema(self) -> "JSONSchemaReward":
@@ -46,14 +46,14 @@ class JSONSchemaReward(RewardSettings):
 
     @property
     def reads_answer(self) -> bool:
-        """Never."""
+        """False."""
         return False
 
     def make(self, answer_format: AnswerFormat) -> "_Schema":
-        """The comparison.
+        """The reward.
 
         Raises:
-            UserError: jsonschema is not installed, or the schema cannot be read or is not valid.
+            UserError: jsonschema is not installed, or the schema is missing or invalid.
         """
         require_extra("jsonschema", "data")
         return _Schema(self)
@@ -73,7 +73,7 @@ class _Schema(TextReward):
                 raise UserError(f"{where or settings.file} {error}. Correct it.") from error
 
     def check(self, example: Example) -> None:
-        """Takes examples with a valid schema."""
+        """Checks that the example has a valid schema."""
         self._validator(example)
 
     def _validator(self, example: Example) -> Any:
@@ -99,10 +99,10 @@ class _Schema(TextReward):
 
 
 def make_validator(schema: Any) -> Any:
-    """What validates by `schema`, which is in the draft that it names, or else in the newest.
+    """Validator for `schema`, in the draft that it names or the latest one.
 
     Raises:
-        ValueError: it is not a schema, or refers to another one, which is never loaded.
+        ValueError: the schema is invalid, or refers to another one, which is never loaded.
     """
     from jsonschema import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
@@ -121,7 +121,7 @@ def make_validator(schema: Any) -> Any:
 
 
 def _references(schema: Any) -> Iterator[str]:
-    """Where the parts of a schema refer to."""
+    """All references in a schema."""
     match schema:
         case {"$ref": str(reference)}:
             yield reference
@@ -131,7 +131,7 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def parse_json(answer: str) -> Any:
-    """The value that `answer` is, or that its one block between lines of backticks holds.
+    """Value of `answer`, or of its only block between lines of backticks.
 
     Raises:
         ValueError: it is not JSON, or has several blocks. NaN and infinities are not JSON.

@@ -1,4 +1,4 @@
-"""Which rows of a data set are in which split."""
+"""Assignment of dataset rows to splits."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from steadyrl.environments.splits import split_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowLocation:
-    """Where an example stands.
+    """Location of an example.
 
     Example:
         RowLocation(table=table, row=6, id="train/7")
@@ -28,7 +28,7 @@ class RowLocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitTables:
-    """What a data set has for one split.
+    """Tables of one split.
 
     Example:
         SplitTables(name="train", tables=[read_table(Path("train.csv"))])
@@ -40,13 +40,13 @@ class SplitTables:
 
 @dataclass(slots=True, kw_only=True)
 class SplitAssigner:
-    """Sorts rows into splits of which no two share a prompt.
+    """Assigns rows to splits that share no prompts.
 
     Args:
-        reader: Makes examples of rows.
-        check: Raises InvalidRowError for an example that a reward cannot judge.
-        held_out: Share of the training rows that each split without rows of its own gets.
-        skip: Leave odd rows out, where they are refused otherwise.
+        reader: Converts rows to examples.
+        check: Raises InvalidRowError for examples that a reward cannot judge.
+        held_out: Share of the training rows for each split without rows of its own.
+        skip: Whether to drop invalid rows instead of rejecting them.
     """
 
     reader: RowReader
@@ -58,13 +58,13 @@ class SplitAssigner:
     _repeated: int = 0
 
     def sort(self, given: Mapping[Split, SplitTables]) -> dict[Split, list[RowLocation]]:
-        """The places of the examples in each split.
+        """Locations of the examples in each split.
 
-        A row whose prompt is in a held-out split too stays there alone. A split without rows of its
-        own gets those of the training rows that the text of their prompts sends there.
+        A training row whose prompt is also in a held-out split is dropped. A split without rows
+        receives training rows selected by the text of their prompts.
 
         Raises:
-            UserError: a column is missing, a row is odd, or there are too few rows.
+            UserError: a column is missing, a row is invalid, or there are too few rows.
         """
         places: dict[Split, list[RowLocation]] = {split: [] for split in Split}
         owners: dict[bytes, Split] = {}
@@ -87,7 +87,7 @@ class SplitAssigner:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out, and why."""
+        """Notes on dropped rows."""
         odd = (
             f"{len(self._invalid)} of {self._read} rows of the data set were left out. The first: "
         )
@@ -101,7 +101,7 @@ class SplitAssigner:
         )
 
     def _cut(self, drawn: dict[bytes, Split], missing: Sequence[Split]) -> None:
-        """Leaves in `drawn` the splits that are `missing`, each with a text, and training."""
+        """Restricts `drawn` to the `missing` splits, each with at least one text, and training."""
         if len(drawn) <= len(missing):
             raise UserError(
                 f"The data set has {len(drawn)} different prompts to train on, of which the "
@@ -150,6 +150,6 @@ class SplitAssigner:
 
 
 def _key(text: str) -> bytes:
-    """Equal for texts that differ in case and whitespace alone."""
+    """Key that ignores case and whitespace."""
     folded = " ".join(normalize("NFC", text).casefold().split())
     return blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""The reward of mathematical answers, which are compared by value."""
+"""Reward for mathematical answers, compared by value."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,23 +21,24 @@ from steadyrl.environments.math_answers import isolated_agreement
 
 
 class MathReward(RewardSettings):
-    """1 where the answer has the value of the right one, else 0; as in the environment `math`."""
+    """1 if the answer equals the correct one, else 0, as in the environment `math`."""
 
     name: Literal["math"] = "math"
 
     require_simplified: bool | None = None
-    """Whether an answer must be a value, and not an operation that the right answer does not have:
-    45, not 21 + 24. None: yes where the answer is the whole response, no elsewhere."""
+    """Whether answers must be simplified: 45 instead of 21 + 24. None: only if the answer is the
+    whole response."""
 
     timeout: float = Field(5.0, gt=0.0)
-    """Seconds after which a comparison is given up and the answer counts as wrong."""
+    """Maximum seconds per comparison. Slower answers count as wrong."""
 
     judge_workers: int | None = Field(None, ge=1)
-    """Answers that are judged at the same time, each in a process of its own. None: one for each
-    core. Rewards do not depend on it."""
+    """Number of worker processes that check answers concurrently. None: one per core. Does not
+    affect rewards."""
 
     judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
-    """GiB of memory in which an answer must be judged, or it counts as wrong. Linux only."""
+    """Maximum memory of a worker process in GiB. Answers that exceed it count as wrong. Linux
+    only."""
 
     def make(self, answer_format: AnswerFormat) -> "MathJudge":
         """The judge. Its worker processes start with the first answer.
@@ -49,7 +50,7 @@ class MathReward(RewardSettings):
 
 
 class MathJudge:
-    """Compares answers in worker processes, many at the same time."""
+    """Compares answers concurrently in worker processes."""
 
     compares = False
 
@@ -65,10 +66,10 @@ class MathJudge:
         )
 
     def check(self, example: Example) -> None:
-        """Takes every example."""
+        """Accepts all examples."""
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[RewardResult]:
-        """The mark of each attempt."""
+        """Rewards of the attempts."""
         return await concurrently(map(self._mark, attempts))
 
     async def _mark(self, attempt: Attempt) -> RewardResult:
@@ -84,5 +85,5 @@ class MathJudge:
             )
 
     def close(self) -> None:
-        """Ends the worker processes."""
+        """Stops the worker processes."""
         self._agree.close()

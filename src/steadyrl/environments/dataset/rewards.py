@@ -1,4 +1,4 @@
-"""What a reward is."""
+"""Protocol and base classes of rewards."""
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,72 +26,73 @@ class Attempt:
     """The whole response."""
 
     answer: str | None
-    """What of it is the answer, without thoughts; None where the answer format is not followed."""
+    """Answer in the response, without thinking; None if the response does not follow the answer
+    format."""
 
     token_ids: tuple[int, ...] = ()
-    """Tokens of the response with its end token, for rewards that compare."""
+    """Tokens of the response with its end token, for comparing rewards."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardResult:
-    """What an attempt earned.
+    """Value of a reward for one attempt.
 
     Example:
         RewardResult(value=0.0, reason="the answer is wrong")
     """
 
     value: float | None
-    """None where the reward does not apply to the example."""
+    """The reward; None if it does not apply to the example."""
 
     reason: str = ""
-    """In words that do not tell the right answer."""
+    """Explanation that does not reveal the correct answer."""
 
 
 @runtime_checkable
 class Reward(Protocol):
-    """Judges attempts."""
+    """Judges attempts at examples."""
 
     @property
     def compares(self) -> bool:
-        """Whether it judges all attempts at an example together."""
+        """Whether all attempts at an example are judged together."""
         ...
 
     def check(self, example: Example) -> None:
-        """Returns if attempts at `example` can be judged.
+        """Checks that attempts at `example` can be judged.
 
         Raises:
-            InvalidRowError: they cannot, as its answer has another form.
+            InvalidRowError: they cannot, for example because the answer is malformed.
         """
         ...
 
     def judge(
         self, attempts: Sequence[Attempt]
     ) -> list[RewardResult] | Awaitable[list[RewardResult]]:
-        """The mark of each attempt. All of them are at one example."""
+        """Rewards of the attempts, all at the same example."""
         ...
 
     def close(self) -> None:
-        """Lets go of processes and connections."""
+        """Closes processes and connections."""
         ...
 
 
 class RewardSettings(Variant):
-    """One of the rewards whose weighted sum is learned from."""
+    """Base class of reward settings. The weighted sum of all rewards is trained on."""
 
     weight: float = Field(1.0, allow_inf_nan=False)
-    """Factor of this reward in the sum. With 0 it is recorded and not learned from."""
+    """Weight in the sum. A reward of weight 0 is recorded but not trained on."""
 
     label: str = Field("", pattern=r"^[\w.-]*$")
-    """Name of its metrics, as in `reward/NAME`. Empty: its own name."""
+    """Name of the metrics, as in `reward/NAME`. Empty: the name of the reward."""
 
     @property
     def reads_answer(self) -> bool:
-        """Whether it compares with the right answer of the data set."""
+        """Whether it compares with the correct answer of the dataset."""
         return True
 
     @property
     def title(self) -> str:
-        """The name of its metrics."""
+        """Name of the metrics."""
         return self.label or self.name.rpartition(":")[2]
 
     @abstractmethod
@@ -99,18 +100,18 @@ class RewardSettings(Variant):
         """The reward.
 
         Args:
-            answer_format: How answers are cut out of responses.
+            answer_format: Format in which responses state their answers.
 
         Raises:
-            UserError: a package that it needs is not installed, or its settings cannot be used.
+            UserError: a required package is not installed, or the settings are invalid.
         """
 
 
 class TextReward:
-    """A reward that is computed at once from one attempt.
+    """A reward computed synchronously from one attempt.
 
     Args:
-        mark: Computes it.
+        mark: Function that computes the result.
     """
 
     compares = False
@@ -120,7 +121,7 @@ class TextReward:
 
     @classmethod
     def of_answers(cls, mark: Callable[[str, Example], RewardResult]) -> "TextReward":
-        """A reward of answers. It is 0 where there is none in the answer format."""
+        """A reward of the extracted answer, which is 0 if there is none."""
         return cls(
             lambda attempt: (
                 NO_ANSWER if attempt.answer is None else mark(attempt.answer, attempt.example)
@@ -128,19 +129,19 @@ class TextReward:
         )
 
     def check(self, example: Example) -> None:
-        """Takes every example."""
+        """Accepts all examples."""
 
     def judge(self, attempts: Sequence[Attempt]) -> list[RewardResult]:
-        """The mark of each attempt."""
+        """Rewards of the attempts."""
         return [self._mark_of(attempt) for attempt in attempts]
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Does nothing."""
 
 
 NO_ANSWER = RewardResult(value=0.0, reason="no answer was found in the answer format")
 
 
 def binary_result(right: bool) -> RewardResult:
-    """1 for a right answer, else 0."""
+    """1 for a correct answer, else 0."""
     return RewardResult(value=float(right), reason=f"the answer is {'right' if right else 'wrong'}")

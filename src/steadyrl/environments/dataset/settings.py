@@ -1,4 +1,4 @@
-"""A data set of your own as an environment: what is read of it, and what is rewarded."""
+"""Settings of dataset environments: columns, splits and rewards."""
 
 import json
 import re
@@ -42,62 +42,65 @@ AnyReward = Annotated[
 
 
 class SplitNames(Settings):
-    """Which splits of the data set are for what."""
+    """Names of the dataset splits."""
 
     train: str | None = None
-    """What is trained on. None: the split of that name, or the only one."""
+    """Split to train on. None: the split named train, or the only one."""
 
     validation: str | None = None
-    """None: the split of that name; where there is none, a share of `train`."""
+    """Split to validate on. None: the split of that name, or a share of `train` if there is
+    none."""
 
     test: str | None = None
-    """None: the split of that name; where there is none, a share of `train`."""
+    """Split to test on. None: the split of that name, or a share of `train` if there is none."""
 
     held_out: float = Field(0.1, gt=0.0, lt=0.5)
-    """Share of `train` for each of the others that the data set does not have. The text of a prompt
-    decides, so that a file that grows keeps its held-out rows."""
+    """Share of `train` for each split that the dataset lacks. Rows are selected by the text of
+    their prompts, so held-out rows stay held out when the data grow."""
 
 
 class DatasetSettings(EnvironmentSettings):
-    """Which data set, what of it is read, and what is rewarded."""
+    """Dataset, its columns, and rewards."""
 
     name: Literal["dataset"] = "dataset"
 
     path: str = Field(min_length=1)
-    """A file (.jsonl, .json, .csv, .tsv, .parquet), a folder of such files, or a name on the
+    """File (.jsonl, .json, .csv, .tsv, .parquet), folder of such files, or name of a dataset on the
     Hugging Face Hub."""
 
     subset: str | None = None
-    """Which configuration of a data set on the Hub; None is its default."""
+    """Configuration of a dataset on the Hub; None: the default one."""
 
     revision: str | None = None
-    """Commit, tag or branch on the Hub; None is the newest. A commit keeps the data as they are."""
+    """Commit, tag or branch on the Hub; None: the latest. Only a commit pins the data."""
 
     splits: SplitNames = SplitNames()
 
     columns: Columns = Columns()
 
     system: str | None = None
-    """System prompt before each prompt."""
+    """System prompt."""
 
     template: str | None = None
-    """The prompt, with columns in braces, as `{question}`, in the place of the column
+    """Template of the prompt, with column names in braces, as in `{question}`; replaces the column
     `columns.prompt`. A list of texts becomes lines that begin with A., B. and so on."""
 
     answer_pattern: str | None = None
-    """Regular expression whose one group is the right answer in its column, as `#### (.*)`."""
+    """Regular expression with one group that extracts the correct answer from its column, as in
+    `#### (.*)`."""
 
     answer_format: AnswerFormat = AnswerFormat.WHOLE
-    """Where the answer stands in a response."""
+    """Format in which responses state their answers."""
 
     instruction: str | None = None
-    """Text after each prompt. None: what the answer format asks for."""
+    """Text after each prompt. None: a request for the answer format."""
 
     rewards: tuple[AnyReward, ...] = Field(min_length=1)
-    """What is rewarded: the weighted sum of these. A name is enough where the defaults will do."""
+    """Rewards whose weighted sum is trained on. A name stands for a reward with default
+    settings."""
 
     invalid_rows: Literal["refuse", "skip"] = "refuse"
-    """What becomes of rows without a prompt or an answer that can be used."""
+    """Handling of rows without a valid prompt or answer."""
 
     @field_validator("rewards", mode="before")
     @classmethod
@@ -142,7 +145,7 @@ class DatasetSettings(EnvironmentSettings):
         """The environment.
 
         Raises:
-            UserError: the data or a reward cannot be used; the message names the row or the reward.
+            UserError: the data or a reward is invalid; the message names the row or reward.
         """
         rewards: dict[str, WeightedReward] = {}
         try:
@@ -156,10 +159,10 @@ class DatasetSettings(EnvironmentSettings):
             raise
 
     def tables(self) -> dict[Split, SplitTables]:
-        """The rows of the splits that the data set has.
+        """Tables of the splits that the dataset has.
 
         Raises:
-            UserError: it cannot be read, or has not the splits that are named.
+            UserError: the dataset cannot be read, or lacks a named split.
         """
         splits = open_splits(self.path, self.subset, self.revision)
         found: dict[Split, SplitTables] = {}
@@ -176,10 +179,10 @@ class DatasetSettings(EnvironmentSettings):
         return found
 
     def digest(self) -> str:
-        """A SHA-256 of all rows, for data that are not files of this machine.
+        """SHA-256 of all rows, for data that are not local files.
 
         Raises:
-            UserError: they cannot be read.
+            UserError: the rows cannot be read.
         """
         digest = sha256()
         for split, found in self.tables().items():

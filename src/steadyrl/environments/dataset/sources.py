@@ -1,4 +1,4 @@
-"""Where a data set is: local files and folders, or a name on the Hugging Face Hub."""
+"""Dataset sources: local files and folders, and the Hugging Face Hub."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,25 +16,25 @@ SPLIT_WORDS: dict[str, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-"""Words in the name of a local file or folder that say which split it holds, and names under which
-a split is looked for if the settings name none."""
+"""Words in the name of a local file or folder that identify its split, and default names of
+splits."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 
 Splits = Mapping[str, Callable[[], list[Table]]]
-"""Names of the splits of a data set, and what reads the tables of each."""
+"""Split names, and functions that read their tables."""
 
 
 def open_splits(path: str, subset: str | None, revision: str | None) -> Splits:
-    """The splits of the data set at `path`. None of them is read yet.
+    """The splits of the dataset at `path`, not read yet.
 
     Args:
-        path: A file, a folder, or a name on the Hub.
-        subset: Its configuration; None is the default one.
-        revision: Commit, tag or branch on the Hub; None is the newest.
+        path: File, folder, or name on the Hub.
+        subset: Dataset configuration; None: the default one.
+        revision: Commit, tag or branch on the Hub; None: the latest.
 
     Raises:
-        UserError: there is no such data set, or a package that reads it is not installed.
+        UserError: the dataset does not exist, or a package that reads it is not installed.
     """
     local = Path(path).expanduser()
     if is_local(path) and not local.exists():
@@ -51,13 +51,13 @@ def open_splits(path: str, subset: str | None, revision: str | None) -> Splits:
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` is a file or folder, or can be nothing else."""
+    """Whether `path` is a local file or folder, or cannot be a name on the Hub."""
     local = Path(path).expanduser()
     return local.exists() or local.suffix.lower() in FORMATS or not _HUB_NAME.fullmatch(path)
 
 
 def _folder_splits(folder: Path) -> Splits:
-    """Files of a folder by the split that their names, or those of their folders, speak of."""
+    """Files of a folder by the split that their paths mention."""
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
@@ -84,7 +84,7 @@ def _split_in(name: Path) -> str:
 
 
 def _saved_splits(folder: Path) -> Splits:
-    """What `save_to_disk` of the package `datasets` has written."""
+    """Splits written by `save_to_disk` of the package `datasets`."""
     require_extra("datasets", "data")
     from datasets import DatasetDict, load_from_disk
 
@@ -105,7 +105,7 @@ def _tables(source: str, rows: Any) -> list[Table]:
 
 
 def _hub_splits(path: str, subset: str | None, revision: str | None) -> Splits:
-    """The splits of a repository on the Hub, or of a local copy of one."""
+    """Splits of a repository on the Hub, or of a local copy of one."""
     require_extra("datasets", "data")
     from datasets import get_dataset_split_names, load_dataset
 
@@ -132,13 +132,12 @@ def _hub_splits(path: str, subset: str | None, revision: str | None) -> Splits:
 
 
 def find_split(splits: Splits, role: str, name: str | None, path: str) -> str | None:
-    """The name of the split for a role: the one `name`, or else one that is named after the role.
+    """Name of the split for `role`: `name` if given, else a split named after the role.
 
-    The only split of a data set is for training, whatever its name. There may be none for the
-    other roles.
+    The only split of a dataset is used for training, whatever its name. Other roles may have none.
 
     Raises:
-        UserError: there is no split `name`, or none for training.
+        UserError: the split `name` does not exist, or there is none for training.
     """
     if name is None:
         found = next((name for name in SPLIT_WORDS[role] if name in splits), None)

@@ -1,4 +1,4 @@
-"""Rows of local files: JSON Lines, JSON, CSV, TSV and Parquet."""
+"""Tables in local files: JSON Lines, JSON, CSV, TSV and Parquet."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 @runtime_checkable
 class Rows(Protocol):
-    """Rows by number: a list of them, or a `datasets.Dataset`."""
+    """Rows by index: a list, or a `datasets.Dataset`."""
 
     def __len__(self) -> int: ...
 
@@ -26,41 +26,41 @@ class Rows(Protocol):
 
 
 SEPARATORS = ",;\t|"
-"""What may separate the cells of a CSV file. The one that its header has most of does."""
+"""Cell separators of CSV files. The most frequent one in the header is used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows in order, and where each of them stands.
+    """Rows in order, with their locations.
 
     Example:
         Table(source="a.csv", rows=[{"prompt": "1+1", "answer": "2"}], unit="line", numbers=[2])
     """
 
     source: str
-    """What the rows come from, for messages."""
+    """Origin of the rows, for messages."""
 
     rows: Rows
 
     unit: str = "row"
-    """What the numbers of the rows count."""
+    """Unit of the row numbers."""
 
     numbers: Sequence[int] | None = None
-    """The number of each row in its source; None: they count from 1."""
+    """Number of each row in its source; None: counted from 1."""
 
     def where(self, index: int) -> str:
-        """The place of row `index`, as `line 7 of train.csv`."""
+        """Location of row `index`, as in `line 7 of train.csv`."""
         number = index + 1 if self.numbers is None else self.numbers[index]
         return f"{self.unit} {number} of {self.source}"
 
     def columns(self) -> list[str]:
-        """Names of the columns, in the order in which they first occur."""
+        """Names of the columns, in order of first occurrence."""
         names = getattr(self.rows, "column_names", None)
         return list(names or dict.fromkeys(name for row in self.rows for name in row))
 
 
 class ArrowRows:
-    """Rows of a `pyarrow.Table`, made into Python values when they are asked for."""
+    """Rows of a `pyarrow.Table`, converted to Python values on access."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -79,10 +79,10 @@ class ArrowRows:
 
 
 def read_table(path: Path) -> Table:
-    """The rows of a file, whose format its suffix names.
+    """Reads a file in the format of its suffix.
 
     Raises:
-        UserError: it is missing, empty, damaged or in another format; names the line.
+        UserError: the file is missing, empty, damaged or in another format; names the line.
     """
     reader = FORMATS.get(path.suffix.lower())
     if reader is None:
@@ -96,7 +96,7 @@ def read_table(path: Path) -> Table:
 
 
 def _read_json(path: Path) -> Table:
-    """A list of objects, or one object a line."""
+    """Reads a list of objects, or one object per line."""
     text = _read_text(path)
     if text.lstrip().startswith("["):
         entries = _parse(text, str(path))
@@ -125,7 +125,7 @@ def _object(entry: Any, where: str) -> Row:
 
 
 def _read_csv(path: Path) -> Table:
-    """Cells as they are written: no number is rounded, and `NA` is a text."""
+    """Reads cells verbatim: numbers are not rounded, and `NA` is text."""
     text = _read_text(path)
     separator = max(SEPARATORS, key=text.partition("\n")[0].count)
     reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -186,4 +186,4 @@ FORMATS: dict[str, Callable[[Path], Table]] = {
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
 }
-"""Readers by the suffix of a file."""
+"""Readers by file suffix."""

@@ -1,4 +1,4 @@
-"""Rewards that compare texts: to the letter, by a pattern, by length."""
+"""Rewards that compare texts exactly, by a pattern, or by length."""
 
 from typing import Literal
 from unicodedata import normalize
@@ -20,16 +20,16 @@ from steadyrl.environments.question_answering import normalize_answer
 
 
 class ExactReward(RewardSettings):
-    """1 where the answer is the right one to the letter, else 0."""
+    """1 if the answer equals the correct one, else 0."""
 
     name: Literal["exact"] = "exact"
 
     compare: Literal["text", "words"] = "text"
-    """text: without surrounding and repeated whitespace. words: besides, without case, ASCII
+    """text: ignores surrounding and repeated whitespace. words: also ignores case, ASCII
     punctuation and English articles."""
 
     def make(self, answer_format: AnswerFormat) -> TextReward:
-        """The comparison."""
+        """The reward."""
         same = normalize_answer if self.compare == "words" else collapse_whitespace
 
         def mark(answer: str, example: Example) -> RewardResult:
@@ -39,24 +39,24 @@ class ExactReward(RewardSettings):
 
 
 def collapse_whitespace(text: str) -> str:
-    """`text` in Unicode's composed form, with single spaces."""
+    """`text` in Unicode composed form, with single spaces."""
     return " ".join(normalize("NFC", text).split())
 
 
 class RegexReward(RewardSettings):
-    """1 where a pattern is found, else 0."""
+    """1 if a pattern matches, else 0."""
 
     name: Literal["regex"] = "regex"
 
     pattern: str = Field(min_length=1)
-    """Regular expression that is searched for; ^ and $ stand for the ends of the text. What a group
-    `(?P<answer>...)` finds must be the right answer."""
+    """Regular expression to search for; ^ and $ match the ends of the text. A group
+    `(?P<answer>...)` must match the correct answer."""
 
     part: Literal["answer", "response"] = "answer"
-    """What is searched: the answer, without thoughts, or the whole response."""
+    """Text to search: the answer, without thinking, or the whole response."""
 
     timeout: float = Field(1.0, gt=0.0)
-    """Seconds after which a search is given up and the reward is 0."""
+    """Maximum seconds per search; slower searches earn 0."""
 
     @field_validator("pattern")
     @classmethod
@@ -69,11 +69,11 @@ class RegexReward(RewardSettings):
 
     @property
     def reads_answer(self) -> bool:
-        """Whether a group is to hold it."""
+        """Whether the pattern has a group `answer`."""
         return "answer" in regex.compile(self.pattern).groupindex
 
     def make(self, answer_format: AnswerFormat) -> TextReward:
-        """The search."""
+        """The reward."""
         return TextReward(self._mark)
 
     def _mark(self, attempt: Attempt) -> RewardResult:
@@ -93,18 +93,18 @@ class RegexReward(RewardSettings):
 
 
 class LengthReward(RewardSettings):
-    """1 where the response is neither too short nor too long, else 0. Thoughts count."""
+    """1 if the response has an allowed length, else 0. Thinking counts."""
 
     name: Literal["length"] = "length"
 
     min_length: int = Field(0, ge=0)
-    """Length of the shortest response that earns it."""
+    """Minimum length."""
 
     max_length: int | None = Field(None, ge=1)
-    """Length of the longest one. None: no limit."""
+    """Maximum length. None: no limit."""
 
     unit: Literal["words", "characters"] = "words"
-    """What is counted. Words are separated by whitespace."""
+    """Unit of length. Words are separated by whitespace."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> "LengthReward":
@@ -116,11 +116,11 @@ class LengthReward(RewardSettings):
 
     @property
     def reads_answer(self) -> bool:
-        """Never."""
+        """False."""
         return False
 
     def make(self, answer_format: AnswerFormat) -> TextReward:
-        """The count."""
+        """The reward."""
         return TextReward(self._mark)
 
     def _mark(self, attempt: Attempt) -> RewardResult:
