@@ -72,7 +72,7 @@ class ExperientialSettings(CreditSettings):
     as in its algorithm 2."""
 
     @model_validator(mode="after")
-    def _check_combination(self) -> "ExperientialSettings":
+    def _check_parts(self) -> "ExperientialSettings":
         if self.updates == "sequential" and self.mini_batches > 1:
             raise ValueError(
                 f"updates is 'sequential' with mini_batches {self.mini_batches}: the three "
