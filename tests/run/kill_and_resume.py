@@ -1,12 +1,12 @@
 """Runs one configuration undisturbed, and again while it is killed and resumed; prints JSON.
 
-    python -m tests.run.kill_and_resume FOLDER KILLS SEED
+    python -m tests.run.kill_and_resume CONFIGURATION FOLDER KILLS SEED
 
 Writes FOLDER/undisturbed and FOLDER/killed-0, killed-1, ... Each process is killed at a random
-moment between its start and the duration of the undisturbed run; a run that has ended by then is
-followed by another. The last kills hit while a checkpoint is written. Every process is forked from
-this one, which has imported everything and computed nothing: a fork costs milliseconds, an import
-seconds.
+moment, most between the first row and the end of the undisturbed run; a run that has ended by then
+is followed by another. The last kills hit while a checkpoint is written. Every process is forked
+from this one, which has imported everything and computed nothing: a fork costs milliseconds, an
+import seconds.
 """
 
 import json
@@ -21,47 +21,64 @@ from pathlib import Path
 from typing import Any
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.objectives import ReferenceKL
+from steadyrl.policies.numerics import Numerics
+from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
-from tests.run.tiny import tiny_run
+from tests.run.tiny import tiny_experiential_run, tiny_run
 
 KILLS_WHILE_WRITING = 2
 
-RUN = tiny_run(
-    algorithm=PolicyGradientSettings(
-        prompts=4, group_size=4, mini_batches=2, reference_kl=ReferenceKL(coefficient=0.1)
-    )
-)
+CONFIGURATIONS = {
+    "reference_kl": tiny_run(
+        algorithm=PolicyGradientSettings(
+            prompts=4, group_size=4, mini_batches=2, reference_kl=ReferenceKL(coefficient=0.1)
+        )
+    ),
+    "overlap": tiny_run(engine=LocalEngineSettings(numerics=Numerics.FP8, overlap=True)),
+    "experiential": tiny_experiential_run(),
+}
 
 Kill = Callable[[Path, float], bool]
 """Whether a process that runs in a folder for some seconds is to be killed now."""
 
 
-def main(folder: Path, kills: int, seed: int) -> dict[str, object]:
+def main(config: RunConfig, folder: Path, kills: int, seed: int) -> dict[str, object]:
     """What was killed when, and how many runs it took."""
     started = time.monotonic()
-    assert not run_until(folder / "undisturbed", lambda _path, _seconds: False)
+    beginnings: list[float] = []
+
+    def observe(path: Path, seconds: float) -> bool:
+        if not beginnings and (path / "metrics.jsonl").exists():
+            beginnings.append(seconds)
+        return False
+
+    assert not run_until(config, folder / "undisturbed", observe)
     duration = time.monotonic() - started
+    (beginning,) = beginnings
     generator = random.Random(seed)
     run, landed = 0, []
-    moments = [duration * (part + generator.random()) / kills for part in range(kills)]
+    # One in ten comes before the first row: it may take most of a run's time to start its parts.
+    parts = [0.0, *((part + generator.random()) / kills for part in range(kills - 1))]
+    moments = [beginning * 0.9 + (duration - beginning * 0.9) * part for part in parts]
     generator.shuffle(moments)
     while len(landed) < kills + KILLS_WHILE_WRITING:
         path = folder / f"killed-{run}"
         writing = len(landed) >= kills
         at = moments[len(landed)] if not writing else 0.0
         kill = while_writing if writing else lambda _path, seconds, at=at: seconds >= at
-        if run_until(path, kill):
+        if run_until(config, path, kill):
             left = state(path)
             if not writing or any(".draft" in name for name in left["checkpoints"]):
                 landed.append(left)
         else:
             run += 1
             if not writing:
-                moments[len(landed)] = generator.uniform(0, duration)
+                moments[len(landed)] = generator.uniform(beginning, duration)
     last = folder / f"killed-{run}"
     if last.exists():
-        assert not run_until(last, lambda _path, _seconds: False)
+        assert not run_until(config, last, lambda _path, _seconds: False)
     return {"duration": duration, "kills": landed}
 
 
@@ -71,11 +88,11 @@ def while_writing(path: Path, _seconds: float) -> bool:
     return any((draft / "model.safetensors").exists() for draft in drafts)
 
 
-def run_until(path: Path, kill: Kill) -> bool:
+def run_until(config: RunConfig, path: Path, kill: Kill) -> bool:
     """Starts or resumes the run in `path`; whether `kill` killed it before its end."""
     child = os.fork()
     if child == 0:
-        work(path)
+        work(config, path)
     started = time.monotonic()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -89,14 +106,14 @@ def run_until(path: Path, kill: Kill) -> bool:
         time.sleep(0.0005)
 
 
-def work(path: Path) -> None:
+def work(config: RunConfig, path: Path) -> None:
     """What a process does: start the run, or go on with it."""
     code = 1
     try:
         if (path / "config.yaml").exists():
             resume_run(path)
         else:
-            start_run(RUN, path)
+            start_run(config, path)
         code = 0
     except Exception:
         traceback.print_exc()
@@ -116,4 +133,5 @@ def state(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    name, folder, kills, seed = sys.argv[1:]
+    print(json.dumps(main(CONFIGURATIONS[name], Path(folder), int(kills), int(seed))))
