@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
 import torch
 from transformers import DynamicCache
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.memory import available_memory
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.page_table import PAGE, pages_for
 from steadyrl.engines.protocol import Request
@@ -19,11 +19,7 @@ rest."""
 
 def half_of_free_memory(device: torch.device) -> int:
     """Half of the free memory of `device` in bytes."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    else:
-        free = psutil.virtual_memory().available
-    return int(SHARE * free)
+    return int(SHARE * available_memory(device))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,9 @@ No other module uses private names. Each name is looked up on use; if the instal
 have it, the error says which name is missing and what it is needed for.
 """
 
+import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, cast
@@ -67,6 +69,13 @@ def to_saved_form(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[st
 def mark_initialized(weight: Tensor) -> None:
     """Prevents `initialize_weights` from overwriting `weight`."""
     vars(weight)["_is_hf_initialized"] = True
+
+
+def without_data() -> AbstractContextManager[Any]:
+    """Within it, tensors have shapes, dtypes and devices, but no data and no memory."""
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
+    mode = _found(torch, "_subclasses", "torch", "memory plans").FakeTensorMode
+    return cast(AbstractContextManager[Any], mode(allow_non_fake_inputs=True))
 
 
 def wrap_gate(experts: nn.Module, wrap: Callable[[Tensor], Tensor]) -> None:

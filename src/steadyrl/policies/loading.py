@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
@@ -30,6 +31,11 @@ from steadyrl.policies.float32_head import HeadDtype, widen_head
 from steadyrl.policies.gguf_files import forget_quantization, gguf_file, without_foreign_tokens
 from steadyrl.policies.model_settings import ModelSettings, Pretrained, SmallDense, SmallMoE
 from steadyrl.policies.tokenizers import character_tokenizer
+
+_SMALL_FAMILIES: dict[type[ModelSettings], type[PreTrainedModel]] = {
+    SmallDense: Qwen3ForCausalLM,
+    SmallMoE: Qwen3MoeForCausalLM,
+}
 
 
 def load_tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
@@ -91,6 +97,25 @@ def _checked(settings: Pretrained, dtype: torch.dtype) -> PreTrainedModel:
         forget_quantization(model)
     check_weights(model, report, settings.path)
     return cast(PreTrainedModel, model)
+
+
+def empty_model(
+    settings: ModelSettings, *, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype
+) -> PreTrainedModel:
+    """A model like that of `load_model`, built from its configuration alone, on today's default
+    device: within `torch.device("meta")` it takes no memory.
+
+    Raises:
+        UserError: the checkpoint has no configuration that can be read.
+    """
+    if not isinstance(settings, Pretrained):
+        assert isinstance(settings, SmallMoE | SmallDense)
+        small = _small_config(settings, tokenizer)
+        return model_of(_SMALL_FAMILIES[type(settings)], small, dtype).eval()
+    config = read_pretrained(AutoConfig, settings.path, revision=settings.revision)
+    _put_out_no_router_logits(config)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    return model.eval()
 
 
 def set_dtype(
@@ -181,6 +206,12 @@ def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
 def _small_model(
     settings: SmallMoE | SmallDense, tokenizer: PreTrainedTokenizerBase
 ) -> PreTrainedModel:
+    return _SMALL_FAMILIES[type(settings)](_small_config(settings, tokenizer))
+
+
+def _small_config(
+    settings: SmallMoE | SmallDense, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedConfig:
     shared = {
         "vocab_size": len(tokenizer),
         "hidden_size": settings.width,
@@ -195,16 +226,14 @@ def _small_model(
         "tie_word_embeddings": False,
     }
     if isinstance(settings, SmallDense):
-        return Qwen3ForCausalLM(Qwen3Config(intermediate_size=settings.mlp_width, **shared))
-    return Qwen3MoeForCausalLM(
-        Qwen3MoeConfig(
-            num_experts=settings.experts,
-            num_experts_per_tok=settings.experts_per_token,
-            moe_intermediate_size=settings.expert_width,
-            intermediate_size=settings.expert_width,
-            norm_topk_prob=True,
-            **shared,
-        )
+        return Qwen3Config(intermediate_size=settings.mlp_width, **shared)
+    return Qwen3MoeConfig(
+        num_experts=settings.experts,
+        num_experts_per_tok=settings.experts_per_token,
+        moe_intermediate_size=settings.expert_width,
+        intermediate_size=settings.expert_width,
+        norm_topk_prob=True,
+        **shared,
     )
 
 

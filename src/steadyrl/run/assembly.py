@@ -31,6 +31,7 @@ from steadyrl.policies.tokenizers import closing_id, text_tokens
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
+from steadyrl.run.devices import learner_device
 from steadyrl.run.engine_needs import check_engine
 from steadyrl.run.sampling_notes import sampling_notes
 from steadyrl.training.checked_engine import CheckedEngine
@@ -176,7 +177,7 @@ def load_policy(
         UserError: CUDA is asked for and missing, the tokenizer does not fit the model, or routing
             replay is asked of a dense model.
     """
-    device = _device(config)
+    device = learner_device(config)
     model = load_model(config.model, tokenizer=tokenizer, seed=derive_seed(config.seed, WEIGHTS))
     check_ids(model, tokenizer)
     masters = set_dtype(model, getattr(torch, config.learner.dtype), config.learner.head_dtype)
@@ -202,13 +203,6 @@ def rounding_seed(config: RunConfig) -> int:
     return derive_seed(config.seed, ROUNDING)
 
 
-def _device(config: RunConfig) -> torch.device:
-    wanted = config.learner.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise UserError("learner.device is 'cuda', but PyTorch finds none. Use 'auto' or 'cpu'.")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def make_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS) -> Engine:
     """The rollout engine, holding the policy's weights."""
     parts = EngineContext(policy=policy, seed=rounding_seed(config), progress=progress)
@@ -217,7 +211,7 @@ def make_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PR
 
 def with_decisions(config: RunConfig) -> RunConfig:
     """`config` with what its engine decides at the start, so that a resumed run is the same run."""
-    engine = config.engine.resolve(_device(config))
+    engine = config.engine.resolve(learner_device(config))
     return config.model_copy(update={"engine": engine})
 
 

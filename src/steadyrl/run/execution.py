@@ -19,6 +19,7 @@ from steadyrl.run.assembly import Assembly, with_decisions
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.data_digests import compare_data, data_digests
 from steadyrl.run.manifest import as_json, manifest, written_by
+from steadyrl.run.memory_check import require_memory
 from steadyrl.run.overlap import overlapped
 from steadyrl.run.places import with_absolute_paths
 from steadyrl.run.resumption import changes_in_words, check_changes, resolve_from, resume_record
@@ -178,7 +179,12 @@ def saved_config(folder: RunFolder) -> RunConfig:
 
 @contextmanager
 def _assembled(config: RunConfig, progress: Progress) -> Iterator[Assembly]:
-    """The parts of a run, and what they need until it ends."""
+    """The parts of a run, and what they need until it ends.
+
+    Raises:
+        UserError: it does not fit into memory, or parts do not fit together.
+    """
+    require_memory(config)
     with ExitStack() as stack:
         if config.engine.overlap:
             assembly, process = overlapped(config, progress)

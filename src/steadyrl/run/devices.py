@@ -1,0 +1,18 @@
+"""The device of a run's learner."""
+
+import torch
+
+from steadyrl.base.errors import UserError
+from steadyrl.run.config import RunConfig
+
+
+def learner_device(config: RunConfig) -> torch.device:
+    """The device that `config` chooses.
+
+    Raises:
+        UserError: CUDA is asked for and missing.
+    """
+    wanted = config.learner.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("learner.device is 'cuda', but PyTorch finds none. Use 'auto' or 'cpu'.")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

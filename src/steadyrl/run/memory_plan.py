@@ -1,0 +1,198 @@
+"""Memory that a run will take, planned from its configuration before any weights are loaded.
+
+    held       weights, masters, moments, gradients, reference; the engine's weights
+    update     activations and logits of one micro-batch         (not at the same time
+    rollout    keys and values of the sequences being written     as these)
+
+The peak is what is held plus the larger of the other two. What PyTorch, Python and the tasks take
+besides is not in the plan; docs/preflight.md compares it with measured peaks.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.base.memory import available_memory
+from steadyrl.engines.engine_settings import ModelEngineSettings
+from steadyrl.engines.local import LocalEngineSettings
+from steadyrl.engines.vllm.settings import VllmSettings
+from steadyrl.policies.model_size import ModelSize, PassMemory, pass_memory
+from steadyrl.policies.numerics import Numerics
+from steadyrl.policies.token_scores import WORKING_MEMORY
+from steadyrl.run.config import RunConfig
+from steadyrl.run.devices import learner_device
+
+FLOAT32, BFLOAT16 = 4, 2
+PROMPT = 256
+"""Tokens of a prompt, where no task has been read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Bytes by purpose, on the learner's device.
+
+    Example:
+        MemoryPlan(held={"weights": 538 << 20}, update={"activations": 1 << 30},
+                   rollout={"keys and values": 94 << 20}, available=8 << 30, device="cpu")
+    """
+
+    held: dict[str, int]
+    """At all times."""
+
+    update: dict[str, int]
+    """While a micro-batch is computed."""
+
+    rollout: dict[str, int]
+    """While answers are written. The engine makes do with less if it has to."""
+
+    least_rollout: int
+    """Bytes with which the engine can write one answer at a time."""
+
+    available: int
+    device: str
+
+    @property
+    def peak(self) -> int:
+        """The most that the run takes at once."""
+        return sum(self.held.values()) + max(sum(self.update.values()), sum(self.rollout.values()))
+
+    @property
+    def least(self) -> int:
+        """The same with an engine that makes do with the least."""
+        return sum(self.held.values()) + max(sum(self.update.values()), self.least_rollout)
+
+    @property
+    def share(self) -> float:
+        """Its least peak as a share of the memory that is there."""
+        return self.least / max(1, self.available)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSizes:
+    """What a plan reads of the model and the tasks."""
+
+    model: ModelSize
+
+    passes: PassMemory | None
+    """None for families that need data to run: their activations are estimated."""
+
+    length: int
+    """Tokens of a prompt and its longest answer."""
+
+    @classmethod
+    def of(
+        cls, config: RunConfig, tokenizer: PreTrainedTokenizerBase, prompt: int = PROMPT
+    ) -> "RunSizes":
+        """The sizes of a run whose typical prompt has `prompt` tokens.
+
+        Raises:
+            UserError: the checkpoint has no configuration that can be read.
+        """
+        model = ModelSize.of(config.model, tokenizer)
+        length = min(prompt + config.sampling.max_new_tokens, _most_positions(config))
+        passes = pass_memory(
+            config.model,
+            tokenizer,
+            routed=model.experts_per_token > 0,
+            dtype=getattr(torch, config.learner.dtype),
+            length=length,
+        )
+        return cls(model=model, passes=passes, length=length)
+
+
+def plan_memory(config: RunConfig, sizes: RunSizes, available: int | None = None) -> MemoryPlan:
+    """The plan of `config`.
+
+    Args:
+        available: Bytes that are free; None: those of this machine.
+    """
+    one = _keys_and_values(config, sizes)
+    sequences = min(_running(config), responses_of_step(config))
+    device = learner_device(config)
+    return MemoryPlan(
+        held=held_memory(config, sizes.model),
+        update=_update(config, sizes),
+        rollout={"keys and values": _limited(config, one * sequences)} if one else {},
+        least_rollout=one,
+        available=available_memory(device) if available is None else available,
+        device=device.type,
+    )
+
+
+def held_memory(config: RunConfig, size: ModelSize) -> dict[str, int]:
+    """Bytes that the run never lets go, without those that are none."""
+    count, itemsize = size.parameters, getattr(torch, config.learner.dtype).itemsize
+    lowered = itemsize < FLOAT32
+    held = {
+        "weights": count * itemsize,
+        "float32 masters": count * FLOAT32 * lowered,
+        "moments": 2 * count * FLOAT32,
+        "gradients": count * (FLOAT32 + itemsize * lowered),
+        "reference policy": count * itemsize * config.algorithm.needs_reference,
+        "engine's weights": count * _engine_itemsize(config, itemsize),
+    }
+    return {name: size for name, size in held.items() if size}
+
+
+def _update(config: RunConfig, sizes: RunSizes) -> dict[str, int]:
+    learner, size, passes, length = config.learner, sizes.model, sizes.passes, sizes.length
+    itemsize = getattr(torch, learner.dtype).itemsize
+    positions = max(length, min(learner.micro_batch_tokens, responses_of_step(config) * length))
+    saved = size.rough_activations(itemsize) / 2 if passes is None else passes.activations
+    activations = positions * saved
+    if learner.activation_checkpointing:
+        one_layer = activations / max(1, size.layers)
+        activations = one_layer + positions * size.layers * size.width * itemsize
+    answered = positions * config.sampling.max_new_tokens // length
+    logits = answered * size.vocabulary * FLOAT32
+    if logits > learner.logits_memory << 20:
+        logits = 0
+    working = 2 * min(WORKING_MEMORY, answered * size.vocabulary * FLOAT32)
+    routes = responses_of_step(config) * length * size.layers * size.experts_per_token
+    update = {"activations": int(activations), "logits": logits + working, "routes": routes}
+    return {name: size for name, size in update.items() if size}
+
+
+def _engine_itemsize(config: RunConfig, learner: int) -> int:
+    """Bytes of each of the engine's weights in this machine; 0 behind a server."""
+    engine = config.engine
+    if isinstance(engine, VllmSettings):
+        return 0 if engine.url else getattr(torch, engine.numerics).itemsize
+    if not isinstance(engine, ModelEngineSettings):
+        return learner
+    copies = 2 if engine.has_noise else 1
+    plain = {Numerics.FLOAT32: FLOAT32, Numerics.BFLOAT16: BFLOAT16}
+    return copies * plain.get(engine.numerics, learner)
+
+
+def _keys_and_values(config: RunConfig, sizes: RunSizes) -> int:
+    """Bytes of keys and values of one sequence in this machine."""
+    engine = config.engine
+    if sizes.passes is None or not isinstance(engine, LocalEngineSettings | VllmSettings):
+        return 0
+    learner = getattr(torch, config.learner.dtype).itemsize
+    itemsize = _engine_itemsize(config, learner) // (2 if engine.has_noise else 1)
+    return sizes.length * sizes.passes.cache * itemsize // learner
+
+
+def _limited(config: RunConfig, wanted: int) -> int:
+    """`wanted` bytes of keys and values, or those that the engine is limited to."""
+    memory = getattr(config.engine, "cache_memory", "auto")
+    return min(wanted, memory << 20) if isinstance(memory, int) else wanted
+
+
+def _running(config: RunConfig) -> int:
+    limit = getattr(config.engine, "max_running", "auto")
+    return limit if isinstance(limit, int) else responses_of_step(config)
+
+
+def responses_of_step(config: RunConfig) -> int:
+    """Responses of one rollout."""
+    algorithm = config.algorithm
+    count = getattr(algorithm, "prompts", 1) * getattr(algorithm, "group_size", 1)
+    return max(1, count * getattr(algorithm, "mini_batches", 1))
+
+
+def _most_positions(config: RunConfig) -> int:
+    return getattr(config.model, "max_positions", 1 << 20)
