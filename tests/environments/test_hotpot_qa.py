@@ -240,7 +240,7 @@ def test_who_looks_up_the_supporting_titles_finds_every_answer(style: DialogueSt
     for split, index in [(split, index) for split in Split for index in range(40)]:
         task = environment.task(split, index)
         episode = environment.start(task)
-        *searches, answer = environment.demonstration(task)
+        *searches, answer = environment.solution(task)
         read = [episode.respond(turn).observation[0].content for turn in searches]
         for title, text in zip(task.payload.titles, read, strict=True):
             assert title in text.partition(".")[0]
@@ -257,7 +257,7 @@ def test_compact_episodes_are_short_and_readable_letter_by_letter():
         task = environment.task(Split.TRAIN, index)
         episode = environment.start(task)
         said = [message.content for message in task.prompt]
-        for turn in environment.demonstration(task):
+        for turn in environment.solution(task):
             said += [turn, *(m.content for m in episode.respond(turn).observation)]
         longest = max(longest, len("".join(said)))
         assert TOKENIZER.pad_token_id not in TOKENIZER("".join(said))["input_ids"]
@@ -272,7 +272,7 @@ def test_the_page_shows_a_true_episode():
     task = environment.task(Split.TRAIN, 0)
     episode = environment.start(task)
     said = list(task.prompt)
-    for turn in environment.demonstration(task):
+    for turn in environment.solution(task):
         said += [Message(role="assistant", content=turn), *episode.respond(turn).observation]
     shown = "\n".join([f"{message.role:<9}  {message.content}" for message in said])
     assert f"```\n{shown}\n```" in page

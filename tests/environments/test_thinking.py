@@ -69,7 +69,7 @@ def attempts(path: Path) -> dict[str, tuple[Environment, Task, tuple[str, ...]]]
             add(f"{type(grid).__name__}, {rendering}", grid, *turns)
     for questions, style in ((SyntheticQuestions(), "chat"), (CodedQuestions(), "compact")):
         qa = HotpotQA(HotpotQASettings(questions=questions, style=style))
-        add(f"hotpot_qa, {style}", qa, *qa.demonstration(qa.task(Split.TRAIN, 0)))
+        add(f"hotpot_qa, {style}", qa, *qa.solution(qa.task(Split.TRAIN, 0)))
     return first
 
 

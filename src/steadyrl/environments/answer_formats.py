@@ -53,6 +53,17 @@ def format_instruction(answer_format: AnswerFormat) -> str:
             return "End with the number that is your final answer."
 
 
+def write_answer(answer: str, answer_format: AnswerFormat) -> str:
+    """A response that gives `answer` in the format."""
+    match answer_format:
+        case AnswerFormat.WHOLE | AnswerFormat.NUMBER:
+            return answer
+        case AnswerFormat.BOXED:
+            return rf"\boxed{{{answer}}}"
+        case AnswerFormat.TAG:
+            return f"<answer>{answer}</answer>"
+
+
 def _last_boxed(response: str) -> str | None:
     boxes = [*_BOX.finditer(response)]
     if not boxes:

@@ -19,7 +19,7 @@ from steadyrl.environments.arithmetic_chain import (
     chain_text,
     partial_results,
 )
-from steadyrl.environments.arithmetic_styles import Statement, Style, read, restatement
+from steadyrl.environments.arithmetic_styles import Statement, Style, read, restatement, write
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.splits import split_of
@@ -87,6 +87,13 @@ class Arithmetic:
         if self.settings.turns == "single":
             return _WholeChain(task.payload)
         return _StepByStep(task.payload)
+
+    def solution(self, task: Task) -> tuple[str, ...]:
+        """The results of all steps, in one reply or in one for each."""
+        results = partial_results(task.payload)
+        if self.settings.turns == "multi":
+            return tuple(map(str, results))
+        return (write(Style.RESULTS, task.payload, results),)
 
     def _chain(self, split: Split, index: int) -> Chain:
         """First chain drawn for this index whose text belongs to `split`."""

@@ -168,7 +168,7 @@ class HotpotQA:
         system = Message(role="system", content=rulebook + reminder)
         return replace(task, prompt=(system, *told))
 
-    def demonstration(self, task: Task) -> tuple[str, ...]:
+    def solution(self, task: Task) -> tuple[str, ...]:
         """Turns that search for the supporting titles and then answer correctly."""
         question: Question = task.payload
         searches = [format_call(title, self.settings.style) for title in question.titles]

@@ -160,6 +160,19 @@ class SupportsNotes(Protocol):
 
 
 @runtime_checkable
+class KnowsSolutions(Protocol):
+    """An environment that knows how its tasks are solved."""
+
+    def solution(self, task: Task) -> tuple[str, ...]:
+        """Replies of the model that earn the full reward, one for each turn.
+
+        Raises:
+            UserError: none is known for this task.
+        """
+        ...
+
+
+@runtime_checkable
 class Closable(Protocol):
     """An environment that holds processes, files or connections."""
 

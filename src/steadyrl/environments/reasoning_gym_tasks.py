@@ -15,7 +15,11 @@ from pydantic import Field
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import Isolated, IsolationError
-from steadyrl.environments.answer_formats import AnswerFormat, format_instruction
+from steadyrl.environments.answer_formats import (
+    AnswerFormat,
+    format_instruction,
+    write_answer,
+)
 from steadyrl.environments.answer_text import unwrap
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE, MEASURED_WITH
 from steadyrl.environments.protocol import Episode, Split, Task
@@ -133,6 +137,17 @@ class ReasoningGym:
     def start(self, task: Task) -> Episode:
         """Starts an attempt at the question of `task`."""
         return SingleAnswerEpisode(self.settings.answer_format, partial(self._check, task.payload))
+
+    def solution(self, task: Task) -> tuple[str, ...]:
+        """The dataset's own answer.
+
+        Raises:
+            UserError: it gives none.
+        """
+        answer = task.payload.get("answer")
+        if not isinstance(answer, str) or not answer.strip():
+            raise UserError(f"reasoning-gym gives no answer to {task.id}. Leave the task out.")
+        return (write_answer(answer, self.settings.answer_format),)
 
     def close(self) -> None:
         """Stops the worker processes."""

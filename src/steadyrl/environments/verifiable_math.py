@@ -11,7 +11,11 @@ from pydantic import Field
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.isolation import IsolationError
-from steadyrl.environments.answer_formats import AnswerFormat, format_instruction
+from steadyrl.environments.answer_formats import (
+    AnswerFormat,
+    format_instruction,
+    write_answer,
+)
 from steadyrl.environments.math_answers import isolated_agreement
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
@@ -120,6 +124,10 @@ class VerifiableMath:
     def start(self, task: Task) -> Episode:
         """Starts an attempt at the problem of `task`."""
         return SingleAnswerEpisode(self.settings.answer_format, partial(self._check, task))
+
+    def solution(self, task: Task) -> tuple[str, ...]:
+        """The answer in the file."""
+        return (write_answer(task.payload, self.settings.answer_format),)
 
     def close(self) -> None:
         """Stops the worker processes."""

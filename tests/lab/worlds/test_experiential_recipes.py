@@ -124,7 +124,7 @@ def test_answers_fit_into_their_budgets() -> None:
     assert isinstance(config.algorithm, ExperientialSettings)
     for index in range(20):
         task = played.task(Split.TRAIN, index)
-        for turn in played.demonstration(task):
+        for turn in played.solution(task):
             assert len(turn) + 1 <= config.sampling.max_new_tokens
         reflection = config.algorithm.reflection
         assert len(played.rulebook(task)) + 1 <= reflection.sampling.max_new_tokens
@@ -182,7 +182,7 @@ def test_a_guess_is_reflected_on_and_what_follows_is_learned_without_the_ruleboo
     ((*_, second, internalized),) = experience.mini_batches
     for row in range(6):
         task = played.task(Split.TRAIN, row // 2)
-        turns = "".join(f"{turn}<|end|>" for turn in played.demonstration(task))
+        turns = "".join(f"{turn}<|end|>" for turn in played.solution(task))
         assert learned(internalized)[row] == learned(second)[row] == turns
         assert texts(second)[row].startswith("<|system|>k")
         assert texts(internalized)[row].startswith(f"<|user|>{task.prompt[0].content}<|assistant|>")

@@ -66,7 +66,7 @@ def test_attempts_of_the_drills_earn_the_reward(kind: str) -> None:
         expected = task if kind else WORLD.guide(task, WORLD.rulebook(task))
         assert prompt == expected.prompt
         assert [message.role for message in said] == [*["assistant", "tool"] * 2, "assistant"]
-        assert tuple(m.content for m in said if m.role == "assistant") == WORLD.demonstration(task)
+        assert tuple(m.content for m in said if m.role == "assistant") == WORLD.solution(task)
         assert replayed(WORLD, task, said) == 1.0
 
 

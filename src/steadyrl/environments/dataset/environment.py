@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from steadyrl.base.concurrency import await_if_needed, concurrently
 from steadyrl.base.errors import UserError
-from steadyrl.environments.answer_formats import AnswerFormat, extract_answer
+from steadyrl.environments.answer_formats import AnswerFormat, extract_answer, write_answer
 from steadyrl.environments.dataset.examples import Example, RowReader
 from steadyrl.environments.dataset.loading import RowLocation
 from steadyrl.environments.dataset.rewards import Attempt, Reward, RewardResult
@@ -91,6 +91,19 @@ class Dataset:
     def start(self, task: Task) -> Episode:
         """Starts an attempt at the example of `task`."""
         return _OneResponse(partial(self._respond, task.payload))
+
+    def solution(self, task: Task) -> tuple[str, ...]:
+        """The right answer of the data set.
+
+        Raises:
+            UserError: the example has none.
+        """
+        answer = task.payload.answer
+        if not answer:
+            raise UserError(
+                f"{self.name} has no answer to {task.id}. Name its column in environment.columns."
+            )
+        return (write_answer(answer, self._answer_format),)
 
     def try_rewards(self, titles: Sequence[str]) -> None:
         """Applies these rewards once, to the correct answer of the first example if it has one.
