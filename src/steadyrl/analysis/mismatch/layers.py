@@ -93,7 +93,7 @@ def _layer_flips(flipped: Bool[Tensor, " N"], margins: Float[Tensor, " N"]) -> L
 
 
 def _in_closest_tenth(flipped: Bool[Tensor, " N"], margins: Float[Tensor, " N"]) -> float | None:
-    if not bool(flipped.any()):
+    if not bool(flipped.any()) or not bool(margins.isfinite().any()):
         return None
     return float((margins[flipped].numpy() <= np.quantile(margins.numpy(), 0.1)).mean())
 

@@ -119,8 +119,15 @@ class Rescored:
 
     @property
     def paths(self) -> dict[Order, Path]:
-        """The paths that its passes lie on."""
-        return _paths(routed=bool(self.flips), stale=self.end == NEW)
+        """The paths whose passes are there. Without that of the engine over whole rows, decoding
+        counts toward the step after it.
+        """
+        paths = {}
+        for order, path in _paths(routed=bool(self.flips), stale=self.end == NEW).items():
+            steps = tuple(step for step in path if step[1] in self.logprobs)
+            if len(steps) >= len(path) - (Pass(MU, MU) not in self.logprobs):
+                paths[order] = steps
+        return paths
 
     def steps(self, order: Order) -> dict[Source, tuple[Tensor, Tensor]]:
         """Log-probabilities before and after each step, by token.

@@ -37,6 +37,9 @@ class Change:
     kl_k3: float
     """Mean of u - 1 - log u. Those of the steps do not add up."""
 
+    mean_absolute: float
+    """Mean of |log u|."""
+
     variance: float
     """Variance of log u. Variances of correlated steps do not add up."""
 
@@ -109,6 +112,7 @@ def _change(
     return Change(
         kl_k1=measured["mismatch_kl_k1"],
         kl_k3=measured["mismatch_kl_k3"],
+        mean_absolute=log_ratio.abs().mean().item(),
         variance=centered.square().mean().item(),
         share=covariance / variance if variance > 0 else None,
         extreme_token_fraction=measured["extreme_token_fraction"],
