@@ -144,7 +144,13 @@ def test_what_does_not_vary_has_no_shares() -> None:
 
     assert sources.whole.share is None
     assert sources.orders[LAST][Source.NUMERICS] == Change(
-        kl_k1=0.0, kl_k3=0.0, variance=0.0, share=None, extreme_token_fraction=0.0, ess=1.0
+        kl_k1=0.0,
+        kl_k3=0.0,
+        mean_absolute=0.0,
+        variance=0.0,
+        share=None,
+        extreme_token_fraction=0.0,
+        ess=1.0,
     )
 
 

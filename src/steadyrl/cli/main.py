@@ -20,6 +20,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl recipes [NAME]           list the recipes, or print one as YAML
   steadyrl train RECIPE [options]   train a recipe or a YAML configuration
   steadyrl train --resume RUN       resume an interrupted run, or extend it
+  steadyrl preflight RECIPE|RUN     say whether a setup is safe to train
   steadyrl evaluate RUN [options]   score runs and checkpoints on held-out tasks
   steadyrl report RUN               write RUN/report.html
   steadyrl diagnose RUN [--json]    say whether and why a run collapsed
@@ -29,7 +30,16 @@ steadyrl: reinforcement learning of language models that does not collapse
 
 Every command takes --help; --version prints the version."""
 
-COMMANDS = ("train", "evaluate", "report", "recipes", "diagnose", "mismatch", "upcycle")
+COMMANDS = (
+    "train",
+    "preflight",
+    "evaluate",
+    "report",
+    "recipes",
+    "diagnose",
+    "mismatch",
+    "upcycle",
+)
 
 COMMAND_GROUP = "steadyrl.commands"
 """Entry points under which packages add commands: a name, and its function of arguments and
@@ -39,15 +49,16 @@ console."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
-    Returns the exit code: 0; 2 for input that cannot be used and faults of the disk; 128 and the
-    signal's number where a signal or a closed output ended it.
+    Returns the exit code: 0, or the command's own; 2 for input that cannot be used and faults of
+    the disk; 128 and the signal's number where a signal or a closed output ended it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     console, errors = make_console(), make_console(stderr=True)
     try:
         with handle_sigterm(), translate_interruptions(arguments):
-            _run(arguments, console)
+            code = _run(arguments, console)
             sys.stdout.flush()
+            return code
     except (UserError, ValidationError) as error:
         from steadyrl.run.config_errors import describe
 
@@ -60,7 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if stop.text:
             errors.print(f"steadyrl: {stop.text}", markup=False, soft_wrap=True)
         return stop.code
-    return 0
 
 
 def _let_go_of_the_output() -> None:
@@ -68,13 +78,14 @@ def _let_go_of_the_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(arguments: list[str], console: Console) -> None:
+def _run(arguments: list[str], console: Console) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         console.print(USAGE, markup=False)
     elif arguments[0] in ("-V", "--version", "version"):
         console.print(f"steadyrl {version('steadyrl')}", markup=False)
     else:
-        _command(arguments[0])(arguments[1:], console)
+        return _command(arguments[0])(arguments[1:], console) or 0
+    return 0
 
 
 def command_names() -> list[str]:
@@ -86,10 +97,10 @@ def _added_commands() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=COMMAND_GROUP)}
 
 
-def _command(name: str) -> Callable[[list[str], Console], None]:
+def _command(name: str) -> Callable[[list[str], Console], int | None]:
     """The function of a command. It is imported only now: models take seconds to import."""
     if name in COMMANDS:
-        command: Callable[[list[str], Console], None] = getattr(
+        command: Callable[[list[str], Console], int | None] = getattr(
             import_module(f"steadyrl.cli.{name}"), f"{name}_command"
         )
         return command

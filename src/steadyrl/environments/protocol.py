@@ -160,7 +160,7 @@ class SupportsNotes(Protocol):
 
 
 @runtime_checkable
-class KnowsSolutions(Protocol):
+class SupportsSolutions(Protocol):
     """An environment that knows how its tasks are solved."""
 
     def solution(self, task: Task) -> tuple[str, ...]:

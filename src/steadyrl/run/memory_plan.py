@@ -17,6 +17,7 @@ from steadyrl.base.memory import available_memory
 from steadyrl.engines.engine_settings import ModelEngineSettings
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.vllm.settings import VllmSettings
+from steadyrl.learners.micro_batches import LEAST_SAVING
 from steadyrl.policies.model_size import ModelSize, PassMemory, pass_memory
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.token_scores import WORKING_MEMORY
@@ -138,13 +139,14 @@ def held_memory(config: RunConfig, size: ModelSize) -> dict[str, int]:
 def _update(config: RunConfig, sizes: RunSizes) -> dict[str, int]:
     learner, size, passes, length = config.learner, sizes.model, sizes.passes, sizes.length
     itemsize = getattr(torch, learner.dtype).itemsize
-    positions = max(length, min(learner.micro_batch_tokens, responses_of_step(config) * length))
+    row = _positions_of_row(config, length)
+    positions = int(max(length, min(learner.micro_batch_tokens, responses_of_step(config) * row)))
     saved = size.rough_activations(itemsize) / 2 if passes is None else passes.activations
     activations = positions * saved
     if learner.activation_checkpointing:
         one_layer = activations / max(1, size.layers)
         activations = one_layer + positions * size.layers * size.width * itemsize
-    answered = positions * config.sampling.max_new_tokens // length
+    answered = int(positions * config.sampling.max_new_tokens / row)
     logits = answered * size.vocabulary * FLOAT32
     if logits > learner.logits_memory << 20:
         logits = 0
@@ -152,6 +154,16 @@ def _update(config: RunConfig, sizes: RunSizes) -> dict[str, int]:
     routes = responses_of_step(config) * length * size.layers * size.experts_per_token
     update = {"activations": int(activations), "logits": logits + working, "routes": routes}
     return {name: size for name, size in update.items() if size}
+
+
+def _positions_of_row(config: RunConfig, length: int) -> float:
+    """Positions that a row of `length` tokens computes, its share of a shared prompt included."""
+    group = getattr(config.algorithm, "group_size", 1)
+    answer = min(length, config.sampling.max_new_tokens)
+    shared = answer + (length - answer) / group
+    if config.learner.share_prefixes == "never" or shared > (1 - LEAST_SAVING) * length:
+        return float(length)
+    return shared
 
 
 def _engine_itemsize(config: RunConfig, learner: int) -> int:

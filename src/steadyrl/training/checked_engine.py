@@ -52,7 +52,8 @@ class CheckedEngine:
         self.sync_metrics: dict[str, float] = {}
         """What the last check has measured."""
 
-        self._learner, self._probes = learner, probes
+        self.probes = probes
+        self._learner = learner
         self._every = settings.every
         self._canary = Canary(settings)
         self._syncs = 0
@@ -103,7 +104,7 @@ class CheckedEngine:
             return
         started = time.perf_counter()
         if isinstance(self.engine, ReadsLater):
-            reading = self.engine.begin_reading(self._probes)
+            reading = self.engine.begin_reading(self.probes)
             self._pending = (reading, self._learner_scores(), weights.version)
             return
         await self._check(weights)
@@ -118,7 +119,7 @@ class CheckedEngine:
     async def _check(self, weights: WeightSource) -> None:
         engine = self.engine if isinstance(self.engine, SupportsWeightComparison) else None
         try:
-            reading = await read_engine(self.engine, self._probes)
+            reading = await read_engine(self.engine, self.probes)
             scores = self._learner_scores()
             self.sync_metrics = self._canary.compare(reading, scores, weights.version)
             if self._syncs == 1 and _differs_cheaply(engine, weights):
@@ -135,7 +136,7 @@ class CheckedEngine:
 
     def _learner_scores(self) -> Float[Tensor, " N"]:
         """What the learner says of the tokens of the probes but their first ones."""
-        tokens = torch.stack(list(self._probes))
+        tokens = torch.stack(list(self.probes))
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
         scored = everywhere.clone()
         scored[:, 0] = False
