@@ -77,7 +77,7 @@ $(VENV)/run.stamp: $(VENV)/torch.stamp pyproject.toml
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[math,tasks,qa,data,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[math,tasks,qa,data,lora,dev]"
 	touch $@
 
 $(VENV)/bench.stamp: $(VENV)/torch.stamp pyproject.toml

@@ -11,6 +11,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.base.variants import variants_of
 from steadyrl.cli.diagnose import DiagnoseOptions
 from steadyrl.cli.evaluate import _configured
+from steadyrl.cli.merge import MergeOptions
 from steadyrl.cli.mismatch import MismatchOptions
 from steadyrl.cli.option_names import dashed
 from steadyrl.cli.options import read_options
@@ -121,6 +122,8 @@ def test_a_documented_command_is_taken_by_the_parser(
             read_options(MismatchOptions, words, program="mismatch")
         case "upcycle":
             read_options(UpcycleOptions, words, program="upcycle")
+        case "merge":
+            read_options(MergeOptions, words, program="merge")
         case "study":
             options = read_options(StudyOptions, words, program="study")
             _check_names(options)

@@ -34,8 +34,10 @@ def test_what_is_named_instead_is_there() -> None:
     ("option", "told"),
     [
         ("--gradient-checkpointing", "Use --learner.activation-checkpointing true."),
-        ("--lora.r", "no adapters (LoRA); all weights are trained. Leave it out."),
-        ("--lora_r", "no adapters (LoRA); all weights are trained. Leave it out."),
+        ("--lora.r", "Use --learner.lora.rank."),
+        ("--lora_alpha", "Use --learner.lora.alpha."),
+        ("--use-peft", "Use --learner.lora.rank, which turns LoRA on."),
+        ("--lora_dropout", "no dropout in adapters, under which ratios"),
         ("--report-to", "--trackers jsonl tensorboard wandb"),
         ("--num-generations", "Use --algorithm.group-size."),
         ("--per_device_train_batch_size", "Use --algorithm.prompts for what one"),

@@ -66,7 +66,7 @@ def refusal(result: tuple[int, str, str]) -> str:
         ("train --resume nowhere --steps 3", "nowhere is not a run folder. Give a folder that"),
         (
             "train demo --lora.r 8",
-            r"no option --lora\.r: this version has no adapters \(LoRA\); all",
+            r"no option --lora\.r\. Use --learner\.lora\.rank\.",
         ),
         ("train demo --num_generations=8", "Use --algorithm.group-size."),
         (

@@ -12,7 +12,7 @@ from steadyrl.engines.local import LocalEngine
 from steadyrl.engines.protocol import Engine, Sampling
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
-from steadyrl.records.weight_source import StateDictWeights
+from steadyrl.records.weight_source import AdapterWeights
 from tests.closeness import assert_close
 from tests.driving import generate
 from tests.engines.builders import (
@@ -88,11 +88,11 @@ def test_sequences_that_cannot_be_scored_are_refused(make_engine: MakeEngine) ->
 
 
 @BOTH_ENGINES
-def test_an_adapter_is_refused_in_a_sentence(make_engine: MakeEngine) -> None:
+def test_an_adapter_without_its_base_is_refused_in_a_sentence(make_engine: MakeEngine) -> None:
     engine = make_engine(policy_of("qwen3"))
-    weights = StateDictWeights(state={}, version=1, kind="adapter")
+    weights = AdapterWeights(state={}, adapter_config={}, version=1)
     assert not engine.capabilities.adapters
-    with pytest.raises(UserError, match=r"'adapter'. Merge the adapter into the model"):
+    with pytest.raises(UserError, match=r"without its base model. Merge the adapter into"):
         drive(engine.sync(weights))
 
 

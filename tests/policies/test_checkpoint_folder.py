@@ -51,7 +51,9 @@ def test_an_adapter_is_not_taken_for_its_model(tmp_path: Path, with_model: bool)
         model.save_pretrained(tmp_path)
     content = {"peft_type": "LORA", "base_model_name_or_path": "org/base"}
     (tmp_path / "adapter_config.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"is an adapter of 'org/base', .* merge_and_unload"):
+    with pytest.raises(
+        UserError, match=r"is an adapter of 'org/base', .* 'steadyrl merge .* --out FOLDER'"
+    ):
         read(tmp_path)
 
 

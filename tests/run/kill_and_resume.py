@@ -22,7 +22,9 @@ from typing import Any
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.local import LocalEngineSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.objectives import ReferenceKL
+from steadyrl.policies.lora import LoraSettings
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
@@ -38,6 +40,12 @@ CONFIGURATIONS = {
     ),
     "overlap": tiny_run(engine=LocalEngineSettings(numerics=Numerics.FP8, overlap=True)),
     "experiential": tiny_experiential_run(),
+    "lora": tiny_run(
+        learner=LocalLearnerSettings(lora=LoraSettings(rank=4, experts=True)),
+        algorithm=PolicyGradientSettings(
+            prompts=4, group_size=4, mini_batches=2, reference_kl=ReferenceKL(coefficient=0.1)
+        ),
+    ),
 }
 
 Kill = Callable[[Path, float], bool]
@@ -85,7 +93,7 @@ def main(config: RunConfig, folder: Path, kills: int, seed: int) -> dict[str, ob
 def while_writing(path: Path, _seconds: float) -> bool:
     """While a checkpoint of reinforcement is being written."""
     drafts = (path / "checkpoints").glob(".rl-*.draft")
-    return any((draft / "model.safetensors").exists() for draft in drafts)
+    return any(any(draft.glob("*model.safetensors")) for draft in drafts)
 
 
 def run_until(config: RunConfig, path: Path, kill: Kill) -> bool:

@@ -26,6 +26,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl diagnose RUN [--json]    say whether and why a run collapsed
   steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
   steadyrl upcycle CHECKPOINT       turn a dense checkpoint into a Mixture-of-Experts one
+  steadyrl merge RUN --out FOLDER   add a run's LoRA adapter to its base model, and save it
   steadyrl study [NAME] [options]   run a paper's figure or a study of your own
 
 Every command takes --help; --version prints the version."""
@@ -39,6 +40,7 @@ COMMANDS = (
     "diagnose",
     "mismatch",
     "upcycle",
+    "merge",
 )
 
 COMMAND_GROUP = "steadyrl.commands"

@@ -46,7 +46,13 @@ class MeasuredModel:
         own = saved_config(folder)
         return cls(
             name=checkpoint.name,
-            config=config.model_copy(update={"model": own.model, "seed": own.seed}),
+            config=config.model_copy(
+                update={
+                    "model": own.model,
+                    "seed": own.seed,
+                    "learner": config.learner.model_copy(update={"lora": own.learner.lora}),
+                }
+            ),
             checkpoint=checkpoint,
         )
 
@@ -71,7 +77,8 @@ def is_checkpoint(name: str) -> bool:
     """Whether `name` is a model folder, a GGUF file or, failing both, a name on the Hub."""
     path = Path(name)
     if path.exists():
-        is_folder = (path / "config.json").is_file() and not (path / "config.yaml").is_file()
+        held = ((path / name).is_file() for name in ("config.json", "adapter_config.json"))
+        is_folder = any(held) and not (path / "config.yaml").is_file()
         return is_folder or path.suffix == ".gguf"
     return name.count("/") == 1 and not name.startswith((".", "/", "~", "runs/"))
 

@@ -24,6 +24,7 @@ from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.engines.engine_settings import ModelEngineSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
+from steadyrl.policies.lora import Adapter
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
@@ -250,7 +251,10 @@ def _policy_of(
     policy, _ = load_policy(config, tokenizer)
     if checkpoint is None:
         return policy, version
-    copy_weights(saved_weights(checkpoint, policy.head_dtype), policy.model.state_dict())
+    if config.learner.lora is None:
+        copy_weights(saved_weights(checkpoint, policy.head_dtype), policy.model.state_dict())
+    else:
+        Adapter(policy.model, config.learner.lora, seed=0).read(checkpoint)
     return policy, version
 
 

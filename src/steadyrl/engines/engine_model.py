@@ -11,6 +11,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.policies.float32_head import HeadDtype, separate_head
 from steadyrl.policies.loading import model_from_config
+from steadyrl.policies.merged_weights import MergedWeights
 from steadyrl.policies.numerics import (
     WEIGHT_ROUNDINGS,
     LowPrecision,
@@ -27,7 +28,7 @@ from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.routing_noise import RoutingNoise
 from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
 from steadyrl.policies.weights import copy_weights, perturb_weights
-from steadyrl.records.weight_source import WeightSource
+from steadyrl.records.weight_source import WeightSource, full_weights
 
 MAX_ROUNDING_DISTANCE = 0.5
 """Largest distance of a rounded or noisy tensor from the original, as a share of its norm.
@@ -85,7 +86,7 @@ class EngineModel:
         self._sample: WeightSample | None = None
         lowered = numerics in WEIGHT_ROUNDINGS
         self._low = LowPrecision(self.model, numerics, weight_scaling) if lowered else None
-        self.load_weights(policy.model.state_dict(), version=0)
+        self.load_weights(MergedWeights(policy.model), version=0)
         noise = RoutingNoise(routing_noise, seed) if routing_noise else None
         self.hook = RoutingHook(self.model, noise=noise) if record_routing else None
         self.head = OutputHead(self.model)
@@ -111,17 +112,12 @@ class EngineModel:
         )
 
     def sync(self, weights: WeightSource) -> None:
-        """Loads a learner's weights.
+        """Loads a learner's weights. An adapter is merged into its base.
 
         Raises:
-            UserError: the weights are an adapter.
+            UserError: the weights are an adapter without its base.
         """
-        if weights.kind != "full":
-            raise UserError(
-                f"This engine takes whole models, got weights of the kind {weights.kind!r}. Merge "
-                "the adapter into the model, or choose an engine that takes adapters."
-            )
-        self.load_weights(dict(weights.tensors("model")), weights.version)
+        self.load_weights(dict(full_weights(weights).tensors("model")), weights.version)
 
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
         """Loads `weights` and rounds them to the engine's numerics."""
@@ -141,7 +137,7 @@ class EngineModel:
     def differing_tensors(self, weights: WeightSource) -> list[str]:
         """Names of tensors that differ from `weights`, rounded in the same way."""
         exact = self._low is None and not self._weight_noise
-        given, names = dict(weights.tensors("model")), []
+        given, names = dict(full_weights(weights).tensors("model")), []
         state = self.model.state_dict()
         written = {weight.data_ptr(): name for name, weight in state.items()}
         for name in written.values():  # of tied weights, the last name was written last

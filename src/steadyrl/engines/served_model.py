@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from steadyrl.engines.answers import MoeShape
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.compat import dtypes_by_pattern
+from steadyrl.policies.merged_weights import MergedWeights, base_weights
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import max_positions
 from steadyrl.policies.rounding import Rounding, round_into
@@ -139,14 +140,17 @@ class Checksummed:
             yield name, tensor
 
 
-def weights_of(policy: Policy, version: int = 0) -> StateDictWeights:
-    """The current weights of a policy in this process."""
+def weights_of(
+    policy: Policy, version: int = 0, *, without_adapter: bool = False
+) -> StateDictWeights:
+    """The current weights of a policy in this process, with its adapter merged or left out."""
     model = policy.model
 
     def to_checkpoint(tensors: Any) -> Iterator[tuple[str, Tensor]]:
         return to_checkpoint_names(model, tensors)
 
-    return StateDictWeights(state=model.state_dict(), version=version, to_checkpoint=to_checkpoint)
+    state = base_weights(model) if without_adapter else MergedWeights(model)
+    return StateDictWeights(state=state, version=version, to_checkpoint=to_checkpoint)
 
 
 def completion_seed(seed: int, index: int) -> int:
@@ -167,7 +171,7 @@ def _moe_shape(policy: Policy) -> MoeShape | None:
 
 def _outline(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Names and shapes of the weights, as tensors without data."""
-    state = model.state_dict()
+    weights = base_weights(model).items()
     return to_checkpoint_names(
-        model, ((name, torch.empty_like(tensor, device="meta")) for name, tensor in state.items())
+        model, ((name, torch.empty_like(tensor, device="meta")) for name, tensor in weights)
     )

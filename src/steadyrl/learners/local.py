@@ -1,7 +1,6 @@
 """A learner that holds its policy whole, in this process."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,27 +10,24 @@ from torch import Tensor
 
 from steadyrl.base.errors import NonFiniteError, UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.learners.adapted_model import AdaptedModel, AdapterReference
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.measurements import TokenMeasurements
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.learners.passes import Passes
 from steadyrl.learners.protocol import TRAINER_STATE, Update
-from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.learners.settings import LearnerContext, LearnerSettings
+from steadyrl.learners.whole_model import WholeModel
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.objectives.objective_calls import token_values
-from steadyrl.policies.checkpoint_names import to_checkpoint_names
-from steadyrl.policies.loading import no_progress_bars
-from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.weights import copy_weights, saved_weights
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.records.weight_source import StateDictWeights, WeightSource
+from steadyrl.records.weight_source import WeightSource
 
 
 class LocalLearnerSettings(LearnerSettings):
-    """The trainer in this process, which holds the model whole."""
+    """A learner that holds the whole model in this process."""
 
     name: Literal["local"] = "local"
 
@@ -48,14 +44,14 @@ class LocalLearnerSettings(LearnerSettings):
 
 
 class LocalLearner:
-    """The trainer, in this process. See `Learner` for what each method does.
+    """A learner in this process. See `Learner` for what each method does.
 
     Args:
         policy: Its model is trained in place.
-        replay: Whose routing the forward passes use.
-        masters: Weights in the precision that they had before the model was given its type.
-        seed: Determines stochastic rounding.
-        progress: Hears after every micro-batch how many rows are done.
+        replay: Source of the expert choices that forward passes use.
+        masters: Weights in the precision that they had before the model was given its dtype.
+        seed: Determines stochastic rounding, and the first weights of an adapter.
+        progress: Receives the number of finished rows after every micro-batch.
     """
 
     def __init__(
@@ -72,19 +68,24 @@ class LocalLearner:
             policy.enable_activation_checkpointing()
         self.policy = policy
         self.policy_version = 0
+        self._passes = Passes(policy, settings, replay=replay, progress=progress)
+        self.trained: WholeModel | AdaptedModel = (
+            WholeModel(policy)
+            if settings.lora is None
+            else AdaptedModel(policy, settings.lora, seed=seed)
+        )
         self.optimizer = MasterOptimizer(
-            policy.model.named_parameters(),
+            self.trained.parameters().items(),
             masters=masters,
             rounding=settings.rounding,
             seed=seed,
         )
         self._settings = settings
         self._optimizer_settings = OptimizerSettings()
-        self._passes = Passes(policy, settings, replay=replay, progress=progress)
 
     @property
     def replay(self) -> RoutingReplay:
-        """Whose routing the forward passes use."""
+        """Source of the expert choices that forward passes use."""
         return self._passes.replay
 
     @replay.setter
@@ -92,8 +93,8 @@ class LocalLearner:
         self._passes.replay = replay
 
     @property
-    def reference(self) -> Policy | None:
-        """The policy whose `ref_logprobs` loss terms may read; None where none does."""
+    def reference(self) -> Policy | AdapterReference | None:
+        """The reference policy, which computes `ref_logprobs`; None if no loss term reads them."""
         return self._passes.reference
 
     @property
@@ -102,7 +103,7 @@ class LocalLearner:
         return self._passes.max_positions
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
-        """Sets what a stage trains with."""
+        """Sets the optimizer and the temperature of a stage."""
         if fresh:
             self.optimizer.reset()
         self._optimizer_settings = optimizer
@@ -110,34 +111,25 @@ class LocalLearner:
 
     def publish(self) -> WeightSource:
         """The present weights, without copies: read them before the next update."""
-        return self._published(self.policy, self.policy_version)
-
-    def _published(self, policy: Policy, version: int) -> WeightSource:
-        return StateDictWeights(
-            state=policy.model.state_dict(),
-            version=version,
-            to_checkpoint=partial(to_checkpoint_names, policy.model),
-        )
+        return self.trained.publish(self.policy_version)
 
     def save(self, folder: Path) -> None:
-        """Writes the model and `trainer_state.safetensors` to `folder`."""
-        for name, weight in self.policy.model.named_parameters():
+        """Writes the trained weights and `trainer_state.safetensors` to `folder`."""
+        for name, weight in self.trained.parameters().items():
             if not bool(weight.isfinite().all()):
                 raise NonFiniteError(
                     f"After update {self.policy_version}, {name} is not finite. No checkpoint was "
                     "written. Set a lower learning_rate or gradient_clip, or dtype float32, in the "
                     "run's config.yaml and resume it."
                 )
-        with no_progress_bars():
-            save_for_all_readers(folder, self.policy.model, self.policy.tokenizer)
+        self.trained.save(folder)
         state = {name: value.contiguous() for name, value in self.optimizer.state().items()}
         save_file(state, folder / TRAINER_STATE)
 
     def load(self, folder: Path, *, policy_version: int) -> None:
         """Restores what `save` wrote, to the same bits."""
-        saved = saved_weights(folder, self.policy.head_dtype)
         try:
-            copy_weights(saved, self.policy.model.state_dict())
+            saved = self.trained.load(folder)
         except ValueError as error:
             raise UserError(
                 f"The checkpoint {folder} holds another model than the run's configuration "
@@ -148,18 +140,18 @@ class LocalLearner:
 
     def save_reference(self, folder: Path) -> None:
         """Writes the present weights to `folder`, to be a reference policy."""
-        save_reference(folder, self.policy)
+        self.trained.save_reference(folder)
 
     def load_reference(self, folder: Path | None) -> None:
         """Makes the weights in `folder` the reference policy; None drops it."""
         self._passes.reference = None  # before there are two
         if folder is not None:
-            self._passes.reference = load_reference(folder, self.policy)
+            self._passes.reference = self.trained.load_reference(folder)
 
     def publish_reference(self) -> WeightSource:
         """The weights of the reference policy."""
         assert self.reference is not None, "no reference policy was loaded"
-        return self._published(self.reference, 0)
+        return self.trained.publish_reference()
 
     def score(self, batch: TokenBatch) -> TokenBatch:
         """`batch` with `old_logprobs`, and with `old_routing` if updates on it will replay it."""

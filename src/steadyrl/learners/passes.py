@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.learners.adapted_model import AdapterReference
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
 from steadyrl.learners.micro_batches import MicroBatch, least_saving, plan_micro_batches
@@ -22,9 +23,9 @@ from steadyrl.records.token_batch import TokenBatch
 
 
 class Passes:
-    """Scores micro-batches as the learner's settings say.
+    """Scores micro-batches according to the learner's settings.
 
-    `reference` is the policy whose `ref_logprobs` loss terms may read; None where none does.
+    `reference` is the policy that computes `ref_logprobs`; None if no loss term reads them.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Passes:
         progress: Progress = NO_PROGRESS,
     ) -> None:
         self.policy = policy
-        self.reference: Policy | None = None
+        self.reference: Policy | AdapterReference | None = None
         self.replay = replay
         self.temperature = 1.0
         self._settings = settings
@@ -96,7 +97,7 @@ class Passes:
         *,
         replay: Routing | None,
         record_routing: bool = False,
-        by: Policy | None = None,
+        by: Policy | AdapterReference | None = None,
     ) -> TokenScores:
         """What a policy says of the loss tokens of `rows`.
 

@@ -1,12 +1,14 @@
 """The reference policy of a stage: the weights with which it began.
 
-    references/rl/weights.safetensors     every weight once, in the trainer's type
+    references/rl/weights.safetensors     every weight once, in the trainer's dtype
     references/rl/sha256.json             its SHA-256
 
-They are written when the stage begins and never again, so that a resumed run is held to the same.
+They are written when the stage begins and never again, so a resumed run has the same reference.
+Where an adapter is trained, its weights alone are written.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -25,14 +27,7 @@ WEIGHTS, CHECKSUM = "weights.safetensors", "sha256.json"
 
 def save_reference(path: Path, policy: Policy) -> None:
     """Writes the weights of `policy` to the folder `path`, all or nothing."""
-
-    def write(draft: Path) -> None:
-        weights = {name: w.contiguous() for name, w in _weights(policy.model).items()}
-        save_file(weights, draft / WEIGHTS)
-        checksum = {WEIGHTS: sha256_of(draft / WEIGHTS)}
-        (draft / CHECKSUM).write_text(json.dumps(checksum), encoding="utf-8")
-
-    write_folder_atomically(path, write)
+    write_reference(path, _weights(policy.model))
 
 
 def load_reference(path: Path, policy: Policy) -> Policy:
@@ -41,21 +36,41 @@ def load_reference(path: Path, policy: Policy) -> Policy:
     Raises:
         UserError: they are missing, damaged, or those of another model.
     """
-    saved = _verified(path)
     model = model_from_config(policy.model, policy.model.dtype, policy.head_dtype)
-    try:
-        copy_weights(saved, _weights(model))
-    except ValueError as error:
-        raise UserError(
-            f"The reference {path} holds another model than the run's configuration describes. "
-            f"{error} Resume a run with the configuration it began with."
-        ) from error
+    read_reference(path, _weights(model))
     return Policy(
         model.requires_grad_(False),
         policy.tokenizer,
         hook_routing=policy.hook is not None,
         logits_memory=policy.logits_memory,
     )
+
+
+def write_reference(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes `weights` and their checksum to the folder `path`, all or nothing."""
+
+    def write(draft: Path) -> None:
+        save_file({name: w.detach().contiguous() for name, w in weights.items()}, draft / WEIGHTS)
+        checksum = {WEIGHTS: sha256_of(draft / WEIGHTS)}
+        (draft / CHECKSUM).write_text(json.dumps(checksum), encoding="utf-8")
+
+    write_folder_atomically(path, write)
+
+
+def read_reference(path: Path, own: Mapping[str, Tensor]) -> None:
+    """Copies the weights in the folder `path` into a model's `own` weights.
+
+    Raises:
+        UserError: they are missing, damaged, or those of another model.
+    """
+    saved = _verified(path)
+    try:
+        copy_weights(saved, own)
+    except ValueError as error:
+        raise UserError(
+            f"The reference {path} holds another model than the run's configuration describes. "
+            f"{error} Resume a run with the configuration it began with."
+        ) from error
 
 
 def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -65,7 +80,7 @@ def _weights(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def _verified(path: Path) -> dict[str, Tensor]:
-    """The weights in `path`, once they are proven to be those that were written."""
+    """The weights in `path`, after their checksum was verified."""
     try:
         expected = json.loads((path / CHECKSUM).read_text(encoding="utf-8"))[WEIGHTS]
         whole = sha256_of(path / WEIGHTS) == expected

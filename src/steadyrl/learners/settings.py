@@ -12,6 +12,7 @@ from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.variants import Variant
 from steadyrl.learners.protocol import Learner
 from steadyrl.policies.float32_head import HeadDtype
+from steadyrl.policies.lora import LoraSettings
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.rounding import Rounding
@@ -43,6 +44,9 @@ class LearnerContext:
 
 class LearnerSettings(Variant):
     """Settings that make a learner: how the trainer computes."""
+
+    lora: LoraSettings | None = None
+    """Train a LoRA adapter by peft. None: train all weights."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the forward and backward pass. Master weights are float32 in any case, with all bits
@@ -101,6 +105,23 @@ class LearnerSettings(Variant):
             raise ValueError(
                 "rounding is 'nearest', but dtype is 'float32', whose weights are their own "
                 "masters. Leave rounding out, or set dtype to 'bfloat16'."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_fits_the_dtype(self) -> "LearnerSettings":
+        if self.lora is None or self.dtype == "float32":
+            return self
+        if self.rounding == "nearest":
+            raise ValueError(
+                "rounding is 'nearest', but lora trains float32 weights beside a frozen model: "
+                "nothing is rounded. Leave rounding out."
+            )
+        if self.lora.experts:
+            raise ValueError(
+                "lora.experts is true with dtype 'bfloat16': peft adds the adapter to bfloat16 "
+                "experts in bfloat16, where small changes round to nothing. Set dtype to "
+                "'float32', or lora.experts to false."
             )
         return self
 

@@ -101,8 +101,8 @@ def _refuse_untrainable(folder: Path, path: str) -> None:
         base = _read_json(file).get("base_model_name_or_path")
         of = f" of {base!r}" if base else ""
         raise UserError(
-            f"The checkpoint {path!r} is an adapter{of}, not a model. Merge it into its model with "
-            "peft's merge_and_unload, save that with save_pretrained, and give its folder."
+            f"The checkpoint {path!r} is an adapter{of}, not a model. Merge it with "
+            f"'steadyrl merge {path} --out FOLDER', and give that folder."
         )
     quantization = _read_json(folder / "config.json").get("quantization_config")
     method = quantization.get("quant_method") if isinstance(quantization, dict) else None

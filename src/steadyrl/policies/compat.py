@@ -47,6 +47,11 @@ def attention_name(config: PreTrainedConfig) -> str:
     )
 
 
+def commit_of(config: PreTrainedConfig) -> str | None:
+    """Commit of the repository on the Hub that `config` was read from; None: another source."""
+    return getattr(config, "_commit_hash", None)
+
+
 def model_of(family: type[PreTrainedModel], config: Any, dtype: torch.dtype) -> PreTrainedModel:
     """A newly initialized model of `family`."""
     build = _found(family, "_from_config", "transformers", "copies of the policy")

@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
+
 Naming = Literal["model", "checkpoint"]
 """model: names in the `state_dict()` of the Transformers model. checkpoint: names in the files
 written by `save_pretrained`, which vLLM and SGLang read. There, experts that the model fuses are
@@ -51,6 +53,28 @@ class AdapterSource(WeightSource, Protocol):
         """Content of PEFT's `adapter_config.json`: rank, scaling, target modules."""
         ...
 
+    @property
+    def merged(self) -> WeightSource | None:
+        """The base model with the adapter added to its weights; None: the base is not known."""
+        ...
+
+
+def full_weights(source: WeightSource) -> WeightSource:
+    """`source` itself, or its merged weights if it is an adapter.
+
+    Raises:
+        UserError: it is an adapter whose base model is not known.
+    """
+    if source.kind == "full":
+        return source
+    merged = source.merged if isinstance(source, AdapterSource) else None
+    if merged is None:
+        raise UserError(
+            "This engine takes the weights of whole models, but got a LoRA adapter without its "
+            "base model. Merge the adapter into the model, or choose an engine that takes adapters."
+        )
+    return merged
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDictWeights:
@@ -89,6 +113,9 @@ class AdapterWeights:
     adapter_config: Mapping[str, Any]
     version: int
     kind: WeightKind = "adapter"
+
+    merged: WeightSource | None = None
+    """The base model with the adapter added, for engines that take whole models."""
 
     def tensors(self, naming: Naming = "checkpoint") -> Iterator[tuple[str, Tensor]]:
         """Yields each weight once, with its name, which is the same in both namings."""

@@ -23,6 +23,7 @@ from steadyrl.run.memory_check import require_memory
 from steadyrl.run.overlap import overlapped
 from steadyrl.run.places import with_absolute_paths
 from steadyrl.run.resumption import changes_in_words, check_changes, resolve_from, resume_record
+from steadyrl.run.start_checks import check_parts
 from steadyrl.training.checkpoint import (
     check_stage,
     latest_checkpoint,
@@ -217,6 +218,8 @@ def _run(
         for note in filter(None, resume_notes):
             journal.note(assembly.stages[position.stage], position.step + 1, note)
         for note in assembly.notes:
+            journal.note_once(assembly.stages[0], 0, note)
+        for note in drive(check_parts(assembly, config)):
             journal.note_once(assembly.stages[0], 0, note)
         drive(
             train(

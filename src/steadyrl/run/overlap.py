@@ -8,6 +8,7 @@ from steadyrl.algorithms.protocol import Algorithm, Experience, MiniBatch, Suppo
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine
 from steadyrl.learners.loss_term import LossTerm
+from steadyrl.policies.merged_weights import MergedWeights
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.remote_engine import RemoteEngine
@@ -79,7 +80,7 @@ def overlapped(
     made: list[RolloutProcess] = []
 
     def make(config: RunConfig, policy: Any) -> Engine:
-        made.append(RolloutProcess(config, policy.model.state_dict(), progress))
+        made.append(RolloutProcess(config, MergedWeights(policy.model), progress))
         return RemoteEngine(made[0])
 
     assembly = Assembly.of(config, engine_maker=make, progress=progress)

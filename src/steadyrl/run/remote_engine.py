@@ -10,7 +10,7 @@ from steadyrl.engines.canary import EngineReading
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.records.completion import Completion
-from steadyrl.records.weight_source import WeightSource
+from steadyrl.records.weight_source import WeightSource, full_weights
 from steadyrl.run.rollout_process import RolloutProcess
 
 
@@ -58,5 +58,5 @@ class RemoteEngine(SteppedEngine):
 
     async def sync(self, weights: WeightSource) -> None:
         """Hands the weights of a learner on."""
-        self._process.load_weights(dict(weights.tensors("model")), weights.version)
+        self._process.load_weights(dict(full_weights(weights).tensors("model")), weights.version)
         self.policy_version = weights.version

@@ -18,6 +18,9 @@ from steadyrl.policies.policy import Policy
 CPU_CACHE_MEMORY = 1 << 30
 """Default size of the key-value cache on the CPU, in bytes."""
 
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Maximum ranks that vLLM accepts."""
+
 CPU_BLOCK = 32
 """Tokens per block of the key-value cache on the CPU. Only whole blocks are shared."""
 
@@ -46,7 +49,7 @@ def vllm_engine(
     return VllmEngine(
         partial(_launch, settings, model, capabilities),
         model,
-        weights_of(policy),
+        weights_of(policy, without_adapter=capabilities.adapters),
         capabilities,
         restarts=settings.restarts,
         timeout=settings.timeout,
@@ -80,7 +83,7 @@ def _arguments(
     if settings.adapter_rank is not None:
         arguments |= {
             "enable_lora": True,
-            "max_lora_rank": settings.adapter_rank,
+            "max_lora_rank": next(r for r in ADAPTER_RANKS if r >= settings.adapter_rank),
             "lora_target_modules": model.adapted_modules,
         }
     memory = None if settings.cache_memory == "auto" else settings.cache_memory << 20

@@ -31,7 +31,7 @@ from steadyrl.engines.vllm.outputs import prompt_scores, sampled_logprobs
 from steadyrl.engines.vllm.weights import load_adapter, load_model
 from steadyrl.engines.vllm.worker import differing
 from steadyrl.records.completion import Completion
-from steadyrl.records.weight_source import AdapterSource, WeightSource
+from steadyrl.records.weight_source import AdapterSource, WeightSource, full_weights
 
 CHEAP_BYTES = 2 << 30
 """Maximum size of a model of which a second copy is made without being asked for."""
@@ -138,11 +138,7 @@ class VllmEngine(SteppedEngine):
 
     async def sync(self, weights: WeightSource) -> None:
         """Replaces the weights with those of a learner."""
-        if weights.kind == "adapter" and not self.capabilities.adapters:
-            raise UserError(
-                "The learner publishes a LoRA adapter, but the engine accepts none. Set "
-                "engine.adapter_rank to the adapter's rank."
-            )
+        weights = self._accepted(weights)
         self._runner.pause()
         self._replace(weights)
         self._runner.resume()
@@ -155,18 +151,22 @@ class VllmEngine(SteppedEngine):
     def differing_tensors(self, weights: WeightSource) -> list[str]:
         """Names in vLLM of tensors that differ from a fresh load of `weights`.
 
-        Needs memory for a second copy of the model. Adapter weights are not compared.
+        Needs memory for a second copy of the model. Of an adapter, only the base is compared.
         """
-        if weights.kind == "adapter":
-            return []
+        weights = self._accepted(weights)
+        base = self._base if weights.kind == "adapter" else weights
         compare = self._runner.llm.collective_rpc
-        [names] = compare(differing, args=(self._model.stream(weights),))
+        [names] = compare(differing, args=(self._model.stream(base),))
         return names
 
     def close(self) -> None:
         """Shuts vLLM down."""
         self._runner.discard()
         self._folder.cleanup()
+
+    def _accepted(self, weights: WeightSource) -> WeightSource:
+        """`weights` as vLLM takes them: an adapter as it is, or merged."""
+        return weights if self.capabilities.adapters else full_weights(weights)
 
     def _replace(self, weights: WeightSource) -> None:
         runner = self._runner

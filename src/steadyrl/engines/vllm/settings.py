@@ -55,9 +55,9 @@ class VllmSettings(EngineSettings):
     """Memory for keys and values in MiB. auto: vLLM's choice on a GPU, 1024 on the CPU. A server
     has its own."""
 
-    adapter_rank: int | None = Field(None, ge=1)
-    """Maximum rank of the LoRA adapters that the learner publishes. None: it publishes all weights.
-    """
+    adapter_rank: int | None = Field(None, ge=1, le=512)
+    """Maximum rank of the LoRA adapters that vLLM takes. The base is sent once then, and only the
+    adapter at each sync. None: an adapter is merged, and all weights are sent at each sync."""
 
     sync_folder: str | None = None
     """Folder for weights on their way to the server, which has to see it under the same path. None:

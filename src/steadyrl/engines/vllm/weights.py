@@ -1,11 +1,12 @@
 """Weight updates of a vLLM engine in this process."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.engines.checkpoint_files import write_adapter
 from steadyrl.engines.vllm.worker import reload_weights
 from steadyrl.records.weight_source import AdapterSource
@@ -30,10 +31,12 @@ def load_adapter(llm: Any, weights: AdapterSource, folder: Path, serial: int) ->
             adapter's name, so every adapter needs a new one.
 
     Raises:
+        UserError: the adapter changes experts, or has a larger rank than vLLM was started for.
         RuntimeError: vLLM did not load the adapter.
     """
     from vllm.lora.request import LoRARequest
 
+    _check_adapter(weights.adapter_config, llm.vllm_config.lora_config.max_lora_rank)
     folder.mkdir()
     write_adapter(folder, weights.tensors(), dict(weights.adapter_config))
     request = LoRARequest(f"steadyrl-{weights.version}-{serial}", serial, str(folder))
@@ -43,6 +46,19 @@ def load_adapter(llm: Any, weights: AdapterSource, folder: Path, serial: int) ->
         raise RuntimeError(f"vLLM did not load the adapter of version {weights.version}.")
     drop_caches(llm)
     return request
+
+
+def _check_adapter(config: Mapping[str, Any], largest_rank: int) -> None:
+    if config["r"] > largest_rank:
+        raise UserError(
+            f"The adapter has rank {config['r']}, but vLLM was started for rank {largest_rank}. "
+            f"Set engine.adapter_rank to {config['r']}."
+        )
+    if config.get("target_parameters"):
+        raise UserError(
+            "The adapter changes experts, which vLLM only takes merged. Leave engine.adapter_rank "
+            "out, or set learner.lora.experts to false."
+        )
 
 
 def drop_caches(llm: Any) -> None:
