@@ -110,7 +110,7 @@ class LocalLearner:
         self._passes.temperature = temperature
 
     def publish(self) -> WeightSource:
-        """The present weights, without copies: read them before the next update."""
+        """The current weights, not copied: read them before the next update."""
         return self.trained.publish(self.policy_version)
 
     def save(self, folder: Path) -> None:
@@ -139,7 +139,7 @@ class LocalLearner:
         self.policy_version = policy_version
 
     def save_reference(self, folder: Path) -> None:
-        """Writes the present weights to `folder`, to be a reference policy."""
+        """Writes the current weights to `folder` as a reference policy."""
         self.trained.save_reference(folder)
 
     def load_reference(self, folder: Path | None) -> None:
@@ -180,7 +180,7 @@ class LocalLearner:
         )
 
     def _accumulate(self, term: LossTerm, step: int) -> Iterator[tuple[float, TokenMeasurements]]:
-        """Adds the gradient of one term, micro-batch by micro-batch."""
+        """Accumulates the gradient of one term over micro-batches; yields losses and tokens."""
         batch, settings, passes = term.batch, self._settings, self._passes
         weights = term.scale * token_weights(
             batch.loss_mask,

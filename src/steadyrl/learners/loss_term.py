@@ -1,4 +1,4 @@
-"""What one optimizer step minimizes: a sum of terms, each an objective over a token batch."""
+"""Terms of the loss of one optimizer step, each an objective over a token batch."""
 
 from dataclasses import dataclass
 

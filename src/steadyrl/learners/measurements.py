@@ -1,4 +1,4 @@
-"""What one step of the loop measures on its tokens."""
+"""Per-token measurements of one training step, and the metrics computed from them."""
 
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -29,34 +29,34 @@ from steadyrl.records.token_batch import TokenBatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenMeasurements:
-    """What was computed about `N` loss tokens, on the CPU."""
+    """Measurements of `N` loss tokens, on the CPU."""
 
     logprobs: Float[Tensor, " N"]
     old_logprobs: Float[Tensor, " N"]
     entropy: Float[Tensor, " N"]
 
     rollout_logprobs: Float[Tensor, " N"] | None
-    """None for tokens that no engine sampled."""
+    """None if no engine sampled the tokens."""
 
     ref_logprobs: Float[Tensor, " N"] | None = None
-    """None where there is no reference."""
+    """None without a reference policy."""
 
     clipped_low: Bool[Tensor, " N"] | None = None
-    """As in `ClipMasks`; None where the objective has no such bound. So are the next three."""
+    """As in `ClipMasks`, like the next three; None if the objective has no such bound."""
 
     clipped_high: Bool[Tensor, " N"] | None = None
     truncated: Bool[Tensor, " N"] | None = None
     masked: Bool[Tensor, " N"] | None = None
 
     routing: RoutingDisagreement | None = None
-    """Of the experts that engine and trainer chose for the token before each one: what its
-    prediction was made of. None where one of them recorded none."""
+    """Disagreement of engine and trainer on the experts of the token before each loss token, which
+    computed its prediction. None if one of them recorded no routing."""
 
     @classmethod
     def join(cls, parts: "list[TokenMeasurements]") -> "TokenMeasurements":
-        """All tokens of `parts`. What a part with tokens lacks, the whole lacks.
+        """Joins the tokens of `parts`. A field that is None in any part with tokens is None.
 
-        Empties `parts`, so that each value of theirs is freed once it is joined.
+        Empties `parts`, so that each value is freed as soon as it is joined.
         """
         columns: dict[str, list[Any]] = {
             field.name: [getattr(part, field.name) for part in parts if len(part.logprobs)]
@@ -86,7 +86,7 @@ def measured_tokens(
     masks: ClipMasks,
     routing: Routing | None,
 ) -> TokenMeasurements:
-    """What a pass over the rows of `micro` computed about their loss tokens.
+    """Measurements of the loss tokens of `micro` in one forward pass.
 
     Args:
         routing: Expert choices of the pass, recorded or replayed.
@@ -111,7 +111,7 @@ def measured_tokens(
 
 
 def _disagreement(micro: TokenBatch, routing: Routing | None) -> RoutingDisagreement | None:
-    """The engine's routing against `routing` at the tokens before loss tokens."""
+    """Disagreement of the engine's routing with `routing` at the tokens before loss tokens."""
     feeding = torch.nn.functional.pad(micro.loss_mask[:, 1:], (0, 1))
     if micro.rollout_routing is None or routing is None or not bool(feeding.any()):
         return None
@@ -123,7 +123,7 @@ def _disagreement(micro: TokenBatch, routing: Routing | None) -> RoutingDisagree
 
 
 def policy_metrics(tokens: TokenMeasurements) -> dict[str, Any]:
-    """The metrics of docs/metrics.md that speak of the three policies. Empty without tokens."""
+    """Metrics that compare the three policies (docs/metrics.md). Empty without tokens."""
     if len(tokens.logprobs) == 0:
         return {}
     metrics: dict[str, Any] = {"entropy": tokens.entropy.double().mean().item()}

@@ -1,6 +1,6 @@
-"""The plan of passes over a batch: which rows share a pass, and what they compute once.
+"""Plan of the passes over a batch: which rows share a pass, and which prefixes are computed once.
 
-It is made once, before the first pass, from lengths, groups and tokens alone.
+The plan is made before the first pass and only depends on lengths, groups and tokens.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from steadyrl.policies.shared_prefixes import shared_lengths
 from steadyrl.records.token_batch import TokenBatch
 
 LEAST_SAVING = 0.25
-"""Share of the positions that must be saved: sharing costs passes, and masks for attention."""
+"""Minimum share of positions saved by sharing, which costs further passes and attention masks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +33,20 @@ class MicroBatch:
     """Indices into the batch."""
 
     prefix_groups: Int[Tensor, " b"] | None = None
-    """Rows of one number compute once what they begin with. None: each row is computed whole."""
+    """Rows with equal numbers share the computation of their common prefix. None: no sharing."""
 
     teacher_prefix_groups: Int[Tensor, " b"] | None = None
-    """The same for the rows under the prompt of the teacher, where the batch has one."""
+    """The same for the rows with the teacher's prompt, if the batch has one."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
 def least_saving(share_prefixes: Literal["auto", "always", "never"], policy: Policy) -> float:
-    """Share of the positions above which `policy` computes once what rows begin with.
+    """Minimum share of positions saved at which `policy` shares common prefixes.
 
     Raises:
-        UserError: it always should, and cannot.
+        UserError: the settings require sharing, but the model does not support it.
     """
     if share_prefixes == "never":
         return 1.0
@@ -55,8 +55,8 @@ def least_saving(share_prefixes: Literal["auto", "always", "never"], policy: Pol
         return LEAST_SAVING if reason is None else 1.0
     if reason is not None:
         raise UserError(
-            "learner.share_prefixes is 'always', but the model cannot compute once what rows "
-            f"begin with. {reason} Set it to 'auto' or 'never'."
+            "learner.share_prefixes is 'always', but the model cannot share common prefixes. "
+            f"{reason} Set it to 'auto' or 'never'."
         )
     return 0.0
 
@@ -70,17 +70,17 @@ def plan_micro_batches(
     least_saving: float,
     whole_responses: bool = False,
 ) -> list[MicroBatch]:
-    """The micro-batches of `rows`, each row in one of them.
+    """Splits `rows` into micro-batches.
 
-    Groups stay together where computing once what they begin with saves more than `least_saving`
-    of the positions; rows of like length otherwise.
+    Rows of a group stay together if sharing their prefix saves more than `least_saving` of the
+    positions. Otherwise rows of similar length share a micro-batch.
 
     Args:
-        max_pass_positions: Maximum positions of a micro-batch, padding included. Groups are
-            cut into passes that have little of it, which does not count.
-        pass_cost: Positions that take as long as one more pass.
-        whole_responses: Rows of one response stay together before all else, and beyond
-            `max_pass_positions` if need be.
+        max_pass_positions: Maximum positions of a micro-batch, including padding. The little
+            padding of rows that share a prefix is not counted.
+        pass_cost: Overhead of a pass, in positions of equal duration.
+        whole_responses: Rows of one response always stay together, even beyond
+            `max_pass_positions`.
     """
     if not len(rows):
         return []
@@ -108,13 +108,13 @@ def plan_micro_batches(
 
 
 def of_equal_number(plan: Sequence[MicroBatch], number: int) -> list[MicroBatch]:
-    """`plan` with empty micro-batches at its end, `number` in all.
+    """Extends `plan` to `number` micro-batches by empty ones.
 
-    Ranks that hold shards of one model must run equally many passes; `number` is the largest among
-    them.
+    Ranks that hold shards of one model must run the same number of passes. `number` is the largest
+    number on any rank.
 
     Raises:
-        ValueError: the plan has more.
+        ValueError: the plan has more micro-batches.
     """
     if len(plan) > number:
         raise ValueError(f"The plan has {len(plan)} micro-batches, more than {number}.")
@@ -124,7 +124,7 @@ def of_equal_number(plan: Sequence[MicroBatch], number: int) -> list[MicroBatch]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows to be planned: their lengths, and how much of each its whole group begins with."""
+    """Rows to plan: their lengths, groups, and lengths of the prefix shared by their group."""
 
     lengths: Int[Tensor, " n"]
     shared: Int[Tensor, " n"]
@@ -139,20 +139,20 @@ class _Rows:
         return cls(lengths, shared, groups)
 
     def saving(self, index: Int[Tensor, " b"]) -> float:
-        """Share of the positions of `index` that need not be computed if shared ones are once."""
+        """Share of the positions of rows `index` that sharing saves."""
         group, sizes = self.groups[index].unique(return_inverse=True, return_counts=True)[1:]
         copies = self.shared[index] * (sizes - 1)[group] / sizes[group]
         return float(copies.sum() / self.lengths[index].sum())
 
     def that_share(self, index: Int[Tensor, " b"], least_saving: float) -> Tensor | None:
-        """The groups of `index`, if sharing saves enough among them."""
+        """Groups of the rows `index` if sharing saves enough; None otherwise."""
         return self.groups[index] if self.saving(index) > least_saving else None
 
 
 def _by_response(
     lengths: Int[Tensor, " B"], response_ids: Int[Tensor, " B"], max_pass_positions: int
 ) -> list[Int[Tensor, " _"]]:
-    """Response after response, those with the longest rows first, as long as there is room."""
+    """Fills micro-batches with whole responses, longest rows first."""
     ids, response = response_ids.unique(return_inverse=True)
     longest = lengths.new_zeros(len(ids)).scatter_reduce(0, response, lengths, "amax")
     plan: list[Int[Tensor, " _"]] = []
@@ -168,7 +168,7 @@ def _by_response(
 
 
 def _by_group(rows: _Rows, max_pass_positions: int) -> list[Int[Tensor, " _"]]:
-    """Row after row, one group after the other, as long as there is room."""
+    """Fills micro-batches with rows, group by group."""
     order = rows.groups.argsort(stable=True)
     cuts, positions, previous = [], 0, None
     for place, row in enumerate(order.tolist()):

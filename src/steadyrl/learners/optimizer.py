@@ -1,4 +1,4 @@
-"""AdamW over float32 master weights, whatever type the model computes in."""
+"""AdamW on float32 master weights, for a model of any dtype."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
@@ -15,19 +15,19 @@ MomentDecay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerSettings(Settings):
-    """AdamW, and how its learning rate changes."""
+    """Settings of AdamW and its learning rate schedule."""
 
     learning_rate: float = Field(1e-6, gt=0, allow_inf_nan=False)
-    """Learning rate after the warm-up."""
+    """Peak learning rate, reached after the warm-up."""
 
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """After the warm-up: constant, or falling to a tenth by the end of the stage."""
+    """Schedule after the warm-up: constant, or decay to a tenth by the end of the stage."""
 
     warmup_steps: int = Field(0, ge=0)
-    """Steps in which the learning rate rises linearly from zero."""
+    """Number of steps over which the learning rate rises linearly from zero."""
 
     betas: tuple[MomentDecay, MomentDecay] = (0.9, 0.95)
-    """Decay rates of the running means of the gradient and of its square."""
+    """Decay rates of the running averages of the gradient and its square."""
 
     eps: float = Field(1e-8, gt=0, allow_inf_nan=False)
     """Added to the square root in the denominator, for numerical stability."""
@@ -36,7 +36,7 @@ class OptimizerSettings(Settings):
     """Decoupled weight decay, as in AdamW."""
 
     gradient_clip: float = Field(1.0, gt=0)
-    """Largest norm of the whole gradient."""
+    """Maximum norm of the gradient over all weights."""
 
 
 def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
@@ -56,14 +56,14 @@ def learning_rate(settings: OptimizerSettings, step: int, steps: int) -> float:
 class MasterOptimizer:
     """AdamW on float32 masters of the weights.
 
-    A weight in float32 is its own master. Any other has one that takes the gradients summed over
-    micro-batches in float32, and is rounded into the model after each step.
+    A float32 weight is its own master. Any other weight has a separate master, which accumulates
+    gradients over micro-batches in float32 and is rounded into the model after each step.
 
     Args:
-        parameters: The model's weights by name.
-        masters: Weights in the precision that they had before the model was given its type, by
-            name. A weight without one begins as its own value.
-        rounding: How masters become weights of a lower precision. They do so at once.
+        parameters: Weights by name. Those that do not require a gradient are ignored.
+        masters: Weights by name in their precision before the model was converted to its dtype. A
+            master that is not given starts as the value of its weight.
+        rounding: Rounding of masters to weights of lower precision, also at construction.
         seed: Determines the thresholds of stochastic rounding.
     """
 
@@ -86,17 +86,17 @@ class MasterOptimizer:
         self._round_masters()
 
     def zero_gradients(self) -> None:
-        """Forgets the gradients."""
+        """Clears all gradients."""
         for weight in (*self._weights.values(), *self.masters.values()):
             weight.grad = None
 
     def set_zero_gradients(self) -> None:
-        """Gives every weight a gradient of zero."""
+        """Sets the gradient of every weight to zero."""
         for master in self.masters.values():
             master.grad = torch.zeros_like(master)
 
     def gather_gradients(self) -> None:
-        """Adds the model's gradients of one micro-batch to those of the masters."""
+        """Adds the model's gradients of one micro-batch to the masters' gradients."""
         for name, weight in self._weights.items():
             master = self.masters[name]
             if master is weight or weight.grad is None:
@@ -106,7 +106,7 @@ class MasterOptimizer:
             weight.grad = None
 
     def gradients(self) -> dict[str, Tensor]:
-        """The gradient of each weight that has one."""
+        """Gradients by name, of the weights that have one."""
         return {name: w.grad for name, w in self.masters.items() if w.grad is not None}
 
     def step(self, settings: OptimizerSettings, rate: float) -> Reach:
@@ -131,7 +131,7 @@ class MasterOptimizer:
         return WeightSample.of(self._weights, self.masters)
 
     def state(self) -> dict[str, Tensor]:
-        """Moments and separate master weights, by name: what a resumed run needs."""
+        """Moments and separate master weights by name, for a resumed run."""
         state = {}
         for name, master in self.masters.items():
             for key, value in self._adamw.state[master].items():
@@ -141,12 +141,12 @@ class MasterOptimizer:
         return state
 
     def load_state(self, state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-        """Takes over what `state` returned, and rounds the masters into the model.
+        """Restores what `state` returned, and rounds the masters into the model.
 
         Args:
-            state: Moments, and masters of weights that had one.
-            weights: The saved model's weights in their own precision. They are the masters where
-                the state has none, because the model was in float32 then.
+            state: Moments and separate masters.
+            weights: Saved weights in their own precision. They are the masters of weights for which
+                the state has none, since these were float32.
         """
         with torch.no_grad():
             for name, master in self.masters.items():
@@ -159,7 +159,7 @@ class MasterOptimizer:
         self._round_masters()
 
     def reset(self) -> None:
-        """Forgets the moments: a new stage begins."""
+        """Clears the moments, for a new stage."""
         self._adamw.state.clear()
 
 

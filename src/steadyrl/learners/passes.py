@@ -1,4 +1,4 @@
-"""Forward passes of a learner: over micro-batches, by the policy, its teacher and its reference."""
+"""Forward passes of a learner over micro-batches: policy, teacher and reference policy."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -69,7 +69,7 @@ class Passes:
     def plan(
         self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False
     ) -> list[MicroBatch]:
-        """The micro-batches of the rows that are `chosen`."""
+        """Micro-batches of the `chosen` rows."""
         return plan_micro_batches(
             batch,
             chosen.nonzero().flatten(),
@@ -80,10 +80,10 @@ class Passes:
         )
 
     def report(self, plan: list[MicroBatch], done: int, total: int) -> Iterator[MicroBatch]:
-        """Each micro-batch of `plan`; progress hears when its rows are done.
+        """Yields each micro-batch of `plan`, and reports progress when its rows are done.
 
         Args:
-            done: Rows that were done before.
+            done: Number of rows that were done before.
         """
         for micro in plan:
             yield micro
@@ -99,12 +99,12 @@ class Passes:
         record_routing: bool = False,
         by: Policy | AdapterReference | None = None,
     ) -> TokenScores:
-        """What a policy says of the loss tokens of `rows`.
+        """Scores of the loss tokens of `rows`.
 
         Args:
-            prefix_groups: Rows of one number compute once what they begin with.
+            prefix_groups: Rows with equal numbers share the computation of their common prefix.
             replay: Expert choices to use instead of the model's own.
-            by: Another policy than the one that is trained.
+            by: Policy that scores; None: the trained policy.
         """
         device = self.policy.device
         temperature = self.temperature if rows.temperature is None else rows.temperature
@@ -122,7 +122,7 @@ class Passes:
     def token_terms(
         self, batch: TokenBatch, micro: MicroBatch, term: LossTerm
     ) -> tuple[TokenTerms, TokenMeasurements]:
-        """The objective's input for a micro-batch, and what was measured on the way."""
+        """The objective's input for a micro-batch, and measurements of its tokens."""
         rows = batch.rows(micro.rows)
         replay = routing_to_replay(self.replay, rows)
         # What is replayed needs no record: the watch proves that the pass used it.
@@ -151,7 +151,7 @@ class Passes:
 
     @torch.no_grad()
     def _teacher_logprobs(self, rows: TokenBatch, micro: MicroBatch) -> Float[Tensor, "B T"] | None:
-        """What the present weights say of the tokens under the teacher's prompt."""
+        """Log-probabilities of the tokens given the teacher's prompt, under the current weights."""
         if rows.teacher is None:
             return None
         replay = routing_to_replay(self.replay, rows.teacher)
@@ -164,7 +164,7 @@ class Passes:
     def _ref_logprobs(
         self, rows: TokenBatch, micro: MicroBatch, scores: TokenScores
     ) -> Float[Tensor, "B T"]:
-        """What the reference says of the tokens; where routing is replayed, by the row's routes."""
+        """The reference policy's log-probabilities, with the row's routing if one is replayed."""
         assert self.reference is not None
         routes = None if self.replay is RoutingReplay.NONE else scores.routing
         return self.scores(rows, micro.prefix_groups, replay=routes, by=self.reference).logprobs

@@ -1,11 +1,11 @@
-"""What trains a policy: scores token batches, takes optimizer steps, publishes weights.
+"""Interface of learners, which score token batches, take optimizer steps and publish weights.
 
     score    batch -> batch with old_logprobs
     update   loss terms -> one optimizer step
     publish  -> WeightSource, for engines
 
-The policy may be whole in this process, or in shards that several hold. Nothing outside a learner
-reads its model, its optimizer or its gradients.
+The policy may be held by this process or sharded over several. Nothing outside a learner reads its
+model, its optimizer or its gradients.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.weight_source import WeightSource
 
 TRAINER_STATE = "trainer_state.safetensors"
-"""File in a saved folder that holds what a resumed learner needs beside the model."""
+"""File in a saved folder with the optimizer state that a resumed learner needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,17 +57,17 @@ class Learner(Scorer, Protocol):
     """Trains a policy."""
 
     policy_version: int
-    """Optimizer steps since the weights were made."""
+    """Number of optimizer steps since the weights were initialized or loaded."""
 
     replay: RoutingReplay
-    """Whose routing the forward passes use. It may be changed between steps."""
+    """Source of the expert choices that forward passes use. May be changed between steps."""
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
-        """Sets what a stage trains with.
+        """Sets the optimizer and the temperature of a stage.
 
         Args:
-            temperature: Logits are divided by it, where a batch gives no temperature of its own.
-            fresh: Reset the moments of the optimizer. Weights stay.
+            temperature: Divisor of the logits for batches without a temperature of their own.
+            fresh: Reset the moments of the optimizer. The weights are kept.
         """
         ...
 
@@ -75,19 +75,22 @@ class Learner(Scorer, Protocol):
         """Takes one optimizer step on the sum of `terms`.
 
         Args:
-            step: Step of the stage, out of `steps`; both determine the learning rate.
+            step: Step of the stage, out of `steps`. Both determine the learning rate.
 
         Raises:
-            NonFiniteError: a loss or a gradient is not finite. The weights have not changed.
+            NonFiniteError: a loss or a gradient is not finite. The weights are unchanged.
         """
         ...
 
     def publish(self) -> WeightSource:
-        """The present weights."""
+        """The current weights."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Writes to `folder` a model that Transformers loads, and the state of the optimizer.
+        """Writes the trained weights and the optimizer state to `folder`.
+
+        A learner of all weights writes a model that Transformers loads, a learner of an adapter
+        one that peft loads.
 
         Raises:
             NonFiniteError: a weight is not finite.
@@ -98,16 +101,16 @@ class Learner(Scorer, Protocol):
         """Restores what `save` wrote, to the same bits.
 
         Raises:
-            UserError: the folder holds another model.
+            UserError: the folder holds another model or adapter.
         """
         ...
 
     def save_reference(self, folder: Path) -> None:
-        """Writes the present weights to `folder`, all or nothing, to be a reference policy."""
+        """Writes the current weights to `folder` as a reference policy, atomically."""
         ...
 
     def load_reference(self, folder: Path | None) -> None:
-        """Makes the weights in `folder` the policy whose `ref_logprobs` loss terms read.
+        """Loads the reference policy, which computes `ref_logprobs`, from `folder`.
 
         Args:
             folder: None drops the reference policy.
@@ -118,5 +121,5 @@ class Learner(Scorer, Protocol):
         ...
 
     def publish_reference(self) -> WeightSource:
-        """The weights of the reference policy; there must be one."""
+        """The weights of the reference policy, which must be loaded."""
         ...

@@ -1,26 +1,25 @@
-"""Routing replay applies to every row, each under its own prompt."""
+"""Selection of the routing that a forward pass replays."""
 
 from steadyrl.records.routing import Routing, RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
 
 
 def records_routing(replay: RoutingReplay, batch: TokenBatch) -> bool:
-    """Whether the trainer's own choices under the old weights will be replayed on `batch`.
+    """Whether updates on `batch` replay the trainer's routing under the old weights.
 
-    Under R3 that is so for reprompted rows: the engine has no routes for the prompt they stand
-    under.
+    Under R3 this holds for reprompted rows, since the engine has no routing for their new prompt.
     """
     return replay is RoutingReplay.R2 or (replay is RoutingReplay.R3 and batch.reprompted)
 
 
 def routing_to_replay(replay: RoutingReplay, batch: TokenBatch) -> Routing | None:
-    """The expert choices that a pass over `batch` uses; None where they are the trainer's, live.
+    """The expert choices that a pass over `batch` replays; None: the trainer chooses live.
 
-    Live is right for what is replayed from old weights, and has not been scored: such a pass runs
-    at the old weights.
+    Rows that replay the routing under the old weights and were not scored are routed live, since
+    their pass runs at the old weights.
 
     Raises:
-        RuntimeError: the engine's are to be replayed and it recorded none.
+        RuntimeError: the engine's routing should be replayed, but it recorded none.
     """
     if replay is RoutingReplay.NONE:
         return None

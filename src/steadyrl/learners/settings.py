@@ -1,4 +1,4 @@
-"""What the settings of learners have in common."""
+"""Settings shared by all learners."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -43,52 +43,52 @@ class LearnerContext:
 
 
 class LearnerSettings(Variant):
-    """Settings that make a learner: how the trainer computes."""
+    """Base class of the settings of learners."""
 
     lora: LoraSettings | None = None
     """Train a LoRA adapter by peft. None: train all weights."""
 
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the forward and backward pass. Master weights are float32 in any case, with all bits
-    that the checkpoint holds."""
+    """Dtype of the forward and backward pass. Master weights are always float32, with the full
+    precision of the checkpoint."""
 
     head_dtype: HeadDtype = "model"
-    """Type of the output head's product. float32: logits of a bfloat16 model lose no digits; set
-    engine.head_dtype too. Weights of the head are float32 then, unless it shares them with the
-    embedding."""
+    """Dtype of the output head's matrix product. float32 keeps the precision of the logits of a
+    bfloat16 model; set engine.head_dtype, too. The head's weights are then float32, unless they are
+    tied to the embedding."""
 
     rounding: Rounding = "stochastic"
-    """How float32 masters become bfloat16 weights after each step. nearest: small updates never
-    reach weights that begin on the bfloat16 grid. stochastic: unbiased, with a threshold for each
-    weight that is drawn once."""
+    """Rounding of float32 masters to bfloat16 weights after each step. nearest: small updates never
+    reach weights that start on the bfloat16 grid. stochastic: unbiased, with a fixed random
+    threshold for each weight."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA when there is one."""
+    """auto: CUDA if available."""
 
     micro_batch_tokens: int = Field(8192, ge=1)
-    """Positions whose gradient is computed at the same time, padding included. One row at least;
-    under an objective or a correction of whole responses, all rows of one."""
+    """Maximum positions of a micro-batch, including padding. A micro-batch has at least one row, or
+    all rows of a response if the objective or its correction is defined on whole responses."""
 
     pass_cost: int = Field(PASS_COST, ge=0)
-    """Positions that take as long as one more pass. Rows of like length share a pass, so that
-    padding and passes cost least together."""
+    """Overhead of a pass, in positions of equal duration. Rows of similar length share a pass, so
+    that the total cost of padding and passes is minimal."""
 
     share_prefixes: Literal["auto", "always", "never"] = "auto"
-    """Compute once what rows of a group begin with. auto: where the model can, and a quarter of
-    the positions is saved."""
+    """Compute the common prefix of a group's rows once. auto: if the model supports it and it saves
+    a quarter of the positions."""
 
     logits_memory: int = Field(1024, ge=0)
-    """MiB of probabilities over the vocabulary that are kept for the backward pass. Where they
-    would need more, they are computed twice."""
+    """Maximum MiB of vocabulary probabilities stored for the backward pass. If more are needed,
+    they are recomputed."""
 
     activation_checkpointing: bool = False
-    """Recompute each layer in the backward pass: less memory, more time."""
+    """Recompute each layer in the backward pass, to trade time for memory."""
 
     skip_no_signal: bool = True
-    """Leave rows with zero advantage out of the passes. The gradient is the same."""
+    """Skip rows with zero advantage. The gradient is the same."""
 
     measure_skipped: bool = True
-    """Score the rows left out, without gradient, so that metrics speak of every token."""
+    """Score skipped rows without gradient, so that metrics cover every token."""
 
     @model_validator(mode="after")
     def _head_dtype_does_something(self) -> "LearnerSettings":
@@ -130,5 +130,5 @@ class LearnerSettings(Variant):
         """The learner.
 
         Raises:
-            UserError: it cannot train the model.
+            UserError: the learner cannot train the model.
         """
