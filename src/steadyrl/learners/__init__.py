@@ -6,6 +6,7 @@ from steadyrl.learners.micro_batches import MicroBatch, of_equal_number, plan_mi
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.learners.protocol import Learner, Scorer, Update
 from steadyrl.learners.settings import LearnerContext, LearnerSettings
+from steadyrl.policies.lora import LoraSettings
 
 __all__ = [
     "Learner",
@@ -13,6 +14,7 @@ __all__ = [
     "LearnerSettings",
     "LocalLearner",
     "LocalLearnerSettings",
+    "LoraSettings",
     "LossTerm",
     "MasterOptimizer",
     "MicroBatch",
