@@ -12,8 +12,9 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.vllm.settings import VllmSettings
 from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.objectives import ReferenceKL
-from steadyrl.policies.loading import load_tokenizer
-from steadyrl.policies.model_settings import SmallDense
+from steadyrl.policies.loading import load_model, load_tokenizer
+from steadyrl.policies.lora import Adapter, LoraSettings
+from steadyrl.policies.model_settings import SmallDense, SmallMoE
 from steadyrl.policies.model_size import ModelSize
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
@@ -63,6 +64,33 @@ def test_bfloat16_weights_have_masters_and_gradients_of_both_kinds() -> None:
         "gradients": 6 * COUNT,
         "engine's weights": 4 * COUNT,
     }
+
+
+def test_an_adapter_has_moments_and_gradients_and_its_base_has_none() -> None:
+    lora = LoraSettings(rank=4)
+    config = run(learner=LocalLearnerSettings(dtype="bfloat16", lora=lora))
+    found = sizes(config, prompt=10)
+    adapter = Adapter(load_model(DENSE, tokenizer=load_tokenizer(DENSE), seed=0), lora, seed=0)
+    values = sum(weight.numel() for weight in adapter.parameters().values())
+
+    assert found.model.adapter == values
+    assert plan_memory(config, found).held == {
+        "weights": 2 * COUNT,
+        "adapter": 4 * values,
+        "moments": 8 * values,
+        "gradients": 4 * values,
+        "merged weights": 4 * COUNT,
+        "engine's weights": 2 * COUNT,
+    }
+
+
+def test_experts_of_an_adapter_are_counted() -> None:
+    model = SmallMoE(layers=1)
+    lora = LoraSettings(rank=4, experts=True)
+    size = ModelSize.of(model, load_tokenizer(model), lora)
+    adapter = Adapter(load_model(model, tokenizer=load_tokenizer(model), seed=0), lora, seed=0)
+
+    assert size.adapter == sum(weight.numel() for weight in adapter.parameters().values())
 
 
 def test_fp8_is_held_in_the_learners_type_and_noise_costs_a_second_engine() -> None:

@@ -68,6 +68,13 @@ class LoraTargets:
             transposed=any(isinstance(layers[path], Conv1D) for path in chosen),
         )
 
+    def values(self, model: PreTrainedModel, rank: int) -> int:
+        """Number of values in the matrices of an adapter of `rank`."""
+        modules = (model.get_submodule(path) for path in self.paths)
+        weights = (weight for module in modules for weight in module.parameters(recurse=False))
+        shapes = [weight.shape for weight in weights if weight.dim() > 1]
+        return sum(rank * shape[:-2].numel() * (shape[-2] + shape[-1]) for shape in shapes)
+
 
 def _linear_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
     for path, module in model.named_modules():

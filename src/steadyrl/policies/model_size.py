@@ -13,6 +13,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.policies.compat import without_data
 from steadyrl.policies.loading import empty_model
+from steadyrl.policies.lora import LoraSettings
+from steadyrl.policies.lora_targets import LoraTargets
 from steadyrl.policies.model_settings import ModelSettings
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.small_copy import FAILURES
@@ -35,23 +37,39 @@ class ModelSize:
     experts_per_token: int
     """0 for dense models."""
 
+    adapter: int = 0
+    """Values of the LoRA adapter; 0 without one."""
+
     @classmethod
-    def of(cls, settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> "ModelSize":
+    def of(
+        cls,
+        settings: ModelSettings,
+        tokenizer: PreTrainedTokenizerBase,
+        lora: LoraSettings | None = None,
+    ) -> "ModelSize":
         """The size of the model that `settings` describe.
 
+        Args:
+            lora: The adapter that is trained in it.
+
         Raises:
-            UserError: the checkpoint has no configuration that can be read.
+            UserError: the checkpoint has no configuration that can be read, or the model cannot
+                have the adapter.
         """
         with torch.device("meta"):
             model = empty_model(settings, tokenizer=tokenizer, dtype=torch.float32)
         config = model.config.get_text_config()
-        routed = is_moe(model)
+        routed, adapter = is_moe(model), 0
+        if lora is not None:
+            targets = LoraTargets.of(model, lora.targets, experts=lora.experts)
+            adapter = targets.values(model, lora.rank)
         return cls(
             parameters=sum(weight.numel() for weight in model.parameters()),
             layers=config.num_hidden_layers,
             width=config.hidden_size,
             vocabulary=model.get_input_embeddings().weight.shape[0],
             experts_per_token=getattr(config, "num_experts_per_tok", 1) if routed else 0,
+            adapter=adapter,
         )
 
     def rough_activations(self, itemsize: int) -> int:

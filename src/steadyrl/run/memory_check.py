@@ -8,6 +8,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.base.memory import available_memory
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.policies.loading import load_tokenizer
+from steadyrl.policies.lora import LoraSettings
 from steadyrl.policies.model_size import ModelSize
 from steadyrl.policies.small_copy import FAILURES
 from steadyrl.run.config import RunConfig
@@ -19,6 +20,10 @@ REMEDIES: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "learner.activation_checkpointing to true and learner.micro_batch_tokens to 1024",
         {"activation_checkpointing": True, "micro_batch_tokens": 1024},
+    ),
+    (
+        "learner.lora.rank to 16, which trains an adapter instead of all weights",
+        {"lora": LoraSettings()},
     ),
 )
 """Changes of the learner that save memory, the cheapest first."""
@@ -35,7 +40,7 @@ def require_memory(config: RunConfig, available: int | None = None) -> None:
     """
     tokenizer = load_tokenizer(config.model)
     try:
-        size = ModelSize.of(config.model, tokenizer)
+        size = ModelSize.of(config.model, tokenizer, config.learner.lora)
     except FAILURES:  # loading the model says what is wrong with its configuration
         return
     if available is None:

@@ -90,7 +90,7 @@ class RunSizes:
         Raises:
             UserError: the checkpoint has no configuration that can be read.
         """
-        model = ModelSize.of(config.model, tokenizer)
+        model = ModelSize.of(config.model, tokenizer, config.learner.lora)
         length = min(prompt + config.sampling.max_new_tokens, _most_positions(config))
         passes = pass_memory(
             config.model,
@@ -124,6 +124,8 @@ def plan_memory(config: RunConfig, sizes: RunSizes, available: int | None = None
 def held_memory(config: RunConfig, size: ModelSize) -> dict[str, int]:
     """Bytes that the run never lets go, without those that are none."""
     count, itemsize = size.parameters, getattr(torch, config.learner.dtype).itemsize
+    if config.learner.lora is not None:
+        return _held_with_adapter(config, size, itemsize)
     lowered = itemsize < FLOAT32
     held = {
         "weights": count * itemsize,
@@ -132,6 +134,22 @@ def held_memory(config: RunConfig, size: ModelSize) -> dict[str, int]:
         "gradients": count * (FLOAT32 + itemsize * lowered),
         "reference policy": count * itemsize * config.algorithm.needs_reference,
         "engine's weights": count * _engine_itemsize(config, itemsize),
+    }
+    return {name: size for name, size in held.items() if size}
+
+
+def _held_with_adapter(config: RunConfig, size: ModelSize, itemsize: int) -> dict[str, int]:
+    """The same where an adapter is trained, which is float32 over a base of any dtype."""
+    adapter = size.adapter * FLOAT32
+    merges = isinstance(config.engine, ModelEngineSettings)  # all weights at once, for each sync
+    held = {
+        "weights": size.parameters * itemsize,
+        "adapter": adapter,
+        "moments": 2 * adapter,
+        "gradients": adapter,
+        "reference policy": adapter * config.algorithm.needs_reference,
+        "merged weights": size.parameters * FLOAT32 * merges,
+        "engine's weights": size.parameters * _engine_itemsize(config, itemsize),
     }
     return {name: size for name, size in held.items() if size}
 
