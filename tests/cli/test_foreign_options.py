@@ -21,7 +21,9 @@ def test_no_option_of_ours_is_taken_for_a_foreign_one(recipe: str) -> None:
 
 
 def test_what_is_named_instead_is_there() -> None:
-    known = {f"--{name}" for name in option_names(RunConfig, RECIPES["minirl"]().model_dump())}
+    values = RECIPES["minirl"]().model_dump()
+    values["learner"]["lora"] = {}
+    known = {f"--{name}" for name in option_names(RunConfig, values)}
     known |= {"--model", "--out", "--published", "--resume", "--engine.numerics"}
     own = ("path", "columns.prompt", "columns.answer", "rewards")
     known |= {f"--environment.{name}" for name in own}
