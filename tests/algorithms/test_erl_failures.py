@@ -35,7 +35,7 @@ def test_a_reflection_cut_off_by_its_budget_is_recorded_and_not_learned_from() -
     assert experience.metrics["failed_reflections"] == 1
     assert experience.metrics["reward_after_reflection"] == pytest.approx(4 / 6)
     recorded = experience.groups[2].trajectories[0]
-    assert recorded.truncation_reason == "the reflection was not over after 3 tokens"
+    assert recorded.truncation_reason == "the reflection was not finished after 3 tokens"
     assert recorded.truncated
 
 
@@ -80,8 +80,8 @@ def test_a_malformed_reflection_is_pushed_down_by_one_that_helps() -> None:
 def test_a_step_whose_reflections_all_failed_for_one_reason_says_so() -> None:
     (note,) = failing(dict.fromkeys(LESSONS, "")).notes
     assert note == (
-        "Every episode that was to reflect broke in this step, for one reason: the reflection is "
-        "empty. Of such a step nothing is learned but first attempts."
+        "All reflections of this step failed for the same reason: the reflection is "
+        "empty. Only its first attempts are trained on."
     )
     assert failing({"w1": ""}).notes == ()
     assert failing({**dict.fromkeys(LESSONS, ""), "w1": "do ..."}).notes == ()
@@ -125,7 +125,7 @@ def test_an_environment_that_always_fails_leaves_nothing_to_learn() -> None:
     ("positions", "failures", "reason"),
     [
         # Prompts of reflections have 22 tokens, and answers up to 16.
-        (37, 3, "the record leaves no room to reflect on it"),
+        (37, 3, "the record leaves no room for a reflection"),
         # The long lesson makes a prompt of 28 characters, q0 and three roles.
         (40, 1, "guidance of 33 tokens leaves no room to answer"),
     ],

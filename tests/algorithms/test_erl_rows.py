@@ -118,5 +118,7 @@ def test_rows_that_fall_apart_under_the_teacher_s_prompt_are_refused() -> None:
         sampling=Sampling(max_new_tokens=16),
         seed=0,
     )
-    with pytest.raises(RuntimeError, match="other rows under its teacher's prompt than under its"):
+    with pytest.raises(
+        RuntimeError, match="different rows under its teacher's prompt than under its"
+    ):
         collect(subject, 0, two_turns())

@@ -130,7 +130,7 @@ def test_a_memory_survives_json_and_goes_on_alike(settings: MemorySettings) -> N
 @pytest.mark.parametrize("settings", EVERY)
 @pytest.mark.parametrize("state", [{"memory": "else"}, {}, [], None])
 def test_the_state_of_another_memory_is_refused(settings: MemorySettings, state: Any) -> None:
-    with pytest.raises(UserError, match=r"The saved memory is .*configuration it began with"):
+    with pytest.raises(UserError, match=r"The saved memory is .*its original configuration"):
         settings.make().load_state(state)
 
 

@@ -44,7 +44,7 @@ def test_the_policy_s_reflections_come_with_the_tokens_they_were_drawn_as() -> N
     assert [r.failure for r in reflections] == [
         "",
         "",
-        "the reflection was not over after 1 tokens",
+        "the reflection was not finished after 1 tokens",
     ]
     assert [r.prompt for r in reflections] == PROMPTS
     tokens = reflections[0].completion
@@ -78,7 +78,7 @@ def test_a_prompt_without_room_is_not_asked_and_moves_no_other_s_random_numbers(
     fitting = scripted(answers, max_positions=21)
     assert seeds(fitting) == {k: v for k, v in everyone.items() if "three" not in k}
     third = reflect(PolicyReflector(COMPACT, TOKENIZER), fitting)[2]
-    assert third.failure == "the record leaves no room to reflect on it"
+    assert third.failure == "the record leaves no room for a reflection"
     assert third.completion is None
     assert third.reply == ""
 

@@ -64,8 +64,8 @@ def test_an_account_tells_task_attempt_feedback_reward_and_memory() -> None:
 
 def test_an_account_says_why_an_attempt_was_cut_short() -> None:
     cut = attempt(feedback="", truncation_reason="token budget spent")
-    assert make_record(TASK, cut, "", same).feedback == "Cut short: token budget spent"
-    assert make_record(TASK, attempt(feedback=""), "", same).feedback == "nothing was said"
+    assert make_record(TASK, cut, "", same).feedback == "Truncated: token budget spent"
+    assert make_record(TASK, attempt(feedback=""), "", same).feedback == "no feedback"
 
 
 def test_an_account_is_neutral_in_every_field() -> None:
@@ -85,12 +85,12 @@ def test_long_prompts_tell_everything_and_ask_for_a_block(style: ReflectionStyle
     system, user = reflection_prompt(ACCOUNT, style)
     assert (system.role, user.role) == ("system", "user")
     assert "<prompt>" in system.content
-    for told in ("ask", "try", "bad luck", "Reward: 0.25", "Nothing yet."):
+    for told in ("ask", "try", "bad luck", "Reward: 0.25", "None yet."):
         assert told in user.content
     assert "<prompt>" in user.content.splitlines()[-1]
     _, knowing = reflection_prompt(replace(ACCOUNT, memory="a rule"), style)
     assert "a rule" in knowing.content
-    assert "Nothing yet." not in knowing.content
+    assert "None yet." not in knowing.content
 
 
 def test_rulebooks_have_five_slots_of_rules_and_two_of_strategy() -> None:
@@ -168,8 +168,7 @@ def test_the_raw_record_follows_the_instructions() -> None:
     told = task_with_record(TASK, ACCOUNT, ReflectionStyle.RULEBOOK)
     assert told.prompt[0] == Message(
         role="system",
-        content=f"Rules.\n\n{RETRY}\n\nYour attempt:\ntry\n\n"
-        "Reward: 0.25\nWhat happened:\nbad luck",
+        content=f"Rules.\n\n{RETRY}\n\nYour attempt:\ntry\n\nReward: 0.25\nFeedback:\nbad luck",
     )
     assert told.prompt[1:] == TASK.prompt[1:]
     compact = task_with_record(
@@ -188,7 +187,7 @@ def raises(_task: Task, _rulebook: str) -> Any:
         (raises, r"Odd.guide failed on the task 'lake/1': KeyError: 'slot' \(line \d+ of test_re"),
         (
             lambda _task, rulebook: rulebook,
-            r"Odd.guide returned 'Go left.', which is not a task. Give",
+            r"Odd.guide returned 'Go left.', which is not a task. Return",
         ),
     ],
 )

@@ -194,7 +194,7 @@ def test_a_teacher_may_bring_its_own_tasks_and_show_conversations() -> None:
 
 def test_a_demonstration_without_a_turn_of_the_model_is_refused() -> None:
     asked = (Message(role="user", content="1"),)
-    with pytest.raises(TypeError, match="no turn of the assistant"):
+    with pytest.raises(TypeError, match="no assistant turn"):
         Demonstration(prompt=asked, continuation=asked)
 
 

@@ -89,7 +89,7 @@ def test_rows_that_are_left_out_are_noted(steadyrl: Steady, folder: Path) -> Non
     code, _, _ = steadyrl(*refused, "--environment.invalid-rows", "skip")
     notes = RunFolder(folder / "run").read_notes()
     assert code == 0
-    assert any("1 of 61 rows of the data set were left out" in note["note"] for note in notes)
+    assert any("1 of 61 rows of the dataset were dropped" in note["note"] for note in notes)
 
 
 def test_a_reward_that_fails_in_the_run_is_data(steadyrl: Steady, folder: Path) -> None:

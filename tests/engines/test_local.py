@@ -387,7 +387,7 @@ def test_model_without_positions_is_refused_by_the_local_engine_only() -> None:
     [
         (gpt_neo, r"GPTNeoForCausalLM has layers of local attention"),
         (falcon_with_alibi, r"FalconForCausalLM has alibi: true"),
-        (moshi, r"MoshiForCausalLM computes something else when sequences"),
+        (moshi, r"MoshiForCausalLM computes different results if sequences"),
     ],
 )
 def test_attention_that_counts_columns_is_refused_by_the_local_engine_only(
@@ -409,14 +409,14 @@ def test_no_arithmetic_and_no_long_window_hides_what_slots_change(
     model = scaled_up(moshi)
     model.config.sliding_window = window
     policy = Policy(model, character_tokenizer())
-    with pytest.raises(UserError, match=r"MoshiForCausalLM computes something else when .*'refe"):
+    with pytest.raises(UserError, match=r"MoshiForCausalLM computes different results if .*'refe"):
         local_engine(policy, numerics=numerics)
 
 
 @pytest.mark.parametrize("numerics", [Numerics.FLOAT32, Numerics.BFLOAT16])
 def test_a_model_without_a_cache_is_refused_in_any_arithmetic(numerics: Numerics) -> None:
     policy = Policy(scaled_up(openai_gpt), character_tokenizer())
-    with pytest.raises(UserError, match=r"OpenAIGPTLMHeadModel fails to write .* 'reference'"):
+    with pytest.raises(UserError, match=r"OpenAIGPTLMHeadModel fails on a batch .* 'reference'"):
         local_engine(policy, numerics=numerics)
 
 

@@ -83,7 +83,7 @@ def test_sequences_that_cannot_be_scored_are_refused(make_engine: MakeEngine) ->
     assert drive(engine.score([])) == []
     with pytest.raises(UserError, match="has no tokens"):
         drive(engine.score([torch.zeros(0, dtype=torch.long)]))
-    with pytest.raises(UserError, match=r"129 tokens is to be scored, but the model has 128"):
+    with pytest.raises(UserError, match=r"129 tokens: the model has 128"):
         drive(engine.score(some_sequences((129,))))
 
 

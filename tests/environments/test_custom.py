@@ -93,7 +93,11 @@ def test_what_fails_to_be_made_is_told_by_its_own_reason(made_by: str, message: 
         ("no_such_module:Reverse", {}, "No module named 'no_such_module'. Install"),
         ("my_tasks:Forwards", {}, "my_tasks.py has no 'Forwards'. Correct the name"),
         ("my_tasks:Reverse", {"letters": 3}, "unexpected keyword argument 'letters'. Pass the"),
-        ("my_tasks:ReverseOnce", {"word": "1"}, "makes a ReverseOnce, which is not an environment"),
+        (
+            "my_tasks:ReverseOnce",
+            {"word": "1"},
+            "a ReverseOnce, which is not an environment",
+        ),
     ],
 )
 def test_what_makes_no_environment_is_refused(

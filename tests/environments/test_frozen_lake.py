@@ -50,7 +50,7 @@ def test_a_random_policy_wins_about_as_often_as_on_the_released_maps():
 
 
 def test_lakes_too_small_for_three_splits_are_refused():
-    # 2 x 2 lakes with neighbouring ends are 32, and none of them falls into the test split.
+    # 2 x 2 lakes with neighboring ends are 32, and none of them falls into the test split.
     with pytest.raises(
         UserError, match=r"lakes of size 2 .* 1 moves: none is left for test. Raise"
     ):
@@ -78,8 +78,11 @@ def test_the_rulebook_of_a_slippery_lake_says_so():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_size": 5, "max_size": 4}, "min_size is 5 and max_size 4.*Raise max_size"),
-        ({"min_frozen": 0.9}, "min_frozen is 0.9 and max_frozen 0.85.*Raise max_frozen"),
+        (
+            {"min_size": 5, "max_size": 4},
+            "min_size is 5, more than max_size, which is 4.*Raise max_size",
+        ),
+        ({"min_frozen": 0.9}, "min_frozen is 0.9, more than max_frozen, which is 0.85.*Raise"),
         ({"max_path": 9}, "max_path is 9, but an episode has 8 moves.*Raise moves"),
         ({"max_size": 10}, "less than or equal to 9"),
         ({"holes": 3}, "holes"),

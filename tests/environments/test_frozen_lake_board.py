@@ -76,7 +76,7 @@ def test_drawn_lakes_have_distinct_ends_and_a_way_that_is_short_enough():
 
 @pytest.mark.parametrize(("frozen", "share"), [(0.6, 0.6), (0.85, 0.85)])
 def test_cells_are_frozen_at_the_stated_rate(frozen: float, share: float):
-    # On 2 x 2 boards with neighbouring ends nothing is drawn anew, and two cells are free.
+    # On 2 x 2 boards with neighboring ends nothing is drawn anew, and two cells are free.
     drawn = [draw_lake(Draws(n), size=2, frozen=frozen, max_path=1) for n in range(3000)]
     frozen_cells = sum("".join(lake.rows).count("F") for lake in drawn)
     assert abs(frozen_cells / 6000 - share) < 4 * (share * (1 - share) / 6000) ** 0.5

@@ -79,7 +79,7 @@ def test_the_prompt_tells_the_action_words_and_no_rules(puzzle: Puzzle):
 
 def test_a_rulebook_takes_the_place_of_the_instructions():
     system, observation = PAPER.prompt(LAKE, "C is a hole.")
-    assert system.content.startswith("C is a hole.\n\nEvery reply names one action")
+    assert system.content.startswith("C is a hole.\n\nReply with one action")
     assert observation == PAPER.prompt(LAKE, None)[1]
 
 
@@ -99,7 +99,7 @@ def test_a_won_game_is_told_turn_by_turn():
     assert [outcome.reward for outcome in (down, right, end)] == [0.0, 0.0, 1.0]
     assert [outcome.terminated for outcome in (down, right, end)] == [False, False, True]
     assert down.feedback == (
-        "You began as A at row 1, column 1.\n"
+        "You started as A at row 1, column 1.\n"
         "Turn 1: down moved you down onto D, frozen ground, which is safe."
     )
     assert end.observation == ()

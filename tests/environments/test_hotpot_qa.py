@@ -193,15 +193,18 @@ def test_the_last_turn_may_answer_but_not_search(library: Path):
     searches = [search("Rome")] * 5
     assert respond(library, *searches[:4], r"\boxed{Italy}").reward == 0.5
     assert respond(library, *searches) == Outcome(
-        reward=0.0, terminated=True, feedback="no answer by turn 5, the last"
+        reward=0.0, terminated=True, feedback="no answer by the last turn, 5"
     )
-    assert respond(library, search("Rome"), turns=1).feedback == "no answer by turn 1, the last"
+    assert respond(library, search("Rome"), turns=1).feedback == "no answer by the last turn, 1"
 
 
 @pytest.mark.parametrize(
     ("text", "feedback"),
     [
-        ("<tool_call>Rome</tool_call>", "malformed tool call: a < tool_call> does not hold JSON"),
+        (
+            "<tool_call>Rome</tool_call>",
+            "malformed tool call: a < tool_call> does not contain JSON",
+        ),
         (search("Rome")[:-3], "malformed tool call: a < tool_call> is not closed"),
         (
             search("Rome").replace("local", "web"),
@@ -294,7 +297,7 @@ def test_tasks_are_the_same_at_any_time_and_a_split_starts_over():
 
 def test_an_empty_split_is_refused_when_it_is_asked(library: Path):
     environment, _ = rome(library)
-    with pytest.raises(UserError, match=r"There is no question in the train split. Give more"):
+    with pytest.raises(UserError, match=r"The train split has no questions. Add questions"):
         environment.task(Split.TRAIN, 0)
 
 

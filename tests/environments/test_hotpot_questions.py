@@ -156,9 +156,12 @@ def test_made_up_questions_are_in_the_official_format():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answer": None}, r"entry 1 of .*'answer' must be a text, got None; .*\['_id', 'answer'"),
-        ({"question": " "}, r"entry 1 of .*'question' must be a text"),
-        ({"_id": 5}, r"entry 1 of .*'_id' must be a text, got 5"),
+        (
+            {"answer": None},
+            r"entry 1 of .*'answer' must be a string, got None; .*\['_id', 'answer'",
+        ),
+        ({"question": " "}, r"entry 1 of .*'question' must be a string"),
+        ({"_id": 5}, r"entry 1 of .*'_id' must be a string, got 5"),
         ({"context": None}, r"'context' must be a list of \[title, sentences\], got None"),
         ({"context": [["Rome"]]}, r"'context' must be .*, got \[\['Rome'\]\]"),
         ({"context": {"title": ["Rome"], "sentences": []}}, r"'context' must be a list of"),

@@ -97,7 +97,7 @@ def test_a_task_asks_something() -> None:
 
 def test_nothing_to_say_is_no_feedback() -> None:
     assert unchecked(Outcome, reward=0, terminated=True, feedback=None).feedback == ""
-    with pytest.raises(TypeError, match=r"the feedback is 3\. Give a text"):
+    with pytest.raises(TypeError, match=r"the feedback is 3\. Give a string"):
         unchecked(Outcome, reward=0, terminated=True, feedback=3)
 
 

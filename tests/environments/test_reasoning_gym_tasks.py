@@ -126,7 +126,7 @@ def test_a_scorer_that_fails_on_the_answer_counts_as_wrong_with_a_reason():
     environment = ReasoningGym(ReasoningGymSettings(dataset="prime_factorization", timeout=20.0))
     outcome = respond(environment.start(environment.task(Split.TRAIN, 0)), "no idea")
     assert outcome.reward == 0.0
-    assert outcome.feedback == "the answer is wrong: it cannot be read (ValueError)"
+    assert outcome.feedback == "the answer is wrong: it cannot be parsed (ValueError)"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_an_answer_that_a_scorer_evaluates_cannot_stop_the_run(answer: str, reas
     ("settings", "message"),
     [
         ({"dataset": "chain_sums"}, r"no dataset 'chain_sums'. Did you mean 'chain_sum'"),
-        ({"dataset": "zzzzzz"}, r"no dataset 'zzzzzz'. Choose one; its datasets: ab, acre"),
+        ({"dataset": "zzzzzz"}, r"no dataset 'zzzzzz'. It has: ab, acre"),
         (
             {"dataset": "chain_sum", "knobs": {"max_term": 3}},
             r"no knob 'max_term'. Did you mean 'max_terms'",
@@ -155,16 +155,16 @@ def test_an_answer_that_a_scorer_evaluates_cannot_stop_the_run(answer: str, reas
         ({"dataset": "chain_sum", "knobs": {"size": 3}}, r"no knob 'size'"),
         (
             {"dataset": "chain_sum", "knobs": {"min_terms": 9}},
-            r"refuses the knobs \{'min_terms': 9\} .*max_terms must be >= min_terms",
+            r"rejects the knobs \{'min_terms': 9\} .*max_terms must be >= min_terms",
         ),
-        ({"dataset": "chain_sum", "knobs": {"min_terms": "many"}}, r"refuses the knobs"),
+        ({"dataset": "chain_sum", "knobs": {"min_terms": "many"}}, r"rejects the knobs"),
         (
             {"dataset": "calendar_arithmetic", "knobs": {"tasks": [1]}},
-            r"refuses the knobs \{'tasks': \[1\]\} of 'calendar_arithmetic': 'int' object has no",
+            r"rejects the knobs \{'tasks': \[1\]\} of 'calendar_arithmetic': 'int' object has no",
         ),
         (
             {"dataset": "composite", "knobs": {"datasets": [{"name": "gcd"}]}},
-            r"refuses the knobs .* of 'composite': 'dict' object has no attribute 'name'",
+            r"rejects the knobs .* of 'composite': 'dict' object has no attribute 'name'",
         ),
     ],
 )

@@ -80,7 +80,7 @@ def test_a_query_that_matches_nothing_finds_nothing(query: str):
     "library", [[], [Passage(title="", text="..."), Passage(title="?", text="")]]
 )
 def test_a_library_without_words_is_refused(library: list[Passage]):
-    with pytest.raises(UserError, match=rf"none of {len(library)} passages holds a word. Give"):
+    with pytest.raises(UserError, match=rf"none of {len(library)} passages contains a word. Use"):
         BM25(BM25Settings(), library)
 
 

@@ -72,13 +72,13 @@ def test_a_world_too_small_for_three_splits_is_refused(size: int):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"min_size": 9}, "min_size is 9 and max_size 8.*Raise max_size"),
+        ({"min_size": 9}, "min_size is 9, more than max_size, which is 8.*Raise max_size"),
         ({"moves": 5}, "max_path is 8, but an episode has 5 moves.*Raise moves"),
         ({"boxes": 2}, "boxes"),
         ({"inner_walls": 0.6}, "inner_walls"),
-        ({"inner_walls": 0.1, "levels": "a.txt"}, "inner_walls is 0.1, .* of a.txt are used"),
-        ({"min_size": 3, "levels": "a.txt"}, "min_size is 3, .* of a.txt are used. Leave one of"),
-        ({"max_path": 4, "levels": "a.txt"}, "max_path is 4, .* of a.txt are used"),
+        ({"inner_walls": 0.1, "levels": "a.txt"}, "inner_walls is 0.1, .* read from a.txt"),
+        ({"min_size": 3, "levels": "a.txt"}, "min_size is 3, .* read from a.txt. Remove one of"),
+        ({"max_path": 4, "levels": "a.txt"}, "max_path is 4, .* read from a.txt"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict, message: str):
@@ -121,7 +121,7 @@ def test_a_split_without_levels_is_refused(tmp_path: Path):
     played = Sokoban(SokobanSettings(levels=level_file(tmp_path / "levels.txt", range(1, 2))))
     (level,) = read_levels(tmp_path / "levels.txt")
     for split in set(Split) - {split_of_game(level)}:
-        with pytest.raises(UserError, match=rf"falls into the {split} split. Give a file with"):
+        with pytest.raises(UserError, match=rf"is in the {split} split. Use a file with"):
             played.task(split, 0)
 
 

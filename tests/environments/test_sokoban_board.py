@@ -87,9 +87,9 @@ def test_no_solution_is_shorter_than_the_moves_needed(rows: list[str], solution:
         (["#@$.x#"], "The level has 'x' in it. Use only"),
         (["#$.#"], "The level has 0 players. Put one @"),
         (["#@+$#"], "The level has 2 players"),
-        (["#@$$.#"], "The level has 2 boxes and 1 goals. Put as many"),
+        (["#@$$.#"], "The level has 2 boxes and 1 goals. The numbers must"),
         (["#@ #"], "The level has 0 boxes and 0 goals"),
-        (["#@*#"], "The level has every box on a goal already. Leave it out"),
+        (["#@*#"], "The level is already solved. Remove it"),
     ],
 )
 def test_what_is_no_level_is_refused(rows: list[str], message: str):

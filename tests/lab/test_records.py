@@ -56,7 +56,7 @@ def test_curves_are_means_over_bins_of_gradient_steps(tmp_path: Path) -> None:
     assert kept.gradient_steps == 12
     assert kept.seconds == 3.0
     assert kept.curve("entropy").size == 0
-    assert kept.bin_centres(2).tolist() == [4.0, 12.0]
+    assert kept.bin_centers(2).tolist() == [4.0, 12.0]
 
 
 def test_bins_are_of_the_steps_that_have_the_metric(tmp_path: Path) -> None:

@@ -52,9 +52,9 @@ def test_runs_are_compared_over_the_time_that_both_took() -> None:
         text="A is sooner", source="here", comparisons=(greater("score_in_equal_time", "A", "B"),)
     )
     slow = {seed: replace(run, seconds=2.0) for seed, run in CLEAR["B"].items()}
-    (judgement,) = judge(study_of([sooner]), {"A": CLEAR["A"], "B": slow})
+    (judgment,) = judge(study_of([sooner]), {"A": CLEAR["A"], "B": slow})
     gained = [(0.4 - 0.15) / 2, (0.6 - 0.25) / 2, (0.8 - 0.345) / 2]
-    assert judgement.findings[0].difference.mean == pytest.approx(sum(gained) / 3)
+    assert judgment.findings[0].difference.mean == pytest.approx(sum(gained) / 3)
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
@@ -81,9 +81,9 @@ def test_results_hold_every_number_behind_a_verdict(tmp_path: Path) -> None:
 
 def test_a_study_without_runs_says_so(tmp_path: Path) -> None:
     nothing: dict[str, dict[int, RunRecord]] = {"A": {}, "B": {}}
-    judgements = write_results(STUDY, nothing, tmp_path)
-    assert {judgement.verdict for judgement in judgements} == {Verdict.UNDECIDED}
-    page = study_page(as_json(STUDY, nothing, judgements))
+    judgments = write_results(STUDY, nothing, tmp_path)
+    assert {judgment.verdict for judgment in judgments} == {Verdict.UNDECIDED}
+    page = study_page(as_json(STUDY, nothing, judgments))
     assert "| A | 0 | not run | not run |" in page
     assert "`best_score`: A > B: not run" in page
 

@@ -27,7 +27,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     with pytest.raises(
         NonFiniteError,
         match=r"At step 7, the loss is not finite\. 0 of \d+ log-probabilities are not finite\. "
-        r"The optimiser step was not taken\. Set a lower learning_rate .* and resume it\.",
+        r"The optimizer step was not taken\. Set a lower learning_rate .* and resume it\.",
     ):
         learner.update([term_on(made_up_batch(), infinite)], step=7, steps=9)
     assert largest_difference(weights_of(learner), before) == 0
@@ -67,7 +67,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step_and_is_named() -> N
         return (0 * terms.logprobs).sqrt()
 
     with pytest.raises(
-        NonFiniteError, match=r"At step 3, the gradient of model\.\S+ is not finite\. The optimiser"
+        NonFiniteError, match=r"At step 3, the gradient of model\.\S+ is not finite\. The optimizer"
     ):
         learner.update([term_on(made_up_batch(), cliff)], step=3, steps=9)
     assert largest_difference(weights_of(learner), before) == 0

@@ -180,7 +180,7 @@ def test_activation_checkpointing_stands_in_the_way() -> None:
 def test_attention_without_masks_stands_in_the_way() -> None:
     policy = policy_of("qwen3")
     policy.model.config._attn_implementation = "flash_attention_2"
-    assert "flash_attention_2, which takes no masks of ours" in (
+    assert "flash_attention_2, which does not accept custom masks" in (
         policy.sharing_unsupported_reason() or ""
     )
 

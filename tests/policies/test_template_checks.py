@@ -78,7 +78,7 @@ def test_templates_that_show_everything_are_accepted(template: str) -> None:
 def test_a_role_that_is_left_out_is_named(roles: tuple[Role, ...], left_out: str) -> None:
     shown = f"in messages if m.role != {left_out!r} %}}"
     template = CHATML.replace("in messages %}", shown)
-    with pytest.raises(UserError, match=rf"leaves out what messages of the role '{left_out}' say"):
+    with pytest.raises(UserError, match=rf"drops messages of the role '{left_out}'"):
         prompt_of(template, *roles)
 
 
@@ -94,7 +94,7 @@ def test_a_role_that_is_left_out_is_named(roles: tuple[Role, ...], left_out: str
     ],
 )
 def test_tools_that_are_left_out_are_named(template: str, part: str) -> None:
-    with pytest.raises(UserError, match=rf"leaves out the {part} of tools.* tool_text 'message'"):
+    with pytest.raises(UserError, match=rf"drops the {part} of tools.* tool_text 'message'"):
         prompt_of(template, "user", tools=(SEARCH,))
     assert '"query"' in prompt_of(TOOLS, "user", tools=(SEARCH,))
 
@@ -121,5 +121,5 @@ def test_a_template_that_is_set_anew_is_proven_anew() -> None:
     conversation = [[Message(role="user", content="1")]]
     encode_prompts(tokenizer, conversation)
     tokenizer.chat_template = "nothing"
-    with pytest.raises(UserError, match="leaves out what messages of the role 'user' say"):
+    with pytest.raises(UserError, match="drops messages of the role 'user'"):
         encode_prompts(tokenizer, conversation)

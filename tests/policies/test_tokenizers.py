@@ -273,9 +273,9 @@ def test_the_next_prompt_goes_on_where_a_closed_turn_ended(chatml: PreTrainedTok
     [
         (
             "{{ raise_exception('System role not supported') }}",
-            r"of the roles system, user: TemplateError: System role not supported\. Take an env",
+            r"with the roles system, user: TemplateError: System role not supported\. Use an env",
         ),
-        ("{% for m in messages %}\n{{ m.content ", r"TemplateSyntaxError: .* \(line 2\)\. Take an"),
+        ("{% for m in messages %}\n{{ m.content ", r"TemplateSyntaxError: .* \(line 2\)\. Use an"),
         ("{{ messages[0].content + 1 }}", r"system, user: TypeError: can only concatenate str"),
     ],
 )
@@ -283,7 +283,7 @@ def test_a_template_that_refuses_a_conversation_is_told(template: str, message: 
     tokenizer = character_tokenizer()
     tokenizer.name_or_path = "org/strict"
     tokenizer.chat_template = template
-    told = rf"chat template of the tokenizer 'org/strict' refuses a conversation .*{message}"
+    told = rf"chat template of the tokenizer 'org/strict' rejects a conversation .*{message}"
     system, user = Message(role="system", content="Be right."), Message(role="user", content="1")
     with pytest.raises(UserError, match=told):
         encode_prompts(tokenizer, [[system, user]])
@@ -294,5 +294,5 @@ def test_a_refusal_says_whether_tools_were_shown() -> None:
     tokenizer.chat_template = "{{ raise_exception('no') if tools else messages[0].content }}"
     conversation = [Message(role="user", content="1")]
     assert TOKENIZER.decode(encode_prompts(tokenizer, [conversation])[0]) == "1"
-    with pytest.raises(UserError, match="of the roles user with tools: TemplateError: no"):
+    with pytest.raises(UserError, match="with the roles user with tools: TemplateError: no"):
         encode_prompts(tokenizer, [conversation], [[{"name": "search"}]])

@@ -183,7 +183,7 @@ def test_routing_of_other_tokens_than_those_returned_is_refused() -> None:
     (group,) = played(ScriptedEngine(lambda *_: "ab"), turns=1)
     (completion,) = group.trajectories[0].completions
     other = replace(completion, token_ids=completion.token_ids + 1)
-    with pytest.raises(RuntimeError, match="recorded routing on other tokens than it returned"):
+    with pytest.raises(RuntimeError, match="recorded routing for other tokens than it returned"):
         batch_of([group_of(other)], [1.0])
 
 
@@ -229,7 +229,7 @@ def test_routes_are_left_out_after_they_were_proven_to_be_of_these_tokens() -> N
         for prompt in (ids_of("<|user|>p<|assistant|>"), ids_of("<|user|>p<|assistant|>ab<|end|>"))
     )
     wrong = replace(second, token_ids=second.token_ids + 1)
-    with pytest.raises(RuntimeError, match="recorded routing on other tokens than it returned"):
+    with pytest.raises(RuntimeError, match="recorded routing for other tokens than it returned"):
         drop_repeated_routes(wrong, first)
 
 

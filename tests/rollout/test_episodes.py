@@ -129,7 +129,8 @@ def test_an_answer_that_is_no_outcome_is_a_failure_of_the_environment(answer: An
     ((trajectory,),) = [group.trajectories for group in play(engine, environment=Terse())]
     assert trajectory.environment_failed
     assert (
-        f"TypeError: respond gives {answer!r}, which is not an Outc" in trajectory.truncation_reason
+        f"TypeError: respond returned {answer!r}, which is not an Outc"
+        in trajectory.truncation_reason
     )
 
 
@@ -210,7 +211,7 @@ def test_a_conversation_that_the_chat_template_refuses_ends_its_episode_alone() 
     )
     first, second = group.trajectories
     assert first.environment_failed
-    assert "refuses a conversation of the roles user, assistant, tool" in first.truncation_reason
+    assert "rejects a conversation with the roles user, assistant, tool" in first.truncation_reason
     assert second.truncation_reason == "not over after 2 turns"
 
 
@@ -281,8 +282,8 @@ def test_a_prompt_without_room_to_answer_is_not_begun_and_the_others_go_on() -> 
 
 def test_prompts_that_all_leave_no_room_to_answer_are_refused() -> None:
     message = (
-        r"None of 2 prompts leaves room .* task 'quiz/train/0' has 104 tokens, and with "
-        r"sampling.max_new_tokens 8 needs 112 positions; the engine has 111. Lower sampling.max_n"
+        r"None of 2 prompts leaves room .* task 'quiz/train/0' has 104 tokens and needs "
+        r"112 positions with sampling.max_new_tokens 8, but the engine has 111. Lower sampling"
     )
     engine = ScriptedEngine(lambda *_: "right", max_positions=111)
     with pytest.raises(UserError, match=message):

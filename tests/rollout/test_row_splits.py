@@ -43,9 +43,9 @@ def play(template: str, reply: str) -> list[Group]:
     [
         (CHAT_TEMPLATE, "right", None),
         (THOUGHTS, "right", None),
-        (THOUGHTS, "<hm>right", "the reply is written anew"),
-        (CHAT_TEMPLATE.replace("<|end|>", "<|tool|>"), "right", "closed by other tokens"),
-        ("{{ messages | length }}" + CHAT_TEMPLATE, "right", "what came before the reply"),
+        (THOUGHTS, "<hm>right", "the reply is rendered differently"),
+        (CHAT_TEMPLATE.replace("<|end|>", "<|tool|>"), "right", "ends with other tokens"),
+        ("{{ messages | length }}" + CHAT_TEMPLATE, "right", "earlier messages are rendered"),
     ],
 )
 def test_turns_that_begin_a_row_are_counted_with_the_reason(
@@ -58,7 +58,7 @@ def test_turns_that_begin_a_row_are_counted_with_the_reason(
         assert (note, rows) == (None, 1)
     else:
         assert note is not None
-        assert note.startswith("2 of 2 later turns begin a row of their own")
+        assert note.startswith("2 of 2 later turns begin a new row")
         assert cause in note
         assert rows == 3
 

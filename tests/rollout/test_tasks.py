@@ -67,7 +67,7 @@ def test_tasks_have_the_numbers_that_were_asked_for() -> None:
             r"Broken.task returned a Silent whose repr failed, which is not a task",
         ),
         (raises, r"Broken.task failed on number 2 of the test split: IndexError: no such thing \("),
-        (lambda *_: None, r"Broken.task returned None, which is not a task. Give a Task\("),
+        (lambda *_: None, r"Broken.task returned None, which is not a task. Return a Task\("),
         (
             lambda *_: {"prompt": "hi"},
             r"Broken.task returned {'prompt': 'hi'}, which is not a task",
@@ -117,7 +117,7 @@ def test_the_first_tasks_are_each_there_once() -> None:
         (raises, r"Broken.start failed on the task 'quiz/test/2': IndexError: no such thing \("),
         (
             lambda *_: None,
-            r"Broken.start returned None, which is not an episode. Give an object with",
+            r"Broken.start returned None, which is not an episode. Return an object with",
         ),
         (refuses, r"^Give more problems\.$"),
     ],
@@ -136,7 +136,7 @@ def test_tasks_are_counted_where_the_environment_can(environment: Quiz, count: i
 
 
 def test_what_is_no_count_of_tasks_is_refused() -> None:
-    with pytest.raises(UserError, match=r"ShortQuiz.distinct_tasks gives 'few'. Give a whole"):
+    with pytest.raises(UserError, match=r"ShortQuiz.distinct_tasks returned 'few'. Return an"):
         distinct_tasks(ShortQuiz("few"), Split.TEST)
 
 

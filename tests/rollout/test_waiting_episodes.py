@@ -190,10 +190,10 @@ def test_a_group_may_be_scored_as_a_whole(awaits: bool) -> None:
 @pytest.mark.parametrize(
     ("scores", "reason"),
     [
-        ([1.0], "ValueError: score_group gives 1 rewards for 2 trajectories"),
-        (None, "TypeError: score_group gives None, which are not rewards"),
+        ([1.0], "ValueError: score_group returned 1 rewards for 2 trajectories"),
+        (None, "TypeError: score_group returned None, which is not a list"),
         ([1.0, float("nan")], "ValueError: the reward is nan"),
-        ([None, None], "score_group gives it no reward"),
+        ([None, None], "score_group returned None for it"),
         (KeyError("x"), "KeyError: 'x'"),
     ],
 )

@@ -277,6 +277,8 @@ def test_reflections_that_never_have_room_are_refused(kind: type[SampledReflecti
         reflection = kind(sampling=Sampling(temperature=0.5, max_new_tokens=tokens))
         return ExperientialSettings(reflection=reflection)
 
-    with pytest.raises(UserError, match=r"max_new_tokens is 128, .* 128 tokens in this model: no"):
+    with pytest.raises(
+        UserError, match=r"max_new_tokens is 128, .* 128 tokens in this model, which leaves no"
+    ):
         Assembly.of(tiny_experiential_run(algorithm=settings(128)))
     assert Assembly.of(tiny_experiential_run(algorithm=settings(127))).stages

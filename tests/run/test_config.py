@@ -342,9 +342,9 @@ def test_overlap_wants_more_than_one_step_between_checkpoints() -> None:
 def test_episodes_that_would_be_cut_short_are_refused() -> None:
     lake = FrozenLakeSettings(moves=9)
     gradient = PolicyGradientSettings(max_turns=8)
-    with pytest.raises(ValidationError, match=r"algorithm.max_turns is 8, .* 9 or more"):
+    with pytest.raises(ValidationError, match=r"algorithm.max_turns is 8, .* at least 9"):
         tiny_run(environment=lake, cold_start=None, algorithm=gradient)
-    with pytest.raises(ValidationError, match=r"evaluation.max_turns is 4, .* 9 or more"):
+    with pytest.raises(ValidationError, match=r"evaluation.max_turns is 4, .* at least 9"):
         tiny_run(environment=lake, cold_start=None, evaluation=EvaluationSettings(max_turns=4))
     compact = lake.model_copy(update={"rendering": "compact"})
     assert tiny_run(environment=compact, cold_start=None, algorithm=gradient)
@@ -379,7 +379,7 @@ def test_a_nested_block_in_part_keeps_what_the_recipe_language_documents() -> No
 
 
 def test_a_second_chance_takes_two_turns() -> None:
-    with pytest.raises(ValidationError, match=r"algorithm\.max_turns is 1, .* 2 or more"):
+    with pytest.raises(ValidationError, match=r"algorithm\.max_turns is 1, .* at least 2"):
         tiny_run(algorithm=SecondChanceSettings(max_turns=1))
 
 

@@ -1,4 +1,4 @@
-"""What to collect and how to learn from it: policy gradient, Experiential RL, cold starts."""
+"""Algorithms: policy gradient, Experiential RL, and supervised cold starts."""
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import MemorySettings

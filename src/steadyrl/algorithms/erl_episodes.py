@@ -168,8 +168,8 @@ def episode_notes(episodes: Sequence[ExperientialEpisode]) -> tuple[str, ...]:
     if len(failures) < 2 or not failures[0] or len(set(failures)) > 1:
         return ()
     return (
-        f"Every episode that was to reflect broke in this step, for one reason: {failures[0]}. "
-        "Of such a step nothing is learned but first attempts.",
+        f"All reflections of this step failed for the same reason: {failures[0]}. Only its first "
+        "attempts are trained on.",
     )
 
 

@@ -102,8 +102,8 @@ class RowBuilder:
         (student,), (teacher,) = self._batches(students, weights), self._batches(teachers, weights)
         if not torch.equal(student.loss_mask.sum(dim=1), teacher.loss_mask.sum(dim=1)):
             raise RuntimeError(
-                "An attempt falls into other rows under its teacher's prompt than under its own, "
-                "so that student and teacher cannot be compared token by token."
+                "An attempt is split into different rows under its teacher's prompt than under "
+                "its own, so student and teacher cannot be compared token by token."
             )
         return [replace(student, teacher=replace(teacher, reprompted=True))]
 

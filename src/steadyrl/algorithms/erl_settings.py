@@ -81,14 +81,14 @@ class ExperientialSettings(CreditSettings):
             )
         if isinstance(self.reflection, NoReflection) and not isinstance(self.memory, NoMemory):
             raise ValueError(
-                f"reflection is 'none', so that the memory {self.memory.name!r} would never be "
+                f"reflection is 'none', so the memory {self.memory.name!r} would never be "
                 "written. Set memory to 'none' as well."
             )
         coefficient = self.internalization_coefficient
         if isinstance(self.internalization, NoInternalization) and coefficient != 1:
             raise ValueError(
                 f"internalization_coefficient is {coefficient}, but internalization is 'none', so "
-                "that nothing has this weight. Leave one of them out."
+                "it has no effect. Remove one of them."
             )
         return self
 
@@ -109,9 +109,7 @@ class ExperientialSettings(CreditSettings):
 
     @property
     def overlap_unsupported_reason(self) -> str | None:
-        """Reason why rollouts cannot come from another process or use older weights; None: they
-        can.
-        """
+        """Reason why rollouts cannot use older weights from another process; None: they can."""
         if isinstance(self.reflection, FrozenReflection):
             return (
                 "algorithm.reflection is 'frozen': the frozen policy belongs to the training "
@@ -149,8 +147,7 @@ class ExperientialSettings(CreditSettings):
     def _check_room(self, budget: int, limit: int | None) -> None:
         if limit is not None and budget >= limit:
             raise UserError(
-                f"algorithm.reflection.sampling.max_new_tokens is {budget}, but prompt and answer "
-                f"together may have {limit} tokens in this model: no reflection would have room, "
-                "and nothing would be learned but first attempts. Lower it, or choose a model of "
-                "more positions."
+                f"algorithm.reflection.sampling.max_new_tokens is {budget}, but prompt and "
+                f"reflection together may have {limit} tokens in this model, which leaves no room "
+                "for reflections. Lower it, or use a model with more positions."
             )

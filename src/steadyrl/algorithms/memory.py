@@ -106,8 +106,8 @@ class Retrieval(MemorySettings):
     def _check_capacity(self) -> "Retrieval":
         if self.recalled > self.capacity:
             raise ValueError(
-                f"recalled is {self.recalled}, but {self.capacity} reflections are kept. Lower "
-                "recalled, or raise capacity."
+                f"recalled is {self.recalled}, but capacity is {self.capacity}. Lower recalled, "
+                "or raise capacity."
             )
         return self
 
@@ -250,6 +250,6 @@ def _require(state: Any, **expected: object) -> None:
     got = {name: state.get(name) for name in expected} if isinstance(state, dict) else state
     if got != expected:
         raise UserError(
-            f"The saved memory is {got}, but the configuration describes {expected}. Resume a run "
-            "with the configuration it began with."
+            f"The saved memory is {got}, but the configuration describes {expected}. Resume the "
+            "run with its original configuration."
         )

@@ -1,4 +1,4 @@
-"""Policy gradient on groups of episodes: which of the published ones, its settings say."""
+"""Group-based policy gradient: sampling, advantages, and objectives."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -43,37 +43,37 @@ ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class CreditSettings(AlgorithmSettings):
-    """What to sample for each optimiser step, and how to credit and sum it."""
+    """Sampling per optimizer step, advantages, and aggregation of the loss."""
 
     objective: AnyObjective = MiniRL()
-    """What is maximized, token by token: a built-in objective, or one of your own."""
+    """Objective to maximize for each token: a built-in or custom one."""
 
     correction: AnyCorrection = NoCorrection()
-    """Weights of the training-inference discrepancy, for objectives that do not correct it."""
+    """Correction of the training-inference mismatch, for objectives without one."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean"
     """Baseline of each episode's reward within its group."""
 
     aggregation: Aggregation = Aggregation.TOKEN_SUM
-    """How tokens are summed into one loss."""
+    """Aggregation of tokens into one loss."""
 
     constant_length: int | None = Field(None, ge=1)
     """Denominator of the aggregation `constant`."""
 
     prompts: int = Field(64, ge=1)
-    """Prompts in one mini-batch, that is for one optimiser step."""
+    """Prompts per mini-batch, that is per optimizer step."""
 
     group_size: int = Field(16, ge=1)
-    """Episodes for each prompt."""
+    """Episodes per prompt."""
 
     mini_batches: int = Field(1, ge=1)
-    """Optimiser steps for each rollout: 1 is on-policy, N > 1 off-policy."""
+    """Optimizer steps per rollout: 1 is on-policy, N > 1 off-policy."""
 
     max_turns: int = Field(32, ge=1)
-    """Turns after which an episode is cut short."""
+    """Maximum number of turns per episode; longer episodes are truncated."""
 
     reference_kl: ReferenceKL = ReferenceKL()
-    """What holds the policy to the weights with which the stage began; nothing by default."""
+    """Penalty on the divergence from the initial weights of the stage; none by default."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> "CreditSettings":
@@ -97,22 +97,22 @@ class CreditSettings(AlgorithmSettings):
 
     @property
     def learns_from_groups_of_one(self) -> bool:
-        """Whether an episode whose group has no other may have an advantage."""
+        """Whether an episode without others in its group can have an advantage."""
         return False
 
     @property
     def gradient_steps(self) -> int:
-        """One for each mini-batch."""
+        """One per mini-batch."""
         return self.mini_batches
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss reads the weights with which the stage began."""
+        """Whether the loss uses the initial weights of the stage."""
         return self.reference_kl.is_on or self.objective.reads_reference
 
     @property
     def overlap_unsupported_reason(self) -> str | None:
-        """Why older weights would go uncorrected."""
+        """Reason why older weights would not be corrected; None: they are."""
         if self.corrected_objective.corrects_mismatch:
             return None
         return (
@@ -122,7 +122,7 @@ class CreditSettings(AlgorithmSettings):
         )
 
     def check_fits(self, environment: EnvironmentSettings) -> None:
-        """Returns where no episode of `environment` is cut short."""
+        """Checks that no episode of `environment` is truncated."""
         environment.require_turns("algorithm.max_turns", self.max_turns)
 
 
@@ -144,7 +144,7 @@ class PolicyGradientSettings(CreditSettings):
 
 
 class PolicyGradient:
-    """Samples groups, credits each episode against its group, and maximises an objective."""
+    """Samples groups, computes advantages within each group, and maximizes an objective."""
 
     samples_from_engine = True
 

@@ -50,8 +50,9 @@ class Algorithm(Protocol):
     """Whether `collect` uses the engine, which then needs new weights after each step."""
 
     async def collect(self, step: int, engine: Engine) -> Experience:
-        """Collects the experience of step `step`: a function of the step, the engine's weights and
-        the algorithm's state.
+        """Collects the experience of step `step`.
+
+        It is a function of the step, the engine's weights and the algorithm's state.
         """
         ...
 

@@ -71,7 +71,7 @@ PUBLISHED: dict[PublishedName, PolicyGradientSettings] = {
         objective=GRPO(clip_low=0.2, clip_high=0.2),
         advantage="group_mean",
         aggregation=Aggregation.CONSTANT,
-        constant_length=3000,  # the max_length response that its experiments allow
+        constant_length=3000,  # the longest response in its experiments
     ),
     "dual_clip": PolicyGradientSettings(
         objective=DualClip(), advantage="group_mean_std", aggregation=Aggregation.TOKEN_MEAN

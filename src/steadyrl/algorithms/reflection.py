@@ -106,8 +106,8 @@ class PolicyReflection(SampledReflection):
     def _check_temperature(self) -> "PolicyReflection":
         if self.sampling.temperature == 0:
             raise ValueError(
-                "the temperature of reflections is 0: a policy that draws nothing has no "
-                "probabilities to learn from. Set a temperature above 0."
+                "the temperature of reflections is 0: greedy decoding has no sampling "
+                "probabilities to train on. Set a temperature above 0."
             )
         return self
 
@@ -188,7 +188,7 @@ class PolicyReflector:
         sampling = self._settings.sampling
         (ids,) = encode_prompts(self._tokenizer, [prompt])
         if not engine.capabilities.has_room(len(ids), sampling):
-            return Reflection(prompt=prompt, failure="the record leaves no room to reflect on it")
+            return Reflection(prompt=prompt, failure="the record leaves no room for a reflection")
         request = Request(prompt_ids=ids, num_completions=1, seed=seed, sampling=sampling)
         (completion,) = await engine.generate(request)
         return self._read(prompt, completion)
@@ -196,7 +196,7 @@ class PolicyReflector:
     def _read(self, prompt: Conversation, completion: Completion) -> Reflection:
         reply = response_text(completion, self._tokenizer)
         if completion.finish_reason is FinishReason.LENGTH:
-            failure = f"the reflection was not over after {len(completion.token_ids)} tokens"
+            failure = f"the reflection was not finished after {len(completion.token_ids)} tokens"
             return Reflection(prompt=prompt, reply=reply, failure=failure, completion=completion)
         settings = self._settings
         return parse_reflection(prompt, reply, settings.style, settings.max_length, completion)

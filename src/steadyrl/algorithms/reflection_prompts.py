@@ -64,17 +64,16 @@ class AttemptRecord:
 
 
 STRATEGIST = """\
-You are the chief strategist of agents that play a game whose rules nobody has told them. From the \
-records of their attempts you write the master rulebook that the next agent plays by. It sees \
-nothing else.
+You are the chief strategist for agents that play a game without being told its rules. From \
+records of their attempts you write the rulebook that the next agent follows. It sees nothing else.
 
 Principles:
-1. Think in the long term: what wins the whole game, not the next move.
+1. Think long-term: what wins the whole game, not only the next move.
 2. Contrast what led to success with what led to failure.
-3. Consolidate: keep what has proved right, correct what has proved wrong, add what is new.
-4. Be authoritative and brief. State what holds for the game, not for this one board.
+3. Consolidate: keep what proved right, correct what proved wrong, add what is new.
+4. Be authoritative and brief. State rules of the game, not facts about one board.
 
-Answer with one block in exactly this layout:
+Answer with one block in exactly this format:
 <prompt>
 <game_rules>
 1. Symbols: what each one means, and which is the player
@@ -90,19 +89,19 @@ Answer with one block in exactly this layout:
 </prompt>"""
 
 EDITOR = """\
-You improve the instructions of an agent. You read its task, every step that it took, what its \
-tools returned, and what it earned. Then you write instructions that make such failures less \
-likely: for a tool that was not used, a claim without support, an answer in the wrong form.
+You improve the instructions of an agent. You read its task, every step it took, the results of \
+its tools, and its reward. Then you write instructions that make such failures less likely, for \
+example an unused tool, an unsupported claim, or an answer in the wrong format.
 
-The instructions must serve other tasks of this kind as well. Keep them short, and do not give \
-away the answer of this one.
+The instructions must also serve other tasks of this kind. Keep them short, and do not reveal the \
+answer to this task.
 
 Answer with the complete new instructions between <prompt> and </prompt>."""
 
 _SYSTEM = {ReflectionStyle.RULEBOOK: STRATEGIST, ReflectionStyle.INSTRUCTIONS: EDITOR}
 
 _REPORT = """\
-What earlier attempts have taught (it may be wrong):
+Lessons from earlier attempts (may be wrong):
 {memory}
 
 The task:
@@ -112,12 +111,12 @@ The attempt:
 {attempt}
 
 Reward: {reward:g}
-What happened:
+Feedback:
 {feedback}"""
 
 _REQUEST = "Write the improved instructions for the next attempt, between <prompt> and </prompt>."
 
-RETRY = "You have tried this task before. Learn from the record of that attempt and do better."
+RETRY = "You attempted this task before. Learn from the record of that attempt and do better."
 
 _BLOCK = re.compile(r"<prompt>(.*?)</prompt>", re.DOTALL)
 
@@ -126,13 +125,13 @@ def make_record(task: Task, attempt: Trajectory, memory: str, neutral: Neutral) 
     """Record of `attempt` for a reflection."""
     lines = [
         attempt.feedback,
-        attempt.truncation_reason and f"Cut short: {attempt.truncation_reason}",
+        attempt.truncation_reason and f"Truncated: {attempt.truncation_reason}",
     ]
-    said = attempt.messages[len(task.prompt) :]
+    messages = attempt.messages[len(task.prompt) :]
     return AttemptRecord(
         task=neutral(_transcript(task.prompt)),
-        attempt=neutral(_transcript(said)),
-        feedback=neutral("\n".join([line for line in lines if line]) or "nothing was said"),
+        attempt=neutral(_transcript(messages)),
+        feedback=neutral("\n".join([line for line in lines if line]) or "no feedback"),
         reward=attempt.reward,
         memory=neutral(memory),
     )
@@ -189,26 +188,26 @@ def guided_task(environment: Environment, task: Task, lesson: str) -> Task:
         guided = call_user_code(
             partial(environment.guide, task, lesson),
             failure=f"{name}.guide failed on the task {task.id!r}",
-            remedy="Correct it, or leave it out.",
+            remedy="Fix or remove it.",
         )
-        remedy = "Give `task` with another prompt."
+        remedy = "Return `task` with another prompt."
         return require_type(guided, Task, given_by=f"{name}.guide", noun="a task", remedy=remedy)
-    told = [message for message in task.prompt if message.role != "system"]
-    return replace(task, prompt=(Message(role="system", content=lesson), *told))
+    messages = [message for message in task.prompt if message.role != "system"]
+    return replace(task, prompt=(Message(role="system", content=lesson), *messages))
 
 
 def task_with_record(task: Task, record: AttemptRecord, style: ReflectionStyle) -> Task:
     """`task` with the raw record of an attempt after its instructions."""
     text = _compact(record) if style is ReflectionStyle.COMPACT else _record(record)
     system = [message.content for message in task.prompt if message.role == "system"]
-    told = [message for message in task.prompt if message.role != "system"]
+    messages = [message for message in task.prompt if message.role != "system"]
     content = "\n\n".join([*system, text])
-    return replace(task, prompt=(Message(role="system", content=content), *told))
+    return replace(task, prompt=(Message(role="system", content=content), *messages))
 
 
 def _report(record: AttemptRecord) -> str:
     return _REPORT.format(
-        memory=record.memory or "Nothing yet.",
+        memory=record.memory or "None yet.",
         task=record.task,
         attempt=record.attempt,
         reward=record.reward,
@@ -217,8 +216,8 @@ def _report(record: AttemptRecord) -> str:
 
 
 def _record(record: AttemptRecord) -> str:
-    told = f"Reward: {record.reward:g}\nWhat happened:\n{record.feedback}"
-    return f"{RETRY}\n\nYour attempt:\n{record.attempt}\n\n{told}"
+    feedback = f"Reward: {record.reward:g}\nFeedback:\n{record.feedback}"
+    return f"{RETRY}\n\nYour attempt:\n{record.attempt}\n\n{feedback}"
 
 
 def _compact(record: AttemptRecord) -> str:

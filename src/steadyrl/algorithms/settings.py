@@ -59,9 +59,7 @@ class AlgorithmSettings(Variant):
 
     @property
     def overlap_unsupported_reason(self) -> str | None:
-        """Reason why it cannot train on rollouts of older weights from another process, with the
-        remedy; None: it can.
-        """
+        """Reason and remedy if it cannot train on rollouts of older weights; None: it can."""
         return None
 
     def learned_samplings(self) -> Mapping[str, Sampling]:

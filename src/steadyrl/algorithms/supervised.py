@@ -100,13 +100,13 @@ class Supervised:
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """The one term: mean negative log-likelihood of the demonstrated tokens."""
+        """Mean negative log-likelihood of the demonstrated tokens."""
         (batch,) = mini_batch
         return (LossTerm(batch=batch, objective=NLL(), aggregation=Aggregation.TOKEN_MEAN),)
 
 
 def demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) -> Demonstration:
-    """What the teacher writes.
+    """Demonstration of the teacher for `task`.
 
     Raises:
         UserError: there is no task, the teacher fails, or gives something else than a text.
@@ -129,7 +129,7 @@ def demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) 
 def turns_of(
     shown: Sequence[tuple[Task, Demonstration]], tokenizer: PreTrainedTokenizerBase
 ) -> list[Turns | UserError]:
-    """The turns of each demonstration, or why the chat template refuses it."""
+    """Turns of each demonstration, or the error if the chat template rejects it."""
     places = [
         (row, place)
         for row, (_, each) in enumerate(shown)
@@ -154,7 +154,7 @@ def turns_of(
 def demonstration_batch(
     demonstrations: Sequence[Turns], tokenizer: PreTrainedTokenizerBase, closing_id: int
 ) -> TokenBatch:
-    """One batch of demonstrations, whose turns carry loss under advantage 1.
+    """One batch of demonstrations, whose turns have loss and advantage 1.
 
     Each turn is closed by the token `closing_id`; what is read between them carries no loss. A
     demonstration is one row if the chat template only ever adds to a conversation.
@@ -176,7 +176,7 @@ def demonstration_batch(
 
 
 def _completion(prompt: Int[Tensor, " P"], response: list[int]) -> Completion:
-    """What was written by hand; no policy gave it a probability."""
+    """A completion that no policy sampled, so without log-probabilities of its own."""
     return Completion(
         prompt_ids=prompt,
         token_ids=torch.tensor(response),

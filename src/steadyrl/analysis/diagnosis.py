@@ -39,16 +39,16 @@ class Status(StrEnum):
     """The state of a run, the worst first."""
 
     COLLAPSED = "collapsed"
-    """It has lost half of its best reward and not regained it."""
+    """The run lost half of its best reward and has not regained it."""
 
     FAULT = "fault"
-    """Its setup is wrong; it may still learn."""
+    """The setup is wrong; the run may still learn."""
 
     ABOUT_TO_COLLAPSE = "about to collapse"
     """A signal is outside its normal range."""
 
     FORGETTING = "forgetting"
-    """It loses what it was not trained on, whatever becomes of its tasks."""
+    """The policy loses abilities that it is not trained on."""
 
     HEALTHY = "healthy"
 

@@ -28,7 +28,7 @@ class MetricText:
     title: str
 
     meaning: str
-    """Its meaning, with its healthy and troubled behavior."""
+    """Meaning of the metric, with healthy and troubled behavior."""
 
     group: MetricGroup
 

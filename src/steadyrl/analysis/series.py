@@ -35,7 +35,7 @@ class Series:
 
     @property
     def finite(self) -> Bool[np.ndarray, "S *L"]:
-        """Which values are finite."""
+        """Mask of finite values."""
         finite: np.ndarray = np.isfinite(self.values)
         return finite
 

@@ -159,14 +159,13 @@ class Canary:
         limit = max(MIN_DIFFERENCE, self._first_share * now.spread)
         for difference, between in (
             (now.difference, "the engine's scores of a fixed probe and the trainer's are"),
-            (now.cache_difference, "what the engine says of tokens drawn and given is"),
+            (now.cache_difference, "the engine's scores of its tokens when sampled and later are"),
         ):
             if not difference <= limit:
                 raise CanaryError(
-                    f"At the first sync already, {between} {_nats(difference)} apart, where "
-                    f"{_nats(limit)} is the limit: the engine has other weights, computes another "
-                    "model, or computes it in very coarse numerics, for which canary.first_share "
-                    "may be raised."
+                    f"At the first sync, {between} {_nats(difference)} apart, above the limit of "
+                    f"{_nats(limit)}: the engine has different weights, a different model, or "
+                    "very coarse numerics, for which canary.first_share may be raised."
                 )
 
     def _check_difference(self, now: "_Reading") -> None:
@@ -176,9 +175,9 @@ class Canary:
         limit = max(MIN_DIFFERENCE, self._factor * self._first.difference * growth)
         if not now.difference <= limit:
             raise CanaryError(
-                f"After the sync of version {now.version}, the engine says something else than the "
-                f"trainer of a fixed probe: {_nats(now.difference)} apart, where {_nats(limit)} is "
-                f"the limit, by what was measured after version {self._first.version}."
+                f"After the sync of version {now.version}, the scores of engine and trainer on a "
+                f"fixed probe are {_nats(now.difference)} apart, above the limit of "
+                f"{_nats(limit)} that follows from version {self._first.version}."
             )
 
     def _check_caches(self, now: "_Reading") -> None:
@@ -188,10 +187,10 @@ class Canary:
         )
         if not now.cache_difference <= limit:
             raise CanaryError(
-                f"After the sync of version {now.version}, the engine drew tokens with other "
-                f"probabilities than it gives them when it scores them: "
-                f"{_nats(now.cache_difference)} apart, up to {_nats(limit)} were to be expected. "
-                "It may keep keys and values that older weights computed."
+                f"After the sync of version {now.version}, the engine's log-probabilities of its "
+                f"tokens when sampled and when scored are {_nats(now.cache_difference)} apart, "
+                f"above the limit of {_nats(limit)}. Its caches may hold keys and values of older "
+                "weights."
             )
 
     def _check_movement(self, now: "_Reading") -> None:
@@ -203,9 +202,9 @@ class Canary:
         moved = _typical((now.trainer - self._changed.trainer).abs())
         if moved > max(MIN_DIFFERENCE, self._first.difference):
             raise CanaryError(
-                f"The engine scores a fixed probe to the same bits as after version "
-                f"{self._changed.version}, but the trainer, at version {now.version}, has moved "
-                f"by {_nats(moved)}: nothing of the syncs since then has reached the engine."
+                "The engine's scores of a fixed probe are bitwise unchanged since version "
+                f"{self._changed.version}, but the trainer's have moved by {_nats(moved)} at "
+                f"version {now.version}: no sync since then has reached the engine."
             )
 
 

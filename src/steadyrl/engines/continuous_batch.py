@@ -249,9 +249,7 @@ class ContinuousBatch:
         source: Int[Tensor, " n"],
         rows: Int[Tensor, " n"],
     ) -> Float[Tensor, "U V"]:
-        """Prefills `prompts` in one pass for `rows` with prompts `source`; returns the next-token
-        logits.
-        """
+        """Prefills `prompts` in one pass for `rows`; returns the next-token logits."""
         device = self._model.device
         tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(device)
         ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)

@@ -70,7 +70,7 @@ def engine_loop() -> EngineLoop:
     if not isinstance(loop, EngineLoop):
         raise RuntimeError(
             f"Engines of this process are stepped by an EngineLoop, but a {type(loop).__name__} "
-            "runs this coroutine. Run it by steadyrl.engines.driver.drive."
+            "runs this coroutine. Run it with steadyrl.engines.driver.drive."
         )
     return loop
 
@@ -129,4 +129,4 @@ def _end_tasks(loop: EngineLoop) -> None:
             loop.run_until_complete(asyncio.wait(left, timeout=ENDS_WITHIN))
         for task in left:
             if task.done() and not task.cancelled():
-                task.exception()  # which is not news
+                task.exception()  # retrieved, so that asyncio does not log it

@@ -202,8 +202,8 @@ class EngineModel:
             raise UserError("A sequence to score has no tokens. Give at least one.")
         if self.max_positions is not None and length > self.max_positions:
             raise UserError(
-                f"A sequence of {length} tokens is to be scored, but the model has "
-                f"{self.max_positions} positions{self._position_limit_reason()}. Cut it."
+                f"Cannot score a sequence of {length} tokens: the model has {self.max_positions} "
+                f"positions{self._position_limit_reason()}. Shorten it."
             )
 
     def _position_limit_reason(self) -> str:

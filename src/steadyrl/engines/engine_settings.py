@@ -124,8 +124,8 @@ class ModelEngineSettings(EngineSettings):
             )
         if self.rounding == "nearest" and self.numerics is not Numerics.BFLOAT16:
             raise ValueError(
-                f"rounding is 'nearest', but numerics are {self.numerics.value!r}, and it says how "
-                "weights become bfloat16. Leave rounding out, or set numerics to 'bfloat16'."
+                f"rounding is 'nearest', but numerics are {self.numerics.value!r}, and it only "
+                "applies to bfloat16. Leave rounding out, or set numerics to 'bfloat16'."
             )
         if self.numerics is Numerics.FLOAT32 and self.head_dtype == "float32":
             raise ValueError(
@@ -134,9 +134,9 @@ class ModelEngineSettings(EngineSettings):
             )
         if self.overlap and self.has_noise:
             raise ValueError(
-                "overlap is true with routing_noise or weight_noise: held-out tasks are answered "
-                "without this noise, by an engine of their own, and overlapped runs have one "
-                "engine. Set overlap to false, or both kinds of noise to 0."
+                "overlap is true with routing_noise or weight_noise: evaluation uses a separate "
+                "engine without noise, but overlapped runs have only one engine. Set overlap to "
+                "false, or both kinds of noise to 0."
             )
         return self
 

@@ -37,9 +37,8 @@ def sample(
     if not bool(highest.isfinite().all()):
         raise NonFiniteError(
             f"The logits of {int((~highest.isfinite()).sum())} of {len(logits)} rows are not "
-            "finite, so that no token can be drawn. The policy has broken down: set a lower "
-            "learning_rate or gradient_clip, or dtype float32, and begin again from a checkpoint "
-            "before it."
+            "finite, so no token can be sampled. Training has diverged: lower learning_rate or "
+            "gradient_clip, or use dtype float32, and resume from an earlier checkpoint."
         )
     if sampling.temperature == 0:
         return logits.argmax(dim=-1), logits.new_zeros(len(logits), dtype=torch.float32)

@@ -29,9 +29,11 @@ def slot_cache_unsupported_reason(model: PreTrainedModel) -> str | None:
     except UserError as error:
         return str(error)
     except FAILURES as error:
-        return f"{family} fails to write sequences of different lengths at once: {error}."
+        return f"{family} fails on a batch of sequences with different lengths: {error}."
     if not agree(found, expected):
-        return f"{family} computes something else when sequences of different lengths are written."
+        return (
+            f"{family} computes different results if sequences of different lengths share a batch."
+        )
     return None
 
 

@@ -47,8 +47,8 @@ class CustomSettings(EnvironmentSettings):
         environment = call_named(self.name, self.options, given_as="environment.name")
         if not isinstance(environment, Environment):
             raise UserError(
-                f"{self.name} makes a {type(environment).__name__}, which is not an environment. "
-                "It needs the methods task(split, index) and start(task)."
+                f"{self.name} returned a {type(environment).__name__}, which is not an "
+                "environment. Add the methods task(split, index) and start(task)."
             )
         return with_turn_limit(environment, self.turns, blocks=self.blocking)
 

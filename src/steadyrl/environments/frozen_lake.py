@@ -47,21 +47,9 @@ class FrozenLakeSettings(GridSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "FrozenLakeSettings":
-        if self.min_size > self.max_size:
-            raise ValueError(
-                f"min_size is {self.min_size} and max_size {self.max_size}: no size lies between. "
-                "Raise max_size or lower min_size."
-            )
-        if self.min_frozen > self.max_frozen:
-            raise ValueError(
-                f"min_frozen is {self.min_frozen} and max_frozen {self.max_frozen}: no probability "
-                "lies between. Raise max_frozen or lower min_frozen."
-            )
-        if self.max_path > self.moves:
-            raise ValueError(
-                f"max_path is {self.max_path}, but an episode has {self.moves} moves: some lakes "
-                "could not be won. Raise moves or lower max_path."
-            )
+        self.check_range("min_size", "max_size")
+        self.check_range("min_frozen", "max_frozen")
+        self.check_path(self.max_path)
         return self
 
     def make(self) -> "FrozenLake":

@@ -53,6 +53,31 @@ class GridSettings(EnvironmentSettings):
         """One turn per action, or one for a whole plan."""
         return self.moves if self.rendering == "paper" else 1
 
+    def check_range(self, low: str, high: str) -> None:
+        """Checks that the setting `low` does not exceed the setting `high`.
+
+        Raises:
+            ValueError: it does.
+        """
+        smallest, largest = getattr(self, low), getattr(self, high)
+        if smallest > largest:
+            raise ValueError(
+                f"{low} is {smallest}, more than {high}, which is {largest}. Raise {high} or lower "
+                f"{low}."
+            )
+
+    def check_path(self, max_path: int) -> None:
+        """Checks that a shortest solution of `max_path` moves fits into an episode.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if max_path > self.moves:
+            raise ValueError(
+                f"max_path is {max_path}, but an episode has {self.moves} moves: some tasks could "
+                "not be solved. Raise moves or lower max_path."
+            )
+
 
 class GridEnvironment(ABC):
     """Reward 1 for a won game, else 0. The rules are not in the prompt; the feedback reveals them.

@@ -84,8 +84,9 @@ class Role:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legend:
-    """Texts of a game. `{A}` in a sentence is replaced by the letter that currently has the role of
-    A.
+    """Texts of a game.
+
+    `{A}` in a sentence is replaced by the letter that currently has the role of A.
 
     Example:
         Legend(roles=(Role(glyph="@", letter="A", noun="you"),), effects="...", ...)

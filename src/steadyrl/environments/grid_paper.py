@@ -16,34 +16,33 @@ from steadyrl.environments.thinking import strip_thinking
 from steadyrl.records.message import Message
 
 INSTRUCTIONS = """\
-You are an agent in a grid game, and you decide by reasoning. Nobody has told you the rules. \
-What you believe about symbols and actions is your own current guess, and so is the playbook you \
-follow: either may be wrong.
+You are an agent in a grid game. Reason before every action. You are not told the rules: what you \
+believe about symbols and actions, and the strategy that you follow, are guesses that may be wrong.
 
 Before every action:
-1. Summarise the state of the board as you understand it.
-2. Judge what it is worth in the long run.
-3. Predict what your two best actions would result in, and because of what.
-4. Choose the better of the two.
+1. Summarize the state of the board as you understand it.
+2. Estimate its long-term value.
+3. Predict the results of your two best actions, and why.
+4. Choose the better one.
 
-Answer in exactly this layout:
+Answer in exactly this format:
 <reason>
 **State:** your summary
 **Value:** High, Medium or Low, and why
-**Prediction:** for each of the two actions: result, because
+**Prediction:** for each of the two actions: its result, because ...
 </reason>
 ```
 your action
 ```"""
 
 REMINDER = """\
-Every reply names one action between triple backticks. The actions are: left, down, right, up."""
+Reply with one action between triple backticks. The actions are: left, down, right, up."""
 
 RULEBOOK = """\
 <game_rules>
 1. Symbols: {symbols}.
 2. Information: you see the whole board; each cell shows one symbol.
-3. Play: one action a turn, at most {moves} turns.
+3. Play: one action per turn, at most {moves} turns.
 4. Actions: {actions}. {effects}
 5. End: {end}
 </game_rules>
@@ -142,7 +141,7 @@ def _observation(attempt: Attempt, *, changed: bool) -> Message:
 def _beginning(attempt: Attempt) -> str:
     row, column = attempt.game.agent
     shown = attempt.board[row][column]
-    return f"You began as {shown} at {_place(attempt.game.agent)}."
+    return f"You started as {shown} at {_place(attempt.game.agent)}."
 
 
 def _event(step: Step, meaning: Meaning) -> str:

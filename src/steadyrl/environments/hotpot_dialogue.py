@@ -1,4 +1,4 @@
-r"""What is said in an episode of HotpotQA: the prompt, the calls of the tool and its replies.
+r"""Dialogue of HotpotQA episodes: prompt, tool calls and tool replies.
 
     chat      user:       ... <tools>...</tools> ... Question: Where ...?
               assistant:  <tool_call>
@@ -61,19 +61,19 @@ class SearchCall:
 def tool_schema(passages: int) -> dict[str, Any]:
     """Schema of the search tool in the format of chat templates."""
     properties = {
-        "query": {"type": "string", "description": "What to look for."},
+        "query": {"type": "string", "description": "Search query."},
         "top_k": {
             "type": "integer",
             "minimum": 1,
             "maximum": MAX_PASSAGES,
-            "description": f"How many passages to return, {passages} if not given.",
+            "description": f"Number of passages to return. Default: {passages}.",
         },
     }
     return {
         "type": "function",
         "function": {
             "name": TOOL,
-            "description": "Finds the passages of the library that match a query best.",
+            "description": "Search for the passages that best match a query.",
             "parameters": {"type": "object", "properties": properties, "required": ["query"]},
         },
     }
@@ -109,11 +109,12 @@ def initial_messages(
 def _tool_text(tool: dict[str, Any]) -> str:
     return "\n".join(
         [
-            "A tool is at hand:",
+            "You have access to this tool:",
             "<tools>",
             json.dumps(tool),
             "</tools>",
-            "To use it, write a JSON object with its name and arguments, and wait for the reply:",
+            "To call it, write a JSON object with its name and arguments, then wait for the "
+            "result:",
             format_call("...", DialogueStyle.CHAT),
         ]
     )
@@ -152,12 +153,12 @@ def _tagged_call(text: str) -> SearchCall:
     try:
         call = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CallError("a <tool_call> does not hold JSON") from error
+        raise CallError("a <tool_call> does not contain JSON") from error
     match call:
         case {"name": str(name), "arguments": dict(arguments), **others} if not others:
             pass
         case _:
-            raise CallError('a <tool_call> must hold {"name": ..., "arguments": {...}}')
+            raise CallError('a <tool_call> must contain {"name": ..., "arguments": {...}}')
     if name != TOOL:
         raise CallError(f"there is no tool {name[:40]!r}, only {TOOL!r}")
     unknown = sorted(arguments.keys() - {"query", "top_k"})
@@ -165,13 +166,13 @@ def _tagged_call(text: str) -> SearchCall:
         raise CallError(f"{TOOL} has no argument {unknown[0][:40]!r}, only 'query' and 'top_k'")
     passages = arguments.get("top_k")
     if passages is not None and (type(passages) is not int or not 1 <= passages <= MAX_PASSAGES):
-        raise CallError(f"top_k must be a whole number from 1 to {MAX_PASSAGES}")
+        raise CallError(f"top_k must be an integer from 1 to {MAX_PASSAGES}")
     return SearchCall(query=_query(arguments.get("query")), passages=passages)
 
 
 def _query(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise CallError("the query must be a text that is not empty")
+        raise CallError("the query must be a non-empty string")
     return well_formed(value.strip())
 
 

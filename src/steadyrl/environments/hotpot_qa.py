@@ -84,8 +84,8 @@ class HotpotQASettings(EnvironmentSettings):
     def _check_tool_text(self) -> "HotpotQASettings":
         if self.style is DialogueStyle.COMPACT and self.tool_text == "message":
             raise ValueError(
-                "tool_text is 'message', but the style 'compact' shows no tool: a call is a few "
-                "characters. Leave tool_text out, or set style to 'chat'."
+                "tool_text is 'message', but the style 'compact' has no tool schema. Remove "
+                "tool_text, or set style to 'chat'."
             )
         return self
 
@@ -128,8 +128,8 @@ class HotpotQA:
         questions = self._questions[split]
         if not questions:
             raise UserError(
-                f"There is no question in the {split} split. Give more questions: of files without "
-                "a test set, about one in ten goes to validation and to test."
+                f"The {split} split has no questions. Add questions: without a test file, about a "
+                "tenth each is used for validation and testing."
             )
         question = questions[index % len(questions)]
         schema = tool_schema(self.settings.passages)
@@ -164,9 +164,9 @@ class HotpotQA:
         """
         boxless = self.settings.style is DialogueStyle.CHAT and "boxed" not in rulebook
         reminder = f"\n\n{format_instruction(AnswerFormat.BOXED)}" if boxless else ""
-        told = [message for message in task.prompt if message.role != "system"]
+        messages = [message for message in task.prompt if message.role != "system"]
         system = Message(role="system", content=rulebook + reminder)
-        return replace(task, prompt=(system, *told))
+        return replace(task, prompt=(system, *messages))
 
     def solution(self, task: Task) -> tuple[str, ...]:
         """Turns that search for the supporting titles and then answer correctly."""
@@ -219,14 +219,14 @@ class _Inquiry:
         try:
             calls = parse_calls(spoken, settings.style)
         except CallError as error:
-            return _failed(f"malformed tool call: {error}")
+            return _fail(f"malformed tool call: {error}")
         if not calls:
             return self._environment.judge(self._question, spoken)
         if len(calls) > settings.calls_per_turn:
             most = settings.calls_per_turn
-            return _failed(f"{len(calls)} tool calls in one turn, at most {most} are allowed")
+            return _fail(f"{len(calls)} tool calls in one turn, at most {most} are allowed")
         if self._turn == settings.turns:
-            return _failed(f"no answer by turn {settings.turns}, the last")
+            return _fail(f"no answer by the last turn, {settings.turns}")
         return self._search(calls)
 
     def _search(self, calls: tuple[SearchCall, ...]) -> Outcome | Awaitable[Outcome]:
@@ -252,7 +252,7 @@ class _Inquiry:
         return Outcome(reward=0.0, terminated=False, observation=tuple(replies), feedback=feedback)
 
 
-def _failed(reason: str) -> Outcome:
+def _fail(reason: str) -> Outcome:
     return Outcome(reward=0.0, terminated=True, feedback=escape_control_tokens(reason))
 
 

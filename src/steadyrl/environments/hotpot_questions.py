@@ -138,7 +138,7 @@ def hub_rows(settings: HubQuestions, split: str) -> Iterator[Row]:
         )
     except (DatasetsError, OSError, ValueError) as error:
         raise UserError(
-            f"Cannot load the split {split!r} of the data set {settings.dataset!r}, subset "
+            f"Cannot load the split {split!r} of the dataset {settings.dataset!r}, subset "
             f"{settings.subset!r} ({error}). Check the name and the network, or download the "
             "official files and use questions.name='file'."
         ) from error
@@ -184,7 +184,7 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
     value = row.get(field)
     if not isinstance(value, str) or not value.strip():
         raise UserError(
-            f"{where}: the field {field!r} must be a text, got {value!r}; the row has the fields "
-            f"{sorted(row)}. Correct that row."
+            f"{where}: the field {field!r} must be a string, got {value!r}; the row has the "
+            f"fields {sorted(row)}. Correct that row."
         )
     return value

@@ -5,9 +5,25 @@ from collections.abc import Callable
 
 from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import MEMORY_LIMIT, Isolated, IsolationError
+from steadyrl.environments.answer_formats import AnswerFormat
+from steadyrl.environments.judge_settings import JudgeSettings
 
 Agree = Callable[..., bool]
 """Function (gold, answer, problem="", require_simplified=False) -> whether they agree."""
+
+
+class MathJudgeSettings(JudgeSettings):
+    """Comparison of mathematical answers in worker processes."""
+
+    require_simplified: bool | None = None
+    """Whether answers must be simplified: 45 instead of 21 + 24. None: only if the answer is the
+    whole response."""
+
+    def requires_simplified(self, answer_format: AnswerFormat) -> bool:
+        """Whether answers in `answer_format` must be simplified."""
+        if self.require_simplified is None:
+            return answer_format is AnswerFormat.WHOLE
+        return self.require_simplified
 
 
 def isolated_agreement(

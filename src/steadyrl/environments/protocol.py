@@ -88,7 +88,7 @@ class Outcome:
         object.__setattr__(self, "observation", _messages(self.observation, "the observation"))
         object.__setattr__(self, "feedback", self.feedback or "")
         if not isinstance(self.feedback, str):
-            raise TypeError(f"the feedback is {self.feedback!r}. Give a text.")
+            raise TypeError(f"the feedback is {self.feedback!r}. Give a string.")
         object.__setattr__(self, "feedback", well_formed(self.feedback))
         parts = {str(name): as_reward(part) for name, part in dict(self.reward_parts or ()).items()}
         object.__setattr__(self, "reward_parts", parts)
@@ -200,7 +200,7 @@ class Demonstration:
 
     def __post_init__(self) -> None:
         if not any(message.role == "assistant" for message in self.continuation):
-            raise TypeError("the continuation has no turn of the assistant. Give at least one.")
+            raise TypeError("the continuation has no assistant turn. Add at least one.")
 
 
 @runtime_checkable

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import Field
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.base.isolation import Isolated, IsolationError
+from steadyrl.base.text import nearest_or_all
 from steadyrl.environments.answer_formats import (
     AnswerFormat,
     format_instruction,
@@ -22,6 +22,7 @@ from steadyrl.environments.answer_formats import (
 )
 from steadyrl.environments.answer_text import unwrap
 from steadyrl.environments.exploitable_datasets import EXPLOITABLE, MEASURED_WITH
+from steadyrl.environments.judge_settings import JudgeSettings
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.single_answer import CheckResult, SingleAnswerEpisode
@@ -45,7 +46,7 @@ ORDERED_BY_HASH = frozenset(
 """Datasets whose questions depend on the iteration order of string sets."""
 
 
-class ReasoningGymSettings(EnvironmentSettings):
+class ReasoningGymSettings(EnvironmentSettings, JudgeSettings):
     """Dataset of reasoning-gym, and format of its answers."""
 
     name: Literal["reasoning_gym"] = "reasoning_gym"
@@ -71,17 +72,6 @@ class ReasoningGymSettings(EnvironmentSettings):
     allow_exploitable: bool = False
     """Allow datasets whose scorers reward wrong answers."""
 
-    timeout: float = Field(5.0, gt=0.0)
-    """Maximum seconds per scored answer. Slower answers count as wrong."""
-
-    judge_workers: int | None = Field(None, ge=1)
-    """Number of worker processes that score answers concurrently. None: one per core. Does not
-    affect rewards."""
-
-    judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
-    """Maximum memory of a worker process in GiB. Answers that exceed it count as wrong. Linux
-    only."""
-
     def make(self) -> "ReasoningGym":
         """The environment."""
         return ReasoningGym(self)
@@ -106,12 +96,7 @@ class ReasoningGym:
         self._datasets: dict[int, Any] = {}
         self._dataset(0)
         recipe = partial(make_scorer, settings.dataset, settings.knobs, settings.size)
-        self._score = Isolated(
-            recipe,
-            timeout=settings.timeout,
-            workers=settings.judge_workers,
-            memory=int(settings.judge_memory * 2**30),
-        )
+        self._score = Isolated(recipe, **settings.judge_limits)
         instruction = settings.instruction
         self._instruction = (
             format_instruction(settings.answer_format) if instruction is None else instruction
@@ -189,7 +174,7 @@ class ReasoningGym:
                     )
             except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
                 raise UserError(
-                    f"reasoning-gym refuses the knobs {self.settings.knobs} of "
+                    f"reasoning-gym rejects the knobs {self.settings.knobs} of "
                     f"{self.settings.dataset!r}: {error}. Change them."
                 ) from error
         return self._datasets[seed]
@@ -212,7 +197,7 @@ def make_scorer(
         try:
             mark = float(dataset.score_answer(answer, entry))
         except Exception as error:  # scorers parse the answer, and fail on it in every way
-            return 0.0, f"it cannot be read ({type(error).__name__})"
+            return 0.0, f"it cannot be parsed ({type(error).__name__})"
         return mark, "" if mark == 1.0 else f"it earned {mark:.2f} of 1"
 
     return score
@@ -234,15 +219,13 @@ def _check_names(name: str, knobs: Mapping[str, Any]) -> None:
     from reasoning_gym.factory import DATASETS
 
     if name not in DATASETS:
-        raise UserError(
-            f"reasoning-gym has no dataset {name!r}. {_nearest(name, DATASETS, 'its datasets')}"
-        )
+        hint = nearest_or_all(name, sorted(DATASETS), "It has")
+        raise UserError(f"reasoning-gym has no dataset {name!r}. {hint}")
     known = {field.name for field in fields(DATASETS[name][1])} - {"seed", "size"}
     for knob in knobs:
         if knob not in known:
-            raise UserError(
-                f"reasoning-gym's {name!r} has no knob {knob!r}. {_nearest(knob, known, 'it has')}"
-            )
+            hint = nearest_or_all(knob, sorted(known), "It has")
+            raise UserError(f"reasoning-gym's {name!r} has no knob {knob!r}. {hint}")
     if name in ORDERED_BY_HASH and sys.flags.hash_randomization:
         raise UserError(
             f"reasoning-gym's {name!r} follows the order of Python sets, which changes with each "
@@ -255,15 +238,8 @@ def _check_scorer(name: str) -> None:
     """Raises a UserError for a dataset whose scorer rewards wrong answers."""
     if name in EXPLOITABLE:
         raise UserError(
-            f"The scorer of reasoning-gym's {name!r} pays for answers that are not right: "
-            f"{EXPLOITABLE[name]}, in version {MEASURED_WITH}. A policy would learn them in the "
-            "place of the task. Choose another dataset (docs/exploitable_tasks.md), or set "
-            "environment.allow_exploitable to true."
+            f"The scorer of reasoning-gym's {name!r} rewards wrong answers: {EXPLOITABLE[name]}, "
+            f"in version {MEASURED_WITH}. A policy would learn these instead of the task. Choose "
+            "another dataset (docs/exploitable_tasks.md), or set environment.allow_exploitable to "
+            "true."
         )
-
-
-def _nearest(name: str, known: Mapping[str, Any] | set[str], others: str) -> str:
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
-        return f"Did you mean {' or '.join(map(repr, near))}?"
-    return f"Choose one; {others}: {', '.join(sorted(known))}."

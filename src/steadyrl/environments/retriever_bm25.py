@@ -56,8 +56,8 @@ class BM25:
         ]
         if not any(words):
             raise UserError(
-                f"BM25 has nothing to search: none of {len(passages)} passages holds a word. "
-                "Give questions that come with paragraphs, or use the retriever 'http'."
+                f"BM25 has nothing to search: none of {len(passages)} passages contains a word. "
+                "Use questions with paragraphs, or the retriever 'http'."
             )
         self._passages = passages
         self._index = Index(k1=settings.k1, b=settings.b)

@@ -44,9 +44,9 @@ class EnvironmentSettings(Variant):
         if limit < needed:
             both = " in both attempts" if attempts > 1 else ""
             raise ValueError(
-                f"{place} is {limit}, but an episode of {self.name!r} as it is set may take "
-                f"{needed} turns{both}, and would be cut short without reward. Set it to {needed} "
-                "or more."
+                f"{place} is {limit}, but an episode of {self.name!r} with its settings may take "
+                f"{needed} turns{both}, and would be truncated without reward. Set it to at least "
+                f"{needed}."
             )
 
 

@@ -41,22 +41,15 @@ class SokobanSettings(GridSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "SokobanSettings":
-        if self.min_size > self.max_size:
-            raise ValueError(
-                f"min_size is {self.min_size} and max_size {self.max_size}: no size lies between. "
-                "Raise max_size or lower min_size."
-            )
-        if self.levels is None and self.max_path > self.moves:
-            raise ValueError(
-                f"max_path is {self.max_path}, but an episode has {self.moves} moves: some levels "
-                "could not be solved. Raise moves or lower max_path."
-            )
+        self.check_range("min_size", "max_size")
+        if self.levels is None:
+            self.check_path(self.max_path)
         for name in ("min_size", "max_size", "max_path", "inner_walls"):
             value = getattr(self, name)
             if self.levels is not None and value != type(self).model_fields[name].default:
                 raise ValueError(
-                    f"{name} is {value}, which says what levels are drawn, but those of "
-                    f"{self.levels} are used. Leave one of them out."
+                    f"{name} is {value}, which only affects drawn levels, but levels are read "
+                    f"from {self.levels}. Remove one of them."
                 )
         return self
 
@@ -121,7 +114,7 @@ class Sokoban(GridEnvironment):
         levels = self._levels[split]
         if not levels:
             raise UserError(
-                f"No level of {self.settings.levels} falls into the {split} split. Give a file "
-                "with more levels: about one in ten goes to validation and to test."
+                f"No level of {self.settings.levels} is in the {split} split. Use a file with "
+                "more levels: about a tenth each is used for validation and testing."
             )
         return levels[index % len(levels)]

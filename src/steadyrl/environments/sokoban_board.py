@@ -134,11 +134,11 @@ def read_board(rows: Sequence[str], *, where: str = "The level") -> SokobanBoard
         raise UserError(f"{where} has {len(agents)} players. Put one @ (or +) on it.")
     if len(boxes) != len(goals) or not boxes:
         raise UserError(
-            f"{where} has {len(boxes)} boxes and {len(goals)} goals. "
-            "Put as many boxes as goals on it, one at least."
+            f"{where} has {len(boxes)} boxes and {len(goals)} goals. The numbers must be equal "
+            "and at least 1."
         )
     if boxes == goals:
-        raise UserError(f"{where} has every box on a goal already. Leave it out.")
+        raise UserError(f"{where} is already solved. Remove it.")
     width = max(map(len, rows))
     ground = tuple([row.translate(_GROUND).ljust(width, "#") for row in rows])
     return SokobanBoard(ground=ground, agent=min(agents), boxes=boxes)

@@ -12,8 +12,9 @@ from steadyrl.environments.sokoban_board import SokobanBoard, read_board
 
 
 def draw_level(draws: Draws, *, size: int, max_path: int, inner_walls: float = 0.0) -> SokobanBoard:
-    """Draws a level with one box that can be solved in `max_path` moves. One without inner walls
-    must exist.
+    """Draws a level with one box that can be solved in `max_path` moves.
+
+    A solvable level without inner walls must exist.
 
     Args:
         inner_walls: Probability that a cell inside the border is a wall. Walls without a solvable

@@ -74,7 +74,7 @@ class _LimitedEpisode:
         if isinstance(outcome, Outcome) and not outcome.terminated and self._taken >= self._turns:
             raise TooManyTurnsError(
                 f"the episode is not over after turn {self._taken}, but environment.turns is "
-                f"{self._turns}. Return terminated=True, or set environment.turns to the most "
-                "turns that an episode may take"
+                f"{self._turns}. Return terminated=True, or raise environment.turns to the "
+                "maximum number of turns per episode"
             )
         return outcome

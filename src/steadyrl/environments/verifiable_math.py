@@ -1,13 +1,10 @@
 """Math problems from a file, with verifiable answers."""
 
 import asyncio
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.isolation import IsolationError
@@ -16,7 +13,8 @@ from steadyrl.environments.answer_formats import (
     format_instruction,
     write_answer,
 )
-from steadyrl.environments.math_answers import isolated_agreement
+from steadyrl.environments.dataset.tables import Row, read_json
+from steadyrl.environments.math_answers import MathJudgeSettings, isolated_agreement
 from steadyrl.environments.protocol import Episode, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.single_answer import CheckResult, SingleAnswerEpisode
@@ -24,7 +22,7 @@ from steadyrl.environments.splits import split_of
 from steadyrl.records.message import Message
 
 
-class VerifiableMathSettings(EnvironmentSettings):
+class VerifiableMathSettings(EnvironmentSettings, MathJudgeSettings):
     """File of math problems, and format of their answers."""
 
     name: Literal["math"] = "math"
@@ -38,21 +36,6 @@ class VerifiableMathSettings(EnvironmentSettings):
 
     instruction: str | None = None
     """Text after each problem. None: a request for the answer format."""
-
-    require_simplified: bool | None = None
-    """Whether answers must be simplified: 45 instead of 21 + 24. None: only if the answer is the
-    whole response."""
-
-    timeout: float = Field(5.0, gt=0.0)
-    """Maximum seconds per comparison. Slower answers count as wrong."""
-
-    judge_workers: int | None = Field(None, ge=1)
-    """Number of worker processes that check answers concurrently. None: one per core. Does not
-    affect rewards."""
-
-    judge_memory: float = Field(8.0, ge=1.0, allow_inf_nan=False)
-    """Maximum memory of a worker process in GiB. Answers that exceed it count as wrong. Linux
-    only."""
 
     def make(self) -> "VerifiableMath":
         """The environment."""
@@ -83,18 +66,11 @@ class VerifiableMath:
 
     def __init__(self, settings: VerifiableMathSettings) -> None:
         self.settings = settings
-        self._agree = isolated_agreement(
-            timeout=settings.timeout,
-            workers=settings.judge_workers,
-            memory=int(settings.judge_memory * 2**30),
-        )
+        self._agree = isolated_agreement(**settings.judge_limits)
         self._problems: dict[Split, list[Problem]] = {split: [] for split in Split}
         for problem in read_problems(settings.path):
             self._problems[split_of(problem.problem)].append(problem)
-        whole = settings.answer_format is AnswerFormat.WHOLE
-        self._require_simplified = (
-            whole if settings.require_simplified is None else settings.require_simplified
-        )
+        self._require_simplified = settings.requires_simplified(settings.answer_format)
         instruction = settings.instruction
         self._instruction = (
             format_instruction(settings.answer_format) if instruction is None else instruction
@@ -109,8 +85,8 @@ class VerifiableMath:
         problems = self._problems[split]
         if not problems:
             raise UserError(
-                f"No problem of {self.settings.path} falls into the {split} split. "
-                "Give a file with more problems: about one in ten goes to validation and to test."
+                f"No problem of {self.settings.path} is in the {split} split. Use a file with "
+                "more problems: about a tenth each is used for validation and testing."
             )
         problem = problems[index % len(problems)]
         content = f"{problem.problem}\n\n{self._instruction}".strip()
@@ -135,12 +111,12 @@ class VerifiableMath:
 
     async def _check(self, task: Task, answer: str) -> CheckResult:
         problem = task.prompt[-1].content
-        judged = self._agree.submit(task.payload, answer, problem, self._require_simplified)
+        future = self._agree.submit(task.payload, answer, problem, self._require_simplified)
         try:
-            right = await asyncio.wrap_future(judged)
+            right = await asyncio.wrap_future(future)
         except IsolationError as error:
             return False, f"the answer could not be checked: it {error.reason}"
-        wrong = "the answer is wrong" + ", or not worked out" * self._require_simplified
+        wrong = "the answer is wrong" + ", or not simplified" * self._require_simplified
         return right, "the answer is right" if right else wrong
 
 
@@ -150,51 +126,21 @@ def read_problems(path: Path) -> list[Problem]:
     Raises:
         UserError: the file is missing, not JSON, or a row lacks a field; names the row and field.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"Cannot read the problems in {path} ({error}). Give the path of a UTF-8 JSON file."
-        ) from error
-    is_list = text.lstrip().startswith("[")
-    rows = _list_rows(path, text) if is_list else _line_rows(path, text)
-    problems = [
-        _problem(row, where, default_id=str(number))
-        for number, (where, row) in enumerate(rows, start=1)
-    ]
-    if not problems:
+    table = read_json(path, verbatim=True)
+    if not table.rows:
         raise UserError(f"There are no problems in {path}. Give a file with at least one.")
-    return problems
+    rows = [(row, table.where(index)) for index, row in enumerate(table.rows)]
+    return [
+        Problem(
+            id=_field(row, "id", where) if "id" in row else str(number),
+            problem=_field(row, "problem", where),
+            answer=_field(row, "answer", where),
+        )
+        for number, (row, where) in enumerate(rows, start=1)
+    ]
 
 
-def _list_rows(path: Path, text: str) -> list[tuple[str, Any]]:
-    rows = _parse(text, str(path))
-    return [(f"entry {number} of {path}", row) for number, row in enumerate(rows, start=1)]
-
-
-def _line_rows(path: Path, text: str) -> list[tuple[str, Any]]:
-    lines = [(f"line {number} of {path}", line) for number, line in enumerate(text.split("\n"), 1)]
-    return [(where, _parse(line, where)) for where, line in lines if line.strip()]
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text, parse_int=str, parse_float=str)  # as they are written
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON ({error}). Correct or remove it.") from error
-
-
-def _problem(row: Any, where: str, default_id: str) -> Problem:
-    if not isinstance(row, dict):
-        raise UserError(f"{where} is not an object, got {row!r}. Write {{...}} with the fields.")
-    return Problem(
-        id=_field(row, "id", where) if "id" in row else default_id,
-        problem=_field(row, "problem", where),
-        answer=_field(row, "answer", where),
-    )
-
-
-def _field(row: dict[str, Any], field: str, where: str) -> str:
+def _field(row: Row, field: str, where: str) -> str:
     """Text of a field; numbers keep their spelling."""
     if field not in row:
         raise UserError(
@@ -203,6 +149,6 @@ def _field(row: dict[str, Any], field: str, where: str) -> str:
     value = row[field]
     if not isinstance(value, str) or not value.strip():
         raise UserError(
-            f"{where}: the field {field!r} must be a text or a number, got {value!r}. Correct it."
+            f"{where}: the field {field!r} must be a string or a number, got {value!r}. Correct it."
         )
     return value

@@ -18,7 +18,7 @@ from steadyrl.base.wording import duration
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.lab.catalog import STUDIES
-from steadyrl.lab.results import Judgement, with_more_seeds_if_undecided, write_results
+from steadyrl.lab.results import Judgment, with_more_seeds_if_undecided, write_results
 from steadyrl.lab.running import Progress as RunsProgress
 from steadyrl.lab.running import StudyPaths, run_studies
 from steadyrl.lab.seeds import run_on_comparable_seeds
@@ -79,10 +79,10 @@ def study_command(arguments: list[str], console: Console) -> None:
     for study in studies:
         runs = paths.records_of(study)
         folder = options.out / study.name
-        judgements = write_results(study, runs, folder)
-        if judgements:
+        judgments = write_results(study, runs, folder)
+        if judgments:
             console.print(study.title, style="bold", markup=False)
-            console.print(_verdicts(judgements))
+            console.print(_verdicts(judgments))
         console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
     for page in options.page:
         update_page(page, options.out)
@@ -157,20 +157,20 @@ def _made(name: str, numerics: Numerics) -> Study:
     )
 
 
-def _verdicts(judgements: list[Judgement]) -> Table:
+def _verdicts(judgments: list[Judgment]) -> Table:
     """A table of verdicts, claims and the differences behind them."""
     table = Table.grid(padding=(0, 2))
-    for judgement in judgements:
+    for judgment in judgments:
         differences = [
             f"{finding.comparison.measure}: {finding.comparison.first} "
             f"{RELATIONS[finding.comparison.relation]} {finding.comparison.second}: "
             f"{finding.difference.mean:+.3f} "
             f"({finding.difference.low:+.3f} to {finding.difference.high:+.3f})"
-            for finding in judgement.findings
+            for finding in judgment.findings
         ]
-        text = Text("\n".join([judgement.claim.text, *differences]))
-        text.stylize("dim", len(judgement.claim.text))
-        table.add_row(Text(judgement.verdict.value, style="bold"), text)
+        text = Text("\n".join([judgment.claim.text, *differences]))
+        text.stylize("dim", len(judgment.claim.text))
+        table.add_row(Text(judgment.verdict.value, style="bold"), text)
     return table
 
 

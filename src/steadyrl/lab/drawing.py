@@ -82,7 +82,7 @@ def _course(record: RunRecord, name: str) -> Course:
     if name == LOGARITHMIC:
         values = np.log(np.maximum(values, SMALLEST))
     window = min(SMOOTHED_OVER, max(1, len(values) // 10)) // 2 * 2 + 1
-    return record.bin_centres(len(values)), smoothed(values, window)
+    return record.bin_centers(len(values)), smoothed(values, window)
 
 
 def _draw_panel(axes: Axes, courses: Mapping[str, list[Course]], *, logarithmic: bool) -> None:
@@ -123,6 +123,6 @@ def without_seeds(
     if len(lengths) != 1 or len(counts) != 1:
         return values
     table = np.array(list(drawn.values()))
-    centred = table - table.mean(axis=0) + table.mean(axis=(0, 1))
-    centred = np.clip(centred, table.min(axis=1, keepdims=True), table.max(axis=1, keepdims=True))
-    return values | {name: list(runs) for name, runs in zip(drawn, centred, strict=True)}
+    centered = table - table.mean(axis=0) + table.mean(axis=(0, 1))
+    centered = np.clip(centered, table.min(axis=1, keepdims=True), table.max(axis=1, keepdims=True))
+    return values | {name: list(runs) for name, runs in zip(drawn, centered, strict=True)}

@@ -94,7 +94,7 @@ class RunRecord:
         """The curve of a metric, nan where it has no value; empty if it was not recorded."""
         return np.array(self.curves.get(name, []), dtype=np.float64)
 
-    def bin_centres(self, count: int) -> Float[np.ndarray, " S"]:
+    def bin_centers(self, count: int) -> Float[np.ndarray, " S"]:
         """Gradient steps at the middle of each of the first `count` bins."""
         return (np.arange(count) + 0.5) * min(BIN, self.gradient_steps)
 

@@ -41,7 +41,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgment:
     """A claim, its findings, and its verdict."""
 
     claim: Claim
@@ -49,28 +49,28 @@ class Judgement:
     verdict: Verdict
 
 
-def judge(study: Study, runs: Runs) -> list[Judgement]:
-    """A judgement on each claim of `study`."""
-    judgements = []
+def judge(study: Study, runs: Runs) -> list[Judgment]:
+    """A judgment on each claim of `study`."""
+    judgments = []
     for claim in study.claims:
         findings = tuple(_finding(comparison, runs) for comparison in claim.comparisons)
         verdict = claim.verdict(tuple(finding.verdict for finding in findings))
-        judgements.append(Judgement(claim=claim, findings=findings, verdict=verdict))
-    return judgements
+        judgments.append(Judgment(claim=claim, findings=findings, verdict=verdict))
+    return judgments
 
 
 def with_more_seeds_if_undecided(study: Study, runs: Runs) -> Study:
     """`study`, on 5 seeds if `runs` leave a claim of it undecided and it has fewer."""
-    undecided = any(judgement.verdict is Verdict.UNDECIDED for judgement in judge(study, runs))
+    undecided = any(judgment.verdict is Verdict.UNDECIDED for judgment in judge(study, runs))
     if undecided and len(study.seeds) < SEEDS_IF_UNDECIDED:
         return study.with_seeds(SEEDS_IF_UNDECIDED)
     return study
 
 
-def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgement]:
-    """Writes data, figure and tables into `folder`; returns the judgements."""
-    judgements = judge(study, runs)
-    content = as_json(study, runs, judgements)
+def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgment]:
+    """Writes data, figure and tables into `folder`; returns the judgments."""
+    judgments = judge(study, runs)
+    content = as_json(study, runs, judgments)
     borders = borders_of(study, runs) if isinstance(study, DoseStudy) else {}
     if isinstance(study, DoseStudy):
         content |= borders_as_json(study, borders)
@@ -82,10 +82,10 @@ def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgement]:
             draw_dose(study, runs, borders, path)
         else:
             draw(study, runs, path)
-    return judgements
+    return judgments
 
 
-def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, Any]:
+def as_json(study: Study, runs: Runs, judgments: list[Judgment]) -> dict[str, Any]:
     """The content of results.json."""
     records = [record for by_seed in runs.values() for record in by_seed.values()]
     return {
@@ -109,12 +109,12 @@ def as_json(study: Study, runs: Runs, judgements: list[Judgement]) -> dict[str, 
         },
         "claims": [
             {
-                "claim": judgement.claim.text,
-                "source": judgement.claim.source,
-                "verdict": judgement.verdict,
-                "comparisons": [_comparison_as_json(f) for f in judgement.findings],
+                "claim": judgment.claim.text,
+                "source": judgment.claim.source,
+                "verdict": judgment.verdict,
+                "comparisons": [_comparison_as_json(f) for f in judgment.findings],
             }
-            for judgement in judgements
+            for judgment in judgments
         ],
     }
 

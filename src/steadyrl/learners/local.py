@@ -234,7 +234,7 @@ def _not_finite_count(terms: TokenTerms) -> str:
 
 def _non_finite(what: str, step: int, detail: str) -> NonFiniteError:
     return NonFiniteError(
-        f"At step {step}, {what} is not finite.{detail} The optimiser step was not taken. Set a "
+        f"At step {step}, {what} is not finite.{detail} The optimizer step was not taken. Set a "
         "lower learning_rate or gradient_clip, or dtype float32, in the run's config.yaml and "
         "resume it."
     )

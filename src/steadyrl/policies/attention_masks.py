@@ -25,8 +25,8 @@ class AttentionMasks:
         attention = attention_name(config)
         if attention not in ("sdpa", "eager"):
             raise UserError(
-                f"{type(model).__name__} computes attention by {attention}, which takes no masks "
-                "of ours. Load it with sdpa or eager."
+                f"{type(model).__name__} computes attention with {attention}, which does not "
+                "accept custom masks. Load it with sdpa or eager."
             )
         kinds = set(getattr(config, "layer_types", None) or ())
         unknown = kinds - {"full_attention", "sliding_attention"}
@@ -47,8 +47,8 @@ class AttentionMasks:
             )
         if getattr(config, "alibi", False):
             raise UserError(
-                f"{type(model).__name__} has alibi: true, so that its attention counts columns of "
-                "the batch instead of positions."
+                f"{type(model).__name__} has alibi: true, so its attention counts columns of the "
+                "batch instead of positions."
             )
         self._by_kind = "sliding_attention" in kinds
         # Families with `layer_types` may configure a window that no layer uses.

@@ -45,10 +45,10 @@ def render(
     except Exception as error:  # templates are user code, and many reject unknown roles
         roles = ", ".join(message["role"] for message in conversation)
         raise UserError(
-            f"The chat template of the tokenizer {tokenizer.name_or_path!r} refuses a conversation "
-            f"of the roles {roles}{' with tools' if tools else ''}: {_reason(error)}. Take an "
-            "environment or a style that asks with other roles, leave its system message out if it "
-            "has a setting for it, or correct tokenizer.chat_template."
+            f"The chat template of the tokenizer {tokenizer.name_or_path!r} rejects a "
+            f"conversation with the roles {roles}{' with tools' if tools else ''}: "
+            f"{_reason(error)}. Use an environment or style with other roles, remove its system "
+            "message if there is a setting for it, or fix tokenizer.chat_template."
         ) from error
     return text
 

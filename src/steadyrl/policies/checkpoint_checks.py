@@ -41,9 +41,9 @@ def check_weights(model: PreTrainedModel, report: Mapping[str, Any], path: str) 
         )
     if missing:
         raise UserError(
-            f"The checkpoint {path!r} is not whole: it lacks {len(missing)} of the "
-            f"{len(model.state_dict())} weights of {type(model).__name__}, as {missing[0]}, which "
-            f"would be random numbers. {_remedy(model, missing, unexpected)}"
+            f"The checkpoint {path!r} is incomplete: {len(missing)} of the "
+            f"{len(model.state_dict())} weights of {type(model).__name__} are missing, for "
+            f"example {missing[0]}, and would be random. {_remedy(model, missing, unexpected)}"
         )
     _check_unused(model, unexpected, path)
     _untie_what_differs(model)
@@ -67,8 +67,8 @@ def check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
     odd = [end for end in ends if type(end) is not int]
     if odd:
         raise UserError(
-            f"generation_config.json has the end token {odd[0]!r}, which is not the number of a "
-            "token. Correct eos_token_id there."
+            f"generation_config.json has the end token {odd[0]!r}, which is not a token id. "
+            "Correct eos_token_id there."
         )
     beyond = [end for end in ends if not 0 <= end < count]
     if beyond:
@@ -80,7 +80,7 @@ def check_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
     if number >= count:
         raise UserError(
             f"The tokenizer gives {token!r} the id {number}, but the model's {part} has {count} "
-            f"rows. Give the tokenizer that belongs to the checkpoint, or enlarge the model with "
+            "rows. Use the tokenizer that belongs to the checkpoint, or enlarge the model with "
             f"resize_token_embeddings({number + 1}) and save it."
         )
 
@@ -104,8 +104,8 @@ def _remedy(model: PreTrainedModel, missing: list[str], unexpected: list[str]) -
         while inner:
             if inner in missing:
                 return (
-                    f"Its names begin with {wrapper + '.'!r}, as a wrapper of the model writes "
-                    "them: remove that from every name, and save it again."
+                    f"Its names begin with {wrapper + '.'!r}, the prefix of a wrapper: remove it "
+                    "from every name, and save it again."
                 )
             step, _, inner = inner.partition(".")
             wrapper = f"{wrapper}.{step}"
@@ -122,8 +122,8 @@ def _remedy(model: PreTrainedModel, missing: list[str], unexpected: list[str]) -
         )
     if unexpected:
         return (
-            f"It holds others instead, as {unexpected[0]}: see that config.json belongs to these "
-            "weights."
+            f"It holds others instead, for example {unexpected[0]}: check that config.json "
+            "belongs to these weights."
         )
     return _AGAIN
 
@@ -138,14 +138,14 @@ def _check_unused(model: PreTrainedModel, unexpected: list[str], path: str) -> N
     known = [name for name in others if _pattern(name.rpartition(".")[0]) in parts]
     if known:
         raise UserError(
-            f"The checkpoint {path!r} holds {len(known)} weights that {type(model).__name__} as "
-            f"its config.json describes it leaves out, as {known[0]}: it would compute something "
-            "else. Correct config.json, as the number of layers or biases."
+            f"The checkpoint {path!r} holds {len(known)} weights that {type(model).__name__} with "
+            f"its config.json does not use, for example {known[0]}. Correct config.json, for "
+            "example the number of layers or biases."
         )
     if others:
         warnings.warn(
-            f"The checkpoint {path!r} holds {len(others)} weights that {type(model).__name__} does "
-            f"not use, as {others[0]}. They are neither trained nor saved.",
+            f"The checkpoint {path!r} holds {len(others)} weights that {type(model).__name__} "
+            f"does not use, for example {others[0]}. They are neither trained nor saved.",
             stacklevel=4,
         )
 
@@ -176,8 +176,8 @@ def _check_values(model: PreTrainedModel, path: str) -> None:
         low, high = weight.aminmax()
         if not bool(low.isfinite() & high.isfinite()):
             raise UserError(
-                f"The checkpoint {path!r} holds a weight that is not finite in {weight.dtype}: "
-                f"{name}. {_AGAIN}"
+                f"The checkpoint {path!r} has a non-finite weight in {weight.dtype}: {name}. "
+                f"{_AGAIN}"
             )
         if weight.dim() > 1:
             matrices += 1
@@ -187,8 +187,8 @@ def _check_values(model: PreTrainedModel, path: str) -> None:
     broken = [n for n, weight in model.named_parameters() if id(weight) in vital and n in constant]
     if broken or len(constant) > matrices / 2:
         raise UserError(
-            f"The checkpoint {path!r} was never written in full: {(broken or constant)[0]} holds "
-            f"one number everywhere{_more(constant)}. {_AGAIN}"
+            f"The checkpoint {path!r} is incomplete: {(broken or constant)[0]} holds one number "
+            f"everywhere{_more(constant)}. {_AGAIN}"
         )
 
 

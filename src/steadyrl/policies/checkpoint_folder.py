@@ -63,15 +63,17 @@ def read_pretrained(loader: Any, path: str, *, revision: str | None = None, **op
     if revision is not None and (is_local(path) or folder.exists()):
         raise UserError(
             f"The revision {revision!r} is given for {path!r}, which is a "
-            f"{'file' if file and folder.is_file() else 'folder'}: only repositories on the hub "
-            "have revisions. Leave it out."
+            f"{'file' if file and folder.is_file() else 'folder'}: only repositories on the Hub "
+            "have revisions. Remove it."
         )
     if file is not None:
         with reading_gguf(file) as source:
             return loader.from_pretrained(**source, **options)
     looks_local = is_local(path)
     if looks_local and not folder.is_dir():
-        raise UserError(f"No checkpoint folder at {path!r}. Give an existing folder or a hub name.")
+        raise UserError(
+            f"No checkpoint folder at {path!r}. Give an existing folder or a name on the Hub."
+        )
     _refuse_untrainable(folder, path)
     if revision is not None:
         options["revision"] = revision
@@ -81,16 +83,15 @@ def read_pretrained(loader: Any, path: str, *, revision: str | None = None, **op
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         if unjoined:
             raise UserError(
-                f"The checkpoint {path!r} is not whole: what {unjoined[0]!r} is joined from is "
-                f"missing in part or differs in shape{_and_more(unjoined)}. Download or save it "
+                f"The checkpoint {path!r} is incomplete: weights that {unjoined[0]!r} is built "
+                f"from are missing or differ in shape{_and_more(unjoined)}. Download or save it "
                 "again, with all of its files."
             ) from error
         reason = shorten(str(error), 300, placeholder=" [...]") or type(error).__name__
         raise UserError(
             f"The checkpoint {path!r} cannot be loaded: {reason.rstrip('.')}. "
-            f"{_missing_files(folder, tokenizer=loader is AutoTokenizer)}"
-            "Give a folder written by save_pretrained, a GGUF file, or a name on the hub that can "
-            "be reached."
+            f"{_missing_files(folder, tokenizer=loader is AutoTokenizer)}Give a folder written by "
+            "save_pretrained, a GGUF file, or a name on the Hub that can be reached."
         ) from error
 
 
@@ -114,8 +115,8 @@ def quantized_error(path: str, method: str | None) -> UserError:
     """The error for a checkpoint with quantized weights."""
     by = f" ({method})" if method else ""
     return UserError(
-        f"The checkpoint {path!r} is quantized{by}: its weights cannot be trained. Give the one "
-        "that it was made from, or dequantize and save it."
+        f"The checkpoint {path!r} is quantized{by}: its weights cannot be trained. Use the "
+        "original checkpoint, or dequantize and save it."
     )
 
 

@@ -1,4 +1,4 @@
-"""How much of an update of high-precision weights reaches their low-precision copy."""
+"""Share of an update of high-precision weights that reaches their low-precision copy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

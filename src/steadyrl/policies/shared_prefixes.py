@@ -185,7 +185,7 @@ class SharedPrefixes:
         return forward(inputs, at.view_as(tokens), replay)
 
     def _places(self) -> Int[Tensor, "B T"]:
-        """Where among the features of all passes each token's are; anywhere for padding."""
+        """Index of each token's features in those of all passes; arbitrary for padding."""
         groups, length = self.prefix.positions.shape
         columns = torch.arange(self.tokens.shape[1], device=self.tokens.device)
         places = self.group[:, None] * length + columns

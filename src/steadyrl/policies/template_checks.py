@@ -52,16 +52,16 @@ def _check_shape(
     lost = [message["role"] for message in marked if message["content"] not in prompt]
     if lost:
         raise UserError(
-            f"The chat template of the tokenizer {tokenizer.name_or_path!r} leaves out what "
-            f"messages of the role {lost[0]!r} say, in a conversation of the roles "
-            f"{', '.join(roles)}. Take an environment or a style that asks with other roles, leave "
-            "its system message out if it has a setting for it, or correct tokenizer.chat_template."
+            f"The chat template of the tokenizer {tokenizer.name_or_path!r} drops messages of the "
+            f"role {lost[0]!r} in a conversation with the roles {', '.join(roles)}. Use an "
+            "environment or style with other roles, remove its system message if there is a "
+            "setting for it, or fix tokenizer.chat_template."
         )
     unseen = [mark for mark in _marks(tools) if mark not in prompt]
     if unseen:
         raise UserError(
-            f"The chat template of the tokenizer {tokenizer.name_or_path!r} leaves out the "
-            f"{_PARTS[unseen[0][2]]} of tools, so that the model could not call them. Let the "
+            f"The chat template of the tokenizer {tokenizer.name_or_path!r} drops the "
+            f"{_PARTS[unseen[0][2]]} of tools, so the model could not call them. Let the "
             "environment write them into its messages, as hotpot_qa does by tool_text 'message', "
             "take a checkpoint whose template shows tools, or correct tokenizer.chat_template."
         )

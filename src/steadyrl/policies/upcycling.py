@@ -50,11 +50,11 @@ _KEPT = (
     *("rms_norm_eps", "rope_parameters", "attention_dropout", "tie_word_embeddings", "use_cache"),
     *("pad_token_id", "bos_token_id", "eos_token_id"),
 )
-"""What the configurations of a dense model and of its Mixture-of-Experts family share."""
+"""Configuration fields shared by a dense model and its Mixture-of-Experts family."""
 
 
 class UpcyclingSettings(Settings):
-    """How experts are made of a dense MLP."""
+    """Conversion of dense MLPs to experts."""
 
     experts: int = Field(8, ge=2)
     """Experts of each layer."""
@@ -177,7 +177,7 @@ def _qwen3_moe(
 
 
 def _qwen_moe(config: Any, settings: UpcyclingSettings) -> dict[str, Any]:
-    """What both families of Qwen are told of their experts."""
+    """Expert configuration of both Qwen families."""
     if "sliding_attention" in config.layer_types:
         raise UserError(
             "A Qwen with sliding windows in some layers cannot be upcycled: its "

@@ -18,7 +18,7 @@ class Sample(Row):
     reward: float
 
     sample: int = 0
-    """Which of the answers to this task."""
+    """Index of the completion of its task."""
 
     finish_reason: str = ""
     response_tokens: int | None = None

@@ -262,9 +262,10 @@ def _first_prompts(
 def _no_room(task: Task, length: int, prompts: int, rollout: _Rollout) -> UserError:
     budget, limit = rollout.sampling.max_new_tokens, rollout.engine.capabilities.max_positions
     return UserError(
-        f"None of {prompts} prompts leaves room to answer. That of task {task.id!r} has {length} "
-        f"tokens, and with sampling.max_new_tokens {budget} needs {length + budget} positions; the "
-        f"engine has {limit}. Lower sampling.max_new_tokens, or let the environment ask for less."
+        f"None of {prompts} prompts leaves room for a response. The prompt of task {task.id!r} "
+        f"has {length} tokens and needs {length + budget} positions with sampling.max_new_tokens "
+        f"{budget}, but the engine has {limit}. Lower sampling.max_new_tokens, or shorten the "
+        "prompts."
     )
 
 

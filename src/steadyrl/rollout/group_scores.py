@@ -9,7 +9,7 @@ from steadyrl.environments.protocol import Outcome, SupportsGroupScores, as_rewa
 from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
 from steadyrl.rollout.tasks import failure_reason
 
-_NO_REWARD = f"{ENVIRONMENT_FAILED}: score_group gives it no reward"
+_NO_REWARD = f"{ENVIRONMENT_FAILED}: score_group returned None for it"
 
 
 async def apply_group_scores(environment: SupportsGroupScores, group: Group) -> Group:
@@ -30,8 +30,8 @@ async def apply_group_scores(environment: SupportsGroupScores, group: Group) -> 
         reason = failure_reason(error)
         failed = [_fail(t, reason) if t.was_played else t for t in group.trajectories]
         return replace(group, trajectories=tuple(failed))
-    told = [_with_score(t, next(scores)) if t.was_played else t for t in group.trajectories]
-    return replace(group, trajectories=tuple(told))
+    updated = [_with_score(t, next(scores)) if t.was_played else t for t in group.trajectories]
+    return replace(group, trajectories=tuple(updated))
 
 
 async def score_group(
@@ -46,14 +46,14 @@ async def score_group(
     """
     given = await await_if_needed(environment.score_group(group))
     if not isinstance(given, Iterable):
-        raise TypeError(f"score_group gives {safe_repr(given)}, which are not rewards")
+        raise TypeError(f"score_group returned {safe_repr(given)}, which is not a list of rewards")
     scores = [
         score if score is None or isinstance(score, Outcome) else as_reward(score)
         for score in given
     ]
     if len(scores) != len(group.trajectories):
         raise ValueError(
-            f"score_group gives {len(scores)} rewards for {len(group.trajectories)} trajectories"
+            f"score_group returned {len(scores)} rewards for {len(group.trajectories)} trajectories"
         )
     return scores
 

@@ -28,7 +28,7 @@ def check_routing(completions: Sequence[Completion]) -> None:
     tokens = pad_sequence([fed for fed, _ in recorded], batch_first=True)
     expected = torch.cat([routing.fed_tokens for _, routing in recorded])
     if not torch.equal(fed_tokens_checksum(tokens, known), expected):
-        raise RuntimeError("The engine recorded routing on other tokens than it returned.")
+        raise RuntimeError("The engine recorded routing for other tokens than it returned.")
 
 
 def routes_from(completion: Completion, start: int) -> Pieces | None:
@@ -85,5 +85,5 @@ def _fed(completion: Completion) -> Int[Tensor, " S"]:
 def _incomplete(known: Bool[Tensor, "_B _S"], fed: int) -> RuntimeError:
     return RuntimeError(
         f"The engine recorded routing of shape {tuple(known.shape)} for {fed} fed tokens. Every "
-        "token but the last must have its row."
+        "token but the last must have a row."
     )

@@ -8,9 +8,10 @@ from steadyrl.records.completion import Completion
 from steadyrl.records.trajectory import Group
 
 _CAUSES = (
-    "what came before the reply is written anew, as where a template moves or dates a message",
-    "the reply is written anew, as where a template leaves out thoughts or white space",
-    "the turn is closed by other tokens than the reply ended with",
+    "earlier messages are rendered differently, for example because the template moves or dates "
+    "them",
+    "the reply is rendered differently, for example because the template drops thinking or spaces",
+    "the turn ends with other tokens than the reply",
 )
 
 
@@ -31,8 +32,8 @@ def split_note(groups: Sequence[Group]) -> str | None:
         return None
     often = max(_CAUSES, key=splits.count)
     return (
-        f"{len(splits)} of {len(turns)} later turns begin a row of their own, because their prompt "
-        f"does not continue the tokens before it: {often}. What precedes is computed again."
+        f"{len(splits)} of {len(turns)} later turns begin a new row, because their prompt does "
+        f"not extend the tokens before it: {often}. Earlier tokens are computed again."
     )
 
 

@@ -105,12 +105,12 @@ def distinct_tasks(environment: Environment, split: Split) -> int | None:
     count = call_user_code(
         partial(environment.distinct_tasks, split),
         failure=f"{name}.distinct_tasks failed on the {split} split",
-        remedy="Correct it, or leave it out.",
+        remedy="Fix or remove it.",
     )
     if count is not None and not isinstance(count, int):
         raise UserError(
-            f"{name}.distinct_tasks gives {safe_repr(count)}. Give a whole number, or None where "
-            "there is no end of tasks."
+            f"{name}.distinct_tasks returned {safe_repr(count)}. Return an integer, or None if "
+            "there is no limit."
         )
     return count
 
@@ -127,9 +127,9 @@ def start_episode(environment: Environment, task: Task) -> Episode:
     episode = call_user_code(
         partial(environment.start, task),
         failure=f"{name}.start failed on the task {task.id!r}",
-        remedy="Correct it: every task can be started any number of times.",
+        remedy="Fix it: every task must be startable any number of times.",
     )
-    remedy = "Give an object with the method respond(text)."
+    remedy = "Return an object with the method respond(text)."
     return require_type(
         episode, Episode, given_by=f"{name}.start", noun="an episode", remedy=remedy
     )
@@ -151,7 +151,7 @@ def check_outcome(outcome: object) -> Outcome:
         TypeError: it is not.
     """
     if not isinstance(outcome, Outcome):
-        raise TypeError(f"respond gives {safe_repr(outcome)}, which is not an Outcome")
+        raise TypeError(f"respond returned {safe_repr(outcome)}, which is not an Outcome")
     return outcome
 
 
@@ -166,7 +166,7 @@ def _task(environment: TaskSource, split: Split, number: int) -> Task:
     task = call_user_code(
         partial(environment.task, split, number),
         failure=f"{name}.task failed on number {number} of the {split} split",
-        remedy="Correct it: there is a task for every number from 0 on.",
+        remedy="Fix it: there must be a task for every number from 0.",
     )
-    remedy = "Give a Task(id=..., prompt=..., payload=...)."
+    remedy = "Return a Task(id=..., prompt=..., payload=...)."
     return require_type(task, Task, given_by=f"{name}.task", noun="a task", remedy=remedy)

@@ -41,7 +41,7 @@ from steadyrl.training.stage import Stage
 EngineMaker = Callable[[RunConfig, Policy], Engine]
 
 WEIGHTS, COLD_START, ROLLOUT, EVALUATION, ROUNDING = range(5)
-"""What random numbers are for: the first step of their path from the run's seed."""
+"""Seed paths by purpose: the first step of each path from the run's seed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Assembly:
     environment: Environment
 
     notes: tuple[str, ...] = ()
-    """What the run says about its checkpoint and its sampling, in sentences."""
+    """Notes on checkpoint and sampling."""
 
     @classmethod
     def of(
@@ -163,7 +163,7 @@ def _checked(
 
 
 def _notes(policy: Policy) -> tuple[str, ...]:
-    """What is worth knowing of the checkpoint's end tokens and chat template."""
+    """Notes on end tokens and chat template of the checkpoint."""
     end = policy.end_token_note
     return (*([end] if end else []), *template_notes(policy.tokenizer))
 

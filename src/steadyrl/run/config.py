@@ -35,7 +35,7 @@ class ColdStart(Settings):
     """Supervised learning from a procedural teacher, before reinforcement begins."""
 
     teacher: AnyTeacher
-    """Who demonstrates, on the tasks of the run or on tasks of its own."""
+    """Teacher that demonstrates on the tasks of the run or its own."""
 
     steps: int = Field(1000, ge=1)
     """Optimizer steps of the cold start."""
@@ -62,14 +62,14 @@ class RunConfig(Settings):
     cold_start: ColdStart | None = None
 
     algorithm: AnyAlgorithm = PolicyGradientSettings()
-    """What is sampled in each step, and how it is learned from."""
+    """Sampling in each step, and training on the samples."""
 
     routing_replay: RoutingReplay | Literal["auto"] = "auto"
-    """Whose expert choices the trainer uses: its own (none), its own under the old weights (r2), or
-    the engine's (r3). auto: by the number of mini-batches and what the run measures."""
+    """Source of expert choices in the trainer: its own (none), its own under the old weights (r2),
+    or the engine's (r3). auto: chosen by the number of mini-batches and the run's measurements."""
 
     steps: int = Field(100, ge=0)
-    """Rollouts, each followed by one optimiser step for each of its mini-batches. 0 ends with the
+    """Rollouts, each followed by one optimizer step for each of its mini-batches. 0 ends with the
     cold start."""
 
     sampling: Sampling = Sampling()
@@ -92,7 +92,7 @@ class RunConfig(Settings):
     journal: JournalSettings = JournalSettings()
 
     trackers: tuple[AnyTracker, ...] = (JsonlSettings(), TensorBoardSettings())
-    """What receives metrics and notes. JSONL, which is the record of the run, is always added."""
+    """Receivers of metrics and notes. JSONL, the record of the run, is always added."""
 
     @field_validator("trackers")
     @classmethod

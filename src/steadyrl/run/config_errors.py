@@ -41,7 +41,7 @@ def _describe(item: ErrorDetails, root: type[Settings] | None, values: Any) -> s
 
 
 def _remedy(place: str, field: FieldInfo | None) -> str:
-    """What a missing value is for, and where to set it."""
+    """Purpose of a missing value, and where to set it."""
     if field is None:
         return ""
     text = f" ({meaning(field).removesuffix('.')})" if field.description else ""

@@ -103,7 +103,7 @@ def _known_digests(folder: RunFolder) -> Digests | None:
 def _sources(
     value: object, place: str, *, texts: bool = False
 ) -> Iterator[tuple[str, Mapping[str, Path] | str]]:
-    """What a setting and those below it read: files by name, or a generator's version.
+    """Data sources of a setting and its subsettings: files by name, or a generator's version.
 
     Args:
         texts: Whether texts may be the names of files.
@@ -180,7 +180,7 @@ def _is_file(text: str) -> bool:
 
 
 def _digest(source: Mapping[str, Path] | str) -> str:
-    """That of a single file is what `sha256sum` prints; that of several, of its lines for them."""
+    """SHA-256 of a single file as printed by `sha256sum`, or of those lines for several files."""
     if isinstance(source, str):
         return source
     digests = {name: sha256_of(path) for name, path in source.items()}

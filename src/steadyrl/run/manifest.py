@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from: versions, commit and machine."""
+"""Provenance of a run: versions, commit and machine."""
 
 import json
 import os
@@ -19,7 +19,7 @@ PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
 def manifest(seed: int, data: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """What `run.json` holds.
+    """Content of `run.json`.
 
     Args:
         data: Digests of the data that are read; None where there are none to compare later.

@@ -53,7 +53,7 @@ class CollectsAhead:
         return experience
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """The terms whose sum one optimiser step minimises."""
+        """The terms whose sum one optimizer step minimizes."""
         return self._algorithm.loss_terms(mini_batch)
 
 

@@ -26,7 +26,7 @@ class RemoteEngine(SteppedEngine):
 
     @cached_property
     def capabilities(self) -> EngineCapabilities:
-        """What it can do."""
+        """Capabilities of the engine."""
         capabilities: EngineCapabilities = self._process.ask("capabilities").result()
         return capabilities
 

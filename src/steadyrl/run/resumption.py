@@ -24,9 +24,8 @@ CHANGEABLE = (
     "learner.logits_memory",
     "learner.activation_checkpointing",
 )
-"""What may change when a run is resumed: how long it goes on, how often it measures and saves, and
-how its work is cut into passes. What decides which tasks are sampled, how they are judged and how
-the policy learns from them stays."""
+"""Settings that may change in a resumed run: its length, intervals of evaluations and checkpoints,
+and the size of passes. Settings that affect sampling, rewards or training are fixed."""
 
 
 def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str, Any]:
@@ -113,7 +112,7 @@ def lost_rows(folder: RunFolder) -> tuple[int, float]:
 def resume_record(
     config: RunConfig, folder: RunFolder, changes: Mapping[str, Any], data: Digests
 ) -> dict[str, Any]:
-    """What `resumes.jsonl` holds of one resume: where it began, what was lost, and on what.
+    """Entry of `resumes.jsonl` for one resume: position, lost steps, and environment.
 
     Args:
         changes: Of settings and of data.

@@ -123,7 +123,7 @@ class RolloutProcess:
         return reply
 
     def load_weights(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """What is asked from now on is answered with `weights`."""
+        """Uses `weights` for all further requests."""
         self._loaded.result()
         self._weights.write(weights)
         self._loaded = self.ask("load_weights", version)
@@ -146,7 +146,7 @@ class RolloutProcess:
 
 
 class _Worker:
-    """What answers in the rollout process."""
+    """Server loop of the rollout process."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

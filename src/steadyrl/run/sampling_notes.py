@@ -1,4 +1,4 @@
-"""What a run says about the sampling that it learns from."""
+"""Notes on truncated sampling distributions that are trained on."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def sampling_notes(config: RunConfig) -> list[str]:
 
 
 def cut_samplings(config: RunConfig) -> list[tuple[str, str]]:
-    """Where a sampling that is learned from is set, and what cuts it, if anything does."""
+    """Settings paths of trained samplings, and what truncates each, if anything does."""
     return [
         (place, " and ".join(cuts))
         for place, sampling in _learned_from(config)

@@ -50,7 +50,7 @@ class CheckedEngine:
     ) -> None:
         self.engine = engine
         self.sync_metrics: dict[str, float] = {}
-        """What the last check has measured."""
+        """Metrics of the last check."""
 
         self.probes = probes
         self._learner = learner
@@ -61,7 +61,7 @@ class CheckedEngine:
 
     @property
     def capabilities(self) -> EngineCapabilities:
-        """What the engine can do."""
+        """Capabilities of the engine."""
         return self.engine.capabilities
 
     @property
@@ -71,7 +71,7 @@ class CheckedEngine:
 
     @property
     def reach(self) -> Reach | None:
-        """What arrived of the movement between the last two syncs, where the engine knows."""
+        """Share of the last update that reached the engine, if it measures this."""
         return self.engine.reach if isinstance(self.engine, SupportsSyncMeasurement) else None
 
     def begin_stage(self) -> None:
@@ -135,7 +135,7 @@ class CheckedEngine:
             self.sync_metrics = self._canary.compare(reading(), trainer, version)
 
     def _learner_scores(self) -> Float[Tensor, " N"]:
-        """What the learner says of the tokens of the probes but their first ones."""
+        """The learner's log-probabilities of the probes' tokens except the first ones."""
         tokens = torch.stack(list(self.probes))
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
         scored = everywhere.clone()

@@ -1,7 +1,7 @@
 """Checkpoints: a Hugging Face model folder with the trainer's state beside it.
 
     model.safetensors, config.json, tokenizer.json, ...   what `from_pretrained` reads, of 4.x too
-    trainer_state.safetensors                             optimiser moments, float32 masters
+    trainer_state.safetensors                             optimizer moments, float32 masters
     algorithm_state.json                                  what the algorithm remembers, if it does
     place.json                                            stage, step, version, checksums
 
@@ -97,7 +97,7 @@ def check_stage(path: Path, stages: Sequence[Stage]) -> None:
 
 
 def checkpoint_name(stage: str, step: int) -> str:
-    """Of the folder of the checkpoint after so many steps of a stage."""
+    """Name of the checkpoint folder after so many steps of a stage."""
     return f"{stage}-{step:06d}"
 
 
@@ -173,7 +173,7 @@ def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """What place.json holds, whose own numbers are proven to be those that were written."""
+    """Content of place.json, with its digest verified."""
     try:
         content = json.loads((path / PLACE).read_text(encoding="utf-8"))
         whole = content["sha256"][PLACE] == _sha256_of_numbers(content)
@@ -185,7 +185,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _verified_content(path: Path) -> dict[str, Any]:
-    """What place.json holds, and proof that every file is as it was written."""
+    """Content of place.json, with the digests of all files verified."""
     content = _content(path)
     for name in content["sha256"]:
         if name != PLACE:

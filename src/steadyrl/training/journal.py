@@ -1,4 +1,4 @@
-"""What a run records: metrics and notes for its trackers, episodes for its folder."""
+"""Records of a run: metrics and notes for its trackers, episodes for its folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +21,7 @@ from steadyrl.training.trackers.protocol import HasAddress, TrackedRun, Tracker,
 
 
 class JournalSettings(Settings):
-    """What is kept, and how often."""
+    """Kept records, and their intervals."""
 
     checkpoint_every: int = Field(50, ge=1)
     """Steps between checkpoints. The last step of a stage always has one. Under `engine.overlap`
@@ -39,7 +39,7 @@ class JournalSettings(Settings):
 
 
 class Journal:
-    """What a run measures, decides and samples: for its trackers, and for its folder.
+    """Records measurements, decisions and samples of a run in its trackers and folder.
 
     Args:
         stages: All stages of the run.
@@ -103,7 +103,7 @@ class Journal:
         self._note_failures()
 
     def history(self, stage: Stage) -> list[Mapping[str, Any]]:
-        """What is on record of `stage`, oldest first."""
+        """Recorded rows of `stage`, oldest first."""
         return [row for row in self._rows if row["stage"] == stage.name]
 
     def note(self, stage: Stage, step: int, text: str) -> None:
@@ -198,7 +198,7 @@ def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, A
 
 
 def _task_of(episode: Trajectory) -> str:
-    """What was asked: the last message before the first answer. Instructions come before it."""
+    """Last message before the first completion. Instructions precede it."""
     asked = takewhile(lambda message: message.role != "assistant", episode.messages)
     return [message.content for message in asked][-1]
 

@@ -37,7 +37,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPosition:
-    """Where a run stands: `step` steps of stage number `stage` are done."""
+    """Position of a run: `step` steps of stage number `stage` are done."""
 
     stage: int = 0
     step: int = 0

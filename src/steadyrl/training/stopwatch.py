@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Durations of the parts of a step."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ class Stopwatch:
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - started
 
     def set(self, part: str, seconds: float) -> None:
-        """Says how long `part` took where this process only waited for it."""
+        """Sets the duration of `part` if this process only waited for it."""
         self._seconds[part] = seconds
 
     def seconds(self, part: str) -> dict[str, float]:

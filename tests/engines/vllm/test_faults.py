@@ -129,7 +129,7 @@ def test_keys_and_values_of_old_weights_are_kept(
     moe: Checked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "drop_caches", lambda _: None)
-    with pytest.raises(CanaryError, match="keep keys and values") as error:
+    with pytest.raises(CanaryError, match="keys and values") as error:
         sync_of(moe)
     assert "All of its tensors are those that were sent" in str(error.value)
 
@@ -138,7 +138,7 @@ def test_a_model_that_vllm_computes_otherwise() -> None:
     with served(olmoe(norm_topk_prob=True), numerics="bfloat16") as engine:
         policy = olmoe(norm_topk_prob=True)
         check = checked(policy, engine)
-        with pytest.raises(CanaryError, match="At the first sync already") as error:
+        with pytest.raises(CanaryError, match="At the first sync, ") as error:
             sync_of(check)
     assert "All of its tensors are those that were sent" in str(error.value)
 

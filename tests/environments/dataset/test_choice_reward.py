@@ -104,10 +104,10 @@ def test_right_answers_may_be_numbers_where_it_is_said_what_is_a() -> None:
 @pytest.mark.parametrize(
     ("settings", "right", "reason"),
     [
-        (ChoiceReward(), "1", "is the number 1; numbered_from of the reward 'choice' has to say"),
-        (ChoiceReward(numbered_from=1), "0", "is '0', and not a letter from A to D"),
-        (ChoiceReward(numbered_from=0), "4", "is '4', and not a letter from A to D"),
-        (ChoiceReward(), "E", "is 'E', and not a letter from A to D"),
+        (ChoiceReward(), "1", "is the number 1; set numbered_from of the reward 'choice'"),
+        (ChoiceReward(numbered_from=1), "0", "is '0', not a letter from A to D"),
+        (ChoiceReward(numbered_from=0), "4", "is '4', not a letter from A to D"),
+        (ChoiceReward(), "E", "is 'E', not a letter from A to D"),
         (ChoiceReward(options=2), "C", "from A to B"),
         (ChoiceReward(), "Paris", "is 'Paris'"),
         (ChoiceReward(), "AB", "is 'AB'"),

@@ -176,9 +176,9 @@ def _fields(trajectory: Trajectory) -> dict[str, Any]:
     [
         (f"{OWN}:raises", r":raises failed: KeyError: 'solution' \(line"),
         (f"{OWN}:trl_messages", r":trl_messages failed: TypeError: string ind.*set conversational"),
-        (f"{OWN}:trl_column", r":trl_column takes ground_truth, but the data set has the columns"),
+        (f"{OWN}:trl_column", r":trl_column takes ground_truth, but the dataset has the columns"),
         ({"name": f"{OWN}:returns", "options": {"value": ["1"]}}, r"the reward is '1'"),
-        ({"name": "choice"}, r"^line 2 of .*mine\.csv: the answer is the number 0; numbered_from"),
+        ({"name": "choice"}, r"^line 2 of .*mine\.csv: the answer is the number 0; set"),
     ],
 )
 def test_rewards_that_cannot_work_are_refused_before_the_run(
@@ -200,7 +200,7 @@ def test_the_splits_of_a_folder_are_its_own(tmp_path: Path) -> None:
         environment.distinct_tasks(Split.TRAIN) + environment.distinct_tasks(Split.VALIDATION) == 3
     )
     assert environment.notes == (
-        "2 rows of the data set were left out, because their prompts are in a held-out split too.",
+        "2 rows of the dataset were dropped because their prompts are also in a held-out split.",
     )
     assert environment.task(Split.TEST, 0).id == "dataset/test/1"
     same = settings.model_copy(
@@ -215,7 +215,7 @@ def test_the_splits_of_a_folder_are_its_own(tmp_path: Path) -> None:
     [
         ({"rewards": []}, "rewards"),
         ({"rewards": "maths"}, r"unknown name, got 'maths'\. Did you mean 'math'\?"),
-        ({"rewards": ["exact", "exact"]}, "two rewards are called 'exact'"),
+        ({"rewards": ["exact", "exact"]}, "two rewards are named 'exact'"),
         ({"template": "What?"}, "has no column in braces"),
         ({"template": "{q!r}"}, "Write {column}"),
         ({"answer_pattern": "####"}, r"'####' has 0 groups\. Put the answer into one"),

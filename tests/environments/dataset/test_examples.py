@@ -85,7 +85,7 @@ def test_answers_may_be_numbers(value: Any, text: str) -> None:
         (None, "the column 'answer' is missing or has no value"),
         ("", "the column 'answer' is empty"),
         (" \n", "the column 'answer' is empty"),
-        (float("nan"), "the column 'answer' is nan, and not a text or a number"),
+        (float("nan"), "the column 'answer' is nan, not text or a number"),
         (float("inf"), "the column 'answer' is inf"),
         (True, "the column 'answer' is True"),
         (["42"], r"the column 'answer' is \['42'\]"),
@@ -103,15 +103,15 @@ def test_odd_answers_are_refused(value: Any, reason: str) -> None:
     [
         (None, "the column 'prompt' is missing or has no value"),
         ("", "the column 'prompt' is empty"),
-        (5, "the column 'prompt' is 5, and not a text or a list of messages"),
+        (5, "the column 'prompt' is 5, not text or a list of messages"),
         ([], r"the column 'prompt' is \[\]"),
-        (["hello"], "holds the message 'hello', and not one with a role"),
+        (["hello"], "holds the message 'hello', not one with a role"),
         ([{"role": "human", "content": "hello"}], "holds the message {'role': 'human'"),
         ([{"role": "user", "content": [{"type": "image"}]}], "holds the message"),
         ([{"role": "user", "content": None}], "holds the message"),
         (
             [*TALK, {"role": "assistant", "content": "2"}],
-            "has the role 'assistant', and not 'user'",
+            "has the role 'assistant', not 'user'",
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_template_puts_columns_into_the_prompt_and_letters_before_choices() ->
     assert reader(template="{q} {choices.text}").required == ["q", "choices.text", "answer"]
     with pytest.raises(InvalidRowError, match=r"'choices\.text' has 27 entries"):
         read({**row, "choices": {"text": ["x"] * 27}}, template="{choices.text}")
-    with pytest.raises(InvalidRowError, match=r"'q' is \{\}, and not a text"):
+    with pytest.raises(InvalidRowError, match=r"'q' is \{\}, not text"):
         read({**row, "q": {}}, template="{q}")
 
 

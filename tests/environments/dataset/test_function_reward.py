@@ -89,8 +89,8 @@ def test_what_is_no_reward_function_is_refused(name: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("trl_state", r"takes trainer_state, which TRL's trainer has and an environment has not"),
-        ("trl_column", r"takes ground_truth, but the data set has the columns prompt, answer\."),
+        ("trl_state", r"takes trainer_state, which only TRL's trainer provides"),
+        ("trl_column", r"takes ground_truth, but the dataset has the columns prompt, answer\."),
     ],
 )
 def test_a_function_that_takes_what_is_not_there_is_refused(name: str, message: str) -> None:
@@ -102,12 +102,12 @@ def test_a_function_that_takes_what_is_not_there_is_refused(name: str, message: 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ([1.0, 2.0], r"ValueError: it returns 2 rewards for 1 completions"),
-        ([], r"ValueError: it returns 0 rewards for 1 completions"),
-        (1.0, r"TypeError: it returns 1\.0, and not a list of rewards"),
-        ("1", r"TypeError: it returns '1', and not a list"),
-        (None, r"TypeError: it returns None"),
-        ({"a": 1.0}, r"TypeError: it returns {'a': 1\.0}"),
+        ([1.0, 2.0], r"ValueError: it returned 2 rewards for 1 completions"),
+        ([], r"ValueError: it returned 0 rewards for 1 completions"),
+        (1.0, r"TypeError: it returned 1\.0, not a list of rewards"),
+        ("1", r"TypeError: it returned '1', not a list"),
+        (None, r"TypeError: it returned None"),
+        ({"a": 1.0}, r"TypeError: it returned {'a': 1\.0}"),
         (["1"], r"TypeError: the reward is '1'\. Give a number"),
         ([float("nan")], r"ValueError: the reward is nan\. Give a finite number"),
         ([1e39], r"ValueError: the reward is 1e\+39, but"),

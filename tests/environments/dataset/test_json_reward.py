@@ -30,12 +30,12 @@ def mark(text: str, settings: JSONSchemaReward | None = None) -> RewardResult:
 @pytest.mark.parametrize(
     ("text", "value", "reason"),
     [
-        ('{"name": "Ada", "age": 36}', 1, "the answer follows the schema"),
-        ('```json\n{"name": "Ada", "age": 36}\n```', 1, "the answer follows the schema"),
-        ('Here:\n```\n{"name": "Ada", "age": 36}```\nDone.', 1, "the answer follows the schema"),
-        ('{"name": "Ada", "age": -1}', 0, "the answer breaks the schema at $.age"),
-        ('{"name": "Ada"}', 0, "the answer breaks the schema at $"),
-        ('[{"name": "Ada", "age": 36}]', 0, "the answer breaks the schema at $"),
+        ('{"name": "Ada", "age": 36}', 1, "the answer matches the schema"),
+        ('```json\n{"name": "Ada", "age": 36}\n```', 1, "the answer matches the schema"),
+        ('Here:\n```\n{"name": "Ada", "age": 36}```\nDone.', 1, "the answer matches the schema"),
+        ('{"name": "Ada", "age": -1}', 0, "the answer violates the schema at $.age"),
+        ('{"name": "Ada"}', 0, "the answer violates the schema at $"),
+        ('[{"name": "Ada", "age": 36}]', 0, "the answer violates the schema at $"),
         ('{"name": "Ada", "age": NaN}', 0, "the answer is not JSON (NaN is not a number of JSON)"),
         ('Sure: {"name": "Ada", "age": 36}', 0, "the answer is not JSON (Expecting value"),
         (

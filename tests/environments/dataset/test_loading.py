@@ -70,7 +70,7 @@ def test_no_prompt_is_in_two_splits() -> None:
     seen = {" ".join(p.casefold().split()) for p in prompts_of(places[Split.TRAIN])}
     assert "what is this?" not in seen
     assert sorted_rows.notes == (
-        "3 rows of the data set were left out, because their prompts are in a held-out split too.",
+        "3 rows of the dataset were dropped because their prompts are also in a held-out split.",
     )
 
 
@@ -103,7 +103,7 @@ def test_a_small_file_has_every_split_and_the_same_at_each_reading(count: int) -
 
 
 def test_too_few_rows_are_refused() -> None:
-    with pytest.raises(UserError, match=r"has 2 different prompts to train on, of which the"):
+    with pytest.raises(UserError, match=r"has 2 distinct training prompts, too few for"):
         sorter().sort(given(train=["a", "b", "A"]))
 
 
@@ -118,7 +118,7 @@ def test_odd_rows_are_refused_with_their_place_or_left_out_and_counted() -> None
     skipping = sorter(skip=True)
     assert sum(map(len, skipping.sort(rows).values())) == 3
     assert skipping.notes == (
-        "2 of 5 rows of the data set were left out. The first: row 2 of train: the column 'prompt' "
+        "2 of 5 rows of the dataset were dropped. The first: row 2 of train: the column 'prompt' "
         "is missing or has no value.",
     )
 
@@ -126,9 +126,9 @@ def test_odd_rows_are_refused_with_their_place_or_left_out_and_counted() -> None
 def test_what_a_reward_cannot_judge_is_an_odd_row() -> None:
     def check(example: Example) -> None:
         if example.text == "b":
-            raise InvalidRowError("the answer has another form")
+            raise InvalidRowError("the answer is malformed")
 
-    with pytest.raises(UserError, match=r"^row 2 of train: the answer has another form\. Correct"):
+    with pytest.raises(UserError, match=r"^row 2 of train: the answer is malformed\. Correct"):
         sorter(check=check).sort(given(train=["a", "b", "c", "d"]))
 
 

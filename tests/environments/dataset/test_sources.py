@@ -76,7 +76,7 @@ def test_a_copy_of_a_repository_is_read_as_its_card_says(
     (folder / "README.md").write_text(README)
     assert sizes(open_splits(str(folder), "hard", None)) == {"test": 3, "train": 2}
     assert sizes(open_splits(str(folder), "plain", None)) == {"train": 1}
-    with pytest.raises(UserError, match=r"Cannot find the data set .*subset 'soft', failed|soft"):
+    with pytest.raises(UserError, match=r"Cannot find the dataset .*subset 'soft', failed|soft"):
         open_splits(str(folder), "soft", None)
 
 

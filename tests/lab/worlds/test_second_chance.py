@@ -105,7 +105,7 @@ def test_rewards_of_long_attempts_are_those_of_the_last_one_alone() -> None:
     assert [outcome.terminated for outcome in outcomes] == [False] * 3 + [True]
     (again,) = outcomes[1].observation
     assert again.content == (
-        "What happened:\nyou wrote right\nyou wrote w\n\nTry the same task once more.\n\nq0"
+        "Feedback:\nyou wrote right\nyou wrote w\n\nTry the same task once more.\n\nq0"
     )
 
 

@@ -59,7 +59,7 @@ class Source(StrEnum):
 
 
 class Order(StrEnum):
-    """Which step of each factor is taken first."""
+    """Order in which the steps of each factor are taken."""
 
     ROUTES_LAST = "routes_last"
     """The sources that R2 and R3 remove come last."""

@@ -37,12 +37,12 @@ class VllmSettings(EngineSettings):
     """
 
     numerics: Literal["bfloat16", "float32"] = "bfloat16"
-    """What it computes in. A server has to have been started with the same `--dtype`."""
+    """Numerics of the engine. A server must have been started with the same `--dtype`."""
 
     rounding: Rounding = "stochastic"
-    """How a float32 learner's weights become bfloat16 ones. nearest: small updates never reach an
-    engine whose weights began on the bfloat16 grid. stochastic: unbiased, with a threshold for each
-    weight that is drawn once."""
+    """Rounding of a float32 learner's weights to bfloat16. nearest: small updates never reach an
+    engine whose weights started on the bfloat16 grid. stochastic: unbiased, with one fixed random
+    threshold per weight."""
 
     max_positions: int | None = Field(None, ge=2)
     """Maximum tokens of a prompt and its answer together. None: those of the model. Keys and values

@@ -64,14 +64,13 @@ class ChoiceReward(RewardSettings):
             return said
         if said.isdecimal() and self.numbered_from is None:
             raise InvalidRowError(
-                f"the answer is the number {said}; numbered_from of the reward 'choice' has to say "
-                "which number stands for A"
+                f"the answer is the number {said}; set numbered_from of the reward 'choice' to "
+                "the number that stands for A"
             )
         if said.isdecimal() and 0 <= int(said) - (self.numbered_from or 0) < self.options:
             return self.letters[int(said) - (self.numbered_from or 0)]
         raise InvalidRowError(
-            f"the answer is {answer!r:.100}, and not a letter from A to {self.letters[-1]}, which "
-            "the reward 'choice' has options for"
+            f"the answer is {answer!r:.100}, not a letter from A to {self.letters[-1]}"
         )
 
 
@@ -103,14 +102,14 @@ def read_choice(text: str, letters: str) -> str | None:
     if len(alone) == 1 and alone in letters:
         return alone
     for said in reversed([*_STATES.finditer(text)]):
-        stated = _stated(text[said.end() :], letters)
+        stated = _leading_letter(text[said.end() :], letters)
         if stated is not None:
             return stated or None
     named = _mentions(text, letters)
     return named.pop() if len(named) == 1 else None
 
 
-def _stated(tail: str, letters: str) -> str | None:
+def _leading_letter(tail: str, letters: str) -> str | None:
     """The letter that `tail` begins with; empty: several letters, None: no letter."""
     start = _NAMES.match(tail)
     assert start is not None, "it matches nothing at all, too"
@@ -121,10 +120,10 @@ def _stated(tail: str, letters: str) -> str | None:
         return None  # "the answer is a city"
     goes_on = _GOES_ON.match(rest)
     more = rest[goes_on.end() :] if goes_on else rest
-    return "" if _mention(letters).match(more) else letter.upper()
+    return "" if _letter_pattern(letters).match(more) else letter.upper()
 
 
-def _mention(letters: str) -> re.Pattern[str]:
+def _letter_pattern(letters: str) -> re.Pattern[str]:
     """Pattern of a standalone letter. Articles and pronouns are excluded: `A dog`, `I think`."""
     lower = letters.lower()
     return re.compile(
@@ -134,9 +133,9 @@ def _mention(letters: str) -> re.Pattern[str]:
 
 def _mentions(text: str, letters: str) -> set[str]:
     """Letters that `text` mentions without negation, in upper case."""
-    found = _mention(letters).finditer(text)
-    return {match[0].upper() for match in found if not _denied(text, match.start())}
+    found = _letter_pattern(letters).finditer(text)
+    return {match[0].upper() for match in found if not _is_negated(text, match.start())}
 
 
-def _denied(text: str, place: int) -> bool:
-    return _DENIES.search(text[max(0, place - 12) : place]) is not None
+def _is_negated(text: str, position: int) -> bool:
+    return _DENIES.search(text[max(0, position - 12) : position]) is not None

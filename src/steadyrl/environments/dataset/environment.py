@@ -45,7 +45,7 @@ class Dataset:
 
     Args:
         name: Name of the dataset, for messages.
-        places: Locations of the examples of each split.
+        locations: Locations of the examples of each split.
         rewards: Rewards by the names of their metrics. The environment closes them.
         answer_format: Format in which responses state their answers.
         notes: Notes on rows that were dropped.
@@ -56,7 +56,7 @@ class Dataset:
         name: str,
         *,
         reader: RowReader,
-        places: Mapping[Split, Sequence[RowLocation]],
+        locations: Mapping[Split, Sequence[RowLocation]],
         rewards: Mapping[str, WeightedReward],
         answer_format: AnswerFormat,
         notes: tuple[str, ...] = (),
@@ -64,7 +64,7 @@ class Dataset:
         self.name = name
         self.notes = notes
         self._reader = reader
-        self._places = places
+        self._locations = locations
         self._weights = {title: each.weight for title, each in rewards.items()}
         self._rewards = {title: each.reward for title, each in rewards.items()}
         self._answer_format = answer_format
@@ -75,18 +75,18 @@ class Dataset:
         Raises:
             UserError: the dataset has no examples in this split.
         """
-        places = self._places[split]
-        if not places:
+        locations = self._locations[split]
+        if not locations:
             raise UserError(
-                f"{self.name} has no rows in the {split} split. Give rows, or name "
-                "another split in environment.splits."
+                f"{self.name} has no rows in the {split} split. Add rows, or name another split "
+                "in environment.splits."
             )
-        example = self._example(places[index % len(places)])
+        example = self._example(locations[index % len(locations)])
         return Task(id=f"{_PREFIX}{example.id}", prompt=example.prompt, payload=example)
 
     def distinct_tasks(self, split: Split) -> int:
         """Number of examples in `split`."""
-        return len(self._places[split])
+        return len(self._locations[split])
 
     def start(self, task: Task) -> Episode:
         """Starts an attempt at the example of `task`."""
@@ -111,17 +111,17 @@ class Dataset:
         Raises:
             UserError: a reward fails.
         """
-        example = self._example(self._places[Split.TRAIN][0])
+        example = self._example(self._locations[Split.TRAIN][0])
         attempt = self._attempt(example, str(example.columns.get("answer") or "nothing"))
-        _run(_judged({title: self._rewards[title] for title in titles}, [attempt]))
+        _run(_judge_all({title: self._rewards[title] for title in titles}, [attempt]))
 
     def close(self) -> None:
         """Closes worker processes and connections of the rewards."""
         for reward in self._rewards.values():
             reward.close()
 
-    def _example(self, place: RowLocation) -> Example:
-        return self._reader.example(place.table.rows[place.row], place.id)
+    def _example(self, location: RowLocation) -> Example:
+        return self._reader.example(location.table.rows[location.row], location.id)
 
     def _attempt(self, example: Example, text: str, token_ids: Sequence[int] = ()) -> Attempt:
         answer = extract_answer(strip_thinking(text), self._answer_format) or None
@@ -129,16 +129,20 @@ class Dataset:
 
     async def _respond(self, example: Example, text: str) -> Outcome:
         alone = {name: reward for name, reward in self._rewards.items() if not reward.compares}
-        judged = await _judged(alone, [self._attempt(example, text)])
-        marks = {name: mark for name, (mark,) in judged.items()}
-        parts = {name: mark.value for name, mark in marks.items() if mark.value is not None}
+        results = await _judge_all(alone, [self._attempt(example, text)])
+        results_by_name = {name: result for name, (result,) in results.items()}
+        parts = {
+            name: result.value
+            for name, result in results_by_name.items()
+            if result.value is not None
+        }
         if not parts and len(alone) == len(self._rewards):
             raise UserError(_NONE_APPLIES)
         return Outcome(
             reward=self._sum(parts),
             reward_parts=parts,
             terminated=True,
-            feedback=_feedback(marks, several=len(self._rewards) > 1),
+            feedback=_feedback(results_by_name, several=len(self._rewards) > 1),
         )
 
     def _sum(self, parts: Mapping[str, float]) -> float:
@@ -150,25 +154,29 @@ class ComparingDataset(Dataset):
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
-        self._by_id = {place.id: place for places in self._places.values() for place in places}
+        self._by_id = {
+            location.id: location
+            for locations in self._locations.values()
+            for location in locations
+        }
 
     async def score_group(self, group: Group) -> list[Outcome | None]:
         """Outcomes of the trajectories in `group` including comparing rewards; None excludes one.
 
         Truncated responses keep their rewards and are not compared.
         """
-        marks: list[dict[str, RewardResult]] = [{} for _ in group.trajectories]
+        results: list[dict[str, RewardResult]] = [{} for _ in group.trajectories]
         over = [number for number, t in enumerate(group.trajectories) if t.terminated]
         comparing = {name: reward for name, reward in self._rewards.items() if reward.compares}
         if over:
             example = self._example(self._by_id[group.task_id.removeprefix(_PREFIX)])
             attempts = [self._attempt_of(example, group.trajectories[number]) for number in over]
-            for name, given in (await _judged(comparing, attempts)).items():
-                for number, mark in zip(over, given, strict=True):
-                    marks[number][name] = mark
+            for name, given in (await _judge_all(comparing, attempts)).items():
+                for number, result in zip(over, given, strict=True):
+                    results[number][name] = result
         return [
             self._with(trajectory, compared)
-            for trajectory, compared in zip(group.trajectories, marks, strict=True)
+            for trajectory, compared in zip(group.trajectories, results, strict=True)
         ]
 
     def _attempt_of(self, example: Example, trajectory: Trajectory) -> Attempt:
@@ -176,7 +184,9 @@ class ComparingDataset(Dataset):
         return self._attempt(example, trajectory.messages[-1].content, ids)
 
     def _with(self, trajectory: Trajectory, compared: Mapping[str, RewardResult]) -> Outcome | None:
-        applied = {name: mark.value for name, mark in compared.items() if mark.value is not None}
+        applied = {
+            name: result.value for name, result in compared.items() if result.value is not None
+        }
         parts = {**trajectory.reward_parts, **applied}
         if trajectory.terminated and not parts:
             return None
@@ -194,7 +204,7 @@ class _OneResponse:
         return await self._judge(text)
 
 
-async def _judged(
+async def _judge_all(
     rewards: Mapping[str, Reward], attempts: Sequence[Attempt]
 ) -> dict[str, list[RewardResult]]:
     """Results of each reward, computed concurrently."""
@@ -204,9 +214,9 @@ async def _judged(
     return dict(zip(rewards, given, strict=True))
 
 
-def _feedback(marks: Mapping[str, RewardResult], *, several: bool) -> str:
-    told = {name: mark.reason for name, mark in marks.items() if mark.reason}
-    return "; ".join(f"{name}: {text}" if several else text for name, text in told.items())
+def _feedback(results_by_name: Mapping[str, RewardResult], *, several: bool) -> str:
+    reasons = {name: result.reason for name, result in results_by_name.items() if result.reason}
+    return "; ".join(f"{name}: {text}" if several else text for name, text in reasons.items())
 
 
 def _run(main: Coroutine[Any, Any, object]) -> None:

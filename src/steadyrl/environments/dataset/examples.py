@@ -75,21 +75,21 @@ class RowReader:
     answer_pattern: str | None
     reads_answer: bool
 
-    def example(self, row: Row, place: str) -> Example:
+    def example(self, row: Row, location: str) -> Example:
         """Converts a row to an example.
 
         Args:
-            place: Location of the row.
+            location: Location of the row.
 
         Raises:
             InvalidRowError: the prompt or the answer is invalid.
         """
-        said, conversational = self._prompt_messages(row)
+        messages, conversational = self._prompt_messages(row)
         answer = self._answer(row) if self.reads_answer else None
         return Example(
-            id=place,
-            text=_as_one_text(said),
-            prompt=self._add_context(said),
+            id=location,
+            text=_join_messages(messages),
+            prompt=self._add_context(messages),
             answer=answer,
             columns=self._with_answer(row, answer),
             conversational=conversational or self.system is not None,
@@ -113,22 +113,22 @@ class RowReader:
         if isinstance(value, Sequence) and value:
             return tuple([_message(entry, name) for entry in value]), True
         raise InvalidRowError(
-            f"the column {name!r} is {value!r:.100}, and not a text or a list of messages with "
-            "role and content"
+            f"the column {name!r} is {value!r:.100}, not text or a list of messages with role and "
+            "content"
         )
 
-    def _add_context(self, said: tuple[Message, ...]) -> tuple[Message, ...]:
-        """`said` with system prompt and instruction."""
-        *before, last = said
+    def _add_context(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """`messages` with system prompt and instruction."""
+        *before, last = messages
         if last.role != "user":
             raise InvalidRowError(
-                f"the last message of the prompt has the role {last.role!r}, and not 'user'; right "
-                "answers belong into a column of their own"
+                f"the last message of the prompt has the role {last.role!r}, not 'user'; correct "
+                "answers belong in a column of their own"
             )
         last = Message(role="user", content=f"{last.content}\n\n{self.request}".strip())
         if self.system is None:
             return (*before, last)
-        if said[0].role == "system":
+        if messages[0].role == "system":
             raise InvalidRowError("the prompt has a system message, and environment.system is set")
         return (Message(role="system", content=self.system), *before, last)
 
@@ -156,10 +156,10 @@ class RowReader:
             return row
 
 
-def _as_one_text(said: Sequence[Message]) -> str:
-    if len(said) == 1:
-        return said[0].content
-    return "\n".join(f"{message.role}: {message.content}" for message in said)
+def _join_messages(messages: Sequence[Message]) -> str:
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
 def as_text(value: Any, what: str) -> str:
@@ -177,7 +177,7 @@ def as_text(value: Any, what: str) -> str:
             return str(int(value))  # whole numbers beside a missing one become 3.0
         if isfinite(value):
             return str(value)
-    raise InvalidRowError(f"{what} is {value!r:.100}, and not a text or a number")
+    raise InvalidRowError(f"{what} is {value!r:.100}, not text or a number")
 
 
 def fill_template(template: str, row: Row) -> str:
@@ -207,8 +207,8 @@ def template_fields(template: str) -> list[str]:
         if field is not None:
             if not field or form or conversion:
                 raise ValueError(
-                    f"the field {{{field}}} has no name, or more than that. Write {{column}}, and "
-                    "{{ and }} for braces that are to stay"
+                    f"the field {{{field}}} has no name, or a format. Write {{column}}, and {{{{ "
+                    "and }} for literal braces"
                 )
             fields.append(field)
     return fields
@@ -245,6 +245,6 @@ def _message(entry: Any, column: str) -> Message:
         case {"role": str(role), "content": [{"type": "text", "text": str(content)}]}:
             return _message({"role": role, "content": content}, column)
     raise InvalidRowError(
-        f"the column {column!r} holds the message {entry!r:.100}, and not one with a role (system, "
-        "user, assistant or tool) and a text as content"
+        f"the column {column!r} holds the message {entry!r:.100}, not one with a role (system, "
+        "user, assistant or tool) and text as content"
     )

@@ -88,7 +88,7 @@ class FunctionJudge:
         if not self._parameters.takes_completions:
             raise UserError(
                 f"The reward {self._name} takes neither completions (a list of answers) nor "
-                "completion (one answer). Name one of its parameters so."
+                "completion (one answer). Add one of these parameters."
             )
         self._loop = BackgroundLoop()
         self._workers: Isolated[[Arguments, int | None], list[float | None]] | None = None
@@ -111,14 +111,14 @@ class FunctionJudge:
         missing = sorted(self._parameters.required - given.keys())
         if unknown := TRL_ONLY.intersection(missing):
             raise UserError(
-                f"The reward {self._name} takes {', '.join(sorted(unknown))}, which TRL's trainer "
-                "has and an environment has not. Give it a default value."
+                f"The reward {self._name} takes {', '.join(sorted(unknown))}, which only TRL's "
+                "trainer provides. Give it a default value."
             )
         if missing:
             raise UserError(
-                f"The reward {self._name} takes {', '.join(missing)}, but the data set has the "
-                f"columns {', '.join(example.columns)}. Name the parameter after a column, or give "
-                "it a default value."
+                f"The reward {self._name} takes {', '.join(missing)}, but the dataset has the "
+                f"columns {', '.join(example.columns)}. Name the parameter after a column, or "
+                "give it a default value."
             )
 
     async def judge(self, attempts: Sequence[Attempt]) -> list[RewardResult]:
@@ -143,7 +143,7 @@ class FunctionJudge:
             values = await self._values(arguments, count)
         except (KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
             raise
-        except BaseException as error:  # it may exit, too
+        except BaseException as error:  # user code may also raise SystemExit
             reason = _reason(error, self._settings.timeout)
             hint = ""
             if isinstance(error, TypeError) and "completions" in arguments:
@@ -156,10 +156,10 @@ class FunctionJudge:
         if self._workers is not None:
             return await asyncio.wrap_future(self._workers.submit(arguments, count))
         if not is_coroutine_function(self._function):
-            return checked(self._function(**arguments), count)
+            return validate_rewards(self._function(**arguments), count)
         limited = asyncio.wait_for(self._function(**arguments), self._settings.timeout)
         # One loop for the whole run: clients that the function keeps belong to the loop they met.
-        return checked(await asyncio.wrap_future(self._loop.submit(limited)), count)
+        return validate_rewards(await asyncio.wrap_future(self._loop.submit(limited)), count)
 
     def _arguments(self, attempts: Sequence[Attempt]) -> Arguments:
         """Available arguments that the function takes."""
@@ -269,10 +269,10 @@ def make_caller(
 ) -> Callable[[Arguments, int | None], list[float | None]]:
     """A function that calls the function `name`, for a worker process."""
     function = load_function(name, options)
-    return lambda arguments, count: checked(function(**arguments), count)
+    return lambda arguments, count: validate_rewards(function(**arguments), count)
 
 
-def checked(returned: Any, count: int | None) -> list[float | None]:
+def validate_rewards(returned: Any, count: int | None) -> list[float | None]:
     """Validates the return value of a reward function.
 
     Args:
@@ -285,8 +285,8 @@ def checked(returned: Any, count: int | None) -> list[float | None]:
     if count is None:
         return [None if returned is None else as_reward(returned)]
     if isinstance(returned, str | bytes | Mapping) or not hasattr(returned, "__iter__"):
-        raise TypeError(f"it returns {safe_repr(returned)}, and not a list of rewards")
+        raise TypeError(f"it returned {safe_repr(returned)}, not a list of rewards")
     values = list(returned)
     if len(values) != count:
-        raise ValueError(f"it returns {len(values)} rewards for {count} completions")
+        raise ValueError(f"it returned {len(values)} rewards for {count} completions")
     return [None if value is None else as_reward(value) for value in values]

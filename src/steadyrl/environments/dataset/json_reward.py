@@ -92,9 +92,9 @@ class _Schema(TextReward):
             return RewardResult(value=0.0, reason=f"the answer is not JSON ({error})")
         failure = next(self._validator(attempt.example).iter_errors(instance), None)
         if failure is None:
-            return RewardResult(value=1.0, reason="the answer follows the schema")
+            return RewardResult(value=1.0, reason="the answer matches the schema")
         return RewardResult(
-            value=0.0, reason=f"the answer breaks the schema at {failure.json_path}"
+            value=0.0, reason=f"the answer violates the schema at {failure.json_path}"
         )
 
 
@@ -109,7 +109,7 @@ def make_validator(schema: Any) -> Any:
     from referencing import Registry
 
     if not isinstance(schema, dict):
-        raise ValueError(f"is {schema!r:.100}, and not an object with a JSON Schema")
+        raise ValueError(f"is {schema!r:.100}, not an object with a JSON Schema")
     kind = validator_for(schema, default=Draft202012Validator)
     try:
         kind.check_schema(schema)

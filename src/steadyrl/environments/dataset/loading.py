@@ -60,40 +60,38 @@ class SplitAssigner:
     def sort(self, given: Mapping[Split, SplitTables]) -> dict[Split, list[RowLocation]]:
         """Locations of the examples in each split.
 
-        A training row whose prompt is also in a held-out split is dropped. A split without rows
-        receives training rows selected by the text of their prompts.
+        A row whose prompt is already in the test or validation split is dropped. A split without
+        rows receives training rows selected by the text of their prompts.
 
         Raises:
             UserError: a column is missing, a row is invalid, or there are too few rows.
         """
-        places: dict[Split, list[RowLocation]] = {split: [] for split in Split}
+        locations: dict[Split, list[RowLocation]] = {split: [] for split in Split}
         owners: dict[bytes, Split] = {}
         train: list[tuple[bytes, RowLocation]] = []
         drawn: dict[bytes, Split] = {}
         for split in (Split.TEST, Split.VALIDATION, Split.TRAIN):
-            for place, example in self._examples(given[split]) if split in given else ():
+            for location, example in self._examples(given[split]) if split in given else ():
                 key = _key(example.text)
                 if owners.setdefault(key, split) is not split:
                     self._repeated += 1
                 elif split is Split.TRAIN:
-                    train.append((key, place))
+                    train.append((key, location))
                     drawn.setdefault(key, split_of(example.text, self.held_out))
                 else:
-                    places[split].append(place)
+                    locations[split].append(location)
         self._cut(drawn, [split for split in Split if split not in given])
-        for key, place in train:
-            places[drawn[key]].append(place)
-        return places
+        for key, location in train:
+            locations[drawn[key]].append(location)
+        return locations
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on dropped rows."""
-        odd = (
-            f"{len(self._invalid)} of {self._read} rows of the data set were left out. The first: "
-        )
+        odd = f"{len(self._invalid)} of {self._read} rows of the dataset were dropped. The first: "
         repeated = (
-            f"{self._repeated} rows of the data set were left out, because their prompts are in a "
-            "held-out split too."
+            f"{self._repeated} rows of the dataset were dropped because their prompts are also in "
+            "a held-out split."
         )
         return (
             *([f"{odd}{self._invalid[0]}."] if self._invalid else ()),
@@ -104,8 +102,8 @@ class SplitAssigner:
         """Restricts `drawn` to the `missing` splits, each with at least one text, and training."""
         if len(drawn) <= len(missing):
             raise UserError(
-                f"The data set has {len(drawn)} different prompts to train on, of which the "
-                f"{' and the '.join(missing) or 'train'} split get some. Give more rows."
+                f"The dataset has {len(drawn)} distinct training prompts, too few for "
+                f"{' and '.join([*missing, 'train'])}. Add rows."
             )
         for key, split in drawn.items():
             if split not in missing:
@@ -121,14 +119,14 @@ class SplitAssigner:
             for row, values in enumerate(table.rows):
                 number += 1
                 self._read += 1
-                place = RowLocation(table=table, row=row, id=f"{split.name}/{number}")
+                location = RowLocation(table=table, row=row, id=f"{split.name}/{number}")
                 try:
-                    example = self.reader.example(values, place.id)
+                    example = self.reader.example(values, location.id)
                     self.check(example)
                 except InvalidRowError as error:
                     self._note_invalid(f"{table.where(row)}: {error}")
                 else:
-                    yield place, example
+                    yield location, example
 
     def _check_columns(self, table: Table) -> None:
         known = table.columns()
@@ -136,15 +134,15 @@ class SplitAssigner:
             if name not in known and name.partition(".")[0] not in known:
                 choice = nearest_or_all(name, known, "It has")
                 raise UserError(
-                    f"{table.source} has no column {name!r}. {choice} Say which column is what, as "
+                    f"{table.source} has no column {name!r}. {choice} Map the columns, as in "
                     "environment.columns {prompt: question, answer: solution}."
                 )
 
     def _note_invalid(self, reason: str) -> None:
         if not self.skip:
             raise UserError(
-                f"{reason}. Correct the row, or set environment.invalid_rows to 'skip' to leave "
-                "out all rows of this kind."
+                f"{reason}. Correct the row, or set environment.invalid_rows to 'skip' to drop "
+                "all invalid rows."
             )
         self._invalid.append(reason)
 

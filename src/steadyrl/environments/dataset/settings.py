@@ -112,8 +112,8 @@ class DatasetSettings(EnvironmentSettings):
     def _has_fields(cls, template: str | None) -> str | None:
         if template is not None and not template_fields(template):
             raise ValueError(
-                f"{template!r} has no column in braces, so that all prompts would be the same. "
-                "Write {column} where its text belongs."
+                f"{template!r} has no column in braces, so all prompts would be equal. Write "
+                "{column} where its text belongs."
             )
         return template
 
@@ -136,8 +136,8 @@ class DatasetSettings(EnvironmentSettings):
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(
-                f"two rewards are called {twice[0]!r}, and so would be their metrics. Give each a "
-                "label of its own."
+                f"two rewards are named {twice[0]!r}, and so would be their metrics. Give each a "
+                "label."
             )
         return self
 
@@ -211,12 +211,12 @@ class DatasetSettings(EnvironmentSettings):
             held_out=self.splits.held_out,
             skip=self.invalid_rows == "skip",
         )
-        places = assigner.sort(self.tables())
+        locations = assigner.sort(self.tables())
         compares = any(weighed.reward.compares for weighed in rewards.values())
         environment = (ComparingDataset if compares else Dataset)(
             self.path,
             reader=reader,
-            places=places,
+            locations=locations,
             rewards=rewards,
             answer_format=self.answer_format,
             notes=assigner.notes,

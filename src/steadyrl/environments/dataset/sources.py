@@ -90,7 +90,7 @@ def _saved_splits(folder: Path) -> Splits:
 
     saved = call_user_code(
         lambda: load_from_disk(str(folder)),
-        failure=f"Cannot load the data set that was saved to {folder}",
+        failure=f"Cannot load the dataset saved to {folder}",
         remedy="Save it again.",
     )
     splits = saved if isinstance(saved, DatasetDict) else {"train": saved}
@@ -118,14 +118,14 @@ def _hub_splits(path: str, subset: str | None, revision: str | None) -> Splits:
     def load(split: str) -> list[Table]:
         rows = call_user_code(
             lambda: load_dataset(path, subset, split=split, revision=revision),
-            failure=f"Cannot load the split {split!r} of the data set {path!r}{of_subset}",
+            failure=f"Cannot load the split {split!r} of the dataset {path!r}{of_subset}",
             remedy=remedy,
         )
         return _tables(f"the split {split!r} of {path}", rows)
 
     names = call_user_code(
         lambda: get_dataset_split_names(path, subset, revision=revision),
-        failure=f"Cannot find the data set {path!r}{of_subset}",
+        failure=f"Cannot find the dataset {path!r}{of_subset}",
         remedy=remedy,
     )
     return {str(name): partial(load, str(name)) for name in names}

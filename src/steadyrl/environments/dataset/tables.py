@@ -95,22 +95,30 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def _read_json(path: Path) -> Table:
-    """Reads a list of objects, or one object per line."""
+def read_json(path: Path, *, verbatim: bool = False) -> Table:
+    """Reads a list of objects, or one object per line.
+
+    Args:
+        verbatim: Whether numbers are read as strings with their spelling.
+
+    Raises:
+        UserError: the file cannot be read, or is not JSON.
+    """
     text = _read_text(path)
     if text.lstrip().startswith("["):
-        entries = _parse(text, str(path))
+        entries = _parse(text, str(path), verbatim)
         rows = [_object(entry, f"entry {n} of {path}") for n, entry in enumerate(entries, 1)]
         return Table(source=str(path), rows=rows, unit="entry")
     lines = {n: line for n, line in enumerate(text.split("\n"), 1) if line.strip()}
     places = {n: f"line {n} of {path}" for n in lines}
-    rows = [_object(_parse(line, places[n]), places[n]) for n, line in lines.items()]
+    rows = [_object(_parse(line, places[n], verbatim), places[n]) for n, line in lines.items()]
     return Table(source=str(path), rows=rows, unit="line", numbers=list(lines))
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str, verbatim: bool) -> Any:
+    parsers: dict[str, Any] = {"parse_int": str, "parse_float": str} if verbatim else {}
     try:
-        return json.loads(text)
+        return json.loads(text, **parsers)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not JSON ({error}). Correct or remove it.") from error
 
@@ -140,7 +148,7 @@ def _read_csv(path: Path) -> Table:
             if len(cells) > len(names):
                 raise UserError(
                     f"line {first} of {path} has {len(cells)} cells, but the first line has "
-                    f"{len(names)}. Put texts in which a {separator!r} occurs into double quotes."
+                    f"{len(names)}. Put cells that contain a {separator!r} in double quotes."
                 )
             if cells:
                 rows.append(dict(zip(names, cells, strict=False)))
@@ -180,8 +188,8 @@ def _read_text(path: Path) -> str:
 
 
 FORMATS: dict[str, Callable[[Path], Table]] = {
-    ".jsonl": _read_json,
-    ".json": _read_json,
+    ".jsonl": read_json,
+    ".json": read_json,
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,

@@ -85,9 +85,9 @@ class RegexReward(RewardSettings):
         except TimeoutError:
             return RewardResult(value=0.0, reason=f"the search took longer than {self.timeout:g} s")
         if found is None:
-            return RewardResult(value=0.0, reason=f"the {self.part} has another form")
+            return RewardResult(value=0.0, reason=f"the {self.part} does not match the pattern")
         if not self.reads_answer:
-            return RewardResult(value=1.0, reason=f"the {self.part} has the right form")
+            return RewardResult(value=1.0, reason=f"the {self.part} matches the pattern")
         right = collapse_whitespace(attempt.example.answer or "")
         return binary_result(collapse_whitespace(found["answer"] or "") == right)
 

@@ -126,7 +126,7 @@ class _UpToTwoAttempts:
         if self._style is ReflectionStyle.COMPACT:
             content = f"{said}\n{asked}"
         else:
-            content = f"What happened:\n{said}\n\nTry the same task once more.\n\n{asked}"
+            content = f"Feedback:\n{said}\n\nTry the same task once more.\n\n{asked}"
         self._attempt = start_episode(self._environment, self._task)
         taken_back = outcome.reward - fsum(self._rewards)
         self._is_second, self._rewards = True, []

@@ -51,11 +51,11 @@ class BackgroundTracker:
 
     @property
     def failure_opening(self) -> str:
-        """How each sentence about a failure of this tracker begins."""
+        """Start of all sentences about failures of this tracker."""
         return f"The tracker {self._name!r} fails"
 
     def take_failures(self) -> list[str]:
-        """What went wrong since this was asked last, in sentences."""
+        """Failures since the last call, in sentences."""
         return [self._failures.get() for _ in range(self._failures.qsize())]
 
     def _work(self) -> None:

@@ -1,4 +1,4 @@
-"""What receives the metrics and notes of a run, and the settings that choose it."""
+"""Protocol and settings of trackers, which receive the metrics and notes of a run."""
 
 import json
 from abc import abstractmethod
@@ -40,7 +40,7 @@ class HasAddress(Protocol):
 
     @property
     def address(self) -> str | None:
-        """Where; None: nowhere yet."""
+        """Address; None: not known yet."""
         ...
 
 
@@ -55,7 +55,7 @@ class TrackedRun:
     """The resolved configuration, as JSON can hold it."""
 
     rows: Sequence[Row] = ()
-    """What is on record from before a resume, with `stage` and `step`."""
+    """Rows recorded before a resume, with `stage` and `step`."""
 
     notes: Sequence[Row] = ()
     """The same of notes."""
@@ -78,7 +78,7 @@ class TrackedRun:
         raise ValueError(f"The run has no stage {stage!r}.")
 
     def recorded(self) -> Iterator[tuple[Stage, int, Row]]:
-        """What is on record, as `Tracker.log` takes it."""
+        """Recorded rows, as arguments of `Tracker.log`."""
         stages = {stage.name: stage for stage in self.stages}
         for row in self.rows:
             metrics = {name: value for name, value in row.items() if name not in ("stage", "step")}
@@ -102,7 +102,7 @@ class TrackerSettings(Variant):
     """A tracker by name. To add one, derive from this class and define `open`."""
 
     remedy: ClassVar[str] = "Correct its settings, or leave it out of trackers."
-    """What to do if the tracker cannot be opened."""
+    """Remedy if the tracker cannot be opened."""
 
     def require(self) -> None:
         """Returns if the packages that the tracker needs are installed.
