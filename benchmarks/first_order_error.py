@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from scipy.stats import t as student
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from steadyrl.algorithms import Algorithm, Experience
 from steadyrl.analysis.first_order.gradient_error import FirstOrderError
 from steadyrl.analysis.first_order.probe import (
     Estimator,
@@ -33,6 +34,7 @@ from steadyrl.analysis.first_order.probe import (
     token_level,
 )
 from steadyrl.engines.driver import drive
+from steadyrl.engines.protocol import Engine
 from steadyrl.lab.running import cold_start
 from steadyrl.lab.study import changed
 from steadyrl.lab.world import world
@@ -56,6 +58,7 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run
 from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.sampler import sample
 
 RESULTS = Path(__file__).parent / "results" / "first_order_error.json"
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "first_order_error.png"
@@ -204,7 +207,7 @@ def by_staleness(start: RunConfig, prompts: int) -> list[dict[str, Any]]:
     course = [
         [scored(learner, rows, RoutingReplay.NONE) for rows in experience.mini_batches[0]]
         for experience in (
-            drive(stage.algorithm.collect(1_000 + step, assembly.engine))
+            experience_of(stage.algorithm, 1_000 + step, assembly.engine)
             for step in range(STALENESS[-1])
         )
     ]
@@ -240,8 +243,13 @@ def sampled(assembly: Assembly, start: RunConfig, prompts: int) -> TokenBatch:
     """Responses of the engine to `prompts` prompts, as one batch."""
     larger = start.algorithm.model_copy(update={"prompts": prompts})
     algorithm = Assembly.of(changed(start, algorithm=larger.model_dump())).stages[0].algorithm
-    ((batch,),) = drive(algorithm.collect(0, assembly.engine)).mini_batches
+    ((batch,),) = experience_of(algorithm, 0, assembly.engine).mini_batches
     return batch
+
+
+def experience_of(algorithm: Algorithm, step: int, engine: Engine) -> Experience:
+    """What `algorithm` learns in a step, from a rollout with the engine's present weights."""
+    return algorithm.learn(drive(sample(algorithm, step, engine)))
 
 
 def measured(

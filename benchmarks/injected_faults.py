@@ -39,6 +39,7 @@ from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import train
+from steadyrl.training.sampler import LocalSampler
 from steadyrl.training.stage import RunPosition
 
 
@@ -208,6 +209,7 @@ def _train(config: RunConfig, case: Case, run: RunFolder, watcher: Any) -> None:
                 parts.stages,
                 parts.learner,
                 engine,
+                LocalSampler(parts.stages, engine),
                 parts.evaluator,
                 journal,
                 Checkpointer(run, config.journal),

@@ -26,6 +26,7 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig, from_yaml
 from steadyrl.run.manifest import manifest
 from steadyrl.training.checkpoint import load_checkpoint, read_place, whole_checkpoints
+from steadyrl.training.sampler import sample
 
 
 class Options(Settings):
@@ -49,11 +50,13 @@ def measure(
     assembly = Assembly.of(config.model_copy(update={"engine": engine}))
     load_checkpoint(checkpoint, assembly.learner)
     drive(assembly.engine.sync(assembly.learner.publish()))
-    collect = assembly.stages[-1].algorithm.collect
+    algorithm, sampled_by = assembly.stages[-1].algorithm, assembly.engine
     batches = [
         batch
         for rollout in range(rollouts)
-        for mini_batch in drive(collect(rollout, assembly.engine)).mini_batches
+        for mini_batch in algorithm.learn(
+            drive(sample(algorithm, rollout, sampled_by))
+        ).mini_batches
         for batch in mini_batch
     ]
     policy, temperature = assembly.learner.policy, config.sampling.temperature

@@ -1,16 +1,18 @@
 """What is awaited elsewhere, run to its end in a test."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from steadyrl.algorithms.protocol import Experience
+from steadyrl.algorithms.protocol import Experience, MiniBatch, Rollout
 from steadyrl.base.concurrency import await_if_needed
 from steadyrl.engines.driver import drive, generate_all
 from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.environments.protocol import Outcome
 from steadyrl.records.completion import Completion
+from steadyrl.records.trajectory import Group
+from steadyrl.training.sampler import sample
 
 
 def generate(
@@ -22,9 +24,30 @@ def generate(
     return generate_all(engine, requests)
 
 
-def collect(algorithm: Any, step: int, engine: Engine) -> Experience:
-    """The experience of step `step`."""
-    return drive(algorithm.collect(step, engine))
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A rollout, and what is learned from it."""
+
+    rollout: Rollout
+    experience: Experience
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        return self.rollout.groups
+
+    @property
+    def mini_batches(self) -> Sequence[MiniBatch]:
+        return self.experience.mini_batches
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return self.experience.metrics
+
+
+def collect(algorithm: Any, step: int, engine: Engine) -> Collected:
+    """What is played and learned in step `step`."""
+    rollout = drive(sample(algorithm, step, engine))
+    return Collected(rollout, algorithm.learn(rollout))
 
 
 def respond(episode: Any, text: str) -> Outcome:

@@ -9,8 +9,8 @@ from steadyrl.analysis import GROUPS, METRIC_TEXTS, MetricText
 ABOUT = """
 Every number that a run writes to `metrics.jsonl`, under the names of [notation](notation.md):
 `mu_old` is the rollout engine's policy, `pi_old` the trainer's under the same weights, `pi_theta`
-the one being trained. Under `engine.overlap` the weights of `pi_old` are one rollout newer than
-those of `mu_old`, so whatever is said about the two includes that staleness. A mean over tokens is
+the one being trained. For rollouts that are sampled ahead (`engine.max_staleness`), `pi_old` has
+newer weights than `mu_old`, so metrics of the two include that staleness. A mean over tokens is
 over the `N` loss tokens of a step. "MiniRL" is arXiv:2512.01374, "R3" is arXiv:2510.11370.
 """
 

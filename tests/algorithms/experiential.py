@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.driving import collect
+from tests.driving import Collected, collect
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine
 
 from steadyrl.algorithms.erl import ExperientialRL
 from steadyrl.algorithms.erl_settings import ExperientialSettings
-from steadyrl.algorithms.protocol import Experience
 from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.algorithms.reflection_prompts import ReflectionStyle
 from steadyrl.engines.protocol import Sampling
@@ -85,10 +84,10 @@ def credits(batch: TokenBatch) -> list[float]:
     return found
 
 
-def collected(engine: Any = None, step: int = 0, **options: Any) -> Experience:
+def collected(engine: Any = None, step: int = 0, **options: Any) -> Collected:
     return collect(algorithm(**options), step, engine or student())
 
 
-def batches(experience: Experience) -> Sequence[TokenBatch]:
+def batches(experience: Collected) -> Sequence[TokenBatch]:
     (mini_batch,) = experience.mini_batches
     return mini_batch

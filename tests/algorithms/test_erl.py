@@ -312,7 +312,7 @@ def test_all_parts_draw_different_random_numbers() -> None:
 
 def test_lessons_that_led_to_success_are_remembered_and_read_by_the_next_reflections() -> None:
     subject = algorithm()
-    writes = collect(subject, 0, student()).memory_writes
+    writes = collect(subject, 0, student()).rollout.memory_writes
     assert [(w.slot, w.task_id, w.text) for w in writes] == [
         (0, "quiz/train/0", "do A"),
         (0, "quiz/train/1", "do C"),

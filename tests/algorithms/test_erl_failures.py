@@ -14,14 +14,14 @@ from tests.algorithms.experiential import (
     learned,
     student,
 )
+from tests.driving import Collected
 from tests.rollout.fakes import TOKENIZER, LongQuiz, Quiz, Unreliable
 
-from steadyrl.algorithms.protocol import Experience
 from steadyrl.algorithms.reflection_prompts import guided_task
 from steadyrl.environments.protocol import Task
 
 
-def failing(lessons: dict[str, str] | None = None, **options: Any) -> Experience:
+def failing(lessons: dict[str, str] | None = None, **options: Any) -> Collected:
     return collected(student(lessons={**LESSONS, **(lessons or {})}), **options)
 
 
@@ -78,13 +78,13 @@ def test_a_malformed_reflection_is_pushed_down_by_one_that_helps() -> None:
 
 
 def test_a_step_whose_reflections_all_failed_for_one_reason_says_so() -> None:
-    (note,) = failing(dict.fromkeys(LESSONS, "")).notes
+    (note,) = failing(dict.fromkeys(LESSONS, "")).experience.notes
     assert note == (
         "All reflections of this step failed for the same reason: the reflection is "
         "empty. Only its first attempts are trained on."
     )
-    assert failing({"w1": ""}).notes == ()
-    assert failing({**dict.fromkeys(LESSONS, ""), "w1": "do ..."}).notes == ()
+    assert failing({"w1": ""}).experience.notes == ()
+    assert failing({**dict.fromkeys(LESSONS, ""), "w1": "do ..."}).experience.notes == ()
 
 
 def test_an_environment_that_fails_in_a_first_attempt_takes_it_out_of_its_group() -> None:

@@ -74,7 +74,7 @@ def test_successes_in_part_are_internalised_by_indicator_or_by_reward(
     (gradient,) = torch.autograd.grad(term.objective(terms).sum(), terms.logprobs)
     assert torch.equal(gradient, torch.tensor(weights)[:, None] * rows.loss_mask)
     # A half is no success: only "do C" is remembered.
-    assert [write.text for write in experience.memory_writes] == ["do C"]
+    assert [write.text for write in experience.rollout.memory_writes] == ["do C"]
 
 
 def test_reward_weighted_internalisation_maximises_reward_times_log_likelihood() -> None:

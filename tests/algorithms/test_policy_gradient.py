@@ -8,13 +8,12 @@ import torch
 from pydantic import ValidationError
 from tests.algorithms.terms import far_apart
 from tests.closeness import assert_close
-from tests.driving import collect
+from tests.driving import Collected, collect
 from tests.engines.builders import local_engine
 from tests.rollout.fakes import TOKENIZER, LongQuiz, ScriptedEngine, ShortQuiz, TenthsQuiz
 from transformers import PreTrainedTokenizerFast
 
 from steadyrl.algorithms.policy_gradient import PolicyGradient, PolicyGradientSettings
-from steadyrl.algorithms.protocol import Experience
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_chain import partial_results
@@ -83,7 +82,7 @@ def solver(right_counts: list[int]) -> ScriptedEngine:
     return ScriptedEngine(answer)
 
 
-def questions(experience: Experience) -> list[str]:
+def questions(experience: Collected) -> list[str]:
     return [group.trajectories[0].messages[0].content for group in experience.groups]
 
 

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests import driving
 from tests.closeness import assert_close
+from tests.driving import Collected
 from tests.rollout.fakes import TOKENIZER, Quiz, ScriptedEngine, Unreliable, some_tasks
 
-from steadyrl.algorithms.protocol import Experience
 from steadyrl.algorithms.supervised import Supervised, demonstration_batch, turns_of
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
@@ -48,7 +49,7 @@ def algorithm(error_rate: float = 0.0, seed: int = 3) -> Supervised:
 
 
 def collect(subject: Supervised, step: int) -> TokenBatch:
-    ((batch,),) = drive(subject.collect(step, refusing_engine())).mini_batches
+    ((batch,),) = driving.collect(subject, step, refusing_engine()).mini_batches
     return batch
 
 
@@ -210,7 +211,7 @@ class FailingTeacher:
         return f"w{task.payload}" if task.payload != 6 else None
 
 
-def taught(teacher: Any, environment: Quiz) -> Experience:
+def taught(teacher: Any, environment: Quiz) -> Collected:
     subject = Supervised(
         teacher=teacher,
         environment=environment,
@@ -219,7 +220,7 @@ def taught(teacher: Any, environment: Quiz) -> Experience:
         batch_size=4,
         seed=3,
     )
-    return drive(subject.collect(1, refusing_engine()))
+    return driving.collect(subject, 1, refusing_engine())
 
 
 def test_what_a_teacher_or_an_environment_fails_at_is_left_out_and_counted() -> None:
@@ -228,7 +229,7 @@ def test_what_a_teacher_or_an_environment_fails_at_is_left_out_and_counted() -> 
     assert TOKENIZER.decode(batch.tokens[0][batch.loss_mask[0]]) == "w7<|end|>"
     assert len(batch) == 1
     assert experience.metrics == {"environment_failed_fraction": 3 / 4}
-    assert [reason.split(":")[0] for reason in experience.failures] == [
+    assert [reason.split(":")[0] for reason in experience.rollout.failures] == [
         "Unreliable.task failed on number 4 of the train split",
         "FailingTeacher.demonstrate failed on the task 'quiz/train/5'",
         "FailingTeacher.demonstrate returned None, which is not a string. Give a response.",

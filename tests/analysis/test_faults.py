@@ -158,12 +158,12 @@ def test_a_run_without_the_metrics_has_no_fault() -> None:
     assert named(stage(reward=[0.1, 0.2])) is None
 
 
-def test_under_overlap_only_rollouts_of_equal_weights_prove_a_fault() -> None:
+def test_of_rollouts_sampled_ahead_only_those_of_equal_weights_prove_a_fault() -> None:
     # From the second step on a rollout's weights are one rollout older: N = 2 updates.
     staleness = [0.5, *[2.5] * 7]
     late = sound(extreme_token_fraction=[0.001, *[0.26] * 7], staleness=staleness)
     early = sound(extreme_token_fraction=[0.26] * 8, staleness=staleness)
-    overlapped = RunSettings(mini_batches=2, overlap=True)
+    overlapped = RunSettings(mini_batches=2, max_staleness=1)
     assert fault_of(late, overlapped) is None
     for settings in (overlapped, RunSettings(mini_batches=2)):
         fault = fault_of(early, settings)

@@ -219,7 +219,13 @@ class Idle:
 
     samples_from_engine = False
 
-    def collect(self, step: int, engine: object) -> Any:
+    def plan(self, step: int) -> Any:
+        raise AssertionError
+
+    def play(self, plan: object, engine: object) -> Any:
+        raise AssertionError
+
+    def learn(self, rollout: object) -> Any:
         raise AssertionError
 
     def loss_terms(self, mini_batch: object) -> Any:

@@ -26,13 +26,17 @@ def test_after_the_first_step_it_is_the_papers_recipe(
     assert choose_replay(mini_batches, steps(30)).mode is expected
 
 
-@pytest.mark.parametrize(("mini_batches", "expected"), [(1, NONE), (2, R3), (4, R3)])
-def test_rollouts_that_are_older_by_overlap_count_twice(
-    mini_batches: int, expected: RoutingReplay
+@pytest.mark.parametrize(
+    ("mini_batches", "ahead", "expected"),
+    [(1, 1, NONE), (1, 9, NONE), (2, 1, R3), (3, 1, R3), (4, 1, R3), (2, 3, R3)],
+)
+def test_updates_by_which_rollouts_are_older_count_too(
+    mini_batches: int, ahead: int, expected: RoutingReplay
 ) -> None:
-    choice = choose_replay(mini_batches, steps(1), overlap=True)
+    choice = choose_replay(mini_batches, steps(1), max_staleness=ahead)
     assert choice.mode is expected
-    assert ("sampled as many earlier" in choice.reason) is (expected is R3)
+    earlier = f"sampled up to {mini_batches * ahead} earlier"
+    assert (earlier in choice.reason) is (expected is R3)
 
 
 @pytest.mark.parametrize("mini_batches", [2, 4, 8])

@@ -28,8 +28,10 @@ from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.run.assembly import ROUNDING, Assembly
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.components import ROUNDING
 from steadyrl.training.loop import train_step
+from steadyrl.training.sampler import sample
 from tests.closeness import assert_close
 from tests.driving import generate
 from tests.learners.small import largest_difference, weights_of
@@ -220,7 +222,9 @@ def first_step(assembly: Assembly) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for stage in assembly.stages:
         assembly.learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
-        metrics = drive(train_step(stage, 0, assembly.learner, assembly.engine))[0] | metrics
+        rollout = drive(sample(stage.algorithm, 0, assembly.engine))
+        step = train_step(stage, 0, rollout, assembly.learner, assembly.engine)
+        metrics = drive(step)[0] | metrics
     return metrics
 
 

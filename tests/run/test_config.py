@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.algorithms.published import PUBLISHED
-from steadyrl.algorithms.reflection import FrozenReflection, PolicyReflection
+from steadyrl.algorithms.reflection import PolicyReflection
 from steadyrl.base.errors import UserError
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
@@ -256,13 +256,6 @@ def test_other_environments_are_settings_of_the_same_field() -> None:
             {"algorithm": ExperientialSettings(), "routing_replay": RoutingReplay.R2},
             "'r2' with mini_batches 1: .* set algorithm.mini_batches to 2 or more",
         ),
-        (
-            {
-                "algorithm": ExperientialSettings(reflection=FrozenReflection()),
-                "engine": LocalEngineSettings(overlap=True),
-            },
-            "engine.overlap is true, but algorithm.reflection is 'frozen': .* Set engine.overlap ",
-        ),
     ],
 )
 def test_experiential_rl_refuses_what_it_does_not_read(
@@ -318,25 +311,53 @@ def test_a_float32_head_on_what_is_float32_is_refused() -> None:
 OVERLAP = LocalEngineSettings(overlap=True)
 
 
+AHEAD = LocalEngineSettings(max_staleness=1)
+
+
 @pytest.mark.parametrize("objective", [GRPO(), MiniRL(correct_mismatch=False)])
-def test_overlap_wants_an_objective_that_reads_the_ratio_to_the_engine(
-    objective: Objective,
+@pytest.mark.parametrize(
+    ("engine", "cause", "remedy"),
+    [
+        (OVERLAP, r"overlap is true, but", r"or set engine\.overlap to false"),
+        (AHEAD, r"max_staleness is 1, but", r"or set engine\.max_staleness to 0"),
+    ],
+)
+def test_staleness_needs_an_objective_that_reads_the_ratio_to_the_engine(
+    objective: Objective, engine: LocalEngineSettings, cause: str, remedy: str
 ) -> None:
     blind = PolicyGradientSettings(objective=objective)
-    with pytest.raises(ValidationError, match=r"one rollout older then\. Set algorithm\.correc"):
-        tiny_run(algorithm=blind, engine=OVERLAP)
-    with pytest.raises(ValidationError, match=r"Set algorithm\.correction to 'truncation'"):
-        tiny_experiential_run(algorithm=ExperientialSettings(objective=objective), engine=OVERLAP)
+    correct = r"Set algorithm\.correction to 'truncation'"
+    with pytest.raises(ValidationError, match=f"engine\\.{cause} .*{correct}.*{remedy}"):
+        tiny_run(algorithm=blind, engine=engine)
+    with pytest.raises(ValidationError, match=correct):
+        tiny_experiential_run(algorithm=ExperientialSettings(objective=objective), engine=engine)
     corrected = blind.model_copy(update={"correction": Truncation()})
-    assert tiny_run(algorithm=corrected, engine=OVERLAP).engine.overlap
-    assert tiny_run(algorithm=PolicyGradientSettings(), engine=OVERLAP).engine.overlap
+    assert tiny_run(algorithm=corrected, engine=engine).engine == engine
+    assert tiny_run(algorithm=PolicyGradientSettings(), engine=engine).engine == engine
 
 
-def test_overlap_wants_more_than_one_step_between_checkpoints() -> None:
+def test_staleness_needs_more_steps_between_checkpoints() -> None:
     every = JournalSettings(checkpoint_every=1)
     with pytest.raises(ValidationError, match=r"checkpoint_every 1: .* to 2 or more, or engine"):
         tiny_run(engine=OVERLAP, journal=every)
     assert tiny_run(journal=every).journal == every
+    three, every = LocalEngineSettings(max_staleness=3), JournalSettings(checkpoint_every=3)
+    with pytest.raises(
+        ValidationError,
+        match=r"max_staleness is 3 with .* none would be 3 steps ahead\. Set .* to 4 or more, or "
+        r"engine\.max_staleness to 0",
+    ):
+        tiny_run(engine=three, journal=every)
+    assert tiny_run(engine=three, journal=JournalSettings(checkpoint_every=4)).engine == three
+
+
+def test_overlap_samples_one_step_ahead_unless_told_otherwise() -> None:
+    assert [
+        LocalEngineSettings(overlap=overlap, max_staleness=ahead).steps_ahead
+        for overlap, ahead in ((False, None), (True, None), (False, 2), (True, 3))
+    ] == [0, 1, 2, 3]
+    with pytest.raises(ValidationError, match=r"overlap is true with max_staleness 0: .* to 1 or"):
+        LocalEngineSettings(overlap=True, max_staleness=0)
 
 
 def test_episodes_that_would_be_cut_short_are_refused() -> None:

@@ -49,8 +49,3 @@ def test_a_run_with_noise_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
     resume_run(tmp_path / "stopped")
 
     assert rows(tmp_path / "stopped") == rows(tmp_path / "undisturbed")
-
-
-def test_noise_and_overlap_are_refused_together() -> None:
-    with pytest.raises(ValueError, match=r"overlap is true with routing_noise or weight_noise"):
-        LocalEngineSettings(routing_noise=0.1, overlap=True)

@@ -1,5 +1,5 @@
-"""Rollouts sampled ahead: with which weights, to the same end after interruptions, and no longer
-than the run.
+"""Rollouts sampled ahead, in this process or a second one: with which weights, to the same end
+after interruptions, and no longer than the run.
 """
 
 import os
@@ -11,21 +11,25 @@ from typing import Any
 import pytest
 import torch
 
-from steadyrl.algorithms.protocol import Experience, MiniBatch
+from steadyrl.algorithms.reflection import FrozenReflection
 from steadyrl.base.errors import UserError
+from steadyrl.engines.canary import CanarySettings
 from steadyrl.engines.driver import drive
 from steadyrl.engines.local import LocalEngineSettings
-from steadyrl.engines.protocol import Engine, Request, Sampling
-from steadyrl.learners.loss_term import LossTerm
+from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.environments.custom import CustomSettings
 from steadyrl.objectives import Truncation
 from steadyrl.policies.numerics import Numerics
+from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
-from steadyrl.run.overlap import overlapped
 from steadyrl.run.rollout_process import RolloutProcess
+from steadyrl.run.shared_weights import SharedWeights
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step
+from steadyrl.training.rollout_queue import RolloutQueue
+from steadyrl.training.sampler import sample
 from tests.learners.small import largest_difference, weights_of
 from tests.progress import Heard
 from tests.run.test_execution import StopAfter, timeless, weights
@@ -33,60 +37,83 @@ from tests.run.tiny import tiny_experiential_run, tiny_run
 
 pytestmark = pytest.mark.slow
 
-OVERLAP = LocalEngineSettings(numerics=Numerics.FP8, overlap=True)
+STEPS = 4
+MEASURED_ELSEWHERE = ("seconds", "_per_second", "engine_update_reached_fraction")
+"""Times, and what an engine in another process does not report."""
 
 
-class CollectsEarly:
-    """What overlap stands for, one thing after the other: the next rollout is sampled before the
-    update on this one.
-    """
-
-    samples_from_engine = True
-
-    def __init__(self, assembly: Assembly, steps: int) -> None:
-        self._algorithm = assembly.stages[-1].algorithm
-        self._steps = steps
-        self._next: Experience | None = None
-
-    async def collect(self, step: int, engine: Engine) -> Experience:
-        experience = self._next or await self._algorithm.collect(step, engine)
-        if step + 1 < self._steps:
-            self._next = await self._algorithm.collect(step + 1, engine)
-        return experience
-
-    def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        return self._algorithm.loss_terms(mini_batch)
+def engine(**changes: Any) -> LocalEngineSettings:
+    return LocalEngineSettings(**{"numerics": Numerics.FP8, **changes})
 
 
-def steps_of(assembly: Assembly, algorithm: Any, steps: int) -> list[dict[str, Any]]:
-    """The metrics of `steps` steps."""
-    stage, learner, engine = assembly.stages[-1], assembly.learner, assembly.engine
-    object.__setattr__(stage, "algorithm", algorithm)
-    learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
-    drive(engine.sync(learner.publish()))
-    return [drive(train_step(stage, step, learner, engine))[0] for step in range(steps)]
+OVERLAP = engine(overlap=True)
 
 
 def one_stage(**changes: Any) -> RunConfig:
     journal = JournalSettings(checkpoint_every=100)
-    return tiny_run(**{"cold_start": None, "journal": journal, "steps": 4, **changes})
+    return tiny_run(**{"cold_start": None, "journal": journal, "steps": STEPS, **changes})
 
 
-def test_rollouts_are_those_of_the_weights_before_the_last_update() -> None:
+def begin(assembly: Assembly) -> None:
+    (stage,), learner = assembly.stages, assembly.learner
+    learner.begin_stage(stage.optimizer, stage.temperature, fresh=True)
+    drive(assembly.engine.sync(learner.publish()))
+
+
+def one_after_the_other(assembly: Assembly, ahead: int) -> list[dict[str, Any]]:
+    """Metrics of a run that samples `ahead` steps early, written without a queue."""
+    (stage,), learner, engine = assembly.stages, assembly.learner, assembly.engine
+    begin(assembly)
+    rollouts, rows = [], []
+    for step in range(STEPS):
+        while len(rollouts) <= min(step + ahead, STEPS - 1):
+            rollouts.append(drive(sample(stage.algorithm, len(rollouts), engine)))
+        rows.append(drive(train_step(stage, step, rollouts[step], learner, engine))[0])
+    return rows
+
+
+def by_queue(assembly: Assembly) -> list[dict[str, Any]]:
+    """Metrics of a run as its configuration says."""
+    (stage,), learner = assembly.stages, assembly.learner
+    begin(assembly)
+
+    async def steps() -> list[dict[str, Any]]:
+        queue = RolloutQueue(
+            assembly.sampler,
+            0,
+            0,
+            max_staleness=stage.max_staleness,
+            is_boundary=lambda step: step == STEPS,
+        )
+        rows = []
+        for step in range(STEPS):
+            rollout = await queue.take()
+            rows.append((await train_step(stage, step, rollout, learner, assembly.engine))[0])
+        return rows
+
+    return drive(steps())
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize(
+    ("ahead", "staleness"),
+    # Two updates per rollout: 0 and 1 old in the first step, then 2 more for each step ahead.
+    [(1, [0.5, 2.5, 2.5, 2.5]), (2, [0.5, 2.5, 4.5, 4.5])],
+)
+def test_rollouts_are_those_of_the_weights_some_steps_before(
+    ahead: int, staleness: list[float], overlap: bool
+) -> None:
     plain = Assembly.of(one_stage())
-    expected = steps_of(plain, CollectsEarly(plain, 4), 4)
-    assembly, process = overlapped(one_stage(engine=OVERLAP))
-    measured = steps_of(assembly, assembly.stages[-1].algorithm, 4)
-    process.close()
+    expected = one_after_the_other(plain, ahead)
+    assembly = Assembly.of(one_stage(engine=engine(overlap=overlap, max_staleness=ahead)))
+    measured = by_queue(assembly)
+    assembly.close()
 
-    # An engine in another process does not tell what reached it.
-    timed = ("seconds", "_per_second", "staleness", "engine_update_reached_fraction")
     for one, other in zip(measured, expected, strict=True):
-        assert {k: v for k, v in one.items() if not k.endswith(timed)} == {
-            k: v for k, v in other.items() if not k.endswith(timed)
+        assert {k: v for k, v in one.items() if not k.endswith(MEASURED_ELSEWHERE)} == {
+            k: v for k, v in other.items() if not k.endswith(MEASURED_ELSEWHERE)
         }
-    # Two updates per rollout: 0 and 1 old in the first step, 2 and 3 old in every later one.
-    assert [row["staleness"] for row in measured] == [0.5, 2.5, 2.5, 2.5]
+    assert [row["staleness"] for row in measured] == staleness
     assert largest_difference(weights_of(plain.learner), weights_of(assembly.learner)) == 0
 
 
@@ -106,14 +133,21 @@ def test_progress_of_the_other_process_is_heard_in_this_one(tmp_path: Path) -> N
     assert ("rollout", "rl", 4, 4) in heard.phases
 
 
-def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(tmp_path: Path) -> None:
-    erl = tiny_experiential_run().algorithm
-    assert erl is not None
-    config = tiny_experiential_run(
-        algorithm=erl.model_copy(update={"correction": Truncation()}),
-        engine=OVERLAP,
+def experiential(settings: LocalEngineSettings, **algorithm: Any) -> RunConfig:
+    """A run with a memory, and a checkpoint in its middle."""
+    values = {"correction": Truncation(), **algorithm}
+    return tiny_experiential_run(
+        algorithm=tiny_experiential_run().algorithm.model_copy(update=values),
+        engine=settings,
         journal=JournalSettings(checkpoint_every=3),
     )
+
+
+@pytest.mark.parametrize("settings", [OVERLAP, engine(max_staleness=2)], ids=["two", "one"])
+def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(
+    tmp_path: Path, settings: LocalEngineSettings
+) -> None:
+    config = experiential(settings)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     start_run(config, whole)
     with pytest.raises(KeyboardInterrupt):
@@ -124,6 +158,67 @@ def test_an_interrupted_run_that_remembers_is_resumed_to_the_same_end(tmp_path: 
     assert weights(cut) == weights(whole)
 
 
+def test_a_reference_policy_reflects_in_the_other_process(tmp_path: Path) -> None:
+    style = tiny_experiential_run().algorithm.reflection
+    frozen = FrozenReflection(style=style.style, sampling=style.sampling)
+    for name, settings in (("two", OVERLAP), ("one", engine(max_staleness=1))):
+        start_run(experiential(settings, reflection=frozen), tmp_path / name)
+
+    assert weights(tmp_path / "two") == weights(tmp_path / "one")
+    rows = timeless(tmp_path / "two")
+    assert any(row.get("reflection_fraction", 0) > 0 for row in rows)
+
+
+def test_noise_is_left_out_of_evaluations_beside_the_other_process(tmp_path: Path) -> None:
+    noise = {"routing_noise": 1.0, "weight_noise": 0.02}
+    for name, changes in (("two", {"overlap": True}), ("one", {"max_staleness": 1})):
+        start_run(one_stage(engine=engine(**noise, **changes)), tmp_path / name)
+
+    two, one = (
+        [
+            {k: v for k, v in row.items() if not k.endswith(MEASURED_ELSEWHERE)}
+            for row in timeless(tmp_path / name)
+        ]
+        for name in ("two", "one")
+    )
+    assert two == one
+
+
+def test_the_canary_proves_the_syncs_of_the_other_process(tmp_path: Path) -> None:
+    config = one_stage(engine=OVERLAP, canary=CanarySettings(every=1))
+    start_run(config, tmp_path / "run")
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    assert [row["step"] for row in rows if "canary_difference" in row] == [1, 2, 3, 4]
+
+
+def test_the_canary_finds_weights_that_never_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, writes = SharedWeights.write, []
+
+    def write(self: SharedWeights, sent: Any) -> None:
+        writes.append(None)
+        if len(writes) == 1:
+            real(self, sent)
+
+    monkeypatch.setattr(SharedWeights, "write", write)
+    config = one_stage(engine=OVERLAP, canary=CanarySettings(every=1))
+    with pytest.raises(UserError, match=r"version \d+"):
+        start_run(config, tmp_path / "run")
+
+
+def test_the_other_process_finds_modules_where_this_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from tests.run.test_execution import Failing\n"
+    (tmp_path / "beside_the_script.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"tasks": [], "starts": []}
+    environment = CustomSettings(name="beside_the_script:Failing", options=options)
+    start_run(one_stage(engine=OVERLAP, environment=environment, steps=2), tmp_path / "run")
+    assert timeless(tmp_path / "run")[-1]["step"] == 2
+
+
 @pytest.fixture
 def process() -> Iterator[RolloutProcess]:
     config = one_stage()
@@ -132,28 +227,35 @@ def process() -> Iterator[RolloutProcess]:
     process.close()
 
 
-def test_what_fails_in_the_process_is_said_in_this_one(process: RolloutProcess) -> None:
+def test_exceptions_of_the_process_are_raised_in_this_one(process: RolloutProcess) -> None:
     nothing = Request(
         prompt_ids=torch.zeros(0, dtype=torch.long), num_completions=1, seed=0, sampling=Sampling()
     )
     with pytest.raises(UserError, match="A prompt has no tokens"):
-        process.ask("generate", [nothing]).result()
+        process.call("generate", [nothing])
     with pytest.raises(RuntimeError, match=r"(?s)The rollout process failed.*IndexError"):
-        process.ask("collect", 7, 0).result()
-    assert process.ask("capabilities").result().max_positions == 64
+        process.call("sample", 7, 0)
+    assert process.call("capabilities").max_positions == 64
+
+
+def test_after_weights_that_cannot_be_loaded_nothing_is_sampled(process: RolloutProcess) -> None:
+    process.load("sync", {}, "no version", "one argument too many")
+    with pytest.raises(RuntimeError, match=r"(?s)The rollout process failed.*TypeError"):
+        process.call("sample", 0, 0)
 
 
 def test_a_process_that_was_killed_is_reported(process: RolloutProcess) -> None:
-    process.ask("capabilities").result()
+    process.call("capabilities")
     os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match=r"ended \(exit status -9\).*overlap to false"):
-        process.ask("capabilities").result()
-    with pytest.raises(UserError, match="ended"):
-        process.ask("capabilities").result()
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"ended \(exit status -9\).*overlap to false"):
+            process.call("capabilities")
 
 
 def test_the_process_ends_with_the_run(process: RolloutProcess) -> None:
-    process.ask("capabilities").result()
+    process.call("capabilities")
+    unanswered = process.ask("sample", 0, 0)
     process.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+    assert unanswered.done()

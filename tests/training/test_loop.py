@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.algorithms.protocol import Experience, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch, Plan, Rollout
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Engine, EngineCapabilities, Request
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings
@@ -23,6 +23,7 @@ from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.journal import Journal
 from steadyrl.training.loop import note_prompts_too_long, train, train_step
+from steadyrl.training.sampler import LocalSampler, sample
 from steadyrl.training.stage import RunPosition, Stage
 from steadyrl.training.stopwatch import Stopwatch
 from tests.closeness import assert_close
@@ -73,12 +74,17 @@ class Scripted:
         self.scored: list[MiniBatch] = []
         self.asked: list[tuple[int, int]] = []
 
-    async def collect(self, step: int, engine: Any) -> Experience:
-        self.asked.append((step, engine.policy_version))
+    def plan(self, step: int) -> Plan:
+        return Plan(step=step, tasks=(), seed=0)
+
+    async def play(self, plan: Plan, engine: Any) -> Rollout:
+        self.asked.append((plan.step, engine.policy_version))
         groups = (group_of([self.written]),) if self.samples_from_engine else ()
-        return Experience(
-            mini_batches=self.mini_batches, groups=groups, metrics={"reward": float(step)}
-        )
+        return Rollout(groups=groups)
+
+    def learn(self, rollout: Rollout) -> Experience:
+        reward = float(self.asked[-1][0])
+        return Experience(mini_batches=self.mini_batches, metrics={"reward": reward})
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         self.scored.append(mini_batch)
@@ -95,6 +101,18 @@ def stage_of(algorithm: Scripted, *, steps: int = 2, **changes: Any) -> Stage:
 
 
 THREE = [(made_up_batch(seed=seed),) for seed in (1, 2, 3)]
+
+
+def step_of(
+    stage: Stage, step: int, learner: LocalLearner, engine: Any
+) -> tuple[dict[str, Any], Experience]:
+    """A step on a rollout that is sampled with the present weights."""
+
+    async def taken() -> tuple[dict[str, Any], Experience]:
+        rollout = await sample(stage.algorithm, step, engine)
+        return await train_step(stage, step, rollout, learner, engine)
+
+    return drive(taken())
 
 
 def begun(stage: Stage) -> tuple[LocalLearner, Silent]:
@@ -118,7 +136,7 @@ def test_first_mini_batch_is_not_scored_and_later_ones_at_the_old_weights() -> N
     learner, engine = begun(stage)
     seen = passes(learner)
     frozen = tiny_policy()
-    drive(train_step(stage, 0, learner, engine))
+    step_of(stage, 0, learner, engine)
 
     assert algorithm.scored[0] is THREE[0]
     for (batch,), (scored,) in zip(THREE[1:], algorithm.scored[1:], strict=True):
@@ -133,7 +151,7 @@ def test_one_mini_batch_is_learned_from_without_any_scoring() -> None:
     stage = stage_of(algorithm)
     learner, engine = begun(stage)
     seen = passes(learner)
-    metrics, _ = drive(train_step(stage, 0, learner, engine))
+    metrics, _ = step_of(stage, 0, learner, engine)
 
     assert seen == [True, False]
     assert metrics["staleness_kl_k3"] == 0
@@ -145,7 +163,7 @@ def test_one_mini_batch_is_learned_from_without_any_scoring() -> None:
 def test_metrics_of_a_step_are_those_of_its_updates_and_its_experience() -> None:
     stage = stage_of(Scripted(THREE), steps=4, optimizer=OptimizerSettings(warmup_steps=4))
     learner, engine = begun(stage)
-    metrics, experience = drive(train_step(stage, 2, learner, engine))
+    metrics, experience = step_of(stage, 2, learner, engine)
 
     assert metrics["reward"] == 2.0
     assert metrics["gradient_steps"] == 3
@@ -161,7 +179,7 @@ def test_a_step_learns_from_every_batch_of_a_mini_batch_at_once() -> None:
     stage = stage_of(algorithm)
     learner, engine = begun(stage)
     frozen = tiny_policy()
-    metrics, experience = drive(train_step(stage, 0, learner, engine))
+    metrics, experience = step_of(stage, 0, learner, engine)
 
     assert metrics["gradient_steps"] == learner.policy_version == 2
     assert algorithm.scored[0] is experience.mini_batches[0]
@@ -178,9 +196,9 @@ def test_a_step_learns_from_every_batch_of_a_mini_batch_at_once() -> None:
 def test_a_mini_batch_of_reprompted_rows_alone_hides_no_metric() -> None:
     (one,), (two,), _ = THREE
     stage = stage_of(Scripted([(one,), (replace(two, reprompted=True),)]))
-    metrics, _ = drive(train_step(stage, 0, *begun(stage)))
+    metrics, _ = step_of(stage, 0, *begun(stage))
     alone = stage_of(Scripted([(one,)]))
-    expected, _ = drive(train_step(alone, 0, *begun(alone)))
+    expected, _ = step_of(alone, 0, *begun(alone))
 
     for name in ("mismatch_kl_k3", "ess", "entropy", "clip_fraction_low"):
         assert metrics[name] == expected[name]
@@ -194,7 +212,7 @@ def test_tokens_that_are_learned_twice_were_sampled_once(monkeypatch: pytest.Mon
     monkeypatch.setattr(Stopwatch, "metrics", lambda _self, **batches: seen.update(batches) or {})
     copied = replace(one, teacher=two)
     stage = stage_of(Scripted([(one, replace(two, reprompted=True), copied)], written=written))
-    drive(train_step(stage, 0, *begun(stage)))
+    step_of(stage, 0, *begun(stage))
 
     assert seen["sampled"] == 5
     assert [len(batch) for batch in seen["updated"]] == [len(one), len(two), len(one)]
@@ -203,7 +221,7 @@ def test_tokens_that_are_learned_twice_were_sampled_once(monkeypatch: pytest.Mon
 def test_a_step_in_which_nothing_can_be_learned_leaves_the_weights() -> None:
     stage = stage_of(Scripted([]))
     learner, engine = begun(stage)
-    metrics, experience = drive(train_step(stage, 0, learner, engine))
+    metrics, experience = step_of(stage, 0, learner, engine)
 
     assert experience.mini_batches == ()
     assert learner.policy_version == 0
@@ -214,7 +232,7 @@ def test_a_step_in_which_nothing_can_be_learned_leaves_the_weights() -> None:
 def test_loss_and_gradient_norm_are_means_over_the_updates() -> None:
     stage = stage_of(Scripted(THREE))
     learner, engine = begun(stage)
-    metrics, _ = drive(train_step(stage, 0, learner, engine))
+    metrics, _ = step_of(stage, 0, learner, engine)
     twin, _ = begun(stage)
     scored = [*THREE[0], *(twin.score(batch) for (batch,) in THREE[1:])]
     updates = [twin.update([term_on(batch)], step=0, steps=2) for batch in scored]
@@ -228,7 +246,7 @@ def test_engine_gets_new_weights_after_each_step_that_samples() -> None:
     stage = stage_of(Scripted(THREE[:2]), steps=3)
     learner, engine = begun(stage)
     for number in range(3):
-        metrics, _ = drive(train_step(stage, number, learner, engine))
+        metrics, _ = step_of(stage, number, learner, engine)
         assert metrics["staleness"] == (0 + 1) / 2
 
     assert [version for version, _ in engine.loaded] == [2, 4, 6]
@@ -239,7 +257,7 @@ def test_engine_gets_new_weights_after_each_step_that_samples() -> None:
 def test_engine_is_left_alone_by_a_stage_that_does_not_sample() -> None:
     stage = stage_of(Scripted(THREE[:1], samples=False))
     learner, engine = begun(stage)
-    metrics, _ = drive(train_step(stage, 0, learner, engine))
+    metrics, _ = step_of(stage, 0, learner, engine)
 
     assert engine.loaded == []
     assert "rollout_tokens_per_second" not in metrics
@@ -269,7 +287,12 @@ class NotingCheckpointer(Checkpointer):
     def __init__(self, journal: NotingJournal) -> None:
         self.seen = journal.seen
 
-    def save(self, stage: Stage, position: RunPosition, learner: Learner) -> None:
+    def is_due(self, stage: Stage, step: int) -> bool:
+        return True
+
+    def save(
+        self, stage: Stage, position: RunPosition, learner: Learner, algorithm_state: Any
+    ) -> None:
         self.seen.append(("checkpoint", stage.name, position, learner.policy_version))
 
 
@@ -323,11 +346,13 @@ def test_the_loop_takes_every_step_from_its_start(
 ) -> None:
     learner, journal = tiny_learner(), NotingJournal()
     learner.policy_version = version
+    stages, engine = two_stages(), Silent()
     drive(
         train(
-            two_stages(),
+            stages,
             learner,
-            Silent(),
+            engine,
+            LocalSampler(stages, engine),
             NotingEvaluator(journal),
             journal,
             NotingCheckpointer(journal),
@@ -361,8 +386,9 @@ def unplayed_but_one(tasks: int) -> list[Group]:
 
 def test_tasks_that_a_step_or_an_evaluation_could_not_play_are_noted() -> None:
     class Unplayed(Scripted):
-        async def collect(self, step: int, engine: Any) -> Experience:
-            return Experience(mini_batches=(), groups=tuple(unplayed_but_one(1)))
+        async def play(self, plan: Plan, engine: Any) -> Rollout:
+            self.asked.append((plan.step, engine.policy_version))
+            return Rollout(groups=tuple(unplayed_but_one(1)))
 
     class Evaluating(NotingEvaluator):
         settings = EvaluationSettings(tasks=2)
@@ -372,12 +398,13 @@ def test_tasks_that_a_step_or_an_evaluation_could_not_play_are_noted() -> None:
 
     journal = NotesAlone()
     stage = stage_of(Unplayed(()), steps=1, evaluate_every=1)
-    keeping = NotingCheckpointer(journal)
+    keeping, engine = NotingCheckpointer(journal), Silent()
     drive(
         train(
             [stage],
             tiny_learner(),
-            Silent(),
+            engine,
+            LocalSampler([stage], engine),
             Evaluating(journal),
             journal,
             keeping,
@@ -414,11 +441,13 @@ def test_momentum_is_kept_within_a_stage_and_forgotten_at_the_next() -> None:
         learner.update([term_on(*THREE[0])], step=0, steps=2)
         learner.__class__ = Watching
         journal = NotingJournal()
+        stages, engine = two_stages(), Silent()
         drive(
             train(
-                two_stages(),
+                stages,
                 learner,
-                Silent(),
+                engine,
+                LocalSampler(stages, engine),
                 NotingEvaluator(journal),
                 journal,
                 NotingCheckpointer(journal),

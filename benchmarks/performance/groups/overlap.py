@@ -18,9 +18,9 @@ from steadyrl.policies.model_settings import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
-from steadyrl.run.overlap import overlapped
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step
+from steadyrl.training.rollout_queue import RolloutQueue
 
 STEPS_IN_A_TURN = 10
 TURNS = 9
@@ -50,13 +50,17 @@ class Runner:
 
     def __init__(self, config: RunConfig, context: Context, *, overlap: bool) -> None:
         self._context = context
-        self._process = None
-        if overlap:
-            self._assembly, self._process = overlapped(config)
-        else:
-            self._assembly = Assembly.of(config)
-        self._stage = self._assembly.stages[-1]
+        engine = config.engine.model_copy(update={"overlap": overlap})
+        self._assembly = Assembly.of(config.model_copy(update={"engine": engine}))
+        self._stage = stage = self._assembly.stages[-1]
         self._step = 0
+        self._queue = RolloutQueue(
+            self._assembly.sampler,
+            len(self._assembly.stages) - 1,
+            0,
+            max_staleness=stage.max_staleness,
+            is_boundary=lambda step: step == stage.steps,
+        )
         self.rewards: list[float] = []
         learner, engine = self._assembly.learner, self._assembly.engine
         learner.begin_stage(self._stage.optimizer, self._stage.temperature, fresh=True)
@@ -68,18 +72,18 @@ class Runner:
 
     def close(self) -> None:
         """Ends the second process."""
-        if self._process is not None:
-            self._process.close()
+        self._assembly.close()
 
     def _turn(self) -> int:
         steps = 1 if self._context.quick else STEPS_IN_A_TURN
         parts = self._assembly
         for _ in range(steps):
-            metrics, _ = drive(train_step(self._stage, self._step, parts.learner, parts.engine))
+            rollout = drive(self._queue.take())
+            step = train_step(self._stage, self._step, rollout, parts.learner, parts.engine)
+            metrics, _ = drive(step)
             self.rewards.append(metrics["reward"])
             self._step += 1
-        if self._process is not None:
-            self._process.ask("capabilities").result()  # answered after the rollout under way
+        parts.sampler.state(len(parts.stages) - 1)  # known after the rollout under way
         return steps
 
 

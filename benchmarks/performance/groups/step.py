@@ -74,7 +74,9 @@ class OurStep:
         """The next step, timed."""
 
         def work() -> int:
-            self.metrics, _ = drive(train_step(self._stage, self._step, self.learner, self._engine))
+            stage, step, engine = self._stage, self._step, self._engine
+            rollout = drive(sample(stage.algorithm, step, engine))
+            self.metrics, _ = drive(train_step(stage, step, rollout, self.learner, engine))
             return 1
 
         sample = timed(work, self._device)

@@ -1,9 +1,9 @@
-"""Algorithms: policy gradient, Experiential RL, and supervised cold starts."""
+"""What to play and how to learn from it: policy gradient, Experiential RL, cold starts."""
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import MemorySettings
 from steadyrl.algorithms.policy_gradient import CreditSettings, PolicyGradientSettings
-from steadyrl.algorithms.protocol import Algorithm, Experience
+from steadyrl.algorithms.protocol import Algorithm, Experience, Plan, Rollout
 from steadyrl.algorithms.published import PUBLISHED
 from steadyrl.algorithms.reflection import ReflectionSettings, Reflector
 from steadyrl.algorithms.settings import AlgorithmContext, AlgorithmSettings
@@ -17,7 +17,9 @@ __all__ = [
     "Experience",
     "ExperientialSettings",
     "MemorySettings",
+    "Plan",
     "PolicyGradientSettings",
     "ReflectionSettings",
     "Reflector",
+    "Rollout",
 ]

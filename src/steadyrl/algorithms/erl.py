@@ -1,14 +1,18 @@
-"""Experiential Reinforcement Learning (Shi et al., arXiv:2602.13949), as loss terms.
+"""Experiential Reinforcement Learning (Shi et al., arXiv:2602.13949).
 
     task x --> first attempt y1, reward r1 --(r1 < threshold)--> reflection Δ on y1 and its feedback
-           --> second attempt y2 given Δ, reward r2 --(r2 > 0)--> y2 is trained on given x alone
+           --> second attempt y2 given Δ, reward r2 --(r2 > 0)--> y2 is learned given x alone
 
-First attempts, reflections and second attempts are reinforced under their own prompts: y1 by r1, Δ
-and y2 by r2. A reflection that led to full reward is stored in a memory, which later reflections
-read. At inference the policy sees only x.
+First attempts, reflections and second attempts are reinforced, each given its own prompt: y1 by r1,
+Δ and y2 by r2. A reflection that led to full reward is written to the memory, which later
+reflections read. At inference the policy sees only x.
+
+The memory belongs to `play`: a rollout reads what all rollouts of earlier steps have written, also
+when it is sampled ahead of the updates on them, and none of what its own episodes write.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,11 +28,9 @@ from steadyrl.algorithms.erl_internalization import NoInternalization
 from steadyrl.algorithms.erl_rows import RowBuilder
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import join_entries
-from steadyrl.algorithms.policy_gradient import group_metrics
-from steadyrl.algorithms.protocol import Experience, MiniBatch
-from steadyrl.algorithms.reflection import (
-    FrozenReflector,
-)
+from steadyrl.algorithms.policy_gradient import group_metrics, plan_step
+from steadyrl.algorithms.protocol import Experience, MiniBatch, Plan, Rollout
+from steadyrl.algorithms.reflection import FrozenReflector
 from steadyrl.algorithms.reflection_prompts import (
     guided_task,
     make_record,
@@ -39,7 +41,7 @@ from steadyrl.base.concurrency import concurrently
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Sampling
-from steadyrl.environments.protocol import Environment, Split, Task
+from steadyrl.environments.protocol import Environment, Task
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.objectives import Aggregation, Objective
 from steadyrl.objectives.grouping import Grouping
@@ -51,15 +53,22 @@ from steadyrl.records.weight_source import WeightSource
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.seeds import derive_seed
-from steadyrl.rollout.tasks import shuffled_tasks
 
 REFLECTIONS, SECOND_ATTEMPTS = 1, 2
-"""Seed paths under the seed of a step. First attempts use the seed of the step itself, like policy
-gradient: same tasks and, with the same weights, same attempts."""
+"""Purposes of random numbers, below the seed of a step. First attempts use the seed of the step, as
+policy gradient does, so that both play the same tasks and, with the same weights, sample the same
+attempts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperientialRollout(Rollout):
+    """The groups of a step, and the episodes whose parts they are."""
+
+    episodes: tuple[ExperientialEpisode, ...]
 
 
 class ExperientialRL:
-    """Attempts, reflects on failures, attempts again, and trains on all parts."""
+    """Attempts, reflects on failures, attempts again, and learns from all parts."""
 
     samples_from_engine = True
 
@@ -85,42 +94,57 @@ class ExperientialRL:
         self._reflector = settings.reflection.make(tokenizer, make_engine)
         self._rows = RowBuilder(settings, tokenizer)
         self._objective = settings.corrected_objective
+        self._internalizes = not isinstance(settings.internalization, NoInternalization)
 
-    async def collect(self, step: int, engine: Engine) -> Experience:
-        """Runs episodes on new training tasks, and returns one token batch per part."""
-        settings = self._settings
-        seed = derive_seed(self._seed, step)
-        episodes = await self._attempt(step, engine, seed)
-        await self._reflect(episodes, engine, derive_seed(self._seed, step, REFLECTIONS))
-        await self._attempt_second(episodes, engine, derive_seed(self._seed, step, SECOND_ATTEMPTS))
+    def plan(self, step: int) -> Plan:
+        """Training tasks that no earlier step has played, for every mini-batch."""
+        return plan_step(self._settings, self._environment, step, self._seed)
+
+    async def play(self, plan: Plan, engine: Engine) -> ExperientialRollout:
+        """Episodes with their first attempts, reflections and second attempts."""
+        reflecting, retrying = (
+            derive_seed(self._seed, plan.step, purpose)
+            for purpose in (REFLECTIONS, SECOND_ATTEMPTS)
+        )
+        episodes = await self._attempt(plan, engine)
+        await self._reflect(episodes, engine, reflecting)
+        await self._attempt_second(episodes, engine, retrying)
         writes = self._write_memory(episodes)
+        for episode in episodes:
+            episode.drop_payloads()
+        return ExperientialRollout(
+            groups=tuple(groups_with_records(episodes, internalizes=self._internalizes)),
+            episodes=tuple(episodes),
+            memory_writes=tuple(writes),
+        )
+
+    def learn(self, rollout: Rollout) -> Experience:
+        """For each mini-batch, a token batch for each part of its episodes."""
+        assert isinstance(rollout, ExperientialRollout)
+        settings, episodes = self._settings, rollout.episodes
         chunks = [
             [e for e in episodes if e.task_index // settings.prompts == number]
             for number in range(settings.mini_batches)
         ]
-        internalizes = not isinstance(settings.internalization, NoInternalization)
-        internalized = internalizes * sum(episode.succeeds for episode in episodes)
-        groups = groups_with_records(episodes, internalizes=internalizes)
+        internalized = self._internalizes * sum(episode.succeeds for episode in episodes)
         return Experience(
             mini_batches=tuple(b for chunk in chunks for b in self._rows.mini_batches(chunk)),
-            groups=tuple(groups),
             metrics={
                 **group_metrics(
-                    groups[: settings.prompts * settings.mini_batches],
+                    rollout.groups[: settings.prompts * settings.mini_batches],
                     alone_counts=settings.learns_from_groups_of_one,
                 ),
                 **episode_metrics(episodes),
                 "internalized_fraction": internalized / len(episodes),
-                "memory_writes": float(len(writes)),
+                "memory_writes": float(len(rollout.memory_writes)),
             },
-            memory_writes=tuple(writes),
             notes=episode_notes(episodes),
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """The policy objective on the parts sampled under their own prompts, and internalization.
+        """The policy's objective on rows with their own prompts, and internalization.
 
-        The terms are weighted as if all rows were one batch, except for the coefficient of
+        Terms are weighted as if all rows were in one batch, apart from the coefficient of
         internalization.
         """
         sizes = [_size(batch, self._settings.aggregation) for batch in mini_batch]
@@ -130,30 +154,27 @@ class ExperientialRL:
         )
 
     async def take_reference(self, reference: WeightSource) -> None:
-        """Uses `reference` for reflections if the settings say so."""
+        """Uses `reference` for reflections, if the settings say so."""
         if isinstance(self._reflector, FrozenReflector):
             await self._reflector.freeze(reference)
 
     def state(self) -> Any:
-        """State of the memory."""
+        """The state of the memory."""
         return self._memory.state()
 
     def load_state(self, state: Any) -> None:
         """Restores the memory."""
         self._memory.load_state(state)
 
-    async def _attempt(self, step: int, engine: Engine, seed: int) -> list[ExperientialEpisode]:
-        settings = self._settings
-        count = settings.prompts * settings.mini_batches
-        numbers = range(step * count, (step + 1) * count)
-        tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
-        groups = await self._play(tasks, engine, seed, settings.group_size)
+    async def _attempt(self, plan: Plan, engine: Engine) -> list[ExperientialEpisode]:
+        """Episodes with their first attempts."""
+        groups = await self._play(plan.tasks, engine, plan.seed, self._settings.group_size)
         first = [(place, t) for place, group in enumerate(groups) for t in group.trajectories]
         return [
             ExperientialEpisode(
-                number=step * len(first) + number,
+                number=plan.step * len(first) + number,
                 task_index=place,
-                task=tasks[place],
+                task=plan.tasks[place],
                 first_attempt=attempt,
                 reflects=self._reflects_on(attempt),
                 failure=attempt.truncation_reason if attempt.environment_failed else "",
@@ -168,7 +189,7 @@ class ExperientialRL:
     async def _reflect(
         self, episodes: Sequence[ExperientialEpisode], engine: Engine, seed: int
     ) -> None:
-        """Sets the reflections and guided tasks of the episodes, or their failures."""
+        """Adds reflections and guided tasks to the episodes, or the reasons for failures."""
         style = self._settings.reflection.style
         chosen = [episode for episode in episodes if episode.reflects]
         for episode in chosen:
@@ -199,7 +220,7 @@ class ExperientialRL:
     async def _attempt_second(
         self, episodes: Sequence[ExperientialEpisode], engine: Engine, seed: int
     ) -> None:
-        """Sets the second attempts of the episodes, or their failures."""
+        """Adds second attempts to the episodes, or the reasons for failures."""
         guided = [(e, e.guided_task) for e in episodes if e.guided_task is not None]
         tasks = [task for _, task in guided]
         prompts = encode_each(
@@ -220,7 +241,7 @@ class ExperientialRL:
             episode.failure = attempt.truncation_reason if attempt.environment_failed else ""
 
     def _write_memory(self, episodes: Sequence[ExperientialEpisode]) -> list[MemoryWrite]:
-        """Stores reflections that led to full reward."""
+        """Writes the reflections that led to full reward to the memory."""
         for episode in episodes:
             reward, reflection = episode.second_reward, episode.reflection
             if reflection and reward is not None and reward >= self._settings.threshold:
@@ -260,7 +281,7 @@ class ExperientialRL:
 
 
 def _size(batch: TokenBatch, aggregation: Aggregation) -> int:
-    """Number that the aggregation divides by: tokens, groups or responses."""
+    """Denominator of the aggregation: the number of tokens, groups or responses."""
     match aggregation:
         case Aggregation.TOKEN_MEAN:
             return int(batch.loss_mask.sum())

@@ -72,6 +72,11 @@ class ExperientialEpisode:
         """Whether the second attempt earned a reward, so that it can be internalized."""
         return (self.second_reward or 0.0) > 0
 
+    def drop_payloads(self) -> None:
+        """Drops what only the environment reads, so that the finished episode can be pickled."""
+        self.task = _without_payload(self.task)
+        self.guided_task = None if self.guided_task is None else _without_payload(self.guided_task)
+
     def to_record(self, *, internalizes: bool) -> ReflectedEpisode:
         """Record of the episode's outcome."""
         return ReflectedEpisode(
@@ -171,6 +176,11 @@ def episode_notes(episodes: Sequence[ExperientialEpisode]) -> tuple[str, ...]:
         f"All reflections of this step failed for the same reason: {failures[0]}. Only its first "
         "attempts are trained on.",
     )
+
+
+def _without_payload(task: Task) -> Task:
+    """A plain task with the same prompt."""
+    return Task(id=task.id, prompt=task.prompt, payload=None, tools=task.tools)
 
 
 def _length(trajectory: Trajectory) -> float:

@@ -107,17 +107,6 @@ class ExperientialSettings(CreditSettings):
         """Whether the loss or the reflections use the initial weights of the stage."""
         return super().needs_reference or isinstance(self.reflection, FrozenReflection)
 
-    @property
-    def overlap_unsupported_reason(self) -> str | None:
-        """Reason why rollouts cannot use older weights from another process; None: they can."""
-        if isinstance(self.reflection, FrozenReflection):
-            return (
-                "algorithm.reflection is 'frozen': the frozen policy belongs to the training "
-                "process, and rollouts come from another one. Set engine.overlap to false, or "
-                "algorithm.reflection to 'policy'."
-            )
-        return super().overlap_unsupported_reason
-
     def learned_samplings(self) -> Mapping[str, Sampling]:
         """Sampling of reflections, if they are trained on."""
         if not isinstance(self.reflection, PolicyReflection):

@@ -1,6 +1,6 @@
-"""Group-based policy gradient: sampling, advantages, and objectives."""
+"""Policy gradient on groups of episodes. The settings choose among the published variants."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.protocol import Experience, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch, Plan, Rollout
 from steadyrl.algorithms.settings import AlgorithmContext, AlgorithmSettings
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Sampling
@@ -43,16 +43,16 @@ ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class CreditSettings(AlgorithmSettings):
-    """Sampling per optimizer step, advantages, and aggregation of the loss."""
+    """What each optimizer step samples, and how it is credited and summed."""
 
     objective: AnyObjective = MiniRL()
-    """Objective to maximize for each token: a built-in or custom one."""
+    """Objective that is maximized for each token: a built-in one, or one of your own."""
 
     correction: AnyCorrection = NoCorrection()
-    """Correction of the training-inference mismatch, for objectives without one."""
+    """Correction of the training-inference discrepancy, for objectives that do not correct it."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean"
-    """Baseline of each episode's reward within its group."""
+    """How each reward is compared with the rewards of its group."""
 
     aggregation: Aggregation = Aggregation.TOKEN_SUM
     """Aggregation of tokens into one loss."""
@@ -61,19 +61,20 @@ class CreditSettings(AlgorithmSettings):
     """Denominator of the aggregation `constant`."""
 
     prompts: int = Field(64, ge=1)
-    """Prompts per mini-batch, that is per optimizer step."""
+    """Number of prompts in a mini-batch, that is, in one optimizer step."""
 
     group_size: int = Field(16, ge=1)
-    """Episodes per prompt."""
+    """Number of episodes for each prompt."""
 
     mini_batches: int = Field(1, ge=1)
-    """Optimizer steps per rollout: 1 is on-policy, N > 1 off-policy."""
+    """Number of optimizer steps for each rollout: 1 is on-policy, N > 1 off-policy."""
 
     max_turns: int = Field(32, ge=1)
-    """Maximum number of turns per episode; longer episodes are truncated."""
+    """Maximum number of turns; longer episodes are truncated."""
 
     reference_kl: ReferenceKL = ReferenceKL()
-    """Penalty on the divergence from the initial weights of the stage; none by default."""
+    """KL penalty that keeps the policy close to the weights at the beginning of the stage. Off by
+    default."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> "CreditSettings":
@@ -92,12 +93,12 @@ class CreditSettings(AlgorithmSettings):
 
     @property
     def corrected_objective(self) -> Objective:
-        """The objective with its correction."""
+        """The objective with its correction applied."""
         return self.correction.apply_to(self.objective)
 
     @property
     def learns_from_groups_of_one(self) -> bool:
-        """Whether an episode without others in its group can have an advantage."""
+        """Whether the only episode of a group can have a non-zero advantage."""
         return False
 
     @property
@@ -107,27 +108,27 @@ class CreditSettings(AlgorithmSettings):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether the loss uses the initial weights of the stage."""
+        """Whether the loss reads the weights at the beginning of the stage."""
         return self.reference_kl.is_on or self.objective.reads_reference
 
     @property
-    def overlap_unsupported_reason(self) -> str | None:
-        """Reason why older weights would not be corrected; None: they are."""
+    def staleness_unsupported_reason(self) -> str | None:
+        """Why the staleness of rollouts would remain uncorrected."""
         if self.corrected_objective.corrects_mismatch:
             return None
         return (
             f"the objective {self.objective.name!r} does not read the ratio to the engine, whose "
-            "weights are one rollout older then. Set algorithm.correction to 'truncation' or "
-            "'masking', choose 'minirl' or a DPPO, or set engine.overlap to false."
+            "weights are older than the learner's then. Set algorithm.correction to 'truncation' "
+            "or 'masking', or choose 'minirl' or a DPPO"
         )
 
     def check_fits(self, environment: EnvironmentSettings) -> None:
-        """Checks that no episode of `environment` is truncated."""
+        """Checks that the turns of an episode of `environment` fit into `max_turns`."""
         environment.require_turns("algorithm.max_turns", self.max_turns)
 
 
 class PolicyGradientSettings(CreditSettings):
-    """Policy gradient on groups of episodes, each compared with the others of its group."""
+    """Policy gradient on groups of episodes, each compared with the others in its group."""
 
     name: Literal["policy_gradient"] = "policy_gradient"
 
@@ -144,7 +145,7 @@ class PolicyGradientSettings(CreditSettings):
 
 
 class PolicyGradient:
-    """Samples groups, computes advantages within each group, and maximizes an objective."""
+    """Plays groups, credits each episode relative to its group, and maximizes an objective."""
 
     samples_from_engine = True
 
@@ -166,34 +167,37 @@ class PolicyGradient:
         self._sampling = sampling
         self._seed = seed
 
-    async def collect(self, step: int, engine: Engine) -> Experience:
-        """Groups of episodes on fresh training tasks, one token batch for each mini-batch."""
-        settings = self._settings
-        count = settings.prompts * settings.mini_batches
-        first = step * count
-        numbers = range(first, first + count)
-        tasks = shuffled_tasks(self._environment, Split.TRAIN, numbers, seed=self._seed)
+    def plan(self, step: int) -> Plan:
+        """Training tasks that no earlier step has played, for every mini-batch."""
+        return plan_step(self._settings, self._environment, step, self._seed)
+
+    async def play(self, plan: Plan, engine: Engine) -> Rollout:
+        """A group of episodes for each task."""
         groups = await play_groups(
             self._environment,
             engine,
             self._tokenizer,
-            tasks,
-            group_size=settings.group_size,
+            plan.tasks,
+            group_size=self._settings.group_size,
             sampling=self._sampling,
-            seed=derive_seed(self._seed, step),
-            max_turns=settings.max_turns,
+            seed=plan.seed,
+            max_turns=self._settings.max_turns,
             progress=self._progress,
         )
-        chunks = [groups[i : i + settings.prompts] for i in range(0, count, settings.prompts)]
+        return Rollout(groups=tuple(groups))
+
+    def learn(self, rollout: Rollout) -> Experience:
+        """A token batch for each mini-batch of groups."""
+        groups, size = rollout.groups, self._settings.prompts
+        chunks = [groups[i : i + size] for i in range(0, len(groups), size)]
         comparable = [_comparable(chunk) for chunk in chunks]
         return Experience(
             mini_batches=tuple((self._credit(chunk),) for chunk in comparable if chunk),
-            groups=tuple(groups),
             metrics=group_metrics(groups),
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """The one term: minus the objective, and the penalty."""
+        """A single term: the objective with its penalty."""
         (batch,) = mini_batch
         return (
             LossTerm(
@@ -213,19 +217,27 @@ class PolicyGradient:
         return token_batch(groups, advantages.split(sizes), pad_token_id=pad)
 
 
-def _comparable(groups: list[Group]) -> list[Group]:
-    """The groups without episodes that were not played, as long as two of them are left."""
+def plan_step(settings: CreditSettings, environment: Environment, step: int, seed: int) -> Plan:
+    """The training tasks of step `step`: `prompts` for each mini-batch."""
+    count = settings.prompts * settings.mini_batches
+    numbers = range(step * count, (step + 1) * count)
+    tasks = shuffled_tasks(environment, Split.TRAIN, numbers, seed=seed)
+    return Plan(step=step, tasks=tuple(tasks), seed=derive_seed(seed, step))
+
+
+def _comparable(groups: Sequence[Group]) -> list[Group]:
+    """The groups with at least two playable episodes, without those that were not played."""
     played = [group.played for group in groups]
     return [group for group in played if len(group.trajectories) > 1]
 
 
-def group_metrics(groups: list[Group], *, alone_counts: bool = False) -> dict[str, float]:
+def group_metrics(groups: Sequence[Group], *, alone_counts: bool = False) -> dict[str, float]:
     """Reward, lengths, failures, and the share of groups without signal.
 
-    Rewards are those of episodes whose environment did not fail; without any there is none.
+    Rewards are averaged over episodes whose environment did not fail; without any, there is none.
 
     Args:
-        alone_counts: The reward of an episode whose group has no other is its advantage.
+        alone_counts: Count the only episode of a group as signal if its reward is not 0.
     """
     episodes = [trajectory for group in groups for trajectory in group.trajectories]
     lengths = [sum(len(c.token_ids) for c in episode.completions) for episode in episodes]

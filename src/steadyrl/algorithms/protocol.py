@@ -1,10 +1,19 @@
-"""Protocol of algorithms: they collect token batches and define loss terms on them."""
+"""What an algorithm is: it plans what a step plays, and learns from what was played.
+
+    plan        step -> tasks                    a function of the step alone
+    play        plan, engine -> rollout          episodes, in whichever process the loop chooses
+    learn       rollout -> mini-batches          one optimizer step for each
+    loss_terms  mini-batch -> loss terms         their sum is minimized
+
+The training loop decides when each rollout is played and with which weights.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from steadyrl.engines.protocol import Engine
+from steadyrl.environments.protocol import Task
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
@@ -12,58 +21,90 @@ from steadyrl.records.trajectory import Group
 from steadyrl.records.weight_source import WeightSource
 
 MiniBatch = tuple[TokenBatch, ...]
-"""Batches of one optimizer step, at least one. The rows of a batch are treated alike."""
+"""The batches of one optimizer step: at least one, each of rows that are treated alike."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one step plays.
+
+    Example:
+        Plan(step=3, tasks=tuple(tasks), seed=derive_seed(seed, 3))
+    """
+
+    step: int
+    tasks: tuple[Task, ...]
+
+    seed: int
+    """Every random number of the rollout derives from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """What was played in one step. An algorithm whose `learn` needs more extends this class.
+
+    A rollout may be sent between processes, so its fields must be picklable.
+    """
+
+    groups: tuple[Group, ...] = ()
+    """All episodes, including those that cannot be learned from."""
+
+    failures: tuple[str, ...] = ()
+    """Why tasks or demonstrations are missing from `groups`."""
+
+    memory_writes: tuple[MemoryWrite, ...] = ()
+    """What the algorithm wrote to its memory."""
+
+    policy_version: int = 0
+    """Version of the weights that sampled it; set by the sampler."""
+
+    seconds: float = 0.0
+    """Wall time of sampling; set by the sampler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """Experience collected for one step of the loop, with one optimizer step per mini-batch."""
+    """What one step learns from a rollout: one optimizer step for each mini-batch."""
 
     mini_batches: tuple[MiniBatch, ...]
-
-    groups: tuple[Group, ...] = ()
-    """Episodes to record."""
-
     metrics: Mapping[str, float] = field(default_factory=dict)
 
-    memory_writes: tuple[MemoryWrite, ...] = ()
-    """Memory writes to record."""
-
     notes: tuple[str, ...] = ()
-    """Sentences on unexpected events. The run records each once."""
-
-    failures: tuple[str, ...] = ()
-    """Reasons of missing tasks or demonstrations without an episode in `groups`."""
-
-    policy_version: int | None = None
-    """Version of the weights that sampled it; None: those of the engine."""
-
-    seconds: float | None = None
-    """Seconds that another process took to collect it; None: it was collected in this one."""
+    """Sentences about unexpected outcomes of the step. The run records each once."""
 
 
 @runtime_checkable
 class Algorithm(Protocol):
-    """Collects experience and defines the loss on it."""
+    """Plans rollouts, plays them and turns them into loss terms."""
 
     samples_from_engine: bool
-    """Whether `collect` uses the engine, which then needs new weights after each step."""
+    """Whether `play` samples from the engine, which then needs new weights after each step."""
 
-    async def collect(self, step: int, engine: Engine) -> Experience:
-        """Collects the experience of step `step`.
+    def plan(self, step: int) -> Plan:
+        """The tasks of step `step`, which depend on nothing but the step."""
+        ...
 
-        It is a function of the step, the engine's weights and the algorithm's state.
+    async def play(self, plan: Plan, engine: Engine) -> Rollout:
+        """Plays the planned tasks.
+
+        Rollouts are played one after another in the order of their steps, however far they are
+        sampled ahead. So an algorithm with a memory reads in each rollout exactly what all earlier
+        rollouts have written.
         """
         ...
 
+    def learn(self, rollout: Rollout) -> Experience:
+        """The mini-batches made from a rollout, which may have been played in another process."""
+        ...
+
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """Terms whose sum is minimized in one optimizer step."""
+        """The terms whose sum one optimizer step minimizes."""
         ...
 
 
 @runtime_checkable
 class SupportsReference(Protocol):
-    """An algorithm that may sample from the initial weights of its stage."""
+    """An algorithm that may sample from the weights at the beginning of its stage."""
 
     async def take_reference(self, reference: WeightSource) -> None:
         """Receives these weights, which are not trained, before the first step."""
@@ -72,16 +113,16 @@ class SupportsReference(Protocol):
 
 @runtime_checkable
 class SupportsState(Protocol):
-    """An algorithm with a state that persists between steps."""
+    """An algorithm whose `play` changes a state, such as a memory."""
 
     def state(self) -> Any:
-        """State as JSON-compatible values."""
+        """The state, as values that JSON can represent."""
         ...
 
     def load_state(self, state: Any) -> None:
-        """Replaces the state by the result of `state()`.
+        """Restores what `state()` returned.
 
         Raises:
-            UserError: the state comes from an algorithm with other settings.
+            UserError: the state belongs to an algorithm with other settings.
         """
         ...

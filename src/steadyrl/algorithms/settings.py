@@ -58,8 +58,10 @@ class AlgorithmSettings(Variant):
         return False
 
     @property
-    def overlap_unsupported_reason(self) -> str | None:
-        """Reason and remedy if it cannot train on rollouts of older weights; None: it can."""
+    def staleness_unsupported_reason(self) -> str | None:
+        """Reason why it cannot train on rollouts of older weights, with the settings of its own to
+        change; None: it can.
+        """
         return None
 
     def learned_samplings(self) -> Mapping[str, Sampling]:

@@ -1,7 +1,7 @@
 """Supervised cold start: maximum likelihood on a teacher's demonstrations."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.algorithms.protocol import Experience, MiniBatch
+from steadyrl.algorithms.protocol import Experience, MiniBatch, Plan, Rollout
 from steadyrl.base.errors import UserError, call_user_code, require_type
 from steadyrl.engines.protocol import Engine
 from steadyrl.environments.protocol import (
@@ -34,15 +34,22 @@ from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import FailedTask, make_tasks
 
 Turns = list[tuple[Int[Tensor, " _P"], str]]
-"""What was read before each turn of the assistant, and what it says."""
+"""For each turn of the assistant, its prompt and its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstrations(Rollout):
+    """Demonstrated tasks of a step, each with the turns of its demonstration."""
+
+    turns: tuple[Turns, ...]
 
 
 class Supervised:
-    """Learns to write what a teacher writes on training tasks.
+    """Learns from a teacher's demonstrations on training tasks.
 
     Args:
-        environment: Whose tasks are demonstrated, if the teacher has none of its own.
-        closing_id: The token that closes every turn of a demonstration.
+        environment: Source of tasks, unless the teacher has tasks of its own.
+        closing_id: Token that ends every turn of a demonstration.
     """
 
     samples_from_engine = False
@@ -64,21 +71,22 @@ class Supervised:
         self._batch_size = batch_size
         self._seed = seed
 
-    async def collect(self, step: int, engine: Engine) -> Experience:
-        """Demonstrations on fresh training tasks, each turn closed by an end token.
+    def plan(self, step: int) -> Plan:
+        """Training tasks that no earlier step has demonstrated."""
+        numbers = range(step * self._batch_size, (step + 1) * self._batch_size)
+        tasks = make_tasks(self._tasks, Split.TRAIN, numbers)
+        return Plan(step=step, tasks=tuple(tasks), seed=derive_seed(self._seed, step))
 
-        Tasks that the environment does not give, the teacher fails on or the chat template refuses
-        are left out.
+    async def play(self, plan: Plan, engine: Engine) -> Demonstrations:
+        """Demonstrations, without tasks that failed and those that the chat template refuses.
 
         Raises:
             UserError: none is left.
         """
-        generator = np.random.default_rng(derive_seed(self._seed, step))
-        first = step * self._batch_size
-        numbers = range(first, first + self._batch_size)
+        generator = np.random.default_rng(plan.seed)
         shown: list[tuple[Task, Demonstration]] = []
         failures: list[str] = []
-        for task in make_tasks(self._tasks, Split.TRAIN, numbers):
+        for task in plan.tasks:
             try:
                 shown.append((task, demonstration(self._teacher, task, generator)))
             except UserError as error:
@@ -91,25 +99,29 @@ class Supervised:
                 f"There is nothing to demonstrate in a batch of {len(failures)} tasks. The first "
                 f"one: {failures[0]}"
             )
-        batch = demonstration_batch(kept, self._tokenizer, self._closing_id)
-        share = len(failures) / self._batch_size
+        return Demonstrations(turns=tuple(kept), failures=tuple(failures))
+
+    def learn(self, rollout: Rollout) -> Experience:
+        """One token batch of all demonstrations."""
+        assert isinstance(rollout, Demonstrations)
+        batch = demonstration_batch(rollout.turns, self._tokenizer, self._closing_id)
+        share = len(rollout.failures) / self._batch_size
         return Experience(
             mini_batches=((batch,),),
-            metrics={"environment_failed_fraction": share} if failures else {},
-            failures=tuple(failures),
+            metrics={"environment_failed_fraction": share} if rollout.failures else {},
         )
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
-        """Mean negative log-likelihood of the demonstrated tokens."""
+        """A single term: mean negative log-likelihood of the demonstrated tokens."""
         (batch,) = mini_batch
         return (LossTerm(batch=batch, objective=NLL(), aggregation=Aggregation.TOKEN_MEAN),)
 
 
 def demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) -> Demonstration:
-    """Demonstration of the teacher for `task`.
+    """The teacher's demonstration of `task`.
 
     Raises:
-        UserError: there is no task, the teacher fails, or gives something else than a text.
+        UserError: the task failed, the teacher raises, or it does not return a text.
     """
     if isinstance(task, FailedTask):
         raise UserError(task.failure)
@@ -129,7 +141,7 @@ def demonstration(teacher: Teacher, task: Task, generator: np.random.Generator) 
 def turns_of(
     shown: Sequence[tuple[Task, Demonstration]], tokenizer: PreTrainedTokenizerBase
 ) -> list[Turns | UserError]:
-    """Turns of each demonstration, or the error if the chat template rejects it."""
+    """The turns of each demonstration, or the error of a chat template that refuses it."""
     places = [
         (row, place)
         for row, (_, each) in enumerate(shown)
@@ -154,10 +166,10 @@ def turns_of(
 def demonstration_batch(
     demonstrations: Sequence[Turns], tokenizer: PreTrainedTokenizerBase, closing_id: int
 ) -> TokenBatch:
-    """One batch of demonstrations, whose turns have loss and advantage 1.
+    """One batch of demonstrations: the tokens of their turns carry loss with advantage 1.
 
-    Each turn is closed by the token `closing_id`; what is read between them carries no loss. A
-    demonstration is one row if the chat template only ever adds to a conversation.
+    Each turn ends with the token `closing_id`; the tokens between turns carry no loss. A
+    demonstration is one row if the chat template only appends to a conversation.
     """
     texts = [text for turns in demonstrations for _, text in turns]
     written = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
@@ -176,7 +188,7 @@ def demonstration_batch(
 
 
 def _completion(prompt: Int[Tensor, " P"], response: list[int]) -> Completion:
-    """A completion that no policy sampled, so without log-probabilities of its own."""
+    """A completion that no policy sampled."""
     return Completion(
         prompt_ids=prompt,
         token_ids=torch.tensor(response),

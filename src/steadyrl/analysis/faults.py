@@ -36,7 +36,7 @@ def fault_of(stage: Stage, settings: RunSettings, found: Sequence[Departure] = (
     Args:
         found: The departures of `stage`.
     """
-    equal = _at_equal_weights(stage, settings) if settings.overlap else stage
+    equal = _at_equal_weights(stage, settings) if settings.max_staleness else stage
     checks = (check(equal, settings) for check in OF_POLICIES)
     faults = (*checks, *map(_proven, found), no_signal(stage))
     return next((fault for fault in faults if fault is not None), None)

@@ -19,8 +19,8 @@ class RunSettings:
     sequential: bool = False
     """Whether optimizer steps go through the parts of Experiential RL in sequence."""
 
-    overlap: bool = False
-    """Whether rollouts use weights one rollout older than those their update starts from."""
+    max_staleness: int = 0
+    """Number of steps by which rollouts are sampled ahead of the updates."""
 
     learning_rate: float | None = None
     routing_replay: str = "none"
@@ -52,7 +52,7 @@ class RunSettings:
         return cls(
             mini_batches=PARTS if sequential else algorithm.get("mini_batches", 1),
             sequential=sequential,
-            overlap=engine.get("overlap", False),
+            max_staleness=_steps_ahead(engine),
             learning_rate=None if rate is None else float(rate),  # YAML reads 1e-05 as a text
             routing_replay=config.get("routing_replay", "none"),
             numerics=engine.get("numerics", "bfloat16"),
@@ -65,6 +65,12 @@ class RunSettings:
 def _block(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     block = values.get(name)
     return block if isinstance(block, dict) else {}
+
+
+def _steps_ahead(engine: Mapping[str, Any]) -> int:
+    """`max_staleness` of an engine; none: 1 with overlap, otherwise 0."""
+    ahead = engine.get("max_staleness")
+    return int(engine.get("overlap", False) if ahead is None else ahead)
 
 
 def _is_finite(bound: Any) -> bool:

@@ -110,5 +110,5 @@ def settings_of(names: Sequence[str], *, names_tasks: bool) -> RunConfig:
 def _without_training(config: RunConfig) -> RunConfig:
     """The settings of `config` that a measurement uses, without those of training."""
     kept = ("seed", "threads", "model", "environment", "sampling", "learner", "evaluation")
-    engine = config.engine.model_copy(update={"overlap": False})
+    engine = config.engine.model_copy(update={"overlap": False, "max_staleness": None})
     return RunConfig(engine=engine, **{name: getattr(config, name) for name in kept})

@@ -33,7 +33,8 @@ from steadyrl.policies.weights import copy_weights, saved_weights
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.rollout.batching import token_batch
-from steadyrl.run.assembly import Assembly, load_policy, rounding_seed
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.components import load_policy, rounding_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest

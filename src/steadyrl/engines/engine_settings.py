@@ -47,11 +47,31 @@ class EngineSettings(Variant):
     """Base class of engine settings. The engine's numerics are independent of the trainer's."""
 
     overlap: bool = False
-    """Sample each rollout in a second process while the policy trains on the previous one. Weights
-    of a rollout are then one rollout older than those at the start of its update. The ratio to the
-    engine corrects for this, so an objective that uses it, or a correction, is required. The first
-    rollout of the run, and the one after each checkpoint, use the newest weights without overlap,
-    so `journal.checkpoint_every` affects training."""
+    """Sample in a second process while the policy trains. Rollouts are then sampled ahead of the
+    updates, as `max_staleness` says; the run is the same to the bit as it would be in one
+    process."""
+
+    max_staleness: int | None = Field(None, ge=0)
+    """Number of steps by which rollouts are sampled ahead: the weights that sample a rollout are at
+    most this many steps older than those at the start of its update. none: 1 with `overlap`,
+    otherwise 0. Above 0, an objective that uses the ratio to the engine, or a correction, is
+    required. Rollouts are not sampled ahead of a checkpoint, so `journal.checkpoint_every` affects
+    training."""
+
+    @model_validator(mode="after")
+    def _check_staleness(self) -> "EngineSettings":
+        if self.overlap and self.max_staleness == 0:
+            raise ValueError(
+                "overlap is true with max_staleness 0: every rollout would wait for the update "
+                "before it, so that nothing overlaps. Set max_staleness to 1 or more, or overlap "
+                "to false."
+            )
+        return self
+
+    @property
+    def steps_ahead(self) -> int:
+        """`max_staleness` as a number."""
+        return int(self.overlap) if self.max_staleness is None else self.max_staleness
 
     @abstractmethod
     def make(self, context: EngineContext) -> Engine:
@@ -131,12 +151,6 @@ class ModelEngineSettings(EngineSettings):
             raise ValueError(
                 "head_dtype is 'float32', but so are numerics: the head computes in float32 "
                 "already. Leave head_dtype out, or choose other numerics."
-            )
-        if self.overlap and self.has_noise:
-            raise ValueError(
-                "overlap is true with routing_noise or weight_noise: evaluation uses a separate "
-                "engine without noise, but overlapped runs have only one engine. Set overlap to "
-                "false, or both kinds of noise to 0."
             )
         return self
 

@@ -27,17 +27,18 @@ class ReplayChoice:
 
 
 def choose_replay(
-    mini_batches: int, history: Iterable[Mapping[str, Any]], *, overlap: bool = False
+    mini_batches: int, history: Iterable[Mapping[str, Any]], *, max_staleness: int = 0
 ) -> ReplayChoice:
     """Chooses by the recipe of arXiv:2512.01374 for N = `mini_batches` and the run's measurements.
 
     N = 1: no replay. N = 2, 3: R2. N >= 4: R3. A run with N >= 2 starts with R2, which does not
     affect the first mini-batch, and measures how far engine and trainer disagree. While they agree,
     R3 would replay the same experts as R2, so the run keeps the unbiased R2. With N < 4, a
-    staleness typical of larger N switches to R3. R3 is never left again. With `overlap`, rollouts
-    are older by another N updates, so N counts twice, unless it is 1.
+    staleness typical of larger N switches to R3. R3 is never left again.
 
     Args:
+        max_staleness: Number of steps by which rollouts are sampled ahead. Each makes them older
+            by another N updates, so N counts once more for each, unless it is 1.
         history: Metrics of all steps, oldest first. A resumed run with the same history makes the
             same choice.
     """
@@ -53,8 +54,9 @@ def choose_replay(
         reason = f"engine and trainer disagreed in {disagreement:.2%} of router decisions at most"
         return ReplayChoice(mode=RoutingReplay.R2, reason=reason)
     measured = f"engine and trainer disagreed in {disagreement:.1%} of router decisions"
-    if mini_batches * (2 if overlap else 1) >= FIRST_N_FOR_R3:
-        older = ", sampled as many earlier" if overlap else ""
+    if mini_batches * (1 + max_staleness) >= FIRST_N_FOR_R3:
+        earlier = mini_batches * max_staleness
+        older = f", sampled up to {earlier} earlier" if earlier else ""
         reason = f"{mini_batches} gradient steps a rollout{older}, and {measured}"
         return ReplayChoice(mode=RoutingReplay.R3, reason=reason)
     stalest = _largest_mean([row["staleness_kl_k3"] for row in steps])

@@ -1,4 +1,4 @@
-"""A run: its configuration, and the only place that wires classes together."""
+"""A run: its configuration, its assembly, and its execution in one process or two."""
 
 from typing import TYPE_CHECKING
 

@@ -136,22 +136,33 @@ class RunConfig(Settings):
                     f"sampling.{name}: every answer to a prompt would be the same, so no group "
                     f"has signal. Set {remedy}."
                 )
-        if self.engine.overlap and self.journal.checkpoint_every == 1:
-            raise ValueError(
-                "engine.overlap is true with journal.checkpoint_every 1: no rollout is under way "
-                "while a checkpoint is written, so that nothing would overlap. Set "
-                "journal.checkpoint_every to 2 or more, or engine.overlap to false."
-            )
-        reason = self.algorithm.overlap_unsupported_reason
-        if self.engine.overlap and reason is not None:
-            raise ValueError(f"engine.overlap is true, but {reason}")
+        self._check_staleness()
         return self
+
+    def _check_staleness(self) -> None:
+        """Checks that rollouts can be sampled as far ahead as the settings ask for."""
+        ahead, every = self.engine.steps_ahead, self.journal.checkpoint_every
+        cause = "overlap is true" if self.engine.overlap else f"max_staleness is {ahead}"
+        remedy = "engine.overlap to false" if self.engine.overlap else "engine.max_staleness to 0"
+        if ahead >= every:
+            raise ValueError(
+                f"engine.{cause} with journal.checkpoint_every {every}: rollouts are not sampled "
+                f"ahead of a checkpoint, so none would be {_steps(ahead)} ahead. Set "
+                f"journal.checkpoint_every to {ahead + 1} or more, or {remedy}."
+            )
+        reason = self.algorithm.staleness_unsupported_reason
+        if ahead and reason is not None:
+            raise ValueError(f"engine.{cause}, but {reason}, or set {remedy}.")
 
     @property
     def replay_to_begin_with(self) -> RoutingReplay:
         """The routing replay before the run has chosen one."""
         replay = self.routing_replay
         return RoutingReplay.NONE if replay == "auto" else RoutingReplay(replay)
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count} steps"
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -1,7 +1,7 @@
 """Starting a run, and going on with one that was interrupted."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -20,15 +20,14 @@ from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.data_digests import compare_data, data_digests
 from steadyrl.run.manifest import as_json, manifest, written_by
 from steadyrl.run.memory_check import require_memory
-from steadyrl.run.overlap import overlapped
 from steadyrl.run.places import with_absolute_paths
 from steadyrl.run.resumption import changes_in_words, check_changes, resolve_from, resume_record
 from steadyrl.run.start_checks import check_parts
 from steadyrl.training.checkpoint import (
     check_stage,
     latest_checkpoint,
-    load_algorithm_state,
     load_checkpoint,
+    read_algorithm_state,
 )
 from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.journal import Journal
@@ -111,7 +110,9 @@ def resume_run(
             progress.begin("loading the checkpoint")
             check_stage(checkpoint, assembly.stages)
             position = load_checkpoint(checkpoint, assembly.learner)
-            load_algorithm_state(checkpoint, assembly.stages)
+            state = read_algorithm_state(checkpoint, assembly.stages)
+            if state is not None:
+                assembly.sampler.load_state(position.stage, state)
         folder.append_resume(resume_record(changed, folder, changes | data_changes, data))
         if config is not None and changes:
             write_atomically(folder.config, to_yaml(config))
@@ -181,20 +182,17 @@ def saved_config(folder: RunFolder) -> RunConfig:
 
 @contextmanager
 def _assembled(config: RunConfig, progress: Progress) -> Iterator[Assembly]:
-    """The parts of a run, and what they need until it ends.
+    """The assembly of a run, which is closed at the end.
 
     Raises:
-        UserError: it does not fit into memory, or parts do not fit together.
+        UserError: it does not fit into memory, or components are incompatible.
     """
     require_memory(config)
-    with ExitStack() as stack:
-        if config.engine.overlap:
-            assembly, process = overlapped(config, progress)
-            stack.callback(process.close)
-        else:
-            assembly = Assembly.of(config, progress=progress)
-        stack.callback(assembly.close)
+    assembly = Assembly.of(config, progress=progress)
+    try:
         yield assembly
+    finally:
+        assembly.close()
 
 
 def _run(
@@ -227,6 +225,7 @@ def _run(
                 assembly.stages,
                 assembly.learner,
                 assembly.engine,
+                assembly.sampler,
                 assembly.evaluator,
                 journal,
                 Checkpointer(folder, config.journal),

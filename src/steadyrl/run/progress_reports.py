@@ -1,4 +1,4 @@
-"""Progress of another process, as messages between its replies."""
+"""Progress of another process, as messages before its replies."""
 
 import time
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from steadyrl.base.progress import NoProgress, Progress
 
 REPORT_EVERY = 0.5
-"""Seconds between two reports of one part."""
+"""Minimum number of seconds between two reports of one part."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """One call of `Progress.advance` in the other process."""
+    """A call of `Progress.advance` in the other process."""
 
     part: str
     done: int
@@ -20,18 +20,18 @@ class ProgressReport:
     tokens: int
     most_tokens: int
 
-    def tell(self, progress: Progress) -> None:
-        """Repeats the call."""
+    def repeat(self, progress: Progress) -> None:
+        """Repeats the call in this process."""
         progress.advance(
             self.part, self.done, self.total, tokens=self.tokens, most_tokens=self.most_tokens
         )
 
 
 class ProgressReporter(NoProgress):
-    """Sends a report of each part twice a second, and when all of it is done.
+    """Sends reports of each part: at most two per second, and one when it is complete.
 
     Args:
-        send: Takes a report to the process that listens.
+        send: Sends a report to the other process.
     """
 
     def __init__(self, send: Callable[[ProgressReport], None]) -> None:
@@ -41,7 +41,7 @@ class ProgressReporter(NoProgress):
     def advance(
         self, part: str, done: int, total: int, *, tokens: int = 0, most_tokens: int = 0
     ) -> None:
-        """Sends what is new."""
+        """Sends a report, unless one was sent shortly before."""
         now = time.monotonic()
         if done == total or now - self._sent.get(part, 0.0) > REPORT_EVERY:
             self._sent[part] = now

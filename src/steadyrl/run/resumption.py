@@ -130,8 +130,8 @@ def resume_record(
 
 
 def _may_change(name: str, config: RunConfig) -> bool:
-    if config.engine.overlap and name == "journal.checkpoint_every":
-        return False  # rollouts after a checkpoint are sampled without overlap
+    if config.engine.steps_ahead and name == "journal.checkpoint_every":
+        return False  # rollouts are not sampled ahead of a checkpoint
     return any(name == known or name.startswith(f"{known}.") for known in CHANGEABLE)
 
 

@@ -1,4 +1,4 @@
-"""The policy's weights in a file that two processes map into their memory."""
+"""Weights of the policy in a file that two processes map into their memory."""
 
 import math
 from collections.abc import Mapping
@@ -8,32 +8,32 @@ import torch
 from torch import Tensor
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
-"""Shape and type of each weight, by name."""
+"""Shape and type of each weight by name."""
 
 _ALIGNMENT = 64
 
 
 class SharedWeights:
-    """Named tensors over one file: what one process writes into them, the other reads.
+    """Named tensors in a file: one process writes them, the other reads them.
 
     Args:
-        path: The file, made and lengthened as needed.
+        path: The file, created and extended as needed.
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        places, size = {}, 0
+        starts, size = {}, 0
         for name, (shape, dtype) in layout.items():
-            places[name] = size
+            starts[name] = size
             size += -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
         memory = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
         self.tensors: dict[str, Tensor] = {}
         for name, (shape, dtype) in layout.items():
-            end = places[name] + math.prod(shape) * dtype.itemsize
-            self.tensors[name] = memory[places[name] : end].view(dtype).view(shape)
+            end = starts[name] + math.prod(shape) * dtype.itemsize
+            self.tensors[name] = memory[starts[name] : end].view(dtype).view(shape)
 
     @torch.no_grad()
     def write(self, weights: Mapping[str, Tensor]) -> None:
-        """Copies `weights` into the file."""
+        """Copies `weights` to the file."""
         for name, target in self.tensors.items():
             target.copy_(weights[name])
 

@@ -101,25 +101,25 @@ def checkpoint_name(stage: str, step: int) -> str:
     return f"{stage}-{step:06d}"
 
 
-def load_algorithm_state(path: Path, stages: Sequence[Stage]) -> None:
-    """Gives the algorithm that ran when `path` was saved what it remembered then.
+def read_algorithm_state(path: Path, stages: Sequence[Stage]) -> Any:
+    """The state of the algorithm whose stage `path` was saved in; None if it has none.
 
-    Of the checkpoint's files it reads, and verifies, place.json and algorithm_state.json alone.
+    Reads and verifies only place.json and algorithm_state.json.
 
     Raises:
-        UserError: one of them is damaged, or another algorithm ran then.
+        UserError: one of them is damaged, or the checkpoint belongs to another algorithm.
     """
     content = _content(path)
     algorithm = stages[content["stage"]].algorithm
     if not isinstance(algorithm, SupportsState):
-        return
+        return None
     if ALGORITHM_STATE not in content["sha256"]:
         raise UserError(
             f"The checkpoint {path} holds no memory, but {type(algorithm).__name__} has one. "
             "Resume a run with the configuration it began with."
         )
     _verify(path, ALGORITHM_STATE, content)
-    algorithm.load_state(json.loads((path / ALGORITHM_STATE).read_text(encoding="utf-8")))
+    return json.loads((path / ALGORITHM_STATE).read_text(encoding="utf-8"))
 
 
 def latest_checkpoint(folder: RunFolder) -> Path | None:

@@ -1,6 +1,7 @@
-"""Checkpoints where they are due, and the reference policy of each stage."""
+"""Checkpoints at regular steps, and the reference policy of each stage."""
 
-from steadyrl.algorithms.protocol import SupportsState
+from typing import Any
+
 from steadyrl.learners.protocol import Learner
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.checkpoint import checkpoint_name, drop_old_checkpoints, save_checkpoint
@@ -9,27 +10,29 @@ from steadyrl.training.stage import RunPosition, Stage
 
 
 class Checkpointer:
-    """Saves the state of a run into its folder, and drops what is no longer needed."""
+    """Saves the state of a run to its folder, and removes old checkpoints."""
 
     def __init__(self, folder: RunFolder, settings: JournalSettings) -> None:
         self._folder = folder
         self._settings = settings
 
-    def save(self, stage: Stage, position: RunPosition, learner: Learner) -> None:
-        """Saves learner and algorithm, if a checkpoint is due after this step."""
-        if not self._settings.keeps(position.step, stage.steps):
-            return
+    def is_due(self, stage: Stage, step: int) -> bool:
+        """Whether a checkpoint is saved after `step` steps of `stage`."""
+        return self._settings.keeps(step, stage.steps)
+
+    def save(
+        self, stage: Stage, position: RunPosition, learner: Learner, algorithm_state: Any
+    ) -> None:
+        """Saves a checkpoint of the learner and of the algorithm's state; None: it has none."""
         path = self._folder.checkpoints / checkpoint_name(stage.name, position.step)
-        algorithm = stage.algorithm
-        state = algorithm.state() if isinstance(algorithm, SupportsState) else None
-        save_checkpoint(path, learner, position, algorithm_state=state)
+        save_checkpoint(path, learner, position, algorithm_state=algorithm_state)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
     def load_reference(self, stage: Stage, learner: Learner, *, fresh: bool) -> None:
-        """Gives the learner the reference policy of `stage`, or drops it if that needs none.
+        """Loads the reference policy of `stage` into the learner, or removes it if not needed.
 
         Args:
-            fresh: The stage begins, so that the present weights are the reference.
+            fresh: The stage begins, so that the present weights become the reference.
         """
         if not stage.needs_reference:
             learner.load_reference(None)

@@ -24,8 +24,8 @@ class JournalSettings(Settings):
     """Kept records, and their intervals."""
 
     checkpoint_every: int = Field(50, ge=1)
-    """Steps between checkpoints. The last step of a stage always has one. Under `engine.overlap`
-    the first rollout after each is sampled without overlap, with weights that are not older."""
+    """Number of steps between checkpoints. The last step of a stage always has one. The first
+    rollout after each is sampled with the newest weights, also with `engine.max_staleness`."""
 
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints that are kept. The last one of each stage is kept besides."""

@@ -1,16 +1,18 @@
-"""The loop.
+"""The training loop.
 
-    collect -> score -> update (once per mini-batch) -> weights to the engine -> evaluate -> record
+    rollout -> learn -> score -> update (once per mini-batch) -> weights to the engine -> evaluate
 
-Everything random is a function of the seed and the position, so a run that continues from a
-checkpoint takes the same steps as one that was never interrupted.
+Rollouts come from a queue, which may sample them ahead of the updates. All random numbers are
+functions of the seed and the position, so a run that is resumed from a checkpoint takes the same
+steps as one that was never interrupted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
-from steadyrl.algorithms.protocol import Experience, MiniBatch, SupportsReference
+from steadyrl.algorithms.protocol import Experience, MiniBatch, Rollout, SupportsReference
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, SupportsSyncMeasurement
 from steadyrl.evaluation.accuracy import Accuracy
@@ -24,6 +26,8 @@ from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
 from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal
+from steadyrl.training.rollout_queue import RolloutQueue
+from steadyrl.training.sampler import Sampler
 from steadyrl.training.signal_notes import note_signals
 from steadyrl.training.stage import RunPosition, Stage
 from steadyrl.training.stopwatch import Stopwatch
@@ -33,32 +37,35 @@ async def train(
     stages: Sequence[Stage],
     learner: Learner,
     engine: Engine,
+    sampler: Sampler,
     evaluator: Evaluator,
     journal: Journal,
     checkpointer: Checkpointer,
     start: RunPosition,
     progress: Progress = NO_PROGRESS,
 ) -> None:
-    """Takes every step of `stages` from `start` on, and tells `progress` what it is at."""
+    """Takes all steps of `stages` from `start` on, and reports to `progress`."""
     for number, stage in enumerate(stages[start.stage :], start=start.stage):
         first = start.step if number == start.stage else 0
-        learner.begin_stage(stage.optimizer, stage.temperature, fresh=first == 0)
-        checkpointer.load_reference(stage, learner, fresh=first == 0)
-        if stage.needs_reference and isinstance(stage.algorithm, SupportsReference):
-            await stage.algorithm.take_reference(learner.publish_reference())
-        if isinstance(engine, CheckedEngine):
-            engine.begin_stage()
-        await engine.sync(learner.publish())
+        await begin_stage(number, stage, learner, engine, sampler, checkpointer, fresh=first == 0)
         if first == 0 and stage.evaluate_every is not None:
             await evaluate_at_first(stage, engine, evaluator, journal, progress, learner)
+        queue = RolloutQueue(
+            sampler,
+            number,
+            first,
+            max_staleness=stage.max_staleness,
+            is_boundary=partial(checkpointer.is_due, stage),
+        )
         for step in range(first, stage.steps):
             choose_routing_replay(stage, step, learner, journal)
             watch = Stopwatch(progress, stage=stage.name, step=step + 1, steps=stage.steps)
-            metrics, experience = await train_step(stage, step, learner, engine, watch)
-            groups = experience.groups
-            require_played(stage, metrics, groups, journal)
-            note_failures(stage, step + 1, groups, experience.failures, journal)
-            note_prompts_too_long(stage, step + 1, groups, journal)
+            with watch.measure("rollout"):
+                rollout = await queue.take()
+            metrics, experience = await train_step(stage, step, rollout, learner, engine, watch)
+            require_played(stage, metrics, rollout.groups, journal)
+            note_failures(stage, step + 1, rollout.groups, rollout.failures, journal)
+            note_prompts_too_long(stage, step + 1, rollout.groups, journal)
             accuracy = await evaluate(stage, step + 1, engine, evaluator, watch)
             if accuracy is not None and evaluator.drift is not None:
                 with watch.measure("evaluation"):
@@ -66,39 +73,75 @@ async def train(
                         stage, step + 1, learner, engine, evaluator, journal
                     )
             metrics |= watch.seconds("evaluation")
-            journal.record(stage, step + 1, metrics, groups, accuracy)
-            note_signals(stage, step + 1, journal)
-            if accuracy is not None:
-                note_failed_evaluation(stage, step + 1, accuracy, journal)
-            journal.remember(stage, step + 1, experience.memory_writes)
-            for text in experience.notes:
-                journal.note_once(stage, step + 1, text)
-            progress.begin("checkpoint", stage=stage.name, step=step + 1, steps=stage.steps)
-            checkpointer.save(stage, RunPosition(stage=number, step=step + 1), learner)
+            record_step(stage, step + 1, metrics, rollout, experience, accuracy, journal)
+            if checkpointer.is_due(stage, step + 1):
+                progress.begin("checkpoint", stage=stage.name, step=step + 1, steps=stage.steps)
+                position = RunPosition(stage=number, step=step + 1)
+                checkpointer.save(stage, position, learner, sampler.state(number))
+
+
+async def begin_stage(
+    number: int,
+    stage: Stage,
+    learner: Learner,
+    engine: Engine,
+    sampler: Sampler,
+    checkpointer: Checkpointer,
+    *,
+    fresh: bool,
+) -> None:
+    """Prepares learner, engine and sampler for a stage.
+
+    Args:
+        fresh: The stage starts at its first step rather than at a checkpoint.
+    """
+    learner.begin_stage(stage.optimizer, stage.temperature, fresh=fresh)
+    checkpointer.load_reference(stage, learner, fresh=fresh)
+    if stage.needs_reference and isinstance(stage.algorithm, SupportsReference):
+        await sampler.take_reference(number, learner.publish_reference())
+    if isinstance(engine, CheckedEngine):
+        engine.begin_stage()
+    await engine.sync(learner.publish())
+
+
+def record_step(
+    stage: Stage,
+    step: int,
+    metrics: Mapping[str, Any],
+    rollout: Rollout,
+    experience: Experience,
+    accuracy: Accuracy | None,
+    journal: Journal,
+) -> None:
+    """Records the last of `step` steps, and notes what stands out in it."""
+    journal.record(stage, step, metrics, rollout.groups, accuracy)
+    note_signals(stage, step, journal)
+    if accuracy is not None:
+        note_failed_evaluation(stage, step, accuracy, journal)
+    journal.remember(stage, step, rollout.memory_writes)
+    for text in experience.notes:
+        journal.note_once(stage, step, text)
 
 
 async def train_step(
     stage: Stage,
     step: int,
+    rollout: Rollout,
     learner: Learner,
     engine: Engine,
     watch: Stopwatch | None = None,
 ) -> tuple[dict[str, Any], Experience]:
-    """One step: mini-batches of fresh experience, each learned from once, in order.
+    """Learns from a rollout: from each of its mini-batches once, in order.
 
-    Where nothing could be learned from, there is none, and the weights stay.
+    Without mini-batches, the weights do not change.
     """
     watch = watch or Stopwatch()
+    watch.set("rollout", rollout.seconds)
+    with watch.measure("rollout"):
+        experience = stage.algorithm.learn(rollout)
     updates: list[Update] = []
     staleness: list[int] = []
-    with watch.measure("rollout"):
-        experience = await stage.algorithm.collect(step, engine)
-    if experience.seconds is not None:
-        watch.set("rollout", experience.seconds)
-    sampled_by = experience.policy_version
-    if sampled_by is None:
-        sampled_by = engine.policy_version
-    # The first update's own forward pass is at the old weights: nothing to score for it.
+    # The first update's own forward pass uses the old weights, so it needs no scoring.
     first, later = experience.mini_batches[:1], experience.mini_batches[1:]
     scored: list[MiniBatch] = []
     if later:
@@ -106,14 +149,12 @@ async def train_step(
             scored = [tuple(map(learner.score, mini_batch)) for mini_batch in later]
     with watch.measure("update"):
         for mini_batch in (*first, *scored):
-            staleness.append(learner.policy_version - sampled_by)
+            staleness.append(learner.policy_version - rollout.policy_version)
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
     metrics = {**experience.metrics, **_update_metrics(updates)}
-    responses = [
-        c for group in experience.groups for t in group.trajectories for c in t.completions
-    ]
-    if experience.groups:
+    responses = [c for group in rollout.groups for t in group.trajectories for c in t.completions]
+    if rollout.groups:
         metrics["responses"] = len(responses)
     updated = list(chain.from_iterable(experience.mini_batches))
     if stage.algorithm.samples_from_engine:
@@ -134,7 +175,7 @@ async def train_step(
 async def evaluate(
     stage: Stage, step: int, engine: Engine, evaluator: Evaluator, watch: Stopwatch
 ) -> Accuracy | None:
-    """The accuracy after `step` steps, and its time on the watch, where one is due."""
+    """The accuracy after `step` steps; None if no evaluation is due."""
     if not evaluator.is_due(stage, step):
         return None
     with watch.measure("evaluation"):
@@ -149,10 +190,10 @@ async def evaluate_at_first(
     progress: Progress = NO_PROGRESS,
     learner: Learner | None = None,
 ) -> None:
-    """Records the accuracy before the first step, and notes which tasks are wanting.
+    """Records the accuracy before the first step, and notes tasks that could not be evaluated.
 
     Args:
-        learner: Its policy scores the off-task texts, too.
+        learner: Scores the off-task texts; None: they are not scored.
     """
     watch = Stopwatch(progress, stage=stage.name, steps=stage.steps)
     accuracy = await evaluate(stage, 0, engine, evaluator, watch)
@@ -176,7 +217,7 @@ async def evaluate_at_first(
 def note_prompts_too_long(
     stage: Stage, step: int, groups: Sequence[Group], journal: Journal
 ) -> None:
-    """Notes which tasks of a step were not played, because nothing could be answered to them."""
+    """Notes the tasks that were not played because their prompt leaves no room for a response."""
     unplayed = [group for group in groups if any(t.prompt_too_long for t in group.trajectories)]
     if unplayed:
         names = ", ".join(repr(group.task_id) for group in unplayed[:3])
@@ -186,7 +227,7 @@ def note_prompts_too_long(
 
 
 def choose_routing_replay(stage: Stage, step: int, learner: Learner, journal: Journal) -> None:
-    """Sets the learner's routing replay by the stage's rule, and notes each change of it."""
+    """Sets the routing replay according to the stage's rule, and notes every change."""
     if stage.replay is None:
         return
     history = journal.history(stage)
@@ -198,7 +239,7 @@ def choose_routing_replay(stage: Stage, step: int, learner: Learner, journal: Jo
 
 
 def _update_metrics(updates: Sequence[Update]) -> dict[str, Any]:
-    """Means over the step's updates, and what its tokens say of the three policies."""
+    """Means over the step's updates, and metrics of all tokens that they measured."""
     if not updates:
         return {"gradient_steps": 0}
     measured = [u.measurements for u in updates if len(u.measurements.logprobs)]

@@ -1,4 +1,4 @@
-"""A stage of a run: an algorithm, for a number of steps."""
+"""A stage of a run: an algorithm and a number of steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.policies.replay_choice import ReplayChoice
 
 ReplayRule = Callable[[Sequence[Mapping[str, Any]]], ReplayChoice]
-"""From the metrics of the stage's steps so far to the routing replay of the next."""
+"""Chooses the routing replay of the next step from the metrics of the stage's earlier steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage. A run is a list of them, in order, on the same weights."""
+    """One stage. A run is a sequence of stages that train the same weights."""
 
     name: str
     """`cold_start` or `rl`."""
@@ -24,20 +24,24 @@ class Stage:
     optimizer: OptimizerSettings
     temperature: float
 
+    max_staleness: int = 0
+    """Number of steps by which rollouts may be sampled ahead of the updates."""
+
     needs_reference: bool = False
-    """Whether loss terms read, or reflections are written by, a reference policy: the weights with
-    which the stage begins."""
+    """Whether loss terms or reflections use a reference policy: the weights at the beginning of the
+    stage."""
 
     replay: ReplayRule | None = None
-    """Chooses the routing replay before each step; None leaves it as the learner has it."""
+    """Chooses the routing replay before each step; None leaves the learner's setting unchanged."""
 
     evaluate_every: int | None = None
-    """Steps between evaluations; the state before the first step and the last are included."""
+    """Number of steps between evaluations, which also take place before the first step and after
+    the last; None: no evaluations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPosition:
-    """Position of a run: `step` steps of stage number `stage` are done."""
+    """Position of a run: `step` steps of stage number `stage` are complete."""
 
     stage: int = 0
     step: int = 0

@@ -1,4 +1,4 @@
-"""Durations of the parts of a step."""
+"""Timing of the parts of a step."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ class Stopwatch:
     """Seconds spent in each named part of a step.
 
     Args:
-        progress: Hears of each part when it begins.
-        stage: The stage's name, for `progress`; and so are `step`, from 1 on, and `steps`.
+        progress: Is told when a part begins.
+        stage: Name of the stage; like `step`, counted from 1, and `steps`, it is for `progress`.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class Stopwatch:
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - started
 
     def set(self, part: str, seconds: float) -> None:
-        """Sets the duration of `part` if this process only waited for it."""
+        """Sets the time of `part`, in place of the time that this process spent waiting."""
         self._seconds[part] = seconds
 
     def seconds(self, part: str) -> dict[str, float]:
-        """The metric of how long `part` took; none if it was not measured."""
+        """The metric with the time of `part`; empty if it was not measured."""
         return {f"{part}_seconds": self._seconds[part]} if part in self._seconds else {}
 
     def metrics(
@@ -48,13 +48,13 @@ class Stopwatch:
         scored: Sequence[TokenBatch],
         updated: Sequence[TokenBatch],
     ) -> dict[str, float]:
-        """Seconds of the step and of each part, and tokens per second of each part that had any.
+        """Seconds of the step and of each part, and the tokens per second of parts with tokens.
 
-        Scoring and update count all tokens of their rows, prompts included, those of rows that an
-        exact shortcut left out too.
+        Scoring and update count all tokens of their rows, including prompts and rows that an exact
+        shortcut skips.
 
         Args:
-            sampled: Tokens that were sampled, of what is not learned from too.
+            sampled: Number of sampled tokens, including those that are not learned from.
         """
         counts = {
             "rollout": sampled,
