@@ -26,7 +26,8 @@ from steadyrl.records.weight_source import WeightSource
 from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import make_tasks
-from steadyrl.run.assembly import Assembly, rounding_seed
+from steadyrl.run.assembly import Assembly
+from steadyrl.run.components import rounding_seed
 from steadyrl.training.checked_engine import CheckedEngine
 from tests.closeness import assert_close
 from tests.run.tiny import tiny_run

@@ -16,7 +16,7 @@ from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_ba
 from steadyrl.policies.lora import CONFIG, base_of, merge_adapter
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.records.run_folder import RunFolder
-from steadyrl.run.assembly import load_policy
+from steadyrl.run.components import load_policy
 from steadyrl.run.execution import saved_config
 from steadyrl.training.checkpoint import latest_checkpoint, verify_checkpoint
 

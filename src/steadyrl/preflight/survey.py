@@ -40,7 +40,8 @@ from steadyrl.rollout.batching import token_batch
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import shuffled_tasks
-from steadyrl.run.assembly import ROLLOUT, Assembly, unchecked
+from steadyrl.run.assembly import Assembly, unchecked
+from steadyrl.run.components import ROLLOUT
 from steadyrl.run.config import RunConfig
 from steadyrl.run.devices import learner_device
 from steadyrl.run.memory_check import gigabytes, refusal

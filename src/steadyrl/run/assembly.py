@@ -98,6 +98,12 @@ def with_decisions(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"engine": engine})
 
 
+def unchecked(config: RunConfig) -> RunConfig:
+    """`config` without the check of syncs."""
+    canary = config.canary.model_copy(update={"every": 0})
+    return config.model_copy(update={"canary": canary})
+
+
 def _close(part: object) -> None:
     if isinstance(part, Closable):
         part.close()

@@ -32,28 +32,28 @@ from steadyrl.training.trackers import (
 
 
 class ColdStart(Settings):
-    """Supervised learning from a procedural teacher, before reinforcement begins."""
+    """Supervised training on a teacher's demonstrations, before reinforcement."""
 
     teacher: AnyTeacher
-    """Teacher that demonstrates on the tasks of the run or its own."""
+    """Source of demonstrations, on the tasks of the run or on its own."""
 
     steps: int = Field(1000, ge=1)
-    """Optimizer steps of the cold start."""
+    """Number of optimizer steps."""
 
     batch_size: int = Field(128, ge=1)
-    """Demonstrations in each step."""
+    """Number of demonstrations per step."""
 
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, schedule="cosine")
 
 
 class RunConfig(Settings):
-    """Everything a run depends on."""
+    """Configuration of a run."""
 
     seed: int = Field(0, ge=0)
-    """Every random number of the run derives from it."""
+    """Seed of all random numbers of the run."""
 
     threads: int | None = Field(None, ge=1)
-    """Threads of each matrix product on the CPU; None is PyTorch's choice. Small models want 1."""
+    """Number of CPU threads per matrix product; none: PyTorch's default. Use 1 for small models."""
 
     model: AnyModel = SmallMoE()
 
@@ -62,23 +62,21 @@ class RunConfig(Settings):
     cold_start: ColdStart | None = None
 
     algorithm: AnyAlgorithm = PolicyGradientSettings()
-    """Sampling in each step, and training on the samples."""
+    """What each step samples, and how it is trained on."""
 
     routing_replay: RoutingReplay | Literal["auto"] = "auto"
-    """Source of expert choices in the trainer: its own (none), its own under the old weights (r2),
-    or the engine's (r3). auto: chosen by the number of mini-batches and the run's measurements."""
+    """Expert choices in the trainer: its own (none), its own under the old weights (r2), or the
+    engine's (r3). auto: chosen by the number of mini-batches and the measurements of the run."""
 
     steps: int = Field(100, ge=0)
-    """Rollouts, each followed by one optimizer step for each of its mini-batches. 0 ends with the
-    cold start."""
+    """Number of rollouts, each with one optimizer step per mini-batch. 0: cold start only."""
 
     sampling: Sampling = Sampling()
 
     engine: AnyEngine = LocalEngineSettings()
 
     canary: CanarySettings = CanarySettings()
-    """Proof after syncs that the engine computes what the learner does; what fails stops the run.
-    """
+    """Checks that the engine computes the same as the learner; a failure stops the run."""
 
     learner: AnyLearner = LocalLearnerSettings()
 
@@ -87,12 +85,13 @@ class RunConfig(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     evaluate_every: int = Field(50, ge=1)
-    """Steps between evaluations. Before the first step and after the last there is always one."""
+    """Number of steps between evaluations. There is also one before the first step and one after
+    the last."""
 
     journal: JournalSettings = JournalSettings()
 
     trackers: tuple[AnyTracker, ...] = (JsonlSettings(), TensorBoardSettings())
-    """Receivers of metrics and notes. JSONL, the record of the run, is always added."""
+    """Receivers of metrics and notes. JSONL, the record of the run, is always included."""
 
     @field_validator("trackers")
     @classmethod
@@ -156,7 +155,7 @@ class RunConfig(Settings):
 
     @property
     def replay_to_begin_with(self) -> RoutingReplay:
-        """The routing replay before the run has chosen one."""
+        """Routing replay of the first step."""
         replay = self.routing_replay
         return RoutingReplay.NONE if replay == "auto" else RoutingReplay(replay)
 
@@ -166,15 +165,15 @@ def _steps(count: int) -> str:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The configuration as YAML, every field written out."""
+    """The configuration as YAML with all fields."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(path: Path) -> RunConfig:
-    """The configuration in a YAML file.
+    """Reads the configuration from a YAML file.
 
     Raises:
-        UserError: the file is missing, is not YAML, or describes no valid run.
+        UserError: the file is missing, is not YAML, or is not a valid configuration.
     """
     if not path.is_file():
         raise UserError(
@@ -188,10 +187,10 @@ def from_yaml(path: Path) -> RunConfig:
 
 
 def parse(values: Any, where: str) -> RunConfig:
-    """The configuration that `values` describe.
+    """Validates `values` as a configuration.
 
     Raises:
-        UserError: it describes none; the message names every field that is wrong.
+        UserError: they are not valid; the message names all invalid fields.
     """
     try:
         return RunConfig.model_validate(values)

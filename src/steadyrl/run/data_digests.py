@@ -1,9 +1,8 @@
-"""Digests of the data that a run reads from outside its folder, compared when it is resumed.
+"""Digests of the external data of a run, which are compared when the run is resumed.
 
-run.json holds under "data", by the name of the setting, a SHA-256 of each file and folder that the
-configuration names, and of the tokenizer, chat template and configuration of a checkpoint. Weights
-are not among them, but in GGUF, where all is one file: a resumed run goes on with those of its own
-checkpoints.
+run.json contains under "data", by setting, the SHA-256 of each file and folder in the configuration
+and of the tokenizer, chat template and configuration of a checkpoint. Weights are included only for
+GGUF, where they share one file with the rest: a resumed run uses the weights of its checkpoints.
 """
 
 import json
@@ -47,11 +46,11 @@ CHECKPOINT_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-"""Files of a checkpoint that decide what its model reads and where its answers end."""
+"""Files of a checkpoint that determine its prompts and the ends of its responses."""
 
 
 def data_digests(config: RunConfig) -> Digests:
-    """The digest of everything that `config` reads from outside, by the setting that names it.
+    """Digests of the external data of `config` by setting.
 
     Raises:
         UserError: a file or folder is missing.
@@ -62,12 +61,12 @@ def data_digests(config: RunConfig) -> Digests:
 def compare_data(
     folder: RunFolder, found: Digests, *, accept: bool
 ) -> tuple[dict[str, list[str]], str]:
-    """Data that have changed, as `{"data.environment.path": [old, new]}`, and a note about them.
+    """Changed data as `{"data.environment.path": [old, new]}`, and a note about them.
 
     Args:
-        folder: Of the run, which has the digests of what it read on record.
-        found: The digests of what it would read now.
-        accept: Whether changed data are let through.
+        folder: Folder of the run, with the digests of the data that it has read.
+        found: Present digests.
+        accept: Whether changed data are accepted.
 
     Raises:
         UserError: data have changed, and this is not accepted.
@@ -91,7 +90,7 @@ def compare_data(
 
 
 def _known_digests(folder: RunFolder) -> Digests | None:
-    """The digests of the data that the run in `folder` last read; None without a record of them."""
+    """Digests of the data that the run in `folder` last read; None if they were not recorded."""
     records: list[dict[str, Any]] = []
     with suppress(OSError, ValueError):
         records.append(json.loads(folder.manifest.read_text(encoding="utf-8")))
@@ -103,10 +102,10 @@ def _known_digests(folder: RunFolder) -> Digests | None:
 def _sources(
     value: object, place: str, *, texts: bool = False
 ) -> Iterator[tuple[str, Mapping[str, Path] | str]]:
-    """Data sources of a setting and its subsettings: files by name, or a generator's version.
+    """External data of a setting and those below it: files by name, or the version of a generator.
 
     Args:
-        texts: Whether texts may be the names of files.
+        texts: Whether strings may be names of files.
     """
     match value:
         case Pretrained():
@@ -149,7 +148,7 @@ def _files(path: Path, place: str) -> dict[str, Path]:
 
 
 def _files_in(folder: Path) -> dict[str, Path]:
-    """Files of a folder by their path in it. What is hidden is not read."""
+    """Files in a folder by relative path, without hidden ones."""
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     return {
         name.as_posix(): files[name]
@@ -159,7 +158,7 @@ def _files_in(folder: Path) -> dict[str, Path]:
 
 
 def _checkpoint_files(model: Pretrained) -> dict[str, Path]:
-    """Files of a local checkpoint or one on the hub; none if it is gone."""
+    """Files of a checkpoint, local or on the hub; empty if it is missing."""
     with suppress(UserError):
         if file := gguf_file(model.path):
             return {"": file}
@@ -180,7 +179,7 @@ def _is_file(text: str) -> bool:
 
 
 def _digest(source: Mapping[str, Path] | str) -> str:
-    """SHA-256 of a single file as printed by `sha256sum`, or of those lines for several files."""
+    """SHA-256 of a file, or of the lines that `sha256sum` prints for several files."""
     if isinstance(source, str):
         return source
     digests = {name: sha256_of(path) for name, path in source.items()}

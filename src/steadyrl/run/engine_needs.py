@@ -1,4 +1,4 @@
-"""Whether an engine can do what a run needs of it."""
+"""Checks of the engine's capabilities against the configuration."""
 
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import EngineCapabilities
@@ -8,10 +8,10 @@ from steadyrl.run.sampling_notes import cut_samplings
 
 
 def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[str, ...]:
-    """Notes on what the run loses by this engine.
+    """Notes on what the run cannot do with this engine.
 
     Raises:
-        UserError: the engine lacks what the configuration asks for.
+        UserError: the engine lacks a capability that the configuration requires.
     """
     if config.replay_to_begin_with is RoutingReplay.R3 and not capabilities.routing:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Starting a run, and going on with one that was interrupted."""
+"""Starting and resuming runs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,12 +42,12 @@ def start_run(
     trackers: Sequence[Tracker] = (),
     progress: Progress = NO_PROGRESS,
 ) -> RunFolder:
-    """Runs `config` in the folder `path`, to its end.
+    """Runs `config` in the folder `path` until it is complete.
 
-    A run that failed before it measured anything makes room for this one.
+    A run in that folder that failed before its first measurement is replaced.
 
     Args:
-        trackers: Trackers that are open already, besides those of the configuration.
+        trackers: Open trackers, in addition to those of the configuration.
 
     Raises:
         UserError: the folder holds a run already or cannot be written; parts do not fit together.
@@ -80,12 +80,12 @@ def resume_run(
     config: RunConfig | None = None,
     accept_changed_data: bool = False,
 ) -> RunFolder:
-    """Goes on with the run in `path` from its last checkpoint, or from the start without one.
+    """Resumes the run in `path` from its last checkpoint, or from the start without one.
 
     Args:
-        trackers: Trackers that are open already, besides those of the configuration.
-        config: Its configuration with changes that a resume may make; None: as it is.
-        accept_changed_data: Whether to go on although the data that it reads have changed.
+        trackers: Open trackers, in addition to those of the configuration.
+        config: Configuration with changes that are allowed on resume; None: unchanged.
+        accept_changed_data: Whether to continue if the data of the run have changed.
 
     Raises:
         UserError: there is no run, another process writes it, its last checkpoint is damaged, a
@@ -127,7 +127,7 @@ def _require_trackers(config: RunConfig) -> None:
 
 
 def _with_template_date(config: RunConfig) -> RunConfig:
-    """`config` with the present day, where its chat template writes one that is not given."""
+    """`config` with today's date, if the chat template needs one and none is given."""
     model = config.model
     if not isinstance(model, Pretrained) or model.template_date is not None:
         return config
@@ -146,10 +146,10 @@ def _check_free(folder: RunFolder) -> None:
 
 
 def read_config(folder: RunFolder) -> RunConfig:
-    """The configuration in `folder`, as it was written.
+    """The configuration in `folder`, as it was saved.
 
     Raises:
-        UserError: it is not valid; the message names the version that wrote it, if it is another.
+        UserError: it is not valid. The message names the version that saved it, if it is another.
     """
     try:
         return from_yaml(folder.config)
@@ -166,8 +166,8 @@ def read_config(folder: RunFolder) -> RunConfig:
 def saved_config(folder: RunFolder) -> RunConfig:
     """The configuration of the run in `folder`.
 
-    If the checkpoint that it began with was moved or removed, the model is that of the run's own
-    last one, which has everything but the weights in common with it.
+    If the checkpoint that it started from is missing, the model is the run's own last checkpoint,
+    which differs only in the weights.
     """
     config, last = read_config(folder), latest_checkpoint(folder)
     model = config.model

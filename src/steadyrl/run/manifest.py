@@ -1,4 +1,4 @@
-"""Provenance of a run: versions, commit and machine."""
+"""Manifest of a run: versions, commit and machine."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def manifest(seed: int, data: Mapping[str, str] | None = None) -> dict[str, Any]
     """Content of `run.json`.
 
     Args:
-        data: Digests of the data that are read; None where there are none to compare later.
+        data: Digests of external data; None: they are not recorded.
     """
     return {
         "version": version("steadyrl"),
@@ -38,12 +38,12 @@ def manifest(seed: int, data: Mapping[str, str] | None = None) -> dict[str, Any]
 
 
 def as_json(content: dict[str, Any]) -> str:
-    """The manifest as text."""
+    """The manifest as JSON text."""
     return json.dumps(content, indent=2) + "\n"
 
 
 def written_by(folder: RunFolder) -> str | None:
-    """The version of this package that began the run in `folder`; None if unknown."""
+    """Version of this package that started the run in `folder`; None if unknown."""
     try:
         return str(json.loads(folder.manifest.read_text(encoding="utf-8"))["version"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -51,7 +51,7 @@ def written_by(folder: RunFolder) -> str | None:
 
 
 def machine() -> str:
-    """The processor, its cores, the system, and the GPU if there is one."""
+    """Processor, number of cores, operating system, and GPU if there is one."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}{gpu}"
 
@@ -66,7 +66,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the source this runs from, with a mark when it was changed; None if unknown."""
+    """Commit of this source tree, with `-changed` if files differ; None if unknown."""
     source = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str:

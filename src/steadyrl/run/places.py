@@ -1,4 +1,4 @@
-"""Files and folders that a configuration names, as they are found from any working folder."""
+"""Absolute paths in a configuration, so that it works from any working folder."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,11 @@ _NAMES_OR_FOLDERS: dict[type[Settings], str] = {
     HubQuestions: "dataset",
     DatasetSettings: "path",
 }
-"""Fields with a name on the hub, unless there is a folder or file of that name."""
+"""Fields that hold a name on the hub, unless a folder or file has that name."""
 
 
 def with_absolute_paths(settings: AnySettings) -> AnySettings:
-    """`settings`, of which every path begins at the root. Names on the hub stay as they are."""
+    """`settings` with absolute paths. Names on the hub are unchanged."""
     changes: dict[str, Any] = {}
     for name, value in settings:
         if isinstance(value, Settings):

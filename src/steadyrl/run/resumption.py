@@ -1,4 +1,4 @@
-"""Resumes of a run: what is lost, which settings may change, and the record of it."""
+"""Resuming a run: allowed changes, repeated steps, and the record of the resume."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,15 +24,15 @@ CHANGEABLE = (
     "learner.logits_memory",
     "learner.activation_checkpointing",
 )
-"""Settings that may change in a resumed run: its length, intervals of evaluations and checkpoints,
-and the size of passes. Settings that affect sampling, rewards or training are fixed."""
+"""Settings that may change when a run is resumed: its length, how often it measures and saves, and
+how work is divided into passes. Settings that affect tasks, rewards or training cannot change."""
 
 
 def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str, Any]:
-    """The settings that differ, as `{"steps": [20, 30]}`.
+    """Changed settings, as `{"steps": [20, 30]}`.
 
     Raises:
-        UserError: one of them may not change, or fewer steps are asked for than are done.
+        UserError: a setting cannot change, or `steps` is lower than the number of completed steps.
     """
     changes = dict(_differences(old.model_dump(mode="json"), new.model_dump(mode="json")))
     fixed = [name for name in changes if not _may_change(name, old)]
@@ -53,7 +53,7 @@ def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str
 
 
 def resolve_from(config: RunConfig, began: RunConfig) -> RunConfig:
-    """`config`, in which what the run decided for itself when it `began` is as it was decided."""
+    """`config` with the automatic decisions that the run made when it `began`."""
     engine = config.engine.resolve_from(began.engine)
     config = config.model_copy(update={"engine": engine})
     date = getattr(began.model, "template_date", None)
@@ -64,9 +64,9 @@ def resolve_from(config: RunConfig, began: RunConfig) -> RunConfig:
 
 
 def changes_in_words(old: RunConfig, new: RunConfig, changes: Mapping[str, Any]) -> str:
-    """A sentence about the settings that a resume changes, and what becomes of the learning rate.
+    """Sentences about the changed settings and their effect on the learning rate.
 
-    Where it depends on the number of steps, it is from now on that of a run of the new number.
+    A learning rate that depends on the number of steps now follows the new number.
     """
     told = ", ".join(
         f"{name} from {_in_words(before)} to {_in_words(after)}"
@@ -85,7 +85,7 @@ def changes_in_words(old: RunConfig, new: RunConfig, changes: Mapping[str, Any])
 
 
 def _in_words(value: Any) -> str:
-    """A setting; of a list of variants, their names."""
+    """Text of a setting; for a list of variants, their names."""
     if isinstance(value, list):
         return ", ".join(
             str(v["name"] if isinstance(v, dict) and "name" in v else v) for v in value
@@ -94,7 +94,7 @@ def _in_words(value: Any) -> str:
 
 
 def lost_rows(folder: RunFolder) -> tuple[int, float]:
-    """Steps on record since the last checkpoint, which a resumed run takes again, and their time.
+    """Number of steps since the last checkpoint, which a resume repeats, and their seconds.
 
     Raises:
         UserError: a checkpoint is damaged.
@@ -112,11 +112,11 @@ def lost_rows(folder: RunFolder) -> tuple[int, float]:
 def resume_record(
     config: RunConfig, folder: RunFolder, changes: Mapping[str, Any], data: Digests
 ) -> dict[str, Any]:
-    """Entry of `resumes.jsonl` for one resume: position, lost steps, and environment.
+    """Record of a resume in `resumes.jsonl`: its checkpoint, repeated steps, changes and machine.
 
     Args:
-        changes: Of settings and of data.
-        data: Digests of the data that it goes on with.
+        changes: Changes of settings and data.
+        data: Present digests of the data.
     """
     checkpoint = latest_checkpoint(folder)
     steps, seconds = lost_rows(folder)

@@ -1,4 +1,4 @@
-"""Notes on truncated sampling distributions that are trained on."""
+"""Notes on truncated sampling distributions that a run trains on."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ from steadyrl.run.config import RunConfig
 
 
 def sampling_notes(config: RunConfig) -> list[str]:
-    """A note for each sampling that is learned from and cut to the most probable tokens.
+    """A note for each sampling that is trained on and limited to the most probable tokens.
 
-    Tokens are drawn from mu(y) / m on the kept set, where m is the probability of that set under
+    Tokens are sampled from mu(y) / m on the kept set, where m is the probability of that set under
     the engine's full softmax mu, and the engine reports log mu(y) - log m. The trainer scores the
     full softmax, so its ratio to the engine is m at equal weights, not 1.
     """
@@ -23,7 +23,7 @@ def sampling_notes(config: RunConfig) -> list[str]:
 
 
 def cut_samplings(config: RunConfig) -> list[tuple[str, str]]:
-    """Settings paths of trained samplings, and what truncates each, if anything does."""
+    """Settings of truncated samplings that are trained on, and what truncates them."""
     return [
         (place, " and ".join(cuts))
         for place, sampling in _learned_from(config)

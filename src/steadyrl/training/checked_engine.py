@@ -1,4 +1,4 @@
-"""An engine whose every sync is proven."""
+"""An engine whose syncs are verified."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,22 +23,23 @@ from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.weight_source import WeightSource
 
 _MOST_NAMED = 8
-"""Tensors in a message."""
+"""Maximum number of tensors named in a message."""
 
 
 @runtime_checkable
 class ReadsLater(Protocol):
-    """An engine that is busy with a rollout when its weights are replaced, and answers after it."""
+    """An engine that may be busy when it receives weights, and answers later."""
 
     def begin_reading(self, probes: Sequence[Int[Tensor, " T"]]) -> Callable[[], EngineReading]:
-        """Asks for a reading with the weights that were sent last; the result waits for it."""
+        """Begins a reading with the weights that were sent last; the result waits for it."""
         ...
 
 
 class CheckedEngine:
-    """`engine`, whose scores of `probes` are compared with the learner's after its syncs.
+    """An engine whose scores of fixed probes are compared with the learner's after its syncs.
 
-    Under a sync that fails, whoever asked for it gets a `CanaryError`, and nothing is sampled.
+    A failed sync raises a `CanaryError`. If the engine reads the probes later, the error is raised
+    by the next call, before anything is learned from what was sampled in between.
     """
 
     def __init__(
@@ -71,11 +72,11 @@ class CheckedEngine:
 
     @property
     def reach(self) -> Reach | None:
-        """Share of the last update that reached the engine, if it measures this."""
+        """Share of the last update that arrived in the engine; None if unknown."""
         return self.engine.reach if isinstance(self.engine, SupportsSyncMeasurement) else None
 
     def begin_stage(self) -> None:
-        """Learns anew what is normal: a cold start changes that by more than any fault."""
+        """Resets the normal range: a cold start changes it more than any fault."""
         self._compare_pending()
         self._canary.reset()
         self._syncs = 0
@@ -91,7 +92,7 @@ class CheckedEngine:
         return await self.engine.score(sequences)
 
     async def sync(self, weights: WeightSource) -> None:
-        """Takes over the learner's present weights, and proves it.
+        """Sends the learner's present weights to the engine, and verifies that it uses them.
 
         Raises:
             CanaryError: engine and learner do not compute the same.
@@ -111,7 +112,7 @@ class CheckedEngine:
         self.sync_metrics["canary_seconds"] = time.perf_counter() - started
 
     def close(self) -> None:
-        """Lets the engine end what it holds."""
+        """Closes the engine."""
         close = getattr(self.engine, "close", None)
         if close is not None:
             close()
@@ -129,13 +130,16 @@ class CheckedEngine:
             raise CanaryError(f"{error} {_tensors(names)}") from error
 
     def _compare_pending(self) -> None:
-        """Compares a reading that was asked for at the last sync."""
+        """Compares the reading that began at the last sync."""
         if self._pending is not None:
             (reading, trainer, version), self._pending = self._pending, None
-            self.sync_metrics = self._canary.compare(reading(), trainer, version)
+            try:
+                self.sync_metrics = self._canary.compare(reading(), trainer, version)
+            except CanaryError as error:
+                raise CanaryError(f"{error} {_tensors(None)}") from error
 
     def _learner_scores(self) -> Float[Tensor, " N"]:
-        """The learner's log-probabilities of the probes' tokens except the first ones."""
+        """The learner's scores of the tokens of the probes, except for the first of each."""
         tokens = torch.stack(list(self.probes))
         everywhere = torch.ones_like(tokens, dtype=torch.bool)
         scored = everywhere.clone()
@@ -156,7 +160,7 @@ class CheckedEngine:
 
 
 def _differs_cheaply(engine: SupportsWeightComparison | None, weights: WeightSource) -> bool:
-    """Whether an engine that can easily look at its tensors finds other ones than `weights`."""
+    """Whether a comparison of the engine's tensors with `weights`, if it is cheap, finds others."""
     if engine is None or not engine.compares_cheaply:
         return False
     return bool(engine.differing_tensors(weights))

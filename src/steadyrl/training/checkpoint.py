@@ -1,12 +1,12 @@
 """Checkpoints: a Hugging Face model folder with the trainer's state beside it.
 
-    model.safetensors, config.json, tokenizer.json, ...   what `from_pretrained` reads, of 4.x too
+    model.safetensors, config.json, tokenizer.json, ...   for `from_pretrained`, also that of 4.x
     trainer_state.safetensors                             optimizer moments, float32 masters
-    algorithm_state.json                                  what the algorithm remembers, if it does
+    algorithm_state.json                                  state of the algorithm, if it has one
     place.json                                            stage, step, version, checksums
 
-A checkpoint appears under its name only when it is whole. `place.json` holds a SHA-256 of every
-other file and of its own numbers, so damage is noticed before training goes on with it.
+A checkpoint gets its name only when it is complete. `place.json` contains the SHA-256 of every
+other file and of its own numbers, so that damage is detected before training resumes.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ PLACE = "place.json"
 def save_checkpoint(
     path: Path, learner: Learner, position: RunPosition, *, algorithm_state: Any = None
 ) -> None:
-    """Writes the whole state of learner and algorithm to `path`, all or nothing.
+    """Saves the state of learner and algorithm to `path` atomically.
 
     Raises:
         NonFiniteError: a weight is not finite. Nothing is written.
@@ -61,7 +61,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, learner: Learner) -> RunPosition:
-    """Gives the learner the state of `path`; returns the position where it was saved.
+    """Loads the learner's state from `path`; returns the position at which it was saved.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another model.
@@ -72,20 +72,20 @@ def load_checkpoint(path: Path, learner: Learner) -> RunPosition:
 
 
 def verify_checkpoint(path: Path) -> int:
-    """Proves that every file of a checkpoint is as it was written; returns its policy version.
+    """Verifies every file of a checkpoint; returns its policy version.
 
     Raises:
-        UserError: one is not.
+        UserError: a file is damaged or missing.
     """
     version: int = _verified_content(path)["policy_version"]
     return version
 
 
 def check_stage(path: Path, stages: Sequence[Stage]) -> None:
-    """Makes sure that the checkpoint was saved in the stage of `stages` that its position names.
+    """Checks that the checkpoint belongs to one of `stages`.
 
     Raises:
-        UserError: it was not: the run's stages have changed, or its place.json is damaged.
+        UserError: the stages of the run have changed, or place.json is damaged.
     """
     number, step = read_place(path)
     names = [stage.name for stage in stages]
@@ -97,7 +97,7 @@ def check_stage(path: Path, stages: Sequence[Stage]) -> None:
 
 
 def checkpoint_name(stage: str, step: int) -> str:
-    """Name of the checkpoint folder after so many steps of a stage."""
+    """Folder name of the checkpoint after `step` steps of a stage."""
     return f"{stage}-{step:06d}"
 
 
@@ -123,22 +123,22 @@ def read_algorithm_state(path: Path, stages: Sequence[Stage]) -> Any:
 
 
 def latest_checkpoint(folder: RunFolder) -> Path | None:
-    """The checkpoint a run has come furthest with; None when there is none."""
+    """The latest checkpoint of a run; None without any."""
     return next(reversed(whole_checkpoints(folder)), None)
 
 
 def whole_checkpoints(folder: RunFolder) -> list[Path]:
-    """The checkpoints of a run in the order of their places. What else lies there is none.
+    """The complete checkpoints of a run in order. Other files and folders are ignored.
 
     Raises:
-        UserError: the place.json of one is damaged.
+        UserError: a place.json is damaged.
     """
     found = folder.checkpoints.glob("*")
     return sorted((p for p in found if p.is_dir() and not p.name.startswith(".")), key=read_place)
 
 
 def read_place(path: Path) -> tuple[int, int]:
-    """(stage, step) of a checkpoint.
+    """Stage number and step of a checkpoint.
 
     Raises:
         UserError: its place.json is damaged.
@@ -148,7 +148,7 @@ def read_place(path: Path) -> tuple[int, int]:
 
 
 def weights_digest(path: Path) -> str:
-    """16 digits that two checkpoints share if their models have the same weights to the bit.
+    """16 hexadecimal digits, equal for checkpoints whose weights are equal to the bit.
 
     Raises:
         UserError: its place.json is damaged.
@@ -159,9 +159,9 @@ def weights_digest(path: Path) -> str:
 
 
 def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
-    """Removes old checkpoints, and what a kill left of others.
+    """Removes old checkpoints, and incomplete ones left by a killed process.
 
-    The `keep` newest stay, and of each stage its last: what the next stage began with.
+    Keeps the `keep` newest, and the last of each stage, which the next stage started from.
     """
     whole = whole_checkpoints(folder)
     last_of_stage = {read_place(path)[0]: path for path in whole}
@@ -173,7 +173,7 @@ def drop_old_checkpoints(folder: RunFolder, keep: int) -> None:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """Content of place.json, with its digest verified."""
+    """Content of place.json, whose own numbers are verified."""
     try:
         content = json.loads((path / PLACE).read_text(encoding="utf-8"))
         whole = content["sha256"][PLACE] == _sha256_of_numbers(content)
@@ -185,7 +185,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _verified_content(path: Path) -> dict[str, Any]:
-    """Content of place.json, with the digests of all files verified."""
+    """Content of place.json, after verifying every file."""
     content = _content(path)
     for name in content["sha256"]:
         if name != PLACE:
@@ -194,7 +194,7 @@ def _verified_content(path: Path) -> dict[str, Any]:
 
 
 def _verify(path: Path, name: str, content: Mapping[str, Any]) -> None:
-    """Proves that the file `name` is as it was written."""
+    """Verifies the file `name`."""
     file = path / name
     if not file.is_file():
         raise _damaged(path, f"{name} is missing")

@@ -1,4 +1,4 @@
-"""Evaluation at the places of a run where it is due."""
+"""Evaluation at regular steps of a run."""
 
 from collections.abc import Callable
 
@@ -17,13 +17,13 @@ class Evaluator:
     """Measures the engine's policy on the same held-out tasks with the same random numbers.
 
     Args:
-        engine_without_noise: Answers in the place of the run's engine, with the learner's weights;
-            None where that one is unperturbed.
+        engine_without_noise: Used instead of the run's engine, with the learner's weights; None if
+            that engine has no noise.
         publish: Gives the learner's present weights to that engine.
     """
 
     drift: DriftProbe | None = None
-    """Scores off-task texts at the same places; None where that is left out."""
+    """Scores off-task texts at the same steps; None: they are not scored."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class Evaluator:
         self.drift = DriftProbe.create(settings.drift, tokenizer)
 
     def is_due(self, stage: Stage, step: int) -> bool:
-        """Whether the state after `step` steps of `stage` is measured."""
+        """Whether an evaluation takes place after `step` steps of `stage`."""
         every = stage.evaluate_every
         return every is not None and (step % every == 0 or step == stage.steps)
 
     async def evaluate(self, stage: Stage, step: int, engine: Engine) -> Accuracy | None:
-        """The accuracy after `step` steps of `stage`, or None where none is due.
+        """The accuracy after `step` steps of `stage`; None if no evaluation is due.
 
         Raises:
             UserError: the environment fails in every episode before the first step.

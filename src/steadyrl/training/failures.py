@@ -1,4 +1,4 @@
-"""Episodes that an environment broke off: which are told, and when they stop the run."""
+"""Failed episodes: notes about them, and when they stop the run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from steadyrl.training.stage import Stage
 FAILED = "environment_failed_fraction"
 
 MOST_FAILED_STEPS = 2
-"""Steps in a row that may fail as a whole, as when a service is away for a moment."""
+"""Maximum number of consecutive steps that may fail entirely, as when a service is unavailable."""
 
 
 def note_failures(
     stage: Stage, step: int, groups: Sequence[Group], failures: Sequence[str], journal: Journal
 ) -> None:
-    """Notes once in a stage that its environment fails, with an example.
+    """Notes once per stage that its environment fails, with an example.
 
     Args:
-        failures: Of tasks and demonstrations that are in no group.
+        failures: Failures of tasks and demonstrations without an episode in `groups`.
     """
     reasons = [*failures, *(episode.truncation_reason for episode in _failed(groups))]
     if reasons:
@@ -32,7 +32,7 @@ def note_failures(
 
 
 def note_failed_evaluation(stage: Stage, step: int, accuracy: Accuracy, journal: Journal) -> None:
-    """Notes once in a stage that episodes of an evaluation failed, with an example."""
+    """Notes once per stage that episodes of an evaluation failed, with an example."""
     reasons = [episode.truncation_reason for episode in _failed(accuracy.groups)]
     if reasons:
         opening = "Evaluation: failures of the environment are left out of the score"
@@ -43,10 +43,10 @@ def note_failed_evaluation(stage: Stage, step: int, accuracy: Accuracy, journal:
 def require_played(
     stage: Stage, metrics: Mapping[str, Any], groups: Sequence[Group], journal: Journal
 ) -> None:
-    """Returns if the environment played an episode in this step or in one shortly before.
+    """Checks that the environment completed an episode in this step or shortly before.
 
     Raises:
-        UserError: it failed in all of the stage so far, or in too many whole steps in a row.
+        UserError: every episode of the stage or of too many consecutive steps failed.
     """
     if metrics.get(FAILED) != 1.0:
         return
@@ -63,7 +63,7 @@ def require_played(
 
 
 def _failed(groups: Sequence[Group]) -> list[Trajectory]:
-    """Broken episodes. The reflection on one is told with it."""
+    """Failed episodes, without the reflections on them."""
     episodes = [t for group in groups if group.part != REFLECTION for t in group.trajectories]
     return [episode for episode in episodes if episode.environment_failed]
 

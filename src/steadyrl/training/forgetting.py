@@ -1,4 +1,4 @@
-"""Off-task texts at the places of a run where it is evaluated."""
+"""Likelihood of off-task texts at the evaluations of a run."""
 
 from steadyrl.engines.protocol import Engine
 from steadyrl.evaluation.drift import mean_loglikelihood
@@ -20,8 +20,8 @@ async def measure_drift(
 ) -> dict[str, float]:
     """The log-likelihood of the off-task texts after `step` steps, and its change since step 0.
 
-    Keeps each text's. Before the first step and after the last, the engine answers the questions.
-    Empty where no evaluation is due, or there is no probe.
+    Saves the value of each text. Before the first step and after the last, the engine also answers
+    the questions. Empty if no evaluation is due or there is no probe.
     """
     if evaluator.drift is None or not evaluator.is_due(stage, step):
         return {}

@@ -1,4 +1,4 @@
-"""Records of a run: metrics and notes for its trackers, episodes for its folder."""
+"""The journal of a run: metrics and notes for its trackers, episodes for its folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,36 +21,36 @@ from steadyrl.training.trackers.protocol import HasAddress, TrackedRun, Tracker,
 
 
 class JournalSettings(Settings):
-    """Kept records, and their intervals."""
+    """Settings of what a run saves, and how often."""
 
     checkpoint_every: int = Field(50, ge=1)
     """Number of steps between checkpoints. The last step of a stage always has one. The first
     rollout after each is sampled with the newest weights, also with `engine.max_staleness`."""
 
     keep_checkpoints: int = Field(2, ge=1)
-    """Newest checkpoints that are kept. The last one of each stage is kept besides."""
+    """Number of newest checkpoints to keep. The last checkpoint of each stage is always kept."""
 
     completions_every: int = Field(1, ge=1)
-    """Steps between those whose training episodes are written out."""
+    """Number of steps between those whose training episodes are saved."""
 
     def keeps(self, step: int, steps: int) -> bool:
-        """Whether there is a checkpoint where `step` of a stage's `steps` are done."""
+        """Whether a checkpoint is saved after `step` of a stage's `steps`."""
         return step % self.checkpoint_every == 0 or step == steps
 
 
 class Journal:
-    """Records measurements, decisions and samples of a run in its trackers and folder.
+    """Records metrics, notes and episodes in trackers and in the run folder.
 
     Args:
         stages: All stages of the run.
-        start: Where the run goes on. What is on record behind that position is dropped: it will be
-            recorded again, with the same values.
+        start: Position at which the run starts or resumes. Later records are removed, because they
+            will be recorded again with the same values.
         trackers: Receive metrics and notes; JSONL is always among them.
-        opened: Trackers that are open already, such as the live view. Their exceptions end the run.
+        opened: Open trackers, such as the live view. Their exceptions end the run.
         config: The resolved configuration, for trackers that show it.
 
     Raises:
-        UserError: steps of a stage that the run does not have are on record, or a tracker cannot be
+        UserError: the records contain a stage that the run does not have, or a tracker cannot be
             opened.
     """
 
@@ -88,7 +88,7 @@ class Journal:
         groups: Sequence[Group],
         accuracy: Accuracy | None,
     ) -> None:
-        """Records what the last of `step` steps measured, and its episodes."""
+        """Records the metrics and episodes of the last of `step` steps."""
         measured = dict(metrics)
         if accuracy is not None:
             measured |= accuracy.metrics()
@@ -103,34 +103,34 @@ class Journal:
         self._note_failures()
 
     def history(self, stage: Stage) -> list[Mapping[str, Any]]:
-        """Recorded rows of `stage`, oldest first."""
+        """Recorded metrics of `stage`, oldest first."""
         return [row for row in self._rows if row["stage"] == stage.name]
 
     def note(self, stage: Stage, step: int, text: str) -> None:
-        """Keeps a sentence about what the run does from `step` on, and why."""
+        """Records a sentence about what the run does from `step` on, and why."""
         for tracker in (*self._trackers, *self._services):
             tracker.note(stage, step, text)
 
     def note_once(self, stage: Stage, step: int, text: str, opening: str | None = None) -> None:
-        """The same, unless `text` is on record of `stage`, or a note that begins with `opening`."""
+        """Records a note, unless the stage has the same note or one that begins with `opening`."""
         known = [n["note"] for n in self._folder.read_notes() if n["stage"] == stage.name]
         if text not in known and not (opening and any(note.startswith(opening) for note in known)):
             self.note(stage, step, text)
 
     def remember(self, stage: Stage, step: int, writes: Sequence[MemoryWrite]) -> None:
-        """Keeps what the algorithm wrote into its memory in the step."""
+        """Records the memory writes of a step."""
         if writes:
             position = {"stage": stage.name, "step": step}
             self._folder.append_memory({**position, **asdict(write)} for write in writes)
 
     def keep_drift(self, stage: Stage, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps how likely each off-task text was after `step` steps."""
+        """Saves the likelihood of each off-task text after `step` steps."""
         position = {"stage": stage.name, "step": step}
         kept = ({**position, **row} for row in rows)
         self._folder.write_completions(f"drift_{stage.name}", step, kept)
 
     def close(self) -> None:
-        """Closes the trackers, and waits a limited time for those that are services."""
+        """Closes the trackers. Waits for a limited time for those that are services."""
         services, self._services = self._services, []
         for service in services:
             service.close()
@@ -157,7 +157,7 @@ class Journal:
                 self.note_once(*self._latest, text)
 
     def _note_failures(self, services: Sequence[BackgroundTracker] | None = None) -> None:
-        """Notes once in a stage that a tracker fails: the run goes on without it."""
+        """Notes once per stage that a tracker failed; the run continues without it."""
         for service in self._services if services is None else services:
             for failure in service.take_failures():
                 self.note_once(*self._latest, failure, service.failure_opening)
@@ -170,10 +170,10 @@ class Journal:
 
 
 def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, Any]]:
-    """One flat object per episode, as pandas and duckdb read them.
+    """One flat object per episode, readable by pandas and duckdb.
 
-    Parts of a longer episode have a field `episode` besides: a `ReflectedEpisode`, with the version
-    of its form.
+    Parts of a longer episode also have a field `episode`: a `ReflectedEpisode` with the version of
+    its format.
     """
     for group in groups:
         for sample, episode in enumerate(group.trajectories):
@@ -198,13 +198,13 @@ def completion_rows(groups: Sequence[Group], split: str) -> Iterable[dict[str, A
 
 
 def _task_of(episode: Trajectory) -> str:
-    """Last message before the first completion. Instructions precede it."""
+    """The task: the last message before the first response. Instructions come before it."""
     asked = takewhile(lambda message: message.role != "assistant", episode.messages)
     return [message.content for message in asked][-1]
 
 
 def _is_done(row: Mapping[str, Any], stages: Sequence[Stage], start: RunPosition) -> bool:
-    """Whether the step of `row` lies before `start`, so that it will not be taken again."""
+    """Whether the step of `row` comes before `start`, so that it will not be repeated."""
     names = [stage.name for stage in stages]
     if row["stage"] not in names:
         raise UserError(

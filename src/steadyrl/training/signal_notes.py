@@ -1,4 +1,4 @@
-"""Notes of signals that leave their normal ranges while a run goes on."""
+"""Notes about signals that leave their normal ranges during a run."""
 
 from steadyrl.analysis import SIGNALS, RunSettings, departures_now, stages_of, text_for
 from steadyrl.analysis.safety import first_step_note
@@ -10,8 +10,8 @@ READ = ("stage", "step", *(signal.metric for signal in SIGNALS))
 
 
 def note_signals(stage: Stage, step: int, journal: Journal) -> None:
-    """Notes once in a stage of reinforcement that a signal is outside its normal range, and after
-    its first step what is not safe.
+    """Notes once per reinforcement stage that a signal is outside its normal range, and after its
+    first step what is not safe.
 
     The limits are those of `steadyrl diagnose`, which also finds the cause.
     """
