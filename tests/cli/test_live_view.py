@@ -72,8 +72,7 @@ def test_a_cold_start_has_a_line_now_and_then_and_at_its_end() -> None:
 def test_a_long_phase_has_a_heartbeat_that_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(live_view, "FIRST_HEARTBEAT", 0.01)
-    monkeypatch.setattr(live_view, "HEARTBEAT", 60.0)
+    monkeypatch.setattr(live_view, "HEARTBEAT", 0.01)
     screen, file = console(terminal=False)
     clock, beaten = Clock(), threading.Event()
     view = LineView(screen, RunStatus(clock))
@@ -86,7 +85,7 @@ def test_a_long_phase_has_a_heartbeat_that_says_how_far_it_is(
         assert beaten.wait(10)
 
     told = "rollout: 0/64 episodes, 16/64 answers, 2,048 tokens, after 0:00:20, about 0:01:00 left"
-    assert file.getvalue().splitlines() == [f"rl 4/120  {told}"]
+    assert set(file.getvalue().splitlines()) == {f"rl 4/120  {told}"}
 
 
 def printing(inner: Callable[..., None], done: threading.Event) -> Callable[..., None]:

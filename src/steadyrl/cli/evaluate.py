@@ -11,7 +11,7 @@ from steadyrl.base.progress import Progress
 from steadyrl.base.settings import Settings
 from steadyrl.cli.console import make_console
 from steadyrl.cli.foreign_options import refuse_foreign_options
-from steadyrl.cli.live_view import view_for, with_interval
+from steadyrl.cli.live_view import view_for
 from steadyrl.cli.measured_model import MeasuredModel, settings_of
 from steadyrl.cli.open_run import check_seed
 from steadyrl.cli.option_help import options_help
@@ -25,7 +25,7 @@ from steadyrl.environments.registry import AnyEnvironment
 from steadyrl.evaluation.accuracy import Accuracy, EvaluationSettings, measure_accuracy
 from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.registry import AnyLearner
-from steadyrl.records.intervals import mean_interval
+from steadyrl.records.intervals import mean_interval, with_interval
 from steadyrl.run.config import RunConfig, parse
 
 PROGRAM = "steadyrl evaluate"

@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.text import Text
 
 from steadyrl.cli.run_status import RunStatus, StageStatus
-from steadyrl.records.intervals import Interval
+from steadyrl.records.intervals import recorded_score
 from steadyrl.training.stage import Stage
 
 BAR_WIDTH = 24
-FIRST_HEARTBEAT, HEARTBEAT = 10.0, 30.0
-"""Seconds of silence after which a log says what the run is at: once, and then again and again."""
+HEARTBEAT = 10.0
+"""Maximum seconds without a line in a log while a phase runs."""
 
 
 class View(ABC):
@@ -168,15 +168,12 @@ class LineView(View):
         self._printed.set()
 
     def _beat(self) -> None:
-        wait = FIRST_HEARTBEAT
         while not self._closed.is_set():
-            if self._printed.wait(wait):
+            if self._printed.wait(HEARTBEAT):
                 self._printed.clear()
-                wait = FIRST_HEARTBEAT
             elif self._status.phase is not None:
                 with suppress(BrokenPipeError):  # the next step's line meets it too
                     self._console.print(self.heartbeat(), markup=False, soft_wrap=True)
-                wait = HEARTBEAT
 
 
 def view_for(console: Console) -> LiveView | LineView:
@@ -190,18 +187,5 @@ def closing_line(rows: Sequence[Mapping[str, Any]]) -> str | None:
     measured = [row for row in rows if "score" in row]
     if not measured:
         return None
-    first, last = (_score_of(row) for row in (measured[0], measured[-1]))
+    first, last = (recorded_score(row) for row in (measured[0], measured[-1]))
     return f"held-out score: {first} before, {last} after"
-
-
-def with_interval(score: float, interval: Interval | None) -> str:
-    """`score` and, where it is known, its 95% interval."""
-    if interval is None:
-        return f"{score:.3f}"
-    return f"{score:.3f} (95% interval {interval.low:.3f} to {interval.high:.3f})"
-
-
-def _score_of(row: Mapping[str, Any]) -> str:
-    known = "score_low" in row and "score_high" in row
-    interval = Interval(low=row["score_low"], high=row["score_high"]) if known else None
-    return with_interval(row["score"], interval)

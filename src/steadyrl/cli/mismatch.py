@@ -13,7 +13,10 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.analysis.mismatch.passes import rescore
 from steadyrl.analysis.mismatch.sources import MismatchSources, mismatch_sources
 from steadyrl.base.errors import UserError
+from steadyrl.base.progress import Progress
 from steadyrl.base.settings import Settings
+from steadyrl.cli.console import make_console
+from steadyrl.cli.live_view import view_for
 from steadyrl.cli.measured_model import is_checkpoint
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
@@ -77,7 +80,8 @@ def mismatch_command(arguments: list[str], console: Console) -> None:
     options = read_options(MismatchOptions, arguments, program="steadyrl mismatch")
     check_seed(options.seed)
     subject = _subject(options)
-    sources, updates = _measured(subject.config, options, subject.old, subject.new)
+    with view_for(make_console(stderr=True)) as view:
+        sources, updates = _measured(subject.config, options, subject.old, subject.new, view)
     numerics = _engine_of(subject.config).numerics.value
     if subject.out is not None:
         names = {"from": subject.begin, "to": subject.end, "updates": updates}
@@ -216,10 +220,15 @@ def _with_numerics(config: RunConfig, numerics: Numerics | None) -> RunConfig:
 
 
 def _measured(
-    config: RunConfig, options: MismatchOptions, old: Path | None, new: Path | None
+    config: RunConfig,
+    options: MismatchOptions,
+    old: Path | None,
+    new: Path | None,
+    progress: Progress,
 ) -> tuple[MismatchSources, int]:
     """The account of a sample, and the optimizer steps between the two checkpoints."""
-    tokenizer, batch = _sampled(config, options, old)
+    tokenizer, batch = _sampled(config, options, old, progress)
+    progress.begin("rescoring")
     old_policy, old_version = _policy_of(config, old, tokenizer)
     new_policy, new_version = (
         (None, old_version) if new == old else _policy_of(config, new, tokenizer)
@@ -260,13 +269,14 @@ def _policy_of(
 
 
 def _sampled(
-    config: RunConfig, options: MismatchOptions, checkpoint: Path | None
+    config: RunConfig, options: MismatchOptions, checkpoint: Path | None, progress: Progress
 ) -> tuple[PreTrainedTokenizerBase, TokenBatch]:
     """The tokenizer, and answers to held-out tasks by the engine with weights of `checkpoint`."""
-    assembly = Assembly.of(config)
+    assembly = Assembly.of(config, progress=progress)
     if checkpoint is not None:
         load_checkpoint(checkpoint, assembly.learner)
     drive(assembly.engine.sync(assembly.learner.publish()))
+    progress.begin("rollout")
     with closing(assembly):
         measurement = measure_accuracy(
             EvaluationSettings(
@@ -277,6 +287,7 @@ def _sampled(
             tokenizer=assembly.tokenizer,
             sampling=config.sampling,
             seed=options.seed,
+            progress=progress,
         )
         accuracy = drive(measurement)
     batch = token_batch(

@@ -4,10 +4,11 @@ Answers to the same task are correlated, while the mean rewards of different tas
 So intervals are computed from one mean reward per task, however many answers it has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
+from typing import Any
 
 Z = 1.96
 """Half-width of a normal 95% interval in standard errors."""
@@ -51,3 +52,17 @@ def score_interval(task_scores: Sequence[float]) -> Interval | None:
     center = (mean + Z**2 / (2 * answers)) / (1 + Z**2 / answers)
     half = Z / (1 + Z**2 / answers) * sqrt(spread / answers + (Z / (2 * answers)) ** 2)
     return Interval(low=max(0.0, center - half), high=min(1.0, center + half))
+
+
+def with_interval(score: float, interval: Interval | None) -> str:
+    """`score` and, where it is known, its 95% interval."""
+    if interval is None:
+        return f"{score:.3f}"
+    return f"{score:.3f} (95% interval {interval.low:.3f} to {interval.high:.3f})"
+
+
+def recorded_score(row: Mapping[str, Any]) -> str:
+    """The held-out score in a row of metrics, with its interval where that is recorded."""
+    known = "score_low" in row and "score_high" in row
+    interval = Interval(low=row["score_low"], high=row["score_high"]) if known else None
+    return with_interval(row["score"], interval)
