@@ -14,10 +14,11 @@ from rich.text import Text
 from steadyrl.base.errors import UserError
 from steadyrl.base.named_object import named_object
 from steadyrl.base.settings import Settings
-from steadyrl.base.wording import duration
+from steadyrl.base.wording import count, duration
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.lab.catalog import STUDIES
+from steadyrl.lab.parquet import write_parquet
 from steadyrl.lab.results import Judgment, with_more_seeds_if_undecided, write_results
 from steadyrl.lab.running import Progress as RunsProgress
 from steadyrl.lab.running import StudyPaths, run_studies
@@ -63,12 +64,19 @@ class StudyOptions(Settings):
     page: tuple[Path, ...] = ()
     """Markdown pages with marks, whose tables are updated from all results."""
 
+    parquet: Path | None = None
+    """Also write the records of all runs in --out as one Parquet file. Without a study, nothing
+    else is done."""
+
 
 def study_command(arguments: list[str], console: Console) -> None:
     """Runs studies and prints their verdicts."""
     options = read_options(StudyOptions, arguments, program="steadyrl study")
     _check_names(options)
     if not options.names and not options.all:
+        if options.parquet is not None:
+            _write_records(options.out, options.parquet, console)
+            return
         width = 2 + max(map(len, STUDIES))
         for name, make in STUDIES.items():
             line = f"{name:<{width}}{make(options.numerics).title}"
@@ -86,6 +94,13 @@ def study_command(arguments: list[str], console: Console) -> None:
         console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
     for page in options.page:
         update_page(page, options.out)
+    if options.parquet is not None:
+        _write_records(options.out, options.parquet, console)
+
+
+def _write_records(results: Path, file: Path, console: Console) -> None:
+    runs = count(write_parquet(results, file), "run")
+    console.print(f"{runs}: {file}", markup=False, soft_wrap=True)
 
 
 def _check_names(options: StudyOptions) -> None:
@@ -99,6 +114,8 @@ def _check_names(options: StudyOptions) -> None:
             f"Got both --all and {', '.join(options.names)}. Remove --all, or the names."
         )
     listed = StudyOptions(numerics=options.numerics)
+    if options.parquet is not None:
+        listed = StudyOptions(out=options.out, parquet=options.parquet)
     if not options.names and not options.all and options != listed:
         raise UserError(
             "Got run options but no study. Add the name of a study, or --all; 'steadyrl study' "
