@@ -306,7 +306,7 @@ def test_help_shows_the_variants_that_are_named_beside_it(
     assert "algorithm.objective: dppo --algorithm.objective minirl, grpo, " in text
     assert "--algorithm.objective.threshold number, above 0 (0.15)" in text
     assert "--algorithm.objective.clip-low" not in text
-    assert "--environment.path path (required) A JSON Lines file" in text
+    assert "--environment.path path (required) JSON Lines file" in text
 
 
 class Work(Settings):

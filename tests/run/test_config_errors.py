@@ -19,8 +19,8 @@ MATH = {"name": "math", "path": "problems.jsonl"}
         ),
         (
             {"environment": {"name": "math"}},
-            "environment.path: required (A JSON Lines file, or a JSON file with a list, of objects "
-            'with the fields "problem" and "answer", and "id" if you like. Other fields are '
+            "environment.path: required (JSON Lines file, or JSON file with a list, of objects "
+            'with the fields "problem" and "answer" and optionally "id". Other fields are '
             "ignored). Set environment.path in the file, or --environment.path",
         ),
         (
@@ -53,6 +53,10 @@ MATH = {"name": "math", "path": "problems.jsonl"}
             "environment.questions.name: unknown name, got 'fil'. Did you mean 'file'?",
         ),
         ({"environment": MATH, "optimizer": {"betas": [0.9]}}, "optimizer.betas.1: required"),
+        (
+            {"environment": {"name": "dataset", "path": "a.csv", "rewards": ["mth"]}},
+            "environment.rewards.0.name: unknown name, got 'mth'. Did you mean 'math'?",
+        ),
     ],
 )
 def test_a_setting_is_named_as_it_is_written_with_what_it_may_be(
@@ -70,3 +74,10 @@ def test_an_error_of_an_unknown_type_is_described_by_the_location_of_pydantic() 
 
     assert "steps: Input should be a valid integer" in describe(refusal.value)
     assert "stepz: Extra inputs are not permitted, got 1" in describe(refusal.value)
+
+
+def test_a_list_is_not_called_too_short_for_want_of_an_item_that_is_wrong() -> None:
+    with pytest.raises(UserError) as refusal:
+        parse({"environment": {"name": "dataset", "path": "a", "rewards": ["mth"]}}, "my.yaml")
+
+    assert str(refusal.value).endswith("Did you mean 'math'?")

@@ -40,4 +40,4 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
 def nearest_or_all(given: str, known: Sequence[str], heading: str) -> str:
     """A sentence that suggests the known name closest to `given`, or lists all known names."""
     close = get_close_matches(given, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"{heading}: {', '.join(known)}"
+    return f"Did you mean {close[0]!r}?" if close else f"{heading}: {', '.join(known)}."

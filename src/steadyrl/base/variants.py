@@ -116,8 +116,9 @@ class Variants:
             )
         else:
             choice = nearest_or_all(name, self.names(), "Known names")
-            foreign = ", or module:Class" if self.group and choice.startswith("Known") else ""
-            raise UserError(f"unknown name, got {name!r}. {choice}{foreign}")
+            if self.group and choice.endswith("."):
+                choice = f"{choice.removesuffix('.')}, or module:Class."
+            raise UserError(f"unknown name, got {name!r}. {choice}")
         if self.wrapper is not None and not _is_settings(found) and ":" in name:
             return self.wrapper
         return self._checked(found, name)

@@ -15,7 +15,11 @@ from steadyrl.base.text import nearest_or_all
 
 def describe(error: ValidationError, root: type[Settings] | None = None, values: Any = None) -> str:
     """Everything that is wrong, in one line: `values` were validated as settings `root`."""
-    return "; ".join(_describe(item, root, values) for item in error.errors())
+    items = error.errors()
+    broken = {item["loc"][:length] for item in items for length in range(len(item["loc"]))}
+    # A list is too short also for want of those of its items that are wrong themselves.
+    own = [item for item in items if item["type"] != "too_short" or item["loc"] not in broken]
+    return "; ".join(_describe(item, root, values).removesuffix(".") for item in own)
 
 
 def _describe(item: ErrorDetails, root: type[Settings] | None, values: Any) -> str:

@@ -177,7 +177,8 @@ def _fields(trajectory: Trajectory) -> dict[str, Any]:
         (f"{OWN}:raises", r":raises failed: KeyError: 'solution' \(line"),
         (f"{OWN}:trl_messages", r":trl_messages failed: TypeError: string ind.*set conversational"),
         (f"{OWN}:trl_column", r":trl_column takes ground_truth, but the dataset has the columns"),
-        ({"name": f"{OWN}:returns", "options": {"value": ["1"]}}, r"the reward is '1'"),
+        ({"name": f"{OWN}:returns", "options": {"value": ["1", "1"]}}, r"the reward is '1'"),
+        ({"name": f"{OWN}:returns", "options": {"value": [1]}}, r"1 rewards for 2 completions"),
         ({"name": "choice"}, r"^line 2 of .*mine\.csv: the answer is the number 0; set"),
     ],
 )

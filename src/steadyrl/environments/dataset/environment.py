@@ -106,14 +106,14 @@ class Dataset:
         return (write_answer(answer, self._answer_format),)
 
     def try_rewards(self, titles: Sequence[str]) -> None:
-        """Applies these rewards once, to the correct answer of the first example if it has one.
+        """Applies these rewards to two copies of the first example's correct answer, if it has one.
 
         Raises:
             UserError: a reward fails.
         """
         example = self._example(self._locations[Split.TRAIN][0])
         attempt = self._attempt(example, str(example.columns.get("answer") or "nothing"))
-        _run(_judge_all({title: self._rewards[title] for title in titles}, [attempt]))
+        _run(_judge_all({title: self._rewards[title] for title in titles}, [attempt, attempt]))
 
     def close(self) -> None:
         """Closes worker processes and connections of the rewards."""
