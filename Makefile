@@ -11,7 +11,7 @@ RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-trackers test-slow test-real test-vllm coverage check format docs bench older-readers real-model clean
+.PHONY: demo test test-trackers test-slow test-real test-vllm coverage check format docs bench bench-real older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
@@ -52,6 +52,10 @@ docs: $(VENV)/dev.stamp         ## write the pages of the documentation that are
 bench: $(VENV)/bench.stamp       ## measure rollout and update against named peers, 36 minutes
 	-$(MAKE) $(VLLM)/vllm.stamp
 	$(BIN)/python -m benchmarks.performance --vllm $(VLLM)/bin/python
+
+bench-real: $(VENV)/bench.stamp real-model   ## measure a real model against TRL, vLLM and a bare loop, 80 minutes
+	-$(MAKE) $(VLLM)/vllm.stamp
+	$(BIN)/python -m benchmarks.performance --vllm $(VLLM)/bin/python --only $(or $(ROWS),w5)
 
 older-readers: $(VENV)/run.stamp $(OLDER)/older.stamp   ## compare with Transformers 4.57, a minute
 	$(BIN)/python -m benchmarks.older_readers --python $(OLDER)/bin/python \

@@ -28,14 +28,17 @@ QUIET = {
 def main() -> None:
     """Runs what the command line asks for."""
     options = read_options()
-    chosen = [g for g in GROUPS if g.name in options.only or not options.only]
+    chosen = [
+        g
+        for g in GROUPS
+        if (g.is_named(options.only) if options.only else g.always and g.device == options.device)
+    ]
     if options.here:
         (group,) = chosen
         measure(group, options)
         return
     for group in chosen:
-        if options.only or group.device == options.device:
-            measure_apart(group)
+        measure_apart(group)
     if not options.quick:
         redraw()
         print(f"tables: docs/{PAGE.name}")
@@ -53,7 +56,7 @@ def read_options() -> argparse.Namespace:
     options.add_argument("--here", action="store_true", help="one group, in this process")
     read = options.parse_args()
     read.only = [name for name in read.only.split(",") if name]
-    unknown = set(read.only) - set(names)
+    unknown = {n for n in read.only if not any(group.is_named([n]) for group in GROUPS)}
     if unknown:
         options.error(f"--only knows no {', '.join(sorted(unknown))}: use {', '.join(names)}")
     return read

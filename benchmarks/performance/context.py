@@ -1,6 +1,6 @@
 """What a group of rows is given to work with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,3 +41,10 @@ class Group:
 
     minutes: float
     """What it takes on two quiet cores."""
+
+    always: bool = True
+    """Whether it is measured when no group is named."""
+
+    def is_named(self, names: Sequence[str]) -> bool:
+        """Whether one of `names` is its name or, as `w5` of `w5-step-float32`, its beginning."""
+        return any(self.name == name or self.name.startswith(f"{name}-") for name in names)

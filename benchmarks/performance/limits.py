@@ -44,9 +44,16 @@ def active_parameters(model: PreTrainedModel) -> tuple[int, int]:
     config = model.config.get_text_config()
     head = model.get_output_embeddings().weight.numel()
     experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
-    embedded = model.get_input_embeddings().weight.numel()
-    rest = model.num_parameters() - experts - embedded - head
+    rest = model.num_parameters() - experts - _embedded_alone(model) - head
+    if not experts:
+        return rest, head
     return rest + experts * config.num_experts_per_tok // config.num_experts, head
+
+
+def _embedded_alone(model: PreTrainedModel) -> int:
+    """Weights of the embedding that are not the output head's too: they multiply nothing."""
+    embedding = model.get_input_embeddings().weight
+    return 0 if model.get_output_embeddings().weight is embedding else embedding.numel()
 
 
 def update_operations(
@@ -66,6 +73,27 @@ def update_operations(
     return 6 * (trunk * tokens + head * response_tokens) + 6 * width * pairs
 
 
+def rollout_operations(
+    model: PreTrainedModel, prompts: Sequence[int], lengths: Sequence[Sequence[int]]
+) -> float:
+    """Operations of a rollout that computes each prompt once and each answer token once.
+
+    Args:
+        prompts: Tokens of each prompt.
+        lengths: Tokens of each answer to it.
+    """
+    config = model.config.get_text_config()
+    trunk, head = active_parameters(model)
+    width = config.num_attention_heads * config.head_dim * config.num_hidden_layers
+    tokens = sum(prompts) + sum(map(sum, lengths))
+    # 2 x 2 operations for each channel of each pair of positions that attention joins.
+    pairs = sum(
+        prompt**2 / 2 + sum(n * (prompt + n / 2) for n in answers)
+        for prompt, answers in zip(prompts, lengths, strict=True)
+    )
+    return 2 * (trunk * tokens + head * sum(map(sum, lengths))) + 4 * width * pairs
+
+
 def rollout_bytes(
     model: PreTrainedModel, prompt: float, lengths: Sequence[int], *, running: int
 ) -> float:
@@ -76,7 +104,7 @@ def rollout_bytes(
     """
     config = model.config.get_text_config()
     size = next(model.parameters()).element_size()
-    weights = size * (model.num_parameters() - model.get_input_embeddings().weight.numel())
+    weights = size * (model.num_parameters() - _embedded_alone(model))
     cached = 2 * size * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     steps = max(max(lengths), sum(lengths) / running)
     return steps * weights + sum(cached * n * (prompt + n / 2) for n in lengths)

@@ -63,6 +63,23 @@ TARGETS = (
     _at_least(
         "overlap-two-processes", "two overlapped processes on 2 cores, steps per second", 1.6
     ),
+    *(
+        target
+        for dtype, rollout in (("float32", 1.4), ("bfloat16", 1.7))
+        for target in (
+            _at_least(f"w5-step-{dtype}", f"RL step by token, W5 in {dtype}, against TRL", 4),
+            _at_least(
+                f"w5-rollout-{dtype}", f"rollout tokens/s, W5 in {dtype}, against vLLM", rollout
+            ),
+            _at_least(
+                f"w5-rollout-operations-{dtype}",
+                f"rollout operations/s, W5 in {dtype}, of a large product's",
+                0.65,
+            ),
+            _at_most(f"w5-update-{dtype}", f"update time, W5 in {dtype}, of the bare loop's", 1.0),
+            _at_most(f"w5-memory-{dtype}", f"peak memory, W5 in {dtype}, of TRL's", 1.0),
+        )
+    ),
     _at_least(
         "rollout-w3-generate",
         "GPU, W3: rollout tokens/s against Transformers generate",

@@ -2,13 +2,19 @@
 
 import torch
 from benchmarks.performance.groups.growth import Size, small_policy
-from benchmarks.performance.limits import active_parameters, rollout_bytes, update_operations
+from benchmarks.performance.limits import (
+    active_parameters,
+    rollout_bytes,
+    rollout_operations,
+    update_operations,
+)
 from benchmarks.performance.peers.bare_loop import BareLoop
 from benchmarks.performance.peers.transformers_generate import (
     answer_lengths,
     generate,
     generation_config,
 )
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from steadyrl.records.token_batch import TokenBatch
 from tests.closeness import assert_close
@@ -90,3 +96,43 @@ def test_bytes_are_counted_from_weights_and_cache() -> None:
     assert both == 6 * weights + cached * (4 * 12 + 6 * 13)
     # One at a time: 10 steps.
     assert rollout_bytes(model, 10, [4, 6], running=1) - both == 4 * weights
+
+
+def tied_model() -> LlamaForCausalLM:
+    """Two dense layers whose embedding is the output head."""
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=64,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            intermediate_size=32,
+            tie_word_embeddings=True,
+        )
+    )
+
+
+def test_an_embedding_that_is_the_head_too_is_counted_once() -> None:
+    model = tied_model()
+    # Queries and output 16 x 16 each, keys and values 8 x 16 each, three of 32 x 16, two norms.
+    layer = 2 * 16 * 16 + 2 * 8 * 16 + 3 * 32 * 16 + 2 * 16
+    trunk, head = 2 * layer + 16, 64 * 16
+
+    assert active_parameters(model) == (trunk, head)
+    # A step reads them all, the head among them; keys and values of 2 layers, 1 head of 8.
+    cached = 2 * 4 * 2 * 8
+    assert rollout_bytes(model, 10, [4], running=1) == 4 * 4 * (trunk + head) + cached * 4 * 12
+
+
+def test_operations_of_a_rollout_count_a_prompt_once_for_its_group() -> None:
+    model = tied_model()
+    trunk, head = active_parameters(model)
+    # A prompt of 10 tokens, answers of 4 and 6. Pairs: 10 x 10 / 2 within the prompt, then 4 x 12
+    # and 6 x 13. Each takes 4 operations for each of 2 layers x 16 channels.
+    pairs = 50 + 48 + 78
+
+    counted = rollout_operations(model, [10], [[4, 6]])
+
+    assert counted == 2 * (20 * trunk + 10 * head) + 4 * 32 * pairs

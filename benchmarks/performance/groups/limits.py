@@ -17,6 +17,7 @@ from benchmarks.performance.limits import (
     memory_bandwidth,
     peak_operations,
     rollout_bytes,
+    rollout_operations,
     update_operations,
 )
 from benchmarks.performance.records import Measured, Row, attempt
@@ -64,6 +65,27 @@ def update_share(world: World, rounds: int) -> Measured:
         value=spread([operations / sample.seconds / peak for sample in samples["ours"]]),
         unit=f"of the {peak:.3g} operations/s of a large product",
         details={"ours": summary(samples["ours"]), "operations": operations},
+    )
+
+
+def operations_share(world: World, rounds: int) -> Measured:
+    """Operations that a rollout needs, over those that large products do in its time."""
+    ours = OurRollout(world)
+    model, size = world.model(), world.group_size
+    prompts = [len(ids) for ids in world.prompt_ids(world.tokenizer())]
+    shares, samples = [], []
+    peak = peak_operations(world.device, world.dtype)
+    for _ in range(rounds):
+        samples.append(ours())
+        answers = [
+            ours.lengths[start : start + size] for start in range(0, len(ours.lengths), size)
+        ]
+        operations = rollout_operations(model, prompts, answers)
+        shares.append(operations / samples[-1].seconds / peak)
+    return Measured(
+        value=spread(shares),
+        unit=f"of the {peak:.3g} operations/s of a large product",
+        details={"ours": summary(samples), "workload": ours.describe()},
     )
 
 

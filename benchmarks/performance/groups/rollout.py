@@ -63,7 +63,7 @@ def transformers_rows(world: World, context: Context) -> Iterator[Row]:
 def vllm_rows(world: World, context: Context, note: str = "") -> Iterator[Row]:
     """One workload against vLLM: in float32 as we are and, W2 for one round, in bfloat16."""
     ours, rounds = OurRollout(world), context.rounds(VLLM_ROUNDS[world.name])
-    against = partial(_against_vllm, world, ours, context, note=note)
+    against = partial(against_vllm, world, ours, context, note=note)
     key, what = f"rollout-{world.name.lower()}-vllm", f"rollout, {world.name}, against vLLM on CPU"
     yield attempt(key, what, partial(against, rounds))
     if world.name == "W2":
@@ -138,13 +138,13 @@ def _against_continuous(world: World, ours: OurRollout, rounds: int) -> Measured
     return _measured(interleaved({"ours": ours, "peer": peer}, rounds=rounds, warmups=0))
 
 
-def _against_vllm(
+def against_vllm(
     world: World,
     ours: OurRollout,
     context: Context,
     rounds: int,
     *,
-    note: str,
+    note: str = "",
     dtype: str = "float32",
 ) -> Measured:
     """Ours against vLLM in a process of its own, which times itself while ours waits."""

@@ -68,7 +68,7 @@ def rows_of(world: World, context: Context) -> Iterator[Row]:
             "full",
         ),
     ):
-        compare = partial(_ratio, samples[ours], samples[peer])
+        compare = partial(ratio, samples[ours], samples[peer])
         yield attempt(f"{key}-{suffix}", f"{what}, {text}", compare)
     yield attempt(
         f"{key}-half-gradients",
@@ -159,7 +159,8 @@ class BareUpdate:
         return timed(partial(self._loop.update, self._micro_batches), self._device)
 
 
-def _ratio(ours: list[Sample], peer: list[Sample]) -> Measured:
+def ratio(ours: list[Sample], peer: list[Sample]) -> Measured:
+    """Our time over the peer's."""
     return Measured(
         value=time_ratio(ours, peer),
         unit="x its time",

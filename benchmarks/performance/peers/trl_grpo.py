@@ -58,6 +58,7 @@ def trainer_for(
     optimizer: OptimizerSettings,
     callbacks: Sequence[TrainerCallback],
     folder: Path,
+    count: "TokenCount | None" = None,
 ) -> GRPOTrainer:
     """A trainer on the world's tasks, in their order, that takes `steps` optimiser steps."""
     model, tokenizer = world.model(), world.tokenizer()
@@ -94,7 +95,7 @@ def trainer_for(
             steps=steps,
             max_grad_norm=optimizer.gradient_clip / world.max_new_tokens,
         ),
-        reward=environment_reward(world, tokenizer),
+        reward=environment_reward(world, tokenizer, count or TokenCount()),
         dataset=dataset,
         optimizers=(adamw, schedule),
         callbacks=callbacks,
@@ -135,12 +136,27 @@ def idle_trainer(
     return trainer
 
 
-def environment_reward(world: World, tokenizer: PreTrainedTokenizerBase) -> Reward:
+class TokenCount:
+    """Response tokens that a reward function has seen since they were taken last."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def take(self) -> int:
+        """The number, which begins at 0 again."""
+        taken, self.tokens = self.tokens, 0
+        return taken
+
+
+def environment_reward(
+    world: World, tokenizer: PreTrainedTokenizerBase, count: TokenCount
+) -> Reward:
     """What the world's environment gives; 0 to answers that were cut short, as our episodes do."""
 
     def reward(completion_ids: list[list[int]], number: list[int], **_: Any) -> list[float]:
         rewards = []
         for ids, index in zip(completion_ids, number, strict=True):
+            count.tokens += len(ids)
             earned = 0.0
             if ids[-1] == tokenizer.eos_token_id:
                 episode = world.environment.start(world.environment.task(Split.TRAIN, index))
@@ -158,10 +174,14 @@ class InTurn(TrainerCallback):
     Args:
         between: Is called after each step, with the number of steps taken; its time counts for
             nobody. It may end the training by returning True.
+        count: Counts the tokens of each step's responses; None: a step counts as one.
     """
 
-    def __init__(self, between: Callable[[int, PreTrainedModel], bool]) -> None:
+    def __init__(
+        self, between: Callable[[int, PreTrainedModel], bool], count: TokenCount | None = None
+    ) -> None:
         self._between = between
+        self._count = count
         self._wall = self._processor = 0.0
         self.samples: list[Sample] = []
 
@@ -175,7 +195,7 @@ class InTurn(TrainerCallback):
             Sample(
                 seconds=time.perf_counter() - self._wall,
                 processor_seconds=time.process_time() - self._processor,
-                tokens=1,
+                tokens=1 if self._count is None else self._count.take(),
             )
         )
         if self._between(state.global_step, kwargs["model"]):

@@ -1,0 +1,83 @@
+"""W5: SmolLM2-135M-Instruct on word problems, in float32 or bfloat16."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from benchmarks.performance.context import Context
+from benchmarks.performance.worlds import World
+
+from steadyrl.environments.answer_formats import AnswerFormat, extract_answer
+from steadyrl.environments.protocol import Outcome, Split, Task
+from steadyrl.records.message import Message
+
+CHECKPOINT = Path("models/smollm2")
+"""What `make real-model` leaves."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+SMALL = {"prompts": 2, "group_size": 4, "max_new_tokens": 16}
+"""What a quick run makes of it."""
+
+PROBLEM = (
+    "{name} has {first} {things} and gets {second} more every day for {days} days. How many "
+    "{things} does {name} have then? Explain your answer, and end with the number."
+)
+NAMES = ("Ada", "Ben", "Chen", "Dora", "Emre", "Fay", "Gus", "Hana")
+THINGS = ("apples", "books", "coins", "stamps", "pencils", "shells")
+
+
+def w5(dtype: str, context: Context) -> World:
+    """W5: 16 prompts x 8 answers of at most 128 tokens.
+
+    Raises:
+        FileNotFoundError: the checkpoint is not there.
+    """
+    if not CHECKPOINT.is_dir():
+        raise FileNotFoundError(f"no {CHECKPOINT}: 'make real-model' makes it")
+    world = World(
+        name="W5",
+        checkpoint=CHECKPOINT,
+        environment=WordProblems(),
+        prompts=16,
+        group_size=8,
+        max_new_tokens=128,
+        device=context.device,
+        dtype=DTYPES[dtype],
+    )
+    return replace(world, **SMALL) if context.quick else world
+
+
+class WordProblems:
+    """Word problems of one sum and one product. The last number of an answer is judged."""
+
+    def task(self, split: Split, index: int) -> Task:
+        """Problem number `index`; the splits are the same."""
+        generator = np.random.default_rng(index)
+        first, second, days = (int(n) for n in generator.integers(2, 10, size=3))
+        text = PROBLEM.format(
+            name=generator.choice(NAMES),
+            things=generator.choice(THINGS),
+            first=first,
+            second=second,
+            days=days,
+        )
+        return Task(
+            id=f"word_problem/{index}",
+            prompt=(Message(role="user", content=text),),
+            payload=first + second * days,
+        )
+
+    def start(self, task: Task) -> "_OneAnswer":
+        """An attempt."""
+        return _OneAnswer(task.payload)
+
+
+class _OneAnswer:
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
+
+    def respond(self, text: str) -> Outcome:
+        found = extract_answer(text, AnswerFormat.NUMBER)
+        return Outcome(reward=float(found == str(self._expected)), terminated=True)
