@@ -65,7 +65,7 @@ def test_options_of_the_command_line_reach_the_configuration(demo: Path) -> None
 
 def test_an_algorithm_is_what_was_published_under_its_name_with_single_options_on_top() -> None:
     changes = ["--published", "grpo", "--algorithm.objective.clip-high", ".inf"]
-    config, path = described(["demo", *changes])
+    config, own = described(["demo", *changes])
     settings, recipe = config.algorithm, RECIPES["demo"]()
 
     assert settings.objective == GRPO(clip_high=float("inf"))
@@ -73,7 +73,7 @@ def test_an_algorithm_is_what_was_published_under_its_name_with_single_options_o
     assert settings.aggregation == "length_norm"
     assert settings.group_size == recipe.algorithm.group_size
     assert config.model_copy(update={"algorithm": recipe.algorithm}) == recipe
-    assert path == Path("runs/demo")
+    assert own.out == Path("runs/demo")
 
 
 def test_an_algorithm_brings_its_correction() -> None:
@@ -96,12 +96,12 @@ def test_an_algorithm_goes_to_experiential_rl_where_that_trains() -> None:
 
 
 def test_a_checkpoint_takes_the_place_of_the_model() -> None:
-    config, path = described(["minirl", "--checkpoint", "org/model", "--out", "elsewhere"])
+    config, own = described(["minirl", "--checkpoint", "org/model", "--out", "elsewhere"])
 
     assert config.model == Pretrained(path="org/model")
     recipe = RECIPES["minirl"]()
     assert config.model_copy(update={"model": recipe.model}) == recipe
-    assert path == Path("elsewhere")
+    assert own.out == Path("elsewhere")
 
 
 def test_a_printed_recipe_trains_as_the_recipe_it_was(steadyrl: Steady, tmp_path: Path) -> None:
@@ -116,10 +116,10 @@ def test_a_printed_recipe_trains_as_the_recipe_it_was(steadyrl: Steady, tmp_path
 def test_a_yaml_file_is_trained_in_a_folder_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(to_yaml(tiny_run(steps=1)))
 
-    assert described([str(tmp_path / "mine.yaml"), "--seed", "5"]) == (
-        tiny_run(steps=1, seed=5),
-        Path("runs/mine"),
-    )
+    config, own = described([str(tmp_path / "mine.yaml"), "--seed", "5"])
+
+    assert config == tiny_run(steps=1, seed=5)
+    assert own.out == Path("runs/mine")
 
 
 def test_resume_goes_on_and_reports(demo: Path, tmp_path: Path, steadyrl: Steady) -> None:

@@ -15,6 +15,7 @@ from steadyrl.cli.merge import MergeOptions
 from steadyrl.cli.mismatch import MismatchOptions
 from steadyrl.cli.option_names import dashed
 from steadyrl.cli.options import read_options
+from steadyrl.cli.push import PushOptions
 from steadyrl.cli.recipes import RecipesOptions, find_recipe
 from steadyrl.cli.report import ReportOptions
 from steadyrl.cli.train import described, resumed
@@ -124,6 +125,8 @@ def test_a_documented_command_is_taken_by_the_parser(
             read_options(UpcycleOptions, words, program="upcycle")
         case "merge":
             read_options(MergeOptions, words, program="merge")
+        case "push":
+            read_options(PushOptions, words, program="push")
         case "study":
             options = read_options(StudyOptions, words, program="study")
             _check_names(options)

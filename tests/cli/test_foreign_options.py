@@ -7,7 +7,7 @@ import pytest
 from steadyrl.base.errors import UserError
 from steadyrl.cli.foreign_options import INSTEAD, NOT_YET, refuse_foreign_options
 from steadyrl.cli.option_names import option_names
-from steadyrl.cli.train import described
+from steadyrl.cli.train import TrainOptions, described
 from steadyrl.recipes import RECIPES
 from steadyrl.run.config import RunConfig
 
@@ -24,7 +24,8 @@ def test_what_is_named_instead_is_there() -> None:
     values = RECIPES["minirl"]().model_dump()
     values["learner"]["lora"] = {}
     known = {f"--{name}" for name in option_names(RunConfig, values)}
-    known |= {"--model", "--out", "--published", "--resume", "--engine.numerics"}
+    known |= {"--model", "--resume", "--engine.numerics"}
+    known |= {f"--{name}" for name in option_names(TrainOptions, {})}
     own = ("path", "columns.prompt", "columns.answer", "rewards")
     known |= {f"--environment.{name}" for name in own}
     for text in [*INSTEAD.values(), *NOT_YET.values()]:

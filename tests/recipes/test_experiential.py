@@ -146,8 +146,8 @@ def test_settings_are_those_of_the_paper(name: str) -> None:
 
 @pytest.mark.parametrize("option", ["--model", "--checkpoint"])
 def test_a_model_is_named_by_either_option(option: str) -> None:
-    config, path = described(["erl-sokoban", option, "allenai/Olmo-3-7B-Instruct"])
+    config, own = described(["erl-sokoban", option, "allenai/Olmo-3-7B-Instruct"])
 
     assert config.model == Pretrained(path="allenai/Olmo-3-7B-Instruct")
-    assert path == Path("runs/erl-sokoban")
+    assert own.out == Path("runs/erl-sokoban")
     assert described(["erl-sokoban"])[0] == RECIPES["erl-sokoban"]()

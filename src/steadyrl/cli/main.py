@@ -27,6 +27,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
   steadyrl upcycle CHECKPOINT       turn a dense checkpoint into a Mixture-of-Experts one
   steadyrl merge RUN --out FOLDER   add a run's LoRA adapter to its base model, and save it
+  steadyrl push RUN --to REPO       upload a run's checkpoint to the hub, with a model card
   steadyrl study [NAME] [options]   run a paper's figure or a study of your own
 
 Every command takes --help; --version prints the version."""
@@ -41,6 +42,7 @@ COMMANDS = (
     "mismatch",
     "upcycle",
     "merge",
+    "push",
 )
 
 COMMAND_GROUP = "steadyrl.commands"

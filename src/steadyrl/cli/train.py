@@ -10,7 +10,6 @@ from rich.console import Console
 
 from steadyrl.algorithms.published import PUBLISHED, PublishedName
 from steadyrl.base.errors import UserError
-from steadyrl.base.settings import Settings
 from steadyrl.cli.foreign_options import refuse_foreign_options, refuse_launcher
 from steadyrl.cli.interruption import command_line, translate_interruptions
 from steadyrl.cli.live_view import closing_line, view_for
@@ -24,6 +23,7 @@ from steadyrl.cli.options import (
     split_options,
     without_help,
 )
+from steadyrl.cli.push import HubOptions, push_after_training
 from steadyrl.cli.recipes import described_run
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.records.run_folder import RunFolder
@@ -52,7 +52,7 @@ Data files that have changed since the run read them are refused, unless
 PROGRAM = "steadyrl train"
 
 
-class TrainOptions(Settings):
+class TrainOptions(HubOptions):
     """Options of the command itself, beside the settings of the run."""
 
     out: Path | None = None
@@ -66,8 +66,14 @@ class TrainOptions(Settings):
     """Train this Hugging Face checkpoint instead of the recipe's model: a folder, a GGUF file or a
     name on the hub. `--model` takes one, too."""
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        assert self.out is not None  # `described` fills it in
+        return self.out
 
-class ResumeOptions(Settings):
+
+class ResumeOptions(HubOptions):
     """Options of a resume, beside the settings that may change."""
 
     resume: Path
@@ -75,6 +81,11 @@ class ResumeOptions(Settings):
 
     accept_changed_data: bool = False
     """Go on although data files have changed since the run read them."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.resume
 
 
 def train_command(arguments: list[str], console: Console) -> None:
@@ -84,21 +95,24 @@ def train_command(arguments: list[str], console: Console) -> None:
         return
     refuse_launcher(os.environ)
     resumes = any(argument.partition("=")[0] == "--resume" for argument in arguments)
-    accepts = False
-    if resumes:
-        options, config = resumed(arguments)
-        path, accepts = options.resume, options.accept_changed_data
-    else:
-        config, path = described(arguments)
-    with translate_interruptions(["train", *arguments], path), view_for(console) as view:
-        if resumes:
-            before = len(RunFolder(path).read_metrics())
-            folder = resume_run(path, [view], view, config=config, accept_changed_data=accepts)
+    taken: tuple[RunConfig, TrainOptions | ResumeOptions] = (
+        resumed(arguments) if resumes else described(arguments)
+    )
+    config, options = taken
+    options.check_hub()
+    with translate_interruptions(["train", *arguments], options.folder), view_for(console) as view:
+        if isinstance(options, ResumeOptions):
+            before = len(RunFolder(options.folder).read_metrics())
+            accepts = options.accept_changed_data
+            folder = resume_run(
+                options.folder, [view], view, config=config, accept_changed_data=accepts
+            )
             if len(folder.read_metrics()) == before:
                 note_finished(folder, config, console)
         else:
-            folder = start_run(config, path, [view], view)
+            folder = start_run(config, options.folder, [view], view)
     _close(folder, console)
+    push_after_training(folder, options, console)
 
 
 def note_finished(folder: RunFolder, config: RunConfig, console: Console) -> None:
@@ -108,8 +122,8 @@ def note_finished(folder: RunFolder, config: RunConfig, console: Console) -> Non
     console.print(text, markup=False, soft_wrap=True)
 
 
-def resumed(arguments: list[str]) -> tuple[ResumeOptions, RunConfig]:
-    """Which run a command line resumes, and its configuration with the options' changes.
+def resumed(arguments: list[str]) -> tuple[RunConfig, ResumeOptions]:
+    """The configuration of the run that a command line resumes, with its changes, and its options.
 
     Raises:
         UserError: there is no run, or the settings are not valid.
@@ -125,10 +139,10 @@ def resumed(arguments: list[str]) -> tuple[ResumeOptions, RunConfig]:
     folder = open_run(own.resume)
     config = read_config(folder)
     if not changes:
-        return own, config
+        return config, own
     values, left = override(RunConfig, config.model_dump(), changes)
     refuse_words(left, PROGRAM)
-    return own, parse(values, str(folder.config))
+    return parse(values, str(folder.config)), own
 
 
 def _changeable() -> str:
@@ -136,8 +150,8 @@ def _changeable() -> str:
     return fill(", ".join(names), 79, subsequent_indent="  ", break_on_hyphens=False).strip()
 
 
-def described(arguments: list[str]) -> tuple[RunConfig, Path]:
-    """The configuration and the run folder that a command line describes.
+def described(arguments: list[str]) -> tuple[RunConfig, TrainOptions]:
+    """The configuration of the run that a command line describes, and the command's own options.
 
     Prints help and exits where it is asked for.
 
@@ -163,7 +177,7 @@ def described(arguments: list[str]) -> tuple[RunConfig, Path]:
         raise SystemExit(0)
     config = parse(values, name)
     _check_checkpoint(own.checkpoint, config, recipe, name)
-    return config, own.out or Path("runs") / Path(name).stem
+    return config, own.model_copy(update={"out": own.out or Path("runs") / Path(name).stem})
 
 
 def _help(program: str, values: Mapping[str, Any]) -> str:

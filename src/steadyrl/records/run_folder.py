@@ -15,6 +15,7 @@ checkpoints/rl-000003/          a Hugging Face model folder and the trainer's st
 references/rl/                  weights of the reference policy of a KL penalty
 report.html                     written by `steadyrl report`
 mismatch.json                   written by `steadyrl mismatch`
+hub/                            written by `steadyrl push --dry-run`
 """
 
 import json
