@@ -24,7 +24,7 @@ def test_what_is_named_instead_is_there() -> None:
     values = RECIPES["minirl"]().model_dump()
     values["learner"]["lora"] = {}
     known = {f"--{name}" for name in option_names(RunConfig, values)}
-    known |= {"--model", "--resume", "--engine.numerics"}
+    known |= {"--model", "--resume", "--engine.numerics", "--engine.url", "--engine.options"}
     known |= {f"--{name}" for name in option_names(TrainOptions, {})}
     own = ("path", "columns.prompt", "columns.answer", "rewards")
     known |= {f"--environment.{name}" for name in own}
@@ -47,7 +47,7 @@ def test_what_is_named_instead_is_there() -> None:
         ("--max-completion-length=512", "Use --sampling.max-new-tokens."),
         ("--beta", "Use --algorithm.reference-kl.coefficient."),
         ("--epsilon", "Use --algorithm.objective.clip-low and .clip-high."),
-        ("--use-vllm", "no rollouts by vLLM"),
+        ("--use-vllm", "Use --engine vllm"),
         ("--epochs", "Use --steps: a run counts rollouts"),
         ("--bf16", "Use --learner.dtype bfloat16."),
         ("--output-dir", "Use --out."),

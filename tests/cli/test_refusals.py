@@ -37,6 +37,14 @@ def refusal(result: tuple[int, str, str]) -> str:
         ("train", "needs a recipe's name or a YAML file first. 'steadyrl recipes' lists them"),
         ("train --steps 3", "needs a recipe's name or a YAML file first."),
         ("train demmo", "no recipe 'demmo'. Did you mean 'demo'?"),
+        (
+            "train demo --engine vllm --engine.url http://127.0.0.1:9",
+            r"vLLM server at http://127\.0\.0\.1:9 cannot be reached .* Start it, or correct",
+        ),
+        (
+            "train demo --engine sglang --engine.url http://127.0.0.1:9 --sampling.top-p 0.9",
+            r"SGLang server at http://127\.0\.0\.1:9 cannot be reached .* Start it, or correct eng",
+        ),
         ("train xyz", "There is no recipe 'xyz'. The recipes are: demo, minirl, "),
         ("train none.yaml", "There is no configuration at none.yaml. Give a YAML file, or a"),
         (

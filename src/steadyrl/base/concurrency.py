@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -28,6 +28,28 @@ async def concurrently(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> lis
             task.cancel()
         await asyncio.wait(tasks, timeout=ENDS_WITHIN)
         raise
+
+
+class PerLoop(Generic[Result]):
+    """A lock or semaphore for each event loop, made on first use: none works in two loops.
+
+    Example:
+        slots = PerLoop(lambda: asyncio.Semaphore(8))
+        async with slots():
+            ...
+    """
+
+    def __init__(self, make: Callable[[], Result]) -> None:
+        self._make = make
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._value: Result
+
+    def __call__(self) -> Result:
+        """The value of the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._value = loop, self._make()
+        return self._value
 
 
 async def await_if_needed(answer: Result | Awaitable[Result]) -> Result:

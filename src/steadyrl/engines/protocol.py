@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
@@ -79,6 +80,25 @@ class EngineCapabilities:
         """Whether a prompt of `prompt_length` tokens leaves room for a completion."""
         limit = self.max_positions
         return limit is None or prompt_length + sampling.max_new_tokens <= limit
+
+    def check_room(self, positions: int, sampling: Sampling | None = None) -> None:
+        """Returns if the engine has room for so many tokens and the answer to them.
+
+        Args:
+            sampling: That of the answer; None: there is none.
+
+        Raises:
+            UserError: it has not, or there are no tokens.
+        """
+        budget = 0 if sampling is None else sampling.max_new_tokens
+        if positions == 0:
+            raise UserError("A prompt has no tokens. Check the chat template.")
+        if self.max_positions is not None and positions + budget > self.max_positions:
+            raise UserError(
+                f"A prompt of {positions} tokens with max_new_tokens {budget} needs "
+                f"{positions + budget} positions, but the engine has {self.max_positions}. Lower "
+                "max_new_tokens, shorten the prompts, or give the engine more positions."
+            )
 
 
 @runtime_checkable

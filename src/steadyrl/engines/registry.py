@@ -6,6 +6,7 @@ from steadyrl.base.variants import Variants
 from steadyrl.engines.engine_settings import EngineSettings
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.reference import ReferenceEngineSettings
+from steadyrl.engines.sglang.settings import SglangSettings
 from steadyrl.engines.vllm.settings import VllmSettings
 
 AnyEngine = Annotated[
@@ -15,6 +16,7 @@ AnyEngine = Annotated[
         "steadyrl.engines",
         LocalEngineSettings,
         ReferenceEngineSettings,
+        SglangSettings,
         VllmSettings,
     ),
 ]

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.base.memory import available_memory
 from steadyrl.engines.engine_settings import ModelEngineSettings
 from steadyrl.engines.local import LocalEngineSettings
+from steadyrl.engines.sglang.settings import SglangSettings
 from steadyrl.engines.vllm.settings import VllmSettings
 from steadyrl.learners.micro_batches import LEAST_SAVING
 from steadyrl.policies.model_size import ModelSize, PassMemory, pass_memory
@@ -187,6 +188,8 @@ def _positions_of_row(config: RunConfig, length: int) -> float:
 def _engine_itemsize(config: RunConfig, learner: int) -> int:
     """Bytes of each of the engine's weights in this machine; 0 behind a server."""
     engine = config.engine
+    if isinstance(engine, SglangSettings):
+        return 0
     if isinstance(engine, VllmSettings):
         return 0 if engine.url else getattr(torch, engine.numerics).itemsize
     if not isinstance(engine, ModelEngineSettings):

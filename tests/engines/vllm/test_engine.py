@@ -151,7 +151,7 @@ def test_a_sync_that_breaks_off_is_never_sampled_from(pair: tuple[Policy, VllmEn
 
 def test_what_the_model_cannot_hold_is_refused(pair: tuple[Policy, VllmEngine]) -> None:
     policy, engine = pair
-    with pytest.raises(UserError, match="needs 262 positions, but vLLM was started with 256"):
+    with pytest.raises(UserError, match="needs 262 positions, but the engine has 256"):
         generate(engine, requests(policy, [250]))
     with pytest.raises(UserError, match="has no tokens"):
         generate(engine, requests(policy, [0]))

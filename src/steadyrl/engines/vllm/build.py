@@ -10,16 +10,14 @@ import torch
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, EngineCapabilities
 from steadyrl.engines.served_model import ServedModel, weights_of
+from steadyrl.engines.vllm.connect import connect
 from steadyrl.engines.vllm.engine import VllmEngine
 from steadyrl.engines.vllm.library import launch
-from steadyrl.engines.vllm.settings import VllmSettings
+from steadyrl.engines.vllm.settings import ADAPTER_RANKS, VllmSettings
 from steadyrl.policies.policy import Policy
 
 CPU_CACHE_MEMORY = 1 << 30
 """Default size of the key-value cache on the CPU, in bytes."""
-
-ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Maximum ranks that vLLM accepts."""
 
 CPU_BLOCK = 32
 """Tokens per block of the key-value cache on the CPU. Only whole blocks are shared."""
@@ -34,10 +32,12 @@ def vllm_engine(
         seed: Determines the thresholds of stochastic rounding.
 
     Raises:
-        UserError: vLLM is not installed or cannot serve the model.
+        UserError: vLLM is not installed, cannot serve the model, or its server cannot be used.
     """
     dtype = getattr(torch, settings.numerics)
     model = ServedModel.of(policy, dtype=dtype, rounding=settings.rounding, seed=seed)
+    if settings.url is not None:
+        return connect(settings, policy, model, progress=progress)
     limits = [each for each in (settings.max_positions, model.max_positions) if each is not None]
     capabilities = EngineCapabilities(
         max_positions=min(limits, default=None),

@@ -83,7 +83,7 @@ class VllmEngine(SteppedEngine):
 
     def submit(self, request: Request) -> int:
         """Adds a request and returns its number, under which `step` returns the answers."""
-        self._check(len(request.prompt_ids), request)
+        self.capabilities.check_room(len(request.prompt_ids), request.sampling)
         self._generated.start(request, first=not self._runner.running)
         number = self._submitted
         self._submitted += 1
@@ -122,7 +122,7 @@ class VllmEngine(SteppedEngine):
             scores[place] = prompt_scores(tokens, output.prompt_logprobs)
 
         for place, tokens in enumerate(sequences):
-            self._check(len(tokens) + 1)
+            self.capabilities.check_room(len(tokens) + 1)
             job = Job(
                 prompt_ids=tokens.tolist(),
                 parameters=scoring(),
@@ -212,19 +212,6 @@ class VllmEngine(SteppedEngine):
         self._adapters += 1
         folder = Path(self._folder.name) / str(self._adapters)
         self._runner.adapter = load_adapter(llm, self._adapter, folder, self._adapters)
-
-    def _check(self, positions: int, request: Request | None = None) -> None:
-        """Refuses requests that exceed the model's positions."""
-        limit = self.capabilities.max_positions
-        budget = 0 if request is None else request.sampling.max_new_tokens
-        if positions == 0:
-            raise UserError("A prompt has no tokens. Check the chat template.")
-        if limit is not None and positions + budget > limit:
-            raise UserError(
-                f"A prompt of {positions} tokens with max_new_tokens {budget} needs "
-                f"{positions + budget} positions, but vLLM was started with {limit}. Lower "
-                "max_new_tokens, shorten the prompts, or raise engine.max_positions."
-            )
 
     def _take_answer(self, number: int, index: int, request: Request, output: Any) -> None:
         written = output.outputs[0]

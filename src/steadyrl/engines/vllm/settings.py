@@ -8,6 +8,9 @@ from steadyrl.engines.engine_settings import EngineContext, EngineSettings, Posi
 from steadyrl.engines.protocol import Engine
 from steadyrl.policies.rounding import Rounding
 
+ADAPTER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Maximum ranks that vLLM accepts."""
+
 RESERVED = {
     "model": "model",
     "load_format": "model",
@@ -21,38 +24,39 @@ RESERVED = {
     "logprobs_mode": "sampling",
     "generation_config": "sampling",
 }
-"""Arguments of vLLM that follow from settings of a run: argument, and what sets it."""
+"""Arguments of vLLM that a run sets itself, with the setting that determines each."""
 
 
 class VllmSettings(EngineSettings):
-    """vLLM in this process, or behind its server at `url`."""
+    """vLLM, in this process or on a server."""
 
     name: Literal["vllm"] = "vllm"
 
     url: str | None = Field(None, pattern=r"^https?://[^@\s]+$")
-    """Address of a vLLM server. None: vLLM in this process."""
+    """Address of a vLLM server without a path, for example http://host:8000. None: vLLM in this
+    process."""
 
     api_key_variable: str | None = None
-    """Environment variable that holds the server's key. The key itself is never written anywhere.
-    """
+    """Environment variable that holds the server's API key. The key is never written to a file."""
 
     numerics: Literal["bfloat16", "float32"] = "bfloat16"
-    """Numerics of the engine. A server must have been started with the same `--dtype`."""
+    """Data type of weights and activations. A server must be started with the same `--dtype`."""
 
     rounding: Rounding = "stochastic"
     """Rounding of a float32 learner's weights to bfloat16. nearest: small updates never reach an
-    engine whose weights started on the bfloat16 grid. stochastic: unbiased, with one fixed random
+    engine whose weights began on the bfloat16 grid. stochastic: unbiased, with one fixed random
     threshold per weight."""
 
     max_positions: int | None = Field(None, ge=2)
-    """Maximum tokens of a prompt and its answer together. None: those of the model. Keys and values
-    of one sequence of this length have to fit into memory. A server has its own limit."""
+    """Maximum tokens of a prompt and its answer together. None: the model's maximum. The key-value
+    cache must hold one sequence of this length. A server has its own limit."""
 
     max_running: int = Field(256, ge=1)
-    """Maximum number of sequences decoded concurrently; of a server, requests under way."""
+    """Maximum number of sequences decoded concurrently. With a server: maximum number of concurrent
+    requests."""
 
     cache_memory: PositiveOrAuto = "auto"
-    """Memory for keys and values in MiB. auto: vLLM's choice on a GPU, 1024 on the CPU. A server
+    """Size of the key-value cache in MiB. auto: vLLM's choice on a GPU, 1024 on the CPU. A server
     has its own."""
 
     adapter_rank: int | None = Field(None, ge=1, le=512)
@@ -60,26 +64,27 @@ class VllmSettings(EngineSettings):
     adapter at each sync. None: an adapter is merged, and all weights are sent at each sync."""
 
     sync_folder: str | None = None
-    """Folder for weights on their way to the server, which has to see it under the same path. None:
-    a temporary one. vLLM in this process gets its weights without files."""
+    """Folder through which weights reach the server, which must see it under the same path. None:
+    the temporary folder of this machine. vLLM in this process needs no folder."""
 
     timeout: float = Field(600.0, gt=0.0, allow_inf_nan=False)
-    """Seconds in which some answer has to end, a server has to give one, or take over weights."""
+    """Seconds in which at least one answer must finish. With a server: timeout of each request,
+    which is an answer or a load of weights."""
 
     patience: float = Field(300.0, ge=0.0, allow_inf_nan=False)
-    """Seconds of further tries while a server is busy, restarting or unreachable."""
+    """Seconds for which requests are repeated while a server is busy, restarting or unreachable."""
 
     restarts: int = Field(2, ge=0)
-    """Failures between two syncs after which vLLM in this process is started again."""
+    """Maximum number of restarts of vLLM in this process between two syncs."""
 
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of `vllm.EngineArgs`, by name, as gpu_memory_utilization."""
+    """Further arguments of `vllm.EngineArgs` by name, for example gpu_memory_utilization."""
 
     def make(self, context: EngineContext) -> Engine:
         """The engine.
 
         Raises:
-            UserError: vLLM is not installed, cannot serve the model, or its server does not answer.
+            UserError: vLLM is not installed, cannot serve the model, or its server cannot be used.
         """
         from steadyrl.engines.vllm.build import vllm_engine
 

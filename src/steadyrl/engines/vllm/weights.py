@@ -36,7 +36,7 @@ def load_adapter(llm: Any, weights: AdapterSource, folder: Path, serial: int) ->
     """
     from vllm.lora.request import LoRARequest
 
-    _check_adapter(weights.adapter_config, llm.vllm_config.lora_config.max_lora_rank)
+    check_adapter(weights.adapter_config, llm.vllm_config.lora_config.max_lora_rank)
     folder.mkdir()
     write_adapter(folder, weights.tensors(), dict(weights.adapter_config))
     request = LoRARequest(f"steadyrl-{weights.version}-{serial}", serial, str(folder))
@@ -48,7 +48,12 @@ def load_adapter(llm: Any, weights: AdapterSource, folder: Path, serial: int) ->
     return request
 
 
-def _check_adapter(config: Mapping[str, Any], largest_rank: int) -> None:
+def check_adapter(config: Mapping[str, Any], largest_rank: int) -> None:
+    """Returns if vLLM can load an adapter with PEFT's configuration `config`.
+
+    Raises:
+        UserError: the adapter changes experts, or its rank is above `largest_rank`.
+    """
     if config["r"] > largest_rank:
         raise UserError(
             f"The adapter has rank {config['r']}, but vLLM was started for rank {largest_rank}. "

@@ -116,8 +116,9 @@ class WorkerExtension:
 
     def steadyrl_reload(self, folder: str) -> None:
         """Loads the weights of a checkpoint folder into the model."""
-        _prepare(self)
-        self.reload_weights(weights_path=folder)  # type: ignore[attr-defined]
+        from steadyrl.engines.checkpoint_files import read_tensors
+
+        reload_weights(self, read_tensors(folder))
 
     def steadyrl_differing(self, folder: str) -> list[str]:
         """Names of tensors that differ from a fresh load of the checkpoint folder."""

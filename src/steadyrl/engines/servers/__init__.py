@@ -1,0 +1,1 @@
+"""Rollout engines on HTTP servers that this run does not start."""
