@@ -35,8 +35,11 @@ class Options(Settings):
     model: Path = Path("models/smollm2")
     """The checkpoint that is trained."""
 
-    steps: int = 4
+    steps: int = 3
     """Steps of each run."""
+
+    prompts: int = 2
+    """Prompts of each step, with eight answers each."""
 
     seed: int = 0
     """Seed of each run."""
@@ -48,7 +51,8 @@ class Options(Settings):
 def main() -> None:
     """Trains every row and prints the table."""
     options = script_options(Options)
-    results: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "rows": {}}
+    asked = options.model_dump(include={"seed", "steps", "prompts"})
+    results: dict[str, Any] = {**asked, "rows": {}}
     print("| trained | peak memory, GB | rollout, s | update, s | step, s | checkpoint, MB |")
     print("|---|---|---|---|---|---|")
     for name, settings in ROWS.items():
@@ -74,10 +78,13 @@ def measure(
         *("train", "smollm2", "--out", str(path), "--model", str(options.model)),
         *("--steps", str(options.steps), "--seed", str(options.seed), "--threads", "1"),
         *("--evaluation.tasks", "1", "--evaluation.samples", "1", "--evaluation.drift", "never"),
+        *("--algorithm.prompts", str(options.prompts)),
         *settings,
     ]
     child = os.posix_spawn(
-        sys.executable, [sys.executable, "-m", "steadyrl.cli.main", *arguments], dict(os.environ)
+        sys.executable,
+        [sys.executable, "-m", "steadyrl.cli.main", *arguments],
+        dict(os.environ),
     )
     _, status, usage = os.wait4(child, 0)
     if status:
