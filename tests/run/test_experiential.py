@@ -234,7 +234,7 @@ def test_an_unreachable_server_is_counted_and_stops_nothing(tmp_path: Path) -> N
     lines = (path / "completions" / "rl-000002.jsonl").read_text().splitlines()
     reasons = {json.loads(line)["truncation_reason"] for line in lines}
     assert any("cannot be reached" in reason for reason in reasons)
-    (note,) = [n for n in RunFolder(path).read_notes() if "to reflect" in n["note"]]
+    (note,) = [n for n in RunFolder(path).read_notes() if "All reflections" in n["note"]]
     assert (note["stage"], note["step"]) == ("rl", 1)
     assert "cannot be reached" in note["note"]
 
