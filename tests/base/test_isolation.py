@@ -97,8 +97,11 @@ def test_a_call_that_never_ends_is_given_up_and_the_next_one_is_answered(
         ("end_politely", r"^raised SystemExit: 3$"),
         ("interrupt", r"^raised KeyboardInterrupt$"),
         ("raise_base_exception", r"^raised BaseException: of no kind$"),
-        ("raise_key_error", r"^raised KeyError: 'the value that was missing'$"),
-        ("raise_without_words", r"^raised SilentError$"),
+        (
+            "raise_key_error",
+            r"^raised KeyError: 'the value that was missing' \(.*isolated_functions\.py:\d+\)$",
+        ),
+        ("raise_without_words", r"^raised SilentError \(.*isolated_functions\.py:\d+\)$"),
         ("recurse", r"^raised RecursionError: maximum recursion depth exceeded"),
         ("eat_memory", r"^raised MemoryError$"),
         ("return_a_function", r"^raised (AttributeError|PicklingError): Can't"),

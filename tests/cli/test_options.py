@@ -187,7 +187,7 @@ def test_trackers_are_named_one_after_the_other_or_with_their_settings() -> None
             ["jsonl", "{name: wandb, projekt: x}"],
             r"trackers\.1\.projekt: unknown setting, got 'x'\. Did you mean 'project'\?",
         ),
-        (["{name: wandb, mode: of}"], r"trackers\.0\.mode: Input should be 'online' or 'offline'"),
+        (["{name: wandb, mode: of}"], r"trackers\.0\.mode: got 'of', expected: online, offline"),
         (["wandb", "jsonl", "wandb"], r"trackers: 'wandb' is named twice\. Name each tracker once"),
     ],
 )
@@ -275,7 +275,7 @@ def test_an_unknown_option_is_answered_with_what_there_is(option: str, message: 
         (["--algorithm.objective"], "--algorithm.objective needs a value: minirl, grpo, cispo"),
         (["--cold-start"], "--cold-start needs a value: none."),
         (["--seed", "1", "2"], "'2' belongs to no option."),
-        (["--published", "ppo"], "published: Input should be 'minirl', 'grpo', "),
+        (["--published", "ppo"], "published: got 'ppo', expected: minirl, grpo, "),
     ],
 )
 def test_words_that_are_missing_or_left_over_are_named(words: list[str], message: str) -> None:
@@ -345,7 +345,7 @@ def test_options_of_a_command_are_settings_too() -> None:
     ("words", "message"),
     [
         ([], "'steadyrl work' needs TOOLS. See steadyrl work --help."),
-        (["saw", "--level", "top"], "level: Input should be 'low' or 'high', got 'top'. See "),
+        (["saw", "--level", "top"], "level: got 'top', expected: low, high. See "),
         (["saw", "--quik"], "There is no option --quik. Did you mean --quick?"),
     ],
 )

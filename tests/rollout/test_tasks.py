@@ -61,7 +61,10 @@ def test_tasks_have_the_numbers_that_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        (leaves, r"Broken.task failed on number 2 of the test split: SystemExit: 3 \(line"),
+        (
+            leaves,
+            r"Broken.task failed on number 2 of the test split: SystemExit: 3 \(.*\.py:\d+\)",
+        ),
         (
             lambda *_: Silent(),
             r"Broken.task returned a Silent whose repr failed, which is not a task",
@@ -143,7 +146,7 @@ def test_what_is_no_count_of_tasks_is_refused() -> None:
 def test_a_failure_is_told_with_its_line() -> None:
     (task,) = make_tasks(Broken(raises), Split.TEST, [2])
     assert isinstance(task, FailedTask)
-    (number,) = re.findall(r"\(line (\d+) of test_tasks\.py\)", task.failure)
+    (number,) = re.findall(r"\(.*test_tasks\.py:(\d+)\)", task.failure)
     with open(__file__, encoding="utf-8") as file:
         assert "raise IndexError" in file.readlines()[int(number) - 1]
 

@@ -52,10 +52,26 @@ MATH = {"name": "math", "path": "problems.jsonl"}
             {"environment": {"name": "hotpot_qa", "questions": {"name": "fil"}}},
             "environment.questions.name: unknown name, got 'fil'. Did you mean 'file'?",
         ),
-        ({"environment": MATH, "optimizer": {"betas": [0.9]}}, "optimizer.betas.1: required"),
         (
             {"environment": {"name": "dataset", "path": "a.csv", "rewards": ["mth"]}},
             "environment.rewards.0.name: unknown name, got 'mth'. Did you mean 'math'?",
+        ),
+        ({"environment": MATH, "optimizer": {"betas": [0.9]}}, "optimizer.betas.1: got [0.9], "),
+        (
+            {"environment": MATH, "optimizer": {"betas": ["high", 0.9]}},
+            "optimizer.betas.0: got 'high', expected: number",
+        ),
+        (
+            {"environment": MATH, "steps": "three"},
+            "steps: got 'three', expected: whole number, at least 0",
+        ),
+        (
+            {"environment": MATH, "optimizer": {"schedule": "cosin"}},
+            "got 'cosin', expected: constant, linear, cosine. Did you mean 'cosine'?",
+        ),
+        (
+            {"environment": MATH, "sampling": 3},
+            "sampling: got 3, expected: names and values",
         ),
     ],
 )
@@ -66,6 +82,36 @@ def test_a_setting_is_named_as_it_is_written_with_what_it_may_be(
         parse(values, "my.yaml")
 
     assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"environment": {"name": "dataset", "path": "a.csv", "rewards": ["zork"]}},
+            "environment.rewards.0.name: unknown name, got 'zork'. Known names: exact, math, "
+            "choice, regex, json_schema, length, or module:Class",
+        ),
+        (
+            {"environment": MATH, "routing_replay": "r4"},
+            "routing_replay: got 'r4', expected: none, r2, r3, auto",
+        ),
+        (
+            {"environment": MATH, "engine": {"max_running": "three"}},
+            "engine.max_running: got 'three', expected: whole number, at least 1, auto",
+        ),
+        ({"environment": MATH, "trackers": ["zork"]}, "trackers.0.name: unknown name, got 'zork'."),
+    ],
+)
+def test_one_mistake_is_named_once_whatever_pydantic_has_tried(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError) as refusal:
+        parse(values, "my.yaml")
+
+    text = str(refusal.value).removeprefix("The configuration of my.yaml is not valid: ")
+    assert text.startswith(message)
+    assert ";" not in text
 
 
 def test_an_error_of_an_unknown_type_is_described_by_the_location_of_pydantic() -> None:

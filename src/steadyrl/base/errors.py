@@ -1,8 +1,9 @@
 """Errors that the user can fix, and reports of exceptions raised by user code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from traceback import extract_tb
+from sysconfig import get_path
+from traceback import walk_tb
 from typing import TypeVar
 
 from steadyrl.base.text import well_formed
@@ -74,20 +75,54 @@ def describe_error(error: BaseException) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """Type, message and source line of an exception raised by user code.
+    """Type, message, file and line of an exception that was caught around a call to user code.
 
-    The line is in the first file of the traceback outside this package, if there is one.
+    The place is the innermost line in the user's own files, or else the line in the first installed
+    package that was called. An exception of this package alone has no place.
 
     Example:
-        cause(error) == "KeyError: 'limit' (line 12 of my_tasks.py)"
+        cause(error) == "KeyError: 'limit' (my_tasks.py:12)"
     """
+    places = _foreign(_places(error))
+    own = [place for place in places if not _is_installed(place[0])]
+    packages = [place for place in places if "site-packages" in Path(place[0]).parts]
+    places = own or [place for place in packages if place[0] == packages[0][0]]
     text = describe_error(error)
-    frames = extract_tb(error.__traceback__)[1:]  # the first frame is the caller
-    there = [frame for frame in frames if "importlib" not in frame.filename]
-    there = [frame for frame in there if not _is_ours(frame.filename)] or there
-    lines = [frame.lineno for frame in there if frame.filename == there[0].filename]
-    return f"{text} (line {lines[-1]} of {Path(there[0].filename).name})" if lines else text
+    return f"{text} ({_relative(places[-1][0])}:{places[-1][1]})" if places else text
+
+
+def is_of_user_code(error: BaseException) -> bool:
+    """Whether the user's own files, or a package that they call, raised the exception."""
+    places = _places(error)
+    ours = [number for number, (file, _) in enumerate(places) if _is_ours(file)]
+    within = _foreign(places[ours[-1] + 1 :] if ours else places)
+    return any(not _is_installed(file) for file, _ in within)
+
+
+def _places(error: BaseException) -> list[tuple[str, int]]:
+    """File and line of each call on the way to the exception, the innermost last."""
+    calls = walk_tb(error.__traceback__)
+    return [(frame.f_code.co_filename, line) for frame, line in calls]
+
+
+def _foreign(places: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The places in files that are not of this package."""
+    return [place for place in places if not (place[0].startswith("<") or _is_ours(place[0]))]
 
 
 def _is_ours(filename: str) -> bool:
     return Path(filename).is_relative_to(Path(__file__).parents[1])
+
+
+def _is_installed(filename: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    folders = (get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return any(Path(filename).is_relative_to(folder) for folder in folders)
+
+
+def _relative(filename: str) -> str:
+    """The path from the working folder to a file in it, or the whole path."""
+    try:
+        return str(Path(filename).relative_to(Path.cwd()))
+    except (ValueError, OSError):  # OSError: user code may have removed the working folder
+        return filename

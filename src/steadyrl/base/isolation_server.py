@@ -27,7 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from steadyrl.base.errors import describe_error
+from steadyrl.base.errors import cause, describe_error
 from steadyrl.base.isolation_messages import (
     LARGEST_REPLY,
     PlainPickler,
@@ -180,8 +180,9 @@ def _answer(function: Callable[..., Any], request: bytes) -> tuple[str, Any]:
         return "returned", written.getvalue()
     except BaseException as error:
         ordinary = isinstance(error, Exception) and not isinstance(error, MemoryError)
+        text = cause(error) if ordinary else describe_error(error)
         trace = "" if isinstance(error, MemoryError) else traceback.format_exc()
-        details = (text[:_LONGEST] for text in (describe_error(error), trace))
+        details = (part[:_LONGEST] for part in (text, trace))
         reason = f"raised {type(error).__name__}"
         return "raised" if ordinary else "gave up", (reason, *details)
 

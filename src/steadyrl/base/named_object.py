@@ -22,8 +22,10 @@ def named_object(path: str, *, given_as: str) -> Any:
     try:
         found = importlib.import_module(module)
     except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and module.startswith(error.name or module)
+        reason = str(error) if missing else cause(error)
         raise UserError(
-            f"{given_as} is {path!r}: {error}. Install the package, or put the folder of the "
+            f"{given_as} is {path!r}: {reason}. Install the package, or put the folder of the "
             "module on PYTHONPATH."
         ) from error
     except Exception as error:

@@ -1,17 +1,26 @@
 """Texts that document fields of settings: accepted values, default and description."""
 
+import re
 import types
 from collections.abc import Iterator
 from enum import Enum
+from math import inf
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from steadyrl.base.settings import Settings
 from steadyrl.base.variants import name_of, variants_of
 
-BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "length"}
+BOUNDS = {
+    "ge": "at least",
+    "gt": "above",
+    "le": "at most",
+    "lt": "below",
+    "min_length": "length at least",
+}
 """Words for pydantic's constraints."""
 
 NAMES = {
@@ -101,7 +110,7 @@ def _atom_text(atom: Any) -> str:
 
 
 def default_text(value: Any) -> str:
-    """A short YAML form of a default value; `required` if there is none."""
+    """A short form of a default as the command line takes it; `required` if there is none."""
     if value is PydanticUndefined:
         return "required"
     if isinstance(value, bool) or value is None:
@@ -112,12 +121,24 @@ def default_text(value: Any) -> str:
         return f"{'-' if value < 0 else ''}.inf"
     if isinstance(value, Settings):
         own = value.model_dump(mode="json", exclude_defaults=True)
-        return str({"name": name_of(type(value))} | own) if own else name_of(type(value))
+        return default_text({"name": name_of(type(value))} | own)
     if isinstance(value, tuple | list):
-        return f"[{', '.join(map(default_text, value))}]"
+        return f"[{', '.join(map(_nested, value))}]"
+    if isinstance(value, dict) and value:
+        if value.keys() == {"name"}:  # a variant with its own defaults
+            return default_text(value["name"])
+        return f"{{{', '.join(f'{key}: {_nested(each)}' for key, each in value.items())}}}"
     return str(value) if value not in ("", {}) else "empty"
 
 
+def _nested(value: Any) -> str:
+    """The form of a value within a list or a block, in quotes where YAML wants them."""
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return yaml.safe_dump([value], default_flow_style=True, width=inf)[1:-2]
+    return default_text(value)
+
+
 def meaning(field: FieldInfo) -> str:
-    """The description of a field on one line."""
-    return " ".join((field.description or "").split())
+    """The description of a field on one line, with values as the command line takes them."""
+    text = " ".join((field.description or "").split())
+    return re.sub(r"\b(None|True|False)\b(?! of\b)", lambda word: word[0].lower(), text)

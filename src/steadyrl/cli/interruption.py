@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from steadyrl.base.errors import UserError
+from pydantic import ValidationError
+
+from steadyrl.base.errors import UserError, cause, is_of_user_code
 from steadyrl.records.run_folder import RunFolder
 
 STORAGE_ERRORS = frozenset(
@@ -71,7 +73,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def translate_interruptions(arguments: Sequence[str], run: Path | None = None) -> Iterator[None]:
-    """Turns an interruption, a closed output or a fault of the disk into `Stopped`.
+    """Turns an interruption, a closed output, a fault of the disk or of user code into `Stopped`.
 
     Args:
         arguments: Arguments of the running command.
@@ -90,10 +92,26 @@ def translate_interruptions(arguments: Sequence[str], run: Path | None = None) -
         raise Stopped(text, 128 + signal.SIGPIPE) from error
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
+            _refuse_user_code(error, arguments, run)
             raise
         file = f"{error.filename}: " if error.filename else ""
         reason = f"{file}{os.strerror(error.errno)}. Fix this first."
         raise Stopped(f"{reason} {resume_hint(arguments, run)}", 2) from error
+    except Exception as error:
+        if not isinstance(error, UserError | ValidationError | Stopped):
+            _refuse_user_code(error, arguments, run)
+        raise
+
+
+def _refuse_user_code(error: Exception, arguments: Sequence[str], run: Path | None) -> None:
+    """Returns if `error` is a bug of this package, which keeps its traceback.
+
+    Raises:
+        Stopped: the user's own code raised it.
+    """
+    if is_of_user_code(error):
+        text = f"Your code failed: {cause(error)}. Fix it. {resume_hint(arguments, run)}"
+        raise Stopped(text, 2) from error
 
 
 def resume_hint(arguments: Sequence[str], run: Path | None) -> str:

@@ -21,6 +21,8 @@ from steadyrl.cli.option_names import dashed, positionals
 
 WIDTH = 80
 
+FOREIGN = " module:Class: a class of your own, as docs/extending.md shows."
+
 
 def command_help(kind: type[Settings], program: str) -> str:
     """The usage of a command, what it does, and its options."""
@@ -54,7 +56,8 @@ def options_help(
         value = values[name] if name in values else field.get_default(call_default_factory=True)
         if is_list(field) or settings_in(field) is None:
             lines += _filled(f"--{option}  {values_text(field)} ({default_text(value)})", 2, 8)
-            lines += _filled(meaning(field), 8)
+            foreign = variants_of(field) is not None
+            lines += _filled(f"{meaning(field)}{FOREIGN if foreign else ''}", 8)
         else:
             sections += _section(field, value, option)
     return [*lines, *([""] if lines else []), *sections]
@@ -65,13 +68,14 @@ def _section(field: FieldInfo, value: Any, option: str) -> list[str]:
     values = value.model_dump() if isinstance(value, Settings) else value
     variants, optional = variants_of(field), None in atoms(field.annotation)
     choices = [] if variants is None else variants.names()
-    choices += ["module:Class"] if variants is not None and variants.group is not None else []
+    foreign = variants is not None and variants.group is not None
+    choices += ["module:Class"] if foreign else []
     choices += ["none"] if optional else []
     name = values.get("name", "") if isinstance(values, Mapping) else default_text(values)
     lines = [f"{option}: {name}" if name else option]
     if choices:
         lines += _filled(f"--{option}  {', '.join(choices)}", 2, 8)
-    lines += _filled(meaning(field), 8)
+    lines += _filled(f"{meaning(field)}{FOREIGN if foreign else ''}", 8)
     if not isinstance(values, Mapping):
         return [*lines, ""]
     kind = settings_in(field, values)

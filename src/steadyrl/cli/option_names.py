@@ -82,6 +82,8 @@ def unknown_option(
             f"There is no option {written}. Did you mean --{full if full in known else close}? "
             "--help shows all."
         )
+    if not beside:
+        return f"There is no option {written}: {block} has no settings of its own."
     listed = ", ".join(f"--{prefix}{name}" for name in beside)
     return f"There is no option {written}. Options there are {listed}."
 

@@ -2,6 +2,7 @@
 
 from inspect import getdoc
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 from rich.console import Console
@@ -11,6 +12,9 @@ from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.recipes import find_recipe, recipe_names
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
+
+COLUMN = 24
+"""Where the descriptions of recipes begin."""
 
 
 class RecipesOptions(Settings):
@@ -27,7 +31,13 @@ def recipes_command(arguments: list[str], console: Console) -> None:
         console.print(to_yaml(described_run(options.name)), markup=False, end="", soft_wrap=True)
         return
     for name in recipe_names():
-        line = f"{name:<24}{(getdoc(find_recipe(name)) or '').splitlines()[0]}"
+        about = " ".join((getdoc(find_recipe(name)) or "").partition("\n\n")[0].split())
+        line = fill(
+            f"{name:<{COLUMN}}{about}",
+            console.width,
+            subsequent_indent=" " * COLUMN,
+            break_on_hyphens=False,
+        )
         console.print(line, markup=False, soft_wrap=True)
 
 

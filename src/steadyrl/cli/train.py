@@ -63,8 +63,8 @@ class TrainOptions(HubOptions):
     single settings come on top."""
 
     checkpoint: str | None = None
-    """Train this Hugging Face checkpoint instead of the recipe's model: a folder, a GGUF file or a
-    name on the hub. `--model` takes one, too."""
+    """A checkpoint to train instead of the recipe's model: a folder, a GGUF file or a name on the
+    Hub. Short for --model pretrained with --model.path; --model also takes small models by name."""
 
     @property
     def folder(self) -> Path:

@@ -20,7 +20,7 @@ from steadyrl.policies.rounding import Rounding
 def _positive_or_auto(value: object) -> object:
     if value == "auto" or (isinstance(value, int) and value is not True and value >= 1):
         return value
-    raise ValueError(f"Input should be a whole number of 1 or more, or 'auto', got {value!r}")
+    raise ValueError(f"got {value!r}, expected: whole number, at least 1, auto")
 
 
 PositiveOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_positive_or_auto)]

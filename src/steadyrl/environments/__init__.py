@@ -22,14 +22,17 @@ from steadyrl.environments.protocol import (
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGym, ReasoningGymSettings
 from steadyrl.environments.settings import EnvironmentSettings, TeacherSettings
 from steadyrl.environments.sokoban import Sokoban, SokobanSettings
+from steadyrl.environments.splits import split_of
 from steadyrl.environments.thinking import strip_thinking
 from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMathSettings
+from steadyrl.records.message import Conversation, Message
 
 __all__ = [
     "Arithmetic",
     "ArithmeticSettings",
     "ArithmeticTeacher",
     "ArithmeticTeacherSettings",
+    "Conversation",
     "Dataset",
     "DatasetSettings",
     "Demonstration",
@@ -40,6 +43,7 @@ __all__ = [
     "FrozenLakeSettings",
     "HotpotQA",
     "HotpotQASettings",
+    "Message",
     "Outcome",
     "ReasoningGym",
     "ReasoningGymSettings",
@@ -54,5 +58,6 @@ __all__ = [
     "VerifiableMath",
     "VerifiableMathSettings",
     "answers_agree",
+    "split_of",
     "strip_thinking",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from steadyrl.base.concurrency import await_if_needed
-from steadyrl.base.errors import UserError, call_user_code, describe_error, require_type, safe_repr
+from steadyrl.base.errors import UserError, call_user_code, cause, require_type, safe_repr
 from steadyrl.environments.protocol import (
     Environment,
     Episode,
@@ -157,7 +157,7 @@ def check_outcome(outcome: object) -> Outcome:
 
 def failure_reason(error: BaseException) -> str:
     """Reason of truncation for an exception of the environment."""
-    reason = str(error) if isinstance(error, UserError) else describe_error(error)
+    reason = str(error) if isinstance(error, UserError) else cause(error)
     return f"{ENVIRONMENT_FAILED}: {reason}"
 
 

@@ -56,6 +56,8 @@ class RunConfig(Settings):
     """Number of CPU threads per matrix product; none: PyTorch's default. Use 1 for small models."""
 
     model: AnyModel = SmallMoE()
+    """The model to train: a small one with random weights by its name, or a checkpoint: a folder, a
+    GGUF file or a name on the Hub."""
 
     environment: AnyEnvironment
 

@@ -235,7 +235,7 @@ class Parameters:
 def _reason(error: BaseException, timeout: float | None) -> str:
     if isinstance(error, TimeoutError) and timeout is not None:
         return f"it took longer than {timeout:g} s"
-    return f"it {error.reason}" if isinstance(error, IsolationError) else cause(error)
+    return f"it {error}" if isinstance(error, IsolationError) else cause(error)
 
 
 def _as_dict(message: Message) -> dict[str, str]:

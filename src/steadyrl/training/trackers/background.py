@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
-from steadyrl.base.errors import describe_error
+from steadyrl.base.errors import cause
 from steadyrl.training.stage import Stage
 from steadyrl.training.trackers.protocol import Row, Tracker
 
@@ -63,7 +63,7 @@ class BackgroundTracker:
             try:
                 call()
             except Exception as error:
-                self._failures.put(self._sentence(describe_error(error)))
+                self._failures.put(self._sentence(cause(error)))
 
     def _sentence(self, reason: str) -> str:
         return (
