@@ -61,10 +61,10 @@ class Outcome:
     kept: float
     steps: int
     alarm: int | None
-    """The first step at which the diagnosis is not "healthy"."""
+    """The first step at which the diagnosis is an alarm."""
 
     alarmed: float
-    """The share of diagnoses that are not "healthy"."""
+    """The share of diagnoses that are alarms."""
 
     fallen: int | None
     """The first step at which the diagnosis is "collapsed"."""
@@ -120,7 +120,7 @@ def outcome_of(
     run: str, study: str, condition: str, seed: int, kept: float, diagnoses: list[Diagnosis]
 ) -> Outcome:
     """What `diagnoses`, in the order of steps, came to."""
-    sick = [each.steps for each in diagnoses if each.status is not Status.HEALTHY]
+    sick = [each.steps for each in diagnoses if each.is_alarm]
     fallen = [each.steps for each in diagnoses if each.status is Status.COLLAPSED]
     last = diagnoses[-1]
     return Outcome(
@@ -145,7 +145,7 @@ def table(found: list[Outcome]) -> list[str]:
     for fate in FATES:
         runs = [outcome for outcome in found if outcome.fate == fate]
         ever = sum(outcome.alarm is not None for outcome in runs)
-        at_end = sum(outcome.status != Status.HEALTHY for outcome in runs)
+        at_end = sum(outcome.status not in (Status.HEALTHY, Status.TOO_SHORT) for outcome in runs)
         fallen = sum(outcome.fallen is not None for outcome in runs)
         causes = Counter(outcome.cause for outcome in runs if outcome.cause)
         named = ", ".join(f"{cause} {count}" for cause, count in causes.most_common())

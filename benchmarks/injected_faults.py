@@ -4,8 +4,7 @@
 
 Ten runs with a fault and ten sound ones, each with a seed of its own, go on from one cold start in
 the world of the studies. Every run is diagnosed after each of its steps, as by someone who watches:
-its alarm is the first diagnosis that is not "healthy", and its cause is named once every later one
-gives it.
+its first alarm counts, and its cause is named once every later diagnosis gives it.
 """
 
 import json
@@ -19,7 +18,7 @@ import torch
 from faulty_engines import NeverSynced, ShiftedRoutes, SilentTopP, WrappedEngine, at_temperature
 
 from steadyrl.analysis.causes import CauseName
-from steadyrl.analysis.diagnosis import Diagnosis, Status, diagnose
+from steadyrl.analysis.diagnosis import Diagnosis, diagnose
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.base.settings import Settings
 from steadyrl.cli.options import script_options
@@ -131,7 +130,7 @@ class Outcome:
     """The injected one; None for a sound run."""
 
     alarm: int | None
-    """The first step whose diagnosis is not "healthy"."""
+    """The first step whose diagnosis is an alarm."""
 
     cause_at_alarm: str | None
     named: int | None
@@ -150,7 +149,7 @@ class Outcome:
 def outcome_of(case: Case, seed: int, diagnoses: Sequence[Diagnosis]) -> Outcome:
     """What `diagnoses`, one after each step of a run of `case`, came to."""
     causes = [diagnosis.cause.name if diagnosis.cause else None for diagnosis in diagnoses]
-    sick = [n for n, diagnosis in enumerate(diagnoses) if diagnosis.status is not Status.HEALTHY]
+    sick = [n for n, diagnosis in enumerate(diagnoses) if diagnosis.is_alarm]
     wrong = [number for number, cause in enumerate(causes) if cause != case.cause]
     named = max(wrong, default=-1) + 1
     return Outcome(

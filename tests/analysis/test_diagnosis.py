@@ -27,10 +27,36 @@ def test_a_sound_run_is_healthy_and_has_no_cause() -> None:
     assert found.to_text("a") == "a: healthy, 8 steps read"
 
 
-def test_every_beginning_of_a_sound_run_is_healthy() -> None:
+def test_a_sound_run_is_healthy_once_there_are_steps_to_tell() -> None:
     for steps in range(1, 9):
-        beginning = stage(**{name: values[:steps] for name, values in SOUND.items()})
-        assert diagnosis(beginning).status is Status.HEALTHY
+        found = diagnosis(stage(**{name: values[:steps] for name, values in SOUND.items()}))
+        assert found.status is (Status.HEALTHY if steps >= 6 else Status.TOO_SHORT)
+        assert not found.is_alarm
+    few = diagnosis(stage(**{name: values[:2] for name, values in SOUND.items()}))
+    assert few.to_text("a") == "a: too few steps to tell, 2 steps read"
+
+
+@pytest.mark.parametrize(("steps", "is_alarm"), [(2, False), (9, False), (10, True)])
+def test_a_run_whose_answers_all_earn_the_same_has_learned_nothing(
+    steps: int, is_alarm: bool
+) -> None:
+    found = diagnosis(stage(reward=[0.0] * steps, no_signal_fraction=[1.0] * steps))
+
+    assert (found.status, found.is_alarm) == (Status.NOTHING_LEARNED, is_alarm)
+    assert found.to_text("a").startswith(f"a: nothing learned: all rewards 0, {steps} steps read")
+    assert "change: Look at the completions" in found.to_text("a")
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"reward": [0.4] * 8},
+        {"reward": [0.0] * 7 + [0.1]},
+        {"reward": [0.0] * 8, "no_signal_fraction": [1.0] * 7 + [0.5]},
+    ],
+)
+def test_rewards_that_may_differ_are_not_called_the_same(metrics: dict[str, list[float]]) -> None:
+    assert diagnosis(stage(**metrics)).status is Status.HEALTHY
 
 
 def test_a_run_that_lost_its_reward_has_collapsed() -> None:

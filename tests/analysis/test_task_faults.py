@@ -21,13 +21,13 @@ def test_an_environment_that_failed_for_a_while_is_no_fault() -> None:
 
 
 def test_a_run_without_signal_from_the_beginning_learns_nothing() -> None:
-    nothing = stage(reward=[0.0] * 12, no_signal_fraction=[1.0] * 12)
+    nothing = stage(reward=[0.01] * 12, no_signal_fraction=[0.95] * 12)
     found = diagnosis(nothing)
     assert (found.status, found.step) == (Status.FAULT, 1)
     assert found.cause is not None
     assert found.cause.name is CauseName.NO_SIGNAL
     assert "easier or harder tasks" in found.cause.change
-    early = stage(reward=[0.0] * 9, no_signal_fraction=[1.0] * 9)
+    early = stage(reward=[0.01] * 9, no_signal_fraction=[0.95] * 9)
     assert diagnosis(early).status is Status.HEALTHY
 
 

@@ -315,10 +315,11 @@ def test_a_run_of_another_version_is_refused_with_its_version(
     path = tmp_path / "demo"
     shutil.copytree(demo, path)
     manifest = json.loads((path / "run.json").read_text())
-    (path / "run.json").write_text(json.dumps({**manifest, "version": "7.0"}))
+    (path / "run.json").write_text(json.dumps({**manifest, "version": "7.0", "commit": None}))
     with (path / "config.yaml").open("a") as file:
         file.write("warp: 9\n")
     for command in (["train", "--resume", str(path)], ["evaluate", str(path)]):
         message = refusal(steadyrl(*command))
         assert "warp: unknown setting, got 9" in message
-        assert "written by steadyrl 7.0, and this is 0.1.0: use that version." in message
+        assert "written by steadyrl 7.0, and this is steadyrl 0.1.0" in message
+        assert "resume it with the source that wrote it, or begin a new run with" in message

@@ -44,7 +44,7 @@ def test_an_episode_is_told_from_its_task_to_what_was_kept(
     page = read_page(write_report(folder))
 
     told = (
-        "Step 2 · reflecting helped · reward 0 → 1 lake/3 "
+        "Step 2 · second attempt earned more · reward 0 → 1 lake/3 "
         "Task System message, 9 characters Be brief. A D C B "
         "First attempt ✗ wrong reward 0 Model down User again? Model left Feedback C is a hole "
         "Memory Slot 0, written in step 1, task of C kills. C kills. "

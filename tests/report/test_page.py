@@ -47,7 +47,7 @@ def answer(task: str, reward: float, response: str, **more: Any) -> dict[str, An
 def test_the_verdict_states_score_steps_and_time(make_run: MakeRun, read_page: ReadPage) -> None:
     page = read_page(write_report(make_run(rows(100))))
 
-    assert "rose from 0.125 before training (step 0) to 0.5 (95% interval 0." in page.text
+    assert "went from 0.125 before training (step 0) to 0.5 (95% interval 0." in page.text
     assert (
         "1 step of cold start and 100 steps of reinforcement learning, in 1 h 0 min." in page.text
     )
@@ -238,7 +238,9 @@ def test_an_environment_that_fails_asks_for_a_closer_look(
 
 
 def test_the_page_says_what_diagnose_says(make_run: MakeRun, read_page: ReadPage) -> None:
-    falling = [row | {"ess": 0.3, "score": 1 - row["step"] / 10} for row in rows(10)[1:]]
+    scores = [1 - row["step"] / 10 for row in rows(10)[1:]]
+    ends = [{"score": s, "score_low": s - 0.05, "score_high": s + 0.05} for s in scores]
+    falling = [row | {"ess": 0.3} | e for row, e in zip(rows(10)[1:], ends, strict=True)]
     folder = make_run(falling)
     text = read_page(write_report(folder)).text
     run = read_run(folder)

@@ -122,10 +122,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("steps", -1, "steps: Input should be greater than or equal to 0, got -1"),
-        ("seed", -1, "seed: Input should be greater than or equal to 0, got -1"),
-        ("threads", 0, "threads: Input should be greater than or equal to 1, got 0"),
-        ("evaluate_every", 0, "evaluate_every: Input should be greater"),
+        ("steps", -1, "steps: got -1, expected: whole number, at least 0"),
+        ("seed", -1, "seed: got -1, expected: whole number, at least 0"),
+        ("threads", 0, "threads: got 0, expected: whole number, at least 1"),
+        ("evaluate_every", 0, "evaluate_every: got"),
         ("engine.numerics", "fp7", "'float32', 'bfloat16', 'fp8', 'int8' or 'int4', got 'fp7'"),
         (
             "engine.name",

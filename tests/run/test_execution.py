@@ -361,7 +361,9 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path, content: list[
     for name in content:
         (tmp_path / name).write_text("{}")
 
-    with pytest.raises(UserError, match=rf"{tmp_path} holds no run to resume\. Give a folder that"):
+    with pytest.raises(
+        UserError, match=rf"{tmp_path} is not the folder of a run: it has no config\.yaml"
+    ):
         resume_run(tmp_path)
 
 

@@ -48,7 +48,8 @@ from steadyrl.objectives.grouping import Grouping
 from steadyrl.policies.tokenizers import neutralize
 from steadyrl.records.memory_write import MemoryWrite
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.records.truncation import ENVIRONMENT_FAILED
 from steadyrl.records.weight_source import WeightSource
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.prompts import encode_each

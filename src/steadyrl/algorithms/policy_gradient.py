@@ -27,6 +27,7 @@ from steadyrl.objectives import (
 )
 from steadyrl.objectives.built_in import AnyObjective
 from steadyrl.objectives.corrections import AnyCorrection
+from steadyrl.objectives.objective_calls import try_objective
 from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, mean_reward_parts
@@ -89,6 +90,7 @@ class CreditSettings(AlgorithmSettings):
                 f"{self.constant_length}. Set aggregation 'constant' and its length, or neither."
             )
         self.correction.apply_to(self.objective)  # refuses a second correction
+        try_objective(self.objective)
         return self
 
     @property

@@ -19,6 +19,7 @@ from steadyrl.analysis.metric_texts import (
 )
 from steadyrl.analysis.remarks import remarks_of
 from steadyrl.analysis.run_settings import RunSettings
+from steadyrl.analysis.score_changes import score_change
 from steadyrl.analysis.series import Series, Stage, stages_of
 from steadyrl.analysis.signals import SIGNALS, Limit, Signal
 
@@ -43,6 +44,7 @@ __all__ = [
     "diagnose",
     "has_reinforcement",
     "remarks_of",
+    "score_change",
     "stages_of",
     "text_for",
 ]

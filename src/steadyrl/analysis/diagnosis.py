@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from steadyrl.analysis.causes import Cause, cause_of
+from steadyrl.analysis.causes import Cause, CauseName, cause_of
 from steadyrl.analysis.departures import Departure, departures
-from steadyrl.analysis.faults import fault_of, forgetting
+from steadyrl.analysis.faults import fault_of, forgetting, no_signal_cause, reward_of_all
 from steadyrl.analysis.metric_texts import text_for
 from steadyrl.analysis.remarks import remarks_of
 from steadyrl.analysis.run_settings import RunSettings
 from steadyrl.analysis.series import Stage, reinforcement
-from steadyrl.analysis.signals import SIGNALS
+from steadyrl.analysis.signals import MIN_STEPS, PATIENCE, SIGNALS
 from steadyrl.base.errors import UserError
-from steadyrl.base.wording import count
+from steadyrl.base.wording import count, short_number
 
 READ = (
     "reward",
@@ -50,7 +50,13 @@ class Status(StrEnum):
     FORGETTING = "forgetting"
     """The policy loses abilities that it is not trained on."""
 
+    NOTHING_LEARNED = "nothing learned"
+    """All answers earned the same, so there was nothing to learn from."""
+
     HEALTHY = "healthy"
+
+    TOO_SHORT = "too few steps to tell"
+    """Nothing is wrong so far, but too little is known to call it healthy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +66,10 @@ class Diagnosis:
     status: Status
 
     step: int | None
-    """Since when it is so; None for a healthy run."""
+    """Since when it is so; None for a run that is healthy or too short."""
 
     cause: Cause | None
-    """None for a healthy run."""
+    """None for a run that is healthy or too short."""
 
     evidence: tuple[Departure, ...]
     """Signals that left their normal range, by time. Some may have returned."""
@@ -77,13 +83,25 @@ class Diagnosis:
     remarks: tuple[str, ...] = ()
     """Warnings that change no status."""
 
+    only_reward: float | None = None
+    """What all answers earned, if all of them earned the same."""
+
     @property
     def heading(self) -> str:
-        """The status and since when it is so."""
-        if self.status is Status.HEALTHY:
+        """The status and since when it is so, or what all answers earned."""
+        if self.status is Status.NOTHING_LEARNED:
+            return f"{self.status}: all rewards {short_number(self.only_reward or 0.0)}"
+        if self.step is None:
             return self.status.value
         word = "at" if self.status is Status.COLLAPSED else "since"
         return f"{self.status} {word} step {self.step}"
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether something is wrong that more steps will not change by themselves."""
+        if self.status is Status.NOTHING_LEARNED:
+            return self.steps >= PATIENCE
+        return self.status not in (Status.HEALTHY, Status.TOO_SHORT)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -131,7 +149,9 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
     fault, forgotten = fault_of(stage, settings, found), forgetting(stage)
     lasting = [departure for departure in found if departure.lasting]
     collapse = next((departure for departure in found if departure.metric == "reward"), None)
-    status, step, cause = Status.HEALTHY, None, None
+    only_reward = reward_of_all(stage)
+    enough = stage.last_step >= MIN_STEPS
+    status, step, cause = Status.HEALTHY if enough else Status.TOO_SHORT, None, None
     if fault is not None:
         status, step, cause = Status.FAULT, fault.evidence.step, fault.cause
     elif lasting:
@@ -139,6 +159,8 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
         cause = cause_of(stage, found if collapse else lasting, settings)
     elif forgotten is not None:
         status, step, cause = Status.FORGETTING, forgotten.evidence.step, forgotten.cause
+    if only_reward is not None and (cause is None or cause.name is CauseName.NO_SIGNAL):
+        status, step, cause = Status.NOTHING_LEARNED, 1, cause or no_signal_cause(stage, 1.0)
     if collapse is not None:
         status, step = Status.COLLAPSED, collapse.step
     return Diagnosis(
@@ -149,6 +171,7 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
         steps=stage.last_step,
         missing=tuple(name for name in READ if stage.series(name) is None),
         remarks=remarks_of(stages),
+        only_reward=only_reward,
     )
 
 

@@ -183,19 +183,34 @@ def no_signal(stage: Stage) -> Fault | None:
     series = stage.finite(metric)
     if series is None or len(series.steps) < PATIENCE or series.values.min() < limit:
         return None
+    share, first = float(series.values.mean()), int(series.steps[0])
+    return Fault(
+        cause=no_signal_cause(stage, share),
+        evidence=observed(metric, first, share, limit, f", above {limit:g} from the start"),
+    )
+
+
+def no_signal_cause(stage: Stage, share: float) -> Cause:
+    """Why nothing is learned if in this share of the groups all answers earned the same."""
     truncated, cut = stage.finite("truncated_fraction"), ""
     change = (
         "Look at the completions: are all answers wrong, or all right? Begin with easier or harder "
         "tasks, a cold start, or rewards for parts of a task."
     )
-    if truncated is not None and truncated.values.min() > limit:
+    if truncated is not None and truncated.values.min() > MAX_NO_SIGNAL:
         cut = f" {truncated.values.mean():.0%} of the episodes were cut short."
         change = "Raise sampling.max_new_tokens, or the turns of an episode."
-    share, first = float(series.values.mean()), int(series.steps[0])
-    return Fault(
-        cause=Cause.of("no_signal", share=share, cut=cut, change=change),
-        evidence=observed(metric, first, share, limit, f", above {limit:g} from the start"),
-    )
+    return Cause.of("no_signal", share=share, cut=cut, change=change)
+
+
+def reward_of_all(stage: Stage) -> float | None:
+    """The reward of every answer so far, if all of them earned the same; None otherwise."""
+    reward, without = stage.finite("reward"), stage.finite("no_signal_fraction")
+    if reward is None or np.ptp(reward.values) > 0:
+        return None
+    # Other trainers may not count groups without signal. A mean of exactly 0 is then that of zeros.
+    same = reward.values[0] == 0 if without is None else without.values.min() == 1
+    return float(reward.values[0]) if same else None
 
 
 def forgetting(stage: Stage) -> Fault | None:

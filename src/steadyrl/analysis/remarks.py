@@ -5,15 +5,21 @@ The report and `steadyrl diagnose` show the same remarks. They change no status.
 
 from collections.abc import Callable, Iterable
 
+from steadyrl.analysis.departures import reward_noise
 from steadyrl.analysis.metric_texts import text_for
+from steadyrl.analysis.score_changes import score_change
 from steadyrl.analysis.series import COLD_START, Series, Stage, ends
 from steadyrl.analysis.signals import (
     MAX_ENVIRONMENT_FAILURES,
     MAX_GROWTH,
     MAX_REWARD_LOSS,
     MAX_TRUNCATED,
+    MIN_STEPS,
+    NOISE_OF_ENDS,
 )
 from steadyrl.base.wording import count, short_number
+
+Check = Callable[[Stage, Series], str | None]
 
 
 def remarks_of(stages: Iterable[Stage]) -> tuple[str, ...]:
@@ -23,7 +29,7 @@ def remarks_of(stages: Iterable[Stage]) -> tuple[str, ...]:
     for stage in stages:
         for metric, check in CHECKS.items() if stage.name != COLD_START else ():
             series = stage.finite(metric)
-            remark = None if series is None else check(series)
+            remark = None if series is None else check(stage, series)
             found.append(None if remark is None else f"{text_for(metric).title}: {remark}.")
     return tuple([remark for remark in found if remark is not None])
 
@@ -39,44 +45,54 @@ def _not_finite(stage: Stage, series: Series) -> str | None:
     )
 
 
-def _score(score: Series) -> str | None:
+def _score(stage: Stage, score: Series) -> str | None:
     first, last = score.values[0], score.values[-1]
     best = int(score.values.argmax())
-    if last < first:
+    if _fell(stage, score, 0):
         return "the last one lies below the one before training"
-    if last < (first + score.values[best]) / 2:
+    if last < (first + score.values[best]) / 2 and _fell(stage, score, best):
         peak = f"{short_number(float(score.values[best]))} at step {score.steps[best]}"
         return f"more than half of the gain is lost since its best, {peak}"
     return None
 
 
-def _reward(reward: Series) -> str | None:
+def _fell(stage: Stage, score: Series, since: int) -> bool:
+    """Whether the last score lies below number `since` by more than noise."""
+    change = score_change(stage, int(score.steps[since]), int(score.steps[-1]))
+    return change is not None and change.high < 0
+
+
+def _reward(_: Stage, reward: Series) -> str | None:
+    steps = len(reward.values)
     first, last = ends(reward.values)
-    if first - last > MAX_REWARD_LOSS * abs(first):
+    error = reward_noise(reward.values) * (2 / max(1, steps // 10)) ** 0.5 if steps > 1 else 0.0
+    is_noise = steps < MIN_STEPS or first - last < NOISE_OF_ENDS * error
+    if not is_noise and first - last > MAX_REWARD_LOSS * abs(first):
         return f"it ends lower than it began ({short_number(first)} to {short_number(last)})"
     return None
 
 
-def _entropy(entropy: Series) -> str | None:
+def _entropy(_: Stage, entropy: Series) -> str | None:
     first, last = ends(entropy.values)
-    if last < first / MAX_GROWTH:
+    if len(entropy.values) >= MIN_STEPS and last < first / MAX_GROWTH:
         return f"it fell to less than a tenth ({short_number(first)} to {short_number(last)})"
     return None
 
 
-def _ends_above(limit: float) -> Callable[[Series], str | None]:
-    def check(series: Series) -> str | None:
+def _ends_above(limit: float) -> Check:
+    def check(_: Stage, series: Series) -> str | None:
         last = ends(series.values)[1]
         return f"it ends at {short_number(last)}, above {limit}" if last > limit else None
 
     return check
 
 
-CHECKS: dict[str, Callable[[Series], str | None]] = {
+CHECKS: dict[str, Check] = {
     "score": _score,
     "score_failed_fraction": _ends_above(MAX_ENVIRONMENT_FAILURES),
     "reward": _reward,
     "entropy": _entropy,
     "truncated_fraction": _ends_above(MAX_TRUNCATED),
 }
-"""By metric, what gives cause to look closer. A check sees the finite values of one stage."""
+"""By metric, what gives cause to look closer. A check sees a stage and the metric's finite values
+in it. Nothing is said to fall where noise can explain it."""

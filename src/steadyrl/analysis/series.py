@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,9 @@ class Stage:
 
     metrics: dict[str, Series]
     """In the order in which the run first recorded them."""
+
+    task_scores: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    """By step of each evaluation and by task: the mean reward of its episodes. May be empty."""
 
     @property
     def title(self) -> str:

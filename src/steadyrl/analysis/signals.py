@@ -66,6 +66,12 @@ MAX_ENVIRONMENT_FAILURES = 0.1
 MAX_NO_SIGNAL = 0.9
 """Share of groups whose rewards are all equal. Sparse rewards come near it now and then."""
 
+MIN_STEPS = 2 * WINDOW
+"""Steps from which on a run can be called healthy: the fewest in which a lost reward is seen."""
+
+NOISE_OF_ENDS = 2.0
+"""Standard errors by which the ends of a curve must differ to be told apart."""
+
 PATIENCE = 10
 """Steps that a run has to find a group with signal."""
 

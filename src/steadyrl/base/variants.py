@@ -18,7 +18,7 @@ Drawing.model_validate({"shape": {"name": "my_shapes:Circle", "radius": 3}})
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from inspect import isabstract
+from inspect import get_annotations, isabstract
 from typing import Any, cast, get_args
 
 from pydantic import Field, GetCoreSchemaHandler, ValidationError, field_validator
@@ -140,6 +140,11 @@ class Variants:
             raise UserError(f"{name!r} lacks methods of {base}: {missing}. Define them")
         own = name_of(found)
         if own != name and ":" not in own and self._meant_by(own) is not found:
+            if "name" not in get_annotations(found):
+                raise UserError(
+                    f"{name!r} inherits the name {own!r} from the class that it derives from. Add "
+                    'the line `name: str = ""` to it, so that it has a name of its own'
+                )
             raise UserError(
                 f"{name!r} declares the name {own!r}, under which it is not registered. Remove its "
                 f"field 'name', or register it under that name in the group {self.group}"

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steadyrl.base.errors import UserError, call_user_code, require_type
+from steadyrl.base.errors import UserError, call_user_code, require_type, safe_repr
 from steadyrl.objectives.clipping import ClipMasks
 from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.terms import TokenTerms
@@ -54,6 +54,61 @@ def token_masks(objective: Objective, terms: TokenTerms) -> ClipMasks:
             if tokens.dtype != torch.bool:
                 raise UserError(f"{name} returned {tokens.dtype} instead of bools. {remedy}")
     return masks
+
+
+def try_objective(objective: Objective) -> None:
+    """Calls a user-defined objective on a made-up batch of three rows with three tokens.
+
+    Built-in objectives are not called: tests prove them.
+
+    Raises:
+        UserError: `token_values` or `token_masks` refuses what it returns, values or gradients are
+            not finite, or a row without advantage contributes although
+            `proportional_to_advantage` says that none does.
+    """
+    if type(objective).__module__.startswith("steadyrl."):
+        return
+    terms = _made_up_terms()
+    with torch.enable_grad():
+        values = token_values(objective, terms)
+        token_masks(objective, terms)
+        (gradient,) = torch.autograd.grad(
+            values[terms.loss_mask].sum(), terms.logprobs, allow_unused=True
+        )
+    name = _name(objective)
+    if gradient is None:
+        raise UserError(
+            f"{name} returned values whose gradient does not reach terms.logprobs. Compute them "
+            "from terms.logprobs, or from log_ratio, log_weight or weighted_logprobs of the terms."
+        )
+    if not (values.isfinite().all() and gradient.isfinite().all()):
+        raise UserError(
+            f"{name} returned values, or has gradients, that are not finite on a small batch: "
+            f"{safe_repr(values.tolist())}. Return finite values for every token, also outside "
+            "the loss mask."
+        )
+    idle = (terms.advantages == 0).all(dim=1)
+    contributes = values[idle][terms.loss_mask[idle]].any() or gradient[idle].any()
+    if objective.proportional_to_advantage and contributes:
+        raise UserError(
+            f"{name} sets proportional_to_advantage, but a row whose advantages are all 0 "
+            "contributes to it. Remove the flag, or multiply by the advantages."
+        )
+
+
+def _made_up_terms() -> TokenTerms:
+    """Three answers of two tokens each: a right one, a wrong one, and one without advantage."""
+    logprobs = torch.tensor([[0.0, -0.5, -1.5], [0.0, -1.0, -0.2], [0.0, -2.0, -0.7]])
+    step = torch.tensor([[0.0, 0.1, -0.05], [0.0, -0.1, 0.02], [0.0, 0.05, 0.1]])
+    return TokenTerms(
+        logprobs=logprobs.clone().requires_grad_(),
+        old_logprobs=logprobs - step,
+        rollout_logprobs=logprobs - 1.5 * step,
+        advantages=torch.tensor([[0.0, 1.0, 1.0], [0.0, -1.0, -1.0], [0.0, 0.0, 0.0]]),
+        loss_mask=torch.tensor([[False, True, True]] * 3),
+        response_ids=torch.arange(3),
+        ref_logprobs=logprobs - 2.0 * step,
+    )
 
 
 def _result(objective: Objective, call: Callable[[], Any], method: str) -> Any:

@@ -11,13 +11,7 @@ from torch import Tensor
 from steadyrl.records.completion import Completion
 from steadyrl.records.message import Message
 from steadyrl.records.reflected_episode import ReflectedEpisode
-
-ENVIRONMENT_FAILED = "environment failed"
-"""Start of the truncation reason of an episode whose environment raised an exception."""
-
-PROMPT_TOO_LONG = "prompt too long"
-"""Start of the truncation reason of an episode that was not started, because its prompt leaves no
-room for a response."""
+from steadyrl.records.truncation import ENVIRONMENT_FAILED, PROMPT_TOO_LONG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,6 +57,8 @@ def _change(stage: Stage) -> str:
     if series is None or len(series.steps) < 2:
         return ""
     drift = float(series.values[-1])
+    if drift == 0:
+        return "The log-likelihood of general answers and prose has not changed."
     return (
         f"The log-likelihood of general answers and prose {'fell' if drift < 0 else 'rose'} by "
         f"{short_number(abs(drift))} nats per token by step {series.steps[-1]}."

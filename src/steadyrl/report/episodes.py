@@ -20,8 +20,8 @@ from steadyrl.report.rows import Row, completions_by_step, read_rows
 class Fate(StrEnum):
     """Kinds of episodes, in display order."""
 
-    IMPROVED = "reflecting helped"
-    NOT_IMPROVED = "reflecting did not help"
+    IMPROVED = "second attempt earned more"
+    NOT_IMPROVED = "second attempt did not earn more"
     BROKEN = "failed"
     SOLVED = "nothing to reflect on"
 

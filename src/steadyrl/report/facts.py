@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from steadyrl.analysis import Series, Stage, text_for
+from steadyrl.analysis import Series, Stage, score_change, text_for
 from steadyrl.analysis.series import ends
 from steadyrl.base.wording import count, duration, inside_sentence, short_number
+from steadyrl.records.intervals import Interval
 
 
 def facts_of(stages: Sequence[Stage]) -> tuple[str, ...]:
@@ -31,16 +32,19 @@ def _progress(stages: Sequence[Stage]) -> str:
 
 def _course(stage: Stage) -> str:
     """A sentence on reward and entropy, or nothing if neither was recorded."""
-    courses = []
+    courses, longest = [], 0
     for name in ("reward", "entropy"):
         series = stage.finite(name)
         if series is not None and len(series.steps) > 1:
             first, last = (short_number(value) for value in ends(series.values))
             title = inside_sentence(text_for(name).title)
             courses.append(f"the mean {title} went from {first} to {last}")
+            longest = max(longest, len(series.steps))
     if not courses:
         return ""
-    return f"From the first to the last tenth of its steps {' and '.join(courses)}."
+    part = "tenth of the steps" if longest >= 20 else "step"
+    title = inside_sentence(stage.title)
+    return f"From the first to the last {part} of {title} {' and '.join(courses)}."
 
 
 def _score_fact(stage: Stage, score: Series) -> str:
@@ -56,11 +60,21 @@ def _score_fact(stage: Stage, score: Series) -> str:
         return f"The held-out score{place} was {first_said} {before}; there was one evaluation."
     if first == last:
         return f"The held-out score{place} was {first_said} {before} and at step {end}."
-    word = "rose" if last > first else "fell"
+    word, change = _direction(score_change(stage, start, end))
     return (
         f"The held-out score{place} {word} from {first_said} {before} "
-        f"to {last_said} at step {end}{_best(score)}."
+        f"to {last_said} at step {end}{change}{_best(score)}."
     )
+
+
+def _direction(change: Interval | None) -> tuple[str, str]:
+    """The verb for a change of the score with this interval, and a clause on the interval."""
+    if change is None:
+        return "went", ""
+    ends_at = f"{short_number(change.low)} to {short_number(change.high)}"
+    if change.low <= 0 <= change.high:
+        return "went", f", a change that noise explains (95% interval {ends_at})"
+    return "rose" if change.low > 0 else "fell", f" (95% interval of the change {ends_at})"
 
 
 def _interval_at(stage: Stage, step: int) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from steadyrl.analysis import RunSettings, Stage, stages_of
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
+from steadyrl.report.samples import read_task_scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,21 @@ def read_run(folder: RunFolder) -> RunData:
         config=_mapping(folder.config, yaml.safe_load),
         config_text=folder.config.read_text(encoding="utf-8"),
         manifest=_mapping(folder.manifest, json.loads) if folder.manifest.is_file() else {},
-        stages=stages_of(rows, origin=str(folder.metrics)),
+        stages=tuple(
+            _with_task_scores(stage, folder)
+            for stage in stages_of(rows, origin=str(folder.metrics))
+        ),
         notes=tuple(f"From step {note['step']} on. {note['note']}" for note in folder.read_notes()),
     )
+
+
+def _with_task_scores(stage: Stage, folder: RunFolder) -> Stage:
+    """The stage with the scores of each task at its first, its best and its last evaluation."""
+    score = stage.finite("score")
+    if score is None:
+        return stage
+    steps = {int(score.steps[place]) for place in (0, int(score.values.argmax()), -1)}
+    return replace(stage, task_scores=read_task_scores(folder, stage.name, steps))
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

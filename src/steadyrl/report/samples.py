@@ -1,11 +1,13 @@
 """Held-out answers before and after training, in pairs."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import fmean
 
 from steadyrl.records.intervals import Interval, mean_interval
 from steadyrl.records.run_folder import RunFolder
+from steadyrl.records.truncation import ENVIRONMENT_FAILED
 from steadyrl.report.rows import Row, completions_by_step, read_rows
 
 
@@ -82,6 +84,28 @@ class Comparison:
         others = sorted(ordered[len(worse) :], key=lambda pair: -pair.change)
         first = worse[: max(limit - len(others), (limit + 1) // 2)]
         return (*first, *others[: limit - len(first)])
+
+
+def read_task_scores(
+    folder: RunFolder, stage: str, steps: Collection[int]
+) -> dict[int, dict[str, float]]:
+    """By step and task, the mean reward in the evaluations of `stage` at `steps` that were kept.
+
+    Episodes that the environment broke off are left out, as in the score.
+
+    Raises:
+        UserError: a row lacks its task, prompt, response or reward.
+    """
+    scores: dict[int, dict[str, float]] = {}
+    for step, path in completions_by_step(folder, f"evaluation_{stage}"):
+        if step not in steps:
+            continue
+        rewards: dict[str, list[float]] = {}
+        for sample in read_rows(Sample, path):
+            if not sample.truncation_reason.startswith(ENVIRONMENT_FAILED):
+                rewards.setdefault(sample.task_id, []).append(sample.reward)
+        scores[step] = {task: fmean(values) for task, values in rewards.items()}
+    return scores
 
 
 def read_comparison(folder: RunFolder, stage: str) -> Comparison | None:

@@ -20,7 +20,8 @@ from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.environments.protocol import Environment, Episode, SupportsGroupScores, Task
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
-from steadyrl.records.trajectory import PROMPT_TOO_LONG, Group, Trajectory
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.records.truncation import PROMPT_TOO_LONG
 from steadyrl.rollout.group_scores import apply_group_scores
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.routes import drop_repeated_routes

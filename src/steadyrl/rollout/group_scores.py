@@ -6,7 +6,8 @@ from dataclasses import replace
 from steadyrl.base.concurrency import await_if_needed, is_being_cancelled
 from steadyrl.base.errors import safe_repr
 from steadyrl.environments.protocol import Outcome, SupportsGroupScores, as_reward
-from steadyrl.records.trajectory import ENVIRONMENT_FAILED, Group, Trajectory
+from steadyrl.records.trajectory import Group, Trajectory
+from steadyrl.records.truncation import ENVIRONMENT_FAILED
 from steadyrl.rollout.tasks import failure_reason
 
 _NO_REWARD = f"{ENVIRONMENT_FAILED}: score_group returned None for it"

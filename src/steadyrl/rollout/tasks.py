@@ -19,7 +19,7 @@ from steadyrl.environments.protocol import (
     TaskSource,
 )
 from steadyrl.records.message import Message
-from steadyrl.records.trajectory import ENVIRONMENT_FAILED
+from steadyrl.records.truncation import ENVIRONMENT_FAILED
 from steadyrl.rollout.seeds import derive_seed
 
 MAX_SHUFFLED_TASKS = 10**7

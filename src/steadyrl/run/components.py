@@ -132,8 +132,15 @@ def make_stages(
 def _cold_start(config: RunConfig, components: Components) -> Stage:
     settings, policy = config.cold_start, components.policy
     assert settings is not None
+    try:
+        teacher = settings.teacher.make(components.environment)
+    except UserError as error:
+        raise UserError(
+            f"{error} Or leave the cold start out by --cold-start none (cold_start: null in a "
+            "file), or name a teacher of your own by --cold-start.teacher."
+        ) from error
     algorithm = Supervised(
-        teacher=settings.teacher.make(components.environment),
+        teacher=teacher,
         environment=components.environment,
         tokenizer=policy.tokenizer,
         closing_id=closing_id(policy.tokenizer, policy.end_token_ids),

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 from steadyrl.base.errors import UserError
@@ -18,7 +17,7 @@ from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.run.assembly import Assembly, with_decisions
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 from steadyrl.run.data_digests import compare_data, data_digests
-from steadyrl.run.manifest import as_json, manifest, written_by
+from steadyrl.run.manifest import as_json, manifest, this_source, written_by
 from steadyrl.run.memory_check import require_memory
 from steadyrl.run.places import with_absolute_paths
 from steadyrl.run.resumption import changes_in_words, check_changes, resolve_from, resume_record
@@ -94,7 +93,8 @@ def resume_run(
     folder = RunFolder(path)
     if not folder.config.exists():
         raise UserError(
-            f"{path} holds no run to resume. Give a folder that 'steadyrl train' wrote."
+            f"{path} is not the folder of a run: it has no {folder.config.name}. Give a folder "
+            "that 'steadyrl train' wrote, or begin a run there with --out."
         )
     began, saved = read_config(folder), saved_config(folder)
     config = None if config is None else resolve_from(config, began)
@@ -154,12 +154,13 @@ def read_config(folder: RunFolder) -> RunConfig:
     try:
         return from_yaml(folder.config)
     except UserError as error:
-        wrote, here = written_by(folder), version("steadyrl")
-        if wrote in (None, here):
+        wrote, here = written_by(folder), this_source()
+        if wrote is None or wrote == here:
             raise
         raise UserError(
-            f"{error} The run was written by steadyrl {wrote}, and this is {here}: use that "
-            "version."
+            f"{str(error).removesuffix('.')}. The run was written by {wrote}, and this is {here}, "
+            "whose settings differ: resume it with the source that wrote it, or begin a new run "
+            "with --model and its last checkpoint."
         ) from error
 
 

@@ -43,11 +43,21 @@ def as_json(content: dict[str, Any]) -> str:
 
 
 def written_by(folder: RunFolder) -> str | None:
-    """Version of this package that started the run in `folder`; None if unknown."""
+    """Version and commit of this package that began the run in `folder`; None if unknown."""
     try:
-        return str(json.loads(folder.manifest.read_text(encoding="utf-8"))["version"])
+        content = json.loads(folder.manifest.read_text(encoding="utf-8"))
+        return _source(str(content["version"]), content.get("commit"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def this_source() -> str:
+    """Version and commit of this package, in the form of `written_by`."""
+    return _source(version("steadyrl"), _commit())
+
+
+def _source(number: str, commit: str | None) -> str:
+    return f"steadyrl {number}" + (f" at commit {commit[:12]}" if commit else "")
 
 
 def machine() -> str:
