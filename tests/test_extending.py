@@ -58,7 +58,7 @@ def my_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     blocks = re.findall(r"```python\n(.*?)```", environments, re.DOTALL)
     (reverse,) = [block for block in blocks if "class Reverse:" in block]
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    text = "\n\n".join(["from dataclasses import replace\n", reverse, *examples])
+    text = "\n\n".join([reverse, *examples])
     (tmp_path / "my_tasks.py").write_text(text, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     yield

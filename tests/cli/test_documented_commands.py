@@ -56,6 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "my_tasks.py").write_text(
         "from steadyrl.environments import EnvironmentSettings\n"
         "class Reverse:\n    pass\n"
+        "class Digits:\n    pass\n"
+        "class GuessNumber:\n    pass\n"
         "class ReverseSettings(EnvironmentSettings):\n"
         "    digits: int = 6\n"
         "    def make(self):\n        return Reverse()\n"

@@ -27,9 +27,12 @@ def example() -> dict[str, Any]:
 
 
 def defined_beside(line: str) -> dict[str, Any]:
-    """What the page's example with this line defines."""
+    """What the page's example with this line defines, in the module of the first example."""
     names: dict[str, Any] = {}
-    (block,) = [b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if line in b]
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (block,) = [block for block in blocks if line in block]
+    (first,) = [block for block in blocks if "class Reverse:" in block]
+    exec(first, names)
     exec(block, names)
     return names
 
@@ -85,8 +88,36 @@ def test_the_example_of_an_episode_whose_judge_is_awaited_is_one():
         assert [respond(episode, text).reward for text in ("5", "4")] == [0.0, 1.0]
 
 
+def test_the_example_for_a_small_model_pays_the_share_of_digits():
+    environment = defined_beside("class Digits(")["Digits"]()
+    episode = environment.start(environment.task(Split.TRAIN, 0))
+    assert [episode.respond(text).reward for text in ("12", "1a", "", "x")] == [1.0, 0.5, 0.0, 0.0]
+
+
+def test_the_example_of_several_turns_is_won_by_halving():
+    environment = defined_beside("class GuessNumber:")["GuessNumber"]()
+    tasks = [environment.task(Split.TRAIN, index) for index in range(100)]
+    won = 0
+    for task in tasks:
+        low, high, outcome = 0, 99, None
+        episode = environment.start(task)
+        while outcome is None or not outcome.terminated:
+            guess = (low + high) // 2
+            outcome = respond(episode, str(guess))
+            assert bool(outcome.observation) != outcome.terminated
+            if outcome.feedback == "too low":
+                low = guess + 1
+            elif outcome.feedback == "too high":
+                high = guess - 1
+        won += outcome.reward == 1.0
+        assert outcome.reward == float(guess == task.payload)
+    # Halving finds 1 + 2 + 4 + 8 + 16 = 31 of 100 numbers in five guesses.
+    assert 15 <= won <= 50
+    assert respond(environment.start(tasks[0]), "\N{SUPERSCRIPT TWO}").feedback == "give a number"
+
+
 def test_the_example_of_a_score_of_groups_pays_the_shortest_right_answer():
-    scores = defined_beside("class ShortestWins:")["ShortestWins"]()
+    scores = defined_beside("class ShortestWins(")["ShortestWins"]()
     rewards, answers = (1.0, 1.0), ("12345", "123")
     group = Group(
         task_id="t",

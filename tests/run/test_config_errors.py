@@ -15,7 +15,7 @@ MATH = {"name": "math", "path": "problems.jsonl"}
     [
         (
             {"environment": MATH | {"field": "question"}},
-            "environment.field: unknown setting, got 'question'. Known here: path, answer_format, ",
+            "environment.field: unknown setting, got 'question'. Known here: ",
         ),
         (
             {"environment": {"name": "math"}},

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from steadyrl.run.manifest import as_json, manifest
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.run.manifest import as_json, manifest, this_source, written_by
 
 
 def test_manifest_names_versions_seed_machine_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +23,15 @@ def test_manifest_names_versions_seed_machine_and_command(monkeypatch: pytest.Mo
     assert content["python"] == platform.python_version()
     assert content["packages"]["transformers"] == version("transformers")
     assert f"{os.cpu_count()} cores" in content["machine"]
+
+
+def test_the_source_of_a_run_is_its_version_and_commit(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert written_by(folder) is None
+    folder.manifest.write_text(as_json(manifest(seed=0)))
+    assert written_by(folder) == this_source()
+    folder.manifest.write_text(json.dumps({"version": "7.0", "commit": "0123456789abcdef"}))
+    assert written_by(folder) == "steadyrl 7.0 at commit 0123456789ab"
 
 
 def test_commit_is_that_of_the_source_not_of_the_working_directory(
