@@ -5,8 +5,9 @@ have it, the error says which name is missing and what it is needed for.
 """
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, cast
@@ -33,6 +34,32 @@ def in_backward_pass() -> bool:
     """Whether autograd is running a backward pass in this thread."""
     task = _found(getattr(torch, "_C", None), "_current_graph_task_id", "torch", "recomputation")
     return task() != -1
+
+
+@contextmanager
+def checkpointed_with(
+    model: nn.Module, context_fn: Callable[[], tuple[Any, Any]]
+) -> Iterator[None]:
+    """Adds `context_fn` to the activation checkpointing of the model's layers.
+
+    Raises:
+        UserError: it is reentrant, and so takes no contexts.
+    """
+    name = "_gradient_checkpointing_func"
+    layers = [part for part in model.modules() if getattr(part, "gradient_checkpointing", False)]
+    functions = [_found(part, name, "transformers", "recomputation") for part in layers]
+    if any(getattr(function, "keywords", {}).get("use_reentrant") for function in functions):
+        raise UserError(
+            "Activation checkpointing is reentrant, so it cannot recompute the routing of its "
+            "forward pass. Set use_reentrant to False."
+        )
+    for part, function in zip(layers, functions, strict=True):
+        setattr(part, name, partial(function, context_fn=context_fn))
+    try:
+        yield
+    finally:
+        for part, function in zip(layers, functions, strict=True):
+            setattr(part, name, function)
 
 
 def changes(tensor: Tensor) -> int:

@@ -1,21 +1,25 @@
 """Recording and replaying the expert choices of any Mixture-of-Experts model of Transformers.
 
-    with hook.watch((B, T), replay=routing) as watch:
-        model(...)                       # experts are those of `routing`
-    experts = watch.experts()            # Int[Tensor, "B T L K"]: experts used by each layer
+    with hook.record() as rollout:
+        tokens = model.generate(...)
+    routing = rollout.routing(tokens, attention_mask)
+
+    with hook.replay(routing, attention_mask):
+        model(tokens, ...)               # experts are those of `routing`
 
 Only the *choice* of experts is replayed: inside the router's own forward pass, the result of the
 single `topk` over experts is replaced by the replayed indices and the live scores at these indices.
 So every family keeps its own rule for gate weights, and the router keeps its gradient
 (arXiv:2510.11370, method section).
 
-A `Watch` belongs to one forward pass. With activation checkpointing, `checkpoint_contexts` passes
-it on to the recomputation, so several micro-batches can be in flight. A recomputation without its
-watch raises an error and is never routed live.
+`record` and `replay` serve any training loop. Both open a `Watch` for each forward pass; `watch`
+opens one for a pass whose shape is known. With activation checkpointing, `checkpoint_contexts`
+passes it on to the recomputation, so several micro-batches can be in flight. A recomputation
+without its watch raises an error and is never routed live.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -26,13 +30,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from steadyrl.base.errors import UserError
-from steadyrl.policies.compat import in_backward_pass
+from steadyrl.policies.compat import checkpointed_with, in_backward_pass
 from steadyrl.policies.probes import unsupported_reason
 from steadyrl.policies.replay_probe import replay_unsupported_reason
+from steadyrl.policies.routed_passes import RoutingRecord, RowsToReplay, embedded_tokens
 from steadyrl.policies.router_choice import AnswerTopK, Router, RouterChoice, observe_choices
 from steadyrl.policies.routers import find_routers
 from steadyrl.policies.routing_noise import RoutingNoise
-from steadyrl.records.routing import PaddedRouting, expert_dtype
+from steadyrl.records.routing import PaddedRouting, Routing, expert_dtype
 
 
 class Watch:
@@ -117,6 +122,13 @@ class _Watching:
 class RoutingHook:
     """Records and replays the routing of `model` by wrapping its routers.
 
+    Example:
+        hook = RoutingHook(model)
+        with hook.record() as rollout:
+            tokens = model.generate(prompts, do_sample=True)
+        with hook.replay(rollout.routing(tokens, attention_mask), attention_mask):
+            logits = model(tokens, attention_mask=attention_mask).logits
+
     Args:
         verify: Whether to check on a small copy of `model` that replay is correct.
         noise: Perturbation of choices that are not replayed.
@@ -133,6 +145,7 @@ class RoutingHook:
         family = type(model).__name__
         if any("forward" in vars(router) for router in self.routers):
             raise UserError(f"{family} is already hooked. Create only one Policy per model.")
+        self._model = model
         self._choices = observe_choices(model, self.routers)
         self.num_experts = max(choice.num_experts for choice in self._choices)
         self.experts_per_token = self._choices[0].experts_per_token
@@ -156,6 +169,67 @@ class RoutingHook:
         return len(self.routers)
 
     @contextmanager
+    def record(self) -> Iterator[RoutingRecord]:
+        """Records the experts used by the forward passes in this context.
+
+        Raises:
+            RuntimeError: a layer was not routed as expected.
+        """
+        record = RoutingRecord()
+        with self._each_pass(lambda _: None, record):
+            yield record
+
+    @contextmanager
+    def replay(
+        self, routing: Routing, attention_mask: Integer[Tensor, "B T"]
+    ) -> Iterator[RoutingRecord]:
+        """Replays `routing` in the forward passes in this context, and records the experts used.
+
+        The passes go through the rows of `routing` in order, over all tokens of a row at once.
+        Under activation checkpointing, the backward pass may follow outside the context.
+
+        Raises:
+            UserError: the routing is that of another architecture, or activation checkpointing is
+                reentrant.
+            RuntimeError: the routing was recorded on other tokens, misses a token, or was not
+                replayed on every row.
+        """
+        record, rows = RoutingRecord(), RowsToReplay(routing, attention_mask)
+        with self._each_pass(rows.next, record):
+            yield record
+        rows.finish()
+
+    @contextmanager
+    def _each_pass(
+        self, replay_of: Callable[[Tensor], PaddedRouting | None], record: RoutingRecord
+    ) -> Iterator[None]:
+        """Opens a watch for each forward pass, and adds what it saw to `record`."""
+        open_passes: list[tuple[Tensor, Watch]] = []
+
+        def finish() -> None:
+            for tokens, watch in open_passes:
+                watch.verify()
+                record.add(tokens, watch.experts().to(self.dtype))
+            open_passes.clear()
+
+        def begin(tokens: Tensor) -> None:
+            finish()
+            watch = self._new_watch((tokens.shape[0], tokens.shape[1]), replay_of(tokens))
+            self._current.watch = watch
+            open_passes.append((tokens, watch))
+
+        previous = self._watch
+        embeddings = self._model.get_input_embeddings()
+        handle = embeddings.register_forward_pre_hook(embedded_tokens(begin), with_kwargs=True)
+        try:
+            with checkpointed_with(self._model, self.checkpoint_contexts):
+                yield
+            finish()
+        finally:
+            handle.remove()
+            self._current.watch = previous
+
+    @contextmanager
     def watch(self, shape: tuple[int, int], replay: PaddedRouting | None = None) -> Iterator[Watch]:
         """Records one forward pass over `B` x `T` tokens, replaying `replay` if it is given.
 
@@ -163,6 +237,12 @@ class RoutingHook:
             UserError: the shape of `replay` differs from the forward pass.
             RuntimeError: a layer was not routed as expected.
         """
+        watch = self._new_watch(shape, replay)
+        with _Watching(self._current, watch):
+            yield watch
+        watch.verify()
+
+    def _new_watch(self, shape: tuple[int, int], replay: PaddedRouting | None) -> Watch:
         if replay is not None:
             expected = (*shape, self.num_layers, self.experts_per_token)
             if tuple(replay.experts.shape) != expected:
@@ -170,10 +250,7 @@ class RoutingHook:
                     f"Routing to replay has shape {tuple(replay.experts.shape)}, expected "
                     f"(B, T, L, K) = {expected}. Record it with a model of the same architecture."
                 )
-        watch = Watch(shape, self.num_layers, replay)
-        with _Watching(self._current, watch):
-            yield watch
-        watch.verify()
+        return Watch(shape, self.num_layers, replay)
 
     def checkpoint_contexts(self) -> tuple[Any, Any]:
         """`context_fn` for `torch.utils.checkpoint` that passes the watch to the recomputation.
@@ -195,8 +272,9 @@ class RoutingHook:
             return watch.route(layer, choice, router, args, kwargs)
         if in_backward_pass():
             raise RuntimeError(
-                "A router was recomputed in the backward pass without its routing. Enable it with "
-                "Policy.enable_activation_checkpointing(), which carries the routing along."
+                "A router was recomputed in the backward pass without its routing. Make the "
+                "forward pass inside record() or replay(), or enable activation checkpointing by "
+                "Policy.enable_activation_checkpointing(), so that the routing is carried along."
             )
         return router(*args, **kwargs)
 
