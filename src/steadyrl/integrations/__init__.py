@@ -1,0 +1,1 @@
+"""Plug-ins for other trainers; each module names the package that it needs."""
