@@ -85,6 +85,7 @@ def measure(
         sys.executable,
         [sys.executable, "-m", "steadyrl.cli.main", *arguments],
         dict(os.environ),
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
     )
     _, status, usage = os.wait4(child, 0)
     if status:

@@ -50,6 +50,12 @@ def test_an_adapter_that_is_applied_passes(numerics: Numerics) -> None:
     assert "the engine agreed with it to" in note
 
 
+def test_rounding_of_merged_weights_is_not_a_fault() -> None:
+    learner = tiny_learner(lora=LoraSettings(rank=4), dtype=torch.bfloat16)
+    note = check(learner, engine_of(learner, Numerics.BFLOAT16))
+    assert "the engine agreed with it to" in note
+
+
 def test_learner_and_engine_are_left_as_they_were() -> None:
     learner = learner_with_adapter()
     step(learner, made_up_batch())

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.canary import CanarySettings
 from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.policies.lora import LoraSettings
 from steadyrl.records.run_folder import RunFolder
@@ -65,6 +67,12 @@ def test_an_adapter_that_the_model_cannot_have_leaves_no_run(tmp_path: Path) -> 
     with pytest.raises(UserError, match="names 'query', but Qwen3MoeForCausalLM has no linear"):
         start_run(tiny_run(learner=learner), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_canary_cannot_learn_the_rounding_of_an_adapter_that_grows() -> None:
+    learner = LocalLearnerSettings(lora=LoraSettings(), dtype="bfloat16")
+    with pytest.raises(ValidationError, match=r"rounds merged weights, .* canary.every to 0"):
+        tiny_run(learner=learner, canary=CanarySettings(every=1))
 
 
 def test_a_run_that_overlaps_takes_the_same_steps_after_a_resume(tmp_path: Path) -> None:

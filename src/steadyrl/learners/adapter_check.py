@@ -4,7 +4,8 @@
     random adapter    the trainer scores it otherwise, and the engine, after a sync, as the trainer
 
 An adapter that is not applied trains nothing, or samples from the base for the whole run, without
-an error. The engine's difference from the trainer is judged as after any sync (`engines/canary`).
+an error. With zeros, the engine's difference from the trainer is judged as at the first sync of a
+canary; with random numbers, by how far these moved the trainer, since engines round merged weights.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ SHARES = (0.05, 0.2, 0.8, 3.2)
 
 CLEAR = 10.0
 """The smallest share is used that moves the trainer by this many times the engine's difference."""
+
+AGREEMENT = 0.3
+"""Maximum distance of engine and trainer, as a share of what the random adapter moved."""
 
 
 async def check_adapter(
@@ -80,9 +84,9 @@ async def _check(
             f"{_difference(zero, base):.2g} nats. Install the version of peft in constraints.txt, "
             "or leave learner.lora out."
         )
-    canary, apart = Canary(settings), 0.0
+    apart = 0.0
     if engine.capabilities.scoring:
-        apart = await _compare(canary, learner, engine, probes, zero, "zeros")
+        apart = await _compare(settings, learner, engine, probes, zero, "zeros")
     for share in SHARES:
         randomize(learner.policy.model, share=share, seed=0)
         random = _scores(learner, probes)
@@ -97,11 +101,17 @@ async def _check(
         )
     if not engine.capabilities.scoring:
         return moved, None
-    return moved, await _compare(canary, learner, engine, probes, random, "random numbers")
+    apart = await _compare(settings, learner, engine, probes, random, "random numbers")
+    if apart > max(MIN_DIFFERENCE, AGREEMENT * moved):
+        raise _disagreement(
+            "random numbers",
+            f"They are {apart:.2g} nats apart, and the adapter moved the trainer by {moved:.2g}.",
+        )
+    return moved, apart
 
 
 async def _compare(
-    canary: Canary,
+    settings: CanarySettings,
     learner: LocalLearner,
     engine: Engine,
     probes: Sequence[Int[Tensor, " T"]],
@@ -111,14 +121,19 @@ async def _compare(
     weights = learner.publish()
     await engine.sync(weights)
     try:
-        metrics = canary.compare(await read_engine(engine, probes), scores, weights.version)
+        reading = await read_engine(engine, probes)
+        metrics = Canary(settings).compare(reading, scores, weights.version)
     except CanaryError as error:
-        raise UserError(
-            f"With an adapter of {content}, the engine does not compute what the trainer does. "
-            f"{error} Use engine 'local', or with vLLM leave engine.adapter_rank out: it then gets "
-            "merged weights."
-        ) from error
+        raise _disagreement(content, str(error)) from error
     return metrics["canary_difference"]
+
+
+def _disagreement(content: str, reason: str) -> UserError:
+    return UserError(
+        f"With an adapter of {content}, the engine does not compute what the trainer does. "
+        f"{reason} Use engine 'local', or with vLLM leave engine.adapter_rank out: it then gets "
+        "merged weights."
+    )
 
 
 def _scores(learner: LocalLearner, probes: Sequence[Int[Tensor, " T"]]) -> Float[Tensor, " N"]:

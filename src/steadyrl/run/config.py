@@ -128,6 +128,12 @@ class RunConfig(Settings):
                 "set algorithm.mini_batches to 2 or more."
             )
         self.engine.check_learner(self.learner.dtype)
+        if self.canary.every and self.learner.lora and self.learner.dtype == "bfloat16":
+            raise ValueError(
+                f"canary.every is {self.canary.every} with learner.lora and learner.dtype "
+                "'bfloat16': the engine rounds merged weights, so its distance from the trainer "
+                "grows with the adapter. Set canary.every to 0, or learner.dtype to 'float32'."
+            )
         for alike, name, remedy in (
             (self.sampling.temperature == 0, "temperature is 0", "a temperature above 0"),
             (self.sampling.top_k == 1, "top_k is 1", "top_k to 2 or more, or leave it out"),
