@@ -244,9 +244,11 @@ def test_report_draws_a_figure_where_asked(demo: Path, tmp_path: Path, steadyrl:
 
 def test_recipes_are_listed_with_what_they_are(steadyrl: Steady) -> None:
     code, out, _ = steadyrl("recipes")
-    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    rows = [line.split(maxsplit=1) for line in out.splitlines() if not line.startswith(" ")]
+    lines = {name: text for name, text in rows}
 
     assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
     assert set(lines) == set(recipe_names()) > set(RECIPES)
     assert lines["demo"] == "The main job in minutes on two CPU cores."
 
@@ -309,9 +311,12 @@ def test_help_of_a_recipe_shows_every_setting_with_meaning_and_value(steadyrl: S
 
     assert code == 0
     assert (
-        "--routing-replay none, r2, r3, auto (auto) Whose expert choices the trainer uses: " in text
+        "--routing-replay none, r2, r3, auto (auto) Expert choices in the trainer: its own " in text
     )
-    assert "--algorithm.mini-batches whole number, at least 1 (1) Optimiser steps for each " in text
+    assert (
+        "--algorithm.mini-batches whole number, at least 1 (1) Number of optimizer steps for each "
+        in text
+    )
     assert "--engine.numerics float32, bfloat16, fp8, int8, int4 (fp8)" in text
     assert "A small Qwen3-MoE with random weights and a character tokenizer." in text
     assert "--cold-start.teacher.error-rate number, at least 0, below 1 (0.25) Probability " in text

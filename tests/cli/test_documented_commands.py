@@ -15,6 +15,7 @@ from steadyrl.cli.merge import MergeOptions
 from steadyrl.cli.mismatch import MismatchOptions
 from steadyrl.cli.option_names import dashed
 from steadyrl.cli.options import read_options
+from steadyrl.cli.preflight import _configured as preflight_configured
 from steadyrl.cli.push import PushOptions
 from steadyrl.cli.recipes import RecipesOptions, find_recipe
 from steadyrl.cli.report import ReportOptions
@@ -114,6 +115,8 @@ def test_a_documented_command_is_taken_by_the_parser(
         case "evaluate":
             names = [word for word in words if word.startswith(("runs/", "my-checkpoint"))]
             _configured(names, words[len(names) :])
+        case "preflight":
+            preflight_configured(words[0], words[1:], wants_help=False)
         case "recipes":
             chosen = read_options(RecipesOptions, words, program="recipes").name
             assert chosen is None or find_recipe(chosen)

@@ -24,6 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_tasks.py").write_text("\n\n".join(wanted))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("my_tasks", None)  # another test's
     yield tmp_path
     sys.modules.pop("my_tasks", None)
 

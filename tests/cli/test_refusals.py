@@ -32,7 +32,7 @@ def refusal(result: tuple[int, str, str]) -> str:
     [
         (
             "trian demo",
-            "no command 'trian'. Did you mean 'train'? The commands are train, evaluate, report, ",
+            "no command 'trian'. Did you mean 'train'? The commands are train, ",
         ),
         ("train", "needs a recipe's name or a YAML file first. 'steadyrl recipes' lists them"),
         ("train --steps 3", "needs a recipe's name or a YAML file first."),

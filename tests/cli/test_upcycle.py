@@ -70,7 +70,7 @@ def test_noise_and_seed_are_options(dense: Path, tmp_path: Path, steadyrl: Stead
         ("--experts 6 --top-k 2 --split 4", "experts is 6, which is not a multiple of split 4"),
         ("--experts 1", "experts"),
         ("--split 3 --experts 6 --top-k 3", "32 inner units, which cannot be cut into 3 slices"),
-        ("--revision main", "only repositories on the hub have revisions"),
+        ("--revision main", "only repositories on the Hub have revisions"),
     ],
 )
 def test_what_cannot_be_made_leaves_nothing_behind(

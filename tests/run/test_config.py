@@ -130,7 +130,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (
             "engine.name",
             "vast",
-            "engine.name: unknown name, got 'vast'. Known names: local, reference, vllm",
+            "engine.name: unknown name, got 'vast'. Known names: local, reference, sglang, vllm",
         ),
         ("engine.max_running", 0, "engine.max_running: got 0, expected: .*, at least 1, auto"),
         ("engine.cache_memory", "all", "engine.cache_memory: got 'all', expected: .*, auto"),

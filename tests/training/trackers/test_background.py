@@ -59,10 +59,12 @@ def test_failures_are_told_in_a_sentence_and_later_rows_still_arrive() -> None:
     log_rows(tracker, ROWS)
     tracker.close()
     failures = tracker.take_failures()
-    assert failures == [
+    opening = (
         "The tracker 'mlflow' fails, and may lack metrics and notes, which the run folder has: "
-        f"ConnectionError: call {number} refused."
-        for number in (1, 3)
+    )
+    place = "(tests/training/trackers/test_background.py:23)"
+    assert failures == [
+        f"{opening}ConnectionError: call {number} refused {place}." for number in (1, 3)
     ]
     assert all(text.startswith(tracker.failure_opening) for text in failures)
     assert tracker.take_failures() == []
