@@ -24,8 +24,8 @@ import os, pathlib, sys, time
 from steadyrl.base.run_lock import only_writer
 with only_writer(pathlib.Path(sys.argv[1])):
     if os.fork() == 0:
+        print("held", flush=True)
         time.sleep(60)
-    print("held", flush=True)
     sys.stdin.read()
 """
 

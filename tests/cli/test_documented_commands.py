@@ -49,7 +49,8 @@ COMMANDS = sorted({command for page in PAGES for command in shown(page)})
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with what the documents' commands name."""
     path = tmp_path_factory.mktemp("documented")
-    (path / "my-config.yaml").write_text(to_yaml(tiny_run()))
+    for name in ("my-config.yaml", "my-run.yaml"):
+        (path / name).write_text(to_yaml(tiny_run()))
     write_checkpoint(path / "my-checkpoint")
     for name in "abcdef":
         (path / "runs" / name).mkdir(parents=True)
