@@ -171,5 +171,5 @@ def test_the_extra_is_asked_for(file: Path, monkeypatch: pytest.MonkeyPatch, mod
 def test_only_the_hub_has_revisions(file: Path, folder: bool) -> None:
     path = file.parent if folder else file
     kind = "folder" if folder else "file"
-    with pytest.raises(UserError, match=rf"'main' is given for .* is a {kind}: .* Leave it out"):
+    with pytest.raises(UserError, match=rf"'main' is given for .* is a {kind}: .* Remove it"):
         load(path, revision="main")

@@ -327,7 +327,7 @@ def test_a_reason_of_many_lines_is_told_but_not_without_end(
 
 
 def test_name_that_is_not_on_the_hub_is_reported() -> None:
-    with pytest.raises(UserError, match=r"'nobody/no-such-model' cannot be loaded: .+ on the hub"):
+    with pytest.raises(UserError, match=r"'nobody/no-such-model' cannot be loaded: .+ on the Hub"):
         load(Pretrained(path="nobody/no-such-model"))
 
 

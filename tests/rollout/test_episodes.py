@@ -1,5 +1,6 @@
 """Episodes with an engine that follows a script."""
 
+import re
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -114,7 +115,8 @@ def test_failure_of_the_environment_is_a_truncated_episode_with_its_reason() -> 
     words = ["right", "crash"]
     trajectory = episode(lambda _prompt, _number, call: words[call], turns=3)
     assert (trajectory.terminated, trajectory.truncated) == (False, True)
-    assert trajectory.truncation_reason == "environment failed: KeyError: 'no such word'"
+    reason = r"environment failed: KeyError: 'no such word' \(.*fakes\.py:\d+\)"
+    assert re.fullmatch(reason, trajectory.truncation_reason)
     assert trajectory.reward == 1  # of the turn before
     assert said(trajectory)[-1] == ("assistant", "crash")
 
@@ -141,7 +143,8 @@ def test_an_environment_cannot_end_the_run() -> None:
 
     engine = ScriptedEngine(lambda *_: "right")
     ((trajectory,),) = [group.trajectories for group in play(engine, environment=Quitting())]
-    assert trajectory.truncation_reason == "environment failed: SystemExit: 3"
+    reason = r"environment failed: SystemExit: 3 \(.*test_episodes\.py:\d+\)"
+    assert re.fullmatch(reason, trajectory.truncation_reason)
 
 
 def test_an_episode_that_does_not_start_and_a_task_that_is_not_there_fail_alone() -> None:

@@ -174,7 +174,7 @@ def _fields(trajectory: Trajectory) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rewards", "message"),
     [
-        (f"{OWN}:raises", r":raises failed: KeyError: 'solution' \(line"),
+        (f"{OWN}:raises", r":raises failed: KeyError: 'solution' \(.*reward_functions\.py:\d+\)"),
         (f"{OWN}:trl_messages", r":trl_messages failed: TypeError: string ind.*set conversational"),
         (f"{OWN}:trl_column", r":trl_column takes ground_truth, but the dataset has the columns"),
         ({"name": f"{OWN}:returns", "options": {"value": ["1", "1"]}}, r"the reward is '1'"),

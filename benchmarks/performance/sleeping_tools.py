@@ -1,6 +1,6 @@
 """A rollout whose tools sleep: its time against that of its slowest episode.
 
-    python benchmarks/sleeping_tools.py
+    python -m benchmarks.performance.sleeping_tools
 
 64 episodes of 8 turns of the demo's cold-started model; every answer of the environment takes 50 to
 1,000 ms, drawn uniformly. The episode that sleeps longest is then played alone: its own time.
