@@ -2,11 +2,10 @@
 
     python -m tests.run.kill_and_resume CONFIGURATION FOLDER KILLS SEED
 
-Writes FOLDER/undisturbed and FOLDER/killed-0, killed-1, ... Each process is killed at a random
-moment, most between the first row and the end of the undisturbed run; a run that has ended by then
-is followed by another. The last kills hit while a checkpoint is written. Every process is forked
-from this one, which has imported everything and computed nothing: a fork costs milliseconds, an
-import seconds.
+Writes FOLDER/undisturbed and FOLDER/killed-0, killed-1, ... Each process is killed a little after a
+random row of its metrics; a run that has ended by then is followed by another. The last kills hit
+while a checkpoint is written. Every process is forked from this one, which has imported everything
+and computed nothing: a fork costs milliseconds, an import seconds.
 """
 
 import json
@@ -31,6 +30,8 @@ from steadyrl.run.execution import resume_run, start_run
 from tests.run.tiny import tiny_experiential_run, tiny_run
 
 KILLS_WHILE_WRITING = 2
+LONGEST_DELAY = 0.05
+"""Seconds between a row of metrics and a kill, at most."""
 
 CONFIGURATIONS = {
     "reference_kl": tiny_run(
@@ -53,41 +54,48 @@ Kill = Callable[[Path, float], bool]
 
 
 def main(config: RunConfig, folder: Path, kills: int, seed: int) -> dict[str, object]:
-    """What was killed when, and how many runs it took."""
-    started = time.monotonic()
-    beginnings: list[float] = []
-
-    def observe(path: Path, seconds: float) -> bool:
-        if not beginnings and (path / "metrics.jsonl").exists():
-            beginnings.append(seconds)
-        return False
-
-    assert not run_until(config, folder / "undisturbed", observe)
-    duration = time.monotonic() - started
-    (beginning,) = beginnings
+    """What each kill left."""
+    assert not run_until(config, folder / "undisturbed", lambda _path, _seconds: False)
+    total = rows(folder / "undisturbed")
     generator = random.Random(seed)
-    run, landed = 0, []
-    # One in ten comes before the first row: it may take most of a run's time to start its parts.
-    parts = [0.0, *((part + generator.random()) / kills for part in range(kills - 1))]
-    moments = [beginning * 0.9 + (duration - beginning * 0.9) * part for part in parts]
-    generator.shuffle(moments)
+    targets = [total * number // kills for number in range(kills)]
+    generator.shuffle(targets)
+    run = 0
+    landed: list[dict[str, Any]] = []
     while len(landed) < kills + KILLS_WHILE_WRITING:
         path = folder / f"killed-{run}"
-        writing = len(landed) >= kills
-        at = moments[len(landed)] if not writing else 0.0
-        kill = while_writing if writing else lambda _path, seconds, at=at: seconds >= at
+        kill: Kill = while_writing
+        if len(landed) < kills:
+            target = max(rows(path) + 1, targets[len(landed)])
+            kill = after_rows(target, generator.uniform(0, LONGEST_DELAY))
         if run_until(config, path, kill):
             left = state(path)
-            if not writing or any(".draft" in name for name in left["checkpoints"]):
+            if kill is not while_writing or any(".draft" in name for name in left["checkpoints"]):
                 landed.append(left)
         else:
             run += 1
-            if not writing:
-                moments[len(landed)] = generator.uniform(beginning, duration)
     last = folder / f"killed-{run}"
     if last.exists():
         assert not run_until(config, last, lambda _path, _seconds: False)
-    return {"duration": duration, "kills": landed}
+    return {"kills": landed}
+
+
+def rows(path: Path) -> int:
+    """Rows of metrics that a run has written."""
+    metrics = path / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+def after_rows(target: int, delay: float) -> Kill:
+    """`delay` seconds after the run has written `target` rows."""
+    reached: list[float] = []
+
+    def kill(path: Path, seconds: float) -> bool:
+        if not reached and rows(path) >= target:
+            reached.append(seconds)
+        return bool(reached) and seconds >= reached[0] + delay
+
+    return kill
 
 
 def while_writing(path: Path, _seconds: float) -> bool:
@@ -131,11 +139,10 @@ def work(config: RunConfig, path: Path) -> None:
 
 def state(path: Path) -> dict[str, Any]:
     """What a kill left."""
-    metrics = path / "metrics.jsonl"
     checkpoints = path / "checkpoints"
     return {
         "run": path.name,
-        "rows": len(metrics.read_text().splitlines()) if metrics.exists() else 0,
+        "rows": rows(path),
         "checkpoints": sorted(p.name for p in checkpoints.glob("*")),
     }
 

@@ -2,10 +2,14 @@
 after interruptions, and no longer than the run.
 """
 
+import atexit
 import os
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -19,6 +23,7 @@ from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.objectives import Truncation
+from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
@@ -26,6 +31,7 @@ from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.run.rollout_process import RolloutProcess
 from steadyrl.run.shared_weights import SharedWeights
+from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step
 from steadyrl.training.rollout_queue import RolloutQueue
@@ -49,9 +55,25 @@ def engine(**changes: Any) -> LocalEngineSettings:
 OVERLAP = engine(overlap=True)
 
 
+@cache
+def cold_started() -> Path:
+    """A checkpoint that earns rewards: without any, no run would change its weights."""
+    folder = Path(mkdtemp(prefix="steadyrl-test-"))
+    atexit.register(rmtree, folder)
+    start_run(tiny_run(steps=0), folder / "run")
+    checkpoint = latest_checkpoint(RunFolder(folder / "run"))
+    assert checkpoint is not None
+    return checkpoint
+
+
 def one_stage(**changes: Any) -> RunConfig:
-    journal = JournalSettings(checkpoint_every=100)
-    return tiny_run(**{"cold_start": None, "journal": journal, "steps": STEPS, **changes})
+    values = {
+        "model": Pretrained(path=str(cold_started())),
+        "cold_start": None,
+        "journal": JournalSettings(checkpoint_every=100),
+        "steps": STEPS,
+    }
+    return tiny_run(**{**values, **changes})
 
 
 def begin(assembly: Assembly) -> None:
@@ -113,6 +135,7 @@ def test_rollouts_are_those_of_the_weights_some_steps_before(
         assert {k: v for k, v in one.items() if not k.endswith(MEASURED_ELSEWHERE)} == {
             k: v for k, v in other.items() if not k.endswith(MEASURED_ELSEWHERE)
         }
+    assert all(row["gradient_norm"] > 0 for row in expected)
     assert [row["staleness"] for row in measured] == staleness
     assert largest_difference(weights_of(plain.learner), weights_of(assembly.learner)) == 0
 
@@ -182,6 +205,7 @@ def test_noise_is_left_out_of_evaluations_beside_the_other_process(tmp_path: Pat
         for name in ("two", "one")
     )
     assert two == one
+    assert any(row.get("gradient_norm", 0.0) > 0 for row in one)
 
 
 def test_the_canary_proves_the_syncs_of_the_other_process(tmp_path: Path) -> None:
@@ -202,7 +226,8 @@ def test_the_canary_finds_weights_that_never_arrive(
             real(self, sent)
 
     monkeypatch.setattr(SharedWeights, "write", write)
-    config = one_stage(engine=OVERLAP, canary=CanarySettings(every=1))
+    exact = OVERLAP.model_copy(update={"numerics": Numerics.FLOAT32})
+    config = one_stage(engine=exact, canary=CanarySettings(every=1))
     with pytest.raises(UserError, match=r"version \d+"):
         start_run(config, tmp_path / "run")
 
@@ -239,7 +264,8 @@ def test_exceptions_of_the_process_are_raised_in_this_one(process: RolloutProces
 
 
 def test_after_weights_that_cannot_be_loaded_nothing_is_sampled(process: RolloutProcess) -> None:
-    process.load("sync", {}, "no version", "one argument too many")
+    weights = weights_of(Assembly.of(one_stage()).learner)
+    process.load("sync", weights, "no version", "one argument too many")
     with pytest.raises(RuntimeError, match=r"(?s)The rollout process failed.*TypeError"):
         process.call("sample", 0, 0)
 
