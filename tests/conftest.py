@@ -1,6 +1,8 @@
 """Threads as the environment says or one, no network, and small models that many tests share."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,6 +16,14 @@ from steadyrl.policies.model_settings import SmallDense, SmallMoE
 from steadyrl.policies.policy import Policy
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(autouse=True)
+def forget_modules_of_users() -> Iterator[None]:
+    """Lets no test import the `my_tasks` that another one has written."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

@@ -75,6 +75,7 @@ def test_a_canary_cannot_learn_the_rounding_of_an_adapter_that_grows() -> None:
         tiny_run(learner=learner, canary=CanarySettings(every=1))
 
 
+@pytest.mark.slow
 def test_a_run_that_overlaps_takes_the_same_steps_after_a_resume(tmp_path: Path) -> None:
     engine = tiny_run().engine.model_copy(update={"overlap": True})
     config = tiny_run(learner=LORA, engine=engine)

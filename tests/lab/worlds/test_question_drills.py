@@ -70,6 +70,7 @@ def test_attempts_of_the_drills_earn_the_reward(kind: str) -> None:
         assert replayed(WORLD, task, said) == 1.0
 
 
+@pytest.mark.slow
 def test_reflections_write_what_hint_and_memory_tell() -> None:
     remembered = rewarded = 0
     for index in range(200):
@@ -129,6 +130,7 @@ def test_pairs_are_hidden_at_their_rate() -> None:
     assert abs(hidden - 0.25) < 0.08
 
 
+@pytest.mark.slow
 def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
     fixed = HotpotQA(
         QUESTIONS.model_copy(
