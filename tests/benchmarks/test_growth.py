@@ -43,6 +43,7 @@ def test_answers_have_exactly_the_length_asked_for() -> None:
     assert [len(answer.token_ids) for answer in answers] == [12] * 4
 
 
+@pytest.mark.slow
 def test_a_longer_answer_takes_longer() -> None:
     short, long = (seconds_at(Size(length=length, group=2), CPU) for length in (4, 64))
 

@@ -64,6 +64,7 @@ def trained(name: str, checkpoint: Path, folder: Path, **changes: Any) -> RunFol
     return RunFolder(folder / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_takes_a_step_on_a_model_that_is_given(
     name: str, checkpoint: Path, tmp_path: Path

@@ -33,6 +33,7 @@ def write_gguf_file(path: Path) -> Path:
     return write_gguf(path, small_llama(), GGMLQuantizationType.Q8_0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write"), [("model", write_chat_checkpoint), ("model.gguf", write_gguf_file)]
 )

@@ -97,6 +97,7 @@ def test_a_run_that_is_held_to_its_beginning_is_resumed_to_the_same_end(
     assert not (tmp_path / "free" / "references").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_reference_is_lost_is_not_resumed(tmp_path: Path) -> None:
     config = changed(reference_kl=ReferenceKL(coefficient=0.5))
     with pytest.raises(KeyboardInterrupt):
@@ -122,6 +123,7 @@ def test_policy_gradient_is_held_to_the_end_of_its_cold_start(tmp_path: Path) ->
     assert torch.equal(begun["model.embed_tokens.weight"], ended["model.embed_tokens.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -41,6 +41,7 @@ def test_noise_is_felt_in_rollouts_and_not_in_held_out_scores(tmp_path: Path) ->
     assert first[0]["score"] == first[1]["score"]
 
 
+@pytest.mark.slow
 def test_a_run_with_noise_is_resumed_to_the_same_bits(tmp_path: Path) -> None:
     config = tiny_run(engine=NOISE)
     start_run(config, tmp_path / "undisturbed")

@@ -52,6 +52,7 @@ def test_a_missing_package_is_told_before_anything_is_written(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_tracker_that_refuses_everything_changes_nothing_but_a_note(tmp_path: Path) -> None:
     plain = start_run(tiny_run(trackers=["jsonl"]), tmp_path / "plain")
     tracked = start_run(tiny_run(trackers=[NAMES[AwaySettings]]), tmp_path / "tracked")

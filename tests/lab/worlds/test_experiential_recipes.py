@@ -49,6 +49,7 @@ def questions() -> tuple[HotpotQA, HotpotQA]:
     return drilled, played
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "learned_book"),
     [

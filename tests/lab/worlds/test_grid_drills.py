@@ -168,6 +168,7 @@ def test_pairs_are_hidden_at_their_rate() -> None:
     assert abs(hidden - 0.25) < 0.05
 
 
+@pytest.mark.slow
 def test_no_drill_has_the_meaning_that_is_kept_for_reinforcement() -> None:
     fixed = FrozenLakeSettings(
         **(LAKE.model_dump() | {"symbols": MeaningSource.FIXED, "actions": MeaningSource.FIXED})

@@ -105,6 +105,7 @@ def test_the_prompt_of_a_reflection_is_that_of_the_algorithm() -> None:
     assert reflection_prompt(record, ReflectionStyle.COMPACT) == prompt
 
 
+@pytest.mark.slow
 def test_retries_follow_a_guess_that_failed_and_earn_the_reward() -> None:
     conversations = 0
     for index in range(60):
