@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from steadyrl.engines.route_recorder import BLOCK_BYTES, RouteRecorder
-from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
+from steadyrl.learners.measurements import measured_tokens
 from steadyrl.objectives import ClipMasks, RoutingDisagreement, TokenTerms
+from steadyrl.objectives.measurements import TokenMeasurements
 from steadyrl.policies.policy import TokenScores
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing, join_routing

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from steadyrl.base.errors import UserError
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
-from steadyrl.learners.measurements import policy_metrics
 from steadyrl.objectives import ReferenceKL
+from steadyrl.objectives.measurements import policy_metrics
 from steadyrl.policies.lora import LoraSettings
 from steadyrl.policies.merged_weights import base_weights
 from steadyrl.policies.numerics import Numerics, WeightScaling

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
-from steadyrl.learners.measurements import policy_metrics
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.objectives import (
     GSPO,
@@ -23,6 +22,7 @@ from steadyrl.objectives import (
     TokenTerms,
 )
 from steadyrl.objectives.corrections import Correction
+from steadyrl.objectives.measurements import policy_metrics
 from steadyrl.records.routing import RoutingReplay
 from tests.closeness import assert_close
 from tests.learners.small import (

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.learners.measurements import policy_metrics
 from steadyrl.objectives import NLL, TokenTerms, routing_disagreement
+from steadyrl.objectives.measurements import policy_metrics
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch

@@ -12,7 +12,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from steadyrl.base.errors import UserError
 from steadyrl.learners.local import LocalLearner
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.learners.measurements import policy_metrics
 from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.objectives import (
     MiniRL,
@@ -20,6 +19,7 @@ from steadyrl.objectives import (
     TokenTerms,
     reference_divergence,
 )
+from steadyrl.objectives.measurements import policy_metrics
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.model_settings import SmallDense
 from steadyrl.policies.policy import Policy

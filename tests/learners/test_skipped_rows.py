@@ -1,7 +1,7 @@
 """Rows without signal are left out of the update, which stays the same."""
 
-from steadyrl.learners.measurements import policy_metrics
 from steadyrl.objectives import NLL, Aggregation
+from steadyrl.objectives.measurements import policy_metrics
 from tests.closeness import assert_close
 from tests.learners.small import (
     count_rows,

@@ -23,7 +23,6 @@ from transformers import PreTrainedModel, ProcessorMixin
 from steadyrl.base.errors import UserError
 from steadyrl.integrations.sampled_logprobs import SampledLogprobs
 from steadyrl.integrations.steady_callback import SteadyCallback
-from steadyrl.integrations.token_metrics import MeasuredTokens, token_metrics
 from steadyrl.integrations.trl_config import MiniRLConfig
 from steadyrl.integrations.trl_names import GRPOConfig, GRPOTrainer, gather_object
 from steadyrl.integrations.trl_rollout import from_rows, padded_rows, reported_routing, to_rows
@@ -36,6 +35,7 @@ from steadyrl.objectives import (
     routing_disagreement,
     token_weights,
 )
+from steadyrl.objectives.measurements import TokenMeasurements, policy_metrics
 from steadyrl.policies.routed_passes import RoutingRecord
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
@@ -70,7 +70,7 @@ class MiniRLTrainer(GRPOTrainer):
         self._record: RoutingRecord | None = None
         self._rollout_routing: Routing | None = None
         self._old_routing: Routing | None = None
-        self._measured: dict[str, list[MeasuredTokens]] = {"train": [], "eval": []}
+        self._measured: dict[str, list[TokenMeasurements]] = {"train": [], "eval": []}
 
     @property
     def _causal_model(self) -> PreTrainedModel:
@@ -143,7 +143,7 @@ class MiniRLTrainer(GRPOTrainer):
         objective, masks = self.objective(terms), self.objective.masks(terms)
         rows = torch.arange(len(terms.logprobs), device=terms.logprobs.device)
         weights = token_weights(terms.loss_mask, rows, Aggregation.TOKEN_SUM)
-        self._measured[self._mode].append(MeasuredTokens.of(terms, entropy, masks, disagreement))
+        self._measured[self._mode].append(TokenMeasurements.of(terms, entropy, masks, disagreement))
         micro_batches = self.current_gradient_accumulation_steps if self.model.training else 1
         return aggregate(objective, weights) / micro_batches
 
@@ -194,7 +194,9 @@ class MiniRLTrainer(GRPOTrainer):
         parts = gather_object(self._measured[self._mode])
         self._measured[self._mode] = []
         prefix = "" if self.model.training else "eval_"
-        ours = {f"{prefix}{name}": value for name, value in token_metrics(parts).items()}
+        metrics = policy_metrics(TokenMeasurements.join(parts))
+        metrics.pop("routing_disagreement_per_layer", None)  # TRL logs numbers only
+        ours = {f"{prefix}{name}": value for name, value in metrics.items()}
         super().log(logs | ours, start_time)
 
     @property

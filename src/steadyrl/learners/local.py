@@ -12,13 +12,13 @@ from steadyrl.base.errors import NonFiniteError, UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.learners.adapted_model import AdaptedModel, AdapterReference
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.learners.measurements import TokenMeasurements
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.learners.passes import Passes
 from steadyrl.learners.protocol import TRAINER_STATE, Update
 from steadyrl.learners.settings import LearnerContext, LearnerSettings
 from steadyrl.learners.whole_model import WholeModel
 from steadyrl.objectives import TokenTerms, aggregate, token_weights
+from steadyrl.objectives.measurements import TokenMeasurements
 from steadyrl.objectives.objective_calls import token_values
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay

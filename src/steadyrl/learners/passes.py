@@ -10,11 +10,12 @@ from torch import Tensor
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.learners.adapted_model import AdapterReference
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.learners.measurements import TokenMeasurements, measured_tokens
+from steadyrl.learners.measurements import measured_tokens
 from steadyrl.learners.micro_batches import MicroBatch, least_saving, plan_micro_batches
 from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import TokenTerms
+from steadyrl.objectives.measurements import TokenMeasurements
 from steadyrl.objectives.objective_calls import token_masks
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.positions import max_positions

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.learners.measurements import TokenMeasurements
 from steadyrl.learners.optimizer import OptimizerSettings
+from steadyrl.objectives.measurements import TokenMeasurements
 from steadyrl.policies.reach import Reach
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch

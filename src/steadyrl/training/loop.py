@@ -16,8 +16,8 @@ from steadyrl.algorithms.protocol import Experience, MiniBatch, Rollout, Support
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, SupportsSyncMeasurement
 from steadyrl.evaluation.accuracy import Accuracy
-from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
 from steadyrl.learners.protocol import Learner, Update
+from steadyrl.objectives.measurements import TokenMeasurements, policy_metrics
 from steadyrl.records.trajectory import Group
 from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.checked_engine import CheckedEngine

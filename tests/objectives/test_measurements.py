@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from steadyrl.learners.measurements import TokenMeasurements, policy_metrics
 from steadyrl.objectives import routing_disagreement
+from steadyrl.objectives.measurements import TokenMeasurements, policy_metrics
 from tests.closeness import assert_close
 
 
