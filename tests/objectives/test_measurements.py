@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from tests.closeness import assert_close
 from torch import Tensor
 
 from steadyrl.objectives import routing_disagreement
 from steadyrl.objectives.measurements import TokenMeasurements, policy_metrics
-from tests.closeness import assert_close
 
 
 def measured(**changes: Tensor | None) -> TokenMeasurements:
