@@ -1,4 +1,4 @@
-"""What to play and how to learn from it: policy gradient, Experiential RL, cold starts."""
+"""Algorithms plan rollouts and learn from them: policy gradient, ERL and cold starts."""
 
 from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.algorithms.memory import MemorySettings

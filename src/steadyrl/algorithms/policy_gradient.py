@@ -44,7 +44,7 @@ ADVANTAGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class CreditSettings(AlgorithmSettings):
-    """What each optimizer step samples, and how it is credited and summed."""
+    """Rollout size of each optimizer step, its advantages and their aggregation."""
 
     objective: AnyObjective = MiniRL()
     """Objective that is maximized for each token: a built-in one, or one of your own."""
@@ -53,7 +53,7 @@ class CreditSettings(AlgorithmSettings):
     """Correction of the training-inference discrepancy, for objectives that do not correct it."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean"
-    """How each reward is compared with the rewards of its group."""
+    """Advantage of a reward within its group."""
 
     aggregation: Aggregation = Aggregation.TOKEN_SUM
     """Aggregation of tokens into one loss."""

@@ -1,4 +1,4 @@
-"""What an algorithm is: it plans what a step plays, and learns from what was played.
+"""Interface of algorithms, which plan the rollout of a step and learn from its episodes.
 
     plan        step -> tasks                    a function of the step alone
     play        plan, engine -> rollout          episodes, in whichever process the loop chooses
@@ -26,7 +26,7 @@ MiniBatch = tuple[TokenBatch, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What one step plays.
+    """Tasks and seeds of one step.
 
     Example:
         Plan(step=3, tasks=tuple(tasks), seed=derive_seed(seed, 3))
@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """What was played in one step. An algorithm whose `learn` needs more extends this class.
+    """Episodes of one step. An algorithm whose `learn` needs more extends this class.
 
     A rollout may be sent between processes, so its fields must be picklable.
     """
@@ -53,7 +53,7 @@ class Rollout:
     """Why tasks or demonstrations are missing from `groups`."""
 
     memory_writes: tuple[MemoryWrite, ...] = ()
-    """What the algorithm wrote to its memory."""
+    """Entries that the algorithm wrote to its memory."""
 
     policy_version: int = 0
     """Version of the weights that sampled it; set by the sampler."""
@@ -64,7 +64,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """What one step learns from a rollout: one optimizer step for each mini-batch."""
+    """Training data of one step: one optimizer step for each mini-batch."""
 
     mini_batches: tuple[MiniBatch, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -84,7 +84,7 @@ class Diagnosis:
     """Warnings that change no status."""
 
     only_reward: float | None = None
-    """What all answers earned, if all of them earned the same."""
+    """Reward of every answer, if all of them earned the same."""
 
     @property
     def heading(self) -> str:

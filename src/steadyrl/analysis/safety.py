@@ -18,7 +18,7 @@ from steadyrl.base.wording import short_number
 
 
 class Verdict(StrEnum):
-    """What a measured value says of a setup."""
+    """Safety of a setup, judged from one measured value."""
 
     SAFE = "safe"
 
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafetyLimit:
-    """What is safe and what is not, for one question.
+    """Limits between safe, watch and unsafe for one question.
 
     Example:
         SafetyLimit(title="Answers cut short", above=True, safe=0.1, unsafe=0.5, source="a rule")
@@ -86,7 +86,7 @@ class Finding:
     """None where nothing was measured, or no limit is known."""
 
     detail: str = ""
-    """What belongs to the value, in words; why there is none."""
+    """Explanation of the value, or the reason why it is missing."""
 
     @classmethod
     def of(cls, question: str, value: float, detail: str = "") -> "Finding":

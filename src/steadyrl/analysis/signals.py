@@ -56,8 +56,8 @@ RAREST_SURPRISAL = 10.0
 to be out of the engine's reach accounts for a gap of this many times its size."""
 
 STALE_SHARE = 0.05
-"""How much more of the mismatch a temperature explains than at first, and how far its ratio has
-moved. Rounding has no such slope: medians reach 0.04 in sound runs and in collapsed ones.
+"""Growth of the share of the mismatch that a temperature explains, and distance that its ratio
+has moved. Rounding has no such slope: medians reach 0.04 in sound runs and in collapsed ones.
 Sharpening without the engine grows to several tenths."""
 
 MAX_ENVIRONMENT_FAILURES = 0.1

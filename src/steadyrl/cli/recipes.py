@@ -14,7 +14,7 @@ from steadyrl.recipes import find_recipe, recipe_names
 from steadyrl.run.config import RunConfig, from_yaml, to_yaml
 
 COLUMN = 24
-"""Where the descriptions of recipes begin."""
+"""Column of the recipes' descriptions."""
 
 
 class RecipesOptions(Settings):

@@ -48,7 +48,7 @@ class WeightRounding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """What an engine has to know about a policy."""
+    """Properties of a policy that an engine depends on."""
 
     config: PreTrainedConfig
     end_token_ids: set[int]

@@ -58,7 +58,7 @@ class HotpotQASettings(EnvironmentSettings):
     """Text form of prompts, calls and passages."""
 
     tool_text: Literal["message", "template"] = "template"
-    """Where the chat style shows the tool schema. message: in the prompt, for chat templates
+    """Position of the tool schema in the chat style. message: in the prompt, for chat templates
     without tools. template: in the tokenizer's chat template."""
 
     instruction: str | None = None

@@ -59,7 +59,7 @@ VARIATIONS: dict[str, tuple[str, Mapping[str, Mapping[str, Any]]]] = {
         {"model": MORE_EXPERTS.model_dump()},
     ),
 }
-"""What is added to a figure's title, and what differs in the blocks of its runs."""
+"""Suffix of a figure's title, and the settings that differ in its runs."""
 
 
 def varied(figure: MakeStudy, *variations: str) -> MakeStudy:

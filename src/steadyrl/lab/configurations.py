@@ -91,7 +91,7 @@ CHANGES: tuple[Change, ...] = (
     renamed("algorithm.reflection.longest", "algorithm.reflection.max_length"),
     replaced("algorithm.reflection.name", "held", "frozen"),
 )
-"""What became of settings since records were first written, oldest first. Append only: a record
+"""Changes of settings since records were first written, oldest first. Append only: a record
 holds how many of these its configuration already follows."""
 
 

@@ -1,4 +1,4 @@
-"""Which seeds a study is run on: those whose runs can be compared with each other.
+"""Seeds of a study: those whose runs can be compared with each other.
 
 Runs of equal seed are compared because they begin with the same cold start. Processors round
 differently, so the cold start that another machine made of that seed is another one.

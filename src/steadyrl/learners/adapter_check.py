@@ -70,7 +70,7 @@ async def _check(
     probes: Sequence[Int[Tensor, " T"]],
     settings: CanarySettings,
 ) -> tuple[float, float | None]:
-    """How far the random adapter moved the trainer, and how far the engine was from it then."""
+    """Effect of the random adapter on the trainer, and the distance of the engine from it."""
     with torch.no_grad():
         for name, weight in part.parameters().items():
             if "lora_B" in name:

@@ -21,7 +21,7 @@ from steadyrl.records.routing import RoutingReplay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerContext:
-    """What a learner is made of.
+    """Components of a learner.
 
     Example:
         LearnerContext(policy=policy, replay=RoutingReplay.NONE, seed=7)

@@ -33,7 +33,7 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 """Files of an adapter folder of peft's."""
 
 _PREFIX = "base_model.model."
-"""Of peft's names for the weights of an adapter."""
+"""Prefix of the names that peft gives to the weights of an adapter."""
 
 
 class LoraSettings(Settings):

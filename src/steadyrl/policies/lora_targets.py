@@ -1,4 +1,4 @@
-"""Which weights of a model a LoRA adapter changes."""
+"""Weights of a model that a LoRA adapter changes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _EXPERT_MATRICES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraTargets:
-    """What of a model is adapted, in the words of `peft.LoraConfig`."""
+    """Adapted modules and parameters of a model, as fields of `peft.LoraConfig`."""
 
     modules: tuple[str, ...]
     """Names of linear layers, each the end of a path."""

@@ -55,7 +55,7 @@ def _chance_of_no_signal(group: Group, size: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earnings:
-    """What answers to one task earn.
+    """Rewards of answers to one task.
 
     Example:
         Earnings(solution=("7",), gold=1.0, garbage=(0.0, 0.0, 0.0))

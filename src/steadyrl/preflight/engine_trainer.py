@@ -78,7 +78,7 @@ def _logprobs(scored: TokenBatch) -> Float[Tensor, " N"]:
 
 
 def _flips(scored: TokenBatch) -> Tensor:
-    """Where learner and engine chose different experts for the token before a loss token."""
+    """Positions at which learner and engine chose different experts for the preceding token."""
     assert scored.old_routing is not None, "R2 records routes"
     assert scored.rollout_routing is not None, "the engine recorded routes"
     feeding = torch.nn.functional.pad(scored.loss_mask[:, 1:], (0, 1))

@@ -180,7 +180,7 @@ class _Survey:
         yield from sample_findings(groups, getattr(config.algorithm, "group_size", 2))
 
     def cost(self, peak: int) -> Cost:
-        """What a run costs, if its steps are like this rollout and this update.
+        """Cost of a run whose steps are like this rollout and this update.
 
         Args:
             peak: Bytes.
@@ -271,6 +271,6 @@ class _Survey:
 
 
 def _prompts(groups: Sequence[Group]) -> list[Int[Tensor, " _P"]]:
-    """What each group read first, where it was played."""
+    """First prompt of each group that was played."""
     first = [group.trajectories[0].completions[:1] for group in groups]
     return [completion.prompt_ids for completions in first for completion in completions]

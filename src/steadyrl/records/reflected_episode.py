@@ -35,7 +35,7 @@ class ReflectedEpisode:
     """Memory slot that the reflection was written to; None: it was not stored."""
 
     failure: str = ""
-    """What failed after the first attempt began; empty if nothing did."""
+    """Failure after the first attempt began; empty if there was none."""
 
     def as_field(self) -> dict[str, Any]:
         """The field `episode` of a row of a completions file."""

@@ -1,4 +1,4 @@
-"""How the reasons begin for which episodes were cut short."""
+"""Prefixes of the reasons for which episodes were cut short."""
 
 ENVIRONMENT_FAILED = "environment failed"
 """Start of the truncation reason of an episode whose environment raised an exception."""

@@ -64,7 +64,7 @@ class RunConfig(Settings):
     cold_start: ColdStart | None = None
 
     algorithm: AnyAlgorithm = PolicyGradientSettings()
-    """What each step samples, and how it is trained on."""
+    """Algorithm: the rollout of each step, and the loss on it."""
 
     routing_replay: RoutingReplay | Literal["auto"] = "auto"
     """Expert choices in the trainer: its own (none), its own under the old weights (r2), or the

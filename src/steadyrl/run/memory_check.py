@@ -54,7 +54,7 @@ def require_memory(config: RunConfig, available: int | None = None) -> None:
 
 
 def refusal(config: RunConfig, plan: MemoryPlan, sizes: RunSizes) -> str:
-    """What a run that does not fit needs, and the first remedy with which it would fit."""
+    """Message for a run that does not fit: what it needs, and the first remedy that suffices."""
     items = {**plan.held, **plan.update}
     largest = sorted(items, key=lambda name: -items[name])[:4]
     parts = ", ".join(f"{gigabytes(items[name])} for {name}" for name in largest)

@@ -72,7 +72,7 @@ class MemoryPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSizes:
-    """What a plan reads of the model and the tasks."""
+    """Properties of the model and the tasks that a plan depends on."""
 
     model: ModelSize
 

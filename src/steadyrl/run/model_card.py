@@ -19,7 +19,7 @@ from steadyrl.run.public_text import public_config, public_text
 
 CONFIG_FILE, METRICS_FILE = "steadyrl/config.yaml", "steadyrl/metrics.jsonl"
 FIGURE_FILE = "steadyrl/training.png"
-"""What lies beside the model in the repository."""
+"""Files beside the model in the repository."""
 
 TEMPLATE = "model_card.md.j2"
 
@@ -189,7 +189,7 @@ def _commands(run: RunData) -> str:
 
 
 def _limits(run: RunData, rows: Sequence[Mapping[str, Any]], base: BaseModel) -> list[str]:
-    """What a reader may not conclude from the numbers."""
+    """Limitations of the numbers."""
     evaluation = run.config["evaluation"]
     first, last = _scored(rows)
     limits = [

@@ -1,4 +1,4 @@
-"""What runs in the rollout process: engine and algorithms, answering questions."""
+"""Entry point of the rollout process: an engine and algorithms that serve requests."""
 
 import pickle
 import sys

@@ -1,4 +1,4 @@
-"""Where the rollouts of a run are sampled: in this process, or in another one.
+"""Samplers of a run's rollouts: in this process, or in another one.
 
 The loop only sees the protocol, so that it reads the same for an engine in this process, for a
 second process and for actors of a cluster.

@@ -1,4 +1,4 @@
-"""What an HTTP server has to offer to be a rollout engine."""
+"""Interface of an HTTP server that can be a rollout engine."""
 
 from dataclasses import dataclass
 from pathlib import Path

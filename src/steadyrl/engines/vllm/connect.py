@@ -55,7 +55,7 @@ class ServerOptions:
         )
 
     def fault(self, settings: VllmSettings, model: ServedModel) -> str | None:
-        """What about the server does not suit a run, and how to start it instead."""
+        """Properties of the server that do not suit a run, and how to start it instead."""
         return next(self._faults(settings, model), None)
 
     def _faults(self, settings: VllmSettings, model: ServedModel) -> Iterator[str]:
