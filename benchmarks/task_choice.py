@@ -22,7 +22,7 @@ import json
 import sys
 from collections import Counter
 from contextlib import closing
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -233,7 +233,7 @@ def table(rows: dict[str, dict[str, Any]], options: Options) -> str:
 
 
 def _write(options: Options, rows: dict[str, dict[str, Any]]) -> None:
-    stated = asdict(options) | {"model": Path(options.model).name, "out": None}
+    stated = options.model_dump(mode="json") | {"model": Path(options.model).name, "out": None}
     made = {k: v for k, v in manifest(options.seed).items() if k != "command"}
     content = {
         "options": stated,

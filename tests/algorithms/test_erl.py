@@ -96,7 +96,7 @@ def test_responses_weigh_the_same_in_however_many_rows() -> None:
     two = replace(first, response_ids=torch.tensor([0, 0, 0, 1, 1, 1]))
     terms = subject.loss_terms((two, *others))
     assert [t.scale for t in terms] == pytest.approx([2 / 10, 3 / 10, 3 / 10, 2 / 10])
-    # Internalisation is not by GSPO.
+    # Internalization is not by GSPO.
     assert [t.objective.reads_responses for t in terms] == [True, True, True, False]
     clipped = [t.objective.masks(far_apart()).clipped_high for t in terms]
     assert [tokens is not None for tokens in clipped] == [True, True, True, False]
@@ -221,7 +221,7 @@ def test_a_story_names_what_was_recalled_and_what_broke() -> None:
     assert not stories[2].reflects
 
 
-def test_without_internalisation_no_story_tells_of_it() -> None:
+def test_without_internalization_no_story_tells_of_it() -> None:
     groups = collected(internalization={"name": "none"}).groups
     assert not any(t.episode.internalized for g in groups for t in g.trajectories)
 

@@ -1,4 +1,4 @@
-"""Internalisation: its gradient is the one that its equation has."""
+"""Internalization: its gradient is the one that its equation has."""
 
 import math
 from dataclasses import replace

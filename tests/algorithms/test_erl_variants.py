@@ -32,7 +32,7 @@ def test_without_reflection_the_second_attempt_reads_the_raw_record() -> None:
     assert {group.part for group in experience.groups} == {"first_attempt", "second_attempt"}
 
 
-def test_internalisation_can_be_left_out() -> None:
+def test_internalization_can_be_left_out() -> None:
     experience = collected(internalization={"name": "none"})
     assert [len(batch) for batch in batches(experience)] == [6, 3, 3]
     assert experience.metrics["internalized_fraction"] == 0
@@ -77,7 +77,7 @@ def test_successes_in_part_are_internalised_by_indicator_or_by_reward(
     assert [write.text for write in experience.rollout.memory_writes] == ["do C"]
 
 
-def test_reward_weighted_internalisation_maximises_reward_times_log_likelihood() -> None:
+def test_reward_weighted_internalization_maximises_reward_times_log_likelihood() -> None:
     subject = algorithm(internalization=RewardWeightedInternalization())
     (mini_batch,) = collect(subject, 0, student()).mini_batches
     term = subject.loss_terms(mini_batch)[-1]

@@ -56,7 +56,7 @@ def test_the_score_is_symmetric_and_an_exact_match_is_its_maximum(answer: str, g
         assert answer_reward(answer, gold, min_f1=0.3) == 1.0
 
 
-def test_normalisation_drops_case_punctuation_articles_and_spaces():
+def test_normalization_drops_case_punctuation_articles_and_spaces():
     assert normalize_answer(" The  U.S.A.,\n an Island-State ") == "usa islandstate"
     assert normalize_answer("Theatre of a Banana") == "theatre of banana"
     assert normalize_answer("A.") == ""

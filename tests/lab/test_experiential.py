@@ -58,7 +58,7 @@ def test_each_part_is_taken_out_alone(name: str) -> None:
         "ERL": set(),
         "ERL - memory": {"memory"},
         "ERL - reflection": {"reflection", "memory"},  # nothing is left that could be remembered
-        "ERL - internalisation": {"internalization"},
+        "ERL - internalization": {"internalization"},
         "ERL - gate": {"gate"},
         "ERL, MiniRL": {"objective", "advantage"},
         "ERL, held reflector": {"reflection"},

@@ -18,6 +18,7 @@ from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.loop import train_step
+from steadyrl.training.sampler import sample
 from steadyrl.training.stage import Stage
 
 ROUNDS = {"W1": 9, "W2": 1}
@@ -81,13 +82,13 @@ class OurStep:
         def work() -> int:
             stage, step, engine = self._stage, self._step, self._engine
             rollout = drive(sample(stage.algorithm, step, engine))
-            self.metrics, experience = drive(train_step(stage, step, rollout, self.learner, engine))
-            answers = (t.completions for group in experience.groups for t in group.trajectories)
+            self.metrics, _ = drive(train_step(stage, step, rollout, self.learner, engine))
+            answers = (t.completions for group in rollout.groups for t in group.trajectories)
             return sum(len(answer.token_ids) for each in answers for answer in each)
 
-        sample = timed(work, self._device)
+        taken = timed(work, self._device)
         self._step += 1
-        return sample
+        return taken
 
 
 def against_trl(world: World, rounds: int, folder: Path) -> Measured:

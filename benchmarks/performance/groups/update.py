@@ -82,7 +82,8 @@ def rollout_batch(world: World, *, record_routing: bool = False) -> TokenBatch:
     policy = world.policy()
     engine = world.engine(policy, record_routing=record_routing)
     algorithm = policy_gradient(world)
-    ((batch,),) = drive(algorithm.collect(0, engine)).mini_batches
+    rollout = drive(algorithm.play(algorithm.plan(0), engine))
+    ((batch,),) = algorithm.learn(rollout).mini_batches
     return batch
 
 

@@ -39,7 +39,7 @@ def dense_twin(numerics: Numerics) -> Study:
                 ),
             ),
             Claim(
-                text="Length normalisation scores lower on a dense model too",
+                text="Length normalization scores lower on a dense model too",
                 source="our own: the paper trains no dense model",
                 comparisons=(greater("best_score", PLAIN, LENGTH_NORM),),
             ),

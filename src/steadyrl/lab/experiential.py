@@ -28,7 +28,7 @@ from steadyrl.training.trackers import JsonlSettings
 
 ERL, RLVR, FEEDBACK = "ERL", "RLVR", "RLVR that reads feedback"
 NO_MEMORY, NO_REFLECTION = "ERL - memory", "ERL - reflection"
-NO_INTERNALIZATION, NO_GATE, WITH_MINIRL = "ERL - internalisation", "ERL - gate", "ERL, MiniRL"
+NO_INTERNALIZATION, NO_GATE, WITH_MINIRL = "ERL - internalization", "ERL - gate", "ERL, MiniRL"
 HELD = "ERL, held reflector"
 
 SOURCE = "arXiv:2602.13949"
@@ -150,7 +150,7 @@ CLAIMS = (
         comparisons=(greater("mean_score", ERL, NO_GATE), greater("kept", ERL, NO_GATE)),
     ),
     Claim(
-        text="Internalisation contributes",
+        text="Internalization contributes",
         source=OURS,
         comparisons=_sooner_and_better(ERL, NO_INTERNALIZATION),
     ),
@@ -165,7 +165,7 @@ CLAIMS = (
         comparisons=_sooner_and_better(FEEDBACK, RLVR),
     ),
     Claim(
-        text="Without internalisation the loop gains no more than reading the feedback does",
+        text="Without internalization the loop gains no more than reading the feedback does",
         source=OURS,
         comparisons=(not_greater("mean_score", NO_INTERNALIZATION, FEEDBACK),),
     ),

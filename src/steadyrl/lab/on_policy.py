@@ -36,7 +36,7 @@ CLAIMS = (
         comparisons=tuple(greater("kept", PLAIN, other) for other in OTHERS),
     ),
     Claim(
-        text="Length normalisation is stable, with a lower score",
+        text="Length normalization is stable, with a lower score",
         source=SOURCE,
         comparisons=(
             is_stable(LENGTH_NORM),
@@ -62,7 +62,7 @@ CLAIMS = (
         ),
     ),
     Claim(
-        text="R3 with length normalisation scores lower than length normalisation alone",
+        text="R3 with length normalization scores lower than length normalization alone",
         source=SOURCE,
         comparisons=(greater("best_score", LENGTH_NORM, R3_LENGTH_NORM),),
     ),
