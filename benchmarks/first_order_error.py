@@ -202,10 +202,11 @@ def by_staleness(start: RunConfig, prompts: int) -> list[dict[str, Any]]:
     """Sampled errors after each number of gradient steps, FP8, with every replay."""
     assembly = assembled(start, numerics=Numerics.FP8)
     learner, (stage,) = assembly.learner, assembly.stages
+    assert isinstance(learner, LocalLearner)
     batch = sampled(assembly, start, prompts)
     batches = {replay: scored(learner, batch, replay) for replay in RoutingReplay}
     course = [
-        [scored(learner, rows, RoutingReplay.NONE) for rows in experience.mini_batches[0]]
+        tuple(scored(learner, rows, RoutingReplay.NONE) for rows in experience.mini_batches[0])
         for experience in (
             experience_of(stage.algorithm, 1_000 + step, assembly.engine)
             for step in range(STALENESS[-1])
@@ -261,6 +262,7 @@ def measured(
         RoutingReplay.R2: batch.old_routing,
         RoutingReplay.R3: batch.rollout_routing,
     }[replay]
+    assert isinstance(assembly.learner, LocalLearner)
     rows = []
     for live_target in (False, True):
         if live_target and routing is None:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.settings import Settings
 from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import generate_all
 from steadyrl.engines.engine_model import EngineModel
-from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.local import LocalEngine, LocalEngineSettings
 from steadyrl.engines.protocol import Request
 from steadyrl.environments.protocol import Split
 from steadyrl.policies.loading import load_model, load_tokenizer
@@ -49,12 +50,15 @@ def main(options: Options) -> None:
     """Prints the median ratio with its quartiles."""
     torch.set_num_threads(1)
     config = RECIPES["demo"]()
+    algorithm, engine = config.algorithm, config.engine
+    assert isinstance(algorithm, PolicyGradientSettings)
+    assert isinstance(engine, LocalEngineSettings)
     tokenizer = load_tokenizer(config.model)
     policy = Policy(load_model(config.model, tokenizer=tokenizer, seed=0), tokenizer)
     environment = config.environment.make()
-    tasks = [environment.task(Split.TRAIN, n) for n in range(config.algorithm.prompts)]
+    tasks = [environment.task(Split.TRAIN, n) for n in range(algorithm.prompts)]
     prompts = encode_prompts(tokenizer, [task.prompt for task in tasks])
-    size = config.algorithm.group_size
+    size = algorithm.group_size
     requests = [
         Request(prompt_ids=p, num_completions=size, seed=n, sampling=config.sampling)
         for n, p in enumerate(prompts)
@@ -63,11 +67,11 @@ def main(options: Options) -> None:
         LocalEngine(
             EngineModel(
                 policy,
-                numerics=config.engine.numerics,
-                weight_scaling=config.engine.weight_scaling,
+                numerics=engine.numerics,
+                weight_scaling=engine.weight_scaling,
                 record_routing=record,
             ),
-            max_running=config.engine.max_running,
+            max_running=engine.max_running,
         )
         for record in (False, True)
     )

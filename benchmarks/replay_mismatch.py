@@ -17,6 +17,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import script_options
 from steadyrl.engines.driver import drive
+from steadyrl.learners.local import LocalLearner
 from steadyrl.objectives import mismatch_diagnostics, routing_disagreement
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
@@ -59,10 +60,11 @@ def measure(
         ).mini_batches
         for batch in mini_batch
     ]
-    policy, temperature = assembly.learner.policy, config.sampling.temperature
+    learner, temperature = assembly.learner, config.sampling.temperature
+    assert isinstance(learner, LocalLearner)
     rows = []
     for replay in (False, True):
-        tokens = [score(policy, batch, temperature, replay=replay) for batch in batches]
+        tokens = [score(learner.policy, batch, temperature, replay=replay) for batch in batches]
         names = {"checkpoint": checkpoint.name, "numerics": numerics.value}
         rows.append(names | {"replay": "r3" if replay else "none"} | compare(tokens))
     return rows

@@ -9,11 +9,12 @@ from benchmarks.performance.worlds import World, sources_digest
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
+from steadyrl.learners.protocol import TRAINER_STATE
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run
-from steadyrl.training.checkpoint import PLACE, TRAINER_STATE, latest_checkpoint
+from steadyrl.training.checkpoint import PLACE, latest_checkpoint
 
 COLD_START_STEPS = 400
 EQUATIONS = ArithmeticTeacherSettings(style=Style.EQUATIONS, error_rate=0.25)

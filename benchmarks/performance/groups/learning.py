@@ -16,6 +16,7 @@ from benchmarks.performance.timing import Sample
 from benchmarks.performance.worlds import World
 from transformers import PreTrainedModel
 
+from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.engines.driver import drive
 from steadyrl.evaluation.accuracy import measure_accuracy
 from steadyrl.recipes import RECIPES
@@ -36,12 +37,14 @@ def rows(context: Context) -> Iterator[Row]:
 def learning_world(context: Context) -> World:
     """The demo at the end of its own, full cold start."""
     config = RECIPES["demo"]()
+    algorithm = config.algorithm
+    assert isinstance(algorithm, PolicyGradientSettings)
     return World(
         name="demo",
         checkpoint=cold_started(config, context.work / "demo"),
         environment=config.environment.make(),
-        prompts=config.algorithm.prompts,
-        group_size=config.algorithm.group_size,
+        prompts=algorithm.prompts,
+        group_size=algorithm.group_size,
         max_new_tokens=config.sampling.max_new_tokens,
         device=context.device,
     )

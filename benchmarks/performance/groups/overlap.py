@@ -50,8 +50,8 @@ class Runner:
 
     def __init__(self, config: RunConfig, context: Context, *, overlap: bool) -> None:
         self._context = context
-        engine = config.engine.model_copy(update={"overlap": overlap})
-        self._assembly = Assembly.of(config.model_copy(update={"engine": engine}))
+        settings = config.engine.model_copy(update={"overlap": overlap})
+        self._assembly = Assembly.of(config.model_copy(update={"engine": settings}))
         self._stage = stage = self._assembly.stages[-1]
         self._step = 0
         self._queue = RolloutQueue(
