@@ -230,6 +230,18 @@ def test_files_in_the_options_of_a_custom_environment_have_digests(tmp_path: Pat
     }
 
 
+def test_the_file_of_code_that_a_setting_names_has_a_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "my_code_of_the_digests.py"
+    file.write_text("raise RuntimeError('a digest imports nothing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    environment = CustomSettings(name=f"{file.stem}:Maker")
+    assert digests(environment=environment) == {"environment.name": digest(file.read_text())}
+    for name in ("json:loads", "numpy:array", "steadyrl.recipes:RECIPES", "no.such.module:Maker"):
+        assert digests(environment=CustomSettings(name=name)) == {}
+
+
 def test_the_version_that_makes_the_tasks_of_reasoning_gym_is_kept() -> None:
     made = digests(environment=ReasoningGymSettings(dataset="gcd"))
     assert made == {"version of reasoning-gym": version("reasoning-gym")}

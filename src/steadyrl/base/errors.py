@@ -99,6 +99,11 @@ def is_of_user_code(error: BaseException) -> bool:
     return any(not _is_installed(file) for file, _ in within)
 
 
+def is_user_file(filename: str) -> bool:
+    """Whether a file belongs neither to this package, nor to Python or an installed package."""
+    return not (_is_ours(filename) or _is_installed(filename))
+
+
 def _places(error: BaseException) -> list[tuple[str, int]]:
     """File and line of each call on the way to the exception, the innermost last."""
     calls = walk_tb(error.__traceback__)

@@ -1,12 +1,16 @@
 """Loading user-defined objects by name: `module:name`."""
 
 import importlib
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
-from steadyrl.base.errors import UserError, call_user_code, cause
+from steadyrl.base.errors import UserError, call_user_code, cause, is_user_file
 
 
 def named_object(path: str, *, given_as: str) -> Any:
@@ -67,3 +71,17 @@ def call_named(path: str, options: Mapping[str, Any], *, given_as: str) -> Any:
         failure=f"{path} failed with the options {dict(options)}",
         remedy="Fix it, or pass other options.",
     )
+
+
+def user_file(path: str) -> Path | None:
+    """The user's own file that defines the object named by `path` (`module:name`).
+
+    None for other texts, for modules that cannot be found, and for installed packages.
+    """
+    if not re.fullmatch(r"[\w.]+:\w+", path):
+        return None
+    with suppress(ImportError, ValueError):
+        spec = find_spec(path.partition(":")[0])
+        if spec is not None and spec.has_location and spec.origin and is_user_file(spec.origin):
+            return Path(spec.origin)
+    return None

@@ -42,6 +42,9 @@ The exit code is 1 if a verdict is unsafe, 0 if all are safe or to be watched,
 and 2 for a setup that a run would refuse.
 """
 
+PIPE_WIDTH = 132
+"""Columns of tables that are written to a pipe or a file."""
+
 STYLES = {Verdict.SAFE: "green", Verdict.WATCH: "yellow", Verdict.UNSAFE: "bold red"}
 
 
@@ -101,6 +104,8 @@ def _configured(
 
 
 def _show(report: Report, config: RunConfig, console: Console) -> None:
+    if not console.is_terminal:
+        console.width = max(console.width, PIPE_WIDTH)
     console.print(table_of_findings(report.findings))
     console.print(_table_of_memory(report))
     lines = [*report.notes]

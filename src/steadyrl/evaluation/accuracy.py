@@ -121,8 +121,10 @@ class Accuracy:
         """
         if not self.is_measured:
             broken = [episode for episode in self._episodes if episode.environment_failed]
+            cut = len(self._episodes) - len(broken)
+            others = f" and {cut} were cut short before the environment was called" if cut else ""
             raise UserError(
-                f"No episode of the evaluation could be judged: {len(broken)} failed. "
+                f"No episode of the evaluation could be judged: {len(broken)} failed{others}. "
                 f"{first_failure(broken)}"
             )
 

@@ -62,7 +62,10 @@ class Earnings:
     """
 
     solution: tuple[str, ...] | None
-    """None where the environment knows none."""
+    """None if the environment knows none."""
+
+    unsolved: str = ""
+    """The reason why there is no solution."""
 
     gold: float | None
     """Reward of the solution."""
@@ -97,7 +100,7 @@ async def reward_findings(
 def _gold_finding(played: Sequence[Earnings]) -> Finding:
     golds = [(each.gold, max(each.garbage)) for each in played if each.gold is not None]
     if not golds:
-        return Finding.missing("gold", NO_SOLUTION)
+        return Finding.missing("gold", played[0].unsolved)
     share = sum(gold > max(0.0, garbage) for gold, garbage in golds) / len(golds)
     return Finding.of("gold", share, f"of {len(golds)} tasks")
 
@@ -114,27 +117,28 @@ async def _other_gold_finding(
         if other is not None:
             paid.append(await _earned(environment, task, other) >= own.enough)
     if not paid:
-        return Finding.missing("other_gold", NO_SOLUTION if not known else "all have one answer")
+        return Finding.missing("other_gold", played[0].unsolved or "all have one answer")
     return Finding.of("other_gold", sum(paid) / len(paid), f"of {len(paid)} tasks")
 
 
 async def _earnings(environment: Environment, task: Task, turns: int) -> Earnings:
-    solution = _solution(environment, task)
+    solution, unsolved = _solution(environment, task)
     return Earnings(
         solution=solution,
+        unsolved=unsolved,
         gold=None if solution is None else await _earned(environment, task, solution),
         garbage=tuple([await _earned(environment, task, [t] * turns) for t in _garbage(task)]),
     )
 
 
-def _solution(environment: Environment, task: Task) -> tuple[str, ...] | None:
-    """The replies that solve `task`; None where the environment knows none."""
+def _solution(environment: Environment, task: Task) -> tuple[tuple[str, ...] | None, str]:
+    """The replies that solve `task`, or None and the reason why none are known."""
     if not isinstance(environment, SupportsSolutions):
-        return None
+        return None, NO_SOLUTION
     try:
-        return environment.solution(task)
-    except UserError:
-        return None
+        return environment.solution(task), ""
+    except UserError as error:
+        return None, str(error).rstrip(".")
 
 
 def _garbage(task: Task) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader
 
 from steadyrl.analysis import Stage, diagnose, has_reinforcement, remarks_of, text_for
 from steadyrl.analysis.series import reinforcement
+from steadyrl.analysis.signals import MIN_STEPS
 from steadyrl.base.wording import count, short_number
 from steadyrl.records.run_folder import RunFolder, write_atomically
 from steadyrl.report.drift import read_drift
@@ -90,7 +91,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["texts_shown"] = TEXTS_SHOWN
+    environment.globals |= {"texts_shown": TEXTS_SHOWN, "min_steps": MIN_STEPS}
     environment.filters |= {"short": short_number, "count": count, "shell": shlex.join}
     for function in (shortened, mark, plain, evenly, split):
         environment.filters[function.__name__] = function

@@ -56,7 +56,7 @@ def read_run(folder: RunFolder) -> RunData:
     if not rows:
         raise UserError(
             f"There are no metrics yet in {folder.path}: {folder.metrics.name} has no finished "
-            "step. Wait until the run has finished its first step, then report again."
+            "step. If the run still runs, wait for its first step; if it failed, train again."
         )
     return RunData(
         name=folder.path.resolve().name,

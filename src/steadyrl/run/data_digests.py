@@ -1,8 +1,9 @@
 """Digests of the external data of a run, which are compared when the run is resumed.
 
-run.json contains under "data", by setting, the SHA-256 of each file and folder in the configuration
-and of the tokenizer, chat template and configuration of a checkpoint. Weights are included only for
-GGUF, where they share one file with the rest: a resumed run uses the weights of its checkpoints.
+run.json contains under "data", by setting, the SHA-256 of each file and folder that the
+configuration names, of user code named by `module:name`, and of the tokenizer, chat template and
+configuration of a checkpoint. Weights are included only for GGUF, where they share one file with
+the rest: a resumed run uses the weights of its checkpoints.
 """
 
 import json
@@ -17,6 +18,7 @@ from transformers.utils import cached_file
 
 from steadyrl.base.digest import sha256_of
 from steadyrl.base.errors import UserError
+from steadyrl.base.named_object import user_file
 from steadyrl.base.settings import Settings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.dataset import DatasetSettings
@@ -134,6 +136,8 @@ def _sources(
             yield place, _files(value, place)
         case str() if texts and _is_file(value):
             yield place, {"": Path(value).expanduser()}
+        case str() if file := user_file(value):
+            yield place, {"": file}
 
 
 def _files(path: Path, place: str) -> dict[str, Path]:

@@ -53,6 +53,13 @@ def outcome_of(environment: Environment, task: Task, text: str) -> Outcome:
     return outcome
 
 
+def test_a_solution_is_known_even_if_no_reward_reads_it(make: Make) -> None:
+    for reward in ("exact", f"{OWN}:trl_length"):
+        environment = make(reward)
+        task = environment.task(Split.TRAIN, 0)
+        assert environment.solution(task) == (str(task.payload.columns["loesung"]),)
+
+
 def test_each_row_is_a_task_for_good(make: Make) -> None:
     first, second = make(), make()
     assert isinstance(first, Environment)

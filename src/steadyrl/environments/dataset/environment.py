@@ -98,7 +98,8 @@ class Dataset:
         Raises:
             UserError: the example has none.
         """
-        answer = task.payload.answer
+        example = task.payload
+        answer = example.answer or str(example.columns.get("answer") or "")
         if not answer:
             raise UserError(
                 f"{self.name} has no answer to {task.id}. Name its column in environment.columns."
