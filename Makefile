@@ -120,7 +120,7 @@ $(TRACKERS)/trackers.stamp: constraints.txt pyproject.toml
 $(TRL)/trl.stamp: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(TRL)
 	$(TRL)/bin/pip install --quiet --constraint constraints.txt torch
-	$(TRL)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev,trl]"
+	$(TRL)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev,trl,lora]"
 	touch $@
 
 # verl wants an older Transformers than this package, so both are installed without dependencies.

@@ -1,6 +1,7 @@
 """MiniRL and routing replay inside TRL's own training loop, on the CPU."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ pytestmark = [
 ]
 
 from datasets import Dataset  # noqa: E402
+from peft import LoraConfig  # noqa: E402
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
 from steadyrl.base.errors import UserError  # noqa: E402
@@ -26,7 +28,6 @@ from steadyrl.objectives import token_weights as weights_of  # noqa: E402
 from steadyrl.policies.loading import load_model, load_tokenizer  # noqa: E402
 from steadyrl.policies.model_settings import SmallDense, SmallMoE  # noqa: E402
 from steadyrl.policies.policy import Policy  # noqa: E402
-from steadyrl.records.routing import Routing  # noqa: E402
 
 MOE = SmallMoE(layers=2, width=32, heads=2, kv_heads=1, expert_width=16)
 DENSE = SmallDense(layers=2, width=32, heads=2, kv_heads=1, mlp_width=32)
@@ -61,7 +62,9 @@ def settings_for(folder: Path, **changed: Any) -> dict[str, Any]:
 
 def trainer_for(folder: Path, kind: type = MiniRLTrainer, model: Any = MOE, **changed: Any) -> Any:
     keywords = {
-        name: changed.pop(name) for name in ("callbacks", "rollout_func") if name in changed
+        name: changed.pop(name)
+        for name in ("callbacks", "rollout_func", "peft_config")
+        if name in changed
     }
     tokenizer = load_tokenizer(model)
     config = MiniRLConfig if issubclass(kind, MiniRLTrainer) else GRPOConfig
@@ -89,18 +92,26 @@ class Recording(MiniRLTrainer):
         return loss
 
 
-def our_loss(inputs: dict[str, Any], weights: dict[str, torch.Tensor]) -> float:
+REPLAYED = {"none": None, "r2": "old_routing", "r3": "rollout_routing"}
+"""What TRL carries with its rows under each kind of replay."""
+
+
+def our_loss(
+    inputs: dict[str, Any], weights: dict[str, torch.Tensor], routing_replay: str
+) -> float:
     """MiniRL's loss of a micro-batch by our own policy, which pads on the right."""
     tokenizer = load_tokenizer(MOE)
     model = load_model(MOE, tokenizer=tokenizer, seed=2)
     model.load_state_dict(weights)
     policy = Policy(model, tokenizer)
-    parts = []
-    for row, routing in enumerate(inputs["rollout_routing"]):
+    parts, name = [], REPLAYED[routing_replay]
+    for row in range(len(inputs["prompt_ids"])):
         mask = torch.cat([inputs["prompt_mask"][row], inputs["completion_mask"][row]]).bool()
         tokens = torch.cat([inputs["prompt_ids"][row], inputs["completion_ids"][row]])[mask][None]
-        known = routing.known[:, mask]
-        replay = Routing(experts=routing.experts, known=known, fed_tokens=routing.fed_tokens)
+        replay = None
+        if name is not None:
+            routing = inputs[name][row]
+            replay = replace(routing, known=routing.known[:, mask])
         everything = torch.ones_like(tokens, dtype=torch.bool)
         with torch.no_grad():
             scores = policy.score(tokens, everything, everything, replay=replay)
@@ -119,18 +130,30 @@ def our_loss(inputs: dict[str, Any], weights: dict[str, torch.Tensor]) -> float:
     return aggregate(MiniRL()(terms), weights_of_tokens).item()
 
 
-def test_loss_is_minirls_and_routes_agree_under_r3(tmp_path: Path) -> None:
-    trainer = trainer_for(tmp_path, Recording, routing_replay="r3", **OFF_POLICY)
+@pytest.mark.parametrize("routing_replay", REPLAYED)
+def test_loss_is_minirls(tmp_path: Path, routing_replay: str) -> None:
+    trainer = trainer_for(tmp_path, Recording, routing_replay=routing_replay, **OFF_POLICY)
     trainer.train()
 
     assert len(trainer.seen) == 6  # three optimizer steps of two micro-batches
     moved = [inputs for inputs, _, _ in trainer.seen[2:4]]  # the second step of a rollout
     assert all("old_per_token_logps" in inputs for inputs in moved)
     for inputs, weights, loss in trainer.seen:
-        assert loss == pytest.approx(our_loss(inputs, weights) / 2, abs=1e-6)
-    assert logged(trainer, "routing_disagreement") == [0.0] * 3
+        assert loss == pytest.approx(our_loss(inputs, weights, routing_replay) / 2, abs=1e-6)
     assert max(logged(trainer, "mismatch_kl_k3")) < 1e-9
     assert logged(trainer, "staleness_kl_k3")[1] > 1e-4
+    if routing_replay == "r3":
+        assert logged(trainer, "routing_disagreement") == [0.0] * 3
+
+
+def test_reward_rises(tmp_path: Path) -> None:
+    trainer = trainer_for(
+        tmp_path, routing_replay="r3", max_steps=20, per_device_train_batch_size=16
+    )
+    trainer.train()
+
+    rewards = logged(trainer, "reward")
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
 
 
 def test_live_routing_drifts_and_is_measured(tmp_path: Path) -> None:
@@ -165,32 +188,86 @@ def test_checkpointing_takes_the_same_step(tmp_path: Path) -> None:
     assert_close(weights[1], weights[0], terms=1024)
 
 
-class ShiftedRoutes(MiniRLTrainer):
+@pytest.mark.parametrize("routing_replay", ["r2", "r3"])
+def test_a_rollout_may_serve_several_iterations(tmp_path: Path, routing_replay: str) -> None:
+    trainer = trainer_for(
+        tmp_path, Recording, routing_replay=routing_replay, num_iterations=2, max_steps=4
+    )
+    trainer.train()
+
+    rollouts = [inputs["completion_ids"] for inputs, _, _ in trainer.seen]
+    assert [torch.equal(one, other) for one, other in pairwise(rollouts)] == [True, False, True]
+    for inputs, weights, loss in trainer.seen:
+        assert loss == pytest.approx(our_loss(inputs, weights, routing_replay), abs=1e-6)
+    stale = logged(trainer, "staleness_kl_k3")
+    assert min(stale[1::2]) > 1e-4 > 1e-9 > max(stale[::2])
+    assert max(logged(trainer, "routing_disagreement")) < 0.001
+
+
+def test_epochs_see_all_prompts_again(tmp_path: Path) -> None:
+    trainer = trainer_for(tmp_path, routing_replay="r3", max_steps=-1, num_train_epochs=2.0)
+    trainer.train()
+
+    assert trainer.state.epoch == 2.0
+    assert logged(trainer, "routing_disagreement") == [0.0] * (2 * len(PROMPTS))
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        {"target_modules": ["q_proj", "v_proj"]},
+        {"target_modules": [], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]},
+    ],
+    ids=["attention", "experts"],
+)
+def test_adapters_are_trained_under_replayed_routes(tmp_path: Path, targets: Any) -> None:
+    adapter = LoraConfig(r=2, task_type="CAUSAL_LM", **targets)
+    trainer = trainer_for(tmp_path, routing_replay="r3", peft_config=adapter, **OFF_POLICY)
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+
+    after = dict(trainer.model.named_parameters())
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {name for name in before if "lora_" in name}
+    assert logged(trainer, "routing_disagreement") == [0.0] * 3
+    assert max(logged(trainer, "mismatch_kl_k3")) < 1e-9
+    assert logged(trainer, "staleness_kl_k3")[1] > 0
+
+
+class Faulty(MiniRLTrainer):
+    """A fault between the rollout and the loss."""
+
     def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
         rollout = super()._generate_and_score_completions(inputs)
-        rollout["rollout_routing"] = [
-            replace(row, known=row.known.roll(-1, dims=1)) for row in rollout["rollout_routing"]
-        ]
+        name = REPLAYED[self.args.routing_replay] or "rollout_routing"
+        self.break_rollout(rollout, name)
         return rollout
 
-
-class PermutedRows(MiniRLTrainer):
-    def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
-        rollout = super()._generate_and_score_completions(inputs)
-        rollout["rollout_routing"] = rollout["rollout_routing"][::-1]
-        return rollout
+    def break_rollout(self, rollout: dict[str, Any], name: str) -> None:
+        raise NotImplementedError
 
 
-class OtherTokens(MiniRLTrainer):
-    def _generate_and_score_completions(self, inputs: list[Any]) -> dict[str, Any]:
-        rollout = super()._generate_and_score_completions(inputs)
+class ShiftedRoutes(Faulty):
+    def break_rollout(self, rollout: dict[str, Any], name: str) -> None:
+        rollout[name] = [replace(row, known=row.known.roll(-1, dims=1)) for row in rollout[name]]
+
+
+class PermutedRows(Faulty):
+    def break_rollout(self, rollout: dict[str, Any], name: str) -> None:
+        rollout[name] = rollout[name][::-1]
+
+
+class OtherTokens(Faulty):
+    def break_rollout(self, rollout: dict[str, Any], name: str) -> None:
         rollout["completion_ids"][:, 0] += 1
-        return rollout
 
 
+@pytest.mark.parametrize("routing_replay", REPLAYED)
 @pytest.mark.parametrize("faulty", [ShiftedRoutes, PermutedRows, OtherTokens])
-def test_routes_of_other_tokens_stop_the_training(tmp_path: Path, faulty: type) -> None:
-    trainer = trainer_for(tmp_path, faulty, routing_replay="r3")
+def test_routes_of_other_tokens_stop_the_training(
+    tmp_path: Path, faulty: type, routing_replay: str
+) -> None:
+    trainer = trainer_for(tmp_path, faulty, routing_replay=routing_replay, **OFF_POLICY)
 
     with pytest.raises(RuntimeError, match="recorded on other tokens than it is replayed on"):
         trainer.train()

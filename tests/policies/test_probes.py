@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
 from transformers import (
     BertConfig,
     BertLMHeadModel,
@@ -149,6 +150,18 @@ def test_a_family_that_cannot_be_made_small_is_copied_as_it_is_in_float32() -> N
         )
     ]
     assert copied == ["torch.float32", "True"]
+
+
+@pytest.mark.parametrize(
+    "targets", [{"target_modules": ["q_proj"]}, {"target_parameters": ["experts.down_proj"]}]
+)
+def test_a_model_with_an_adapter_is_probed_without_it(
+    targets: dict[str, list[str]], moe_policy: Policy
+) -> None:
+    bare = unsupported_reason(repr, moe_policy.model)
+    inject_adapter_in_model(LoraConfig(r=2, **targets), moe_policy.model)
+
+    assert unsupported_reason(repr, moe_policy.model) == bare
 
 
 def test_agreement_is_by_the_scale_of_the_values() -> None:

@@ -39,6 +39,7 @@ from steadyrl.objectives.measurements import TokenMeasurements, policy_metrics
 from steadyrl.policies.routed_passes import RoutingRecord
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
+from steadyrl.policies.row_checks import check_replay
 from steadyrl.records.routing import Routing, RoutingReplay
 
 __all__ = ["MiniRLConfig", "MiniRLTrainer", "SteadyCallback"]
@@ -173,6 +174,7 @@ class MiniRLTrainer(GRPOTrainer):
             feeding = torch.zeros_like(attention_mask, dtype=torch.bool)
             feeding[:, -loss_mask.shape[1] - 1 : -1] = loss_mask
             engine = from_rows(inputs["rollout_routing"])
+            check_replay(engine, tokens, attention_mask.bool())
             trainer = used.routing(tokens, attention_mask)
             disagreement = routing_disagreement(
                 engine.to(feeding.device).at(feeding), trainer.at(feeding)

@@ -13,7 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.policies.compat import model_of
 from steadyrl.policies.loading import model_from_config
+from steadyrl.policies.merged_weights import adapted_layers, base_weights
 from steadyrl.policies.small_copy import FAILURES, Architecture
 from steadyrl.policies.weights import copy_weights
 
@@ -32,12 +34,23 @@ def unsupported_reason(probe: Probe, model: PreTrainedModel) -> str | None:
     """Result of `probe` on a small copy of `model`, or on a full copy if it cannot be small."""
     if hasattr(model, "is_probed"):  # the model is itself a copy, in a nested probe
         return probe(model)
-    family = Architecture.of(model)
+    family = Architecture.of(_without_adapter(model))
     if _small_copy(family) is not None:
         return _reason_of_copy(probe, family)
     whole = model_from_config(model, torch.float32)
-    copy_weights(model.state_dict(), whole.state_dict())
+    copy_weights(base_weights(model), whole.state_dict())
     return _run(probe, whole)
+
+
+def _without_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """The modules of `model` before peft wrapped some: an adapter changes nothing that is probed.
+
+    If there is an adapter, they are built anew without weights.
+    """
+    if next(adapted_layers(model), None) is None:
+        return model
+    with torch.device("meta"):
+        return model_of(type(model), deepcopy(model.config), torch.float32).train(model.training)
 
 
 @lru_cache(maxsize=4)
