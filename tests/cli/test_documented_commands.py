@@ -9,6 +9,7 @@ import pytest
 from steadyrl.base.setting_texts import settings_in
 from steadyrl.base.settings import Settings
 from steadyrl.base.variants import variants_of
+from steadyrl.cli.compare_dumps import CompareDumpsOptions
 from steadyrl.cli.diagnose import DiagnoseOptions
 from steadyrl.cli.evaluate import _configured
 from steadyrl.cli.merge import MergeOptions
@@ -127,6 +128,8 @@ def test_a_documented_command_is_taken_by_the_parser(
             read_options(DiagnoseOptions, words, program="diagnose")
         case "mismatch":
             read_options(MismatchOptions, words, program="mismatch")
+        case "compare-dumps":
+            read_options(CompareDumpsOptions, words, program="compare-dumps")
         case "upcycle":
             read_options(UpcycleOptions, words, program="upcycle")
         case "merge":

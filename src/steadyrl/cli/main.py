@@ -25,6 +25,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl report RUN               write RUN/report.html
   steadyrl diagnose RUN [--json]    say whether and why a run collapsed
   steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
+  steadyrl compare-dumps A [B]      say from any framework's dumps why engine and trainer differ
   steadyrl upcycle CHECKPOINT       turn a dense checkpoint into a Mixture-of-Experts one
   steadyrl merge RUN --out FOLDER   add a run's LoRA adapter to its base model, and save it
   steadyrl push RUN --to REPO       upload a run's checkpoint to the hub, with a model card
@@ -40,6 +41,7 @@ COMMANDS = (
     "recipes",
     "diagnose",
     "mismatch",
+    "compare-dumps",
     "upcycle",
     "merge",
     "push",
@@ -104,8 +106,9 @@ def _added_commands() -> dict[str, EntryPoint]:
 def _command(name: str) -> Callable[[list[str], Console], int | None]:
     """The function of a command. It is imported only now: models take seconds to import."""
     if name in COMMANDS:
+        module = name.replace("-", "_")
         command: Callable[[list[str], Console], int | None] = getattr(
-            import_module(f"steadyrl.cli.{name}"), f"{name}_command"
+            import_module(f"steadyrl.cli.{module}"), f"{module}_command"
         )
         return command
     added = _added_commands()

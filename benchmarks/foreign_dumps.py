@@ -1,0 +1,154 @@
+"""How well `steadyrl compare-dumps` names faults in the dumps of each framework.
+
+    python benchmarks/foreign_dumps.py --out benchmarks/results/foreign_dumps.json
+
+A small Mixture-of-Experts model is trained, and sampled with engines that are sound or faulty.
+Every sample is written as each framework would write it, read back from the files, and compared.
+Bounds were chosen on a world and samples of seeds 0 to 3.
+"""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from dump_faults import FAULTY, SOUND, Case
+from dump_world import Samples, World, make_world
+from dump_writers import WRITERS
+
+from steadyrl.analysis.dumps import Comparison, compare, pair, read_content, read_dump
+from steadyrl.base.settings import Settings
+from steadyrl.cli.options import script_options
+from steadyrl.records.run_folder import write_atomically
+from steadyrl.run.manifest import manifest
+
+WITH_ROUTES = frozenset({"verl", "slime", "steadyrl"})
+"""Formats that record the engine's routes."""
+
+TWO_SIDED = frozenset({"verl", "slime", "steadyrl"})
+"""Formats in which engine and trainer record their own tokens, in two files."""
+
+
+class Options(Settings):
+    """Inject faults into dumps, and see what a comparison says."""
+
+    seed: int = 300
+    """Seed of the world; the samples have the seeds that follow it."""
+
+    samples: int = 3
+    """Dumps of each kind."""
+
+    run: Path | None = None
+    """Where to keep the training run; None: nowhere."""
+
+    out: Path | None = None
+    """Where to write the numbers as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The verdicts on one kind of dump in one format."""
+
+    format: str
+    case: str
+    cause: str | None
+    """The injected one; None for sound dumps."""
+
+    right: int
+    of: int
+    verdicts: dict[str, int]
+    """How often each verdict was given."""
+
+
+def compared(format: str, samples: Samples, folder: Path) -> Comparison:
+    """The comparison of what a framework writes of `samples`."""
+    paths = WRITERS[format](samples, folder)
+    dumps = [read_dump(read_content(path), path.name) for path in paths]
+    assert all(dump.format == format for dump in dumps), "formats are told apart"
+    return compare(pair(*dumps))
+
+
+def said(comparison: Comparison) -> str:
+    """The cause of a fault, or the verdict."""
+    found = comparison.finding
+    return str(found.cause if found is not None and found.is_fault else comparison.verdict)
+
+
+def measure(world: World, options: Options, folder: Path) -> list[Outcome]:
+    """The outcome of every case in every format that can hold it."""
+    verdicts: dict[tuple[str, Case], Counter[str]] = {}
+    for seed in range(options.seed + 1, options.seed + 1 + options.samples):
+        for case in (*SOUND, *FAULTY):
+            samples = case.make(world, seed)
+            alone = samples if case.alone is None else case.alone(world, seed)
+            for format in WRITERS:
+                if case.needs_routes and format not in WITH_ROUTES:
+                    continue
+                written = samples if format in TWO_SIDED else alone
+                found = compared(format, written, folder / format)
+                verdicts.setdefault((format, case), Counter())[said(found)] += 1
+        print(f"seed {seed}", flush=True)
+    return [
+        Outcome(
+            format=format,
+            case=case.name,
+            cause=case.cause,
+            right=counts[case.cause or "sound"],
+            of=sum(counts.values()),
+            verdicts=dict(counts),
+        )
+        for (format, case), counts in verdicts.items()
+    ]
+
+
+def table(outcomes: Sequence[Outcome]) -> list[str]:
+    """Cases by row and formats by column, as Markdown."""
+    formats = list(WRITERS)
+    found = {(outcome.case, outcome.format): outcome for outcome in outcomes}
+    lines = [f"| case | {' | '.join(formats)} |", f"|---|{'---|' * len(formats)}"]
+    for case in (*SOUND, *FAULTY):
+        cells = [
+            f"{found[case.name, format].right}/{found[case.name, format].of}"
+            if (case.name, format) in found
+            else "-"
+            for format in formats
+        ]
+        lines.append(f"| {case.name} | {' | '.join(cells)} |")
+    return lines
+
+
+def content(outcomes: Sequence[Outcome], options: Options) -> dict[str, Any]:
+    """The numbers, for JSON."""
+    faulty = [outcome for outcome in outcomes if outcome.cause is not None]
+    sound = [outcome for outcome in outcomes if outcome.cause is None]
+    return {
+        "named": sum(outcome.right for outcome in faulty),
+        "faulty": sum(outcome.of for outcome in faulty),
+        "false_alarms": sum(outcome.of - outcome.right for outcome in sound),
+        "sound": sum(outcome.of for outcome in sound),
+        "outcomes": [asdict(outcome) for outcome in outcomes],
+        **manifest(options.seed),
+    }
+
+
+def main(options: Options) -> None:
+    """Prints the table and writes it."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as passing:
+        folder = Path(passing)
+        world = make_world(options.run or folder / "run", options.seed)
+        outcomes = measure(world, options, folder)
+    print("\n".join(table(outcomes)))
+    for outcome in outcomes:
+        if outcome.right < outcome.of:
+            print(f"{outcome.format}, {outcome.case}: {outcome.verdicts}")
+    if options.out is not None:
+        write_atomically(options.out, json.dumps(content(outcomes, options), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(script_options(Options))

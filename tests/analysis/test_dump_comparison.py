@@ -1,0 +1,252 @@
+"""Faults are named from dumps that have them; sound dumps are left alone."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dump_faults import (
+    _base_2,
+    _divided,
+    _next_token,
+    _overflow,
+    _saturated,
+    _shifted_routes,
+    _sum,
+)
+from dump_world import Sample, Samples
+from tests.analysis.dump_samples import OTHER_POLICY, VOCABULARY, drawn, pairing_of
+
+from steadyrl.analysis.dumps import Comparison, DumpCause, Verdict, compare
+from steadyrl.analysis.dumps.record import UNKNOWN
+from steadyrl.base.errors import UserError
+
+
+def compared(samples: Samples, **columns: bool) -> Comparison:
+    return compare(pairing_of(samples, **columns))
+
+
+def cause_of(samples: Samples, **columns: bool) -> DumpCause | None:
+    finding = compared(samples, **columns).finding
+    return None if finding is None else finding.cause
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("noise", [0.01, 0.25])
+def test_a_sound_engine_is_sound_whatever_its_precision(noise: float, seed: int) -> None:
+    assert compared(drawn(seed, noise=noise)).verdict == Verdict.SOUND
+
+
+def test_equal_columns_are_sound_and_said_to_be_equal() -> None:
+    comparison = compared(drawn(noise=0.0))
+    assert comparison.finding is None
+    assert any("equal to the bit" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize("temperature", [0.95, 1.3])
+@pytest.mark.parametrize("entropy", [True, False])
+def test_a_temperature_is_named_with_and_without_entropy(temperature: float, entropy: bool) -> None:
+    comparison = compared(drawn(1, noise=0.01, temperature=temperature), entropy=entropy)
+    assert comparison.finding is not None
+    assert comparison.finding.cause == DumpCause.TEMPERATURE
+    said = re.search(r"trainer's at ([\d.]+) times", comparison.finding.reason)
+    assert said is not None
+    assert float(said[1]) == pytest.approx(temperature, rel=0.03)
+
+
+@pytest.mark.parametrize("entropy", [True, False])
+def test_top_p_that_is_not_reported_is_named_with_and_without_entropy(entropy: bool) -> None:
+    assert (
+        cause_of(drawn(2, top_p=0.7, raw=True, prompts=16), entropy=entropy) == DumpCause.SAMPLING
+    )
+
+
+def test_top_p_that_the_engine_alone_applies_is_named() -> None:
+    assert cause_of(drawn(2, top_p=0.7)) == DumpCause.FILTER
+
+
+def test_greedy_sampling_beside_a_trainer_at_temperature_1_is_a_filter() -> None:
+    assert cause_of(drawn(2, top_p=1e-9)) == DumpCause.FILTER
+
+
+def test_weights_that_learned_of_some_tokens_are_newer() -> None:
+    learned = 0.4 * np.random.default_rng(4).standard_normal(VOCABULARY)
+    assert cause_of(drawn(4, noise=0.05, learned=tuple(learned))) == DumpCause.STALE
+
+
+def test_another_model_is_another_policy() -> None:
+    assert cause_of(drawn(3, trainer=OTHER_POLICY)) == DumpCause.OTHER_POLICY
+
+
+def written(change: Callable[[Sample, int], Sample], seed: int = 4) -> Samples:
+    return [change(sample, number) for number, sample in enumerate(drawn(seed, noise=0.05))]
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (_overflow, DumpCause.NON_FINITE),
+        (_saturated, DumpCause.SATURATION),
+        (_sum, DumpCause.SEQUENCE_VALUES),
+        (_divided, DumpCause.DIVIDED),
+        (_base_2, DumpCause.UNIT),
+        (_next_token, DumpCause.SHIFTED),
+        (_shifted_routes, DumpCause.ROUTES),
+    ],
+)
+def test_a_slip_of_writing_is_named(
+    change: Callable[[Sample, int], Sample], cause: DumpCause
+) -> None:
+    assert cause_of(written(change)) == cause
+
+
+@pytest.mark.parametrize("lag", [-1, 1])
+def test_shifted_routes_are_seen_without_those_of_the_trainer(lag: int) -> None:
+    def shifted(sample: Sample, _: int) -> Sample:
+        rolled = np.roll(sample.rollout_experts, lag, axis=0)
+        return replace(sample, rollout_experts=rolled, trainer_experts=None)
+
+    assert cause_of(written(shifted)) == DumpCause.ROUTES
+    assert cause_of(written(lambda s, _: replace(s, trainer_experts=None))) == DumpCause.NUMERICS
+
+
+def test_negative_log_likelihoods_and_probabilities_are_other_units() -> None:
+    opposite = written(lambda s, _: replace(s, trainer_logprobs=-s.trainer_logprobs))
+    chances = written(lambda s, _: replace(s, rollout_logprobs=np.exp(s.rollout_logprobs)))
+    assert cause_of(opposite) == DumpCause.UNIT
+    assert cause_of(chances) == DumpCause.UNIT
+
+
+def test_rows_of_another_order_are_permuted() -> None:
+    samples = drawn(5, noise=0.05)
+
+    def of(sample: Sample, number: int) -> Sample:
+        other = samples[(number + 7) % len(samples)].rollout_logprobs[: len(sample.response)]
+        filled = np.pad(other, (0, len(sample.response) - len(other)))
+        return replace(sample, rollout_logprobs=filled)
+
+    assert cause_of([of(s, n) for n, s in enumerate(samples)]) == DumpCause.PERMUTED
+
+
+@pytest.mark.parametrize(("place", "edge"), [(0, "first"), (-1, "last")])
+def test_a_mask_that_leaves_out_a_sampled_token_is_off_by_one(place: int, edge: str) -> None:
+    def slipped(sample: Sample, _: int) -> Sample:
+        mask = sample.mask.copy()
+        mask[place] = False
+        return replace(sample, mask=mask)
+
+    finding = compared(written(slipped)).finding
+    assert finding is not None
+    assert finding.cause == DumpCause.MASK
+    assert f"the {edge} token" in finding.reason
+
+
+def test_counted_padding_is_named() -> None:
+    def padded(sample: Sample, _: int) -> Sample:
+        return replace(
+            sample,
+            response=(*sample.response, 0, 0, 0),
+            mask=np.ones(len(sample.response) + 3, dtype=bool),
+            rollout_logprobs=np.pad(sample.rollout_logprobs, (0, 3)),
+            trainer_logprobs=np.append(sample.trainer_logprobs, [-4.0, -5.0, -3.0]),
+            entropy=np.pad(sample.entropy, (0, 3)),
+            rollout_experts=None,
+            trainer_experts=None,
+        )
+
+    assert cause_of(written(padded)) == DumpCause.PADDING
+
+
+def test_one_bos_more_and_another_template_are_told_apart() -> None:
+    doubled = written(lambda s, _: replace(s, prompt=(s.prompt[0], *s.prompt)))
+    other = written(lambda s, _: replace(s, prompt=(*s.prompt[:2], 9, *s.prompt[2:])))
+    both = written(
+        lambda s, _: replace(
+            s,
+            prompt=(0, *s.prompt),
+            trainer_prompt=(0, *s.prompt),
+            rollout_experts=None,
+            trainer_experts=None,
+        )
+    )
+    assert cause_of(doubled) == DumpCause.BOS
+    assert cause_of(other) == DumpCause.TEMPLATE
+    assert cause_of(both) == DumpCause.BOS
+
+
+def test_a_few_tokens_are_too_few_to_tell() -> None:
+    comparison = compared(drawn(0, temperature=0.7, prompts=2, group=2, length=3))
+    assert comparison.verdict == Verdict.TOO_FEW
+    assert comparison.finding is None
+
+
+def test_an_infinite_value_needs_no_more_than_one_token() -> None:
+    samples = drawn(0, prompts=1, group=1, length=3)
+    values = np.append(samples[0].rollout_logprobs[:-1], -np.inf)
+    assert cause_of([replace(samples[0], rollout_logprobs=values)]) == DumpCause.NON_FINITE
+
+
+def test_flipped_experts_are_the_source_where_they_carry_the_mismatch() -> None:
+    generator = np.random.default_rng(0)
+
+    def flipped(sample: Sample, _: int) -> Sample:
+        chosen = generator.random(len(sample.response)) < 0.05
+        experts = sample.trainer_experts.copy()
+        before = len(sample.prompt) - 1 + np.flatnonzero(chosen)
+        experts[before] = (experts[before] + 1) % 8
+        push = chosen * generator.normal(0, 0.3, len(chosen)) * (-sample.trainer_logprobs)
+        return replace(
+            sample, trainer_experts=experts, rollout_logprobs=sample.trainer_logprobs + push
+        )
+
+    comparison = compared([flipped(s, n) for n, s in enumerate(drawn(0, noise=0.0))])
+    assert comparison.verdict == Verdict.SOUND
+    assert comparison.finding is not None
+    assert comparison.finding.cause == DumpCause.ROUTING
+    share = comparison.shares[0]
+    assert share.part == "tokens with other experts in some layer"
+    assert share.mismatch == pytest.approx(1.0)
+    assert 0.02 < share.tokens < 0.1
+    assert all(token.flipped_layers == 2 for token in comparison.largest)
+
+
+def test_unknown_routes_are_not_called_flipped() -> None:
+    samples = [
+        replace(s, trainer_experts=np.full_like(s.trainer_experts, UNKNOWN)) for s in drawn(0)
+    ]
+    comparison = compared(samples)
+    assert comparison.metrics["routing_disagreement"] == 0
+
+
+def test_the_largest_tokens_come_first_with_their_places() -> None:
+    samples = drawn(0, noise=0.0)
+    row = next(number for number, sample in enumerate(samples) if len(sample.response) > 4)
+    values = samples[row].rollout_logprobs.copy()
+    values[2] -= 4.0
+    samples[row] = replace(samples[row], rollout_logprobs=values)
+    worst = compared(samples).largest[0]
+    assert (worst.row, worst.position) == (row, 2)
+    assert worst.token == samples[row].response[2]
+    assert worst.trainer_logprob - worst.rollout_logprob == pytest.approx(4.0)
+
+
+def test_float16_storage_is_noted_and_its_share_shown() -> None:
+    def stored(sample: Sample, _: int) -> Sample:
+        return replace(
+            sample,
+            rollout_logprobs=sample.rollout_logprobs.astype(np.float16).astype(float),
+            trainer_logprobs=sample.trainer_logprobs.astype(np.float16).astype(float),
+        )
+
+    comparison = compared([stored(s, 0) for s in drawn(8, noise=1e-4)])
+    assert comparison.verdict == Verdict.SOUND
+    assert any("stored in float16" in note for note in comparison.notes)
+    shares = {share.part: share.mismatch for share in comparison.shares}
+    assert shares["rounding of the dump to float16"] > 0.3
+
+
+def test_a_mask_of_zeros_is_refused() -> None:
+    samples = [replace(s, mask=np.zeros(len(s.response), dtype=bool)) for s in drawn(0)]
+    with pytest.raises(UserError, match="counts no token"):
+        compared(samples)
