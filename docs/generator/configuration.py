@@ -1,10 +1,10 @@
 """The page of the configuration: every field of every settings class that a run can have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import cleandoc
 from typing import Annotated, Any, get_args, get_origin
 
-from docs.generator.markdown import page, paragraph, row
+from docs.generator.markdown import page, paragraph, row, slug
 from pydantic.fields import FieldInfo
 
 from steadyrl.base.setting_texts import atoms, default_text, meaning, values_text
@@ -18,6 +18,9 @@ the command line takes it: `engine.numerics` is `--engine.numerics`. A block wit
 by its `name`, as in `--algorithm.objective gspo`; what is not given has the default of the chosen
 variant.
 """
+
+CUSTOM = "module:Class or module:function"
+"""In the place of a name, for user code that has no settings class of its own."""
 
 
 def configuration_page() -> str:
@@ -54,7 +57,9 @@ def kinds_of(field: FieldInfo) -> list[type[Settings]]:
 def _kinds(annotation: Any, metadata: Any = ()) -> Iterator[type[Settings]]:
     variants = [item for item in metadata if isinstance(item, Variants)]
     if variants:
-        yield from (kind for item in variants for kind in item.built_in.values())
+        for item in variants:
+            yield from item.built_in.values()
+            yield from [item.wrapper] if item.wrapper else []
     elif isinstance(annotation, type) and issubclass(annotation, Settings):
         yield annotation
     elif get_origin(annotation) is Annotated:
@@ -65,10 +70,12 @@ def _kinds(annotation: Any, metadata: Any = ()) -> Iterator[type[Settings]]:
             yield from _kinds(part)
 
 
-def _is_open(field: FieldInfo) -> bool:
-    """Whether variants of other packages are taken too."""
+def _custom_names(field: FieldInfo, below: Iterable[type[Settings]]) -> list[str]:
+    """Names of user code that the field takes, unless one of the classes `below` is for them."""
     variants = variants_of(field)
-    return variants is not None and variants.group is not None
+    if variants is None or variants.wrapper in below:
+        return []
+    return [f"`{name}`" for name in variants.custom_names()]
 
 
 def _section(
@@ -80,7 +87,7 @@ def _section(
         lines += [paragraph(f"Also at {', '.join(f'`{place}`' for place in places[1:])}."), ""]
     lines += [row(["field", "type", "default", "meaning"]), row(["---"] * 4)]
     for name, field in kind.model_fields.items():
-        if name == "name" and name_of(kind):
+        if name == "name" and not field.is_required():
             continue  # it stands in the heading
         below = {other: found[other] for other in kinds_of(field)}
         lines.append(
@@ -98,7 +105,9 @@ def title_of(kind: type[Settings], places: list[str]) -> str:
 def name_of(kind: type[Settings]) -> str:
     """The name by which a variant is chosen; empty if it is none."""
     field = kind.model_fields.get("name")
-    return str(field.default) if field is not None and not field.is_required() else ""
+    if field is None:
+        return ""
+    return CUSTOM if field.is_required() else str(field.default)
 
 
 def type_of(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
@@ -106,9 +115,10 @@ def type_of(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
     if not below:
         return values_text(field)
     links = [
-        f"[{name_of(kind) or 'block'}](#{_anchor(kind, places)})" for kind, places in below.items()
+        f"[{name_of(kind) or 'block'}](#{slug(title_of(kind, places))})"
+        for kind, places in below.items()
     ]
-    own = ["`module:Class`"] if _is_open(field) else []
+    own = _custom_names(field, below)
     return ", ".join([*links, *own, *(["none"] if None in atoms(field.annotation) else [])])
 
 
@@ -135,9 +145,3 @@ def _text(field: FieldInfo, below: dict[type[Settings], list[str]]) -> str:
     if not text and len(below) == 1:
         text = (next(iter(below)).__doc__ or "").strip().split("\n\n")[0]
     return " ".join(text.split())
-
-
-def _anchor(kind: type[Settings], places: list[str]) -> str:
-    """The anchor that a heading gets on a page of GitHub."""
-    kept = [c for c in title_of(kind, places).lower() if c.isalnum() or c in " -_"]
-    return "".join(kept).replace(" ", "-")

@@ -27,3 +27,9 @@ def paragraph(text: str, indent: str = "") -> str:
 def row(cells: Sequence[str]) -> str:
     """A row of a table."""
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub gives the first heading of this text on a page."""
+    kept = [c for c in heading.strip().lower() if c.isalnum() or c in " -_"]
+    return "".join(kept).replace(" ", "-")
