@@ -5,17 +5,20 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
-from textwrap import dedent
+from dataclasses import is_dataclass
+from enum import Enum
+from textwrap import dedent, wrap
 from types import ModuleType
 from typing import Any
 
-from docs.generator.markdown import page, paragraph
+from docs.generator.markdown import WIDTH, page, paragraph
+from pydantic import BaseModel
 
 import steadyrl
 
 ABOUT = """
 What each package exports: the public names of the library. Everything else may change without
-notice.
+notice. A record or settings class is preceded by its call: what follows `*` is given by keyword.
 """
 
 
@@ -27,7 +30,8 @@ def api_page() -> str:
         if names:
             lines += ["", f"## {package.__name__}", "", first_line(package)]
         for name in names:
-            lines += ["", f"### {name}", "", "```python", *outline(package, name), "```"]
+            outlined = [*constructor(getattr(package, name)), *outline(package, name)]
+            lines += ["", f"### {name}", "", "```python", *outlined, "```"]
     return page(lines)
 
 
@@ -42,6 +46,28 @@ def packages() -> Iterator[ModuleType]:
 def first_line(package: ModuleType) -> str:
     """What the package is."""
     return (inspect.getdoc(package) or "").splitlines()[0]
+
+
+def constructor(value: Any) -> list[str]:
+    """The call that makes a record or settings object, and an empty line; nothing for others."""
+    makes = inspect.isclass(value) and (is_dataclass(value) or issubclass(value, BaseModel))
+    if not makes or inspect.isabstract(value):
+        return []
+    parameters, starred = list[str](), False
+    for each in inspect.signature(value).parameters.values():
+        if each.kind is each.KEYWORD_ONLY and not starred:
+            parameters, starred = [*parameters, "*"], True
+        parameters.append(each.name + _default(each.default))
+    call = f"{value.__name__}({', '.join(parameters)})"
+    return [*wrap(call, WIDTH, subsequent_indent="    ", break_long_words=False), ""]
+
+
+def _default(value: Any) -> str:
+    """The default of a parameter, if it is a plain value; dots stand for any other."""
+    if value is inspect.Parameter.empty:
+        return ""
+    plain = value is None or isinstance(value, bool | int | float | str) or value == ()
+    return f"={value!r}" if plain and not isinstance(value, Enum) else "=..."
 
 
 def outline(package: ModuleType, name: str) -> list[str]:

@@ -90,7 +90,7 @@ def test_a_setting_is_named_as_it_is_written_with_what_it_may_be(
         (
             {"environment": {"name": "dataset", "path": "a.csv", "rewards": ["zork"]}},
             "environment.rewards.0.name: unknown name, got 'zork'. Known names: exact, math, "
-            "choice, regex, json_schema, length, or module:Class",
+            "choice, regex, json_schema, length, or module:Class or module:function",
         ),
         (
             {"environment": MATH, "routing_replay": "r4"},

@@ -81,8 +81,7 @@ def values_text(field: FieldInfo) -> str:
     """The values accepted by a scalar field, for example `whole number, at least 1, none`."""
     variants = variants_of(field)
     if variants is not None:
-        foreign = ["module:Class"] if variants.group is not None else []
-        return f"list of {', '.join([*variants.names(), *foreign])}"
+        return f"list of {', '.join([*variants.names(), *variants.custom_names()])}"
     kinds = list(atoms(field.annotation))
     bounds = [
         f"{words} {getattr(item, bound):g}"

@@ -65,8 +65,8 @@ class Variants:
 
     Args:
         group: Group of entry points; None: only built-in variants are allowed.
-        wrapper: Settings class with a field `name`, used for a `module:name` that is not a settings
-            class; None: `module:name` must be a settings class.
+        wrapper: Settings class with a field `name`, used for a `module:Class` that is not of
+            settings and for a `module:function`; None: only settings classes are accepted.
         bare: Class and field that receive a string that is not close to any known name.
 
     Raises:
@@ -90,6 +90,12 @@ class Variants:
     def names(self) -> list[str]:
         """Names of the built-in variants and of the variants registered by other packages."""
         return [*self.built_in, *sorted({*self._registered()} - {*self.built_in})]
+
+    def custom_names(self) -> list[str]:
+        """Forms of names of user code that the field accepts."""
+        if self.group is None:
+            return []
+        return ["module:Class", *(["module:function"] if self.wrapper else [])]
 
     def fields_of(self, text: str) -> dict[str, str]:
         """The fields set by a plain string: the name, or the field of `bare`."""
@@ -117,7 +123,7 @@ class Variants:
         else:
             choice = nearest_or_all(name, self.names(), "Known names")
             if self.group and choice.endswith("."):
-                choice = f"{choice.removesuffix('.')}, or module:Class."
+                choice = f"{choice.removesuffix('.')}, or {' or '.join(self.custom_names())}."
             raise UserError(f"unknown name, got {name!r}. {choice}")
         if self.wrapper is not None and not _is_settings(found) and ":" in name:
             return self.wrapper

@@ -16,12 +16,12 @@ from steadyrl.base.setting_texts import (
     values_text,
 )
 from steadyrl.base.settings import Settings
-from steadyrl.base.variants import variants_of
+from steadyrl.base.variants import Variants, variants_of
 from steadyrl.cli.option_names import dashed, positionals
 
 WIDTH = 80
 
-FOREIGN = " module:Class: a class of your own, as docs/extending.md shows."
+CUSTOM = "your own, as docs/extending.md shows."
 
 
 def command_help(kind: type[Settings], program: str) -> str:
@@ -56,8 +56,7 @@ def options_help(
         value = values[name] if name in values else field.get_default(call_default_factory=True)
         if is_list(field) or settings_in(field) is None:
             lines += _filled(f"--{option}  {values_text(field)} ({default_text(value)})", 2, 8)
-            foreign = variants_of(field) is not None
-            lines += _filled(f"{meaning(field)}{FOREIGN if foreign else ''}", 8)
+            lines += _filled(f"{meaning(field)} {_custom_text(variants_of(field))}", 8)
         else:
             sections += _section(field, value, option)
     return [*lines, *([""] if lines else []), *sections]
@@ -67,21 +66,25 @@ def _section(field: FieldInfo, value: Any, option: str) -> list[str]:
     """A block: which variant it is, which others there are, and its options."""
     values = value.model_dump() if isinstance(value, Settings) else value
     variants, optional = variants_of(field), None in atoms(field.annotation)
-    choices = [] if variants is None else variants.names()
-    foreign = variants is not None and variants.group is not None
-    choices += ["module:Class"] if foreign else []
+    choices = [] if variants is None else [*variants.names(), *variants.custom_names()]
     choices += ["none"] if optional else []
     name = values.get("name", "") if isinstance(values, Mapping) else default_text(values)
     lines = [f"{option}: {name}" if name else option]
     if choices:
         lines += _filled(f"--{option}  {', '.join(choices)}", 2, 8)
-    lines += _filled(f"{meaning(field)}{FOREIGN if foreign else ''}", 8)
+    lines += _filled(f"{meaning(field)} {_custom_text(variants)}", 8)
     if not isinstance(values, Mapping):
         return [*lines, ""]
     kind = settings_in(field, values)
     assert kind is not None
     lines += _filled(cleandoc(kind.__doc__ or "").split("\n\n")[0], 2)
     return [*lines, *(options_help(kind, values, f"{option}.") or [""])]
+
+
+def _custom_text(variants: Variants | None) -> str:
+    """Where classes and functions of the user's are explained; empty if none is accepted."""
+    names = variants.custom_names() if variants is not None else []
+    return f"{', '.join(names)}: {CUSTOM}" if names else ""
 
 
 def _filled(text: str, first: int = 0, further: int | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Environments defined by user code and named `module:name`."""
+"""Environments defined by user code and named `module:Class` or `module:function`."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ class CustomSettings(EnvironmentSettings):
     """
 
     name: str = Field(pattern=r"^[\w.]+:\w+$")
-    """`module:name` of the class or function that makes the environment. The module must be
-    importable."""
+    """`module:Class` of the environment, or `module:function` of a function that makes it. The
+    module must be importable."""
 
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the call that makes the environment."""

@@ -29,7 +29,7 @@ AnyEnvironment = Annotated[
         wrapper=CustomSettings,
     ),
 ]
-"""Settings of any environment. `module:name` may also be a class or function that makes one."""
+"""Settings of any environment. `module:Class` and `module:function` may also make one."""
 
 AnyTeacher = Annotated[
     TeacherSettings, Variants(TeacherSettings, "steadyrl.teachers", ArithmeticTeacherSettings)

@@ -44,7 +44,8 @@ class FunctionReward(RewardSettings):
     """
 
     name: str = Field(pattern=r"^[\w.]+:\w+$")
-    """`module:function`. The module must be importable."""
+    """`module:function`, or with `options` a `module:Class` or `module:function` that makes the
+    function. The module must be importable."""
 
     options: dict[str, Any] | None = None
     """Keyword arguments of a call that makes the function. None: the named object is the
