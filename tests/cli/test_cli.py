@@ -96,7 +96,7 @@ def test_an_algorithm_goes_to_experiential_rl_where_that_trains() -> None:
 
 
 def test_a_checkpoint_takes_the_place_of_the_model() -> None:
-    config, own = described(["minirl", "--checkpoint", "org/model", "--out", "elsewhere"])
+    config, own = described(["minirl", "--model", "org/model", "--out", "elsewhere"])
 
     assert config.model == Pretrained(path="org/model")
     recipe = RECIPES["minirl"]()
@@ -149,7 +149,7 @@ def test_a_finished_run_says_how_it_is_extended(
 
     code, out, _ = steadyrl(*again.split()[1:])
     assert code == 0
-    assert "rl from step 3 on  Resumed with steps from 2 to 4." in out
+    assert "note (rl step 3): Resumed with steps from 2 to 4." in out
     assert "rl 4/4  reward " in out
 
 
@@ -161,7 +161,8 @@ def test_evaluate_measures_the_last_checkpoint(demo: Path, steadyrl: Steady) -> 
     first = steadyrl("evaluate", str(demo), *asked)
 
     assert first == steadyrl("evaluate", str(demo), *asked)
-    assert re.fullmatch(rf"rl-000002, {MEASURED}\n", first[1]), first
+    name = re.escape(f"{demo} (rl-000002)")
+    assert re.fullmatch(rf"{name}, {MEASURED}\n", first[1]), first
     assert (first[0], first[2]) == (0, "")
 
 
@@ -179,7 +180,7 @@ def test_a_plain_checkpoint_is_measured_on_the_tasks_of_options(
     code, out, err = steadyrl("evaluate", str(path), *SMALL, *options)
 
     assert (code, err) == (0, "")
-    assert re.fullmatch(rf"plain, {MEASURED}\n", out)
+    assert re.fullmatch(rf"{re.escape(str(path))}, {MEASURED}\n", out)
     code, _, err = steadyrl("evaluate", str(path), *SMALL)
     assert code == 2
     assert "nothing says on which tasks to measure it. Name them with --environment" in err
@@ -193,11 +194,12 @@ def test_a_checkpoint_of_a_run_is_measured_as_the_run_is_and_compared_with_it(
     run, plain, difference = out.splitlines()
 
     assert (code, err) == (0, "")
-    assert run == plain
+    name = f"{demo} (rl-000002)"
+    assert run.removeprefix(name) == plain.removeprefix(checkpoint)
     assert difference == (
-        "rl-000002 against rl-000002: +0.000 (95% interval +0.000 to +0.000, over 3 tasks)"
+        f"{checkpoint} against {name}: +0.000 (95% interval +0.000 to +0.000, over 3 tasks)"
     )
-    assert steadyrl("evaluate", checkpoint, *SMALL)[1] == f"{run}\n"
+    assert steadyrl("evaluate", checkpoint, *SMALL)[1] == f"{plain}\n"
 
 
 def three_quizzes() -> Quiz:
@@ -212,7 +214,7 @@ def test_evaluate_counts_the_tasks_that_there_are(tmp_path: Path, steadyrl: Stea
     code, out, _ = steadyrl("evaluate", str(tmp_path), "--tasks", "40", "--samples", "2")
 
     assert code == 0
-    assert out.startswith("rl-000001, 3 test tasks: avg@2 ")
+    assert out.startswith(f"{tmp_path} (rl-000001), 3 test tasks: avg@2 ")
     assert out.endswith("The test split has only 3 tasks, 40 were requested.\n")
 
 

@@ -88,6 +88,22 @@ def test_a_long_phase_has_a_heartbeat_that_says_how_far_it_is(
     assert set(file.getvalue().splitlines()) == {f"rl 4/120  {told}"}
 
 
+def test_a_heartbeat_in_short_phases_says_how_far_the_stage_is() -> None:
+    clock = Clock()
+    view = LineView(console(terminal=False)[0], RunStatus(clock))
+    view.begin("loading the model")
+    assert view.heartbeat() == "loading the model"
+    for step in range(1, 31):
+        view.begin("demonstrations", stage="cold_start", step=step, steps=100)
+        clock.now += 0.4
+        view.log(stage_of(Scripted([], samples=False), steps=100, name="cold_start"), step, {})
+    view.begin("demonstrations", stage="cold_start", step=31, steps=100)
+
+    assert view.heartbeat() == "cold_start 30/100  elapsed 0:00:12  left 0:00:28"
+    clock.now += 20
+    assert view.heartbeat() == "cold_start 31/100  demonstrations: after 0:00:20"
+
+
 def printing(inner: Callable[..., None], done: threading.Event) -> Callable[..., None]:
     def outer(*args: object, **kwargs: object) -> None:
         inner(*args, **kwargs)
@@ -141,9 +157,9 @@ def test_a_run_that_reflects_shows_reward_before_and_after_and_what_is_remembere
 def test_notes_are_printed(terminal: bool) -> None:
     screen, file = console(terminal=terminal)
     view = view_for(screen)
-    view.note(RL, 2, "Routing replay: r3, because it is.")
+    view.note(RL, 2, "Routing replay is r3, because it is.")
 
-    assert "rl from step 2 on  Routing replay: r3, because it is." in file.getvalue()
+    assert "note (rl step 2): Routing replay is r3, because it is." in file.getvalue()
 
 
 def last_lines(file: io.StringIO) -> list[str]:
@@ -195,7 +211,7 @@ def test_a_terminal_shows_how_far_the_phase_is_until_the_run_ends() -> None:
     with screen.capture() as shown:
         screen.print(view)
 
-    assert "evaluation: 12/64 episodes, after 0:00:00" in shown.get()
+    assert shown.get().splitlines()[-1].strip() == "evaluation: 12/64 episodes"
 
 
 @pytest.mark.parametrize(("terminal", "kind"), [(True, LiveView), (False, LineView)])

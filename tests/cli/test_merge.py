@@ -51,7 +51,7 @@ def test_a_preset_is_merged_too(tmp_path: Path, steadyrl: Steady) -> None:
 def test_it_is_evaluated_as_any_run(run: tuple[Path, Path], steadyrl: Steady) -> None:
     code, out, error = steadyrl("evaluate", str(run[0]), "--tasks", "2", "--samples", "1")
     assert code == 0, error
-    assert out.startswith("rl-000006, 2 test tasks: avg@1")
+    assert out.startswith(f"{run[0]} (rl-000006), 2 test tasks: avg@1")
 
 
 def test_what_cannot_be_merged_is_refused(

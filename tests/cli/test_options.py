@@ -134,15 +134,9 @@ def test_a_checkpoint_is_not_taught_from_nothing() -> None:
     assert config.model == Pretrained(path="org/model")
 
 
-@pytest.mark.parametrize(
-    ("option", "model"), [("--model", "small_dense"), ("--model.path", "org/other")]
-)
-def test_a_checkpoint_is_not_exchanged_for_another_model_in_silence(
-    option: str, model: str
-) -> None:
-    changes = ["--checkpoint", "org/model", "--cold-start", "none", option, model]
-    with pytest.raises(UserError, match=rf"is org/model, but another option makes {model} the"):
-        configured("demo", *changes)
+def test_a_checkpoint_may_be_called_like_a_small_model() -> None:
+    changes = ["--cold-start", "none", "--model", "pretrained", "--model.path", "small-moe"]
+    assert configured("demo", *changes).model == Pretrained(path="small-moe")
 
 
 def test_kinds_are_chosen_on_top_of_an_algorithm() -> None:

@@ -54,7 +54,7 @@ def refusal(result: tuple[int, str, str]) -> str:
         ("train demo --algorithm.group-size 1", "group_size is 1, .* Set group_size to 2 or"),
         ("train demo --routing-replay r2", "routing_replay is 'r2' with mini_batches 1: .* Use"),
         (
-            "train demo --cold-start none --checkpoint ./nowhere",
+            "train demo --cold-start none --model ./nowhere",
             "No checkpoint folder at './nowhere'. Give an exist",
         ),
         (
@@ -125,7 +125,7 @@ def test_options_that_cannot_be_read_are_refused_with_what_would_do(
 
 def test_replay_of_a_dense_checkpoint_is_refused(steadyrl: Steady, tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "dense")
-    changes = ("--checkpoint", str(path), "--routing-replay", "r3", "--out", str(tmp_path / "run"))
+    changes = ("--model", str(path), "--routing-replay", "r3", "--out", str(tmp_path / "run"))
     code, _, err = steadyrl("train", "demo", "--cold-start", "none", *changes)
 
     assert code == 2

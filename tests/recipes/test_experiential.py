@@ -145,9 +145,8 @@ def test_settings_are_those_of_the_paper(name: str) -> None:
     assert erl.reflection.style == ("instructions" if name == "erl-hotpotqa" else "rulebook")
 
 
-@pytest.mark.parametrize("option", ["--model", "--checkpoint"])
-def test_a_model_is_named_by_either_option(option: str) -> None:
-    config, own = described(["erl-sokoban", option, "allenai/Olmo-3-7B-Instruct"])
+def test_a_checkpoint_takes_the_place_of_the_model() -> None:
+    config, own = described(["erl-sokoban", "--model", "allenai/Olmo-3-7B-Instruct"])
 
     assert config.model == Pretrained(path="allenai/Olmo-3-7B-Instruct")
     assert own.out == Path("runs/erl-sokoban")

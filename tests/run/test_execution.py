@@ -207,9 +207,9 @@ def test_a_run_that_chooses_its_replay_says_why_and_is_resumed_to_the_same_end(
     seen = next(row for row in rows if row["routing_disagreement"] > 0)
     assert seen["step"] < 5
     chosen = [note for note in notes if note["note"].startswith("Routing replay")]
-    assert [(note["step"], note["note"][:18]) for note in chosen] == [
-        (1, "Routing replay: r2"),
-        (seen["step"] + 1, "Routing replay: r3"),
+    assert [(note["step"], note["note"][:20]) for note in chosen] == [
+        (1, "Routing replay is r2"),
+        (seen["step"] + 1, "Routing replay is r3"),
     ]
     assert f"{seen['routing_disagreement']:.1%} of router decisions" in chosen[1]["note"]
     assert {row["routing_disagreement"] for row in rows[seen["step"] :]} == {0.0}
@@ -230,9 +230,9 @@ def test_one_mini_batch_chooses_no_replay(tmp_path: Path) -> None:
     start_run(tiny_run(routing_replay="auto", algorithm=settings, steps=3), path)
 
     def notes(run: Path) -> list[str]:
-        return [note["note"][:20] for note in RunFolder(run).read_notes()]
+        return [note["note"][:22] for note in RunFolder(run).read_notes()]
 
-    assert [note for note in notes(path) if "First step" not in note] == ["Routing replay: none"]
+    assert [note for note in notes(path) if "First step" not in note] == ["Routing replay is none"]
     explicit = tmp_path / "explicit"
     start_run(tiny_run(routing_replay="none", algorithm=settings, steps=3), explicit)
     assert timeless(explicit) == timeless(path)

@@ -9,6 +9,7 @@ INSTEAD = {
     "model-name-or-path": "--model",
     "model-name": "--model",
     "pretrain": "--model",
+    "checkpoint": "--model",
     "output-dir": "--out",
     "save-path": "--out",
     "resume-from-checkpoint": "train --resume RUN, without a recipe",

@@ -43,7 +43,7 @@ class View(ABC):
 
     def note(self, stage: Stage, step: int, text: str) -> None:
         """Prints the note."""
-        line = f"{stage.name} from step {step} on  {text}"
+        line = f"note ({stage.name} step {step}): {text}"
         self._console.print(line, markup=False, soft_wrap=True)
 
     def __enter__(self) -> "View":
@@ -157,11 +157,14 @@ class LineView(View):
         self._printed.set()
 
     def heartbeat(self) -> str:
-        """The current phase of the run."""
+        """The current phase of the run, or its stage while phases are shorter than a heartbeat."""
         status = self._status
         stage = status.stage
-        place = f"{stage.name} {status.step}/{stage.steps}  " if stage is not None else ""
-        return f"{place}{status.phase_text()}"
+        if stage is None:
+            return status.phase_text()
+        if stage.done > stage.first and status.phase_elapsed() < HEARTBEAT:
+            return f"{stage.name} {stage.done}/{stage.steps}  {status.stage_text(stage)}"
+        return f"{stage.name} {status.step}/{stage.steps}  {status.phase_text()}"
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)

@@ -38,14 +38,14 @@ class MeasuredModel:
         path = Path(name)
         if is_checkpoint(name):
             model = Pretrained(path=name)
-            return cls(name=path.name, config=config.model_copy(update={"model": model}))
+            return cls(name=name, config=config.model_copy(update={"model": model}))
         folder = open_run(path)
         checkpoint = latest_checkpoint(folder)
         if checkpoint is None:
             raise UserError(f"{path} has no checkpoint yet. Let it run to its first one.")
         own = saved_config(folder)
         return cls(
-            name=checkpoint.name,
+            name=f"{name} ({checkpoint.name})",
             config=config.model_copy(
                 update={
                     "model": own.model,

@@ -137,17 +137,22 @@ class RunStatus:
         now = self._clock()
         return f"elapsed {clock_text(status.elapsed(now))}  left {clock_text(status.left(now))}"
 
+    def phase_elapsed(self) -> float:
+        """Seconds since the current phase began; 0 without one."""
+        return 0.0 if self.phase is None else self._clock() - self.phase.began
+
     def phase_text(self) -> str:
         """The current phase: completed counts, elapsed seconds, seconds left."""
         if self.phase is None:
             return ""
-        now, phase = self._clock(), self.phase
+        phase, elapsed = self.phase, self.phase_elapsed()
         counts = [f"{done}/{total} {part}" for part, (done, total) in phase.parts.items()]
         counts += [f"{phase.tokens:,} tokens"] if phase.tokens else []
-        left = phase.left(now)
-        times = [f"after {clock_text(now - phase.began)}"]
-        times += [] if left is None else [f"about {clock_text(left)} left"]
-        return f"{phase.name}: {', '.join([*counts, *times])}"
+        left = phase.left(phase.began + elapsed) or 0.0
+        times = [f"after {clock_text(elapsed)}"] if round(elapsed) else []
+        times += [f"about {clock_text(left)} left"] if round(left) else []
+        details = ", ".join([*counts, *times])
+        return f"{phase.name}: {details}" if details else phase.name
 
 
 def clock_text(seconds: float | None) -> str:

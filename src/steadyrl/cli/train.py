@@ -62,10 +62,6 @@ class TrainOptions(HubOptions):
     """Objective, correction, advantage and aggregation as published under this name. Options of
     single settings come on top."""
 
-    checkpoint: str | None = None
-    """A checkpoint to train instead of the recipe's model: a folder, a GGUF file or a name on the
-    Hub. Short for --model pretrained with --model.path; --model also takes small models by name."""
-
     @property
     def folder(self) -> Path:
         """The run folder."""
@@ -176,7 +172,7 @@ def described(arguments: list[str]) -> tuple[RunConfig, TrainOptions]:
         print(_help(program, values))
         raise SystemExit(0)
     config = parse(values, name)
-    _check_checkpoint(own.checkpoint, config, recipe, name)
+    _check_cold_start(config, recipe, name)
     return config, own.model_copy(update={"out": own.out or Path("runs") / Path(name).stem})
 
 
@@ -185,22 +181,14 @@ def _help(program: str, values: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *options_help(RunConfig, values)]).rstrip()
 
 
-def _check_checkpoint(
-    checkpoint: str | None, config: RunConfig, recipe: RunConfig, name: str
-) -> None:
-    """It is what is trained, and is not taught from nothing."""
-    model = config.model
-    if checkpoint is not None and getattr(model, "path", model.name) != checkpoint:
-        raise UserError(
-            f"--checkpoint is {checkpoint}, but another option makes "
-            f"{getattr(model, 'path', model.name)} the model. Leave one of the two out."
-        )
+def _check_cold_start(config: RunConfig, recipe: RunConfig, name: str) -> None:
+    """A checkpoint that takes the place of a small model is not taught from nothing."""
     if config.cold_start is None or isinstance(recipe.model, Pretrained):
         return
-    if isinstance(model, Pretrained):
+    if isinstance(config.model, Pretrained):
         raise UserError(
             f"{name} begins with {config.cold_start.steps} steps of supervised learning, made "
-            f"for a model that knows nothing yet. To train {model.path} without them, add "
+            f"for a model that knows nothing yet. To train {config.model.path} without them, add "
             "--cold-start none, or take a recipe that has none."
         )
 
@@ -208,8 +196,6 @@ def _check_checkpoint(
 def _taking(own: TrainOptions, recipe: RunConfig, options: Sequence[Option]) -> dict[str, Any]:
     """The values of `recipe` with the changes that the command's own options stand for."""
     values = recipe.model_dump()
-    if own.checkpoint is not None:
-        values["model"] = {"name": "pretrained", "path": own.checkpoint}
     if own.published is not None:
         chosen = [option for option in options if option.path == ("algorithm",)]
         values, _ = override(RunConfig, values, chosen)

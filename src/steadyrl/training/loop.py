@@ -60,7 +60,8 @@ async def train(
         for step in range(first, stage.steps):
             choose_routing_replay(stage, step, learner, journal)
             watch = Stopwatch(progress, stage=stage.name, step=step + 1, steps=stage.steps)
-            with watch.measure("rollout"):
+            samples = stage.algorithm.samples_from_engine
+            with watch.measure("rollout", phase=None if samples else "demonstrations"):
                 rollout = await queue.take()
             metrics, experience = await train_step(stage, step, rollout, learner, engine, watch)
             require_played(stage, metrics, rollout.groups, journal)
@@ -235,7 +236,7 @@ def choose_routing_replay(stage: Stage, step: int, learner: Learner, journal: Jo
     learner.replay = choice.mode
     before = stage.replay([row for row in history if row["step"] < step])
     if step == 0 or before.mode is not choice.mode:
-        journal.note(stage, step + 1, f"Routing replay: {choice.mode}, because {choice.reason}.")
+        journal.note(stage, step + 1, f"Routing replay is {choice.mode}, because {choice.reason}.")
 
 
 def _update_metrics(updates: Sequence[Update]) -> dict[str, Any]:

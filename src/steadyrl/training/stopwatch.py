@@ -26,9 +26,9 @@ class Stopwatch:
         self._seconds: dict[str, float] = {}
 
     @contextmanager
-    def measure(self, part: str) -> Iterator[None]:
-        """Adds the time inside the block to `part`."""
-        self._progress.begin(part, stage=self._stage, **self._place)
+    def measure(self, part: str, *, phase: str | None = None) -> Iterator[None]:
+        """Adds the time inside the block to `part`, which `progress` hears of as `phase`."""
+        self._progress.begin(phase or part, stage=self._stage, **self._place)
         started = time.perf_counter()
         yield
         self._seconds[part] = self._seconds.get(part, 0.0) + time.perf_counter() - started
