@@ -57,13 +57,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (path / "runs" / name).mkdir(parents=True)
         (path / "runs" / name / "config.yaml").write_text(to_yaml(tiny_run()))
     (path / "my_tasks.py").write_text(
-        "from steadyrl.environments import EnvironmentSettings\n"
+        "from steadyrl.environments import EnvironmentSettings, TeacherSettings\n"
         "class Reverse:\n    pass\n"
         "class Digits:\n    pass\n"
+        "class GuessDigit:\n    pass\n"
         "class GuessNumber:\n    pass\n"
+        "class GuessTeacherSettings(TeacherSettings):\n"
+        "    def make(self, environment):\n        return None\n"
         "class ReverseSettings(EnvironmentSettings):\n"
         "    digits: int = 6\n"
         "    def make(self):\n        return Reverse()\n"
+    )
+    (path / "my_objectives.py").write_text(
+        "from steadyrl.objectives import MiniRL\n"
+        "class SoftClip(MiniRL):\n    name: str = ''\n    width: float = 0.2\n"
     )
     (path / "my_rewards.py").write_text("def brevity(completions):\n    pass\n")
     return path
@@ -98,7 +105,11 @@ def test_options_in_the_text_of_the_documents_are_those_of_a_variant() -> None:
         for option in re.findall(r"--[a-z][a-z_-]*(?:\.[a-z_-]+[a-z])+", page.read_text("utf-8"))
     }
     assert len(mentioned) > 30
-    of_examples = {"--algorithm.objective.cap", "--environment.digits"}  # classes on these pages
+    of_examples = {  # classes on these pages
+        "--algorithm.objective.cap",
+        "--algorithm.objective.width",
+        "--environment.digits",
+    }
     assert mentioned - every_option(RunConfig) == of_examples
 
 

@@ -11,8 +11,18 @@ from steadyrl.records.run_folder import RunFolder
 from tests.cli.tiny_demo import SIZES, Steady, options
 
 PAGE = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
-EXAMPLES = ("class Reverse:", "class Digits(", "class GuessNumber:", "class ShortestWins(")
+EXAMPLES = (
+    "class Reverse:",
+    "class Digits(",
+    "class GuessDigit:",
+    "class GuessTeacher:",
+    "class GuessNumber:",
+    "class ShortestWins(",
+)
 SIZE = options({k: v for k, v in SIZES.items() if not k.startswith(("environment", "cold"))})
+
+NO_TEACHER = ["--cold-start", "none"]
+TEACHER = ["--cold-start.teacher", "my_tasks:GuessTeacherSettings", "--cold-start.steps", "2"]
 
 
 @pytest.fixture
@@ -41,12 +51,17 @@ def test_an_environment_without_a_teacher_advises_to_leave_the_cold_start_out(
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("Digits", []), ("GuessNumber", ["--environment.turns", "5"]), ("ShortestWins", [])],
+    [
+        ("Digits", NO_TEACHER),
+        ("GuessDigit", ["--environment.turns", "3", *TEACHER]),
+        ("GuessNumber", ["--environment.turns", "5", *NO_TEACHER]),
+        ("ShortestWins", NO_TEACHER),
+    ],
 )
 def test_each_example_of_the_page_is_trained_on(
     steadyrl: Steady, folder: Path, name: str, more: list[str]
 ) -> None:
-    chosen = ["--environment", f"my_tasks:{name}", *more, "--cold-start", "none"]
+    chosen = ["--environment", f"my_tasks:{name}", *more]
     code, out, err = steadyrl("train", "demo", *SIZE, *chosen, "--out", "run")
     assert (code, err) == (0, "")
     assert "report: run/report.html" in out

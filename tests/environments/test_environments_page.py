@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from steadyrl.base.isolation import Isolated
@@ -26,12 +27,12 @@ def example() -> dict[str, Any]:
     return defined_beside("class Reverse:")
 
 
-def defined_beside(line: str) -> dict[str, Any]:
-    """What the page's example with this line defines, in the module of the first example."""
+def defined_beside(line: str, before: str = "class Reverse:") -> dict[str, Any]:
+    """What the page's example with this line defines, in the module of an example before it."""
     names: dict[str, Any] = {}
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     (block,) = [block for block in blocks if line in block]
-    (first,) = [block for block in blocks if "class Reverse:" in block]
+    (first,) = [block for block in blocks if before in block]
     exec(first, names)
     exec(block, names)
     return names
@@ -92,6 +93,39 @@ def test_the_example_for_a_small_model_pays_the_share_of_digits():
     environment = defined_beside("class Digits(")["Digits"]()
     episode = environment.start(environment.task(Split.TRAIN, 0))
     assert [episode.respond(text).reward for text in ("12", "1a", "", "x")] == [1.0, 0.5, 0.0, 0.0]
+
+
+def test_the_plain_example_of_several_turns_is_short_and_hints():
+    (block,) = re.findall(r"```python\n((?:(?!```).)*class GuessDigit:.*?)```", PAGE, re.DOTALL)
+    assert len(block.splitlines()) <= 30
+    environment = defined_beside("class GuessDigit:")["GuessDigit"]()
+    tasks = (environment.task(Split.TEST, index) for index in range(100))
+    task = next(task for task in tasks if task.payload == 4)
+    episode = environment.start(task)
+    low, high, right = (respond(episode, text) for text in ("3", "5", "4"))
+    assert [message.content for message in low.observation + high.observation] == ["low", "high"]
+    assert [each.terminated for each in (low, high, right)] == [False, False, True]
+    assert [each.reward for each in (low, high, right)] == [0.0, 0.0, 1.0]
+    assert right.observation == ()
+    episode = environment.start(task)
+    wrong = [respond(episode, text) for text in ("", "44", "\N{SUPERSCRIPT TWO}")]
+    assert [(each.reward, each.terminated) for each in wrong] == [(0, False), (0, False), (0, True)]
+
+
+def test_the_teacher_of_the_page_follows_the_hints():
+    names = defined_beside("class GuessTeacherSettings(", "class GuessDigit:")
+    environment = names["GuessDigit"]()
+    teacher = names["GuessTeacherSettings"]().make(environment)
+    generator, found = np.random.default_rng(0), 0
+    for index in range(50):
+        task = environment.task(Split.TRAIN, index)
+        shown = teacher.demonstrate(task, generator).continuation
+        guesses = [int(message.content) for message in shown if message.role == "assistant"]
+        for before, hint in zip(guesses, shown[1::2], strict=False):
+            later = guesses[guesses.index(before) + 1 :]
+            assert all((each > before) == (hint.content == "low") for each in later)
+        found += guesses[-1] == task.payload
+    assert 10 <= found <= 45
 
 
 def test_the_example_of_several_turns_is_won_by_halving():

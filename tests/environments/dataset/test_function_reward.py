@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from steadyrl.base.errors import UserError
 from steadyrl.environments.answer_formats import AnswerFormat
-from steadyrl.environments.dataset.examples import Example
+from steadyrl.environments.dataset.examples import Columns, Example
 from steadyrl.environments.dataset.function_reward import FunctionJudge, FunctionReward
 from steadyrl.environments.dataset.rewards import Attempt
 from tests.environments.dataset import reward_functions
 from tests.environments.dataset.attempts import attempt, example, marks_of
+from tests.environments.dataset.test_examples import read
 
 
 def judge(name: str, **settings: Any) -> FunctionJudge:
@@ -43,6 +44,14 @@ def values(name: str, *texts: str, of: Example | None = None, **settings: Any) -
 def test_functions_get_what_they_take_by_name(name: str, expected: list[float]) -> None:
     assert values(name, "2", "two") == expected
     assert judge(name).compares is (name != "alone")
+
+
+def test_columns_are_given_under_their_own_names_and_the_answer_as_such_too() -> None:
+    data = {"question": "1+1?", "solution": 2, "prompt": "x"}
+    columns = Columns(prompt="question", answer="solution")
+    row = read(data, columns=columns, reads_answer=False)
+    names = ["prompts", "completions", "completion_ids", "question", "solution", "answer"]
+    assert values("receives", "2", of=row, options={"names": names}) == [1]
 
 
 def test_messages_are_given_where_the_data_set_has_them_or_it_is_asked_for() -> None:
