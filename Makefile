@@ -32,7 +32,7 @@ test-vllm: $(VLLM)/vllm.stamp real-model   ## tests with vLLM itself, on the CPU
 	$(VLLM)/bin/python -m pytest -q -m vllm tests/engines/vllm
 
 test-trackers: $(TRACKERS)/trackers.stamp   ## test W&B, trackio and MLflow, in an environment of their own
-	$(TRACKERS)/bin/python -m pytest -q tests/training/trackers
+	$(TRACKERS)/bin/python -m pytest -q tests/training/trackers tests/analysis/foreign/test_wandb_run.py
 
 test-trl: $(TRL)/trl.stamp       ## tests with TRL itself, on the CPU
 	$(TRL)/bin/python -m pytest -q -m trl tests/integrations

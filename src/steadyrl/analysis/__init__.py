@@ -2,9 +2,10 @@
 
     rows of metrics -> stages_of -> diagnose, departures, remarks_of
 
-Nothing here imports an engine, an environment or the trainer, so other trainers can use it.
-Subpackages that need torch: `mismatch`, where log(pi_theta / mu_old) comes from, source by source;
-`first_order`, how far the gradient of an objective is from that of the expected reward.
+Nothing here imports an engine, an environment or the trainer, so other trainers can use it;
+`foreign` reads their logs. Subpackages that need torch: `mismatch`, where log(pi_theta / mu_old)
+comes from, source by source; `first_order`, how far the gradient of an objective is from that of
+the expected reward.
 """
 
 from steadyrl.analysis.causes import Cause, CauseName

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from steadyrl.analysis.departures import Departure, opening, recent
+from steadyrl.analysis.metric_texts import text_for
 from steadyrl.analysis.run_settings import RunSettings
 from steadyrl.analysis.series import Stage
 from steadyrl.analysis.signals import NOTABLE_GROWTH
@@ -38,6 +39,8 @@ class CauseName(StrEnum):
     ROUTING = "training-inference discrepancy: routing"
     STALENESS = "policy staleness: weights"
     STALE_ROUTING = "policy staleness: routing"
+    DISCREPANCY = "training-inference discrepancy"
+    UNRECORDED = "unknown, as its signs were not logged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,12 @@ CLIP_RATIOS = "set the objective's clip_low to 0.2 and clip_high to 0.27"
 FACTORS = ("staleness_kl_k3", "mismatch_kl_k3", "extreme_token_fraction", "ess")
 """Signals of the weight. If one of them leaves first, a factor of the weight is to blame."""
 
+SUSPECTS = {
+    "staleness_kl_k3": "a policy that is stale within a rollout",
+    "mismatch_kl_k3": "a discrepancy between engine and trainer",
+}
+"""What cannot be ruled out where a metric was not recorded."""
+
 
 def cause_of(stage: Stage, found: Sequence[Departure], settings: RunSettings) -> Cause:
     """The cause of `found`, the departures in order, of a run without a fault of its setup."""
@@ -85,16 +94,37 @@ def cause_of(stage: Stage, found: Sequence[Departure], settings: RunSettings) ->
     if not moved and _staleness_grew(stage, first.step):
         return _stale(stage, first, settings)
     if not moved:
-        why = "Neither factor of the weight pi_theta / mu_old had left its normal range by then, "
-        why += "so the updates themselves move the policy too far."
-        return _too_large(settings, first, why)
+        return _of_calm_weights(stage, first, settings)
     leader = min(moved, key=lambda departure: FACTORS.index(departure.metric))
     if leader.metric == "staleness_kl_k3":
         return _too_large(settings, leader, "The discrepancy with the engine came later.")
     if leader.metric == "ess" and _staleness_leads(stage, leader.step):
         return _stale(stage, leader, settings)
     entry = "routing" if _routing_doubled(stage, leader.step) else "numerics"
+    if settings.partial_log and stage.finite("routing_disagreement") is None:
+        entry = "discrepancy"
     return Cause.of(entry, finding=leader.finding, numerics=settings.numerics)
+
+
+def _of_calm_weights(stage: Stage, first: Departure, settings: RunSettings) -> Cause:
+    """The cause where no factor of the weight has left its range, as far as it was recorded."""
+    unseen = {
+        metric: suspect
+        for metric, suspect in SUSPECTS.items()
+        if settings.partial_log and stage.finite(metric) is None
+    }
+    if settings.one_update:
+        unseen.pop("staleness_kl_k3", None)
+    if unseen:
+        metrics, suspects = (" and ".join(part) for part in (map(_title, unseen), unseen.values()))
+        return Cause.of("unrecorded", finding=first.finding, metrics=metrics, suspects=suspects)
+    why = "Neither factor of the weight pi_theta / mu_old had left its normal range by then, "
+    why += "so the updates themselves move the policy too far."
+    return _too_large(settings, first, why)
+
+
+def _title(metric: str) -> str:
+    return text_for(metric).title
 
 
 def _staleness_grew(stage: Stage, step: int) -> bool:

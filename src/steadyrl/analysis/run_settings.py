@@ -34,6 +34,14 @@ class RunSettings:
     every_token_measured: bool = True
     """False: metrics are those of rows whose group has signal, and which do depends on them."""
 
+    one_update: bool = False
+    """Whether it is known that a rollout gets one optimizer step, so that nothing is stale within
+    it."""
+
+    partial_log: bool = False
+    """Whether the log may lack metrics that runs of this package have, so that silence proves
+    nothing."""
+
     @property
     def fewer_steps(self) -> str:
         """Advice for taking fewer optimizer steps."""

@@ -22,8 +22,8 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl train --resume RUN       resume an interrupted run, or extend it
   steadyrl preflight RECIPE|RUN     say whether a setup is safe to train
   steadyrl evaluate RUN [options]   score runs and checkpoints on held-out tasks
-  steadyrl report RUN               write RUN/report.html
-  steadyrl diagnose RUN [--json]    say whether and why a run collapsed
+  steadyrl report RUN|LOG           write the report as one HTML file
+  steadyrl diagnose RUN|LOG         say whether and why a run collapsed
   steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
   steadyrl compare-dumps A [B]      say from any framework's dumps why engine and trainer differ
   steadyrl upcycle CHECKPOINT       turn a dense checkpoint into a Mixture-of-Experts one

@@ -1,22 +1,17 @@
 """`steadyrl report`."""
 
 from pathlib import Path
-from typing import Annotated
 
 from rich.console import Console
 
-from steadyrl.base.settings import Settings
-from steadyrl.cli.option_names import Positional
+from steadyrl.cli.log_options import LogOptions
 from steadyrl.cli.options import read_options
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report import write_figure, write_report
 
 
-class ReportOptions(Settings):
+class ReportOptions(LogOptions):
     """Write a run's report: one self-contained HTML file."""
-
-    run: Annotated[Path, Positional()]
-    """The run folder."""
 
     beside: tuple[Path, ...] = ()
     """Folders of other runs, whose held-out scores are drawn beside those of this one at equal
@@ -29,9 +24,9 @@ class ReportOptions(Settings):
 def report_command(arguments: list[str], console: Console) -> None:
     """Writes the report and says where."""
     options = read_options(ReportOptions, arguments, program="steadyrl report")
-    folder = RunFolder(options.run)
-    report = write_report(folder, [RunFolder(path) for path in options.beside])
+    run = options.foreign_run() or RunFolder(options.run)
+    report = write_report(run, [RunFolder(path) for path in options.beside])
     console.print(f"report: {report}", markup=False, soft_wrap=True)
     if options.figure is not None:
-        path = write_figure(folder, options.figure)
+        path = write_figure(run, options.figure)
         console.print(f"figure: {path}", markup=False, soft_wrap=True)

@@ -6,15 +6,10 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from steadyrl.analysis import Diagnosis, RunSettings, Status, diagnose, has_reinforcement, stages_of
+from steadyrl.analysis import Diagnosis, RunSettings, Status, has_reinforcement, stages_of
+from steadyrl.analysis.foreign import TRAINERS, diagnose_in_words_of, translated_rows
 
-NAMES_IN_TRL = {
-    "no_signal_fraction": "frac_reward_zero_std",
-    "response_length": "completions/mean_length",
-    "truncated_fraction": "completions/clipped_ratio",
-    "gradient_norm": "grad_norm",
-}
-"""Our name of a metric: TRL's name of the same quantity."""
+TRL = TRAINERS["trl"]
 
 
 class SteadyCallback(TrainerCallback):
@@ -39,19 +34,14 @@ class SteadyCallback(TrainerCallback):
         if not has_reinforcement(stages):
             return
         previous = self.diagnosis.status if self.diagnosis else Status.HEALTHY
-        self.diagnosis = diagnose(stages, settings_of(args))
+        self.diagnosis = diagnose_in_words_of(TRL, stages, settings_of(args))
         if self.diagnosis.status is not previous and state.is_world_process_zero:
             logging.getLogger(__name__).warning(self.diagnosis.to_text(str(args.output_dir)))
 
 
 def rows_of(log_history: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The training steps of a `log_history`, with metrics under our names."""
-    rows = []
-    for entry in log_history:
-        if "reward" in entry:
-            row = {name: entry[theirs] for name, theirs in NAMES_IN_TRL.items() if theirs in entry}
-            rows.append(dict(entry) | row)
-    return rows
+    return translated_rows(TRL, [entry for entry in log_history if "reward" in entry])
 
 
 def settings_of(args: TrainingArguments) -> RunSettings:
@@ -63,4 +53,6 @@ def settings_of(args: TrainingArguments) -> RunSettings:
         routing_replay=getattr(args, "routing_replay", "none"),
         numerics="bfloat16" if args.bf16 else "float32",
         objective=getattr(args, "loss_type", "grpo"),
+        one_update=iterations <= args.gradient_accumulation_steps,
+        partial_log=True,
     )

@@ -1,8 +1,9 @@
 """The report of a run: one HTML file that needs nothing else to be read.
 
-It reads run folders only, so any run can be reported anywhere, finished or not.
+It reads run folders and logs of other trainers only, so any run can be reported anywhere, finished
+or not.
 
-    run folder -> run_data -> facts, panels, samples, episodes -> templates -> report.html
+    RunFolder, ForeignRun -> run_data -> facts, panels, samples, episodes -> templates -> HTML
 """
 
 from steadyrl.report.figure import write_figure

@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from steadyrl.analysis import Stage, diagnose, has_reinforcement, remarks_of, text_for
+from steadyrl.analysis import Stage, has_reinforcement, remarks_of, text_for
+from steadyrl.analysis.foreign import ForeignRun
 from steadyrl.analysis.series import reinforcement
 from steadyrl.analysis.signals import MIN_STEPS
 from steadyrl.base.wording import count, short_number
@@ -18,7 +19,7 @@ from steadyrl.report.episodes import read_episodes
 from steadyrl.report.facts import facts_of
 from steadyrl.report.memory import read_writes, split
 from steadyrl.report.panels import beside_panels, curves_of, how_to_read, main_panels
-from steadyrl.report.run_data import RunData, read_run
+from steadyrl.report.run_data import RunData, data_of
 from steadyrl.report.samples import read_comparison
 
 CHARACTERS_SHOWN = 4000
@@ -28,36 +29,39 @@ TEXTS_SHOWN = 8
 """Held-out tasks, and texts of the memory, that are shown."""
 
 
-def write_report(folder: RunFolder, beside: Sequence[RunFolder] = ()) -> Path:
-    """The path of `report.html`, written into `folder` from what the run has recorded so far.
+def write_report(
+    run: RunFolder | ForeignRun, beside: Sequence[RunFolder | ForeignRun] = ()
+) -> Path:
+    """The path of the report, written into the run's folder from what was recorded so far.
 
     The page is one file without scripts or links. A run in progress, or killed, shows what is
     there.
 
     Args:
+        run: A run of this package, or the log of another trainer.
         beside: Other runs, whose held-out scores are drawn beside those of this one.
 
     Raises:
         UserError: a folder is no run folder, has no metrics yet, or holds a broken file; runs are
             to be compared, and one has no held-out score.
     """
-    run, others = read_run(folder), [read_run(other) for other in beside]
-    page = _environment().get_template("page.html.j2").render(_context(run, folder, others))
+    data, others = data_of(run), [data_of(other) for other in beside]
+    page = _environment().get_template("page.html.j2").render(_context(data, others))
     page = page.encode("utf-8", "replace").decode("utf-8")  # half surrogates have no bytes
-    write_atomically(folder.report, page)
-    return folder.report
+    write_atomically(data.report, page)
+    return data.report
 
 
-def _context(run: RunData, folder: RunFolder, others: Sequence[RunData]) -> dict[str, Any]:
+def _context(run: RunData, others: Sequence[RunData]) -> dict[str, Any]:
     learning = reinforcement(run.stages)
-    diagnosis = diagnose(run.stages, run.settings) if has_reinforcement(run.stages) else None
+    diagnosis = run.diagnose() if has_reinforcement(run.stages) else None
     return {
         "run": run,
         "facts": facts_of(run.stages),
         "diagnosis": diagnosis,
         "remarks": remarks_of(run.stages),
         "beside": beside_panels(run, others),
-        "stages": [_curves(stage) | _texts(stage, folder) for stage in learning],
+        "stages": [_curves(stage) | _texts(stage, run.folder) for stage in learning],
         "cold_starts": [_curves(stage) for stage in run.stages if stage not in learning],
     }
 
@@ -72,7 +76,9 @@ def _curves(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _texts(stage: Stage, folder: RunFolder) -> dict[str, Any]:
+def _texts(stage: Stage, folder: RunFolder | None) -> dict[str, Any]:
+    if folder is None:
+        return {"panels": main_panels(stage)}
     writes = read_writes(folder, stage.name)
     return {
         "panels": main_panels(stage),

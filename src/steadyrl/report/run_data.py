@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from steadyrl.analysis import RunSettings, Stage, stages_of
+from steadyrl.analysis import Diagnosis, RunSettings, Stage, diagnose, stages_of
+from steadyrl.analysis.foreign import ForeignRun
 from steadyrl.base.errors import UserError
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.report.samples import read_task_scores
@@ -35,10 +36,40 @@ class RunData:
     notes: tuple[str, ...] = ()
     """Notes: the run's automatic decisions and their reasons."""
 
+    folder: RunFolder | None = None
+    """Where it was read from; None for a log of another trainer."""
+
+    foreign: ForeignRun | None = None
+    """The run of another trainer that this is."""
+
     @property
     def settings(self) -> RunSettings:
         """The settings that a diagnosis uses."""
         return RunSettings.of(self.config)
+
+    @property
+    def report(self) -> Path:
+        """Where its report goes."""
+        run = self.foreign or self.folder
+        assert run is not None
+        return run.report
+
+    def diagnose(self) -> Diagnosis:
+        """The diagnosis, in the words of the trainer that made the run."""
+        return self.foreign.diagnose() if self.foreign else diagnose(self.stages, self.settings)
+
+
+def data_of(run: RunFolder | ForeignRun) -> RunData:
+    """What a report says about a run of this package or of another trainer.
+
+    Raises:
+        UserError: as `read_run`.
+    """
+    if isinstance(run, RunFolder):
+        return read_run(run)
+    return RunData(
+        name=run.name, config={}, config_text="", manifest={}, stages=run.stages, foreign=run
+    )
 
 
 def read_run(folder: RunFolder) -> RunData:
@@ -68,6 +99,7 @@ def read_run(folder: RunFolder) -> RunData:
             for stage in stages_of(rows, origin=str(folder.metrics))
         ),
         notes=tuple(f"From step {note['step']} on. {note['note']}" for note in folder.read_notes()),
+        folder=folder,
     )
 
 

@@ -1,0 +1,111 @@
+"""Which files at a path are a log, and how they lie there.
+
+    path -> files of the first kind that is found -> Log
+
+Layouts are told by content, never by what the file is called, except TensorBoard's.
+"""
+
+from itertools import islice
+from pathlib import Path
+
+from steadyrl.analysis.foreign.console_logs import is_console, read_console
+from steadyrl.analysis.foreign.csv_logs import is_table, read_table
+from steadyrl.analysis.foreign.json_logs import is_json_lines, read_json, read_json_lines
+from steadyrl.analysis.foreign.log import Log, to_step
+from steadyrl.analysis.foreign.tensorboard_logs import is_event_file, read_events
+from steadyrl.analysis.foreign.wandb_logs import is_wandb_file, read_wandb
+from steadyrl.base.errors import UserError
+
+HEAD = 1 << 20
+"""Bytes by which a file is told."""
+
+LINES = 200_000
+"""Lines of a console in which the first metrics are looked for."""
+
+CHECKPOINTS = ("checkpoint-*/trainer_state.json",)
+EVENTS = ("*tfevents*", "*/*tfevents*", "*/*/*tfevents*")
+METRICS = ("metrics.jsonl", "*/metrics.jsonl", "*/*/metrics.jsonl")
+
+IN_FOLDERS = (
+    ("trainer_state.json",),
+    CHECKPOINTS,
+    ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb"),
+    EVENTS,
+    METRICS,
+    ("*.jsonl",),
+    ("*.csv",),
+    ("*.log",),
+)
+"""Files that are looked for in a folder, the first kind first."""
+
+PARTS = (EVENTS, METRICS)
+"""Kinds of which the components of one run may write a file each: prime-rl's do."""
+
+KNOWN = (
+    "a trainer_state.json, JSON Lines, a CSV file, a console log, TensorBoard events, a .wandb file"
+)
+
+
+def read_log(path: Path) -> Log:
+    """The log at `path`, a file or a folder.
+
+    Raises:
+        UserError: there is none, it is empty, or no layout is known for it.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist. Give a run folder, or the log of a run.")
+    files = _files_in(path) if path.is_dir() else [path]
+    if all(map(is_event_file, files)):
+        log = read_events(files)
+    else:
+        logs = [_read_file(file) for file in files]
+        rows = tuple(row for log in logs for row in log.rows)
+        remarks = tuple(remark for log in logs for remark in log.remarks)
+        log = Log(layout=logs[0].layout, rows=rows, remarks=remarks)
+    if not any(row.values for row in log.rows):
+        raise UserError(
+            f"{path} is {log.layout} without a single metric. Wait until the run has logged its "
+            "first step, or give another log."
+        )
+    return log
+
+
+def _files_in(folder: Path) -> list[Path]:
+    for kind in IN_FOLDERS:
+        files = sorted(file for name in kind for file in folder.glob(name) if file.is_file())
+        if not files:
+            continue
+        if kind is CHECKPOINTS:
+            return [max(files, key=lambda file: to_step(file.parent.name.split("-")[-1]) or 0)]
+        ours = [file for file in files if (file.parent / "config.yaml").is_file()]
+        if len(files) == 1 or (kind in PARTS and not ours):
+            return files
+        names = ", ".join(str(file.relative_to(folder)) for file in files[:4])
+        raise UserError(f"{folder} holds {len(files)} logs: {names}. Give one of them.")
+    raise UserError(
+        f"{folder} is not a run folder: it has no config.yaml with metrics.jsonl, and no log of "
+        f"another trainer. Give the folder that a run wrote, or its log: {KNOWN}."
+    )
+
+
+def _read_file(path: Path) -> Log:
+    with path.open("rb") as file:
+        data = file.read(HEAD)
+    if not data.strip():
+        raise UserError(f"{path} is empty. Wait until the run has logged its first step.")
+    if is_wandb_file(path):
+        return read_wandb(path)
+    head = data.decode("utf-8-sig", errors="replace")
+    if is_json_lines(head):
+        return read_json_lines(path)
+    if head.lstrip()[:2] in ("{\n", '{"', "[{", "[\n") or path.suffix == ".json":
+        return read_json(path)
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        if b"\0" not in data and is_console(islice(lines, LINES)):
+            return read_console(path)
+    if b"\0" not in data and is_table(head):
+        return read_table(path)
+    raise UserError(
+        f"The layout of {path} is not known. Known are {KNOWN}; for anything else write a CSV "
+        "file with a column for each metric, and name them with --columns."
+    )

@@ -1,0 +1,71 @@
+"""Rows of a log, under the names that their trainer gave them."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
+"""A number as Python, JSON or W&B write it."""
+
+_NUMBER = re.compile(rf"(?:\w[\w.]*\()?({NUMBER})\)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRow:
+    """What a log says at one moment.
+
+    Example:
+        LogRow(step=3, values={"critic/score/mean": 0.4})
+    """
+
+    values: Mapping[str, float]
+
+    step: int | None = None
+    """The step by the layout's own counting; None if it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """The rows of a log in the order in which they were written."""
+
+    layout: str
+    """How they lie in their file, in words."""
+
+    rows: tuple[LogRow, ...]
+
+    remarks: tuple[str, ...] = ()
+    """What could not be read, in sentences."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All names, in the order of their first appearance."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.values))
+
+
+def to_number(value: Any) -> float | None:
+    """`value` as a number; NaN for a missing one (None); None for what is not a number.
+
+    Texts count if they are a number, also as NumPy prints it: `np.float64(0.5)`.
+    """
+    if value is None:
+        return math.nan
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return float(value)
+    found = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
+    return None if found is None else float(found[1])
+
+
+def to_step(value: Any) -> int | None:
+    """`value` as the number of a step; None if it is not a whole number."""
+    number = to_number(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def numbers_in(values: Iterable[tuple[str, Any]]) -> dict[str, float]:
+    """The numbers among named values."""
+    pairs = ((name, to_number(value)) for name, value in values)
+    return {name: number for name, number in pairs if number is not None}

@@ -1,0 +1,109 @@
+"""The rows of one run by step: restarts, second runs and two ways of counting are sorted out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+
+from steadyrl.analysis.foreign.log import LogRow, to_step
+from steadyrl.analysis.foreign.trainers import Trainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteppedRows:
+    """The rows of one run."""
+
+    by_step: dict[int, dict[str, float]]
+    """Values by step and column, in the order of the steps."""
+
+    updates: int | None
+    """Optimizer steps for each rollout; None if the log does not tell."""
+
+    remarks: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is kept of a run while its rows are read."""
+
+    values: dict[int, dict[str, float]] = field(default_factory=dict)
+    updates: dict[int, dict[int, dict[str, float]]] = field(default_factory=dict)
+    """By rollout and optimizer step."""
+
+    last: int | None = None
+    """Step of the last row that had the reference column."""
+
+    first: int | None = None
+    repeated: list[tuple[int, int]] = field(default_factory=list)
+    """First and last step of what a restart repeated."""
+
+    def drop_from(self, step: int) -> None:
+        for steps in (self.values, self.updates):
+            for one in [each for each in steps if each >= step]:
+                del steps[one]
+
+
+def by_step(rows: Iterable[LogRow], trainer: Trainer, reference: str) -> SteppedRows:
+    """`rows` by step, later values in the place of earlier ones.
+
+    A step that is smaller than the one before it is a restart: what follows takes the place of what
+    was logged from that step on. If it goes back to the first step, a second run begins, and the
+    rows before it are left out.
+
+    Args:
+        reference: Column by whose rows a restart is noticed.
+    """
+    run, runs = _Run(), 1
+    for number, row in enumerate(rows, start=1):
+        step, update = _steps_of(row, trainer, number)
+        if reference in row.values and update is None:
+            if run.first is not None and step <= run.first and step != run.last:
+                run, runs = _Run(), runs + 1
+            elif run.last is not None and step < run.last:
+                run.repeated.append((step, run.last))
+                run.drop_from(step)
+            run.first = step if run.first is None else run.first
+            run.last = step
+        if update is None:
+            run.values.setdefault(step, {}).update(row.values)
+        else:
+            rollout = update if run.last is None else run.last
+            run.updates.setdefault(rollout, {}).setdefault(update, {}).update(row.values)
+    return _finished(run, runs)
+
+
+def _steps_of(row: LogRow, trainer: Trainer, number: int) -> tuple[int, int | None]:
+    """The step of a row, and its optimizer step if the row counts those."""
+    if trainer.update_step in row.values:
+        return number, to_step(row.values[trainer.update_step])
+    group = trainer.update_step.rpartition("/")[0]
+    if group and row.values and all(name.startswith(f"{group}/") for name in row.values):
+        return number, row.step
+    named = (to_step(row.values[name]) for name in trainer.steps if name in row.values)
+    step = next((step for step in named if step is not None), row.step)
+    return number if step is None else step, None
+
+
+def _finished(run: _Run, runs: int) -> SteppedRows:
+    for rollout, updates in run.updates.items():
+        means = _means(list(updates.values()))
+        run.values[rollout] = {**means, **run.values.get(rollout, {})}
+    counts = [len(updates) for updates in run.updates.values()]
+    remarks = [
+        f"Steps {first} to {last} were logged again after a restart; the later values count."
+        for first, last in run.repeated
+    ]
+    if runs > 1:
+        remarks.insert(0, f"The log holds {runs} runs, one after the other; the last one is read.")
+    return SteppedRows(
+        by_step=dict(sorted(run.values.items())),
+        updates=round(median(counts)) if counts else None,
+        remarks=tuple(remarks),
+    )
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each column over the updates of a rollout."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}

@@ -1,0 +1,26 @@
+"""An offline run of the installed W&B is read back. `make test-trackers` runs this."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from steadyrl.analysis.foreign.layouts import read_log
+
+wandb = pytest.importorskip("wandb")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of W&B and its dependencies
+
+
+def test_the_history_of_an_offline_run_is_read(tmp_path: Path) -> None:
+    run = wandb.init(
+        project="p", mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True)
+    )
+    for step in range(1, 2001):  # beyond the first block of the file
+        run.log({"critic/score/mean": step / 2000, "actor/grad_norm": math.nan}, step=step)
+    run.finish()
+    log = read_log(tmp_path)
+
+    assert log.layout == "a W&B run"
+    rewards = [(row.step, row.values["critic/score/mean"]) for row in log.rows]
+    assert rewards == [(step, step / 2000) for step in range(1, 2001)]
+    assert all(math.isnan(row.values["actor/grad_norm"]) for row in log.rows)
