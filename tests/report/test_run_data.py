@@ -63,7 +63,7 @@ def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_without_metrics_is_refused_with_the_advice_to_wait(make_run: MakeRun) -> None:
-    with pytest.raises(UserError, match=r"no metrics yet.*Wait until"):
+    with pytest.raises(UserError, match=r"no metrics yet.*wait for its first step"):
         read_run(make_run([]))
 
 
