@@ -1,10 +1,13 @@
-"""Commands as a user gives them, and a run that they made."""
+"""Commands as a user gives them, a run that they made, and a hub to upload to."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from steadyrl.cli.main import main
+from tests.cli.fake_hub import TOKEN, FakeHub, fake_hub
 from tests.cli.tiny_demo import TINY, Steady
 
 
@@ -31,3 +34,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "demo"
     assert main(["train", "demo", "--out", str(path), "--routing-replay", "r3", *TINY]) == 0
     return path
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub at the address that the client asks, and a token for it."""
+    with fake_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield hub

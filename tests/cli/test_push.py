@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.public_text import public_text
 from steadyrl.training.checkpoint import latest_checkpoint
-from tests.cli.fake_hub import TOKEN, FakeHub, Repository, fake_hub
+from tests.cli.fake_hub import FakeHub, Repository
 from tests.cli.tiny_demo import TINY, Steady
 
 # The client's own: it gives `data` to its HTTP library, which wants `content`.
@@ -30,17 +29,6 @@ UPLOADED = {
     "tokenizer.json",
     "tokenizer_config.json",
 }
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub at the address that the client asks, and a token for it."""
-    with fake_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        yield hub
 
 
 def contents(folder: Path) -> dict[str, bytes]:
