@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Qwen3Config
 
 from steadyrl.cli.interruption import Terminated
+from steadyrl.policies.loading import load_tokenizer
+from steadyrl.policies.model_settings import SmallDense
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import to_yaml
 from tests.cli.tiny_demo import SIZES, TINY, Steady, options
@@ -174,6 +177,26 @@ def test_an_evaluation_of_nothing_is_refused(
     steadyrl: Steady, demo: Path, asked: list[str], message: str
 ) -> None:
     assert message in refusal(steadyrl("evaluate", str(demo), *asked))
+
+
+@pytest.mark.parametrize("command", ["evaluate", "mismatch"])
+def test_measuring_what_does_not_fit_into_memory_is_refused(
+    steadyrl: Steady, tmp_path: Path, command: str
+) -> None:
+    load_tokenizer(SmallDense()).save_pretrained(tmp_path)
+    Qwen3Config(
+        vocab_size=128,
+        hidden_size=1 << 18,
+        intermediate_size=1 << 18,
+        num_hidden_layers=2,
+        architectures=["Qwen3ForCausalLM"],
+    ).save_pretrained(tmp_path)
+    tasks = "--environment arithmetic" if command == "evaluate" else "--recipe minirl"
+
+    found = refusal(steadyrl(command, str(tmp_path), *tasks.split()))
+
+    assert re.match(r"Measuring 4\d\d billion parameters needs about .* for weights", found)
+    assert "choose a smaller model" in found
 
 
 def test_evaluating_a_run_without_checkpoint_is_refused(steadyrl: Steady, tmp_path: Path) -> None:

@@ -20,12 +20,13 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import start_run
-from steadyrl.run.memory_check import require_memory
-from steadyrl.run.memory_plan import MemoryPlan, RunSizes, plan_memory
+from steadyrl.run.memory_check import require_memory, require_memory_to_measure
+from steadyrl.run.memory_plan import MemoryPlan, RunSizes, held_to_measure, plan_memory
 from tests.run.tiny import tiny_run
 
 DENSE = SmallDense()
-COUNT = ModelSize.of(DENSE, load_tokenizer(DENSE)).parameters
+TOKENIZER = load_tokenizer(DENSE)
+COUNT = ModelSize.of(DENSE, TOKENIZER).parameters
 
 
 def run(**changes: Any) -> RunConfig:
@@ -139,9 +140,9 @@ def test_a_run_that_fits_goes_on() -> None:
     config = run()
     needed = plan_memory(config, sizes(config)).least
 
-    require_memory(config, needed)
+    require_memory(config, TOKENIZER, needed)
     with pytest.raises(UserError, match=r"Training 0\.000124 billion parameters needs about"):
-        require_memory(config, needed - 1)
+        require_memory(config, TOKENIZER, needed - 1)
 
 
 def test_a_run_that_does_not_fit_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -164,4 +165,26 @@ def test_the_first_setting_that_makes_it_fit_is_named() -> None:
     needed = plan_memory(smaller, sizes(config)).least
 
     with pytest.raises(UserError, match=r"Set learner.activation_checkpointing to true\.$"):
-        require_memory(config, needed)
+        require_memory(config, TOKENIZER, needed)
+
+
+def test_a_measurement_holds_moments_and_masters_but_no_gradients() -> None:
+    config = run(learner=LocalLearnerSettings(dtype="bfloat16"))
+    size = sizes(config).model
+    held = {"weights": 2 * COUNT, "float32 masters": 4 * COUNT, "engine's weights": 2 * COUNT}
+
+    assert held_to_measure(config, size, moments=False) == held
+    assert held_to_measure(config, size, moments=True) == held | {"moments": 8 * COUNT}
+
+
+def test_a_measurement_needs_less_than_the_run() -> None:
+    config = run()
+    needed = sum(held_to_measure(config, sizes(config).model, moments=False).values())
+
+    require_memory_to_measure(config, TOKENIZER, moments=False, available=needed)
+    with pytest.raises(UserError, match=r"Training 0\.000124 billion"):
+        require_memory(config, TOKENIZER, needed)
+    with pytest.raises(UserError, match=r"^Measuring 0\.000124 billion parameters .* for weights"):
+        require_memory_to_measure(config, TOKENIZER, moments=False, available=needed - 1)
+    with pytest.raises(UserError, match=r"for moments.* choose a smaller model"):
+        require_memory_to_measure(config, TOKENIZER, moments=True, available=needed)

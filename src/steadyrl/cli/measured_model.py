@@ -9,12 +9,14 @@ from steadyrl.base.errors import UserError
 from steadyrl.base.progress import Progress
 from steadyrl.cli.open_run import open_run
 from steadyrl.engines.driver import drive
+from steadyrl.policies.loading import load_tokenizer
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.recipes import RECIPES
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
+from steadyrl.run.memory_check import require_memory_to_measure
 from steadyrl.training.checkpoint import latest_checkpoint, load_checkpoint
 
 
@@ -60,9 +62,12 @@ class MeasuredModel:
         """The parts that sample from the model.
 
         Raises:
-            UserError: the checkpoint is damaged, or parts do not fit together.
+            UserError: the model does not fit into memory, the checkpoint is damaged, or parts do
+                not fit together.
         """
-        assembly = Assembly.of(self.config, progress=progress)
+        tokenizer = load_tokenizer(self.config.model)
+        require_memory_to_measure(self.config, tokenizer, moments=self.checkpoint is not None)
+        assembly = Assembly.of(self.config, tokenizer=tokenizer, progress=progress)
         with ExitStack() as stack:
             stack.callback(assembly.close)
             if self.checkpoint is not None:

@@ -1,12 +1,10 @@
 """`steadyrl mismatch`."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
@@ -18,30 +16,25 @@ from steadyrl.base.settings import Settings
 from steadyrl.cli.console import make_console
 from steadyrl.cli.live_view import view_for
 from steadyrl.cli.measured_model import is_checkpoint
+from steadyrl.cli.mismatch_sample import sampled_batch
 from steadyrl.cli.mismatch_tables import table_of_changes, table_of_flips
 from steadyrl.cli.open_run import check_seed, open_run
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.cli.recipes import described_run
-from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_policy import engine_policy
 from steadyrl.engines.engine_settings import ModelEngineSettings
-from steadyrl.evaluation.accuracy import EvaluationSettings, measure_accuracy
 from steadyrl.policies.lora import Adapter
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.policy import Policy
-from steadyrl.policies.tokenizers import padding_id
 from steadyrl.policies.weights import copy_weights, saved_weights
 from steadyrl.records.run_folder import RunFolder, write_atomically
-from steadyrl.records.token_batch import TokenBatch
-from steadyrl.rollout.batching import token_batch
-from steadyrl.run.assembly import Assembly
 from steadyrl.run.components import load_policy, rounding_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import saved_config
 from steadyrl.run.manifest import as_json, manifest
-from steadyrl.training.checkpoint import load_checkpoint, verify_checkpoint, whole_checkpoints
+from steadyrl.training.checkpoint import verify_checkpoint, whole_checkpoints
 
 
 class MismatchOptions(Settings):
@@ -227,7 +220,14 @@ def _measured(
     progress: Progress,
 ) -> tuple[MismatchSources, int]:
     """The account of a sample, and the optimizer steps between the two checkpoints."""
-    tokenizer, batch = _sampled(config, options, old, progress)
+    tokenizer, batch = sampled_batch(
+        config,
+        old,
+        tasks=options.tasks,
+        samples=options.samples,
+        seed=options.seed,
+        progress=progress,
+    )
     progress.begin("rescoring")
     old_policy, old_version = _policy_of(config, old, tokenizer)
     new_policy, new_version = (
@@ -266,33 +266,3 @@ def _policy_of(
     else:
         Adapter(policy.model, config.learner.lora, seed=0).read(checkpoint)
     return policy, version
-
-
-def _sampled(
-    config: RunConfig, options: MismatchOptions, checkpoint: Path | None, progress: Progress
-) -> tuple[PreTrainedTokenizerBase, TokenBatch]:
-    """The tokenizer, and answers to held-out tasks by the engine with weights of `checkpoint`."""
-    assembly = Assembly.of(config, progress=progress)
-    if checkpoint is not None:
-        load_checkpoint(checkpoint, assembly.learner)
-    drive(assembly.engine.sync(assembly.learner.publish()))
-    progress.begin("rollout")
-    with closing(assembly):
-        measurement = measure_accuracy(
-            EvaluationSettings(
-                tasks=options.tasks, samples=options.samples, max_turns=config.evaluation.max_turns
-            ),
-            environment=assembly.environment,
-            engine=assembly.engine,
-            tokenizer=assembly.tokenizer,
-            sampling=config.sampling,
-            seed=options.seed,
-            progress=progress,
-        )
-        accuracy = drive(measurement)
-    batch = token_batch(
-        accuracy.groups,
-        [torch.zeros(len(group.trajectories)) for group in accuracy.groups],
-        pad_token_id=padding_id(assembly.tokenizer),
-    )
-    return assembly.tokenizer, batch

@@ -43,6 +43,24 @@ class EngineContext:
     progress: Progress = NO_PROGRESS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineMemory:
+    """Bytes that an engine takes on this machine for each number that it holds.
+
+    Example:
+        EngineMemory(weights=2, cache=2)
+    """
+
+    weights: int
+    """For each weight; 0 behind a server."""
+
+    cache: int = 0
+    """For each number of cached keys and values; 0: there are none here."""
+
+    merging: int = 0
+    """For each weight while an adapter is merged into all of them; 0: one weight after another."""
+
+
 class EngineSettings(Variant):
     """Base class of engine settings. The engine's numerics are independent of the trainer's."""
 
@@ -80,6 +98,14 @@ class EngineSettings(Variant):
         Raises:
             UserError: the engine does not support the model, or is not installed.
         """
+
+    def memory(self, itemsize: int) -> EngineMemory:
+        """What the engine takes on this machine.
+
+        Args:
+            itemsize: Bytes of a weight of the learner.
+        """
+        return EngineMemory(weights=itemsize)
 
     @property
     def has_noise(self) -> bool:
@@ -153,6 +179,21 @@ class ModelEngineSettings(EngineSettings):
                 "already. Leave head_dtype out, or choose other numerics."
             )
         return self
+
+    def number_size(self, itemsize: int) -> int:
+        """Bytes of a weight or an activation, if one of the learner has `itemsize`.
+
+        fp8, int8 and int4 are emulated in the learner's type.
+        """
+        dtypes = {Numerics.FLOAT32: torch.float32, Numerics.BFLOAT16: torch.bfloat16}
+        return dtypes[self.numerics].itemsize if self.numerics in dtypes else itemsize
+
+    def memory(self, itemsize: int) -> EngineMemory:
+        """What the engine takes: its weights, those without noise, and merged ones in float32."""
+        copies = 2 if self.has_noise else 1
+        return EngineMemory(
+            weights=copies * self.number_size(itemsize), merging=torch.float32.itemsize
+        )
 
     def engine_model(self, context: EngineContext) -> EngineModel:
         """The engine's copy of the policy."""

@@ -1,5 +1,6 @@
 """Continuous batching over a Hugging Face model with a key-value cache."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from steadyrl.engines.continuous_batch import ContinuousBatch
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.engine_settings import (
     EngineContext,
+    EngineMemory,
     EngineSettings,
     ModelEngineSettings,
     PositiveOrAuto,
@@ -54,6 +56,10 @@ class LocalEngineSettings(ModelEngineSettings):
             cache_memory=None if memory == "auto" else memory << 20,
             progress=context.progress,
         )
+
+    def memory(self, itemsize: int) -> EngineMemory:
+        """What the engine takes, its keys and values included."""
+        return replace(super().memory(itemsize), cache=self.number_size(itemsize))
 
     def resolve(self, device: torch.device) -> "LocalEngineSettings":
         """The settings with a fixed amount of cache memory."""

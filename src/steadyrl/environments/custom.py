@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.named_object import call_named
+from steadyrl.environments.former_names import refuse_former_names
 from steadyrl.environments.protocol import Environment
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.environments.turn_limit import with_turn_limit
@@ -50,6 +51,7 @@ class CustomSettings(EnvironmentSettings):
                 f"{self.name} returned a {type(environment).__name__}, which is not an "
                 "environment. Add the methods task(split, index) and start(task)."
             )
+        refuse_former_names(environment)
         return with_turn_limit(environment, self.turns, blocks=self.blocking)
 
     @property

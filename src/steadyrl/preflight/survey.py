@@ -97,7 +97,7 @@ def preflight(
         sentence = refusal(config, plan, sizes)
         return Report(findings=[_memory_finding(plan)], plan=plan, notes=[sentence])
     peak = PeakMemory(learner_device(config))
-    assembly = Assembly.of(config, progress=progress)
+    assembly = Assembly.of(config, tokenizer=tokenizer, progress=progress)
     with closing(assembly), TemporaryDirectory() as folder:
         if checkpoint is not None:
             load_checkpoint(checkpoint, assembly.learner)

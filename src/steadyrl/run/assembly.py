@@ -50,13 +50,22 @@ class Assembly:
     """Notes on the checkpoint, the environment, the engine and the sampling."""
 
     @classmethod
-    def of(cls, config: RunConfig, *, progress: Progress = NO_PROGRESS) -> "Assembly":
+    def of(
+        cls,
+        config: RunConfig,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> "Assembly":
         """The assembly that `config` describes.
+
+        Args:
+            tokenizer: The model's, if it has been loaded already.
 
         Raises:
             UserError: components are incompatible or missing.
         """
-        components = Components.load(config, progress)
+        components = Components.load(config, progress, tokenizer=tokenizer)
         stages = make_stages(config, components, progress)
         learner = config.learner.make(
             LearnerContext(

@@ -15,6 +15,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.engine_settings import EngineContext
 from steadyrl.engines.protocol import Engine
+from steadyrl.environments.former_names import refuse_former_names
 from steadyrl.environments.protocol import Environment
 from steadyrl.policies.checkpoint_checks import check_ids
 from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
@@ -45,8 +46,17 @@ class Components:
     """Unrounded values of the weights that the policy holds in a lower precision."""
 
     @classmethod
-    def load(cls, config: RunConfig, progress: Progress = NO_PROGRESS) -> "Components":
+    def load(
+        cls,
+        config: RunConfig,
+        progress: Progress = NO_PROGRESS,
+        *,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> "Components":
         """Loads the model and prepares the environment.
+
+        Args:
+            tokenizer: The model's, if it has been loaded already.
 
         Raises:
             UserError: components are incompatible or missing.
@@ -54,10 +64,12 @@ class Components:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         progress.begin("loading the model")
-        tokenizer = load_tokenizer(config.model)
+        tokenizer = tokenizer or load_tokenizer(config.model)
         policy, masters = load_policy(config, tokenizer)
         progress.begin("preparing the tasks")
+        refuse_former_names(config.environment)
         environment = config.environment.make()
+        refuse_former_names(environment)
         return cls(tokenizer=tokenizer, policy=policy, environment=environment, masters=masters)
 
 

@@ -188,8 +188,9 @@ def _assembled(config: RunConfig, progress: Progress) -> Iterator[Assembly]:
     Raises:
         UserError: it does not fit into memory, or components are incompatible.
     """
-    require_memory(config)
-    assembly = Assembly.of(config, progress=progress)
+    tokenizer = load_tokenizer(config.model)
+    require_memory(config, tokenizer)
+    assembly = Assembly.of(config, tokenizer=tokenizer, progress=progress)
     try:
         yield assembly
     finally:

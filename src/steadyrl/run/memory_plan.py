@@ -14,18 +14,16 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.memory import available_memory
-from steadyrl.engines.engine_settings import ModelEngineSettings
-from steadyrl.engines.local import LocalEngineSettings
-from steadyrl.engines.sglang.settings import SglangSettings
-from steadyrl.engines.vllm.settings import VllmSettings
 from steadyrl.learners.micro_batches import LEAST_SAVING
 from steadyrl.policies.model_size import ModelSize, PassMemory, pass_memory
-from steadyrl.policies.numerics import Numerics
 from steadyrl.policies.token_scores import WORKING_MEMORY
 from steadyrl.run.config import RunConfig
 from steadyrl.run.devices import learner_device
 
-FLOAT32, BFLOAT16 = 4, 2
+FLOAT32 = 4
+TRAINING_ONLY = ("gradients", "reference policy")
+"""What a model that is measured and not trained does without."""
+
 PROMPT = 256
 """Tokens of a prompt, where no task has been read."""
 
@@ -134,23 +132,34 @@ def held_memory(config: RunConfig, size: ModelSize) -> dict[str, int]:
         "moments": 2 * count * FLOAT32,
         "gradients": count * (FLOAT32 + itemsize * lowered),
         "reference policy": count * itemsize * config.algorithm.needs_reference,
-        "engine's weights": count * _engine_itemsize(config, itemsize),
+        "engine's weights": count * config.engine.memory(itemsize).weights,
     }
     return {name: size for name, size in held.items() if size}
+
+
+def held_to_measure(config: RunConfig, size: ModelSize, *, moments: bool) -> dict[str, int]:
+    """Bytes that sampling from a model takes at all times, without training it.
+
+    Args:
+        moments: The weights are those of a run's checkpoint, which is loaded with its moments.
+    """
+    unused = TRAINING_ONLY if moments else (*TRAINING_ONLY, "moments")
+    held = held_memory(config, size)
+    return {name: size for name, size in held.items() if name not in unused}
 
 
 def _held_with_adapter(config: RunConfig, size: ModelSize, itemsize: int) -> dict[str, int]:
     """The same where an adapter is trained, which is float32 over a base of any dtype."""
     adapter = size.adapter * FLOAT32
-    merges = isinstance(config.engine, ModelEngineSettings)  # all weights at once, for each sync
+    engine = config.engine.memory(itemsize)
     held = {
         "weights": size.parameters * itemsize,
         "adapter": adapter,
         "moments": 2 * adapter,
         "gradients": adapter,
         "reference policy": adapter * config.algorithm.needs_reference,
-        "merged weights": size.parameters * FLOAT32 * merges,
-        "engine's weights": size.parameters * _engine_itemsize(config, itemsize),
+        "merged weights": size.parameters * engine.merging,
+        "engine's weights": size.parameters * engine.weights,
     }
     return {name: size for name, size in held.items() if size}
 
@@ -185,28 +194,12 @@ def _positions_of_row(config: RunConfig, length: int) -> float:
     return shared
 
 
-def _engine_itemsize(config: RunConfig, learner: int) -> int:
-    """Bytes of each of the engine's weights in this machine; 0 behind a server."""
-    engine = config.engine
-    if isinstance(engine, SglangSettings):
-        return 0
-    if isinstance(engine, VllmSettings):
-        return 0 if engine.url else getattr(torch, engine.numerics).itemsize
-    if not isinstance(engine, ModelEngineSettings):
-        return learner
-    copies = 2 if engine.has_noise else 1
-    plain = {Numerics.FLOAT32: FLOAT32, Numerics.BFLOAT16: BFLOAT16}
-    return copies * plain.get(engine.numerics, learner)
-
-
 def _keys_and_values(config: RunConfig, sizes: RunSizes) -> int:
-    """Bytes of keys and values of one sequence in this machine."""
-    engine = config.engine
-    if sizes.passes is None or not isinstance(engine, LocalEngineSettings | VllmSettings):
+    """Bytes of keys and values of one sequence on this machine."""
+    if sizes.passes is None:
         return 0
     learner = getattr(torch, config.learner.dtype).itemsize
-    itemsize = _engine_itemsize(config, learner) // (2 if engine.has_noise else 1)
-    return sizes.length * sizes.passes.cache * itemsize // learner
+    return sizes.length * sizes.passes.cache * config.engine.memory(learner).cache // learner
 
 
 def _limited(config: RunConfig, wanted: int) -> int:

@@ -12,6 +12,8 @@ from steadyrl.engines.vllm.settings import VllmSettings
     ("values", "message"),
     [
         ({"options": {"dtype": "float16"}}, "follows from engine.numerics. Leave it out"),
+        ({"options": {"logits_processors": ["a:B"]}}, "follows from sampling. Leave it out"),
+        ({"options": {"override_generation_config": {"min_p": 0.1}}}, "follows from sampling."),
         ({"patience": 3.0}, "patience is only read with a server"),
         ({"url": "http://a", "restarts": 1}, "restarts is not read with engine.url"),
         ({"url": "http://a", "options": {"seed": 1}}, "options is not read with engine.url"),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from steadyrl.engines.engine_settings import EngineContext, EngineSettings
+from steadyrl.engines.engine_settings import EngineContext, EngineMemory, EngineSettings
 from steadyrl.engines.protocol import Engine
 from steadyrl.policies.rounding import Rounding
 
@@ -53,3 +53,7 @@ class SglangSettings(EngineSettings):
         from steadyrl.engines.sglang.connect import connect
 
         return connect(self, context)
+
+    def memory(self, itemsize: int) -> EngineMemory:
+        """Nothing on this machine."""
+        return EngineMemory(weights=0)

@@ -2,9 +2,15 @@
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 
-from steadyrl.engines.engine_settings import EngineContext, EngineSettings, PositiveOrAuto
+from steadyrl.engines.engine_settings import (
+    EngineContext,
+    EngineMemory,
+    EngineSettings,
+    PositiveOrAuto,
+)
 from steadyrl.engines.protocol import Engine
 from steadyrl.policies.rounding import Rounding
 
@@ -23,6 +29,8 @@ RESERVED = {
     "enable_return_routed_experts": "routing_replay",
     "logprobs_mode": "sampling",
     "generation_config": "sampling",
+    "override_generation_config": "sampling",
+    "logits_processors": "sampling",
 }
 """Arguments of vLLM that a run sets itself, with the setting that determines each."""
 
@@ -89,6 +97,11 @@ class VllmSettings(EngineSettings):
         from steadyrl.engines.vllm.build import vllm_engine
 
         return vllm_engine(self, context.policy, seed=context.seed, progress=context.progress)
+
+    def memory(self, itemsize: int) -> EngineMemory:
+        """What vLLM in this process takes; nothing on this machine with a server."""
+        size = 0 if self.url else getattr(torch, self.numerics).itemsize
+        return EngineMemory(weights=size, cache=size)
 
     @model_validator(mode="after")
     def _options_are_free(self) -> "VllmSettings":
