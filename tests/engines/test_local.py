@@ -69,6 +69,18 @@ def test_a_model_that_is_to_put_out_router_logits_is_sampled_from(model: str) ->
     assert_same_answers(generate(local_engine(policy), requests, EIGHT), expected)
 
 
+@pytest.mark.parametrize("make", [local_engine, reference_engine])
+def test_sampling_parameters_of_the_checkpoint_are_not_added(
+    make: Callable[[Policy], Engine],
+) -> None:
+    policy, requests = policy_of("qwen3"), some_requests()
+    expected = generate(make(policy), requests, EIGHT)
+    policy.model.generation_config.update(
+        do_sample=True, temperature=0.1, top_p=0.05, top_k=1, min_p=0.5, repetition_penalty=3.0
+    )
+    assert_same_answers(generate(make(policy), requests, EIGHT), expected)
+
+
 @pytest.mark.parametrize("max_running", [1, 3, 64])
 @pytest.mark.parametrize("model", ["mixtral", "gpt_oss"])
 def test_slots_change_no_answer(model: str, max_running: int) -> None:

@@ -322,7 +322,8 @@ def test_a_callback_changes_nothing_that_grpo_learns(tmp_path: Path) -> None:
         ({"routing_replay": "r2"}, "'r2' changes nothing with one optimizer step"),
         ({"routing_replay": "r3", "hook_routing": False}, "Set hook_routing to True"),
         ({"routing_replay": "r3", "pad_to_multiple_of": 8}, "Leave pad_to_multiple_of out"),
-        ({"top_p": 0.9}, "top_p is 0.9, so `generate` samples from other probabilities"),
+        ({"top_p": 0.9}, "top_p is 0.9, so tokens are sampled from other probabilities"),
+        ({"top_k": 20, "use_vllm": True}, "top_k is 20, so tokens are sampled from other"),
         ({"routing_replay": "r3", "use_vllm": True}, "TRL's vLLM client drops the routed experts"),
         ({"routing_replay": "r3", "model": DENSE}, "Qwen3ForCausalLM has no experts"),
     ],
@@ -332,6 +333,20 @@ def test_what_is_not_supported_is_told(
 ) -> None:
     with pytest.raises(UserError, match=message):
         trainer_for(tmp_path, **changed)
+
+
+def test_filters_of_the_checkpoint_are_refused(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(DENSE)
+    model = load_model(DENSE, tokenizer=tokenizer, seed=1)
+    model.generation_config.min_p = 0.1
+    with pytest.raises(UserError, match=r"generation_config\.json of the model sets min_p to 0\.1"):
+        MiniRLTrainer(
+            model,
+            reward_funcs=reward,
+            args=MiniRLConfig(**settings_for(tmp_path)),
+            train_dataset=Dataset.from_dict({"prompt": PROMPTS}),
+            processing_class=tokenizer,
+        )
 
 
 def test_plain_settings_of_trl_are_refused(tmp_path: Path) -> None:

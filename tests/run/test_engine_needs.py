@@ -27,7 +27,6 @@ def test_sampling_that_the_trainer_cannot_follow_is_refused() -> None:
     said = r"sampling is cut by top_p 0\.9 and top_k 20, and the engine 'local' does not tell"
     with pytest.raises(UserError, match=said):
         check_engine(cut, foreign)
-    assert check_engine(cut, replace(foreign, sampling_masks=True))
     assert check_engine(cut, ABLE) == ()
 
 

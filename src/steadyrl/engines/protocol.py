@@ -70,9 +70,6 @@ class EngineCapabilities:
     scoring: bool
     """Whether it scores given tokens."""
 
-    sampling_masks: bool = False
-    """Whether completions include the tokens kept by top-p and top-k."""
-
     adapters: bool = False
     """Whether it accepts adapters of an unchanged base model."""
 

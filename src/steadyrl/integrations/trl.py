@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from steadyrl.base.errors import UserError
 from steadyrl.integrations.sampled_logprobs import SampledLogprobs
 from steadyrl.integrations.steady_callback import SteadyCallback
-from steadyrl.integrations.trl_config import MiniRLConfig
+from steadyrl.integrations.trl_config import MiniRLConfig, check_checkpoint
 from steadyrl.integrations.trl_names import GRPOConfig, GRPOTrainer, gather_object
 from steadyrl.integrations.trl_rollout import from_rows, padded_rows, reported_routing, to_rows
 from steadyrl.objectives import (
@@ -62,6 +62,8 @@ class MiniRLTrainer(GRPOTrainer):
     def __init__(self, model: Any, *arguments: Any, args: GRPOConfig, **keywords: Any) -> None:
         _check_arguments(args, keywords)
         super().__init__(model, *arguments, args=args, **keywords)
+        if keywords.get("rollout_func") is None and not args.use_vllm:
+            check_checkpoint(self._causal_model.generation_config)
         self.objective = MiniRL(
             clip_low=args.epsilon, clip_high=args.epsilon_high, weight_cap=args.weight_cap
         )
@@ -227,7 +229,7 @@ def _check_arguments(args: Any, keywords: dict[str, Any]) -> None:
     if isinstance(keywords.get("processing_class"), ProcessorMixin):
         raise UserError("MiniRLTrainer trains on text. Pass a tokenizer as processing_class.")
     own_rollout = keywords.get("rollout_func") is not None
-    if not own_rollout and not args.use_vllm:
+    if not own_rollout:
         args.check_filters()
     if args.replay is not RoutingReplay.R3:
         return

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from transformers import GenerationConfig
+
 from steadyrl.base.errors import UserError
 from steadyrl.integrations.trl_names import GRPOConfig
 from steadyrl.records.routing import RoutingReplay
@@ -29,7 +31,30 @@ FILTERS: dict[str, Any] = {
     "repetition_penalty": 1.0,
     "generation_kwargs": None,
 }
-"""Settings under which `generate` samples from other probabilities than softmax(logits / T)."""
+"""Settings of other probabilities than softmax(logits / T), at their neutral values."""
+
+CHECKPOINT_FILTERS: dict[str, Any] = {
+    "min_p": None,
+    "top_h": None,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "sequence_bias": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+    "guidance_scale": None,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "watermarking_config": None,
+}
+"""Settings in a checkpoint's generation_config.json that `generate` adds to those of TRL."""
 
 
 @dataclass
@@ -109,7 +134,7 @@ class MiniRLConfig(GRPOConfig):
         return self.gradient_accumulation_steps % every == 0
 
     def check_filters(self) -> None:
-        """Checks that `generate` samples from the whole distribution.
+        """Checks that tokens are sampled from the whole distribution.
 
         Raises:
             UserError: a filter is set.
@@ -117,7 +142,22 @@ class MiniRLConfig(GRPOConfig):
         for name, value in FILTERS.items():
             if getattr(self, name) != value:
                 raise UserError(
-                    f"{name} is {getattr(self, name)!r}, so `generate` samples from other "
-                    f"probabilities than MiniRL's weights assume. Set it to {value!r}, or sample "
-                    "with vLLM, which reports the probabilities after filters."
+                    f"{name} is {getattr(self, name)!r}, so tokens are sampled from other "
+                    f"probabilities than MiniRL's weights assume. Set it to {value!r}."
                 )
+
+
+def check_checkpoint(config: GenerationConfig | None) -> None:
+    """Checks that a checkpoint adds no filters of its own to what `generate` samples.
+
+    Raises:
+        UserError: it does.
+    """
+    for name, value in CHECKPOINT_FILTERS.items():
+        found = getattr(config, name, None)
+        if found is not None and found != value:
+            raise UserError(
+                f"generation_config.json of the model sets {name} to {found!r}, so `generate` "
+                "samples from other probabilities than MiniRL's weights assume. Set "
+                f"model.generation_config.{name} to None, or remove it from the file."
+            )

@@ -18,7 +18,7 @@ def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[s
             f"routing_replay is 'r3', but the engine {config.engine.name!r} does not record which "
             "experts it chose. Set routing_replay to 'r2' or 'none', or choose another engine."
         )
-    if not (capabilities.exact_draws or capabilities.sampling_masks):
+    if not capabilities.exact_draws:
         for place, cuts in cut_samplings(config):
             raise UserError(
                 f"{place} is cut by {cuts}, and the engine {config.engine.name!r} does not tell "

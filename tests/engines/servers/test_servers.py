@@ -99,6 +99,21 @@ def test_greedy_answers_have_no_uncertainty(fake: FakeServer, dense_policy: Poli
     assert answer.logprobs.tolist() == [0.0, 0.0]
 
 
+def test_every_request_says_what_a_server_may_have_another_default_of(
+    fake: FakeServer, dense_policy: Policy
+) -> None:
+    with connected(fake, dense_policy) as engine:
+        generate(engine, [request_of(1, temperature=0.7)])
+        drive(engine.score([PROMPT]))
+    path = "/generate" if isinstance(fake, FakeSglang) else "/v1/completions"
+    asked, scored = (body.get("sampling_params", body) for body in fake.of(path))
+    none = -1 if isinstance(fake, FakeSglang) else 0
+    neutral = {"top_p": 1.0, "top_k": none, "min_p": 0.0, "repetition_penalty": 1.0}
+    neutral |= {"presence_penalty": 0.0, "frequency_penalty": 0.0}
+    assert asked.items() >= (neutral | {"temperature": 0.7}).items()
+    assert scored.items() >= (neutral | {"temperature": 1.0}).items()
+
+
 def test_given_tokens_are_scored(fake: FakeServer, dense_policy: Policy) -> None:
     with connected(fake, dense_policy) as engine:
         scores = drive(engine.score([PROMPT, PROMPT[:2]]))
@@ -302,11 +317,12 @@ def test_a_server_of_another_kind_is_refused(dense_policy: Policy) -> None:
         ("model_config", "dtype", "torch.bfloat16", "bfloat16, but engine.numerics is 'float32'"),
         ("model_config", "logprobs_mode", "raw_logprobs", "--logprobs-mode processed_logprobs"),
         ("model_config", "generation_config", "auto", "--generation-config vllm"),
+        ("model_config", "logits_processors", ["my.MinP"], "changes logits by my.MinP, which the"),
         ("device_config", "device", "cpu", "--worker-extension-cls steadyrl.engines.vllm.worker"),
     ],
 )
 def test_unsuitable_options_of_vllm_are_refused_with_the_right_ones(
-    moe_policy: Policy, group: str, option: str, value: str, message: str
+    moe_policy: Policy, group: str, option: str, value: object, message: str
 ) -> None:
     fake = FakeVllm()
     fake.config[group][option] = value
@@ -326,6 +342,11 @@ def test_unsuitable_options_of_sglang_are_refused(dense_policy: Policy) -> None:
     fake = FakeSglang()
     fake.info["dtype"] = "auto"
     said = "started with --dtype auto, but engine.numerics is 'float32'"
+    with refused(said), connected(fake, dense_policy):
+        pass
+    fake = FakeSglang()
+    fake.info["preferred_sampling_params"] = '{"top_p": 0.9}'
+    said = 'to every request: {"top_p": 0.9}. Start it without --preferred-sampling-params'
     with refused(said), connected(fake, dense_policy):
         pass
     fake = FakeSglang(architectures=["OlmoeForCausalLM"])

@@ -36,9 +36,6 @@ Value = TypeVar("Value")
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
 """Seconds between two attempts at first, and at most."""
 
-LARGEST_REPLY = 2**28
-"""Maximum size of a reply in bytes: routes of a long answer of a large model take 20 MB."""
-
 
 class ServerEngine:
     """A rollout engine on a server.

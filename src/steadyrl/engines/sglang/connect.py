@@ -5,12 +5,12 @@ from typing import Any
 import torch
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.http import HttpClient, ServerError, bearer_headers
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_settings import EngineContext
 from steadyrl.engines.protocol import EngineCapabilities
 from steadyrl.engines.served_model import ServedModel, weights_of
-from steadyrl.engines.servers.engine import LARGEST_REPLY, ServerEngine
+from steadyrl.engines.servers.client import ServerClient, describing_itself
+from steadyrl.engines.servers.engine import ServerEngine
 from steadyrl.engines.servers.folders import SyncFolders
 from steadyrl.engines.sglang.server import SglangServer
 from steadyrl.engines.sglang.settings import SglangSettings
@@ -22,27 +22,19 @@ def connect(settings: SglangSettings, context: EngineContext) -> ServerEngine:
     Raises:
         UserError: the server cannot be reached, or was started with unsuitable options.
     """
-    url = settings.url.rstrip("/")
     dtype = getattr(torch, settings.numerics)
     policy, seed = context.policy, context.seed
     model = ServedModel.of(policy, dtype=dtype, rounding=settings.rounding, seed=seed)
-    headers = bearer_headers(settings.api_key_variable, url)
-    http = HttpClient(headers=headers, largest_reply=LARGEST_REPLY)
-    options = drive(_options(http, url, settings))
-    _check(options, url, settings, model)
+    client = ServerClient.of(settings.url, settings.api_key_variable, settings.timeout)
+    options = drive(_options(client))
+    _check(options, client.url, settings, model)
     routes = model.moe is not None and options["enable_return_routed_experts"]
     shape = None
     if routes and model.moe is not None:
         layers = model.config.get_text_config().num_hidden_layers
         shape = (layers, model.moe.experts_per_token)
     return ServerEngine(
-        SglangServer(
-            url,
-            http,
-            timeout=settings.timeout,
-            end_token_ids=model.end_token_ids,
-            route_shape=shape,
-        ),
+        SglangServer(client, end_token_ids=model.end_token_ids, route_shape=shape),
         model,
         weights_of(policy),
         EngineCapabilities(
@@ -58,27 +50,18 @@ def connect(settings: SglangSettings, context: EngineContext) -> ServerEngine:
     )
 
 
-async def _options(http: HttpClient, url: str, settings: SglangSettings) -> dict[str, Any]:
+async def _options(client: ServerClient) -> dict[str, Any]:
     """The options with which the server was started, and the architecture of its model."""
-    try:
-        info = await http.get(f"{url}/server_info", timeout=settings.timeout)
-        model = await http.get(f"{url}/model_info", timeout=settings.timeout)
+    with describing_itself(client.url, "SGLang", "0.5.23"):
+        info = await client.get("/server_info")
+        model = await client.get("/model_info")
         return {
             "dtype": str(info["dtype"]),
             "max_req_input_len": int(info["max_req_input_len"]),
             "enable_return_routed_experts": bool(info["enable_return_routed_experts"]),
+            "preferred_sampling_params": info.get("preferred_sampling_params"),
             "architectures": list(model["architectures"]),
         }
-    except ServerError as error:
-        remedy = "Start it, or correct engine.url"
-        if error.status in (401, 403):
-            remedy = "Set engine.api_key_variable"
-        raise UserError(f"The SGLang server at {url} {error}. {remedy}.") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"The server at {url} does not describe itself as SGLang 0.5.23 does. Use SGLang "
-            "0.5.23 or newer, or correct engine.url."
-        ) from error
 
 
 def _check(options: dict[str, Any], url: str, settings: SglangSettings, model: ServedModel) -> None:
@@ -87,6 +70,12 @@ def _check(options: dict[str, Any], url: str, settings: SglangSettings, model: S
             f"The SGLang server at {url} was started with --dtype {options['dtype']}, but "
             f"engine.numerics is {settings.numerics!r}. Start it with --dtype {settings.numerics}, "
             "or change engine.numerics."
+        )
+    if options["preferred_sampling_params"]:
+        raise UserError(
+            f"The SGLang server at {url} adds sampling parameters to every request: "
+            f"{options['preferred_sampling_params']}. Start it without "
+            "--preferred-sampling-params."
         )
     if options["architectures"] != model.config.architectures:
         raise UserError(

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steadyrl.base.http import HttpClient, ServerError
+from steadyrl.base.http import ServerError
 from steadyrl.engines.answers import Answer, EngineOutputError, check_finite
 from steadyrl.engines.protocol import Sampling
+from steadyrl.engines.servers.client import ServerClient
 from steadyrl.engines.servers.protocol import Reply, SyncedWeights
 
 ROUTE_DTYPE = np.dtype("<i4")
@@ -27,7 +28,7 @@ class SglangServer:
     """An SGLang server.
 
     Args:
-        timeout: Seconds for one reply.
+        client: Requests to it.
         end_token_ids: Tokens that end an answer.
         route_shape: Number of layers and of experts per token; None: routes are not requested.
     """
@@ -36,17 +37,19 @@ class SglangServer:
 
     def __init__(
         self,
-        url: str,
-        http: HttpClient,
+        client: ServerClient,
         *,
-        timeout: float,
         end_token_ids: set[int],
         route_shape: tuple[int, int] | None,
     ) -> None:
-        self.url = url.rstrip("/")
-        self._http, self._timeout = http, timeout
+        self._client = client
         self._end_token_ids = sorted(end_token_ids)
         self._route_shape = route_shape
+
+    @property
+    def url(self) -> str:
+        """Address of the server."""
+        return self._client.url
 
     async def generate(
         self, prompt_ids: list[int], sampling: Sampling, seed: int, weights: SyncedWeights
@@ -78,9 +81,7 @@ class SglangServer:
         self, tokens: Int[Tensor, " T"], weights: SyncedWeights
     ) -> Reply[Float[Tensor, " T"]]:
         """Log-probability of each token given its predecessors; 0 for the first one."""
-        reply = await self._generate(
-            tokens.tolist(), {"max_new_tokens": 1, "temperature": 1.0}, logprob_start_len=0
-        )
+        reply = await self._generate(tokens.tolist(), {"max_new_tokens": 1}, logprob_start_len=0)
         meta = reply["meta_info"]
         found = token_logprobs(meta.get("input_token_logprobs"))
         if [token for _, token in found] != tokens.tolist():
@@ -100,20 +101,19 @@ class SglangServer:
             "abort_all_requests": True,
             "flush_cache": True,
         }
-        url = f"{self.url}/update_weights_from_disk"
-        reply = await self._http.post(url, update, timeout=self._timeout)
+        reply = await self._client.post("/update_weights_from_disk", update)
         match reply:
             case {"success": True}:
                 pass
             case _:
                 raise ServerError(f"loaded no weights: {reply!r:.200}", passing=False)
-        await self._http.command(f"{self.url}/flush_cache", timeout=self._timeout)
+        await self._client.command("/flush_cache")
         if await self.loaded_tag() != weights.tag:
             raise ServerError("restarted during a sync", passing=True)
 
     async def loaded_tag(self) -> str:
         """Weight version; "default" if the server has restarted since the last load."""
-        reply = await self._http.get(f"{self.url}/model_info", timeout=self._timeout)
+        reply = await self._client.get("/model_info")
         match reply:
             case {"weight_version": str(tag)}:
                 return tag
@@ -128,8 +128,7 @@ class SglangServer:
             "return_logprob": True,
             **options,
         }
-        url = f"{self.url}/generate"
-        reply = await self._http.post(url, question, timeout=self._timeout)
+        reply = await self._client.post("/generate", question)
         match reply:
             case {"meta_info": {"finish_reason": {"type": "abort", **rest}}}:
                 message = str(rest.get("message", "aborted"))
@@ -150,12 +149,16 @@ class SglangServer:
 
 
 _NO_DEFAULTS = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": -1,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
     "skip_special_tokens": False,
 }
+"""Sent with every request: neutral values of what a sampling parameter could change."""
 
 
 def token_logprobs(entries: Any) -> list[tuple[float | None, int]]:

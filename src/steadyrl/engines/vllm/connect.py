@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.http import HttpClient, ServerError, bearer_headers
 from steadyrl.base.progress import Progress
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import EngineCapabilities
 from steadyrl.engines.served_model import ServedModel, weights_of
-from steadyrl.engines.servers.engine import LARGEST_REPLY, ServerEngine
+from steadyrl.engines.servers.client import ServerClient, describing_itself
+from steadyrl.engines.servers.engine import ServerEngine
 from steadyrl.engines.servers.folders import SyncFolders
 from steadyrl.engines.vllm.server import RELOAD, VllmServer
 from steadyrl.engines.vllm.settings import ADAPTER_RANKS, VllmSettings
@@ -28,6 +28,9 @@ class ServerOptions:
     max_positions: int
     logprobs_mode: str
     generation_config: str
+    logits_processors: tuple[str, ...]
+    """Classes that change the logits of every request."""
+
     routes: bool
     adapter_rank: int
     """0: the server accepts no adapters."""
@@ -48,6 +51,7 @@ class ServerOptions:
             max_positions=int(model["max_model_len"]),
             logprobs_mode=str(model["logprobs_mode"]),
             generation_config=str(model["generation_config"]),
+            logits_processors=tuple(map(str, model.get("logits_processors") or ())),
             routes=bool(model.get("enable_return_routed_experts")),
             adapter_rank=int((config.get("lora_config") or {}).get("max_lora_rank", 0)),
             device=str(config["device_config"]["device"]),
@@ -73,6 +77,11 @@ class ServerOptions:
             yield (
                 "adds sampling parameters of the checkpoint's generation_config.json. Start it "
                 "with --generation-config vllm"
+            )
+        if self.logits_processors:
+            yield (
+                f"changes logits by {', '.join(self.logits_processors)}, which the trainer cannot "
+                "repeat. Start it without --logits-processors"
             )
         rank = settings.adapter_rank
         if rank is not None and rank > self.adapter_rank:
@@ -113,18 +122,14 @@ def connect(
         UserError: the server cannot be reached, or was started with unsuitable options.
     """
     assert settings.url is not None
-    url = settings.url.rstrip("/")
-    headers = bearer_headers(settings.api_key_variable, url)
-    http = HttpClient(headers=headers, largest_reply=LARGEST_REPLY)
-    options = drive(_options(http, url, settings))
+    client = ServerClient.of(settings.url, settings.api_key_variable, settings.timeout)
+    options = drive(_options(client))
     fault = options.fault(settings, model)
     if fault is not None:
-        raise UserError(f"The vLLM server at {url} {fault}.")
+        raise UserError(f"The vLLM server at {client.url} {fault}.")
     extended = options.extension == EXTENSION
     api = VllmServer(
-        url,
-        http,
-        timeout=settings.timeout,
+        client,
         end_token_ids=model.end_token_ids,
         reload="steadyrl_reload" if extended else RELOAD,
         adapter_rank=options.adapter_rank,
@@ -148,21 +153,9 @@ def connect(
     )
 
 
-async def _options(http: HttpClient, url: str, settings: VllmSettings) -> ServerOptions:
+async def _options(client: ServerClient) -> ServerOptions:
     """Asks the server for its options."""
-    info = f"{url}/server_info?config_format=json"
-    try:
-        reply = await http.get(info, timeout=settings.timeout)
+    remedies = {404: "Start it with VLLM_SERVER_DEV_MODE=1: weights cannot be synced otherwise"}
+    with describing_itself(client.url, "vLLM", "0.30", remedies):
+        reply = await client.get("/server_info?config_format=json")
         return ServerOptions.of(reply["vllm_config"])
-    except ServerError as error:
-        remedy = "Start it, or correct engine.url"
-        if error.status == 404:
-            remedy = "Start it with VLLM_SERVER_DEV_MODE=1: weights cannot be synced otherwise"
-        elif error.status in (401, 403):
-            remedy = "Set engine.api_key_variable"
-        raise UserError(f"The vLLM server at {url} {error}. {remedy}.") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"The server at {url} does not describe itself as vLLM 0.30 does. Use vLLM 0.30 or "
-            "newer, or correct engine.url."
-        ) from error

@@ -17,9 +17,10 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steadyrl.base.http import HttpClient, ServerError
+from steadyrl.base.http import ServerError
 from steadyrl.engines.answers import Answer, EngineOutputError
 from steadyrl.engines.protocol import Sampling
+from steadyrl.engines.servers.client import ServerClient
 from steadyrl.engines.servers.protocol import Reply, SyncedWeights
 from steadyrl.engines.vllm.outputs import decode_routes, prompt_scores
 from steadyrl.engines.vllm.weights import check_adapter
@@ -31,6 +32,9 @@ GIVEN_UP = ("abort", "error", None)
 """Finish reasons of requests that the server gave up."""
 
 _NO_DEFAULTS = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
     "presence_penalty": 0.0,
@@ -40,13 +44,14 @@ _NO_DEFAULTS = {
     "return_tokens_as_token_ids": True,
     "skip_special_tokens": False,
 }
+"""Sent with every request, since `--override-generation-config` gives a server other defaults."""
 
 
 class VllmServer:
     """A vLLM server.
 
     Args:
-        timeout: Seconds for one reply.
+        client: Requests to it.
         end_token_ids: Tokens that end an answer.
         reload: Name of the RPC that loads a folder: vLLM's own, or that of `WorkerExtension`.
         adapter_rank: Maximum rank of adapters; 0 if there are none.
@@ -56,25 +61,27 @@ class VllmServer:
 
     def __init__(
         self,
-        url: str,
-        http: HttpClient,
+        client: ServerClient,
         *,
-        timeout: float,
         end_token_ids: set[int],
         reload: str,
         adapter_rank: int,
     ) -> None:
-        self.url = url.rstrip("/")
-        self._http, self._timeout = http, timeout
+        self._client = client
         self._end_token_ids = sorted(end_token_ids)
         self._reload, self._adapter_rank = reload, adapter_rank
         self._loaded: tuple[Path, str] | None = None
         self._adapter: str | None = None
 
+    @property
+    def url(self) -> str:
+        """Address of the server."""
+        return self._client.url
+
     async def generate(
         self, prompt_ids: list[int], sampling: Sampling, seed: int, weights: SyncedWeights
     ) -> Reply[Answer]:
-        """Samples one answer. All sampling parameters are sent: the server may have defaults."""
+        """Samples one answer."""
         choice = await self._complete(
             weights,
             prompt=prompt_ids,
@@ -103,27 +110,27 @@ class VllmServer:
 
     async def load(self, weights: SyncedWeights) -> None:
         """Aborts running requests, replaces the weights, drops caches and sets the tag."""
-        await self._command("/pause?mode=abort")
+        await self._client.command("/pause?mode=abort")
         try:
             known, self._loaded = self._loaded, None
             base_stays = known == (weights.folder, await self.loaded_tag())
             # Before the weights: if the server restarts in between, it forgets the tag.
-            await self._command("/update_weight_version", {"new_version": weights.tag})
+            await self._client.command("/update_weight_version", {"new_version": weights.tag})
             if not base_stays:
                 await self._call_workers(self._reload, str(weights.folder), tag=weights.tag)
             await self._load_adapter(weights)
-            reply = await self._http.post(f"{self.url}/reset_prefix_cache", timeout=self._timeout)
+            reply = await self._client.post("/reset_prefix_cache")
             if reply != {"success": True}:
                 raise ServerError("kept its prefix cache during a sync", passing=True)
             if await self.loaded_tag() != weights.tag:
                 raise ServerError("restarted during a sync", passing=True)
             self._loaded = (weights.folder, weights.tag)
         finally:
-            await self._command("/resume")
+            await self._client.command("/resume")
 
     async def loaded_tag(self) -> str:
         """Tag of the weights on the server; "default" if it has restarted since the last load."""
-        reply = await self._http.get(f"{self.url}/weight_info", timeout=self._timeout)
+        reply = await self._client.get("/weight_info")
         match reply:
             case {"weight_version": str(tag)}:
                 return tag
@@ -148,8 +155,7 @@ class VllmServer:
 
     async def _guard_adapter(self, weights: SyncedWeights, question: dict[str, Any]) -> Any:
         try:
-            url = f"{self.url}/v1/completions"
-            return await self._http.post(url, question, timeout=self._timeout)
+            return await self._client.post("/v1/completions", question)
         except ServerError as error:
             if error.status == 404 and weights.adapter is not None:
                 # After a restart the server does not know the adapter.
@@ -161,20 +167,19 @@ class VllmServer:
         if self._adapter is not None:
             name, self._adapter = self._adapter, None
             with suppress(ServerError):  # a server that has restarted does not know it
-                await self._command("/v1/unload_lora_adapter", {"lora_name": name})
+                await self._client.command("/v1/unload_lora_adapter", {"lora_name": name})
         if weights.adapter is not None:
             config = json.loads((weights.adapter / "adapter_config.json").read_text("utf-8"))
             check_adapter(config, self._adapter_rank)
             adapter = {"lora_name": weights.tag, "lora_path": str(weights.adapter)}
-            await self._command("/v1/load_lora_adapter", adapter)
+            await self._client.command("/v1/load_lora_adapter", adapter)
             self._adapter = weights.tag
 
     async def _call_workers(self, method: str, folder: str, *, tag: str) -> list[Any]:
         """The results of all workers."""
         question = {"method": method, **_arguments(method, folder)}
         try:
-            url = f"{self.url}/collective_rpc"
-            reply = await self._http.post(url, question, timeout=self._timeout)
+            reply = await self._client.post("/collective_rpc", question)
         except ServerError as error:
             if error.status == 500 and await self.loaded_tag() == tag:
                 # The server is alive, so another attempt would fail as well.
@@ -184,9 +189,6 @@ class VllmServer:
             case {"results": [*results]}:
                 return results
         raise ServerError(f"sent an invalid reply to /collective_rpc: {reply!r:.80}", passing=False)
-
-    async def _command(self, path: str, question: Any = None) -> None:
-        await self._http.command(self.url + path, question, timeout=self._timeout)
 
 
 def _arguments(method: str, folder: str) -> dict[str, Any]:
