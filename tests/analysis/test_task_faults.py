@@ -28,7 +28,7 @@ def test_a_run_without_signal_from_the_beginning_learns_nothing() -> None:
     assert found.cause.name is CauseName.NO_SIGNAL
     assert "easier or harder tasks" in found.cause.change
     early = stage(reward=[0.01] * 9, no_signal_fraction=[0.95] * 9)
-    assert diagnosis(early).status is Status.HEALTHY
+    assert diagnosis(early).status is Status.TOO_SHORT
 
 
 def test_answers_that_are_cut_are_told_from_answers_that_are_wrong() -> None:
@@ -48,6 +48,10 @@ def test_sparse_rewards_and_mastered_tasks_are_no_fault() -> None:
     )
     for each in (sparse, mastered):
         assert diagnosis(each).status is Status.HEALTHY
+    assert diagnosis(mastered).remarks == ()
+    assert diagnosis(sparse).remarks == (
+        "Groups without signal: 1 in the median of the steps, above 0.9 from the start.",
+    )
 
 
 def test_updates_that_rounding_loses_are_named() -> None:

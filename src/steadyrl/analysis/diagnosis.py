@@ -14,7 +14,13 @@ from typing import Any
 
 from steadyrl.analysis.causes import Cause, CauseName, cause_of
 from steadyrl.analysis.departures import Departure, departures
-from steadyrl.analysis.faults import fault_of, forgetting, no_signal_cause, reward_of_all
+from steadyrl.analysis.faults import (
+    fault_of,
+    forgetting,
+    no_signal_cause,
+    reward_of_all,
+    starved,
+)
 from steadyrl.analysis.metric_texts import text_for
 from steadyrl.analysis.remarks import remarks_of
 from steadyrl.analysis.run_settings import RunSettings
@@ -150,7 +156,7 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
     lasting = [departure for departure in found if departure.lasting]
     collapse = next((departure for departure in found if departure.metric == "reward"), None)
     only_reward = reward_of_all(stage)
-    enough = stage.last_step >= MIN_STEPS
+    enough = stage.last_step >= (PATIENCE if starved(stage) else MIN_STEPS)
     status, step, cause = Status.HEALTHY if enough else Status.TOO_SHORT, None, None
     if fault is not None:
         status, step, cause = Status.FAULT, fault.evidence.step, fault.cause

@@ -177,11 +177,17 @@ def _at_opening(stage: Stage, metric: str, value: float, limit: float, normal: s
     return observed(metric, first, value, limit, f" in {steps}; {normal}")
 
 
+def starved(stage: Stage) -> bool:
+    """Whether no step so far had enough groups with different rewards."""
+    series = stage.finite("no_signal_fraction")
+    return series is not None and bool(series.values.min() >= MAX_NO_SIGNAL)
+
+
 def no_signal(stage: Stage) -> Fault | None:
-    """No step so far had enough groups with different rewards."""
+    """No step so far had enough groups with different rewards, for long enough."""
     metric, limit = "no_signal_fraction", MAX_NO_SIGNAL
     series = stage.finite(metric)
-    if series is None or len(series.steps) < PATIENCE or series.values.min() < limit:
+    if series is None or len(series.steps) < PATIENCE or not starved(stage):
         return None
     share, first = float(series.values.mean()), int(series.steps[0])
     return Fault(

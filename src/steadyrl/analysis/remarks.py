@@ -5,6 +5,8 @@ The report and `steadyrl diagnose` show the same remarks. They change no status.
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from steadyrl.analysis.departures import reward_noise
 from steadyrl.analysis.metric_texts import text_for
 from steadyrl.analysis.score_changes import score_change
@@ -12,10 +14,12 @@ from steadyrl.analysis.series import COLD_START, Series, Stage, ends
 from steadyrl.analysis.signals import (
     MAX_ENVIRONMENT_FAILURES,
     MAX_GROWTH,
+    MAX_NO_SIGNAL,
     MAX_REWARD_LOSS,
     MAX_TRUNCATED,
     MIN_STEPS,
     NOISE_OF_ENDS,
+    WINDOW,
 )
 from steadyrl.base.wording import count, short_number
 
@@ -79,6 +83,13 @@ def _entropy(_: Stage, entropy: Series) -> str | None:
     return None
 
 
+def _no_signal(_: Stage, series: Series) -> str | None:
+    whole, first = float(np.median(series.values)), float(np.median(series.values[:WINDOW]))
+    if min(whole, first) <= MAX_NO_SIGNAL:  # at first there was something to learn from
+        return None
+    return f"{short_number(whole)} in the median of the steps, above {MAX_NO_SIGNAL} from the start"
+
+
 def _ends_above(limit: float) -> Check:
     def check(_: Stage, series: Series) -> str | None:
         last = ends(series.values)[1]
@@ -93,6 +104,7 @@ CHECKS: dict[str, Check] = {
     "reward": _reward,
     "entropy": _entropy,
     "truncated_fraction": _ends_above(MAX_TRUNCATED),
+    "no_signal_fraction": _no_signal,
 }
 """By metric, what gives cause to look closer. A check sees a stage and the metric's finite values
 in it. Nothing is said to fall where noise can explain it."""
