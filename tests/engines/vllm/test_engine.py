@@ -1,5 +1,6 @@
 """vLLM in this process, compared with the trainer: tokens, log-probabilities, routes, weights."""
 
+import warnings
 from collections.abc import Iterator
 from itertools import chain
 
@@ -8,6 +9,7 @@ import torch
 
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
+from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.served_model import weights_of
 from steadyrl.engines.vllm.engine import VllmEngine
 from steadyrl.policies.policy import Policy
@@ -53,6 +55,23 @@ def test_log_probabilities_are_those_at_the_sampling_temperature(
     for answer, tokens in zip(answers, sequences(answers), strict=True):
         expected = trainer_scores(policy, tokens, temperature=0.5).logprobs[0]
         assert (answer.logprobs - expected[len(answer.prompt_ids) :]).abs().max() < FLOAT32
+
+
+def test_prompts_of_more_tokens_than_vllm_reads_in_one_pass_are_answered(
+    pair: tuple[Policy, VllmEngine],
+) -> None:
+    policy, engine = pair
+    generator = torch.Generator().manual_seed(0)
+    prompts = torch.randint(policy.vocabulary_size, (40, 60), generator=generator)  # 2,400 tokens
+    sampling = Sampling(max_new_tokens=2)
+    asked = [
+        Request(prompt_ids=prompt, num_completions=1, seed=seed, sampling=sampling)
+        for seed, prompt in enumerate(prompts)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # a restart
+        answers = generate(engine, asked)
+    assert [len(each) for each in answers] == [1] * 40
 
 
 def test_routes_are_the_trainer_s_own_in_float32(pair: tuple[Policy, VllmEngine]) -> None:

@@ -88,7 +88,12 @@ def _arguments(
         }
     memory = None if settings.cache_memory == "auto" else settings.cache_memory << 20
     if not torch.cuda.is_available():
-        arguments |= {"enforce_eager": True, "block_size": CPU_BLOCK}
+        # On the CPU, vLLM 0.30 fails at the first seeded request whose prompt is read in parts.
+        arguments |= {
+            "enforce_eager": True,
+            "block_size": CPU_BLOCK,
+            "enable_chunked_prefill": False,
+        }
         memory = memory or CPU_CACHE_MEMORY
     if memory is not None:
         arguments["kv_cache_memory_bytes"] = memory
