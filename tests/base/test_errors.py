@@ -40,6 +40,20 @@ def test_the_place_is_the_innermost_line_of_the_users_files_whatever_library_the
         call_user_code(partial(tasks, reads), failure="task failed", remedy="")
 
 
+def test_a_setting_without_a_type_is_named_with_what_to_write(tmp_path: Path) -> None:
+    source = (
+        "from pydantic import BaseModel\ndef call():\n    type('A', (BaseModel,), {'cap': 1.0})"
+    )
+    message = (
+        r"^import failed: PydanticUserError: cap = 1\.0 has no type\. "
+        r"Annotate it, as in cap: TYPE = 1\.0 \(.*a\.py:3\)\. $"
+    )
+    with pytest.raises(UserError, match=message):
+        call_user_code(
+            written_in(str(tmp_path / "a.py"), source), failure="import failed", remedy=""
+        )
+
+
 def test_a_failure_of_our_own_has_no_place() -> None:
     ours = written_in(str(turn_limit.__file__), "def call():\n    raise KeyError('limit')")
 

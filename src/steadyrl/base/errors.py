@@ -1,10 +1,13 @@
 """Errors that the user can fix, and reports of exceptions raised by user code."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from sysconfig import get_path
 from traceback import walk_tb
 from typing import TypeVar
+
+from pydantic import PydanticUserError
 
 from steadyrl.base.text import well_formed
 
@@ -68,10 +71,20 @@ def safe_repr(value: object) -> str:
 def describe_error(error: BaseException) -> str:
     """The type and message of `error` on one line."""
     try:
-        message = " ".join(well_formed(str(error)).split()).rstrip(".")
+        text = _pydantic_text(error) if isinstance(error, PydanticUserError) else str(error)
+        message = " ".join(well_formed(text).split()).rstrip(".")
     except Exception:  # the __str__ of a user's exception may raise as well
         message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _pydantic_text(error: PydanticUserError) -> str:
+    """What is wrong with a class of settings, without the address of pydantic's page on it."""
+    found = re.search(r"`(\w+) = (.*?)`", error.message)
+    if error.code != "model-field-missing-annotation" or found is None:
+        return error.message
+    name, value = found.groups()
+    return f"{name} = {value} has no type. Annotate it, as in {name}: TYPE = {value}"
 
 
 def cause(error: BaseException) -> str:
