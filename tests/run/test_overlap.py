@@ -26,11 +26,11 @@ from steadyrl.objectives import Truncation
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder
+from steadyrl.records.shared_weights import SharedWeights
 from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.run.rollout_process import RolloutProcess
-from steadyrl.run.shared_weights import SharedWeights
 from steadyrl.training.checkpoint import latest_checkpoint
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step

@@ -28,6 +28,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl compare-dumps A [B]      say from any framework's dumps why engine and trainer differ
   steadyrl upcycle CHECKPOINT       turn a dense checkpoint into a Mixture-of-Experts one
   steadyrl merge RUN --out FOLDER   add a run's LoRA adapter to its base model, and save it
+  steadyrl consolidate RUN          write a sharded checkpoint as one model (--out FOLDER)
   steadyrl push RUN --to REPO       upload a run's checkpoint to the hub, with a model card
   steadyrl study [NAME] [options]   run a paper's figure or a study of your own
 
@@ -44,6 +45,7 @@ COMMANDS = (
     "compare-dumps",
     "upcycle",
     "merge",
+    "consolidate",
     "push",
 )
 

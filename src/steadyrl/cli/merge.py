@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
-from steadyrl.cli.open_run import open_run
+from steadyrl.cli.open_run import check_free, open_checkpoint
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_bars, set_dtype
@@ -18,7 +18,6 @@ from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.components import load_policy
 from steadyrl.run.execution import saved_config
-from steadyrl.training.checkpoint import latest_checkpoint, verify_checkpoint
 
 
 class MergeOptions(Settings):
@@ -37,9 +36,8 @@ class MergeOptions(Settings):
 def merge_command(arguments: list[str], console: Console) -> None:
     """Writes the merged checkpoint."""
     options = read_options(MergeOptions, arguments, program="steadyrl merge")
-    if options.out.exists() and any(options.out.iterdir() if options.out.is_dir() else [1]):
-        raise UserError(f"{options.out} exists already. Choose another --out, or remove it.")
-    folder, run = _adapter_and_run(options.adapter)
+    check_free(options.out)
+    folder, run = open_checkpoint(options.adapter)
     if not (folder / CONFIG).is_file():
         raise UserError(
             f"{folder} has no {CONFIG}: it is not an adapter. Checkpoints of runs without "
@@ -51,21 +49,6 @@ def merge_command(arguments: list[str], console: Console) -> None:
     with no_progress_bars():
         save_for_all_readers(options.out, model, tokenizer)
     console.print(str(options.out), markup=False, soft_wrap=True)
-
-
-def _adapter_and_run(path: Path) -> tuple[Path, RunFolder | None]:
-    """The adapter folder that `path` names, verified if it is of a run, and that run."""
-    if (path / "config.yaml").is_file():
-        run = open_run(path)
-        checkpoint = latest_checkpoint(run)
-        if checkpoint is None:
-            raise UserError(f"{path} has no checkpoint yet. Let it run to its first one.")
-    elif (path.resolve().parent.parent / "config.yaml").is_file():
-        run, checkpoint = RunFolder(path.resolve().parent.parent), path
-    else:
-        return path, None
-    verify_checkpoint(checkpoint)
-    return checkpoint, run
 
 
 def _base_of_run(run: RunFolder) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

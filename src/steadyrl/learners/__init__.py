@@ -1,14 +1,16 @@
 """The trainer's side of the policy: scores, updates and publishes it."""
 
+from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
 from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.learners.loss_term import LossTerm
-from steadyrl.learners.micro_batches import MicroBatch, of_equal_number, plan_micro_batches
+from steadyrl.learners.micro_batches import MicroBatch, plan_micro_batches
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.learners.protocol import Learner, Scorer, Update
 from steadyrl.learners.settings import LearnerContext, LearnerSettings
 from steadyrl.policies.lora import LoraSettings
 
 __all__ = [
+    "FsdpLearnerSettings",
     "Learner",
     "LearnerContext",
     "LearnerSettings",
@@ -22,6 +24,5 @@ __all__ = [
     "Scorer",
     "Update",
     "learning_rate",
-    "of_equal_number",
     "plan_micro_batches",
 ]

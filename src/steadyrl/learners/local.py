@@ -8,18 +8,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steadyrl.base.errors import NonFiniteError, UserError
+from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.learners.adapted_model import AdaptedModel, AdapterReference
 from steadyrl.learners.loss_term import LossTerm
+from steadyrl.learners.non_finite import non_finite, non_finite_weight
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
 from steadyrl.learners.passes import Passes
 from steadyrl.learners.protocol import TRAINER_STATE, Update
 from steadyrl.learners.settings import LearnerContext, LearnerSettings
 from steadyrl.learners.whole_model import WholeModel
-from steadyrl.objectives import TokenTerms, aggregate, token_weights
 from steadyrl.objectives.measurements import TokenMeasurements
-from steadyrl.objectives.objective_calls import token_values
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
@@ -117,11 +116,7 @@ class LocalLearner:
         """Writes the trained weights and `trainer_state.safetensors` to `folder`."""
         for name, weight in self.trained.parameters().items():
             if not bool(weight.isfinite().all()):
-                raise NonFiniteError(
-                    f"After update {self.policy_version}, {name} is not finite. No checkpoint was "
-                    "written. Set a lower learning_rate or gradient_clip, or dtype float32, in the "
-                    "run's config.yaml and resume it."
-                )
+                raise non_finite_weight(name, self.policy_version)
         self.trained.save(folder)
         state = {name: value.contiguous() for name, value in self.optimizer.state().items()}
         save_file(state, folder / TRAINER_STATE)
@@ -181,36 +176,20 @@ class LocalLearner:
 
     def _accumulate(self, term: LossTerm, step: int) -> Iterator[tuple[float, TokenMeasurements]]:
         """Accumulates the gradient of one term over micro-batches; yields losses and tokens."""
-        batch, settings, passes = term.batch, self._settings, self._passes
-        weights = term.scale * token_weights(
-            batch.loss_mask,
-            batch.group_ids,
-            term.aggregation,
-            response_ids=batch.response_ids,
-            constant_length=term.constant_length,
-        )
-        learned = torch.ones(len(batch), dtype=torch.bool)
-        if term.objective.proportional_to_advantage and settings.skip_no_signal:
-            learned = batch.has_signal
-        plan = passes.plan(batch, learned, whole_responses=term.objective.reads_responses)
+        batch, objective, passes = term.batch, term.objective, self._passes
+        whole_responses = objective.reads_responses
+        weights = term.weights
+        learned = term.learned_rows(skip_no_signal=self._settings.skip_no_signal)
+        plan = passes.plan(batch, learned, whole_responses=whole_responses)
         for micro in passes.report(plan, 0, len(batch)):
-            token_terms, tokens = passes.token_terms(batch, micro, term)
-            objective = token_values(term.objective, token_terms)
-            own = weights[micro.rows, : objective.shape[1]].to(objective.device)
-            loss = aggregate(objective, own)
-            if not bool(torch.isfinite(loss)):
-                raise _non_finite("the loss", step, _not_finite_count(token_terms))
+            loss, tokens = passes.loss(batch, micro, objective, weights, step)
             loss.backward()
             self.optimizer.gather_gradients()
             yield loss.item(), tokens
-        if settings.measure_skipped and batch.is_measured:
-            plan = passes.plan(batch, ~learned, whole_responses=term.objective.reads_responses)
-            with torch.no_grad():
-                for micro in passes.report(plan, int(learned.sum()), len(batch)):
-                    token_terms, tokens = passes.token_terms(batch, micro, term)
-                    if bool(tokens.logprobs.isnan().any()):
-                        raise _non_finite("a log-probability", step, _not_finite_count(token_terms))
-                    yield 0.0, tokens
+        if self._settings.measure_skipped and batch.is_measured:
+            plan = passes.plan(batch, ~learned, whole_responses=whole_responses)
+            for micro in passes.report(plan, int(learned.sum()), len(batch)):
+                yield 0.0, passes.measure(batch, micro, objective, step)
 
     def _clip_gradients(self, step: int) -> float:
         gradients = self.optimizer.gradients()
@@ -220,21 +199,8 @@ class LocalLearner:
         norm = torch.nn.utils.get_total_norm(gradients.values())
         if not bool(torch.isfinite(norm)):
             names = [n for n, g in gradients.items() if not bool(torch.isfinite(g).all())]
-            raise _non_finite(f"the gradient of {names[0] if names else 'all weights'}", step, "")
+            raise non_finite(f"the gradient of {names[0] if names else 'all weights'}", step)
         masters = [self.optimizer.masters[name] for name in gradients]
         limit = self._optimizer_settings.gradient_clip
         torch.nn.utils.clip_grads_with_norm_(masters, limit, norm)
         return norm.item()
-
-
-def _not_finite_count(terms: TokenTerms) -> str:
-    bad = terms.loss_mask & ~torch.isfinite(terms.logprobs)
-    return f" {int(bad.sum())} of {int(terms.loss_mask.sum())} log-probabilities are not finite."
-
-
-def _non_finite(what: str, step: int, detail: str) -> NonFiniteError:
-    return NonFiniteError(
-        f"At step {step}, {what} is not finite.{detail} The optimizer step was not taken. Set a "
-        "lower learning_rate or gradient_clip, or dtype float32, in the run's config.yaml and "
-        "resume it."
-    )

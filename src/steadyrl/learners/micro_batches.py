@@ -107,21 +107,6 @@ def plan_micro_batches(
     ]
 
 
-def of_equal_number(plan: Sequence[MicroBatch], number: int) -> list[MicroBatch]:
-    """Extends `plan` to `number` micro-batches by empty ones.
-
-    Ranks that hold shards of one model must run the same number of passes. `number` is the largest
-    number on any rank.
-
-    Raises:
-        ValueError: the plan has more micro-batches.
-    """
-    if len(plan) > number:
-        raise ValueError(f"The plan has {len(plan)} micro-batches, more than {number}.")
-    empty = MicroBatch(rows=torch.zeros(0, dtype=torch.long))
-    return [*plan, *[empty] * (number - len(plan))]
-
-
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Rows to plan: their lengths, groups, and lengths of the prefix shared by their group."""

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.learners.adapted_model import AdapterReference
-from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.measurements import measured_tokens
 from steadyrl.learners.micro_batches import MicroBatch, least_saving, plan_micro_batches
+from steadyrl.learners.non_finite import non_finite, non_finite_count
 from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.objectives import TokenTerms
+from steadyrl.objectives import Objective, TokenTerms, aggregate
 from steadyrl.objectives.measurements import TokenMeasurements
-from steadyrl.objectives.objective_calls import token_masks
+from steadyrl.objectives.objective_calls import token_masks, token_values
 from steadyrl.policies.policy import Policy, TokenScores
 from steadyrl.policies.positions import max_positions
 from steadyrl.records.routing import Routing, RoutingReplay, join_routing
@@ -120,15 +120,54 @@ class Passes:
             pass_cost=self._settings.pass_cost,
         )
 
+    def loss(
+        self,
+        batch: TokenBatch,
+        micro: MicroBatch,
+        objective: Objective,
+        weights: Float[Tensor, "B T"],
+        step: int,
+    ) -> tuple[Float[Tensor, ""], TokenMeasurements]:
+        """The loss of a micro-batch, and measurements of its tokens.
+
+        Args:
+            weights: Weights of the tokens of the batch.
+            step: For messages.
+
+        Raises:
+            NonFiniteError: the loss is not finite.
+        """
+        terms, tokens = self.token_terms(batch, micro, objective)
+        values = token_values(objective, terms)
+        own = weights[micro.rows, : values.shape[1]].to(values.device)
+        loss = aggregate(values, own)
+        if not bool(torch.isfinite(loss)):
+            raise non_finite("the loss", step, non_finite_count(terms))
+        return loss, tokens
+
+    @torch.no_grad()
+    def measure(
+        self, batch: TokenBatch, micro: MicroBatch, objective: Objective, step: int
+    ) -> TokenMeasurements:
+        """Measurements of the tokens of a micro-batch that is not learned from.
+
+        Raises:
+            NonFiniteError: a log-probability is not a number.
+        """
+        terms, tokens = self.token_terms(batch, micro, objective)
+        if bool(tokens.logprobs.isnan().any()):
+            raise non_finite("a log-probability", step, non_finite_count(terms))
+        return tokens
+
     def token_terms(
-        self, batch: TokenBatch, micro: MicroBatch, term: LossTerm
+        self, batch: TokenBatch, micro: MicroBatch, objective: Objective
     ) -> tuple[TokenTerms, TokenMeasurements]:
         """The objective's input for a micro-batch, and measurements of its tokens."""
         rows = batch.rows(micro.rows)
         replay = routing_to_replay(self.replay, rows)
         # What is replayed needs no record: the watch proves that the pass used it.
         record = replay is None and rows.rollout_routing is not None
-        reads_reference = term.objective.reads_reference
+        reads_reference = objective.reads_reference
         record |= reads_reference
         scores = self.scores(rows, micro.prefix_groups, replay=replay, record_routing=record)
         device = scores.logprobs.device
@@ -146,7 +185,7 @@ class Passes:
             ref_logprobs=self._ref_logprobs(rows, micro, scores) if reads_reference else None,
         )
         with torch.no_grad():
-            masks = token_masks(term.objective, terms)
+            masks = token_masks(objective, terms)
         routing = scores.routing if replay is None else replay
         return terms, measured_tokens(rows, terms, scores, masks, routing)
 

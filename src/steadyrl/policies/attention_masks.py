@@ -14,14 +14,17 @@ from steadyrl.policies.compat import attention_name
 class AttentionMasks:
     """Attention masks for sequences whose token positions differ from their column indices.
 
+    Args:
+        dtype: Dtype of the masks; None: that of the model's weights.
+
     Raises:
         UserError: the family has layers without keys and values, does not accept positions or
             masks, or uses column indices itself.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype | None = None) -> None:
         config = model.config.get_text_config()
-        self._dtype = model.dtype
+        self._dtype = dtype or model.dtype
         attention = attention_name(config)
         if attention not in ("sdpa", "eager"):
             raise UserError(

@@ -17,6 +17,11 @@ from steadyrl.policies.gguf_files import gguf_file, reading_gguf
 
 _OTHER_FORMATS = (
     (
+        "weights/*.distcp",
+        "a checkpoint of learner 'fsdp'",
+        "Write it as one model with 'steadyrl consolidate'.",
+    ),
+    (
         "*.distcp",
         "a distributed checkpoint of PyTorch",
         "Convert it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save, then "

@@ -149,16 +149,23 @@ def set_dtype(
 
 
 def model_from_config(
-    model: PreTrainedModel, dtype: torch.dtype, head_dtype: HeadDtype = "model"
+    model: PreTrainedModel,
+    dtype: torch.dtype,
+    head_dtype: HeadDtype = "model",
+    *,
+    device: torch.device | None = None,
 ) -> PreTrainedModel:
-    """A model of the same architecture as `model`, on its device, whose weights must be loaded.
+    """A model of the same architecture as `model`, whose weights must be loaded.
 
     Until then they are whatever the memory held. Every weight and buffer has the type that
     `from_pretrained` gives it for `dtype`: a family may keep some in float32, as routers. Buffers
     that no checkpoint holds, as rotary frequencies, are as `from_pretrained` computes them. It puts
     out no router logits. Its output head is as in `set_dtype`.
+
+    Args:
+        device: Device of the result; None: that of `model`.
     """
-    twin = _typed(*_on_no_device(model, dtype, head_dtype)).to_empty(device=model.device)
+    twin = _typed(*_on_no_device(model, dtype, head_dtype)).to_empty(device=device or model.device)
     twin.tie_weights()
     for weight in (*twin.parameters(), *twin.state_dict(keep_vars=True).values()):
         mark_initialized(weight)  # by what is loaded

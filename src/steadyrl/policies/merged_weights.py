@@ -32,11 +32,7 @@ class MergedWeights(Mapping[str, Tensor]):
     def __init__(self, model: nn.Module, adapter: str = ADAPTER) -> None:
         self._weights = base_weights(model)
         self._adapter = adapter
-        self._layers = {
-            _plain(f"{path}.{adapted_parameter(layer)}"): layer
-            for path, layer in adapted_layers(model)
-            if adapter in layer.lora_A
-        }
+        self._layers = merged_layers(model, adapter)
 
     @torch.no_grad()
     def __getitem__(self, name: str) -> Tensor:
@@ -59,7 +55,16 @@ def base_weights(model: nn.Module) -> dict[str, Tensor]:
     if not layers:
         return state
     own = tuple(f"{path}.lora_" for path in layers)
-    return {_plain(name): weight for name, weight in state.items() if not name.startswith(own)}
+    return {plain_name(name): weight for name, weight in state.items() if not name.startswith(own)}
+
+
+def merged_layers(model: nn.Module, adapter: str = ADAPTER) -> dict[str, Any]:
+    """Peft's layers in `model` that have `adapter`, by the name of the weight they add to."""
+    return {
+        plain_name(f"{path}.{adapted_parameter(layer)}"): layer
+        for path, layer in adapted_layers(model)
+        if adapter in layer.lora_A
+    }
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -74,5 +79,6 @@ def adapted_parameter(layer: Any) -> str:
     return getattr(layer, "parameter_name", "weight")
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name that a weight has without an adapter."""
     return name.replace(".base_layer", "")

@@ -24,6 +24,7 @@ from steadyrl.policies.probes import agree, causality_unsupported_reason, unsupp
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.row_checks import check_padding, check_replay
+from steadyrl.policies.row_tensors import at_positions, whole_rows
 from steadyrl.policies.shared_prefixes import SharedPrefixes
 from steadyrl.policies.sharing_probe import probe_rows
 from steadyrl.policies.small_copy import FAILURES
@@ -34,6 +35,7 @@ from steadyrl.policies.tokenizers import (
     end_token_ids,
     template_end,
 )
+from steadyrl.policies.weight_access import Results, WeightAccess, WholeWeights
 from steadyrl.records.routing import PaddedRouting, Routing
 
 
@@ -81,6 +83,8 @@ class Policy:
         self._head = OutputHead(model)
         self._recomputes = False
         self._row_limit = RowLimit(model)
+        self.access: WeightAccess = WholeWeights()
+        """How forward passes reach the weights of the model."""
 
     @property
     def device(self) -> torch.device:
@@ -213,23 +217,38 @@ class Policy:
             prefixes = SharedPrefixes.of(
                 tokens, attention_mask, prefix_groups, replayed, pass_cost=pass_cost
             )
-        if prefixes is None:
-            at = nn.functional.pad(selected, (0, 1))
-            features, experts = forward(_whole_rows(tokens), at, replayed)
-        else:
-            features, experts = prefixes.run(forward, self._masks, selected=selected)
-        targets = tokens[:, 1:][selected]
-        logprobs, entropy = self._token_scores(features, targets, temperature)
+        count = 1 if prefixes is None else prefixes.passes
+        empty_passes = self.access.passes(count) - count
+
+        def work() -> Results:
+            if prefixes is None:
+                at = nn.functional.pad(selected, (0, 1))
+                features, experts = forward(whole_rows(tokens), at, replayed)
+            else:
+                features, experts = prefixes.run(forward, self._masks, selected=selected)
+            for _ in range(empty_passes):
+                features = torch.cat([features, self._empty_pass(tokens)])
+            targets = tokens[:, 1:][selected]
+            return *self._token_scores(features, targets, temperature), experts
+
+        logprobs, entropy, experts = self.access.run(work)
+        assert logprobs is not None
+        assert entropy is not None
         routing = None if experts is None else Routing.of(experts, attention_mask, tokens)
         return TokenScores(
-            logprobs=_spread(logprobs, selected),
-            entropy=_spread(entropy, selected),
+            logprobs=at_positions(logprobs, selected),
+            entropy=at_positions(entropy, selected),
             routing=routing,
         )
 
+    def _empty_pass(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "0 D"]:
+        """A forward pass over one token, whose features are not used."""
+        one = tokens[:1, :1]
+        return self._forward(whole_rows(one), torch.zeros_like(one).bool(), None, record=False)[0]
+
     @cached_property
     def _masks(self) -> AttentionMasks:
-        return AttentionMasks(self.model)
+        return AttentionMasks(self.model, self.access.dtype)
 
     def _forward(
         self,
@@ -277,17 +296,3 @@ def _changed_by_sharing(model: PreTrainedModel) -> str | None:
     if not agree(shared.logprobs, whole.logprobs):
         return f"{family} computes something else then."
     return None
-
-
-def _whole_rows(tokens: Tensor) -> dict[str, Any]:
-    """Model inputs for whole rows. No attention mask is needed: padding is on the right, so the
-    causal mask hides it from all tokens.
-    """
-    positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
-    return {"input_ids": tokens, "position_ids": positions, "use_cache": False}
-
-
-def _spread(values: Float[Tensor, " N"], selected: Bool[Tensor, "B S"]) -> Float[Tensor, "B T"]:
-    """`values` at their positions, zeros elsewhere and in the first column."""
-    spread = values.new_zeros(selected.shape).masked_scatter(selected, values)
-    return nn.functional.pad(spread, (1, 0))

@@ -42,13 +42,29 @@ class WeightSample:
 
     def reach(self, later: "WeightSample") -> Reach:
         """Share of the update from this sample to `later` that reached the weights."""
+        return reach_of(self.sums(later))
+
+    def sums(self, later: "WeightSample") -> Float[Tensor, "4"]:
+        """Input of `reach_of` for this sample and `later`. Sums of several samples may be added."""
         moved = (later.weights - self.weights).double()
         movement = (later.precise - self.precise).double()
-        whole = float(movement.square().sum())
-        return Reach(
-            weights_changed=float((moved != 0).double().mean()),
-            update_reached=float((moved * movement).sum()) / whole if whole else 1.0,
+        return torch.stack(
+            [
+                (moved != 0).double().sum(),
+                moved.new_tensor(moved.numel()),
+                (moved * movement).sum(),
+                movement.square().sum(),
+            ]
         )
+
+
+def reach_of(sums: Float[Tensor, "4"]) -> Reach:
+    """Share of an update, from the sums of samples before and after it."""
+    changed, count, reached, whole = sums.tolist()
+    return Reach(
+        weights_changed=changed / count,
+        update_reached=reached / whole if whole else 1.0,
+    )
 
 
 def _some_of(values: Tensor) -> Tensor:

@@ -137,6 +137,11 @@ class SharedPrefixes:
             suffixes=tuple(_Piece.of(rows, shared[rows], ends[rows]) for rows in passes),
         )
 
+    @property
+    def passes(self) -> int:
+        """Number of forward passes."""
+        return 1 + len(self.suffixes)
+
     def run(
         self, forward: ForwardPass, masks: AttentionMasks, *, selected: Bool[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "N D"], Integer[Tensor, "B T L K"] | None]:

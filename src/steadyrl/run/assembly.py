@@ -76,13 +76,18 @@ class Assembly:
                 progress=progress,
             )
         )
-        evaluator = _evaluator(config, components, learner, progress)
-        progress.begin("preparing the engine")
-        engine, sampler = _place(config, components, stages, learner, progress)
+        try:
+            evaluator = _evaluator(config, components, learner, progress)
+            progress.begin("preparing the engine")
+            engine, sampler = _place(config, components, stages, learner, progress)
+        except BaseException:
+            _close(learner)
+            raise
         try:
             notes = _notes(config, components, engine)
         except BaseException:
             _close(engine)
+            _close(learner)
             raise
         return cls(
             stages=stages,
@@ -96,9 +101,10 @@ class Assembly:
         )
 
     def close(self) -> None:
-        """Closes the environment and the engine."""
+        """Closes the environment, the engine and the learner."""
         _close(self.environment)
         _close(self.engine)
+        _close(self.learner)
 
 
 def with_decisions(config: RunConfig) -> RunConfig:

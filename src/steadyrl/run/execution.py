@@ -174,8 +174,8 @@ def saved_config(folder: RunFolder) -> RunConfig:
     model = config.model
     if not isinstance(model, Pretrained) or last is None or not is_local(model.path):
         return config
-    is_adapter = config.learner.lora is not None  # its checkpoints do not hold the model
-    if is_adapter or Path(model.path).expanduser().exists():
+    holds_model = any(last.glob("model*.safetensors"))  # not so for adapters and shards
+    if not holds_model or Path(model.path).expanduser().exists():
         return config
     its_own = model.model_copy(update={"path": str(last.resolve())})
     return config.model_copy(update={"model": its_own})

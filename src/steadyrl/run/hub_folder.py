@@ -16,6 +16,7 @@ from pathlib import Path
 
 from steadyrl.analysis import has_reinforcement, stages_of
 from steadyrl.base.errors import UserError
+from steadyrl.learners.fsdp.checkpoint import METADATA, MOMENTS, WEIGHTS
 from steadyrl.learners.protocol import TRAINER_STATE
 from steadyrl.records.run_folder import RunFolder, write_folder_atomically
 from steadyrl.report import write_figure
@@ -49,6 +50,11 @@ def write_hub_folder(
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{folder.path} has no checkpoint yet. Let it run to its first one.")
+    if (checkpoint / WEIGHTS / METADATA).is_file() and not (checkpoint / ADAPTER_CONFIG).is_file():
+        raise UserError(
+            f"The checkpoint {checkpoint} is in shards, which nobody else could load. Write it as "
+            f"one model with 'steadyrl consolidate {folder.path} --out FOLDER', and upload that."
+        )
     base = _base_of(folder, checkpoint, name=name, license_name=license_name)
     path = folder.path / "hub"
 
@@ -96,7 +102,10 @@ def _base_of(
 
 def _model_files(checkpoint: Path) -> list[Path]:
     files = (path for path in checkpoint.rglob("*") if path.is_file())
-    return sorted(path for path in files if path.name not in NOT_UPLOADED)
+    shards = (checkpoint / WEIGHTS, checkpoint / MOMENTS)
+    return sorted(
+        path for path in files if path.name not in NOT_UPLOADED and path.parent not in shards
+    )
 
 
 def _link(source: Path, target: Path) -> None:

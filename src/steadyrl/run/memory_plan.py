@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.memory import available_memory
+from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
 from steadyrl.learners.micro_batches import LEAST_SAVING
 from steadyrl.policies.model_size import ModelSize, PassMemory, pass_memory
 from steadyrl.policies.token_scores import WORKING_MEMORY
@@ -123,6 +124,8 @@ def plan_memory(config: RunConfig, sizes: RunSizes, available: int | None = None
 def held_memory(config: RunConfig, size: ModelSize) -> dict[str, int]:
     """Bytes that the run never lets go, without those that are none."""
     count, itemsize = size.parameters, getattr(torch, config.learner.dtype).itemsize
+    if isinstance(config.learner, FsdpLearnerSettings):
+        return _held_in_shards(config, size, itemsize)
     if config.learner.lora is not None:
         return _held_with_adapter(config, size, itemsize)
     lowered = itemsize < FLOAT32
@@ -164,6 +167,34 @@ def _held_with_adapter(config: RunConfig, size: ModelSize, itemsize: int) -> dic
     return {name: size for name, size in held.items() if size}
 
 
+def _held_in_shards(config: RunConfig, size: ModelSize, itemsize: int) -> dict[str, int]:
+    """The same where ranks hold shards: all of them in main memory, or one on each GPU."""
+    shards, ranks_here = _ranks(config)
+    adapts = config.learner.lora is not None
+    trained = size.adapter if adapts else size.parameters
+    base = size.parameters * itemsize * adapts
+    gathered = 2 * (size.parameters * itemsize) // max(1, size.layers)  # and the next layer
+    held = {
+        "weights": (base + trained * FLOAT32) // shards,
+        "moments": 2 * trained * FLOAT32 // shards,
+        "gradients": trained * FLOAT32 // shards,
+        "gathered layers": gathered * ranks_here,
+        "reference policy": (base + trained * FLOAT32) // shards * config.algorithm.needs_reference,
+        "initial weights": size.parameters * itemsize,  # in the process of the loop
+        "engine's weights": size.parameters * config.engine.memory(itemsize).weights,
+    }
+    return {name: size for name, size in held.items() if size}
+
+
+def _ranks(config: RunConfig) -> tuple[int, int]:
+    """Shards of the weights in different memories, and ranks that compute in this one."""
+    learner = config.learner
+    if not isinstance(learner, FsdpLearnerSettings):
+        return 1, 1
+    on_gpus = learner_device(config).type == "cuda"
+    return (learner.ranks, 1) if on_gpus else (1, learner.ranks)
+
+
 def _update(config: RunConfig, sizes: RunSizes) -> dict[str, int]:
     learner, size, passes, length = config.learner, sizes.model, sizes.passes, sizes.length
     itemsize = getattr(torch, learner.dtype).itemsize
@@ -180,7 +211,12 @@ def _update(config: RunConfig, sizes: RunSizes) -> dict[str, int]:
         logits = 0
     working = 2 * min(WORKING_MEMORY, answered * size.vocabulary * FLOAT32)
     routes = responses_of_step(config) * length * size.layers * size.experts_per_token
-    update = {"activations": int(activations), "logits": logits + working, "routes": routes}
+    ranks = _ranks(config)[1]
+    update = {
+        "activations": int(activations) * ranks,
+        "logits": (logits + working) * ranks,
+        "routes": routes,
+    }
     return {name: size for name, size in update.items() if size}
 
 

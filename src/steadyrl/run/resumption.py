@@ -23,6 +23,8 @@ CHANGEABLE = (
     "learner.pass_cost",
     "learner.logits_memory",
     "learner.activation_checkpointing",
+    "learner.ranks",
+    "learner.timeout",
 )
 """Settings that may change when a run is resumed: its length, how often it measures and saves, and
 how work is divided into passes. Settings that affect tasks, rewards or training cannot change."""

@@ -1,13 +1,7 @@
 """Entry point of the rollout process: an engine and algorithms that serve requests."""
 
-import pickle
-import sys
-import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import Rollout
-from steadyrl.base.errors import UserError
-from steadyrl.base.parent_death import end_with_parent
 from steadyrl.base.progress import Progress
 from steadyrl.engines.canary import EngineReading, read_engine
 from steadyrl.engines.driver import drive, generate_all
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.records.completion import Completion
+from steadyrl.records.shared_weights import Layout, SharedWeights
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
 from steadyrl.run.components import Components, make_engine, make_stages
 from steadyrl.run.config import RunConfig
-from steadyrl.run.progress_reports import ProgressReporter
-from steadyrl.run.rollout_process import pickled
-from steadyrl.run.shared_weights import Layout, SharedWeights
 from steadyrl.training.sampler import LocalSampler
 
 
@@ -90,33 +80,3 @@ class Worker:
 
     def _shared(self, version: int) -> WeightSource:
         return StateDictWeights(state=self._weights.tensors, version=version)
-
-
-def serve(descriptor: int, parent: int) -> None:
-    """Answers questions until the other side of the connection is closed.
-
-    Also ends with the process `parent`, even during a question.
-    """
-    end_with_parent(parent)
-    connection = Connection(descriptor)
-
-    def send(message: Any) -> None:
-        connection.send_bytes(pickled(message))
-
-    worker = Worker(ProgressReporter(send))
-    with suppress(EOFError, OSError):
-        sys.path[:] = connection.recv()
-        while True:
-            question, args = pickle.loads(connection.recv_bytes())
-            connection.send_bytes(_answer(partial(getattr(worker, question), *args)))
-
-
-def _answer(work: Callable[[], Any]) -> memoryview:
-    """The result of a question, or the exception that it raised."""
-    try:
-        return pickled((work(), None))
-    except UserError as error:
-        return pickled((None, error))
-    except Exception:
-        text = f"The rollout process failed.\n{traceback.format_exc()}"
-        return pickled((None, RuntimeError(text)))

@@ -5,6 +5,8 @@
     algorithm_state.json                                  state of the algorithm, if it has one
     place.json                                            stage, step, version, checksums
 
+A sharded learner writes its shards to the folders `weights` and `trainer_state` instead.
+
 A checkpoint gets its name only when it is complete. `place.json` contains the SHA-256 of every
 other file and of its own numbers, so that damage is detected before training resumes.
 """
@@ -27,6 +29,9 @@ from steadyrl.records.run_folder import (
     write_folder_atomically,
 )
 from steadyrl.training.stage import RunPosition, Stage
+
+_TRAINER = TRAINER_STATE.partition(".")[0]
+"""Start of the names of files with the state of the optimizer."""
 
 ALGORITHM_STATE = "algorithm_state.json"
 PLACE = "place.json"
@@ -154,7 +159,11 @@ def weights_digest(path: Path) -> str:
         UserError: its place.json is damaged.
     """
     files = _content(path)["sha256"]
-    weights = {n: s for n, s in files.items() if n.endswith(".safetensors") and n != TRAINER_STATE}
+    weights = {
+        name: digest
+        for name, digest in files.items()
+        if name.endswith((".safetensors", ".distcp")) and not name.startswith(_TRAINER)
+    }
     return hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from steadyrl.run.shared_weights import SharedWeights, layout_of
+from steadyrl.records.shared_weights import SharedWeights, layout_of
 
 
 def test_what_one_writes_another_reads(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A learner whose weights are sharded over processes by PyTorch's FSDP2."""
