@@ -12,7 +12,8 @@ from steadyrl.algorithms.protocol import Rollout
 from steadyrl.base.progress import Progress
 from steadyrl.engines.canary import EngineReading, read_engine
 from steadyrl.engines.driver import drive, generate_all
-from steadyrl.engines.protocol import EngineCapabilities, Request
+from steadyrl.engines.protocol import EngineCapabilities, Request, SupportsSyncMeasurement
+from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
 from steadyrl.records.shared_weights import Layout, SharedWeights
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
@@ -37,9 +38,11 @@ class Worker:
         self._sampler = LocalSampler(stages, self._engine)
         self._weights = SharedWeights(path, layout)
 
-    def sync(self, version: int) -> None:
-        """Loads the shared weights into the engine."""
+    def sync(self, version: int) -> Reach | None:
+        """Loads the shared weights into the engine. Returns how much of the update reached it."""
         drive(self._engine.sync(self._shared(version)))
+        engine = self._engine
+        return engine.reach if isinstance(engine, SupportsSyncMeasurement) else None
 
     def capabilities(self) -> EngineCapabilities:
         """Capabilities of the engine."""
