@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,21 @@ _OPTIONS = {
 
 
 class VllmServerProcess:
-    """`vllm serve` on the loopback, with the checkpoint in `folder`."""
+    """`vllm serve` on the loopback, with the checkpoint in `folder`.
 
-    def __init__(self, folder: Path, log: Path) -> None:
+    Args:
+        options: Further words of the command.
+    """
+
+    def __init__(self, folder: Path, log: Path, options: Sequence[str] = ()) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        options = [word for option in _OPTIONS.items() for word in option]
+        options = [*(word for option in _OPTIONS.items() for word in option), *options]
         self._command = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", str(folder), "--host", "127.0.0.1", "--port", str(self.port)),
-            *("--enforce-eager", "--enable-return-routed-experts", *options),
+            *("--enforce-eager", "--no-enable-chunked-prefill", *options),
         ]
         self._log = log
 
@@ -50,6 +54,7 @@ class VllmServerProcess:
         """Starts the server, without waiting for it."""
         environment = {
             "VLLM_SERVER_DEV_MODE": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_NO_USAGE_STATS": "1",

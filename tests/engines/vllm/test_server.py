@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServerProce
     policy = qwen3_moe(seed=9)
     policy.model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
-    process = VllmServerProcess(folder, folder / "log")
+    process = VllmServerProcess(folder, folder / "log", ["--enable-return-routed-experts"])
     process.start()
     process.wait()
     yield process
