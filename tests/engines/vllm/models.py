@@ -61,10 +61,18 @@ def olmoe(
     return _policy(OlmoeForCausalLM, config, dtype, seed)
 
 
-def qwen3(dtype: torch.dtype = torch.float32, *, seed: int = 0) -> Policy:
-    """A dense Qwen3 of two layers."""
+def qwen3(dtype: torch.dtype = torch.float32, *, seed: int = 0, tied: bool = False) -> Policy:
+    """A dense Qwen3 of two layers.
+
+    Args:
+        tied: Whether the head's weights are those of the embedding.
+    """
     config = Qwen3Config(
-        vocab_size=len(character_tokenizer()), num_hidden_layers=2, head_dim=32, **_SIZES
+        vocab_size=len(character_tokenizer()),
+        num_hidden_layers=2,
+        head_dim=32,
+        tie_word_embeddings=tied,
+        **_SIZES,
     )
     return _policy(Qwen3ForCausalLM, config, dtype, seed)
 

@@ -11,13 +11,14 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.served_model import weights_of
+from steadyrl.engines.vllm import worker
 from steadyrl.engines.vllm.engine import VllmEngine
 from steadyrl.policies.policy import Policy
 from steadyrl.records.completion import FinishReason
 from steadyrl.records.weight_source import StateDictWeights
 from steadyrl.rollout.routes import check_routing
 from tests.driving import generate
-from tests.engines.vllm.models import olmoe, qwen3_moe
+from tests.engines.vllm.models import olmoe, qwen3, qwen3_moe
 from tests.engines.vllm.serving import (
     FLOAT32,
     perturb,
@@ -174,3 +175,26 @@ def test_what_the_model_cannot_hold_is_refused(pair: tuple[Policy, VllmEngine]) 
         generate(engine, requests(policy, [250]))
     with pytest.raises(UserError, match="has no tokens"):
         generate(engine, requests(policy, [0]))
+
+
+@pytest.mark.parametrize(("numerics", "limit"), [("float32", FLOAT32), ("bfloat16", 0.2)])
+def test_a_head_that_is_tied_to_the_embedding_is_replaced_with_it(
+    numerics: str, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, tokens = qwen3(tied=True), torch.arange(5, 45)
+    with served(policy, numerics=numerics) as engine:
+
+        def difference() -> float:
+            (scores,) = drive(engine.score([tokens]))
+            return float((scores - trainer_scores(policy, tokens).logprobs[0]).abs().max())
+
+        assert difference() < limit
+        perturb(policy, 0.1)
+        drive(engine.sync(weights_of(policy, version=1)))
+        assert difference() < limit
+        assert engine.differing_tensors(weights_of(policy, version=1)) == []
+        monkeypatch.setattr(worker, "_repack_head", lambda _: None)
+        perturb(policy, 0.1, seed=2)
+        drive(engine.sync(weights_of(policy, version=2)))
+        assert difference() > 2 * limit
+        assert engine.differing_tensors(weights_of(policy, version=2)) == ["lm_head.weight"]

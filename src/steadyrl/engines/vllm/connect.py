@@ -93,10 +93,12 @@ class ServerOptions:
                 f"accepts {limit}. Set VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and start it with "
                 f"--enable-lora --max-lora-rank {accepted}"
             )
-        if self.device == "cpu" and model.moe is not None and self.extension != EXTENSION:
+        tied = model.config.get_text_config().tie_word_embeddings
+        if self.device == "cpu" and (model.moe or tied) and self.extension != EXTENSION:
             yield (
-                "computes on a CPU, where vLLM corrupts experts when it loads weights. Start it "
-                f"with --worker-extension-cls {EXTENSION}, which prevents that"
+                "computes on a CPU, where vLLM corrupts experts and keeps a head that is tied to "
+                "the embedding when it loads weights. Start it with --worker-extension-cls "
+                f"{EXTENSION}, which prevents that"
             )
 
 

@@ -18,6 +18,7 @@ def reload_weights(worker: Any, tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Loads the weights `tensors`, named as in the checkpoint format, into the worker's model."""
     _prepare(worker)
     worker.reload_weights(weights_iterator=iter(tensors))
+    _repack_head(worker)
 
 
 def _prepare(worker: Any) -> None:
@@ -32,6 +33,21 @@ def _prepare(worker: Any) -> None:
         method: Any = getattr(module, "quant_method", None)
         if getattr(method, "moe_kernel", None) is not None:
             method.moe_kernel = None
+
+
+def _repack_head(worker: Any) -> None:
+    """Packs the head again, which may be tied to the embedding.
+
+    On the CPU, vLLM computes logits with a packed copy of the head. A tied head gets no weight of
+    its own, so a reload leaves the copy as it was, in version 0.30 at least.
+    """
+    if worker.device.type != "cpu":
+        return
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in worker.get_model().modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
 
 
 def differing(worker: Any, tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
@@ -92,20 +108,16 @@ def _differing_in(live: nn.Module, fresh: nn.Module) -> Iterator[str]:
         **dict(fresh.named_buffers(recurse=False)),
     }
     for name, tensor in held:
-        if tensor.numel() == 0 and name == "weight":  # packed for the CPU, not readable
-            if not _same_product(live, fresh):
-                yield name
-        elif not torch.equal(tensor, others[name].to(tensor.device)):
+        packed = name == "weight" and (tensor.numel() == 0 or hasattr(live, "cpu_linear"))
+        same = not packed or _same_product(live, fresh)  # what the CPU computes with
+        if not same or not torch.equal(tensor, others[name].to(tensor.device)):
             yield name
 
 
 def _same_product(live: Any, fresh: Any) -> bool:
     """Whether two linear layers map a random input to the same output."""
-    width = (
-        live.input_size_per_partition
-        if hasattr(live, "input_size_per_partition")
-        else live.input_size
-    )
+    names = ("input_size_per_partition", "input_size", "embedding_dim")
+    width = next(getattr(live, name) for name in names if hasattr(live, name))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(_PROBE_ROWS, width, generator=generator).to(live.params_dtype)
     return torch.equal(live.quant_method.apply(live, x), fresh.quant_method.apply(fresh, x))
