@@ -21,6 +21,8 @@ from steadyrl.cli.preflight import _configured as preflight_configured
 from steadyrl.cli.push import PushOptions
 from steadyrl.cli.recipes import RecipesOptions, find_recipe
 from steadyrl.cli.report import ReportOptions
+from steadyrl.cli.serve import ServedSettings
+from steadyrl.cli.serve import configured as serve_configured
 from steadyrl.cli.train import described, resumed
 from steadyrl.cli.upcycle import UpcycleOptions
 from steadyrl.lab.command import StudyOptions, _check_names, _made
@@ -113,7 +115,8 @@ def test_options_in_the_text_of_the_documents_are_those_of_a_variant() -> None:
         "--algorithm.objective.width",
         "--environment.digits",
     }
-    assert mentioned - every_option(RunConfig) == of_examples
+    known = every_option(RunConfig) | every_option(ServedSettings)
+    assert mentioned - known == of_examples
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -131,6 +134,8 @@ def test_a_documented_command_is_taken_by_the_parser(
         case "evaluate":
             names = [word for word in words if word.startswith(("runs/", "my-checkpoint"))]
             _configured(names, words[len(names) :])
+        case "serve":
+            serve_configured(words[:1], words[1:])
         case "preflight":
             preflight_configured(words[0], words[1:], wants_help=False)
         case "recipes":

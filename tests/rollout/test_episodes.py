@@ -12,11 +12,12 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.protocol import Outcome, Split, Task
+from steadyrl.policies.response_text import response_text
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
-from steadyrl.rollout.episodes import play_groups, response_text
+from steadyrl.rollout.episodes import play_groups
 from steadyrl.rollout.tasks import make_tasks
 from tests.progress import Heard
 from tests.rollout.fakes import (

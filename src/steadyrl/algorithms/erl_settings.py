@@ -22,6 +22,7 @@ from steadyrl.algorithms.reflection import (
 from steadyrl.algorithms.settings import AlgorithmContext
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Sampling
+from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.objectives import GRPO, NLL
 from steadyrl.objectives.built_in import AnyObjective
 
@@ -106,6 +107,15 @@ class ExperientialSettings(CreditSettings):
     def needs_reference(self) -> bool:
         """Whether the loss or the reflections use the initial weights of the stage."""
         return super().needs_reference or isinstance(self.reflection, FrozenReflection)
+
+    def check_fits(self, environment: EnvironmentSettings) -> None:
+        """Checks that attempts at tasks of `environment` can be reflected on."""
+        if environment.runs_agents:
+            raise ValueError(
+                f"the environment {environment.name!r} runs agent programs, which cannot be given "
+                "a reflection for a second attempt. Use algorithm 'policy_gradient'."
+            )
+        super().check_fits(environment)
 
     def learned_samplings(self) -> Mapping[str, Sampling]:
         """Sampling of reflections, if they are trained on."""

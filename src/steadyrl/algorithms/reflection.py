@@ -18,11 +18,11 @@ from steadyrl.algorithms.reflection_prompts import (
 from steadyrl.base.variants import Variant, Variants
 from steadyrl.engines.openai import OpenAIReflector, OpenAISettings, ReflectorError
 from steadyrl.engines.protocol import Engine, Request, Sampling
+from steadyrl.policies.response_text import response_text
 from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Conversation
 from steadyrl.records.weight_source import WeightSource
-from steadyrl.rollout.episodes import response_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl train --resume RUN       resume an interrupted run, or extend it
   steadyrl preflight RECIPE|RUN     say whether a setup is safe to train
   steadyrl evaluate RUN [options]   score runs and checkpoints on held-out tasks
+  steadyrl serve CHECKPOINT|RUN     serve a model by OpenAI's API, and record sessions as tokens
   steadyrl report RUN|LOG           write the report as one HTML file
   steadyrl diagnose RUN|LOG         say whether and why a run collapsed
   steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
@@ -38,6 +39,7 @@ COMMANDS = (
     "train",
     "preflight",
     "evaluate",
+    "serve",
     "report",
     "recipes",
     "diagnose",

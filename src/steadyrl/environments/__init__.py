@@ -3,6 +3,7 @@
 Write your own by the two methods of `Environment`; `docs/environments.md` has a complete example.
 """
 
+from steadyrl.environments.agents import AgentSettings, AgentTask, ModelAccess
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings
@@ -28,6 +29,8 @@ from steadyrl.environments.verifiable_math import VerifiableMath, VerifiableMath
 from steadyrl.records.message import Conversation, Message
 
 __all__ = [
+    "AgentSettings",
+    "AgentTask",
     "Arithmetic",
     "ArithmeticSettings",
     "ArithmeticTeacher",
@@ -44,6 +47,7 @@ __all__ = [
     "HotpotQA",
     "HotpotQASettings",
     "Message",
+    "ModelAccess",
     "Outcome",
     "ReasoningGym",
     "ReasoningGymSettings",

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from steadyrl.base.variants import Variants
+from steadyrl.environments.agents import AgentSettings
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
 from steadyrl.environments.custom import CustomSettings
@@ -26,6 +27,7 @@ AnyEnvironment = Annotated[
         SokobanSettings,
         HotpotQASettings,
         DatasetSettings,
+        AgentSettings,
         wrapper=CustomSettings,
     ),
 ]

@@ -30,6 +30,11 @@ class EnvironmentSettings(Variant):
         """Maximum number of model turns per episode."""
         return 1
 
+    @property
+    def runs_agents(self) -> bool:
+        """Whether episodes are run by agent programs, which call the model themselves."""
+        return False
+
     def require_turns(self, place: str, limit: int, *, attempts: int = 1) -> None:
         """Checks that `limit` turns suffice for a whole episode.
 

@@ -77,21 +77,40 @@ def encode_prompts(
     """
     if not conversations:
         return []
-    control = control_tokens(tokenizer)
     check_template(tokenizer, conversations, tools)
+    schemas = tools or [()] * len(conversations)
     texts = [
-        render(
-            tokenizer,
-            [{"role": m.role, "content": _without(control, m.content)} for m in conversation],
-            map_texts(list(schemas), partial(_without, control)) or None,
-            add_generation_prompt=True,
-        )
-        for conversation, schemas in zip(
-            conversations, tools or [()] * len(conversations), strict=True
-        )
+        prompt_text(tokenizer, conversation, shown)
+        for conversation, shown in zip(conversations, schemas, strict=True)
     ]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [torch.tensor(row, dtype=torch.long) for row in ids]
+
+
+def prompt_text(
+    tokenizer: PreTrainedTokenizerBase,
+    conversation: Sequence[Message],
+    tools: Sequence[dict[str, Any]] = (),
+) -> str:
+    """The conversation up to the start of the model's next turn, with control tokens split.
+
+    Raises:
+        UserError: there is no chat template, or it rejects the conversation.
+    """
+    control = control_tokens(tokenizer)
+    return render(
+        tokenizer,
+        [{"role": m.role, "content": _without(control, m.content)} for m in conversation],
+        map_texts(list(tools), partial(_without, control)) or None,
+        add_generation_prompt=True,
+    )
+
+
+def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> Int[Tensor, " T"]:
+    """Tokens of a text without a chat format, in which control tokens are split."""
+    plain = _without(control_tokens(tokenizer), well_formed(text))
+    ids = tokenizer(plain, add_special_tokens=False)["input_ids"]
+    return torch.tensor(ids, dtype=torch.long)
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:

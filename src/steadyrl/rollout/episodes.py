@@ -3,6 +3,8 @@
 group     one request for the first turn of all its episodes, which share a prompt pass
 episode   environment responds -> next prompt -> request -> environment responds -> ... -> over
 group     may be scored as a whole when all its episodes are over
+
+Agent programs run their episodes themselves: `agent_episodes`.
 """
 
 from collections.abc import Sequence
@@ -17,11 +19,14 @@ from steadyrl.base.concurrency import concurrently, is_being_cancelled
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Request, Sampling
+from steadyrl.environments.agents import RunsAgents
 from steadyrl.environments.protocol import Environment, Episode, SupportsGroupScores, Task
+from steadyrl.policies.response_text import response_text
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.message import Message
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.records.truncation import PROMPT_TOO_LONG
+from steadyrl.rollout.agent_episodes import play_agents
 from steadyrl.rollout.group_scores import apply_group_scores
 from steadyrl.rollout.prompts import encode_each
 from steadyrl.rollout.routes import drop_repeated_routes
@@ -99,6 +104,18 @@ async def play_groups(
     Raises:
         UserError: no prompt leaves room for a response.
     """
+    if isinstance(environment, RunsAgents):
+        return await play_agents(
+            environment,
+            engine,
+            tokenizer,
+            tasks,
+            group_size=group_size,
+            sampling=sampling,
+            seed=seed,
+            max_calls=max_turns,
+            progress=progress,
+        )
     plays = [[_RunningEpisode.of(environment, task) for _ in range(group_size)] for task in tasks]
     total = sum(map(len, plays))
     progress.advance("episodes", 0, total)
@@ -268,11 +285,3 @@ def _no_room(task: Task, length: int, prompts: int, rollout: _Rollout) -> UserEr
         f"{budget}, but the engine has {limit}. Lower sampling.max_new_tokens, or shorten the "
         "prompts."
     )
-
-
-def response_text(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Exact text of the completion without its end token. Other special tokens are kept."""
-    ids = completion.token_ids
-    if completion.finish_reason is FinishReason.STOP:
-        ids = ids[:-1]
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

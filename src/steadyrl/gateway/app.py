@@ -1,0 +1,217 @@
+"""HTTP routes of the gateway.
+
+/v1/...                        OpenAI's API; with a session's header or key, recorded
+/sessions/ID/v1/...            the same, recorded as the session ID
+/sessions/ID                   GET what is recorded, DELETE it
+/sessions/ID/reward            POST {"reward": 1.0}
+/health, /metrics
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from steadyrl.base.errors import UserError, describe_error
+from steadyrl.environments.protocol import as_reward
+from steadyrl.gateway.access import SessionAccess
+from steadyrl.gateway.answers import Answer
+from steadyrl.gateway.errors import ApiError
+from steadyrl.gateway.gateway import Gateway
+from steadyrl.gateway.http import read_json, unless_gone
+from steadyrl.gateway.replies import Body, chat_body, stream, text_body
+from steadyrl.gateway.requests import ChatRequest, CompletionRequest, read_request
+from steadyrl.gateway.sessions import rows_as_json
+
+_LOST = 499
+"""Status, for the metrics, of a request whose client has gone."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(slots=True, kw_only=True)
+class GatewayApp:
+    """The endpoints of a gateway."""
+
+    access: SessionAccess
+    running: int = 0
+
+    @property
+    def gateway(self) -> Gateway:
+        """The gateway."""
+        return self.access.gateway
+
+    def starlette(self) -> Starlette:
+        """The application."""
+        return Starlette(routes=list(self._routes()))
+
+    def _routes(self) -> Iterable[Route]:
+        for prefix in ("", "/sessions/{session}"):
+            yield self._route(f"{prefix}/v1/chat/completions", self._chat, "POST")
+            yield self._route(f"{prefix}/v1/completions", self._complete, "POST")
+            yield self._route(f"{prefix}/v1/models", self._models, "GET")
+            yield self._route(f"{prefix}/v1/models/{{model:path}}", self._model, "GET")
+        yield self._route("/sessions/{session}", self._show, "GET")
+        yield self._route("/sessions/{session}", self._delete, "DELETE")
+        yield self._route("/sessions/{session}/reward", self._reward, "POST")
+        yield self._route("/metrics", self._metrics, "GET")
+        yield Route("/health", _healthy, methods=["GET"])
+        every = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        yield Route("/{path:path}", self._guarded(_nowhere), methods=every)
+
+    def _route(self, path: str, endpoint: Endpoint, method: str) -> Route:
+        return Route(path, self._guarded(endpoint), methods=[method])
+
+    def _guarded(self, endpoint: Endpoint) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """`endpoint` with every failure as a reply in OpenAI's schema."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                response = await endpoint(request)
+            except ApiError as error:
+                response = JSONResponse(error.to_json(), status_code=error.status)
+            except ClientDisconnect:
+                response = Response(status_code=_LOST)
+            except UserError as error:
+                response = JSONResponse(ApiError(str(error)).to_json(), status_code=400)
+            except Exception as error:
+                failed = ApiError(f"The server failed: {describe_error(error)}.", status=500)
+                response = JSONResponse(failed.to_json(), status_code=500)
+            self.gateway.counts[f"responses_{response.status_code}"] += 1
+            return response
+
+        return answer
+
+    async def _chat(self, request: Request) -> Response:
+        session = self.access.session(request)
+        asked = read_request(ChatRequest, await read_json(request, self.access.limits))
+        answers = await self._within_limits(request, self.gateway.chat(session, asked))
+        body = chat_body(
+            answers,
+            self.gateway.tokenizer,
+            model=self.gateway.model,
+            with_logprobs=bool(asked.logprobs),
+        )
+        return _reply(body, asked)
+
+    async def _complete(self, request: Request) -> Response:
+        session = self.access.session(request)
+        asked = read_request(CompletionRequest, await read_json(request, self.access.limits))
+        answers = await self._within_limits(request, self.gateway.complete(session, asked))
+        body = text_body(
+            answers,
+            self.gateway.tokenizer,
+            model=self.gateway.model,
+            with_logprobs=asked.logprobs is not None,
+        )
+        return _reply(body, asked)
+
+    async def _models(self, request: Request) -> Response:
+        self.access.session(request)
+        return JSONResponse({"object": "list", "data": [self._model_body()]})
+
+    async def _model(self, request: Request) -> Response:
+        self.access.session(request)
+        name = request.path_params["model"]
+        if name != self.gateway.model:
+            raise ApiError(
+                f"The model {name!r} does not exist. This server has {self.gateway.model!r}.",
+                status=404,
+                code="model_not_found",
+            )
+        return JSONResponse(self._model_body())
+
+    def _model_body(self) -> Body:
+        return {"id": self.gateway.model, "object": "model", "created": 0, "owned_by": "steadyrl"}
+
+    async def _show(self, request: Request) -> Response:
+        return JSONResponse(rows_as_json(self.access.known_session(request)))
+
+    async def _delete(self, request: Request) -> Response:
+        session = self.access.known_session(request)
+        session.closed = True
+        del self.gateway.sessions[session.id]
+        return JSONResponse({"id": session.id, "deleted": True})
+
+    async def _reward(self, request: Request) -> Response:
+        session = self.access.known_session(request)
+        session.require_open()
+        body = await read_json(request, self.access.limits)
+        try:
+            session.reward = as_reward(body.get("reward") if isinstance(body, dict) else body)
+        except (TypeError, ValueError) as error:
+            raise ApiError(f"{error} Send {{'reward': NUMBER}}.", param="reward") from error
+        return JSONResponse({"id": session.id, "reward": session.reward})
+
+    async def _metrics(self, request: Request) -> Response:
+        self.access.authorize(request)
+        sessions = self.gateway.sessions.values()
+        numbers = {
+            "running_requests": self.running,
+            "sessions": len(sessions),
+            "policy_version": self.gateway.engine.policy_version,
+            **{f"{name}_total": count for name, count in sorted(self.gateway.counts.items())},
+        }
+        lines = [f"steadyrl_{name} {value}" for name, value in numbers.items()]
+        return PlainTextResponse("\n".join(lines) + "\n")
+
+    async def _within_limits(
+        self, request: Request, answering: Coroutine[Any, Any, list[Answer]]
+    ) -> list[Answer]:
+        """The answers, unless there are too many requests, they take too long, or nobody waits.
+
+        Raises:
+            ApiError: a limit is exceeded.
+            ClientDisconnect: the client has gone.
+        """
+        limits = self.access.limits
+        if self.running >= limits.max_requests:
+            answering.close()
+            raise ApiError(
+                f"The server answers {self.running} requests already. Try again later.",
+                status=429,
+                code="rate_limit_exceeded",
+            )
+        self.running += 1
+        try:
+            async with asyncio.timeout(limits.timeout):
+                return await unless_gone(request, answering)
+        except TimeoutError as error:
+            raise ApiError(
+                f"The answer took more than {limits.timeout:g} s. Ask for fewer tokens.",
+                status=504,
+                code="timeout",
+            ) from error
+        finally:
+            self.running -= 1
+
+
+def _reply(body: Body, asked: ChatRequest | CompletionRequest) -> Response:
+    """The body as JSON, or as a stream."""
+    if not asked.stream:
+        return JSONResponse(body)
+    include_usage = asked.stream_options is not None and asked.stream_options.include_usage
+
+    async def events() -> AsyncIterator[str]:
+        for event in stream(body, include_usage=include_usage):
+            yield event
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def _healthy(request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _nowhere(request: Request) -> Response:
+    raise ApiError(
+        f"There is no {request.method} {request.url.path}. The server has /v1/chat/completions, "
+        "/v1/completions and /v1/models.",
+        status=404,
+        code="not_found",
+    )

@@ -1,0 +1,239 @@
+"""The gateway: requests for messages become requests for tokens, which sessions record."""
+
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from steadyrl.base.errors import UserError
+from steadyrl.engines.protocol import Engine, Request, Sampling
+from steadyrl.gateway.answers import Answer, make_answer
+from steadyrl.gateway.conversation import ChatMessage, Conversation, plain_messages, with_tools
+from steadyrl.gateway.errors import ApiError
+from steadyrl.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest
+from steadyrl.gateway.sessions import Session, SessionRules, Turn
+from steadyrl.policies.continuations import continue_tokens
+from steadyrl.policies.tokenizers import encode_prompts, plain_ids
+from steadyrl.records.message import Message
+from steadyrl.records.tool_calls import ToolSettings
+
+MAX_CHOICES = 128
+
+
+@dataclass(slots=True, kw_only=True)
+class Gateway:
+    """Answers requests with the policy of an engine.
+
+    All methods must be called in the event loop that steps the engine.
+    """
+
+    engine: Engine
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary_size: int
+    model: str
+    """Name of the model in the API."""
+
+    rules: SessionRules = field(default_factory=lambda: SessionRules(sampling=Sampling()))
+    """Rules of requests outside of sessions, and of sessions that clients open."""
+
+    tools: ToolSettings = field(default_factory=ToolSettings)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Numbers of tokens for the metrics."""
+
+    on_failure: Callable[[Exception], None] = lambda error: None
+    """Receives exceptions of the engine, which are not a mistake of an agent."""
+
+    async def chat(self, session: Session | None, request: ChatRequest) -> list[Answer]:
+        """Answers to a conversation, in the order of their random numbers.
+
+        Args:
+            session: Records the call; None: nothing is recorded.
+
+        Raises:
+            ApiError: the request cannot be served.
+        """
+        self._check(session, request)
+        conversation = Conversation.of(request)
+        parent = None if session is None else session.find(conversation)
+        written = {} if session is None else session.written
+        try:
+            prompt, messages = self._prompt(conversation, parent, written)
+        except UserError as error:
+            raise ApiError(str(error), param="messages", code="template_error") from error
+        answers = await self._generate(
+            session, request, prompt, tools=self.tools if conversation.tools else None
+        )
+        if session is not None:
+            for answer in answers:
+                final = Message(role="assistant", content=answer.text)
+                turn = Turn(
+                    conversation=conversation,
+                    reply=answer.reply,
+                    completion=answer.completion,
+                    messages=(*messages, final),
+                )
+                session.record(turn, parent, raw_text=answer.text)
+        return answers
+
+    async def complete(self, session: Session | None, request: CompletionRequest) -> list[Answer]:
+        """Continuations of a raw prompt: tokens, or text whose control tokens are split.
+
+        Raises:
+            ApiError: the request cannot be served.
+        """
+        self._check(session, request)
+        prompt = self._raw_prompt(request.prompt)
+        answers = await self._generate(session, request, prompt, tools=None)
+        if session is not None:
+            text = self.tokenizer.decode(prompt, skip_special_tokens=False)
+            before = Message(role="user", content=text)
+            for answer in answers:
+                final = Message(role="assistant", content=answer.text)
+                turn = Turn(
+                    conversation=None,
+                    reply=answer.reply,
+                    completion=answer.completion,
+                    messages=(before, final),
+                )
+                session.record(turn, None, raw_text=answer.text)
+        return answers
+
+    def _prompt(
+        self, conversation: Conversation, parent: Turn | None, written: dict[ChatMessage, str]
+    ) -> tuple[Int[Tensor, " P"], list[Message]]:
+        """Prompt tokens and the messages as text.
+
+        Raises:
+            UserError: the chat template rejects them.
+        """
+        messages = plain_messages(conversation.messages, written, self.tools)
+        shown, tools = with_tools(messages, conversation.tools, self.tools)
+        if parent is None:
+            (prompt,) = encode_prompts(self.tokenizer, [shown], [tools])
+            return prompt, shown
+        after = len(conversation.messages) - len(parent.history)
+        split = len(shown) - after
+        prompt = continue_tokens(
+            self.tokenizer, parent.tokens, shown[: split - 1], shown[split:], tools
+        )
+        return prompt, shown
+
+    def _raw_prompt(self, prompt: str | list[int]) -> Int[Tensor, " P"]:
+        """Tokens of a raw prompt.
+
+        Raises:
+            ApiError: it is empty or has a token that the model does not know.
+        """
+        if isinstance(prompt, str):
+            return plain_ids(self.tokenizer, prompt)
+        if prompt and max(prompt) >= self.vocabulary_size:
+            raise ApiError(
+                f"The prompt has the token {max(prompt)}, but the vocabulary has "
+                f"{self.vocabulary_size}.",
+                param="prompt",
+            )
+        return torch.tensor(prompt, dtype=torch.long)
+
+    def _check(self, session: Session | None, request: SamplingRequest) -> None:
+        """Returns if the request may be served.
+
+        Raises:
+            ApiError: the model is another, or training forbids the sampling.
+        """
+        if request.model != self.model:
+            raise ApiError(
+                f"The model {request.model!r} does not exist. This server has {self.model!r}.",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
+        if request.n > MAX_CHOICES:
+            raise ApiError(f"n is {request.n}. Use at most {MAX_CHOICES}.", param="n")
+        if session is not None and session.rules.trains:
+            _check_training(session.rules.sampling, request)
+
+    async def _generate(
+        self,
+        session: Session | None,
+        request: SamplingRequest,
+        prompt: Int[Tensor, " P"],
+        *,
+        tools: ToolSettings | None,
+    ) -> list[Answer]:
+        rules = self.rules if session is None else session.rules
+        if session is not None:
+            session.require_open()
+        sampling = self._room(session, request, rules, len(prompt))
+        call = 0 if session is None else session.begin_call()
+        if rules.seed_of is not None:
+            seed = rules.seed_of(call)
+        else:
+            seed = secrets.randbits(63) if request.seed is None else request.seed
+        asked = Request(prompt_ids=prompt, num_completions=request.n, seed=seed, sampling=sampling)
+        try:
+            completions = await self.engine.generate(asked)
+        except Exception as error:
+            self.on_failure(error)
+            raise
+        self.counts["prompt_tokens"] += len(prompt)
+        self.counts["completion_tokens"] += sum(len(c.token_ids) for c in completions)
+        stops = request.stop or ()
+        return [make_answer(c, self.tokenizer, stops=stops, tools=tools) for c in completions]
+
+    def _room(
+        self, session: Session | None, request: SamplingRequest, rules: SessionRules, length: int
+    ) -> Sampling:
+        """The sampling of a request. A budget that it does not give shrinks to the room left.
+
+        Raises:
+            ApiError: prompt and budget exceed the engine's positions, or the prompt is empty.
+        """
+        sampling = request.sampling(rules.sampling)
+        limit = self.engine.capabilities.max_positions
+        if limit is not None and request.budget is None and not rules.trains:
+            left = max(1, min(sampling.max_new_tokens, limit - length))
+            sampling = sampling.model_copy(update={"max_new_tokens": left})
+        try:
+            self.engine.capabilities.check_room(length, sampling)
+        except UserError as error:
+            if session is not None and length:
+                session.ran_out = f"conversation of {length} tokens leaves no room to answer"
+            raise ApiError(str(error), param="messages", code="context_length_exceeded") from error
+        return sampling
+
+
+def _check_training(sampling: Sampling, request: SamplingRequest) -> None:
+    """Returns if the tokens of the request can be trained on.
+
+    Raises:
+        ApiError: they cannot.
+    """
+    for name in ("temperature", "top_p", "top_k"):
+        asked, required = getattr(request, name), getattr(sampling, name)
+        if asked is not None and asked != required:
+            raise _forbidden(
+                name, asked, f"the run trains on tokens sampled with {name} {required}"
+            )
+    if request.seed is not None:
+        raise _forbidden(
+            "seed", request.seed, "seeds are the run's, so that the episodes of a group differ"
+        )
+    budget = request.budget
+    if budget is not None and budget > sampling.max_new_tokens:
+        raise _forbidden(
+            "max_tokens", budget, f"sampling.max_new_tokens is {sampling.max_new_tokens}"
+        )
+
+
+def _forbidden(name: str, asked: object, reason: str) -> ApiError:
+    return ApiError(
+        f"{name} is {asked}, but {reason}. Leave it out, or change the run's configuration.",
+        param=name,
+        code="sampling_forbidden",
+    )
