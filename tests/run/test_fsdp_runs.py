@@ -65,7 +65,7 @@ def test_a_run_is_that_of_one_process_and_goes_on_with_other_ranks(
 
     path = str(tmp_path / "fsdp")
     assert main(["evaluate", path, "--tasks", "2", "--samples", "1"]) == 0
-    assert capsys.readouterr().out.startswith("rl-000006, 2 test tasks: avg@1")
+    assert "(rl-000006), 2 test tasks: avg@1" in capsys.readouterr().out
     assert main(["push", path, "--to", "me/model", "--dry-run"]) == 2
     assert "steadyrl consolidate" in capsys.readouterr().err
     assert main(["consolidate", path, "--out", str(tmp_path / "whole")]) == 0
