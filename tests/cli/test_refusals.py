@@ -72,7 +72,7 @@ def refusal(result: tuple[int, str, str]) -> str:
             "evaluate nowhere",
             "nowhere is not a run folder. Give a folder that 'steadyrl train' wrote.",
         ),
-        ("report nowhere", "nowhere is not a run folder: it has no config.yaml. Give the folder"),
+        ("report nowhere", "nowhere does not exist. Give a run folder, or the log of a run."),
         ("train demo --resume nowhere", "demo and --resume are both given. .* leave demo out."),
         ("train --resume nowhere --steps 3", "nowhere is not a run folder. Give a folder that"),
         (

@@ -6,39 +6,20 @@ import pytest
 import torch
 
 from steadyrl.base.errors import UserError
-from steadyrl.engines.canary import CanaryError, CanarySettings, make_probes
+from steadyrl.engines.canary import CanaryError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.vllm.engine import VllmEngine
 from steadyrl.learners.adapter_check import check_adapter
-from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
-from steadyrl.policies.lora import LoraSettings, randomize
+from steadyrl.learners.local import LocalLearner
 from steadyrl.policies.policy import Policy
-from steadyrl.records.routing import RoutingReplay
 from steadyrl.training.checked_engine import CheckedEngine
 from tests.driving import generate
+from tests.engines.vllm.adapters import RANK, SETTINGS, learner_on, move, probes_of
 from tests.engines.vllm.models import qwen3, qwen3_moe
 from tests.engines.vllm.serving import FLOAT32, requests, sequences, served, trainer_scores
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.vllm
-
-SETTINGS = CanarySettings(every=1)
-RANK = 4
-
-
-def learner_on(policy: Policy, **lora: object) -> LocalLearner:
-    settings = LocalLearnerSettings(lora=LoraSettings(**{"rank": RANK, "alpha": 8.0, **lora}))
-    return LocalLearner(policy, settings, replay=RoutingReplay.NONE)
-
-
-def move(learner: LocalLearner, seed: int) -> None:
-    """What an update does: other weights, another version."""
-    randomize(learner.policy.model, share=0.3, seed=seed)
-    learner.policy_version += 1
-
-
-def probes_of(policy: Policy) -> list[torch.Tensor]:
-    return make_probes(range(3, policy.vocabulary_size), SETTINGS, 256)
 
 
 def largest_difference(engine: VllmEngine, policy: Policy) -> float:

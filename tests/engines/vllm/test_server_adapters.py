@@ -20,10 +20,10 @@ from steadyrl.learners.local import LocalLearner
 from steadyrl.policies.policy import Policy
 from steadyrl.training.checked_engine import CheckedEngine
 from tests.driving import generate
+from tests.engines.vllm.adapters import RANK, SETTINGS, learner_on, move, probes_of
 from tests.engines.vllm.models import qwen3
 from tests.engines.vllm.server_process import VllmServerProcess, connected
 from tests.engines.vllm.serving import FLOAT32, requests, sequences, trainer_scores
-from tests.engines.vllm.test_adapters import RANK, SETTINGS, learner_on, move, probes_of
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.vllm
