@@ -164,6 +164,7 @@ def test_generated_pages_are_up_to_date() -> None:
     assert [path.name for path in outdated()] == [], "run `make docs`"
 
 
+@pytest.mark.slow
 def test_every_metric_that_a_run_writes_is_documented(tmp_path: Path) -> None:
     held = {"prompts": 4, "group_size": 4, "mini_batches": 2, "reference_kl": {"coefficient": 0.1}}
     drift = tiny_run().evaluation.model_copy(update={"drift": "always"})

@@ -137,6 +137,7 @@ def test_resume_goes_on_and_reports(demo: Path, tmp_path: Path, steadyrl: Steady
     assert (path / model).read_bytes() == (demo / model).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_how_it_is_extended(
     demo: Path, tmp_path: Path, steadyrl: Steady
 ) -> None:
@@ -271,6 +272,7 @@ def test_help_on_a_kind_comes_before_what_it_requires(steadyrl: Steady) -> None:
         assert told in " ".join(out.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_characters_that_a_terminal_lacks_do_not_end_a_command() -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     command = [sys.executable, "-m", "steadyrl.cli.main", "recipes", "demo"]

@@ -276,6 +276,7 @@ def test_a_training_uploads_its_last_checkpoint(
     assert hub.repositories["me/demo"].files["model.safetensors"] == weights
 
 
+@pytest.mark.slow
 def test_a_failed_upload_does_not_fail_the_run_and_says_how_to_repeat_it(
     steadyrl: Steady, tmp_path: Path, hub: FakeHub
 ) -> None:

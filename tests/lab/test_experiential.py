@@ -99,6 +99,7 @@ def test_the_studies_claim_the_same_and_have_five_seeds() -> None:
     assert len(lake.seeds) == 5
 
 
+@pytest.mark.slow
 def test_runs_of_frozen_lake_are_those_on_record() -> None:
     study = STUDIES["erl-frozenlake"](Numerics.FP8)
     found = find_records(RECORDS)

@@ -80,6 +80,7 @@ def test_every_recipe_takes_a_step_on_a_model_that_is_given(
     assert folder.report.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["erl-frozenlake", "erl-hotpotqa"])
 def test_under_a_rulebook_second_attempts_are_played_and_learned_from(
     name: str, checkpoint: Path, tmp_path: Path

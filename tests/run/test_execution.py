@@ -86,6 +86,7 @@ def test_a_run_folder_is_complete(finished: Path) -> None:
     assert list((finished / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_equal_configurations_make_equal_runs(finished: Path, tmp_path: Path) -> None:
     start_run(tiny_run(), tmp_path / "again")
 
@@ -282,6 +283,7 @@ def test_a_changed_model_in_the_configuration_is_refused(finished: Path, tmp_pat
         resume_run(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", ["one more", "one less"])
 def test_a_changed_list_of_stages_is_refused_and_nothing_is_lost(
     stages: str, finished: Path, tmp_path: Path
@@ -316,6 +318,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished: Path) -> None:
     assert timeless(finished) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_it_measured_anything_makes_room(
     finished: Path, tmp_path: Path
 ) -> None:
@@ -380,6 +383,7 @@ def test_a_run_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path: Pat
     assert all(bool(w.isfinite().all()) for w in weights_of(learner).values())
 
 
+@pytest.mark.slow
 def test_what_a_run_decides_about_its_checkpoint_is_noted_once(tmp_path: Path) -> None:
     model = Pretrained(path=str(write_checkpoint(tmp_path / "model", eos_token="<|pad|>")))
     config = tiny_run(model=model, routing_replay="none", steps=3, cold_start=None)
@@ -398,6 +402,7 @@ class Tomorrow(datetime):
         return cls(2031, 2, 3)
 
 
+@pytest.mark.slow
 def test_a_run_resumed_on_another_day_goes_on_under_the_date_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

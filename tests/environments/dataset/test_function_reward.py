@@ -152,6 +152,7 @@ def test_a_function_is_called_in_the_main_thread_of_the_run() -> None:
     assert values("process", "x") == [os.getpid()]
 
 
+@pytest.mark.slow
 def test_with_a_time_limit_it_is_called_in_another_process_and_given_up() -> None:
     (found,) = values("process", "x", timeout=60.0)
     assert found != os.getpid()
