@@ -33,8 +33,9 @@ def test_the_splits_of_the_example_have_other_results(example: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_agent_of_the_example_learns_to_call_its_tool(example: Any, tmp_path: Path) -> None:
-    changes = {"steps": 10, "evaluate_every": 10}
+    changes = {"steps": 6, "evaluate_every": 6}
     folder = start_run(example.configuration(**changes), tmp_path / "run")
 
     first, *_, last = scores(folder)

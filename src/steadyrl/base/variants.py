@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from inspect import get_annotations, isabstract
 from typing import Any, cast, get_args
 
-from pydantic import Field, GetCoreSchemaHandler, ValidationError, field_validator
+from pydantic import ConfigDict, GetCoreSchemaHandler, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
@@ -35,10 +35,12 @@ class Variant(Settings):
     """Settings that are chosen by `name`.
 
     A class declares its name as `name: Literal["square"] = "square"`. Without a declaration, its
-    name is `module:Class`.
+    name is `module:Class`; `name: str = ""` drops the declaration of a parent.
     """
 
-    name: str = Field("", validate_default=True)
+    model_config = ConfigDict(validate_default=True)
+
+    name: str = ""
 
     @field_validator("name")
     @classmethod
