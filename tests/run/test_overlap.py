@@ -44,9 +44,8 @@ from tests.run.tiny import tiny_experiential_run, tiny_run
 pytestmark = pytest.mark.slow
 
 STEPS = 4
-REACHED = "engine_update_reached_fraction"
-MEASURED_ELSEWHERE = ("seconds", "_per_second", REACHED)
-"""Times, and what an engine in another process reports a step later."""
+MEASURED_ELSEWHERE = ("seconds", "_per_second", "engine_update_reached_fraction")
+"""Times, and what an engine in another process does not report."""
 
 
 def engine(**changes: Any) -> LocalEngineSettings:
@@ -136,10 +135,6 @@ def test_rollouts_are_those_of_the_weights_some_steps_before(
         assert {k: v for k, v in one.items() if not k.endswith(MEASURED_ELSEWHERE)} == {
             k: v for k, v in other.items() if not k.endswith(MEASURED_ELSEWHERE)
         }
-    reached = [row.get(REACHED) for row in expected]
-    assert all(value is not None for value in reached)
-    later = [1.0, *reached[:-1]] if overlap else reached  # at first nothing has moved
-    assert [row.get(REACHED) for row in measured] == later
     assert all(row["gradient_norm"] > 0 for row in expected)
     assert [row["staleness"] for row in measured] == staleness
     assert largest_difference(weights_of(plain.learner), weights_of(assembly.learner)) == 0

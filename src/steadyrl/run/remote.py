@@ -11,7 +11,6 @@ from steadyrl.algorithms.protocol import Rollout
 from steadyrl.engines.canary import EngineReading
 from steadyrl.engines.protocol import Engine, EngineCapabilities, Request
 from steadyrl.engines.stepped import SteppedEngine
-from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import WeightSource, full_weights
 from steadyrl.run.rollout_process import RolloutProcess
@@ -67,9 +66,6 @@ class RemoteEngine(SteppedEngine):
         super().__init__()
         self._process = process
         self.policy_version = -1
-        self.reach: Reach | None = None
-        """Share of the update before the last one that reached the engine."""
-
         self._requests: dict[int, Request] = {}
         self._submitted = 0
 
@@ -107,10 +103,8 @@ class RemoteEngine(SteppedEngine):
         return lambda: self._process.wait(answer)
 
     async def sync(self, weights: WeightSource) -> None:
-        """Sends the weights of a learner to the process, which loads them after its rollouts."""
-        tensors = dict(full_weights(weights).tensors("model"))
-        before = self._process.load("sync", tensors, weights.version)
-        self.reach = before if isinstance(before, Reach) else None
+        """Sends the weights of a learner to the process."""
+        self._process.load("sync", dict(full_weights(weights).tensors("model")), weights.version)
         self.policy_version = weights.version
 
     def close(self) -> None:

@@ -67,16 +67,11 @@ class RolloutProcess:
         """Waits for the result of a question. Meanwhile, progress is reported."""
         return self._process.wait(answer)
 
-    def load(self, question: str, weights: Mapping[str, Tensor], *args: Any) -> Any:
-        """Asks a question that reads `weights`, once the weights sent before have been read.
-
-        Returns:
-            The result of the question that read those.
-        """
-        before = self.wait(self._loaded)
+    def load(self, question: str, weights: Mapping[str, Tensor], *args: Any) -> None:
+        """Asks a question that reads `weights`, once the weights sent before have been read."""
+        self.wait(self._loaded)
         self._weights.write(weights)
         self._loaded = self.ask(question, *args)
-        return before
 
     def close(self) -> None:
         """Ends the process."""

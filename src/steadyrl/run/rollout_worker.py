@@ -12,8 +12,7 @@ from steadyrl.algorithms.protocol import Rollout
 from steadyrl.base.progress import Progress
 from steadyrl.engines.canary import EngineReading, read_engine
 from steadyrl.engines.driver import drive, generate_all
-from steadyrl.engines.protocol import EngineCapabilities, Request, SupportsSyncMeasurement
-from steadyrl.policies.reach import Reach
+from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.records.completion import Completion
 from steadyrl.records.shared_weights import Layout, SharedWeights
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
@@ -38,11 +37,9 @@ class Worker:
         self._sampler = LocalSampler(stages, self._engine)
         self._weights = SharedWeights(path, layout)
 
-    def sync(self, version: int) -> Reach | None:
-        """Loads the shared weights into the engine. Returns how much of the update reached it."""
+    def sync(self, version: int) -> None:
+        """Loads the shared weights into the engine."""
         drive(self._engine.sync(self._shared(version)))
-        engine = self._engine
-        return engine.reach if isinstance(engine, SupportsSyncMeasurement) else None
 
     def capabilities(self) -> EngineCapabilities:
         """Capabilities of the engine."""
