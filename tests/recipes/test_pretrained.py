@@ -57,5 +57,5 @@ def test_a_run_outlives_the_checkpoint_it_began_with(
     said_without = io.StringIO()
     evaluate_command([str(tmp_path / "run"), "--tasks", "1"], Console(file=said_without))
     assert said_without.getvalue() == said.getvalue()
-    assert "rl-000001, 1 test tasks" in said.getvalue()
+    assert "(rl-000001), 1 test tasks" in said.getvalue()
     assert resume_run(tmp_path / "run").read_metrics() == rows
