@@ -6,7 +6,7 @@ import pytest
 
 from steadyrl.cli.main import main
 from steadyrl.lab import command
-from steadyrl.lab.catalog import STUDIES
+from steadyrl.lab.catalog import DOSE_STUDIES, STUDIES
 from steadyrl.lab.claims import Claim, greater
 from steadyrl.lab.records import write_record
 from steadyrl.lab.running import StudyPaths
@@ -24,7 +24,7 @@ def tiny_study(numerics: Numerics) -> Study:
 def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(STUDIES)
+    assert [line.split()[0] for line in lines] == [*STUDIES, *DOSE_STUDIES]
     assert "figure4 Off-policy, N = 8, rollouts in fp8" in [
         " ".join(line.split()) for line in lines
     ]
@@ -59,6 +59,7 @@ def test_quick_and_all_are_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
     monkeypatch.setattr(command, "run_studies", note)
     monkeypatch.setattr(command, "STUDIES", {"tiny": tiny_study})
+    monkeypatch.setattr(command, "DOSE_STUDIES", {})
     assert main(["study", "--all", "--quick", "--out", str(tmp_path), "--numerics", "int4"]) == 0
     assert [study.name for study in asked] == ["made-up-fp8-quick"]
 
@@ -96,6 +97,19 @@ def test_an_undecided_study_goes_on_with_more_seeds(
     monkeypatch.setitem(command.STUDIES, "tiny", tiny_study)
     assert main(["study", "tiny", "--out", str(tmp_path), *options]) == 0
     assert asked == seeds
+
+
+def test_a_study_of_doses_prints_its_borders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Study] = []
+    monkeypatch.setattr(command, "run_doses", lambda study, *_, **__: asked.append(study))
+    assert main(["study", "dose", "--quick", "--out", str(tmp_path)]) == 0
+
+    text = capsys.readouterr().out
+    assert [study.name for study in asked] == ["dose-float32-quick"]
+    assert "routing noise: R3 loses at" in text
+    assert "figure: " in text
 
 
 @pytest.mark.slow

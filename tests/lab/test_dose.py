@@ -1,70 +1,180 @@
-"""Studies of a dial: what is run, and what becomes of it."""
+"""Studies of doses: what is run next, and what becomes of it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from steadyrl.lab.catalog import STUDIES
-from steadyrl.lab.dose import CONTROL, DoseStudy, at
-from steadyrl.lab.records import RunRecord
-from steadyrl.lab.results import write_results
+from steadyrl.base.errors import UserError
+from steadyrl.lab.catalog import DOSE_STUDIES
+from steadyrl.lab.configurations import identity
+from steadyrl.lab.dose import CONTROLS, RUNS, Dial, DoseStudy, Event
+from steadyrl.lab.dose_results import write_dose_results
+from steadyrl.lab.dose_running import run_doses
+from steadyrl.lab.measures import MEASURES
+from steadyrl.lab.records import RunRecord, read_record, write_record
+from steadyrl.lab.running import StudyPaths, cold_start
+from steadyrl.lab.study import changed
 from steadyrl.policies.numerics import Numerics
+from steadyrl.run.config import RunConfig
 from tests.lab.made_up import record
+from tests.run.tiny import tiny_run
 
-DIALS = ("dose-routing-noise", "dose-weight-noise")
-
-
-def study_of(name: str) -> DoseStudy:
-    study = STUDIES[name](Numerics.FP8)
-    assert isinstance(study, DoseStudy)
-    return study
+Runs = dict[str, dict[int, RunRecord]]
+WHOLE = DOSE_STUDIES["dose"](Numerics.FLOAT32)
+EVERY_DIAL = pytest.mark.parametrize("dial", WHOLE.dials, ids=[dial.name for dial in WHOLE.dials])
 
 
-@pytest.mark.parametrize("name", DIALS)
-def test_a_border_takes_at_most_24_runs_besides_the_control(name: str) -> None:
-    study = study_of(name)
-
-    assert len(study.conditions) == 1 + len(study.remedies) * len(study.doses)
-    assert len(study.doses) * len(study.seeds) <= 24
-    assert list(study.doses) == sorted(study.doses)
+def scored(final: float, *, seed: int = 0, best: float = 0.8) -> RunRecord:
+    return record([0.5] * 8, seed=seed, scores=[(0, 0.3), (32, best), (64, final)])
 
 
-@pytest.mark.parametrize("name", DIALS)
-def test_conditions_differ_in_dose_and_remedy_alone(name: str) -> None:
-    study = study_of(name)
-    configs = {condition.name: condition.config for condition in study.conditions}
-    for remedy in study.remedies:
-        first, *others = (configs[at(remedy, dose)] for dose in study.doses)
-        assert not configs[CONTROL].engine.has_noise
-        for config in others:
-            assert config.engine.without_noise() == first.engine.without_noise()
-            assert config.model_copy(update={"engine": first.engine}) == first
+@EVERY_DIAL
+def test_conditions_differ_and_share_a_cold_start_and_gradient_steps(dial: Dial) -> None:
+    configs = [condition.config for condition in dial.conditions()]
+
+    assert len({identity(config) for config in configs}) == len(configs)
+    assert len(configs) == 1 + len(dial.remedies) * len(dial.doses)
+    assert len({config.steps * config.algorithm.gradient_steps for config in configs}) == 1
+    assert len({identity(cold_start(changed(c, seed=n))) for n, c in enumerate(configs)}) == 1
+    assert list(dial.doses) == sorted(dial.doses)
 
 
-def scored(score: float, seeds: int) -> dict[int, RunRecord]:
-    """A run for each seed that ends with `score` give or take a thousandth."""
-    return {
-        seed: record([0.5] * 20, seed=seed, scores=[(0, 0.1), (160, score + 0.001 * (-1) ** seed)])
-        for seed in range(seeds)
+@EVERY_DIAL
+def test_a_remedy_differs_from_none_in_nothing_else(dial: Dial) -> None:
+    configs = {condition.name: condition.config for condition in dial.conditions()}
+    none, *remedies = dial.remedies
+    for dose in dial.doses:
+        plain = configs[dial.at(none, dose)].model_dump()
+        for remedy in remedies:
+            treated = configs[dial.at(remedy, dose)].model_dump()
+            for values in (plain, treated):
+                values["algorithm"].pop("objective", None)
+                values.pop("routing_replay", None)
+            assert treated == plain
+
+
+def test_an_event_is_read_off_the_held_out_scores() -> None:
+    assert not Event.LOSES.shown_by(scored(0.76), 0.8)
+    assert Event.LOSES.shown_by(scored(0.75), 0.8)
+    assert not Event.COLLAPSES.shown_by(scored(0.41), 0.8)
+    assert Event.COLLAPSES.shown_by(scored(0.39), 0.8)
+
+
+def followed(study: DoseStudy, final: Callable[[str, float], float]) -> Runs:
+    """The runs of `study` until its design ends, where a run ends with `final(remedy, dose)`."""
+    (dial,) = study.dials
+    runs: Runs = {condition.name: {} for condition in study.conditions}
+    runs[dial.control_name] = {seed: scored(0.8, seed=seed) for seed in study.controls}
+    places = {
+        identity(changed(condition.config, seed=0)): condition.name
+        for condition in study.conditions
     }
+    for remedy in dial.remedies:
+        while (config := study.next_run(dial, remedy, runs)) is not None:
+            name = places[identity(changed(config, seed=0))]
+            dose = float(name.rpartition(", ")[2])
+            runs[name][config.seed] = scored(final(remedy, dose), seed=config.seed)
+    return runs
 
 
-def test_results_tell_the_borders_and_what_the_remedies_do(tmp_path: Path) -> None:
-    study = replace(study_of("dose-routing-noise"), seeds=(0, 1, 2, 3))
-    lost = {"no replay": (0.02, 0.08, 0.2, 0.4), "R2": (0.1, 0.2, 0.3, 0.4), "R3": (0, 0, 0, 0.01)}
-    runs = {CONTROL: scored(0.9, 4)}
-    for remedy, values in lost.items():
-        for dose, value in zip(study.doses, values, strict=True):
-            runs[at(remedy, dose)] = scored(0.9 - value, 4)
-    write_results(study, runs, tmp_path)
-    borders = json.loads((tmp_path / "results.json").read_text())["borders"]
+@pytest.fixture(scope="module")
+def routing() -> tuple[DoseStudy, Runs]:
+    """No replay and R2 lose 0.05 from 0.5 on and collapse from 1.5 on; R3 loses nothing."""
+    study = DOSE_STUDIES["dose-routing-noise"](Numerics.FLOAT32)
+
+    def final(remedy: str, dose: float) -> float:
+        return 0.8 if remedy == "R3" else 0.3 if dose > 1.5 else 0.7 if dose > 0.5 else 0.79
+
+    return study, followed(study, final)
+
+
+def test_the_design_finds_both_borders_with_a_seed_for_each_run(
+    routing: tuple[DoseStudy, Runs], tmp_path: Path
+) -> None:
+    study, runs = routing
+    (dial,) = study.dials
+    findings = write_dose_results(study, runs, tmp_path)
+    found = {(f.remedy, f.event): f for f in findings}
+
+    for remedy in dial.remedies:
+        taken = study.taken(dial, remedy, runs)
+        assert [run.seed for _, run in taken] == list(range(len(taken)))
+        assert len(taken) <= RUNS
+    assert study.is_finished(runs)
+    assert found["no replay", Event.LOSES].border.dose == pytest.approx(0.6, rel=0.25)
+    assert found["no replay", Event.COLLAPSES].border.dose == pytest.approx(1.7, rel=0.25)
+    assert found["R2", Event.LOSES].effect == "undecided"
+    for event in Event:
+        assert found["R3", event].border.low == float("inf")
+        assert found["R3", event].effect == "works"
+
+
+def test_results_tell_borders_effects_and_what_was_measured(
+    routing: tuple[DoseStudy, Runs], tmp_path: Path
+) -> None:
+    study, runs = routing
+    write_dose_results(study, runs, tmp_path)
+    content = json.loads((tmp_path / "results.json").read_text())
     page = (tmp_path / "README.md").read_text()
 
-    # 0.05 is half way from 0.02 at 0.25 to 0.08 at 0.5 on the logarithmic axis.
-    assert borders["no replay"]["dose"] == pytest.approx((0.25 * 0.5) ** 0.5, rel=1e-3)
-    assert borders["R2"] == {"dose": "below", "low": "below", "high": "below", "effect": "harms"}
-    assert borders["R3"] == {"dose": "above", "low": "above", "high": "above", "effect": "works"}
-    assert "| R3 | above 2 | above 2 to above 2 |  | works |" in page
-    assert (tmp_path / "figure.png").stat().st_size > 10_000
+    row = next(r for r in content["borders"] if (r["remedy"], r["event"]) == ("R3", "loses"))
+    assert row["border"] == {"dose": "inf", "low": "inf", "high": "inf"}
+    assert row["effect"] == "works"
+    assert row["shown"] == 0
+    assert content["mismatch"]["routing noise"][0]["k3"] == 1e-3
+    assert all(content["conditions"].values())
+    assert "| above 4 | more than " in page
+    assert f"{CONTROLS} runs at dose 0 end with a score of 0.800" in page
+    assert "<svg" in (tmp_path / "figure.svg").read_text()
+
+
+def test_the_quick_form_is_one_dial_and_two_remedies() -> None:
+    quick = WHOLE.quick()
+
+    assert quick.name == "dose-float32-quick"
+    assert [list(dial.remedies) for dial in quick.dials] == [["no replay", "R3"]]
+    assert len(quick.seeds) == 8
+
+
+def test_runs_of_another_machine_are_not_continued(tmp_path: Path) -> None:
+    study = DOSE_STUDIES["dose-routing-noise"](Numerics.FLOAT32)
+    paths = StudyPaths(records=tmp_path, folders=tmp_path / "never-made")
+    config = study.conditions[0].run(0)
+    run = record([0.5] * 8, config=config)
+    write_record(run, paths.new_record(config))
+
+    with pytest.raises(UserError, match=r"has runs from another machine \(a machine\)"):
+        run_doses(study, paths, "this one", processes=1, watch=lambda _: None)
+
+
+def tiny_dial() -> Dial:
+    def turn(config: RunConfig, dose: float) -> RunConfig:
+        return changed(config, optimizer=config.optimizer.model_dump() | {"learning_rate": dose})
+
+    remedies = {"none": {}, "R3": {"routing_replay": "r3"}}
+    return Dial(
+        name="rate",
+        axis="learning rate",
+        doses=(0.01, 0.1),
+        remedies=remedies,
+        control=tiny_run(),
+        turn=turn,
+    )
+
+
+@pytest.mark.slow
+def test_a_study_of_doses_runs_by_its_design_with_any_number_of_processes(tmp_path: Path) -> None:
+    dial = tiny_dial()
+    study = replace(WHOLE, dials=(dial,), conditions=tuple(dial.conditions()), seeds=(0, 1))
+    chosen = []
+    for processes in (1, 2):
+        paths = StudyPaths(records=tmp_path / f"{processes}", folders=tmp_path / f"work{processes}")
+        run_doses(study, paths, "this one", processes=processes, watch=lambda _: None)
+        records = [read_record(path) for path in sorted(paths.records.glob("*.json"))]
+        chosen.append([(run.digest, MEASURES["final_score"](run)) for run in records])
+
+    assert len(chosen[0]) == 2 + 2 * 2
+    assert chosen[0] == chosen[1]

@@ -177,6 +177,18 @@ def test_threads_are_those_asked_for() -> None:
         torch.set_num_threads(threads)
 
 
+def test_runs_of_any_seed_reinforce_the_cold_start_of_one() -> None:
+    config = tiny_run()
+    assert config.cold_start is not None
+    shared = {"cold_start": config.cold_start.model_copy(update={"seed": 1})}
+    one, other = (Assembly.of(tiny_run(seed=seed, **shared)) for seed in (1, 2))
+
+    assert largest_difference(weights_of(one.learner), weights_of(other.learner)) == 0
+    assert first_step(one)["loss"] == first_step(other)["loss"]  # that of the cold start
+    plans = [assembly.stages[1].algorithm.plan(0).seed for assembly in (one, other)]
+    assert plans[0] != plans[1]
+
+
 def test_engine_is_the_one_asked_for_and_holds_the_weights() -> None:
     prompt = Request(
         prompt_ids=torch.tensor([6, 7, 8]), num_completions=2, seed=1, sampling=Sampling()

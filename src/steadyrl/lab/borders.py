@@ -1,21 +1,44 @@
-"""The border dose at which an effect sets in, and its interval."""
+"""The border dose, at which half of the runs show an event, and the dose to run next.
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+A run at dose d shows the event with probability
+
+    P(d) = LAPSE + (1 - 2 LAPSE) Phi((log2 d - log2 b) / s)
+
+where
+    b       border;
+    s       spread: how differently single runs bear the dose, in doublings of it;
+    LAPSE   share of runs that go otherwise whatever the dose;
+    Phi     cumulative normal distribution.
+
+Before any run, all b of a grid that reaches two doublings beyond the doses are equally probable,
+and all s of `SPREADS`. Each run changes their probabilities by Bayes' rule. The next dose is the
+one after which the border is expected to be known best: that of least expected entropy.
+
+Source: Kontsevich and Tyler, Vision Research 39 (1999), the Psi method; the spread is averaged out
+before the entropy is taken, as in Prins, Journal of Vision 13 (2013).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import ndtr, xlogy
 
-from steadyrl.lab.dose import CONTROL, DoseStudy, at
-from steadyrl.lab.measures import MEASURES
-from steadyrl.lab.records import RunRecord
+LAPSE = 0.02
+SPREADS = np.geomspace(0.125, 2.0, 9)
+GRID_STEP = 0.125
+"""Doublings between borders of the grid."""
 
-LOSS = 0.05
-"""The border is the dose at which the final held-out score lies this far below that of dose 0."""
+BEYOND = 2.0
+"""Doublings from the smallest and the largest dose to the ends of the grid."""
 
-DRAWS = 10_000
+ENOUGH = 2.0
+"""A border is known if the ends of its interval are less than this factor apart."""
+
+Outcomes = Sequence[tuple[float, bool]]
+"""The dose of each run, and whether it showed the event."""
 
 
 class Effect(StrEnum):
@@ -33,52 +56,74 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Border:
-    """The dose at which a loss of `LOSS` is reached.
+    """A border and the ends of its interval of 95%.
 
-    Below the smallest dose that was run it is 0, and infinite above the largest: an interval that
-    reaches such a value is open on that side.
+    Below the smallest dose that can be run they are 0, and infinite above the largest: an interval
+    that reaches such a value is open on that side.
     """
 
     dose: float
     low: float
-    """Lower end of the interval of 95%."""
-
     high: float
 
+    @property
+    def is_known(self) -> bool:
+        """Whether more runs would add little: its interval is narrow, or beyond all doses."""
+        return self.low == np.inf or self.high == 0 or self.high < ENOUGH * self.low
 
-def losses(
-    study: DoseStudy, runs: Mapping[str, Mapping[int, RunRecord]], remedy: str
-) -> Float[np.ndarray, "D S"]:
-    """The loss of each seed's final held-out score at each dose, against its run at dose 0.
 
-    Only seeds with all of these runs are included.
+class Posterior:
+    """What runs at some of `doses` say of the border.
+
+    Args:
+        doses: Doses that can be run, above 0 and rising.
     """
-    names = [at(remedy, dose) for dose in study.doses]
-    seeds = sorted(set.intersection(*(set(runs[name]) for name in (CONTROL, *names))))
-    final = MEASURES["final_score"]
-    return np.array(
-        [[final(runs[CONTROL][seed]) - final(runs[name][seed]) for seed in seeds] for name in names]
-    )
 
+    def __init__(self, doses: Sequence[float], outcomes: Outcomes) -> None:
+        self._doses = np.array(doses, dtype=np.float64)
+        first, last = np.log2(self._doses[[0, -1]])
+        self._steps = np.arange(first - BEYOND, last + BEYOND + GRID_STEP / 2, GRID_STEP)
+        log_likelihood = np.zeros((len(self._steps), len(SPREADS)))
+        for dose, shown in outcomes:
+            chance = self._chance(np.array([dose]))[0]
+            log_likelihood += np.log(chance if shown else 1 - chance)
+        weights = np.exp(log_likelihood - log_likelihood.max())
+        self._joint: Float[np.ndarray, "B S"] = weights / weights.sum()
 
-def border_of(
-    doses: Float[np.ndarray, " D"], lost: Float[np.ndarray, "D S"], *, seed: int = 0
-) -> Border:
-    """The border of `lost` at rising `doses`, of two or more seeds.
+    @property
+    def border(self) -> Border:
+        """The median border and its interval."""
+        cumulative = self._joint.sum(axis=1).cumsum()
+        low, middle, high = self._borders()[np.searchsorted(cumulative, (0.025, 0.5, 0.975))]
+        return Border(dose=float(middle), low=float(low), high=float(high))
 
-    The mean loss at each dose is made to rise with the dose (isotonic regression), and read between
-    doses on a logarithmic axis. For the interval each mean is drawn anew from its own Student
-    distribution, `DRAWS` times.
-    """
-    count = lost.shape[1]
-    means = lost.mean(axis=1)
-    errors = lost.std(axis=1, ddof=1) / np.sqrt(count)
-    generator = np.random.default_rng(seed)
-    noise = generator.standard_t(count - 1, size=(DRAWS, len(doses)))
-    (dose,), borders = crossings(doses, means[None]), crossings(doses, means + errors * noise)
-    # Not interpolated: between a finite border and an infinite one there is nothing.
-    low, high = np.quantile(borders, [0.025, 0.975], method="nearest")
-    return Border(dose=float(dose), low=float(low), high=float(high))
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the border in doublings of the dose."""
+        weights = self._joint.sum(axis=1)
+        return float(np.sqrt(weights @ (self._steps - weights @ self._steps) ** 2))
+
+    def next_dose(self) -> float:
+        """The dose whose run is expected to leave the least entropy of the border."""
+        chance = self._chance(self._doses)
+        shown = self._joint * chance
+        hidden = self._joint * (1 - chance)
+        expected = np.zeros(len(self._doses))
+        for part in (shown, hidden):
+            total = part.sum(axis=(1, 2))
+            expected += total * _entropy(part.sum(axis=2) / total[:, None])
+        return float(self._doses[expected.argmin()])
+
+    def _borders(self) -> Float[np.ndarray, " B"]:
+        """The grid; 0 and infinite beyond the doses."""
+        grid = np.exp2(self._steps)
+        low, high = self._doses[[0, -1]]
+        return np.where(grid < low, 0.0, np.where(grid > high, np.inf, grid))
+
+    def _chance(self, doses: Float[np.ndarray, " D"]) -> Float[np.ndarray, "D B S"]:
+        """The probability of the event at each dose, for each border and spread."""
+        distance = np.log2(doses)[:, None, None] - self._steps[:, None]
+        return LAPSE + (1 - 2 * LAPSE) * ndtr(distance / SPREADS)
 
 
 def effect(remedy: Border, none: Border) -> Effect:
@@ -88,56 +133,19 @@ def effect(remedy: Border, none: Border) -> Effect:
     return Effect.HARMS if remedy.high < none.low else Effect.UNDECIDED
 
 
-def borders_of(study: DoseStudy, runs: Mapping[str, Mapping[int, RunRecord]]) -> dict[str, Border]:
-    """The border under each remedy that two or more seeds were run with."""
-    lost = {remedy: losses(study, runs, remedy) for remedy in study.remedies}
-    return {
-        remedy: border_of(np.array(study.doses), values)
-        for remedy, values in lost.items()
-        if values.shape[1] >= 2
-    }
+def factor(remedy: Border, none: Border) -> Border | None:
+    """How many times higher the border is with a remedy than without.
+
+    From the ends of both intervals, so it is wider than an interval of 95%, and lies above 1 where
+    the remedy works. None if the border without it is not among the doses.
+    """
+    if not 0 < none.low <= none.high < np.inf:
+        return None
+    return Border(
+        dose=remedy.dose / none.dose, low=remedy.low / none.high, high=remedy.high / none.low
+    )
 
 
-def borders_as_json(study: DoseStudy, borders: Mapping[str, Border]) -> dict[str, Any]:
-    """The borders for results.json. Outside the doses they are "below" or "above"."""
-    none = borders.get(study.remedies[0])
-    rows: dict[str, dict[str, Any]] = {}
-    for remedy, border in borders.items():
-        rows[remedy] = {name: _within(value) for name, value in asdict(border).items()}
-        if none is not None and border is not none:
-            rows[remedy]["effect"] = effect(border, none)
-            if 0 < none.dose < np.inf and 0 < border.dose < np.inf:
-                rows[remedy]["factor"] = round(border.dose / none.dose, 3)
-    return {"dial": study.dial, "doses": study.doses, "loss": LOSS, "borders": rows}
-
-
-def _within(dose: float) -> float | str:
-    return round(dose, 4) if 0 < dose < np.inf else "below" if dose == 0 else "above"
-
-
-def crossings(
-    doses: Float[np.ndarray, " D"], means: Float[np.ndarray, "N D"]
-) -> Float[np.ndarray, " N"]:
-    """The first dose at which the rising fit of each row reaches `LOSS`; 0 or inf outside."""
-    rising = isotonic(means)
-    reached = rising >= LOSS
-    above = np.maximum(reached.argmax(axis=1), 1)
-    rows = np.arange(len(means))
-    low, high = rising[rows, above - 1], rising[rows, above]
-    steps = np.log(doses)
-    share = (LOSS - low) / np.where(high > low, high - low, 1.0)
-    inside = np.exp(steps[above - 1] + share * (steps[above] - steps[above - 1]))
-    return np.where(reached[:, 0], 0.0, np.where(reached[:, -1], inside, np.inf))
-
-
-def isotonic(means: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-    """The nondecreasing rows nearest to `means`, by the max-min formula."""
-    count = means.shape[1]
-    sums = np.pad(means.cumsum(axis=1), ((0, 0), (1, 0)))
-    fit = np.full(means.shape, -np.inf)
-    for start in range(count):
-        least = np.full(len(means), np.inf)
-        for end in range(count - 1, start - 1, -1):
-            least = np.minimum(least, (sums[:, end + 1] - sums[:, start]) / (end + 1 - start))
-            fit[:, end] = np.maximum(fit[:, end], least)
-    return fit
+def _entropy(probabilities: Float[np.ndarray, "*D B"]) -> Float[np.ndarray, "*D"]:
+    """Entropy of each row in nats."""
+    return -xlogy(probabilities, probabilities).sum(axis=-1)

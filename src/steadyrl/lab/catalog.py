@@ -26,7 +26,15 @@ from typing import Any
 from steadyrl.lab.baselines import baselines
 from steadyrl.lab.cold_starts import figure5
 from steadyrl.lab.dense_twin import dense_twin
-from steadyrl.lab.dose import routing_noise, weight_noise
+from steadyrl.lab.dose import (
+    DoseStudy,
+    dose_study,
+    routing_noise,
+    staleness,
+    step_size,
+    weight_noise,
+)
+from steadyrl.lab.dose_world import dose_learning_rate
 from steadyrl.lab.experiential import experiential_study
 from steadyrl.lab.learning_rate import CANDIDATES, learning_rate_choice
 from steadyrl.lab.off_policy import figure2, figure3, figure4
@@ -98,8 +106,7 @@ STUDIES: dict[str, MakeStudy] = {
     "baselines-n4": partial(baselines, mini_batches=4),
     "baselines-n8": partial(baselines, mini_batches=8),
     "dense-twin": dense_twin,
-    "dose-routing-noise": routing_noise,
-    "dose-weight-noise": weight_noise,
+    "dose-world": dose_learning_rate,
     "erl-frozenlake": partial(experiential_study, "frozenlake", "FrozenLake", erl_frozenlake_tiny),
     "erl-sokoban": partial(experiential_study, "sokoban", "Sokoban", erl_sokoban_tiny),
     "erl-questions": partial(
@@ -108,3 +115,18 @@ STUDIES: dict[str, MakeStudy] = {
 }
 """Every study by the name that the command line knows it by, as a function of the engine's
 numerics."""
+
+DIALS = {
+    "routing-noise": routing_noise,
+    "weight-noise": weight_noise,
+    "staleness": staleness,
+    "learning-rate": step_size,
+}
+
+DOSE_STUDIES: dict[str, Callable[[Numerics], DoseStudy]] = {
+    "dose": partial(dose_study, "dose", tuple(DIALS.values())),
+    **{
+        f"dose-{name}": partial(dose_study, f"dose-{name}", (dial,)) for name, dial in DIALS.items()
+    },
+}
+"""Studies of doses, all dials at once or one alone, by the name that the command line knows."""

@@ -17,7 +17,11 @@ from steadyrl.base.settings import Settings
 from steadyrl.base.wording import count, duration
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
-from steadyrl.lab.catalog import STUDIES
+from steadyrl.lab.catalog import DOSE_STUDIES, STUDIES
+from steadyrl.lab.dose import DoseStudy
+from steadyrl.lab.dose_findings import Finding
+from steadyrl.lab.dose_results import in_words, write_dose_results
+from steadyrl.lab.dose_running import run_doses
 from steadyrl.lab.parquet import write_parquet
 from steadyrl.lab.results import Judgment, with_more_seeds_if_undecided, write_results
 from steadyrl.lab.running import Progress as RunsProgress
@@ -42,15 +46,18 @@ class StudyOptions(Settings):
     """Run every study."""
 
     quick: bool = False
-    """Two seeds and a quarter of the gradient steps. The verdicts mean little."""
+    """Two seeds and a quarter of the gradient steps; of doses, one dial and eight runs for each of
+    two remedies. The verdicts mean little."""
 
-    numerics: Numerics = Numerics.FP8
-    """Numerics of the rollout engine. int4 is the harsher level."""
+    numerics: Numerics | None = None
+    """Numerics of the rollout engine. Default: fp8, and float32 for doses, where the only mismatch
+    is then the dial's. int4 is the harsher level."""
 
     seeds: int | None = None
     """Number of seeds. Default: those of the study, mostly 3, and 5 if a claim stays undecided; 2
     with --quick. A seed is skipped if some of its runs were finished on another machine: runs of
-    a seed are compared because they share a cold start, and processors round differently."""
+    a seed are compared because they share a cold start, and processors round differently. Of doses:
+    the most runs under a remedy."""
 
     processes: int = 2
     """Maximum number of concurrent runs, each on one thread."""
@@ -77,14 +84,19 @@ def study_command(arguments: list[str], console: Console) -> None:
         if options.parquet is not None:
             _write_records(options.out, options.parquet, console)
             return
-        width = 2 + max(map(len, STUDIES))
-        for name, make in STUDIES.items():
-            line = f"{name:<{width}}{make(options.numerics).title}"
+        names = (*STUDIES, *DOSE_STUDIES)
+        width = 2 + max(map(len, names))
+        for name in names:
+            line = f"{name:<{width}}{_made(name, options.numerics).title}"
             console.print(line, markup=False, soft_wrap=True)
         return
     paths = StudyPaths(records=options.out / "runs", folders=options.work)
-    studies = _finished(_chosen(options), paths, options, console)
-    for study in studies:
+    chosen = _chosen(options)
+    for study in chosen:
+        if isinstance(study, DoseStudy):
+            _run_doses(study, paths, options, console)
+    comparisons = [study for study in chosen if not isinstance(study, DoseStudy)]
+    for study in _finished(comparisons, paths, options, console):
         runs = paths.records_of(study)
         folder = options.out / study.name
         judgments = write_results(study, runs, folder)
@@ -96,6 +108,31 @@ def study_command(arguments: list[str], console: Console) -> None:
         update_page(page, options.out)
     if options.parquet is not None:
         _write_records(options.out, options.parquet, console)
+
+
+def _run_doses(
+    study: DoseStudy, paths: StudyPaths, options: StudyOptions, console: Console
+) -> None:
+    """Runs what a study of doses lacks, then writes and prints its borders."""
+    with _Bar(console) as bar:
+        run_doses(study, paths, machine(), processes=options.processes, watch=bar.show)
+    folder = options.out / study.name
+    findings = write_dose_results(study, paths.records_of(study), folder)
+    console.print(study.title, style="bold", markup=False)
+    console.print(_borders(findings))
+    console.print(f"figure: {folder / 'figure.svg'}", markup=False, soft_wrap=True)
+
+
+def _borders(findings: list[Finding]) -> Table:
+    """A table of borders under each remedy."""
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        table.add_row(
+            Text(finding.effect or ""),
+            Text(f"{finding.dial.name}: {finding.remedy} {finding.event} at"),
+            Text(in_words(finding.border, finding.dial)),
+        )
+    return table
 
 
 def _write_records(results: Path, file: Path, console: Console) -> None:
@@ -145,7 +182,8 @@ def _chosen(options: StudyOptions) -> list[Study]:
     for name, value in (("seeds", options.seeds), ("processes", options.processes)):
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}. Give 1 or more.")
-    studies = [_made(name, options.numerics) for name in options.names or STUDIES]
+    every = (*STUDIES, *(name for name in DOSE_STUDIES if name == "dose"))
+    studies = [_made(name, options.numerics) for name in options.names or every]
     if options.quick:
         studies = [study.quick() for study in studies]
     if options.seeds is not None:
@@ -153,20 +191,22 @@ def _chosen(options: StudyOptions) -> list[Study]:
     return studies
 
 
-def _made(name: str, numerics: Numerics) -> Study:
+def _made(name: str, numerics: Numerics | None) -> Study:
     """The study of that name, or the result of `module:function`.
 
     Raises:
         UserError: there is none, or no study is made.
     """
     if ":" in name:
-        study = named_object(name, given_as="The study")(numerics)
+        study = named_object(name, given_as="The study")(numerics or Numerics.FP8)
         if not isinstance(study, Study):
             raise UserError(f"{name} returns a {type(study).__name__}. Let it return a Study.")
         return study
+    if name in DOSE_STUDIES:
+        return DOSE_STUDIES[name](numerics or Numerics.FLOAT32)
     if name in STUDIES:
-        return STUDIES[name](numerics)
-    close = get_close_matches(name, STUDIES, n=1)
+        return STUDIES[name](numerics or Numerics.FP8)
+    close = get_close_matches(name, (*STUDIES, *DOSE_STUDIES), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UserError(
         f"Unknown study {name!r}.{hint} 'steadyrl study' lists them; module:function names a "

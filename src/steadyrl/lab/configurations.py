@@ -7,7 +7,7 @@ setting, append `renamed("old.path", "new.path")`: every older record is read un
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -122,6 +122,12 @@ def from_stored(
 def identity(config: RunConfig) -> str:
     """The same text for equal configurations, whatever form each was stored in."""
     return json.dumps(to_stored(config), sort_keys=True)
+
+
+def identities(config: RunConfig, seeds: Iterable[int]) -> dict[str, int]:
+    """Each of `seeds` by the `identity` of `config` with that seed."""
+    stored = to_stored(config)
+    return {json.dumps(stored | {"seed": seed}, sort_keys=True): seed for seed in seeds}
 
 
 def _block(settings: StoredSettings, path: str) -> tuple[StoredSettings | None, str]:

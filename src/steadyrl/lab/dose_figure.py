@@ -1,90 +1,102 @@
-"""The figure of a dial: response to the dose, with each remedy's border."""
+"""The figure of a study of doses: every run's score, and the border under every remedy."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
-from steadyrl.lab.borders import LOSS, Border
-from steadyrl.lab.dose import CONTROL, DoseStudy, at
+from steadyrl.lab.dose import LOSS, Dial, DoseStudy, Event, Runs
+from steadyrl.lab.dose_findings import Finding, mismatches
 from steadyrl.lab.drawing import COLORS
-from steadyrl.lab.measures import MEASURES
-from steadyrl.lab.records import RunRecord
+from steadyrl.lab.measures import final_score
 from steadyrl.report.plots import save
 
-PANELS = {
-    "final_score": "final held-out score",
-    "best_score": "best held-out score",
-    "kept": "share of the best reward kept",
-    "log10_mismatch": "log10 of the mismatch k3",
-}
+APART = 0.07
+"""Doublings of the dose between the dots of two remedies at one dose."""
 
 
-def draw_dose(
-    study: DoseStudy,
-    runs: Mapping[str, Mapping[int, RunRecord]],
-    borders: Mapping[str, Border],
-    path: Path,
-) -> Path:
-    """The path of the figure: mean over seeds with its 95% interval; borders in the first panel."""
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
-    figure.suptitle(
-        f"{study.title}: mean of {len(study.seeds)} seeds and its 95% interval",
-        x=0.01,
-        ha="left",
-        fontsize=12,
-    )
-    panels = dict(zip(PANELS, figure.subplots(2, 2).flat, strict=True))
-    for measure, axes in panels.items():
-        _draw_panel(axes, study, runs, measure)
-        axes.set_title(PANELS[measure], loc="left", fontsize=11)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=9)
-    control = np.mean([MEASURES["final_score"](run) for run in runs[CONTROL].values()])
-    panels["final_score"].axhline(float(control) - LOSS, color="#999999", linewidth=0.8)
-    for number, remedy in enumerate(study.remedies):
-        border = borders.get(remedy)
-        if border is not None and 0 < border.dose < np.inf:
-            panels["final_score"].axvline(
-                border.dose, color=COLORS[number], linestyle=":", linewidth=1.4
-            )
-    figure.supxlabel(study.dial, fontsize=10)
-    handles, labels = panels["final_score"].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+PUBLISHED = {"30B, FP8": 1.5e-3, "FP8 that harms": 0.06}
+"""Mismatch k3 of published systems, marked where a dose has as much: arXiv:2512.01374, and miles
+(`docs/preflight.md` has more)."""
+
+
+def draw_doses(study: DoseStudy, runs: Runs, findings: Sequence[Finding], path: Path) -> Path:
+    """The path of the figure: for each dial its runs above, and its borders below."""
+    columns = min(2, len(study.dials))
+    rows = -(-len(study.dials) // columns)
+    figure = Figure(figsize=(6.4 * columns, 5.0 * rows), layout="constrained")
+    figure.suptitle(f"{study.title}. Bars: intervals of 95%", x=0.01, ha="left", fontsize=12)
+    parts = figure.subfigures(rows, columns, squeeze=False)
+    for dial, part in zip(study.dials, parts.flat, strict=False):
+        above, below = part.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        _draw_runs(above, study, dial, runs)
+        _draw_borders(below, dial, [finding for finding in findings if finding.dial is dial])
+        for axes in (above, below):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=8)
     return save(figure, path)
 
 
-def _draw_panel(
-    axes: Axes, study: DoseStudy, runs: Mapping[str, Mapping[int, RunRecord]], measure: str
-) -> None:
-    control = np.mean([MEASURES[measure](run) for run in runs[CONTROL].values()])
-    axes.axhline(float(control), color="#333333", linewidth=1.0, linestyle="--", label=CONTROL)
-    axes.set_xscale("log")
-    axes.set_xticks(study.doses, [f"{dose:g}" for dose in study.doses])
-    axes.minorticks_off()
-    for number, remedy in enumerate(study.remedies):
-        values = [
-            np.array([MEASURES[measure](run) for run in runs[at(remedy, dose)].values()])
-            for dose in study.doses
-        ]
-        means = [sample.mean() for sample in values]
-        halves = [
-            stats.t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample))
-            if len(sample) > 1
-            else 0.0
-            for sample in values
-        ]
-        axes.errorbar(
-            study.doses,
-            means,
-            yerr=halves,
-            color=COLORS[number],
-            marker="o",
-            markersize=4,
-            capsize=3,
-            linewidth=1.6,
+def _draw_runs(axes: Axes, study: DoseStudy, dial: Dial, runs: Runs) -> None:
+    score = study.control_score(dial, runs)
+    axes.axhline(score, color="#333333", linewidth=1.0, linestyle="--", label="dose 0")
+    axes.axhline(score - LOSS, color="#999999", linewidth=0.8)
+    for number, remedy in enumerate(dial.remedies):
+        taken = study.taken(dial, remedy, runs)
+        shift = 2 ** (APART * (number - (len(dial.remedies) - 1) / 2))
+        collapsed = [Event.COLLAPSES.shown_by(run, score) for _, run in taken]
+        axes.scatter(
+            [dose * shift for dose, _ in taken],
+            [final_score(run) for _, run in taken],
+            s=16,
+            edgecolors=COLORS[number],
+            facecolors=["none" if fell else COLORS[number] for fell in collapsed],
+            linewidths=0.9,
             label=remedy,
         )
+    axes.set_ylim(0, 1)
+    axes.set_title(dial.name, loc="left", fontsize=11)
+    axes.set_ylabel("final held-out score", fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    _draw_mismatch(axes, dial, runs)
+
+
+def _draw_mismatch(axes: Axes, dial: Dial, runs: Runs) -> None:
+    """The k3 of each dose above the panel, and lines where it is that of published systems."""
+    measured = mismatches(dial, runs)
+    doses, k3 = [at.dose for at in measured], [at.k3 for at in measured]
+    if len(set(k3)) < 2 or max(k3) < min(PUBLISHED.values()):
+        return
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(doses, [f"{each:.0e}" for each in k3], fontsize=6)
+    top.set_xlabel("k3 of engine and trainer, without a remedy", fontsize=7)
+    top.minorticks_off()
+    for name, value in PUBLISHED.items():
+        if min(k3) < value < max(k3):
+            dose = np.exp(np.interp(np.log(value), np.log(np.sort(k3)), np.log(doses)))
+            axes.axvline(dose, color="#999999", linewidth=0.8, linestyle=":")
+            axes.text(dose, 0.98, f" {name}", fontsize=7, va="top", color="#666666")
+
+
+def _draw_borders(axes: Axes, dial: Dial, findings: Sequence[Finding]) -> None:
+    first, last = dial.doses[0] / 2**0.5, dial.doses[-1] * 2**0.5
+    for place, finding in enumerate(findings):
+        color = COLORS[list(dial.remedies).index(finding.remedy)]
+        border = finding.border
+        low, middle, high = np.clip((border.low, border.dose, border.high), first, last)
+        axes.plot([low, high], [place, place], color=color, linewidth=2.2)
+        if border.low < border.high:
+            axes.plot([middle], [place], marker="o", color=color, markersize=4)
+        if border.high == np.inf:
+            axes.plot([last], [place], marker=">", color=color, markersize=6)
+        if border.low == 0:
+            axes.plot([first], [place], marker="<", color=color, markersize=6)
+    axes.set_yticks(range(len(findings)), [f"{f.event}: {f.remedy}" for f in findings])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(first / 1.05, last * 1.05)
+    axes.set_xticks(dial.doses, [f"{dose:.2g}" for dose in dial.doses])
+    axes.minorticks_off()
+    axes.set_xlabel(dial.axis, fontsize=9)

@@ -40,7 +40,7 @@ CURVES = (
 """Metrics whose curves are stored, as means over bins of gradient steps."""
 
 BIN = 8
-"""Gradient steps in a bin: a multiple of every number of mini-batches that is studied."""
+"""Gradient steps in a bin. A rollout of more steps fills several bins with the same values."""
 
 DIGITS = 5
 
@@ -156,7 +156,10 @@ def record_of(
             if "score" in row
         ],
         curves={
-            name: _binned([row.get(name) for row in steps], BIN // mini_batches)
+            name: _binned(
+                [row.get(name) for row in steps for _ in range(max(1, mini_batches // BIN))],
+                BIN // mini_batches,
+            )
             for name in CURVES
             if any(name in row for row in steps)
         },

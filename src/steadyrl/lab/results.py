@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from steadyrl.lab.borders import borders_as_json, borders_of
 from steadyrl.lab.claims import Claim, Comparison, Interval, Verdict
-from steadyrl.lab.dose import DoseStudy
-from steadyrl.lab.dose_figure import draw_dose
 from steadyrl.lab.drawing import draw
 from steadyrl.lab.measures import COMPARED, MEASURES
 from steadyrl.lab.records import RunRecord
@@ -71,17 +68,10 @@ def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgment]:
     """Writes data, figure and tables into `folder`; returns the judgments."""
     judgments = judge(study, runs)
     content = as_json(study, runs, judgments)
-    borders = borders_of(study, runs) if isinstance(study, DoseStudy) else {}
-    if isinstance(study, DoseStudy):
-        content |= borders_as_json(study, borders)
     write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
     write_atomically(folder / "README.md", study_page(content))
     for ending in ("svg", "png"):
-        path = folder / f"figure.{ending}"
-        if isinstance(study, DoseStudy):
-            draw_dose(study, runs, borders, path)
-        else:
-            draw(study, runs, path)
+        draw(study, runs, folder / f"figure.{ending}")
     return judgments
 
 

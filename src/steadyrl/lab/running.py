@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 from steadyrl.base.errors import NonFiniteError
-from steadyrl.lab.configurations import identity
+from steadyrl.lab.configurations import identities, identity
 from steadyrl.lab.records import (
     RunRecord,
     digest_of,
@@ -64,8 +64,8 @@ class StudyPaths:
         return {
             condition.name: {
                 seed: read_record(found[run])
-                for seed in study.seeds
-                if (run := identity(condition.run(seed))) in found
+                for run, seed in identities(condition.config, study.seeds).items()
+                if run in found
             }
             for condition in study.conditions
         }
@@ -156,7 +156,7 @@ def cold_start(run: RunConfig) -> RunConfig:
     It has of `run` only what the weights after it depend on, and the budget of an answer.
     """
     return RunConfig(
-        seed=run.seed,
+        seed=run.first_seed,
         threads=run.threads,
         model=run.model,
         environment=run.environment,

@@ -78,11 +78,11 @@ class Study:
             )
         for condition in self.conditions:
             taken = condition.config.algorithm.gradient_steps
-            if BIN % taken:
+            if BIN % taken and taken % BIN:
                 raise UserError(
                     f"{condition.name!r} of {self.name} takes {taken} "
-                    f"gradient steps a rollout. Courses are kept in bins of {BIN}: take 1, 2, 4 "
-                    f"or {BIN}."
+                    f"gradient steps a rollout. Courses are kept in bins of {BIN}: take 1, 2, 4, "
+                    f"{BIN} or a multiple of {BIN}."
                 )
 
     @property

@@ -58,7 +58,6 @@ def study_page(content: dict[str, Any]) -> str:
         "",
         " ".join(["Mean over seeds, and the standard deviation.", *_notes(content)]),
         "",
-        *([*borders_table(content), ""] if content.get("borders") else []),
         *([*claims_table(content), ""] if content["claims"] else []),
         f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}.",
         "",
@@ -70,46 +69,26 @@ def conditions_table(content: dict[str, Any]) -> list[str]:
     """Each condition's measures."""
     shown = _shown(content)
     head = ["condition", "seeds", *(f"`{name}`" for name in shown)]
-    lines = [_row(head), _row(["---"] * len(head))]
-    for name, runs in content["conditions"].items():
-        cells = [_mean_and_spread([run[measure] for run in runs]) for measure in shown]
-        lines.append(_row([name, str(len(runs)), *cells]))
-    return lines
-
-
-def borders_table(content: dict[str, Any]) -> list[str]:
-    """Each remedy's border, and its effect relative to no remedy."""
-    doses = content["doses"]
-    head = ["remedy", "border", "95% interval", "times that without", "effect"]
-    lines = [
-        f"Border: the {content['dial']} at which the final held-out score lies {content['loss']} "
-        f"below that of dose 0. Doses: {', '.join(f'{dose:g}' for dose in doses)}.",
-        "",
-        _row(head),
-        _row(["---"] * len(head)),
+    rows = [
+        (name, str(len(runs)), *(_mean_and_spread([run[each] for run in runs]) for each in shown))
+        for name, runs in content["conditions"].items()
     ]
-    for remedy, border in content["borders"].items():
-        dose, low, high = (_dose(border[name], doses) for name in ("dose", "low", "high"))
-        factor = f"{border['factor']:.2g}" if "factor" in border else ""
-        lines.append(_row([remedy, dose, f"{low} to {high}", factor, border.get("effect", "")]))
-    return lines
-
-
-def _dose(dose: float | str, doses: Sequence[float]) -> str:
-    if isinstance(dose, float):
-        return f"{dose:.2g}"
-    return f"{dose} {doses[0] if dose == 'below' else doses[-1]:g}"
+    return markdown_table(head, rows)
 
 
 def claims_table(content: dict[str, Any]) -> list[str]:
     """Each claim's verdict, with the differences behind it."""
     head = ["claim", "made in", "verdict", "differences with 95% interval"]
-    lines = [_row(head), _row(["---"] * len(head))]
-    for claim in content["claims"]:
-        differences = "<br>".join(_difference(c) for c in claim["comparisons"])
-        cells = [claim["claim"], claim["source"], f"**{claim['verdict']}**", differences]
-        lines.append(_row(cells))
-    return lines
+    rows = [
+        (
+            claim["claim"],
+            claim["source"],
+            f"**{claim['verdict']}**",
+            "<br>".join(_difference(comparison) for comparison in claim["comparisons"]),
+        )
+        for claim in content["claims"]
+    ]
+    return markdown_table(head, rows)
 
 
 def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]:
@@ -125,10 +104,11 @@ def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]
         for claim in content["claims"]:
             row = claims.setdefault((content["experiment"], claim["claim"]), {})
             row[content["level"]] = f"[{claim['verdict']}]({link}), {_seeds(claim)}"
-    lines = [_row(["experiment", "claim", *levels]), _row(["---"] * (2 + len(levels)))]
-    for (experiment, text), verdicts in claims.items():
-        lines.append(_row([experiment, text, *(verdicts.get(level, "") for level in levels)]))
-    return [*lines, "", _counts(contents)]
+    rows = [
+        (experiment, text, *(verdicts.get(level, "") for level in levels))
+        for (experiment, text), verdicts in claims.items()
+    ]
+    return [*markdown_table(("experiment", "claim", *levels), rows), "", _counts(contents)]
 
 
 def _counts(contents: Iterable[dict[str, Any]]) -> str:
@@ -216,5 +196,6 @@ def _mean_and_spread(values: list[float | None]) -> str:
     return f"{np.mean(known):.3f}{spread}"
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]

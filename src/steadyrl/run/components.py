@@ -83,7 +83,9 @@ def load_policy(
             replay is requested for a dense model.
     """
     device = learner_device(config)
-    model = load_model(config.model, tokenizer=tokenizer, seed=derive_seed(config.seed, WEIGHTS))
+    model = load_model(
+        config.model, tokenizer=tokenizer, seed=derive_seed(config.first_seed, WEIGHTS)
+    )
     check_ids(model, tokenizer)
     masters = set_dtype(model, getattr(torch, config.learner.dtype), config.learner.head_dtype)
     replays = config.replay_to_begin_with is not RoutingReplay.NONE
@@ -157,7 +159,7 @@ def _cold_start(config: RunConfig, components: Components) -> Stage:
         tokenizer=policy.tokenizer,
         closing_id=closing_id(policy.tokenizer, policy.end_token_ids),
         batch_size=settings.batch_size,
-        seed=derive_seed(config.seed, COLD_START),
+        seed=derive_seed(config.first_seed, COLD_START),
     )
     return Stage(
         name="cold_start",

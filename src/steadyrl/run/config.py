@@ -45,6 +45,10 @@ class ColdStart(Settings):
 
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, schedule="cosine")
 
+    seed: int | None = Field(None, ge=0)
+    """Seed of the first weights and of the demonstrations. None: that of the run. With one of its
+    own, runs of any seed reinforce the same cold start."""
+
 
 class RunConfig(Settings):
     """Configuration of a run."""
@@ -160,6 +164,12 @@ class RunConfig(Settings):
         reason = self.algorithm.staleness_unsupported_reason
         if ahead and reason is not None:
             raise ValueError(f"engine.{cause}, but {reason}, or set {remedy}.")
+
+    @property
+    def first_seed(self) -> int:
+        """Seed of everything before reinforcement."""
+        own = None if self.cold_start is None else self.cold_start.seed
+        return self.seed if own is None else own
 
     @property
     def replay_to_begin_with(self) -> RoutingReplay:

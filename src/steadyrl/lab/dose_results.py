@@ -1,0 +1,161 @@
+"""Results of a study of doses: the border under every remedy, the figure and the tables.
+
+results/runs/<digest>.json        one finished run (see `records`)
+results/<study>/results.json      measures of each run, borders, the mismatch at each dose
+results/<study>/figure.svg
+results/<study>/README.md         the same as tables
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steadyrl.lab.borders import Border
+from steadyrl.lab.configurations import finite_json
+from steadyrl.lab.dose import LOSS, Dial, DoseStudy, Event, Runs
+from steadyrl.lab.dose_figure import draw_doses
+from steadyrl.lab.dose_findings import Finding, findings_of, mismatches
+from steadyrl.lab.measures import MEASURES
+from steadyrl.lab.results import as_json
+from steadyrl.lab.tables import markdown_table
+from steadyrl.records.run_folder import write_atomically
+
+EVENTS = {
+    Event.LOSES: f"half of the runs end {LOSS} or more below the controls",
+    Event.COLLAPSES: "half of the runs end below half of their best score",
+}
+
+
+def write_dose_results(study: DoseStudy, runs: Runs, folder: Path) -> list[Finding]:
+    """Writes data, figure and tables into `folder`; returns the borders."""
+    findings = findings_of(study, runs)
+    ran = {name: of_condition for name, of_condition in runs.items() if of_condition}
+    content = as_json(study, ran, []) | {
+        "loss": LOSS,
+        "borders": [_finding_as_json(finding) for finding in findings],
+        "mismatch": {
+            dial.name: [
+                {"dose": at.dose, "k3": float(f"{at.k3:.3g}"), "disagreement": at.disagreement}
+                for at in mismatches(dial, runs)
+            ]
+            for dial in study.dials
+        },
+    }
+    write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    write_atomically(folder / "README.md", dose_page(study, runs, findings, content))
+    draw_doses(study, runs, findings, folder / "figure.svg")
+    return findings
+
+
+def dose_page(
+    study: DoseStudy, runs: Runs, findings: Sequence[Finding], content: dict[str, Any]
+) -> str:
+    """The page of a study of doses."""
+    lines = [
+        f"# {study.title}",
+        "",
+        "![Final scores by dose, and the border under each remedy](figure.svg)",
+        "",
+        "*Border*: the dose at which an event shows in half of the runs, with an interval of 95%. "
+        "*Times*: how many times higher it is than without a remedy, from the ends of both "
+        "intervals. *Works*: the interval lies above that without a remedy.",
+    ]
+    for dial in study.dials:
+        score = study.control_score(dial, runs)
+        controls = len(runs[dial.control_name])
+        lines += [
+            "",
+            f"## {dial.name.capitalize()}",
+            "",
+            f"Dose: {dial.axis}, from {dial.doses[0]:g} to {dial.doses[-1]:g}. "
+            f"{controls} runs at dose 0 end with a score of {score:.3f}.",
+            "",
+            *borders_table([finding for finding in findings if finding.dial is dial]),
+            "",
+            *_doses_table(dial, runs),
+        ]
+    provenance = (
+        f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}."
+    )
+    return "\n".join([*lines, "", provenance, ""])
+
+
+def borders_table(findings: Sequence[Finding]) -> list[str]:
+    """A row for each event and remedy."""
+    head = ("event", "remedy", "runs", "with the event", "border (95% interval)", "times", "effect")
+    rows = [
+        (
+            EVENTS[finding.event],
+            finding.remedy,
+            str(len(finding.outcomes)),
+            str(finding.shown),
+            in_words(finding.border, finding.dial),
+            "" if finding.factor is None else _factorin_words(finding.factor),
+            finding.effect or "",
+        )
+        for finding in findings
+    ]
+    return markdown_table(head, rows)
+
+
+def _doses_table(dial: Dial, runs: Runs) -> list[str]:
+    """A row for each dose that was run: mean final score and runs under each remedy, mismatch."""
+    measured = {at.dose: at for at in mismatches(dial, runs)}
+    return markdown_table(
+        ("dose", *dial.remedies, "k3", "routing disagreement"),
+        [
+            (
+                f"{dose:g}",
+                *(_score(runs, dial.at(remedy, dose)) for remedy in dial.remedies),
+                f"{measured[dose].k3:.2g}" if dose in measured else "",
+                _share(measured[dose].disagreement) if dose in measured else "",
+            )
+            for dose in dial.doses
+            if any(runs[dial.at(remedy, dose)] for remedy in dial.remedies)
+        ],
+    )
+
+
+def _score(runs: Runs, condition: str) -> str:
+    scores = [MEASURES["final_score"](run) for run in runs[condition].values()]
+    return f"{np.mean(scores):.2f} ({len(scores)})" if scores else ""
+
+
+def _share(disagreement: float | None) -> str:
+    return "" if disagreement is None else f"{disagreement:.0%}"
+
+
+def in_words(border: Border, dial: Dial) -> str:
+    """A border with its interval, for people."""
+    middle, low, high = (_dose(dose, dial) for dose in (border.dose, border.low, border.high))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _dose(dose: float, dial: Dial) -> str:
+    if 0 < dose < np.inf:
+        return f"{dose:.2g}"
+    return f"below {dial.doses[0]:g}" if dose == 0 else f"above {dial.doses[-1]:g}"
+
+
+def _factorin_words(factor: Border) -> str:
+    if not np.isfinite(factor.dose):
+        return f"more than {factor.low:.2g}"
+    high = "no limit" if np.isinf(factor.high) else f"{factor.high:.2g}"
+    return f"{factor.dose:.2g} ({factor.low:.2g} to {high})"
+
+
+def _finding_as_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "dial": finding.dial.name,
+        "event": finding.event,
+        "remedy": finding.remedy,
+        "runs": len(finding.outcomes),
+        "shown": finding.shown,
+        "border": finite_json(asdict(finding.border)),
+        "effect": finding.effect,
+        "factor": None if finding.factor is None else finite_json(asdict(finding.factor)),
+    }
