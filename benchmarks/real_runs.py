@@ -1,12 +1,12 @@
 """What runs of a real model learned and forgot: a table, a figure and their numbers.
 
-    python benchmarks/real_runs.py --train runs/smollm2 --seeds 3
+    python benchmarks/real_runs.py --train runs/smollm2 --seeds [0,1,2]
     python benchmarks/real_runs.py runs/smollm2/* --out benchmarks/results/smollm2_runs.json \
         --figure docs/figures/smollm2.png
 
 The first command trains the recipe `smollm2` on the tasks that `task_choice.py` has chosen, with
 and without a penalty on the divergence from the reference, one run after another, and goes on where
-it was stopped.
+it was stopped. The second adds the runs to those that the file has from before.
 
 Held-out scores with their 95% intervals over tasks, before the first step and after the last; the
 log-likelihood of the general texts, which nothing trains; and how many of the dozen questions are
@@ -45,7 +45,7 @@ class Options(Settings):
     model: Path = Path("models/smollm2")
     """The checkpoint that is trained."""
 
-    seeds: int = 1
+    seeds: tuple[int, ...] = (0,)
     """Seeds of each task."""
 
     reference_kl: tuple[float, ...] = (0.0, 0.1)
@@ -55,7 +55,7 @@ class Options(Settings):
     """Steps of each run."""
 
     out: Path | None = None
-    """Where the numbers are written as JSON."""
+    """JSON file of the numbers. Its runs of other names are kept."""
 
     figure: Path | None = None
     """Where the curves are drawn."""
@@ -66,16 +66,23 @@ def main(options: Options) -> None:
     runs = [*options.runs, *([] if options.train is None else train(options, options.train))]
     rows = [described(RunFolder(path)) for path in runs]
     if options.out is not None:
+        rows = added(options.out, rows)
         write_atomically(options.out, json.dumps({"runs": rows}, indent=1) + "\n")
     if options.figure is not None:
         draw(rows, options.figure)
     print(table(rows))
 
 
+def added(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs of the file `path`, if it exists, and `rows`, which replace runs of equal names."""
+    before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else []
+    return list({row["run"]: row for row in [*before, *rows]}.values())
+
+
 def train(options: Options, folder: Path) -> Iterator[Path]:
     """Trains on each chosen task, the first seed of all of them first."""
     found = json.loads(CHOICE.read_text(encoding="utf-8"))
-    for seed in range(options.seeds):
+    for seed in options.seeds:
         for coefficient in options.reference_kl:
             for dataset in found["chosen"]:
                 knobs = found["datasets"][dataset]["knobs"]

@@ -4,7 +4,8 @@ import io
 import json
 from pathlib import Path
 
-from benchmarks.real_runs import CHOICE, Options, configured, described, draw, table
+import pytest
+from benchmarks.real_runs import CHOICE, Options, added, configured, described, draw, table
 from rich.console import Console
 
 from steadyrl.cli.train import train_command
@@ -18,6 +19,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_a_run_is_described_by_what_it_recorded(tmp_path: Path) -> None:
     write_chat_checkpoint(tmp_path / "model")
     options = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "run"), *SMALL.split()]
@@ -45,3 +47,11 @@ def test_each_chosen_task_is_trained_on_at_the_level_at_which_it_was_measured() 
         config = configured(Options(steps=7), dataset, knobs, 2, 0.1)
         assert (config.environment.dataset, config.environment.knobs) == (dataset, knobs)
         assert (config.seed, config.steps, config.algorithm.reference_kl.coefficient) == (2, 7, 0.1)
+
+
+def test_runs_are_added_to_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    new = [{"run": "b", "steps": 2}, {"run": "c", "steps": 3}]
+    assert added(path, new) == new
+    path.write_text(json.dumps({"runs": [{"run": "a", "steps": 1}, {"run": "b", "steps": 1}]}))
+    assert added(path, new) == [{"run": "a", "steps": 1}, *new]
