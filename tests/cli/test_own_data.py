@@ -57,6 +57,7 @@ def on_the_table(*more: str) -> list[str]:
     return ["train", "demo", "--cold-start", "none", *TINY, *data, *columns, *more]
 
 
+@pytest.mark.slow
 def test_a_table_is_trained_on_and_each_reward_recorded(steadyrl: Steady, folder: Path) -> None:
     rewards = "[exact, {name: own_rewards_of_a_test:digits, weight: 0.25}]"
     code, out, err = steadyrl(*on_the_table("--environment.rewards", rewards, "--out", "run"))

@@ -49,6 +49,7 @@ def test_an_environment_without_a_teacher_advises_to_leave_the_cold_start_out(
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"),
     [

@@ -264,6 +264,7 @@ def test_an_adapter_names_its_base_on_the_hub_and_says_how_it_is_loaded(
 # After a training.
 
 
+@pytest.mark.slow
 def test_a_training_uploads_its_last_checkpoint(
     steadyrl: Steady, tmp_path: Path, hub: FakeHub
 ) -> None:

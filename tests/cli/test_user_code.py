@@ -105,6 +105,7 @@ def test_a_part_that_raises_is_told_with_its_place(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_tracker_that_raises_is_noted_with_its_place(steadyrl: Steady, folder: Path) -> None:
     trackers = ("--trackers", "own_faults:DeafSettings")
     code, _, _ = steadyrl("train", "demo", *TINY, *trackers, "--out", "run")

@@ -150,6 +150,7 @@ def test_infinite_settings_are_stored_as_standard_json(config: RunConfig) -> Non
     assert from_stored(json.loads(text), len(CHANGES), "here") == unclipped
 
 
+@pytest.mark.slow
 def test_every_run_on_record_is_read_with_its_whole_configuration() -> None:
     paths = sorted(RECORDS.glob("*.json"))
     assert len(find_records(RECORDS)) == len(paths) >= 601

@@ -1,6 +1,6 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ ReadPage = Callable[[Path], Any]
 ONE_STEP = {"stage": "rl", "step": 1, "reward": 0.5}
 
 
-def rows(steps: int) -> list[dict[str, Any]]:
-    """A run with every metric, in two stages."""
+EVERY_METRIC = tuple(name for name in METRIC_TEXTS if name not in ("score", "seconds"))
+
+
+def rows(steps: int, names: Sequence[str] = EVERY_METRIC) -> list[dict[str, Any]]:
+    """A run with these metrics and some that a diagnosis reads, in two stages."""
     generator = np.random.default_rng(0)
-    names = [name for name in METRIC_TEXTS if name not in ("score", "seconds")]
     result: list[dict[str, Any]] = [{"stage": "rl", "step": 0, "score": 0.125}]
     for step in range(1, steps + 1):
         row = {name: float(generator.uniform(0.4, 0.6)) for name in names}
@@ -44,8 +46,18 @@ def answer(task: str, reward: float, response: str, **more: Any) -> dict[str, An
     return row | {"response": response, "finish_reason": "stop", "response_tokens": 5} | more
 
 
+@pytest.fixture(scope="module")
+def every_metric(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a long run with every metric."""
+    folder = RunFolder(tmp_path_factory.mktemp("every-metric"))
+    folder.config.write_text("algorithm:\n  clip_high: 0.27\n", encoding="utf-8")
+    for row in rows(500):
+        folder.append_metrics(row)
+    return write_report(folder)
+
+
 def test_the_verdict_states_score_steps_and_time(make_run: MakeRun, read_page: ReadPage) -> None:
-    page = read_page(write_report(make_run(rows(100))))
+    page = read_page(write_report(make_run(rows(100, ["entropy", "score_low", "score_high"]))))
 
     assert "went from 0.125 before training (step 0) to 0.5 (95% interval 0." in page.text
     assert (
@@ -55,9 +67,9 @@ def test_the_verdict_states_score_steps_and_time(make_run: MakeRun, read_page: R
 
 
 def test_every_metric_has_its_figure_and_its_meaning(
-    make_run: MakeRun, read_page: ReadPage
+    every_metric: Path, read_page: ReadPage
 ) -> None:
-    page = read_page(write_report(make_run(rows(3))))
+    page = read_page(every_metric)
     labels = page.values_of("aria-label")
 
     for text in METRIC_TEXTS.values():
@@ -66,17 +78,17 @@ def test_every_metric_has_its_figure_and_its_meaning(
         assert drawn or f"{text.title} = " in page.text, text.title
 
 
-def test_the_panels_of_the_paper_come_first(make_run: MakeRun, read_page: ReadPage) -> None:
-    page = read_page(write_report(make_run(rows(3))))
+def test_the_panels_of_the_paper_come_first(every_metric: Path, read_page: ReadPage) -> None:
+    page = read_page(every_metric)
     titles = [label.split(" over ")[0] for label in page.values_of("aria-label")]
 
     assert titles[:4] == ["Held-out score", "Mismatch KL (k3)", "Training reward", "Entropy"]
 
 
 def test_cold_start_curves_stand_in_their_own_section(
-    make_run: MakeRun, read_page: ReadPage
+    every_metric: Path, read_page: ReadPage
 ) -> None:
-    text = read_page(write_report(make_run(rows(3)))).text
+    text = read_page(every_metric).text
     learning, cold_start = text.split("Cold start Supervised learning from demonstrations")
 
     assert "2.25" in cold_start
@@ -92,7 +104,7 @@ def test_a_metric_that_no_one_described_is_shown(make_run: MakeRun, read_page: R
 
 
 def test_values_that_are_not_finite_are_stated(make_run: MakeRun, read_page: ReadPage) -> None:
-    run = rows(20)
+    run = rows(20, ("gradient_norm", "entropy"))
     run[7]["gradient_norm"] = math.nan
     text = read_page(write_report(make_run(run))).text
 
@@ -137,21 +149,19 @@ def test_what_a_model_wrote_is_shown_and_never_run(make_run: MakeRun, read_page:
     assert "<b>bold & brave" in page.text
 
 
-def test_the_page_needs_nothing_from_elsewhere(make_run: MakeRun, read_page: ReadPage) -> None:
-    path = write_report(make_run(rows(60)))
-    links = read_page(path).values_of("src", "href", "srcset", "action")
+def test_the_page_needs_nothing_from_elsewhere(every_metric: Path, read_page: ReadPage) -> None:
+    links = read_page(every_metric).values_of("src", "href", "srcset", "action")
 
     assert links
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
-    assert "url(http" not in path.read_text(encoding="utf-8")
-    assert "@import" not in path.read_text(encoding="utf-8")
+    assert "url(http" not in every_metric.read_text(encoding="utf-8")
+    assert "@import" not in every_metric.read_text(encoding="utf-8")
 
 
 def test_no_id_is_used_twice_and_no_reference_is_lost(
-    make_run: MakeRun, read_page: ReadPage
+    every_metric: Path, read_page: ReadPage
 ) -> None:
-    path = write_report(make_run(rows(60)))
-    page = read_page(path)
+    page = read_page(every_metric)
     ids = page.values_of("id")
     clips = [value[5:-1] for value in page.values_of("clip-path")]
     uses = [link[1:] for link in page.values_of("href") if link.startswith("#")]
@@ -224,23 +234,24 @@ def test_no_page_is_left_of_a_folder_that_cannot_be_reported(make_run: MakeRun) 
     assert not folder.report.exists()
 
 
-def test_the_report_of_a_long_run_stays_below_a_megabyte(make_run: MakeRun) -> None:
-    assert write_report(make_run(rows(500))).stat().st_size < 1_000_000
+def test_the_report_of_a_long_run_stays_below_a_megabyte(every_metric: Path) -> None:
+    assert every_metric.stat().st_size < 1_000_000
 
 
 def test_an_environment_that_fails_asks_for_a_closer_look(
     make_run: MakeRun, read_page: ReadPage
 ) -> None:
-    failing = [row | {"environment_failed_fraction": 0.25} for row in rows(10)]
+    failing = [row | {"environment_failed_fraction": 0.25} for row in rows(10, ["entropy"])]
     text = read_page(write_report(make_run(failing))).text
     assert "Diagnosis: fault since step 2. Environment that fails." in text
     assert "Diagnosis: healthy" not in text
 
 
 def test_the_page_says_what_diagnose_says(make_run: MakeRun, read_page: ReadPage) -> None:
-    scores = [1 - row["step"] / 10 for row in rows(10)[1:]]
+    measured = rows(10, ["entropy"])[1:]
+    scores = [1 - row["step"] / 10 for row in measured]
     ends = [{"score": s, "score_low": s - 0.05, "score_high": s + 0.05} for s in scores]
-    falling = [row | {"ess": 0.3} | e for row, e in zip(rows(10)[1:], ends, strict=True)]
+    falling = [row | {"ess": 0.3} | e for row, e in zip(measured, ends, strict=True)]
     folder = make_run(falling)
     text = read_page(write_report(folder)).text
     run = read_run(folder)
@@ -281,7 +292,7 @@ def test_model_data_and_algorithm_stand_under_the_title(
 
 
 def test_answers_stand_before_the_panels(make_run: MakeRun, read_page: ReadPage) -> None:
-    folder = make_run(rows(3))
+    folder = make_run(rows(3, ["entropy"]))
     folder.write_completions("evaluation_rl", 0, [answer("sum/1", 1.0, "7")])
     text = read_page(write_report(folder)).text
 

@@ -204,6 +204,7 @@ def test_a_held_reflector_does_not_follow_the_policy() -> None:
     assert replies() != begun
 
 
+@pytest.mark.slow
 def test_a_server_may_reflect(tmp_path: Path) -> None:
     def lesson(call: Call, number: int) -> Any:
         assert call.body["messages"][-1]["role"] == "user"
