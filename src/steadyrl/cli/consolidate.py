@@ -11,7 +11,7 @@ from steadyrl.cli.open_run import check_free, open_checkpoint
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.learners.fsdp.consolidation import consolidated_model
-from steadyrl.policies.loading import load_tokenizer, no_progress_bars, set_dtype
+from steadyrl.policies.loading import load_tokenizer, set_dtype
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.older_readers import save_for_all_readers
 
@@ -37,6 +37,5 @@ def consolidate_command(arguments: list[str], console: Console) -> None:
     model = consolidated_model(folder)
     tokenizer = load_tokenizer(Pretrained(path=str(folder)))
     set_dtype(model, getattr(torch, options.dtype))
-    with no_progress_bars():
-        save_for_all_readers(options.out, model, tokenizer)
+    save_for_all_readers(options.out, model, tokenizer)
     console.print(str(options.out), markup=False, soft_wrap=True)

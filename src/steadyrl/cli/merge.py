@@ -12,7 +12,7 @@ from steadyrl.base.settings import Settings
 from steadyrl.cli.open_run import check_free, open_checkpoint
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
-from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_bars, set_dtype
+from steadyrl.policies.loading import load_model, load_tokenizer, set_dtype
 from steadyrl.policies.lora import CONFIG, base_of, merge_adapter
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.records.run_folder import RunFolder
@@ -46,8 +46,7 @@ def merge_command(arguments: list[str], console: Console) -> None:
     base, tokenizer = _base_of_run(run) if run is not None else _base_of_adapter(folder)
     model = merge_adapter(base.float(), folder)
     set_dtype(model, getattr(torch, options.dtype))
-    with no_progress_bars():
-        save_for_all_readers(options.out, model, tokenizer)
+    save_for_all_readers(options.out, model, tokenizer)
     console.print(str(options.out), markup=False, soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
+from steadyrl.cli.open_run import check_free
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
 from steadyrl.engines.driver import drive
@@ -15,7 +16,7 @@ from steadyrl.evaluation.drift import DriftProbe, mean_loglikelihood
 from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.passes import Passes
 from steadyrl.policies.checkpoint_checks import check_ids
-from steadyrl.policies.loading import load_model, load_tokenizer, no_progress_bars
+from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
@@ -45,8 +46,7 @@ class UpcycleOptions(UpcyclingSettings):
 def upcycle_command(arguments: list[str], console: Console) -> None:
     """Writes the checkpoint and prints a summary."""
     options = read_options(UpcycleOptions, arguments, program="steadyrl upcycle")
-    if options.out.exists() and any(options.out.iterdir() if options.out.is_dir() else [1]):
-        raise UserError(f"{options.out} exists already. Choose another --out, or remove it.")
+    check_free(options.out)
     source = Pretrained(path=options.checkpoint, revision=options.revision)
     tokenizer = load_tokenizer(source)
     dtype = getattr(torch, options.dtype)
@@ -56,8 +56,7 @@ def upcycle_command(arguments: list[str], console: Console) -> None:
     if options.noise == 0:
         _check_exact(dense, moe, options.dtype)
     lines = describe(dense, moe, tokenizer)
-    with no_progress_bars():
-        save_for_all_readers(options.out, moe, tokenizer)
+    save_for_all_readers(options.out, moe, tokenizer)
     console.print("\n".join([*lines, str(options.out)]), markup=False, soft_wrap=True)
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from steadyrl.learners.reference import load_reference, save_reference
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
-from steadyrl.policies.loading import no_progress_bars
 from steadyrl.policies.older_readers import save_for_all_readers
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.weights import copy_weights, saved_weights
@@ -32,8 +31,7 @@ class WholeModel:
 
     def save(self, folder: Path) -> None:
         """Writes a folder for `from_pretrained`."""
-        with no_progress_bars():
-            save_for_all_readers(folder, self._policy.model, self._policy.tokenizer)
+        save_for_all_readers(folder, self._policy.model, self._policy.tokenizer)
 
     def load(self, folder: Path) -> Mapping[str, Tensor]:
         """Takes over the weights in `folder`, and returns them in the dtype they were saved in.

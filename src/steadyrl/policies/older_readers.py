@@ -21,6 +21,8 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from steadyrl.policies.loading import no_progress_bars
+
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
 _NOT_KEPT = frozenset({"dtype", "torch_dtype", "quantization_config", "auto_map", "_name_or_path"})
@@ -38,7 +40,8 @@ def save_for_all_readers(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Saves model and tokenizer by `save_pretrained`, and adds the fields of Transformers 4."""
-    model.save_pretrained(folder)
+    with no_progress_bars():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     kind, written = type(model.config), _read(folder / CONFIG)
     source = _source(str(model.name_or_path), CONFIG)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from transformers import PreTrainedTokenizerBase
 
@@ -28,6 +29,9 @@ from steadyrl.records.truncation import ENVIRONMENT_FAILED
 from steadyrl.rollout.routes import drop_repeated_routes
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.rollout.tasks import FailedTask, failure_reason
+
+if TYPE_CHECKING:
+    from steadyrl.gateway.access import SessionAccess
 
 MODEL = "policy"
 """Name of the model for agent programs."""
@@ -56,7 +60,6 @@ async def play_agents(
         UserError: the server's packages are missing. Exceptions of the engine are passed through.
     """
     require_server()
-    from steadyrl.gateway.access import SessionAccess
     from steadyrl.gateway.app import GatewayApp
     from steadyrl.gateway.server import serving
 
@@ -71,13 +74,7 @@ async def play_agents(
         tools=environment.tools,
         on_failure=partial(_fail, failed),
     )
-    access = SessionAccess(
-        gateway=gateway,
-        limits=LimitSettings(max_requests=max(LimitSettings().max_requests, total)),
-        api_key=secrets.token_urlsafe(),
-        opens_sessions=False,
-    )
-
+    access = _access_for_episodes(gateway, total)
     rollout = _AgentRollout(
         environment=environment,
         sessions=gateway.sessions,
@@ -94,6 +91,18 @@ async def play_agents(
             return await rollout.groups(tasks, group_size)
         finally:
             failed.cancel()
+
+
+def _access_for_episodes(gateway: Gateway, episodes: int) -> "SessionAccess":
+    """Access to sessions that the rollout opens, with room for a request of each episode."""
+    from steadyrl.gateway.access import SessionAccess
+
+    return SessionAccess(
+        gateway=gateway,
+        limits=LimitSettings(max_requests=max(LimitSettings().max_requests, episodes)),
+        api_key=secrets.token_urlsafe(),
+        opens_sessions=False,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -98,9 +98,8 @@ class Dataset:
         Raises:
             UserError: the example has none.
         """
-        example = task.payload
-        answer = example.answer or str(example.columns.get("answer") or "")
-        if not answer:
+        answer = task.payload.gold
+        if answer is None:
             raise UserError(
                 f"{self.name} has no answer to {task.id}. Name its column in environment.columns."
             )
@@ -113,7 +112,7 @@ class Dataset:
             UserError: a reward fails.
         """
         example = self._example(self._locations[Split.TRAIN][0])
-        attempt = self._attempt(example, str(example.columns.get("answer") or "nothing"))
+        attempt = self._attempt(example, example.gold or "nothing")
         _run(_judge_all({title: self._rewards[title] for title in titles}, [attempt, attempt]))
 
     def close(self) -> None:

@@ -56,6 +56,11 @@ class Example:
     conversational: bool
     """Whether the prompt was given as messages."""
 
+    @property
+    def gold(self) -> str | None:
+        """The correct answer, whether or not a reward reads it; None if the row has none."""
+        return self.answer or str(self.columns.get("answer") or "") or None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowReader:
