@@ -209,6 +209,10 @@ def assert_same_answers(
         assert one.finish_reason == other.finish_reason
         assert one.policy_version == other.policy_version
         assert_close(one.logprobs, other.logprobs)
+        assert (one.support is None) == (other.support is None)
+        if one.support is not None and other.support is not None:
+            assert one.support.counts.tolist() == other.support.counts.tolist()
+            assert one.support.ids.tolist() == other.support.ids.tolist()
         assert (one.routing is None) == (other.routing is None)
         if one.routing is not None and other.routing is not None:
             assert torch.equal(one.routing.known, other.routing.known)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.engines.sampler import sample, uniforms
+from steadyrl.engines.sampler import sample, sample_each, uniforms
 from tests.closeness import assert_close, tolerance
 
 LAST_BELOW_ONE = 1 - 2**-53
@@ -18,7 +18,7 @@ LOGITS = torch.tensor(PROBABILITIES).log()
 
 
 def draw(logits: torch.Tensor, numbers: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    return sample(logits.expand(len(numbers), -1), numbers, sampling)[0]
+    return sample(logits.expand(len(numbers), -1), numbers, sampling).tokens
 
 
 def frequencies(logits: torch.Tensor, sampling: Sampling) -> list[float]:
@@ -88,9 +88,9 @@ def test_underflowing_probabilities_at_the_end_are_never_drawn() -> None:
 def test_greedy_takes_the_most_probable_token_with_certainty() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]])
     numbers = torch.tensor([0.999, 0.999], dtype=torch.float64)
-    tokens, logprobs = sample(logits, numbers, Sampling(temperature=0))
-    assert tokens.tolist() == [1, 0]
-    assert logprobs.tolist() == [0.0, 0.0]
+    drawn = sample(logits, numbers, Sampling(temperature=0))
+    assert drawn.tokens.tolist() == [1, 0]
+    assert drawn.logprobs.tolist() == [0.0, 0.0]
 
 
 @settings(deadline=None, max_examples=60)
@@ -106,7 +106,8 @@ def test_logprob_is_that_of_a_smallest_set_that_holds_top_p(
     sampling = Sampling(temperature=temperature, top_p=top_p)
     rows = torch.tensor([logits])
     uniform = torch.tensor([number], dtype=torch.float64)
-    (token,), (logprob,) = (part.tolist() for part in sample(rows, uniform, sampling))
+    drawn = sample(rows, uniform, sampling)
+    (token,), (logprob,) = drawn.tokens.tolist(), drawn.logprobs.tolist()
     weights = [math.exp(float(value) / temperature) for value in rows[0]]
     shares = sorted((weight / sum(weights) for weight in weights), reverse=True)
     share = weights[token] / sum(weights)
@@ -128,11 +129,40 @@ def test_equal_logits_and_numbers_give_equal_tokens_in_any_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(9, 50, generator=generator)
     numbers = torch.rand(9, generator=generator, dtype=torch.float64)
-    together, logprobs = sample(logits, numbers, Sampling(top_p=0.9))
+    together = sample(logits, numbers, Sampling(top_p=0.9))
+    assert together.support is not None
     for row in range(9):
-        alone, logprob = sample(logits[row : row + 1], numbers[row : row + 1], Sampling(top_p=0.9))
-        assert alone.item() == together[row].item()
-        assert logprob.item() == logprobs[row].item()
+        alone = sample(logits[row : row + 1], numbers[row : row + 1], Sampling(top_p=0.9))
+        assert alone.tokens.item() == together.tokens[row].item()
+        assert alone.logprobs.item() == together.logprobs[row].item()
+        assert alone.support is not None
+        assert torch.equal(alone.support[0], together.support[row])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "kept"),
+    [
+        (Sampling(top_k=2), [0, 2]),
+        (Sampling(top_p=0.65), [0, 2]),
+        (Sampling(top_p=0.75), [0, 2, 3]),
+        (Sampling(top_p=0.75, top_k=1), [0]),
+        (Sampling(top_k=99), [0, 2, 3, 5]),
+    ],
+)
+def test_truncated_sampling_states_what_it_could_draw(sampling: Sampling, kept: list[int]) -> None:
+    drawn = sample(LOGITS[None], torch.tensor([0.3], dtype=torch.float64), sampling)
+    assert drawn.support is not None
+    assert drawn.support[0] is not None
+    assert drawn.support[0].tolist() == kept
+    assert sample(LOGITS[None], torch.tensor([0.3]).double(), Sampling()).support is None
+
+
+def test_each_row_has_the_support_of_its_own_sampling() -> None:
+    numbers = torch.full((3,), 0.3).double()
+    samplings = [(Sampling(), [0, 2]), (Sampling(top_k=1), [1])]
+    drawn = sample_each(LOGITS.expand(3, -1), numbers, samplings)
+    assert drawn.support is not None
+    assert [None if ids is None else ids.tolist() for ids in drawn.support] == [None, [0], None]
 
 
 def test_random_numbers_are_uniform() -> None:
@@ -179,9 +209,9 @@ def test_every_size_of_vocabulary_inverts_the_cumulative_distribution(vocabulary
     logits = torch.randn(vocabulary, generator=torch.Generator().manual_seed(vocabulary))
     ends = logits.double().softmax(dim=0).cumsum(dim=0)
     middles = ends - logits.double().softmax(dim=0) / 2
-    tokens, logprobs = sample(logits.expand(vocabulary, -1), middles, Sampling())
-    assert tokens.tolist() == list(range(vocabulary))
-    assert_close(logprobs, logits.double().log_softmax(dim=0), vocabulary)
+    drawn = sample(logits.expand(vocabulary, -1), middles, Sampling())
+    assert drawn.tokens.tolist() == list(range(vocabulary))
+    assert_close(drawn.logprobs, logits.double().log_softmax(dim=0), vocabulary)
 
 
 def test_tokens_of_probability_zero_are_never_drawn_from_a_large_vocabulary() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.engines.sampler import uniforms
+from steadyrl.engines.sampler import Sampled, uniforms
 from steadyrl.engines.scheduler import RequestQueue, SampleId, Slots
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def filled(running: int) -> Slots:
         slots.admit([SampleId(request=n, sample=0)], {n: request_of(n + 1, n, seed=n)})
     slots.reserve(running + 1, running + 1 + BUDGET, BUDGET)
     rows = slice(0, running)
-    slots.append(rows, torch.arange(running) + 50, -torch.arange(running).float())
+    slots.append(rows, Sampled(torch.arange(running) + 50, -torch.arange(running).float()))
     return slots
 
 
@@ -59,7 +59,7 @@ def test_a_new_answer_takes_the_first_free_row_with_nothing_of_the_old_one_in_si
     slots.release([1])
     slots.admit([SampleId(request=9, sample=0)], {9: request_of(2, 7)})
     assert [name.request for name in slots.ids] == [0, 2, 9]
-    slots.append(slice(2, 3), torch.tensor([60]), torch.tensor([-6.0]))
+    slots.append(slice(2, 3), Sampled(torch.tensor([60]), torch.tensor([-6.0])))
     assert slots.tokens[2, : int(slots.lengths[2])].tolist() == [7, 7, 60]
     assert slots.logprobs[2, 0].item() == -6
     assert slots.budgets[:3].tolist() == [BUDGET] * 3

@@ -63,6 +63,8 @@ def tiny_learner(
 
 MINIRL = MiniRL()
 
+SAMPLING = Sampling(max_new_tokens=16)
+
 UNCLIPPED = OptimizerSettings(learning_rate=1e-3, gradient_clip=torch.inf)
 
 
@@ -90,7 +92,11 @@ def made_up_batch(
 
 
 def sampled_batch(
-    policy: Policy, *, seed: int = 0, numerics: Numerics = Numerics.FP8
+    policy: Policy,
+    *,
+    seed: int = 0,
+    numerics: Numerics = Numerics.FP8,
+    sampling: Sampling = SAMPLING,
 ) -> TokenBatch:
     """Rows that an engine sampled and routed, in two groups of three."""
     model = EngineModel(
@@ -107,7 +113,7 @@ def sampled_batch(
         )
         for number in range(2)
     ]
-    answers = generate(engine, requests, Sampling(max_new_tokens=16))
+    answers = generate(engine, requests, sampling)
     groups = [group_of([[completion] for completion in completions]) for completions in answers]
     advantages = [torch.tensor([1.0, -0.5, -0.5]), torch.tensor([0.5, -1.0, 0.5])]
     return token_batch(groups, advantages, pad_token_id=0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
+from steadyrl.records.support import Support
 from tests.closeness import assert_close
 
 TOKENS, WIDTH, VOCABULARY = 11, 6, 300
@@ -25,9 +26,25 @@ def parts(dtype: torch.dtype, *, bias: bool) -> tuple[Tensor, nn.Linear, Tensor]
     return features, head, torch.arange(TOKENS) * 20
 
 
-def definition(features: Tensor, head: nn.Linear, targets: Tensor, temperature: float) -> Scores:
-    logprobs = (head(features) / temperature).log_softmax(dim=-1)
-    entropy = -(logprobs.exp() * logprobs).sum(dim=-1)
+SUPPORT = Support.of(
+    [None if n % 3 == 0 else torch.arange(20 * n - n, 20 * n + 5 * n) for n in range(TOKENS)]
+)
+"""Every third token could be any; the others of 6 to 60 ids around the target."""
+
+
+def definition(
+    features: Tensor,
+    head: nn.Linear,
+    targets: Tensor,
+    temperature: float,
+    support: Support | None = None,
+) -> Scores:
+    logits = head(features) / temperature
+    for row, own in enumerate([] if support is None else support.split(1)):
+        left_out = [v for v in range(VOCABULARY) if len(own.ids) and v not in own.ids.tolist()]
+        logits[row, left_out] = -torch.inf
+    logprobs = logits.log_softmax(dim=-1)
+    entropy = -(logprobs.exp() * logprobs.clamp(min=-1e9)).sum(dim=-1)
     return logprobs.gather(-1, targets[:, None]).squeeze(-1), entropy
 
 
@@ -52,10 +69,18 @@ def scores_by_logits(features: Tensor, head: nn.Linear, targets: Tensor, **setti
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize("memory", [2 * EVERYTHING_IS_KEPT, 0])
 @pytest.mark.parametrize("working_memory", [1, 4 * BYTES_PER_TOKEN, 64 << 20])
+@pytest.mark.parametrize("support", [None, SUPPORT], ids=["whole", "truncated"])
 def test_scores_and_gradients_are_those_of_the_definition(
-    score: Callable[..., Scores], bias: bool, temperature: float, memory: int, working_memory: int
+    score: Callable[..., Scores],
+    bias: bool,
+    temperature: float,
+    memory: int,
+    working_memory: int,
+    support: Support | None,
 ) -> None:
-    expected = with_gradients(definition, torch.float64, bias=bias, temperature=temperature)
+    expected = with_gradients(
+        definition, torch.float64, bias=bias, temperature=temperature, support=support
+    )
     for dtype in (torch.float64, torch.float32):
         found = with_gradients(
             score,
@@ -64,6 +89,7 @@ def test_scores_and_gradients_are_those_of_the_definition(
             temperature=temperature,
             memory=memory,
             working_memory=working_memory,
+            support=support,
         )
         assert all(values.dtype == dtype for values in found)
         for one, other in zip(found, expected, strict=True):

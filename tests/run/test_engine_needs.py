@@ -8,7 +8,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import EngineCapabilities, Sampling
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.engine_needs import check_engine
-from tests.run.tiny import tiny_run
+from tests.run.tiny import tiny_experiential_run, tiny_run
 
 ABLE = EngineCapabilities(max_positions=64, routing=True, exact_draws=True, scoring=True)
 
@@ -23,11 +23,18 @@ def test_an_engine_that_records_no_routing_is_refused_under_r3_alone() -> None:
 
 def test_sampling_that_the_trainer_cannot_follow_is_refused() -> None:
     cut = tiny_run(sampling=Sampling(top_p=0.9, top_k=20))
-    foreign = replace(ABLE, exact_draws=False)
-    said = r"sampling is cut by top_p 0\.9 and top_k 20, and the engine 'local' does not tell"
+    said = r"sampling is truncated by top_p 0\.9 and top_k 20, and the engine 'local' does not tell"
     with pytest.raises(UserError, match=said):
-        check_engine(cut, foreign)
-    assert check_engine(cut, ABLE) == ()
+        check_engine(cut, ABLE)
+    assert check_engine(cut, replace(ABLE, sampling_support=True)) == ()
+    assert check_engine(cut.model_copy(update={"steps": 0}), ABLE) == ()
+
+
+def test_reflections_that_are_learned_from_are_among_it() -> None:
+    values = tiny_experiential_run().algorithm.model_dump()
+    values["reflection"]["sampling"]["top_p"] = 0.5
+    with pytest.raises(UserError, match=r"^algorithm\.reflection\.sampling is truncated"):
+        check_engine(tiny_experiential_run(algorithm=values), ABLE)
 
 
 def test_a_run_that_cannot_be_repeated_says_so() -> None:

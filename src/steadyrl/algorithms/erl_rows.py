@@ -93,7 +93,9 @@ class RowBuilder:
         groups = group_by_task(succeeded, "", self._second_without_reflection)
         weighted = isinstance(kind, RewardWeightedInternalization)
         weights = [g.rewards if weighted else torch.ones_like(g.rewards) for g in groups]
-        return [replace(batch, reprompted=True) for batch in self._batches(groups, weights)]
+        batches = self._batches(groups, weights)
+        # What could be drawn under the other prompt does not limit what is learned under this one.
+        return [replace(batch, reprompted=True, support=None) for batch in batches]
 
     def _distillation(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         students = group_by_task(episodes, "", lambda e: e.first_attempt)

@@ -12,6 +12,7 @@ from steadyrl.engines.route_recorder import RouteRecorder
 from steadyrl.engines.scheduler import Slots
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing
+from steadyrl.records.support import Support
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class CompletionCollector:
                 logprobs=logprobs[place, : length - len(prompt)],
                 finish_reason=FinishReason.STOP if stopped[place] else FinishReason.LENGTH,
                 policy_version=version,
+                support=Support.of(slots.supports[row]) if slots.supports[row] else None,
             )
             self._answers[name.request][name.sample] = _Finished(completion, sequences[place])
             self._note_complete(name.request)

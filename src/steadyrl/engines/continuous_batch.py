@@ -285,9 +285,9 @@ class ContinuousBatch:
         slots = self._slots
         written = slots.lengths[rows] - slots.prompt_lengths[rows]
         uniform = slots.uniforms[rows].gather(1, written[:, None]).squeeze(1)
-        tokens, logprobs = sample_each(logits, uniform, slots.samplings(rows))
-        slots.append(rows, tokens, logprobs)
-        stopped = torch.isin(tokens, self._ends)
+        sampled = sample_each(logits, uniform, slots.samplings(rows))
+        slots.append(rows, sampled)
+        stopped = torch.isin(sampled.tokens, self._ends)
         finished = stopped | (written + 1 == slots.budgets[rows])
         if bool(finished.any()):
             indices = finished.nonzero().flatten()

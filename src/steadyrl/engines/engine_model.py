@@ -109,6 +109,7 @@ class EngineModel:
             routing=self.hook is not None,
             exact_draws=True,
             scoring=True,
+            sampling_support=True,
         )
 
     def sync(self, weights: WeightSource) -> None:

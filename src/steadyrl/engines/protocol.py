@@ -34,6 +34,11 @@ class Sampling(Settings):
     max_new_tokens: int = Field(1024, ge=1)
     """Maximum number of tokens per model turn, including the end token."""
 
+    @property
+    def is_truncated(self) -> bool:
+        """Whether top-p or top-k leaves tokens out."""
+        return self.top_p < 1 or self.top_k is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -69,6 +74,9 @@ class EngineCapabilities:
 
     scoring: bool
     """Whether it scores given tokens."""
+
+    sampling_support: bool = False
+    """Whether completions include the tokens that truncated sampling (top-p, top-k) could draw."""
 
     adapters: bool = False
     """Whether it accepts adapters of an unchanged base model."""

@@ -17,6 +17,7 @@ from steadyrl.engines.protocol import Request
 from steadyrl.engines.sampler import sample, uniforms
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing
+from steadyrl.records.support import Support
 
 
 class ReferenceEngineSettings(ModelEngineSettings):
@@ -67,16 +68,16 @@ class ReferenceEngine(ModelEngine):
     def _complete(self, request: Request, uniform: Tensor) -> Completion:
         device = self._model.device
         tokens = request.prompt_ids.to(device)
-        logprobs = []
+        sampled = []
         finish_reason = FinishReason.LENGTH
         for number in uniform.to(device):
             logits, experts = self._forward(tokens)
-            token, logprob = sample(logits, number[None], request.sampling)
-            fed, tokens = tokens, torch.cat([tokens, token])
-            logprobs.append(logprob)
-            if int(token) in self._model.end_token_ids:
+            sampled.append(sample(logits, number[None], request.sampling))
+            fed, tokens = tokens, torch.cat([tokens, sampled[-1].tokens])
+            if int(tokens[-1]) in self._model.end_token_ids:
                 finish_reason = FinishReason.STOP
                 break
+        supports = [ids for each in sampled for ids in each.support or ()]
         routing = None
         if experts is not None:
             known = torch.ones(1, len(fed), dtype=torch.bool)
@@ -84,10 +85,11 @@ class ReferenceEngine(ModelEngine):
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tokens[len(request.prompt_ids) :].cpu(),
-            logprobs=torch.cat(logprobs).cpu(),
+            logprobs=torch.cat([each.logprobs for each in sampled]).cpu(),
             finish_reason=finish_reason,
             policy_version=self.policy_version,
             routing=routing,
+            support=Support.of(supports) if supports else None,
         )
 
     def _forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,7 @@
 """Sampling of one token per row from logits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,10 +22,23 @@ def uniforms(request: Request) -> Float[Tensor, "G R"]:
     return torch.from_numpy(generator.random((request.num_completions, budget)))
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One sampled token per row."""
+
+    tokens: Int[Tensor, " B"]
+
+    logprobs: Float[Tensor, " B"]
+    """Log-probabilities in the distributions that the tokens are sampled from."""
+
+    support: Sequence[Int[Tensor, " _"] | None] | None = None
+    """Ids that truncated sampling keeps in each row, on the CPU; None: all."""
+
+
 def sample(
     logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"], sampling: Sampling
-) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
-    """One token per row, and its log-probability in the distribution it is sampled from.
+) -> Sampled:
+    """Samples one token per row.
 
     The token is where the cumulative distribution exceeds `uniform`, so equal random numbers and
     equal logits give equal tokens in any batch.
@@ -41,22 +55,24 @@ def sample(
             "gradient_clip, or use dtype float32, and resume from an earlier checkpoint."
         )
     if sampling.temperature == 0:
-        return logits.argmax(dim=-1), logits.new_zeros(len(logits), dtype=torch.float32)
+        tokens = logits.argmax(dim=-1)
+        return Sampled(tokens, logits.new_zeros(len(logits), dtype=torch.float32))
     relative = (scores - highest).div_(sampling.temperature)
     if sampling.top_k is not None and sampling.top_k < scores.shape[-1]:
         relative = _most_probable(relative, sampling.top_k)
     if sampling.top_p < 1:
         relative = _nucleus(relative, sampling.top_p)
+    support = _support(relative) if sampling.is_truncated else None
     tokens, total = _invert_cumulative(relative.exp_(), uniform[:, None])
     chosen = (scores.gather(-1, tokens) - highest) / sampling.temperature
-    return tokens.squeeze(-1), (chosen - total.log().float()).squeeze(-1)
+    return Sampled(tokens.squeeze(-1), (chosen - total.log().float()).squeeze(-1), support)
 
 
 def sample_each(
     logits: Float[Tensor, "B V"],
     uniform: Float[Tensor, " B"],
     samplings: Sequence[tuple[Sampling, list[int] | None]],
-) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+) -> Sampled:
     """`sample` for rows with different sampling parameters.
 
     Args:
@@ -66,10 +82,22 @@ def sample_each(
         return sample(logits, uniform, samplings[0][0])
     tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     logprobs = torch.empty(len(logits), device=logits.device)
+    support: list[Tensor | None] = [None] * len(logits)
     for sampling, rows in samplings:
+        assert rows is not None
         index = torch.tensor(rows, device=logits.device)
-        tokens[index], logprobs[index] = sample(logits[index], uniform[index], sampling)
-    return tokens, logprobs
+        some = sample(logits[index], uniform[index], sampling)
+        tokens[index], logprobs[index] = some.tokens, some.logprobs
+        for row, ids in zip(rows, some.support or (), strict=False):
+            support[row] = ids
+    return Sampled(tokens, logprobs, support if any(s is not None for s in support) else None)
+
+
+def _support(relative: Float[Tensor, "B V"]) -> list[Tensor | None]:
+    """Ids of the finite scores of each row."""
+    kept = relative > -torch.inf
+    ids = kept.nonzero()[:, 1].to(device="cpu", dtype=torch.int32)
+    return list(ids.split(kept.sum(dim=-1).tolist()))
 
 
 def _invert_cumulative(

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.engines.growth import expand
 from steadyrl.engines.protocol import Request, Sampling
-from steadyrl.engines.sampler import uniforms
+from steadyrl.engines.sampler import Sampled, uniforms
 
 Draw = tuple[float, float, int | None]
 """Temperature, top-p and top-k."""
@@ -36,6 +35,8 @@ class Slots:
             return torch.zeros(*shape, dtype=torch.long, device=device)
 
         self.ids: list[SampleId] = []
+        self.supports: list[list[Tensor]] = []
+        """Supports of the sampled tokens of each sequence; empty without truncated sampling."""
         self.tokens = long(0, 0)
         self.lengths = long(0)
         self.prompt_lengths = long(0)
@@ -85,6 +86,7 @@ class Slots:
             self.uniforms[rows, : own.shape[1]] = own
             draw = (sampling.temperature, sampling.top_p, sampling.top_k)
             self.ids += ids
+            self.supports += [[] for _ in ids]
             self._draws += [draw] * len(ids)
             self._running[draw] += len(ids)
             self._samplings[draw] = sampling
@@ -98,13 +100,15 @@ class Slots:
             places.setdefault(draw, []).append(place)
         return [(self._samplings[draw], found) for draw, found in places.items()]
 
-    def append(self, rows: slice, tokens: Int[Tensor, " N"], logprobs: Float[Tensor, " N"]) -> None:
+    def append(self, rows: slice, sampled: Sampled) -> None:
         """Appends one sampled token to each of `rows`."""
-        index = torch.arange(rows.start, rows.stop, device=tokens.device)
+        index = torch.arange(rows.start, rows.stop, device=sampled.tokens.device)
         lengths = self.lengths[rows]
-        self.tokens[index, lengths] = tokens
-        self.logprobs[index, lengths - self.prompt_lengths[rows]] = logprobs
+        self.tokens[index, lengths] = sampled.tokens
+        self.logprobs[index, lengths - self.prompt_lengths[rows]] = sampled.logprobs
         self.lengths[rows] = lengths + 1
+        for support, ids in zip(self.supports[rows], sampled.support or (), strict=False):
+            support += [] if ids is None else [ids]
 
     def release(self, finished: list[int]) -> tuple[list[int], list[int]]:
         """Frees rows and fills the gaps with the last running ones; returns (moved from, to)."""
@@ -125,7 +129,8 @@ class Slots:
                 tensor[holes] = tensor[movers]
         for hole, mover in zip(holes, movers, strict=True):
             self.ids[hole], self._draws[hole] = self.ids[mover], self._draws[mover]
-        del self.ids[remaining:], self._draws[remaining:]
+            self.supports[hole] = self.supports[mover]
+        del self.ids[remaining:], self._draws[remaining:], self.supports[remaining:]
         return movers, holes
 
 

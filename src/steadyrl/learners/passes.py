@@ -109,11 +109,13 @@ class Passes:
         """
         device = self.policy.device
         temperature = self.temperature if rows.temperature is None else rows.temperature
+        support = rows.token_support
         return (by or self.policy).score(
             rows.tokens.to(device),
             rows.attention_mask.to(device),
             rows.loss_mask.to(device),
             temperature=temperature,
+            support=None if support is None else support.to(device),
             replay=None if replay is None else replay.to(device),
             record_routing=record_routing,
             prefix_groups=None if prefix_groups is None else prefix_groups.to(device),

@@ -37,6 +37,7 @@ from steadyrl.policies.tokenizers import (
 )
 from steadyrl.policies.weight_access import Results, WeightAccess, WholeWeights
 from steadyrl.records.routing import PaddedRouting, Routing
+from steadyrl.records.support import Support
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,7 @@ class Policy:
         score_mask: Bool[Tensor, "B T"],
         *,
         temperature: float = 1.0,
+        support: Support | None = None,
         replay: Routing | None = None,
         record_routing: bool = False,
         prefix_groups: Int[Tensor, " B"] | None = None,
@@ -194,6 +196,8 @@ class Policy:
 
         Args:
             temperature: Divisor of the logits, as in the engine that sampled the tokens.
+            support: Supports of the scored tokens, row by row. Log-probabilities and entropies are
+                those of the softmax restricted to them.
             replay: Expert choices to use instead of the model's own.
             record_routing: Whether to return the expert choices used.
             prefix_groups: Rows with equal numbers may share the computation of their common prefix.
@@ -206,12 +210,10 @@ class Policy:
         """
         self._row_limit.check(tokens.shape[1])
         check_padding(attention_mask)
-        selected = score_mask[:, 1:] & attention_mask[:, :-1]
-        replayed = None
         if replay is not None:
             check_replay(replay, tokens, attention_mask)
-            replayed = replay.padded()
-        forward = partial(self._forward, record=record_routing)
+        replayed = None if replay is None else replay.padded()
+        selected = score_mask[:, 1:] & attention_mask[:, :-1]
         prefixes = None
         if prefix_groups is not None:
             prefixes = SharedPrefixes.of(
@@ -221,15 +223,13 @@ class Policy:
         empty_passes = self.access.passes(count) - count
 
         def work() -> Results:
-            if prefixes is None:
-                at = nn.functional.pad(selected, (0, 1))
-                features, experts = forward(whole_rows(tokens), at, replayed)
-            else:
-                features, experts = prefixes.run(forward, self._masks, selected=selected)
+            features, experts = self._features(
+                tokens, selected, replayed, prefixes, record=record_routing
+            )
             for _ in range(empty_passes):
                 features = torch.cat([features, self._empty_pass(tokens)])
             targets = tokens[:, 1:][selected]
-            return *self._token_scores(features, targets, temperature), experts
+            return *self._token_scores(features, targets, temperature, support), experts
 
         logprobs, entropy, experts = self.access.run(work)
         assert logprobs is not None
@@ -240,6 +240,21 @@ class Policy:
             entropy=at_positions(entropy, selected),
             routing=routing,
         )
+
+    def _features(
+        self,
+        tokens: Int[Tensor, "B T"],
+        selected: Bool[Tensor, "B T-1"],
+        replay: PaddedRouting | None,
+        prefixes: SharedPrefixes | None,
+        *,
+        record: bool,
+    ) -> tuple[Float[Tensor, "N D"], Tensor | None]:
+        """Last states or logits before the selected tokens, and the experts used if recorded."""
+        forward = partial(self._forward, record=record)
+        if prefixes is None:
+            return forward(whole_rows(tokens), nn.functional.pad(selected, (0, 1)), replay)
+        return prefixes.run(forward, self._masks, selected=selected)
 
     def _empty_pass(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "0 D"]:
         """A forward pass over one token, whose features are not used."""
@@ -268,13 +283,18 @@ class Policy:
         return features, watch.experts().to(self.hook.dtype) if record else None
 
     def _token_scores(
-        self, features: Float[Tensor, "N D"], targets: Int[Tensor, " N"], temperature: float
+        self,
+        features: Float[Tensor, "N D"],
+        targets: Int[Tensor, " N"],
+        temperature: float,
+        support: Support | None,
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        if self._head.is_plain:
+            score = partial(scores_by_head, features, self._head.linear)
+        else:
+            score = partial(scores_of_logits, features)
         memory = self.logits_memory
-        if not self._head.is_plain:
-            return scores_of_logits(features, targets, temperature=temperature, memory=memory)
-        head = self._head.linear
-        return scores_by_head(features, head, targets, temperature=temperature, memory=memory)
+        return score(targets, temperature=temperature, support=support, memory=memory)
 
 
 def _changed_by_sharing(model: PreTrainedModel) -> str | None:

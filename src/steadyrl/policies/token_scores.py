@@ -6,11 +6,15 @@ With h the state that predicts token y, W the output head and T the temperature:
 
     d log p(y) / dz = onehot(y) - p
 
+With truncated sampling the sums are over the support of the token alone, and p is 0 outside it.
+
 The backward pass only needs p. It is stored if it fits into the given memory, and recomputed in
 chunks otherwise.
 """
 
+from collections.abc import Iterable
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -19,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from steadyrl.policies.float32_head import Float32Linear
+from steadyrl.records.support import Support
 
 LOGITS_MEMORY = 1 << 30
 """Maximum bytes of probabilities stored for the backward pass."""
@@ -39,12 +44,14 @@ def scores_by_head(
     targets: Int[Tensor, " N"],
     *,
     temperature: float,
+    support: Support | None = None,
     memory: int = LOGITS_MEMORY,
     working_memory: int = WORKING_MEMORY,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     """Log-probability of each of `targets`, and the entropy in nats, which carries no gradient.
 
     Args:
+        support: Supports of the targets; None: the whole vocabulary.
         head: Output head. With a `Float32Linear`, logits and their gradients are in float32.
         memory: Maximum bytes of probabilities stored for the backward pass.
         working_memory: Maximum bytes of temporary logits.
@@ -54,7 +61,7 @@ def scores_by_head(
     rows = max(1, working_memory // bytes_per_row)
     dtype = torch.float32 if isinstance(head, Float32Linear) else head.weight.dtype
     logprobs, entropy = _ScoresByHead.apply(  # type: ignore[no-untyped-call]
-        features, head.weight, head.bias, targets, temperature, keeps, rows, dtype
+        features, head.weight, head.bias, targets, temperature, support, keeps, rows, dtype
     )
     return logprobs, entropy
 
@@ -64,6 +71,7 @@ def scores_of_logits(
     targets: Int[Tensor, " N"],
     *,
     temperature: float,
+    support: Support | None = None,
     memory: int = LOGITS_MEMORY,
     working_memory: int = WORKING_MEMORY,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
@@ -72,16 +80,21 @@ def scores_of_logits(
     keeps = torch.is_grad_enabled() and len(logits) * bytes_per_row <= memory
     score = _scores if keeps else partial(checkpoint, _scores, use_reentrant=False)
     rows = max(1, working_memory // bytes_per_row)
-    pieces = zip(logits.split(rows), targets.split(rows), strict=True)
-    parts = [score(some, their_targets, temperature) for some, their_targets in pieces]
+    pieces = zip(logits.split(rows), targets.split(rows), _split(support, rows), strict=False)
+    parts = [score(some, theirs, temperature, within) for some, theirs, within in pieces]
     logprobs, entropy = (torch.cat(values) for values in zip(*parts, strict=True))
     return logprobs, entropy
 
 
 def _scores(
-    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], temperature: float
+    logits: Float[Tensor, "N V"],
+    targets: Int[Tensor, " N"],
+    temperature: float,
+    support: Support | None,
 ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
     scaled = _widened(logits) / temperature
+    if support is not None:
+        scaled = scaled.masked_fill(support.excluded(scaled.shape[1]), -torch.inf)
     normalizer = scaled.logsumexp(dim=-1)
     logprobs = scaled.gather(-1, targets[:, None]).squeeze(-1) - normalizer
     with torch.no_grad():
@@ -98,6 +111,7 @@ class _ScoresByHead(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         temperature: float,
+        support: Support | None,
         keeps: bool,
         rows: int,
         dtype: torch.dtype,
@@ -105,13 +119,15 @@ class _ScoresByHead(torch.autograd.Function):
         kept: list[Tensor] = []
         parts = []
         head = _cast(weight, bias, dtype)
-        for some, their_targets in zip(features.split(rows), targets.split(rows), strict=True):
-            logits = _logits(some, *head, temperature)
+        pieces = zip(features.split(rows), targets.split(rows), _split(support, rows), strict=False)
+        for some, their_targets, within in pieces:
+            logits = _logits(some, *head, temperature, within)
             parts.append(_normalize(logits, their_targets, in_place=keeps))
             kept += [logits] if keeps else []
         logprobs, entropy, normalizers = (torch.cat(values) for values in zip(*parts, strict=True))
         ctx.save_for_backward(features, weight, bias, targets, normalizers)
         ctx.temperature, ctx.rows, ctx.kept, ctx.dtype = temperature, rows, kept, dtype
+        ctx.support = support
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
@@ -128,12 +144,14 @@ class _ScoresByHead(torch.autograd.Function):
         head = _cast(weight, bias, ctx.dtype)
         scales = gradients[0][:, None] / ctx.temperature
         kept, ctx.kept = ctx.kept, []  # a second backward pass recomputes the probabilities
-        for number, first in enumerate(range(0, len(features), ctx.rows)):
+        starts = range(0, len(features), ctx.rows)
+        within = _split(ctx.support, ctx.rows)
+        for number, (first, allowed) in enumerate(zip(starts, within, strict=False)):
             part = slice(first, first + ctx.rows)
             if kept:
                 probabilities, kept[number] = kept[number], None
             else:
-                logits = _logits(features[part], *head, ctx.temperature)
+                logits = _logits(features[part], *head, ctx.temperature, allowed)
                 probabilities = logits.sub_(normalizers[part, None]).exp_()
             of_logits = probabilities.mul_(-scales[part])
             of_logits = of_logits.scatter_add_(1, targets[part, None], scales[part])
@@ -148,7 +166,7 @@ class _ScoresByHead(torch.autograd.Function):
             of_features,
             None if of_weight is None else of_weight.to(weight.dtype),
             None if of_bias is None else of_bias.to(bias.dtype),
-            *(None,) * 5,
+            *(None,) * 6,
         )
 
 
@@ -167,9 +185,24 @@ def _cast(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> tuple[Tens
     return weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
-def _logits(features: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+def _logits(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    temperature: float,
+    support: Support | None,
+) -> Tensor:
+    """Logits over the temperature, -inf outside the support."""
     logits = _widened(nn.functional.linear(features.to(weight.dtype), weight, bias))
-    return logits if temperature == 1 else logits.div_(temperature)
+    logits = logits if temperature == 1 else logits.div_(temperature)
+    if support is None:
+        return logits
+    return logits.masked_fill_(support.excluded(logits.shape[1]), -torch.inf)
+
+
+def _split(support: Support | None, rows: int) -> Iterable[Support | None]:
+    """The supports of `rows` tokens at a time, without end if there are none."""
+    return repeat(None) if support is None else support.split(rows)
 
 
 def _widened(values: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.records.routing import Routing
+from steadyrl.records.support import Support
 
 
 class FinishReason(StrEnum):
@@ -46,3 +47,6 @@ class Completion:
     routing: Routing | None = None
     """Expert choices at the `S = P + R - 1` input tokens, as a batch of one; None: not recorded. A
     turn that continues an earlier turn may omit the tokens that were already fed in that turn."""
+
+    support: Support | None = None
+    """Tokens that could be drawn in place of each; None: the whole vocabulary."""

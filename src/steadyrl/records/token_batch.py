@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steadyrl.records.routing import Routing
+from steadyrl.records.support import Support
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,10 @@ class TokenBatch:
 
     rollout_routing: Routing | None = None
     """Experts chosen by the rollout engine."""
+
+    support: tuple[Support, ...] | None = None
+    """Tokens that could be drawn in place of the loss tokens of each row. Its log-probabilities are
+    those among them. None: the whole vocabulary."""
 
     old_logprobs: Float[Tensor, "B T"] | None = None
     """log pi_old, from the trainer before the update. None: taken from the update's own forward
@@ -77,6 +82,11 @@ class TokenBatch:
         return not self.reprompted and self.teacher is None
 
     @property
+    def token_support(self) -> Support | None:
+        """Supports of the loss tokens, row after row; None: the whole vocabulary."""
+        return None if self.support is None else Support.joined(self.support)
+
+    @property
     def has_signal(self) -> Bool[Tensor, " B"]:
         """Rows with a non-zero advantage at some loss token."""
         return ((self.advantages != 0) & self.loss_mask).any(dim=1)
@@ -101,6 +111,7 @@ class TokenBatch:
             advantages=self.advantages[index, :length],
             rollout_logprobs=cut(self.rollout_logprobs),
             rollout_routing=cut_routing(self.rollout_routing),
+            support=self.support and tuple(self.support[row] for row in index.tolist()),
             old_logprobs=cut(self.old_logprobs),
             old_routing=cut_routing(self.old_routing),
             teacher=None if self.teacher is None else self.teacher.rows(index),

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from steadyrl.records.completion import Completion
 from steadyrl.records.routing import Pieces, Routing, fed_tokens_checksum
+from steadyrl.records.support import Support
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.trajectory import Group, Trajectory
 from steadyrl.rollout.routes import check_routing, routes_from, starts_with
@@ -24,6 +25,9 @@ class _Row:
     rollout_logprobs: Float[Tensor, " T"]
     routes: Pieces | None
     """Routes of all tokens but the last."""
+
+    support: Support | None
+    """Supports of the loss tokens; None: the whole vocabulary."""
 
 
 def token_batch(
@@ -73,6 +77,7 @@ def _row(completion: Completion, routes: Pieces | None) -> _Row:
         loss_mask=_mask(len(prompt), len(response)),
         rollout_logprobs=torch.cat([torch.zeros(len(prompt)), completion.logprobs]),
         routes=routes,
+        support=completion.support,
     )
 
 
@@ -88,7 +93,21 @@ def _extend(row: _Row, completion: Completion) -> _Row:
         loss_mask=torch.cat([row.loss_mask, turn.loss_mask[before:]]),
         rollout_logprobs=torch.cat([row.rollout_logprobs, turn.rollout_logprobs[before:]]),
         routes=routes,
+        support=_joined([row, turn]),
     )
+
+
+def _joined(rows: Sequence[_Row]) -> Support | None:
+    """Supports of the loss tokens of all `rows`."""
+    supports = _supports(rows)
+    return None if supports is None else Support.joined(supports)
+
+
+def _supports(rows: Sequence[_Row]) -> tuple[Support, ...] | None:
+    """Supports of the loss tokens of each row; None if none was sampled from a truncated one."""
+    if all(row.support is None for row in rows):
+        return None
+    return tuple(row.support or Support.whole(int(row.loss_mask.sum())) for row in rows)
 
 
 def _mask(prompt_length: int, response_length: int) -> Bool[Tensor, " T"]:
@@ -115,6 +134,7 @@ def _pad_rows(
         advantages=torch.tensor(advantages)[:, None] * loss_mask,
         rollout_logprobs=pad_sequence([row.rollout_logprobs for row in rows], batch_first=True),
         rollout_routing=_routing(rows, tokens),
+        support=_supports(rows),
     )
 
 

@@ -27,7 +27,6 @@ from steadyrl.run.devices import learner_device
 from steadyrl.run.engine_needs import check_engine
 from steadyrl.run.remote import RemoteEngine, RemoteSampler
 from steadyrl.run.rollout_process import RolloutProcess
-from steadyrl.run.sampling_notes import sampling_notes
 from steadyrl.training.checked_engine import CheckedEngine
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.sampler import LocalSampler, Sampler
@@ -181,5 +180,4 @@ def _notes(config: RunConfig, components: Components, engine: Engine) -> tuple[s
         *template_notes(policy.tokenizer),
         *(environment.notes if isinstance(environment, SupportsNotes) else ()),
         *check_engine(config, engine.capabilities),
-        *sampling_notes(config),
     )

@@ -1,10 +1,11 @@
 """Checks of the engine's capabilities against the configuration."""
 
+from collections.abc import Iterator
+
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import EngineCapabilities
+from steadyrl.engines.protocol import EngineCapabilities, Sampling
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig
-from steadyrl.run.sampling_notes import cut_samplings
 
 
 def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[str, ...]:
@@ -18,16 +19,32 @@ def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[s
             f"routing_replay is 'r3', but the engine {config.engine.name!r} does not record which "
             "experts it chose. Set routing_replay to 'r2' or 'none', or choose another engine."
         )
-    if not capabilities.exact_draws:
-        for place, cuts in cut_samplings(config):
-            raise UserError(
-                f"{place} is cut by {cuts}, and the engine {config.engine.name!r} does not tell "
-                "which tokens were left to draw from, so that the trainer cannot give them the "
-                "probabilities they were drawn with. Set top_p to 1 and leave top_k out."
-            )
+    if not capabilities.sampling_support:
+        for place, sampling in _learned_from(config):
+            if sampling.is_truncated:
+                raise UserError(
+                    f"{place} is truncated by {_cuts(sampling)}, and the engine "
+                    f"{config.engine.name!r} does not tell which tokens could be drawn, so that "
+                    "the trainer cannot give them the probabilities they were sampled with. Set "
+                    "top_p to 1 and leave top_k out, or choose the engine 'local'."
+                )
     if not capabilities.exact_draws:
         return (
             f"The engine {config.engine.name!r} draws tokens by random numbers of its own: the run "
             "cannot be repeated, nor resumed to the same bits.",
         )
     return ()
+
+
+def _learned_from(config: RunConfig) -> Iterator[tuple[str, Sampling]]:
+    """Samplings whose tokens are trained on, by their settings."""
+    if config.steps:
+        yield "sampling", config.sampling
+        for place, sampling in config.algorithm.learned_samplings().items():
+            yield f"algorithm.{place}", sampling
+
+
+def _cuts(sampling: Sampling) -> str:
+    cuts = [f"top_p {sampling.top_p:g}"] if sampling.top_p < 1 else []
+    cuts += [f"top_k {sampling.top_k}"] if sampling.top_k is not None else []
+    return " and ".join(cuts)

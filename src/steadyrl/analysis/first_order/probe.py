@@ -106,12 +106,13 @@ def policy_terms(
             "The gradients are expectations over what the rollout engine samples, but the batch "
             "has no rollout_logprobs. Give a batch that an engine sampled, or fill them in."
         )
-    device = policy.device
+    device, support = policy.device, batch.token_support
     logprobs = policy.score(
         batch.tokens.to(device),
         batch.attention_mask.to(device),
         batch.loss_mask.to(device),
         temperature=temperature,
+        support=None if support is None else support.to(device),
         replay=None if replay is None else replay.to(device),
     ).logprobs
     old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs.to(device)

@@ -236,12 +236,13 @@ def _score(
     policy: Policy, batch: TokenBatch, temperature: float, replay: Routing | None
 ) -> TokenScores:
     """Scores under `replay`, or under routes of the policy's own, which are then recorded."""
-    device = policy.device
+    device, support = policy.device, batch.token_support
     return policy.score(
         batch.tokens.to(device),
         batch.attention_mask.to(device),
         batch.loss_mask.to(device),
         temperature=temperature,
+        support=None if support is None else support.to(device),
         replay=None if replay is None else replay.to(device),
         record_routing=replay is None,
     )
