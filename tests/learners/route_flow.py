@@ -9,7 +9,7 @@ from steadyrl.engines.route_recorder import BLOCK_BYTES, RouteRecorder
 from steadyrl.learners.measurements import measured_tokens
 from steadyrl.objectives import ClipMasks, RoutingDisagreement, TokenTerms
 from steadyrl.objectives.measurements import TokenMeasurements
-from steadyrl.policies.policy import TokenScores
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing, join_routing
 from steadyrl.records.token_batch import TokenBatch

@@ -13,10 +13,11 @@ from transformers import (
 )
 
 from steadyrl.base.errors import UserError
-from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.routers import find_routers
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.small_copy import Architecture
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.routing import Routing
 from tests.closeness import assert_close

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.shared_prefixes import shared_lengths
 from steadyrl.policies.sharing_probe import probe_rows
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.policies.tokenizers import character_tokenizer
 from steadyrl.records.routing import Routing
 from tests.closeness import assert_close

@@ -16,7 +16,8 @@ from steadyrl.learners.reference import read_reference, write_reference
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.lora import Adapter, LoraSettings
 from steadyrl.policies.merged_weights import ADAPTER, MergedWeights
-from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.weight_source import AdapterWeights, StateDictWeights, WeightSource
 
 REFERENCE = "reference"

@@ -4,7 +4,7 @@ import torch
 
 from steadyrl.objectives import ClipMasks, RoutingDisagreement, TokenTerms, routing_disagreement
 from steadyrl.objectives.measurements import TokenMeasurements
-from steadyrl.policies.policy import TokenScores
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.routing import Routing
 from steadyrl.records.token_batch import TokenBatch
 

@@ -17,8 +17,9 @@ from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Objective, TokenTerms, aggregate
 from steadyrl.objectives.measurements import TokenMeasurements
 from steadyrl.objectives.objective_calls import token_masks, token_values
-from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import max_positions
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.routing import Routing, RoutingReplay, join_routing
 from steadyrl.records.token_batch import TokenBatch
 

@@ -8,8 +8,9 @@ from steadyrl.policies.model_settings import ModelSettings, Pretrained, SmallDen
 if TYPE_CHECKING:
     from steadyrl.policies.loading import load_model, load_tokenizer
     from steadyrl.policies.numerics import Numerics, WeightScaling
-    from steadyrl.policies.policy import Policy, TokenScores
+    from steadyrl.policies.policy import Policy
     from steadyrl.policies.routing import RoutingHook
+    from steadyrl.policies.token_scores import TokenScores
     from steadyrl.policies.upcycling import UpcyclingSettings, upcycle
 
 __all__ = [
@@ -36,7 +37,7 @@ __getattr__ = lazy_exports(
         "Numerics": "numerics",
         "WeightScaling": "numerics",
         "Policy": "policy",
-        "TokenScores": "policy",
+        "TokenScores": "token_scores",
         "RoutingHook": "routing",
         "UpcyclingSettings": "upcycling",
         "upcycle": "upcycling",

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from steadyrl.policies.float32_head import Float32Linear, HeadDtype, check_float32_head
 from steadyrl.policies.probes import unsupported_reason
+from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
+from steadyrl.records.support import Support
 
 
 class OutputHead:
@@ -79,6 +82,22 @@ class OutputHead:
         return found.shape == (1, *expected.shape) and torch.allclose(
             found[0], expected, rtol=tolerance, atol=tolerance
         )
+
+    def scores(
+        self,
+        features: Float[Tensor, "N D"],
+        targets: Int[Tensor, " N"],
+        *,
+        temperature: float,
+        support: Support | None,
+        memory: int,
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """Log-probabilities and entropies of `targets`, given the states or logits before them."""
+        if self.is_plain:
+            score = partial(scores_by_head, features, self.linear)
+        else:
+            score = partial(scores_of_logits, features)
+        return score(targets, temperature=temperature, support=support, memory=memory)
 
 
 @contextmanager

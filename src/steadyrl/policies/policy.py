@@ -4,7 +4,6 @@ This is the only place that shifts the time axis: the model's output at `t - 1` 
 `tokens[:, t]`, and all results are aligned with `tokens`.
 """
 
-from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,17 +19,15 @@ from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
-from steadyrl.policies.probes import agree, causality_unsupported_reason, unsupported_reason
+from steadyrl.policies.probes import causality_unsupported_reason, unsupported_reason
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.row_checks import check_padding, check_replay
 from steadyrl.policies.row_tensors import at_positions, whole_rows
 from steadyrl.policies.shared_prefixes import SharedPrefixes
-from steadyrl.policies.sharing_probe import probe_rows
-from steadyrl.policies.small_copy import FAILURES
-from steadyrl.policies.token_scores import LOGITS_MEMORY, scores_by_head, scores_of_logits
+from steadyrl.policies.sharing_probe import changed_by_sharing
+from steadyrl.policies.token_scores import LOGITS_MEMORY, TokenScores
 from steadyrl.policies.tokenizers import (
-    character_tokenizer,
     configured_ends,
     end_token_ids,
     template_end,
@@ -38,19 +35,6 @@ from steadyrl.policies.tokenizers import (
 from steadyrl.policies.weight_access import Results, WeightAccess, WholeWeights
 from steadyrl.records.routing import PaddedRouting, Routing
 from steadyrl.records.support import Support
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenScores:
-    """Scores of given tokens under a policy; 0 at tokens that were not requested."""
-
-    logprobs: Float[Tensor, "B T"]
-
-    entropy: Float[Tensor, "B T"]
-    """Entropy of the distribution over the full vocabulary in nats, without gradient."""
-
-    routing: Routing | None
-    """Experts used in the forward pass; None: not recorded."""
 
 
 class Policy:
@@ -173,7 +157,7 @@ class Policy:
             AttentionMasks(self.model)
         except UserError as error:
             return str(error)
-        return unsupported_reason(_changed_by_sharing, self.model)
+        return unsupported_reason(changed_by_sharing, self.model)
 
     def score(
         self,
@@ -220,18 +204,11 @@ class Policy:
                 tokens, attention_mask, prefix_groups, replayed, pass_cost=pass_cost
             )
         count = 1 if prefixes is None else prefixes.passes
-        empty_passes = self.access.passes(count) - count
-
-        def work() -> Results:
-            features, experts = self._features(
-                tokens, selected, replayed, prefixes, record=record_routing
-            )
-            for _ in range(empty_passes):
-                features = torch.cat([features, self._empty_pass(tokens)])
-            targets = tokens[:, 1:][selected]
-            return *self._token_scores(features, targets, temperature, support), experts
-
-        logprobs, entropy, experts = self.access.run(work)
+        empty = self.access.passes(count) - count
+        work = partial(self._work, tokens, selected, replayed, prefixes, temperature, support)
+        logprobs, entropy, experts = self.access.run(
+            partial(work, empty_passes=empty, record=record_routing)
+        )
         assert logprobs is not None
         assert entropy is not None
         routing = None if experts is None else Routing.of(experts, attention_mask, tokens)
@@ -241,20 +218,35 @@ class Policy:
             routing=routing,
         )
 
-    def _features(
+    def _work(
         self,
         tokens: Int[Tensor, "B T"],
         selected: Bool[Tensor, "B T-1"],
         replay: PaddedRouting | None,
         prefixes: SharedPrefixes | None,
+        temperature: float,
+        support: Support | None,
         *,
+        empty_passes: int,
         record: bool,
-    ) -> tuple[Float[Tensor, "N D"], Tensor | None]:
-        """Last states or logits before the selected tokens, and the experts used if recorded."""
+    ) -> Results:
+        """Log-probabilities and entropies of the selected tokens, and the experts if recorded."""
         forward = partial(self._forward, record=record)
         if prefixes is None:
-            return forward(whole_rows(tokens), nn.functional.pad(selected, (0, 1)), replay)
-        return prefixes.run(forward, self._masks, selected=selected)
+            at = nn.functional.pad(selected, (0, 1))
+            features, experts = forward(whole_rows(tokens), at, replay)
+        else:
+            features, experts = prefixes.run(forward, self._masks, selected=selected)
+        for _ in range(empty_passes):
+            features = torch.cat([features, self._empty_pass(tokens)])
+        scored = self._head.scores(
+            features,
+            tokens[:, 1:][selected],
+            temperature=temperature,
+            support=support,
+            memory=self.logits_memory,
+        )
+        return *scored, experts
 
     def _empty_pass(self, tokens: Int[Tensor, "B T"]) -> Float[Tensor, "0 D"]:
         """A forward pass over one token, whose features are not used."""
@@ -281,38 +273,3 @@ class Policy:
         with self.hook.watch((batch, length), replay=replay) as watch:
             features = run(inputs, at)
         return features, watch.experts().to(self.hook.dtype) if record else None
-
-    def _token_scores(
-        self,
-        features: Float[Tensor, "N D"],
-        targets: Int[Tensor, " N"],
-        temperature: float,
-        support: Support | None,
-    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        if self._head.is_plain:
-            score = partial(scores_by_head, features, self._head.linear)
-        else:
-            score = partial(scores_of_logits, features)
-        memory = self.logits_memory
-        return score(targets, temperature=temperature, support=support, memory=memory)
-
-
-def _changed_by_sharing(model: PreTrainedModel) -> str | None:
-    """Probe for sharing of prefixes: whether scores change if common prefixes are computed once."""
-    family = type(model).__name__
-    tokenizer = character_tokenizer()  # not used by scores
-    *rows, prefix_groups = probe_rows(model)
-    try:
-        try:
-            policy = Policy(model, tokenizer)
-        except UserError:  # routers that do not support replay
-            policy = Policy(model, tokenizer, hook_routing=False)
-        whole = policy.score(*rows, record_routing=True)
-        shared = policy.score(*rows, replay=whole.routing, prefix_groups=prefix_groups)
-    except UserError as error:
-        return str(error)
-    except FAILURES as error:
-        return f"{family} fails at it: {error}"
-    if not agree(shared.logprobs, whole.logprobs):
-        return f"{family} computes something else then."
-    return None

@@ -1,4 +1,4 @@
-"""Token rows for the probe that checks whether a model supports shared prefixes."""
+"""The probe that checks whether a model supports shared prefixes."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from steadyrl.base.errors import UserError
 from steadyrl.policies.positions import max_positions
+from steadyrl.policies.probes import agree
+from steadyrl.policies.small_copy import FAILURES
+from steadyrl.policies.tokenizers import character_tokenizer
 
 WINDOW_NAMES = ("sliding_window", "sliding_window_size", "window_size", "attention_window_size")
 
@@ -47,3 +51,26 @@ def probe_rows(model: PreTrainedModel) -> ProbeRows:
     score_mask = real & (columns >= begins[:, None])
     rows = ProbeRows(tokens.where(real, 0), real, score_mask, torch.tensor([0, 0, 1, 1]))
     return ProbeRows(*(part.to(model.device) for part in rows))
+
+
+def changed_by_sharing(model: PreTrainedModel) -> str | None:
+    """Probe for sharing of prefixes: whether scores change if common prefixes are computed once."""
+    from steadyrl.policies.policy import Policy  # it asks this probe
+
+    family = type(model).__name__
+    tokenizer = character_tokenizer()  # not used by scores
+    *rows, prefix_groups = probe_rows(model)
+    try:
+        try:
+            policy = Policy(model, tokenizer)
+        except UserError:  # routers that do not support replay
+            policy = Policy(model, tokenizer, hook_routing=False)
+        whole = policy.score(*rows, record_routing=True)
+        shared = policy.score(*rows, replay=whole.routing, prefix_groups=prefix_groups)
+    except UserError as error:
+        return str(error)
+    except FAILURES as error:
+        return f"{family} fails at it: {error}"
+    if not agree(shared.logprobs, whole.logprobs):
+        return f"{family} computes something else then."
+    return None

@@ -13,6 +13,7 @@ chunks otherwise.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from steadyrl.policies.float32_head import Float32Linear
+from steadyrl.records.routing import Routing
 from steadyrl.records.support import Support
 
 LOGITS_MEMORY = 1 << 30
@@ -36,6 +38,19 @@ _CACHE = 4 << 20
 
 _LEAST = -1e5
 """Lower bound of logits relative to the highest: they have probability 0 in any dtype."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """Scores of given tokens under a policy; 0 at tokens that were not requested."""
+
+    logprobs: Float[Tensor, "B T"]
+
+    entropy: Float[Tensor, "B T"]
+    """Entropy in nats of the distribution that was sampled from, without gradient."""
+
+    routing: Routing | None
+    """Experts used in the forward pass; None: not recorded."""
 
 
 def scores_by_head(

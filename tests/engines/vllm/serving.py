@@ -11,7 +11,8 @@ from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.engines.vllm.build import vllm_engine
 from steadyrl.engines.vllm.engine import VllmEngine
 from steadyrl.engines.vllm.settings import VllmSettings
-from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.completion import Completion
 from steadyrl.records.routing import Routing
 

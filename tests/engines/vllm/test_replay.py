@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from steadyrl.objectives.kl import k3
-from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.completion import Completion
 from tests.driving import generate
 from tests.engines.vllm.models import olmoe, qwen3_moe

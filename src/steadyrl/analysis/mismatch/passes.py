@@ -24,7 +24,8 @@ from torch import Tensor
 from steadyrl.analysis.mismatch.layers import watch_margins
 from steadyrl.base.errors import UserError
 from steadyrl.objectives import sets_differ
-from steadyrl.policies.policy import Policy, TokenScores
+from steadyrl.policies.policy import Policy
+from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.routing import Routing
 from steadyrl.records.token_batch import TokenBatch
 
