@@ -6,6 +6,8 @@ import torch
 from benchmarks.performance.timing import timed
 from transformers import PreTrainedModel
 
+from steadyrl.policies.model_size import multiplied_weights
+
 MATRIX = {"cpu": 1024, "cuda": 8192}
 BYTES_COPIED = {"cpu": 2**28, "cuda": 2**32}
 REPEATS = 20
@@ -42,18 +44,10 @@ def memory_bandwidth(device: torch.device) -> float:
 def active_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """Weights that multiply each token in the trunk, and in the output head."""
     config = model.config.get_text_config()
-    head = model.get_output_embeddings().weight.numel()
-    experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
-    rest = model.num_parameters() - experts - _embedded_alone(model) - head
+    rest, experts, head = multiplied_weights(model)
     if not experts:
         return rest, head
     return rest + experts * config.num_experts_per_tok // config.num_experts, head
-
-
-def _embedded_alone(model: PreTrainedModel) -> int:
-    """Weights of the embedding that are not the output head's too: they multiply nothing."""
-    embedding = model.get_input_embeddings().weight
-    return 0 if model.get_output_embeddings().weight is embedding else embedding.numel()
 
 
 def update_operations(
@@ -104,7 +98,7 @@ def rollout_bytes(
     """
     config = model.config.get_text_config()
     size = next(model.parameters()).element_size()
-    weights = size * (model.num_parameters() - _embedded_alone(model))
+    weights = size * sum(multiplied_weights(model))
     cached = 2 * size * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     steps = max(max(lengths), sum(lengths) / running)
     return steps * weights + sum(cached * n * (prompt + n / 2) for n in lengths)

@@ -11,11 +11,13 @@ from docs.generator.api import api_page
 from docs.generator.commands import commands_page
 from docs.generator.configuration import configuration_page
 from docs.generator.metrics import metrics_page
+from docs.generator.plans import plans_page
 
 DOCS = Path(__file__).parents[1]
 
 PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "metrics.md": metrics_page,
+    DOCS / "plans.md": plans_page,
     DOCS / "reference" / "configuration.md": configuration_page,
     DOCS / "reference" / "commands.md": commands_page,
     DOCS / "reference" / "api.md": api_page,

@@ -21,6 +21,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl train RECIPE [options]   train a recipe or a YAML configuration
   steadyrl train --resume RUN       resume an interrupted run, or extend it
   steadyrl preflight RECIPE|RUN     say whether a setup is safe to train
+  steadyrl plan RECIPE --gpus N     plan memory and step time on a cluster, such as 64xH100
   steadyrl evaluate RUN [options]   score runs and checkpoints on held-out tasks
   steadyrl serve CHECKPOINT|RUN     serve a model by OpenAI's API, and record sessions as tokens
   steadyrl report RUN|LOG           write the report as one HTML file
@@ -38,6 +39,7 @@ Every command takes --help; --version prints the version."""
 COMMANDS = (
     "train",
     "preflight",
+    "plan",
     "evaluate",
     "serve",
     "report",

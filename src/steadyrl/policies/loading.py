@@ -108,11 +108,32 @@ def empty_model(
     Raises:
         UserError: the checkpoint has no configuration that can be read.
     """
-    if not isinstance(settings, Pretrained):
-        assert isinstance(settings, SmallMoE | SmallDense)
-        small = _small_config(settings, tokenizer)
-        return model_of(_SMALL_FAMILIES[type(settings)], small, dtype).eval()
-    config = read_pretrained(AutoConfig, settings.path, revision=settings.revision)
+    return model_with(model_config(settings, tokenizer), dtype)
+
+
+def model_config(
+    settings: ModelSettings, tokenizer: PreTrainedTokenizerBase | None = None
+) -> PreTrainedConfig:
+    """The configuration of a model of Transformers.
+
+    Args:
+        tokenizer: That of a small preset, which determines its vocabulary.
+
+    Raises:
+        UserError: the checkpoint has no configuration that can be read.
+    """
+    if isinstance(settings, Pretrained):
+        return cast(
+            PreTrainedConfig,
+            read_pretrained(AutoConfig, settings.path, revision=settings.revision),
+        )
+    assert isinstance(settings, SmallMoE | SmallDense)
+    assert tokenizer is not None, "the vocabulary of a small preset is that of its tokenizer"
+    return _small_config(settings, tokenizer)
+
+
+def model_with(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """A model of this configuration, on today's default device, whose weights mean nothing."""
     _put_out_no_router_logits(config)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return model.eval()

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from steadyrl.policies.compat import without_data
-from steadyrl.policies.loading import empty_model
+from steadyrl.policies.loading import empty_model, model_config, model_with
 from steadyrl.policies.lora import LoraSettings
 from steadyrl.policies.lora_targets import LoraTargets
 from steadyrl.policies.model_settings import ModelSettings
@@ -58,6 +63,15 @@ class ModelSize:
         """
         with torch.device("meta"):
             model = empty_model(settings, tokenizer=tokenizer, dtype=torch.float32)
+        return cls.of_model(model, lora)
+
+    @classmethod
+    def of_model(cls, model: PreTrainedModel, lora: LoraSettings | None = None) -> "ModelSize":
+        """The size of `model`, which may be on the `meta` device.
+
+        Raises:
+            UserError: it cannot have the adapter.
+        """
         config = model.config.get_text_config()
         routed, adapter = is_moe(model), 0
         if lora is not None:
@@ -104,16 +118,32 @@ def pass_memory(
     Raises:
         UserError: the checkpoint has no configuration that can be read.
     """
+    config = model_config(settings, tokenizer)
+    return pass_memory_with(config, routed=routed, dtype=dtype, length=length)
+
+
+def pass_memory_with(
+    config: PreTrainedConfig, *, routed: bool, dtype: torch.dtype, length: int
+) -> PassMemory | None:
+    """The same for a model of this configuration."""
     with without_data():
         # Products of grouped experts only exist in bfloat16 there.
-        computed = torch.bfloat16 if routed else dtype
-        model = empty_model(settings, tokenizer=tokenizer, dtype=computed)
+        model = model_with(config, torch.bfloat16 if routed else dtype)
         try:
             saved = _saved_bytes(model, length, dtype)
             cache = _cache_values(model) * dtype.itemsize
         except (*FAILURES, NotImplementedError):
             return None
     return PassMemory(activations=saved / length, cache=cache)
+
+
+def multiplied_weights(model: PreTrainedModel) -> tuple[int, int, int]:
+    """Weights that multiply tokens: of the trunk without experts, of all experts, of the head."""
+    experts = sum(p.numel() for name, p in model.named_parameters() if ".experts." in name)
+    embedding = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    alone = 0 if head is embedding else embedding.numel()  # it multiplies nothing
+    return model.num_parameters() - experts - alone - head.numel(), experts, head.numel()
 
 
 def _saved_bytes(model: PreTrainedModel, length: int, dtype: torch.dtype) -> int:

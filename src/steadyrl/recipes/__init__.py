@@ -7,6 +7,13 @@ from steadyrl.base.errors import UserError, call_user_code
 from steadyrl.base.text import nearest_or_all
 from steadyrl.recipes.arithmetic import arithmetic_demo
 from steadyrl.recipes.experiential import erl_frozenlake, erl_hotpotqa, erl_sokoban
+from steadyrl.recipes.papers import (
+    minirl_30b_n1,
+    minirl_30b_n2,
+    minirl_30b_n4,
+    minirl_30b_n8,
+    minirl_next,
+)
 from steadyrl.recipes.pretrained import minirl
 from steadyrl.recipes.smollm2 import erl_smollm2, smollm2
 from steadyrl.run.config import RunConfig
@@ -19,6 +26,11 @@ GROUP = "steadyrl.recipes"
 RECIPES: dict[str, Recipe] = {
     "demo": arithmetic_demo,
     "minirl": minirl,
+    "minirl-30b-n1": minirl_30b_n1,
+    "minirl-30b-n2": minirl_30b_n2,
+    "minirl-30b-n4": minirl_30b_n4,
+    "minirl-30b-n8": minirl_30b_n8,
+    "minirl-next": minirl_next,
     "smollm2": smollm2,
     "erl-smollm2": erl_smollm2,
     "erl-frozenlake": erl_frozenlake,

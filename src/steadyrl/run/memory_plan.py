@@ -113,7 +113,7 @@ def plan_memory(config: RunConfig, sizes: RunSizes, available: int | None = None
     device = learner_device(config)
     return MemoryPlan(
         held=held_memory(config, sizes.model),
-        update=_update(config, sizes),
+        update=update_memory(config, sizes, ranks_here=_ranks(config)[1]),
         rollout={"keys and values": _limited(config, one * sequences)} if one else {},
         least_rollout=one,
         available=available_memory(device) if available is None else available,
@@ -170,6 +170,23 @@ def _held_with_adapter(config: RunConfig, size: ModelSize, itemsize: int) -> dic
 def _held_in_shards(config: RunConfig, size: ModelSize, itemsize: int) -> dict[str, int]:
     """The same where ranks hold shards: all of them in main memory, or one on each GPU."""
     shards, ranks_here = _ranks(config)
+    held = held_by_ranks(config, size, shards=shards, ranks_here=ranks_here) | {
+        "initial weights": size.parameters * itemsize,  # in the process of the loop
+        "engine's weights": size.parameters * config.engine.memory(itemsize).weights,
+    }
+    return {name: size for name, size in held.items() if size}
+
+
+def held_by_ranks(
+    config: RunConfig, size: ModelSize, *, shards: int, ranks_here: int = 1
+) -> dict[str, int]:
+    """Bytes that ranks of FSDP2 hold in one memory.
+
+    Args:
+        shards: Number of memories that the weights are divided over.
+        ranks_here: Number of ranks that compute in this one.
+    """
+    itemsize = getattr(torch, config.learner.dtype).itemsize
     adapts = config.learner.lora is not None
     trained = size.adapter if adapts else size.parameters
     base = size.parameters * itemsize * adapts
@@ -180,8 +197,6 @@ def _held_in_shards(config: RunConfig, size: ModelSize, itemsize: int) -> dict[s
         "gradients": trained * FLOAT32 // shards,
         "gathered layers": gathered * ranks_here,
         "reference policy": (base + trained * FLOAT32) // shards * config.algorithm.needs_reference,
-        "initial weights": size.parameters * itemsize,  # in the process of the loop
-        "engine's weights": size.parameters * config.engine.memory(itemsize).weights,
     }
     return {name: size for name, size in held.items() if size}
 
@@ -195,10 +210,12 @@ def _ranks(config: RunConfig) -> tuple[int, int]:
     return (learner.ranks, 1) if on_gpus else (1, learner.ranks)
 
 
-def _update(config: RunConfig, sizes: RunSizes) -> dict[str, int]:
+def update_memory(config: RunConfig, sizes: RunSizes, *, ranks_here: int = 1) -> dict[str, int]:
+    """Bytes that a micro-batch takes of each of `ranks_here` ranks, and the routes of a rollout."""
     learner, size, passes, length = config.learner, sizes.model, sizes.passes, sizes.length
     itemsize = getattr(torch, learner.dtype).itemsize
-    row = _positions_of_row(config, length)
+    answer = min(length, config.sampling.max_new_tokens)
+    row = row_positions(config, float(length), answer=float(answer))
     positions = int(max(length, min(learner.micro_batch_tokens, responses_of_step(config) * row)))
     saved = size.rough_activations(itemsize) / 2 if passes is None else passes.activations
     activations = positions * saved
@@ -211,22 +228,24 @@ def _update(config: RunConfig, sizes: RunSizes) -> dict[str, int]:
         logits = 0
     working = 2 * min(WORKING_MEMORY, answered * size.vocabulary * FLOAT32)
     routes = responses_of_step(config) * length * size.layers * size.experts_per_token
-    ranks = _ranks(config)[1]
     update = {
-        "activations": int(activations) * ranks,
-        "logits": (logits + working) * ranks,
+        "activations": int(activations) * ranks_here,
+        "logits": (logits + working) * ranks_here,
         "routes": routes,
     }
     return {name: size for name, size in update.items() if size}
 
 
-def _positions_of_row(config: RunConfig, length: int) -> float:
-    """Positions that a row of `length` tokens computes, its share of a shared prompt included."""
+def row_positions(config: RunConfig, length: float, *, answer: float) -> float:
+    """Positions that a row of `length` tokens computes, its share of a shared prompt included.
+
+    Args:
+        answer: Its tokens after the prompt.
+    """
     group = getattr(config.algorithm, "group_size", 1)
-    answer = min(length, config.sampling.max_new_tokens)
     shared = answer + (length - answer) / group
     if config.learner.share_prefixes == "never" or shared > (1 - LEAST_SAVING) * length:
-        return float(length)
+        return length
     return shared
 
 
