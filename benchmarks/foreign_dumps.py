@@ -4,7 +4,7 @@
 
 A small Mixture-of-Experts model is trained, and sampled with engines that are sound or faulty.
 Every sample is written as each framework would write it, read back from the files, and compared.
-Bounds were chosen on a world and samples of seeds 0 to 3.
+Bounds were chosen on the worlds of seeds 0, 300, 1000, 2000 and 3000.
 """
 
 import json
@@ -36,7 +36,7 @@ TWO_SIDED = frozenset({"verl", "slime", "steadyrl"})
 class Options(Settings):
     """Inject faults into dumps, and see what a comparison says."""
 
-    seed: int = 300
+    seed: int = 700
     """Seed of the world; the samples have the seeds that follow it."""
 
     samples: int = 3
@@ -56,7 +56,7 @@ class Outcome:
     format: str
     case: str
     cause: str | None
-    """The injected one; None for sound dumps."""
+    """What the dump lets one name of the injected fault; None for sound dumps."""
 
     right: int
     of: int
@@ -78,11 +78,13 @@ def said(comparison: Comparison) -> str:
     return str(found.cause if found is not None and found.is_fault else comparison.verdict)
 
 
-def measure(world: World, options: Options, folder: Path) -> list[Outcome]:
+def measure(
+    world: World, cases: Sequence[Case], seeds: Sequence[int], folder: Path
+) -> list[Outcome]:
     """The outcome of every case in every format that can hold it."""
     verdicts: dict[tuple[str, Case], Counter[str]] = {}
-    for seed in range(options.seed + 1, options.seed + 1 + options.samples):
-        for case in (*SOUND, *FAULTY):
+    for seed in seeds:
+        for case in cases:
             samples = case.make(world, seed)
             alone = samples if case.alone is None else case.alone(world, seed)
             for format in WRITERS:
@@ -96,8 +98,8 @@ def measure(world: World, options: Options, folder: Path) -> list[Outcome]:
         Outcome(
             format=format,
             case=case.name,
-            cause=case.cause,
-            right=counts[case.cause or "sound"],
+            cause=(cause := case.expected(both_sides=format in TWO_SIDED)),
+            right=counts[cause or "sound"],
             of=sum(counts.values()),
             verdicts=dict(counts),
         )
@@ -110,18 +112,18 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
     formats = list(WRITERS)
     found = {(outcome.case, outcome.format): outcome for outcome in outcomes}
     lines = [f"| case | {' | '.join(formats)} |", f"|---|{'---|' * len(formats)}"]
-    for case in (*SOUND, *FAULTY):
+    for case in dict.fromkeys(outcome.case for outcome in outcomes):
         cells = [
-            f"{found[case.name, format].right}/{found[case.name, format].of}"
-            if (case.name, format) in found
+            f"{found[case, format].right}/{found[case, format].of}"
+            if (case, format) in found
             else "-"
             for format in formats
         ]
-        lines.append(f"| {case.name} | {' | '.join(cells)} |")
+        lines.append(f"| {case} | {' | '.join(cells)} |")
     return lines
 
 
-def content(outcomes: Sequence[Outcome], options: Options) -> dict[str, Any]:
+def content(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     """The numbers, for JSON."""
     faulty = [outcome for outcome in outcomes if outcome.cause is not None]
     sound = [outcome for outcome in outcomes if outcome.cause is None]
@@ -131,23 +133,29 @@ def content(outcomes: Sequence[Outcome], options: Options) -> dict[str, Any]:
         "false_alarms": sum(outcome.of - outcome.right for outcome in sound),
         "sound": sum(outcome.of for outcome in sound),
         "outcomes": [asdict(outcome) for outcome in outcomes],
-        **manifest(options.seed),
+        **manifest(seed),
     }
 
 
-def main(options: Options) -> None:
-    """Prints the table and writes it."""
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as passing:
-        folder = Path(passing)
-        world = make_world(options.run or folder / "run", options.seed)
-        outcomes = measure(world, options, folder)
+def publish(outcomes: Sequence[Outcome], seed: int, out: Path | None) -> None:
+    """Prints the table and what was missed, and writes the numbers."""
     print("\n".join(table(outcomes)))
     for outcome in outcomes:
         if outcome.right < outcome.of:
             print(f"{outcome.format}, {outcome.case}: {outcome.verdicts}")
-    if options.out is not None:
-        write_atomically(options.out, json.dumps(content(outcomes, options), indent=2) + "\n")
+    if out is not None:
+        write_atomically(out, json.dumps(content(outcomes, seed), indent=2) + "\n")
+
+
+def main(options: Options) -> None:
+    """Trains the world and compares its dumps."""
+    torch.set_num_threads(1)
+    seeds = range(options.seed + 1, options.seed + 1 + options.samples)
+    with tempfile.TemporaryDirectory() as passing:
+        folder = Path(passing)
+        world = make_world(options.run or folder / "run", options.seed)
+        outcomes = measure(world, (*SOUND, *FAULTY), seeds, folder)
+    publish(outcomes, options.seed, options.out)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,24 @@ LAYERS, EXPERTS = 2, 8
 POLICY, OTHER_POLICY = 100, 101
 
 
-@lru_cache(maxsize=100_000)
-def logits_of(policy: int, text: tuple[int, ...]) -> np.ndarray:
-    """Logits of the token after a text."""
-    return 2.5 * np.random.default_rng([policy, *text]).standard_normal(VOCABULARY)
+TEXTS = 8192
+"""Texts with logits of their own; a text has those of its hash."""
+
+
+@lru_cache
+def logits_of(policy: int) -> np.ndarray:
+    """Logits of the token after each text: (texts, vocabulary)."""
+    return 2.5 * np.random.default_rng(policy).standard_normal((TEXTS, VOCABULARY))
+
+
+@lru_cache
+def errors_of(seed: int) -> np.ndarray:
+    """What rounding adds to the logits after each text, in units of its size."""
+    return np.random.default_rng([seed, 7]).standard_normal((TEXTS, VOCABULARY))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    return logits - np.logaddexp.reduce(logits)
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
 def drawn(seed: int = 0, **settings: Any) -> Samples:
@@ -51,50 +61,61 @@ def draw(
         learned: What the trainer adds to the logits of each token, whatever the text.
     """
     generator = np.random.default_rng([seed, 5])
-    experts = np.random.default_rng(9).integers(0, EXPERTS, (VOCABULARY, LAYERS, 2))
-    samples = []
-    for _ in range(prompts):
-        prompt = (0, *generator.integers(2, VOCABULARY, 4).tolist())
-        for _ in range(group):
-            text, rollout, scores, entropy = prompt, [], [], []
-            while len(rollout) < length and (not rollout or text[-1] != END):
-                exact = logits_of(POLICY, text)
-                error = np.random.default_rng([seed, 7, *text]).standard_normal(VOCABULARY)
-                noisy = exact + noise * error
-                drawing = _filtered(log_softmax(noisy / temperature), top_p)
-                token = int(generator.choice(VOCABULARY, p=np.exp(drawing)))
-                own = log_softmax(logits_of(trainer, text) + np.array(learned))
-                rollout.append((log_softmax(noisy) if raw else drawing)[token])
-                scores.append(own[token])
-                entropy.append(-(np.exp(own) * own).sum())
-                text = (*text, token)
-            fed = experts[np.array(text[:-1])]
-            samples.append(
-                Sample(
-                    prompt=prompt,
-                    trainer_prompt=prompt,
-                    response=text[len(prompt) :],
-                    mask=np.ones(len(rollout), dtype=bool),
-                    rollout_logprobs=np.array(rollout),
-                    trainer_logprobs=np.array(scores),
-                    entropy=np.array(entropy),
-                    rollout_experts=fed,
-                    trainer_experts=fed,
-                )
-            )
-    return tuple(samples)
+    first = [(0, *generator.integers(2, VOCABULARY, 4).tolist()) for _ in range(prompts)]
+    texts = [prompt for prompt in first for _ in range(group)]
+    columns: dict[str, list[np.ndarray]] = {"rollout": [], "trainer": [], "entropy": []}
+    for _ in range(length):
+        at = np.array([hash(text) % TEXTS for text in texts])
+        noisy = logits_of(POLICY)[at] + noise * errors_of(seed)[at]
+        drawing = _filtered(log_softmax(noisy / temperature), top_p)
+        chances = np.exp(drawing).cumsum(axis=1)
+        tokens = (chances > generator.random((len(texts), 1)) * chances[:, -1:]).argmax(axis=1)
+        own = log_softmax(logits_of(trainer)[at] + np.array(learned))
+        reported = log_softmax(noisy) if raw else drawing
+        columns["rollout"].append(reported[np.arange(len(texts)), tokens])
+        columns["trainer"].append(own[np.arange(len(texts)), tokens])
+        columns["entropy"].append(-(np.exp(own) * own).sum(axis=1))
+        texts = [(*text, token) for text, token in zip(texts, tokens.tolist(), strict=True)]
+    values = {name: np.stack(parts, axis=1) for name, parts in columns.items()}
+    return tuple(
+        _sample(text, {name: rows[number] for name, rows in values.items()}, length)
+        for number, text in enumerate(texts)
+    )
+
+
+def _sample(text: tuple[int, ...], values: dict[str, np.ndarray], length: int) -> Sample:
+    """The sample of a text, cut after its end token."""
+    prompt, drawn_tokens = text[:-length], text[-length:]
+    end = drawn_tokens.index(END) + 1 if END in drawn_tokens else length
+    fed = _experts()[np.array(text[: len(prompt) + end - 1])]
+    return Sample(
+        prompt=prompt,
+        trainer_prompt=prompt,
+        response=drawn_tokens[:end],
+        mask=np.ones(end, dtype=bool),
+        rollout_logprobs=values["rollout"][:end],
+        trainer_logprobs=values["trainer"][:end],
+        entropy=values["entropy"][:end],
+        rollout_experts=fed,
+        trainer_experts=fed,
+    )
+
+
+@lru_cache
+def _experts() -> np.ndarray:
+    """The experts of each token: (vocabulary, layers, experts per token)."""
+    return np.random.default_rng(9).integers(0, EXPERTS, (VOCABULARY, LAYERS, 2))
 
 
 def _filtered(logprobs: np.ndarray, top_p: float) -> np.ndarray:
-    """The distribution of the likeliest tokens that reach `top_p`."""
+    """The distributions of the likeliest tokens that reach `top_p`."""
     if top_p == 1:
         return logprobs
-    order = np.argsort(-logprobs)
-    mass = np.exp(logprobs[order])
-    kept = order[np.cumsum(mass) - mass < top_p]
-    masked = np.full_like(logprobs, -np.inf)
-    masked[kept] = logprobs[kept]
-    return masked - np.log(np.exp(masked).sum())
+    order = np.argsort(-logprobs, axis=1)
+    mass = np.exp(np.take_along_axis(logprobs, order, axis=1))
+    kept = np.zeros_like(logprobs, dtype=bool)
+    np.put_along_axis(kept, order, mass.cumsum(axis=1) - mass < top_p, axis=1)
+    return log_softmax(np.where(kept, logprobs, -np.inf))
 
 
 def pairing_of(samples: Samples, *, entropy: bool = True) -> Pairing:
@@ -121,6 +142,7 @@ def pairing_of(samples: Samples, *, entropy: bool = True) -> Pairing:
     return Pairing(
         rows=tuple(rows),
         engine_prompts=tuple(np.array(sample.prompt) for sample in samples),
+        has_both_prompts=True,
         storage=storage_of([sample.rollout_logprobs for sample in samples]),
         has_mask=True,
     )

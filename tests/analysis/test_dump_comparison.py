@@ -18,7 +18,9 @@ from dump_faults import (
 from dump_world import Sample, Samples
 from tests.analysis.dump_samples import OTHER_POLICY, VOCABULARY, drawn, pairing_of
 
-from steadyrl.analysis.dumps import Comparison, DumpCause, Verdict, compare
+from steadyrl.analysis.dumps import Comparison, DumpCause, Pairing, Verdict, compare
+from steadyrl.analysis.dumps.counted import Counted
+from steadyrl.analysis.dumps.distance import common_shift
 from steadyrl.analysis.dumps.record import UNKNOWN
 from steadyrl.base.errors import UserError
 
@@ -63,16 +65,45 @@ def test_top_p_that_is_not_reported_is_named_with_and_without_entropy(entropy: b
 
 
 def test_top_p_that_the_engine_alone_applies_is_named() -> None:
-    assert cause_of(drawn(2, top_p=0.7)) == DumpCause.FILTER
+    samples = drawn(2, top_p=0.7)
+    assert any((sample.rollout_logprobs == 0).any() for sample in samples), "one token is left"
+    assert cause_of(samples) == DumpCause.FILTER
 
 
 def test_greedy_sampling_beside_a_trainer_at_temperature_1_is_a_filter() -> None:
     assert cause_of(drawn(2, top_p=1e-9)) == DumpCause.FILTER
 
 
+LEARNED = 0.3 * np.random.default_rng(4).standard_normal(VOCABULARY)
+"""What an update adds to the logit of each token."""
+
+
 def test_weights_that_learned_of_some_tokens_are_newer() -> None:
-    learned = 0.4 * np.random.default_rng(4).standard_normal(VOCABULARY)
-    assert cause_of(drawn(4, noise=0.05, learned=tuple(learned))) == DumpCause.STALE
+    assert cause_of(drawn(4, noise=0.05, learned=tuple(LEARNED))) == DumpCause.STALE
+
+
+@pytest.mark.parametrize(("learned", "nats"), [(LEARNED, LEARNED.std()), (0 * LEARNED, 0.0)])
+def test_the_shift_is_what_the_logits_moved_by(learned: np.ndarray, nats: float) -> None:
+    samples = drawn(4, noise=0.05, prompts=32, learned=tuple(learned))
+    assert common_shift(Counted(pairing_of(samples))).nats == pytest.approx(
+        nats, rel=0.25, abs=0.02
+    )
+
+
+def test_with_the_tokens_of_one_side_other_prompts_are_not_ruled_out() -> None:
+    both = pairing_of(drawn(3, trainer=OTHER_POLICY))
+    for pairing, said in (
+        (both, "another checkpoint"),
+        (_one_sided(both), "different prompts, or"),
+    ):
+        finding = compare(pairing).finding
+        assert finding is not None
+        assert finding.cause == DumpCause.OTHER_POLICY
+        assert said in finding.reason
+
+
+def _one_sided(pairing: Pairing) -> Pairing:
+    return replace(pairing, has_both_prompts=False)
 
 
 def test_another_model_is_another_policy() -> None:

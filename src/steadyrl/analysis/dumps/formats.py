@@ -68,8 +68,9 @@ FORMATS = (
         keys=(frozenset({"prompt_ids", "completion_ids"}),),
         read=read_trl,
         setting=(
-            "Set use_vllm=True with vllm_importance_sampling_correction=True, and save what "
-            "_generate_and_score_completions returns: torch.save(output, 'step.pt')."
+            "Set use_vllm=True with vllm_importance_sampling_correction=True, and save the tensors "
+            "that _generate_and_score_completions returns: torch.save({k: v for k, v in "
+            "output.items() if isinstance(v, torch.Tensor)}, 'step.pt')."
         ),
     ),
     Format(

@@ -45,6 +45,7 @@ def pair(first: Dump, second: Dump | None = None) -> Pairing:
     return Pairing(
         rows=tuple(rows),
         engine_prompts=tuple(prompts),
+        has_both_prompts=True,
         storage=coarsest([first.storage, second.storage]),
         has_mask=second.has_mask or first.has_mask,
         notes=tuple(notes),
@@ -57,6 +58,7 @@ def _alone(dump: Dump) -> Pairing:
     return Pairing(
         rows=dump.rows,
         engine_prompts=tuple(row.prompt for row in dump.rows),
+        has_both_prompts=False,
         storage=dump.storage,
         has_mask=dump.has_mask,
     )

@@ -95,6 +95,9 @@ class Pairing:
     engine_prompts: tuple[Int[ndarray, " _P"], ...]
     """The prompt of each row in the engine's dump."""
 
+    has_both_prompts: bool
+    """Whether engine and trainer recorded their own prompts. Otherwise they are one column."""
+
     storage: str
     has_mask: bool
     notes: tuple[str, ...] = ()

@@ -74,8 +74,10 @@ def masks(counted: Counted) -> Finding | None:
                 direction=direction,
                 counted=int(unsampled.sum()),
             )
-    ends = np.array(unsampled_last) & ~np.array([_records_zeros(row) for row in rows])
-    if padded or (rows and ends.mean() >= SOME_ROWS and not any(left_before)):
+    zeros = np.array([_records_zeros(row) for row in rows])
+    ends = np.array(unsampled_last) & ~zeros
+    tails = rows and ends.mean() >= SOME_ROWS and zeros.mean() < SOME_ROWS
+    if padded or (tails and not any(left_before)):
         tokens = padded or sum(_unsampled_tail(row) for row in rows)
         return Finding.of(DumpCause.PADDING, tokens=tokens, rows=int(ends.sum()), of=len(rows))
     return None
@@ -98,11 +100,13 @@ def _unsampled(row: DumpRow, at: int) -> bool:
 
 
 def _records_zeros(row: DumpRow) -> bool:
-    """Whether the engine is certain of a token that the trainer is not: greedy sampling."""
-    assert row.rollout_logprobs is not None
-    assert row.trainer_logprobs is not None
-    at = _first(row)
-    return bool(row.rollout_logprobs[at] > -1e-3 and row.trainer_logprobs[at] < NOT_CERTAIN)
+    """Whether the engine is certain, before the tail or everywhere, of what the trainer is not.
+
+    Greedy sampling is, and top-p or top-k where one token is left.
+    """
+    counted = np.flatnonzero(row.mask)
+    before = counted[: len(counted) - _unsampled_tail(row)]
+    return not len(before) or any(_unsampled(row, int(at)) for at in before)
 
 
 def _unsampled_tail(row: DumpRow) -> int:
