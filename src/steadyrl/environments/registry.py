@@ -3,6 +3,9 @@
 from typing import Annotated
 
 from steadyrl.base.variants import Variants
+from steadyrl.environments.adapters.gymnasium_text import GymnasiumSettings
+from steadyrl.environments.adapters.mcp_tools import MCPSettings
+from steadyrl.environments.adapters.trl_environment import TRLSettings
 from steadyrl.environments.agents import AgentSettings
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
@@ -28,6 +31,9 @@ AnyEnvironment = Annotated[
         HotpotQASettings,
         DatasetSettings,
         AgentSettings,
+        GymnasiumSettings,
+        MCPSettings,
+        TRLSettings,
         wrapper=CustomSettings,
     ),
 ]

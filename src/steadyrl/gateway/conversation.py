@@ -8,7 +8,7 @@ from steadyrl.base.text import map_texts, well_formed
 from steadyrl.gateway.errors import ApiError
 from steadyrl.gateway.requests import ChatRequest, MessageOfRequest
 from steadyrl.records.message import Message, Role
-from steadyrl.records.tool_calls import ToolCall, ToolSettings, tools_text, write_calls
+from steadyrl.records.tool_calls import ToolCall, ToolSettings, write_calls
 
 JsonObject = dict[str, object]
 
@@ -103,17 +103,3 @@ def plain_messages(
         )
         for message in conversation
     ]
-
-
-def with_tools(
-    messages: Sequence[Message], tools: Sequence[JsonObject], settings: ToolSettings
-) -> tuple[list[Message], tuple[JsonObject, ...]]:
-    """The messages, and the tools that the chat template writes."""
-    if settings.shown == "template" or not tools:
-        return list(messages), tuple(tools)
-    if settings.shown == "none":
-        return list(messages), ()
-    text, others = tools_text(tools, settings), list(messages)
-    if others and others[0].role == "system":
-        text = f"{others.pop(0).content}\n\n{text}"
-    return [Message(role="system", content=text), *others], ()

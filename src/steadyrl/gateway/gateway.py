@@ -13,14 +13,14 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.gateway.answers import Answer, make_answer
-from steadyrl.gateway.conversation import ChatMessage, Conversation, plain_messages, with_tools
+from steadyrl.gateway.conversation import ChatMessage, Conversation, plain_messages
 from steadyrl.gateway.errors import ApiError
 from steadyrl.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest
 from steadyrl.gateway.sessions import Session, SessionRules, Turn
 from steadyrl.policies.continuations import continue_tokens
 from steadyrl.policies.tokenizers import encode_prompts, plain_ids
 from steadyrl.records.message import Message
-from steadyrl.records.tool_calls import ToolSettings
+from steadyrl.records.tool_calls import ToolSettings, with_tools
 
 MAX_CHOICES = 128
 

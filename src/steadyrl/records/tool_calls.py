@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steadyrl.base.settings import Settings
+from steadyrl.records.message import Message
 
 _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
@@ -81,6 +82,20 @@ def tools_text(tools: Sequence[dict[str, Any]], settings: ToolSettings) -> str:
     call = '{"name": NAME, "arguments": {ARGUMENT: VALUE}}'
     form = f"<tool_call>\n{call}\n</tool_call>" if settings.calls == "tagged" else call
     return f"You have access to these tools:\n{listed}\nTo call one, write:\n{form}"
+
+
+def with_tools(
+    messages: Sequence[Message], tools: Sequence[dict[str, Any]], settings: ToolSettings
+) -> tuple[list[Message], tuple[dict[str, Any], ...]]:
+    """The messages, and the tools that the chat template writes."""
+    if settings.shown == "template" or not tools:
+        return list(messages), tuple(tools)
+    if settings.shown == "none":
+        return list(messages), ()
+    text, others = tools_text(tools, settings), list(messages)
+    if others and others[0].role == "system":
+        text = f"{others.pop(0).content}\n\n{text}"
+    return [Message(role="system", content=text), *others], ()
 
 
 def _calls_of(text: str) -> tuple[ToolCall, ...]:

@@ -183,6 +183,7 @@ class _Rollout:
             (completion,) = await self._ask(prompt, 1, derive_seed(self.seed, turn, number))
             await self._take_turn(play, completion)
             turn += 1
+        play.episode = None  # which frees what it holds, such as a session of a server
         self._end(1)
 
     async def _ask(

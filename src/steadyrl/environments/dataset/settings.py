@@ -152,7 +152,7 @@ class DatasetSettings(EnvironmentSettings):
             for each in self.rewards:
                 reward = each.make(self.answer_format)
                 rewards[each.title] = WeightedReward(reward=reward, weight=each.weight)
-            return self._make_with(rewards)
+            return self.make_with(rewards)
         except BaseException:
             for weighed in rewards.values():
                 weighed.reward.close()
@@ -191,7 +191,13 @@ class DatasetSettings(EnvironmentSettings):
                 digest.update(f"{line}\n".encode())
         return digest.hexdigest()
 
-    def _make_with(self, rewards: Mapping[str, WeightedReward]) -> Dataset:
+    def make_with(self, rewards: Mapping[str, WeightedReward]) -> Dataset:
+        """The environment with these rewards by title, which may be none, instead of its own.
+
+        Raises:
+            UserError: the data or a reward is invalid.
+        """
+
         def check(example: Example) -> None:
             for weighed in rewards.values():
                 weighed.reward.check(example)

@@ -1,0 +1,1 @@
+"""Environments of other libraries, unmodified, as environments of this package."""
