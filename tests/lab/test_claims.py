@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -10,14 +10,17 @@ from steadyrl.lab.claims import (
     Claim,
     Comparison,
     Interval,
+    PValues,
     Relation,
     Verdict,
     collapses,
+    discoveries,
     greater,
     is_stable,
     is_unstable,
     less,
     not_greater,
+    p_values,
     similar,
 )
 
@@ -101,6 +104,50 @@ def test_a_claim_stands_or_falls_with_all_of_its_parts(
 ) -> None:
     claim = Claim(text="", source="", comparisons=(greater("kept", "A", "B"),) * 2)
     assert claim.verdict(parts) is expected
+
+
+def test_a_claim_is_out_of_reach_unless_its_premise_holds() -> None:
+    claim = Claim(
+        text="",
+        source="",
+        premise=(collapses("B"),),
+        comparisons=(greater("kept", "A", "B"),),
+    )
+    assert claim.verdict((FAILS,), (HOLDS,)) is FAILS
+    for premise in (FAILS, UNDECIDED):
+        assert claim.verdict((HOLDS,), (premise,)) is Verdict.OUT_OF_REACH
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.sampled_from(Relation))
+def test_an_interval_decides_where_a_p_value_is_below_a_fortieth(
+    values: list[float], relation: Relation
+) -> None:
+    data = np.array(values)
+    assume(data.std() > 1e-6)
+    interval = Interval.of(data)
+    comparison = Comparison(
+        measure="best_score", first="A", relation=relation, second="B", margin=0.02
+    )
+    p = comparison.p_values(interval)
+    expected = HOLDS if p.holds < 0.025 else FAILS if p.fails < 0.025 else UNDECIDED
+    assert comparison.verdict(interval) is expected
+    assert interval.p_above(0.1) == pytest.approx(
+        stats.ttest_1samp(data, 0.1, alternative="greater").pvalue, abs=1e-9
+    )
+
+
+def test_a_claim_of_several_parts_needs_all_to_hold_and_one_to_fail() -> None:
+    parts = [PValues(holds=0.01, fails=0.9), PValues(holds=0.2, fails=0.02)]
+    assert p_values(parts) == PValues(holds=0.2, fails=0.04)
+
+
+def test_discoveries_are_those_of_benjamini_and_hochberg() -> None:
+    # Two-sided 0.002, 0.02, 0.04, 0.06, against 0.05 i / 4: the third is 0.04 > 0.0375.
+    claims = [PValues(holds=p, fails=0.9) for p in (0.001, 0.01, 0.02)]
+    claims.append(PValues(holds=0.9, fails=0.03))
+    assert discoveries(claims) == [HOLDS, HOLDS, UNDECIDED, UNDECIDED]
+    assert discoveries([PValues(holds=0.9, fails=0.001)]) == [FAILS]
+    assert discoveries([]) == []
 
 
 def test_a_level_is_no_condition() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from steadyrl.base.errors import UserError
-from steadyrl.lab.claims import Claim, Verdict, greater, similar
+from steadyrl.lab.claims import Claim, Verdict, collapses, greater, similar
 from steadyrl.lab.records import RunRecord
 from steadyrl.lab.results import as_json, judge, write_results
-from steadyrl.lab.tables import study_page, update_page
+from steadyrl.lab.tables import study_page, update_page, verdicts_table
 from tests.lab.made_up import record, study_of
 
 BETTER = Claim(text="A beats B", source="here", comparisons=(greater("best_score", "A", "B"),))
@@ -130,11 +130,52 @@ def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
         f"| made-up | A is B | [fails]{fp8}, 3 seeds | [fails]{int4}, 3 seeds |",
         f"| made-up | A is solid | [holds]{fp8}, 3 seeds | [holds]{int4}, 3 seeds |",
         "",
-        "Verdicts at all levels: of 4 on the papers' claims 3 hold, 1 fail and 0 are undecided; of "
-        "2 on our own 0 hold, 2 fail and 0 are undecided.",
+        "Verdicts at all levels: of 4 on the papers' claims 3 hold, 1 fail, 0 are undecided and 0 "
+        "are out of reach here; of 2 on our own 0 hold, 2 fail, 0 are undecided and 0 are out of "
+        "reach here. Of those that hold or fail one in twenty is expected to be wrong at most "
+        "(Benjamini and Hochberg, over all claims of this table that are within reach).",
     ]
     assert before == "before\n"
     assert after == "\nafter\n"
+
+
+def test_among_many_claims_a_weak_verdict_is_undecided() -> None:
+    """At 0.04 a claim is decided alone; as the only such one of four it is not (0.05 / 4)."""
+
+    def content(*p_values: float) -> dict[str, object]:
+        claims = [
+            {
+                "claim": f"claim {place}",
+                "source": "here",
+                "verdict": "holds" if p < 0.025 else "undecided",
+                "p_values": {"holds": p, "fails": 0.9},
+                "premise": [],
+                "comparisons": [{"seeds": 3}],
+            }
+            for place, p in enumerate(p_values)
+        ]
+        return {"study": "s", "experiment": "e", "level": "fp8", "claims": claims}
+
+    assert "| e | claim 0 | [holds]" in "\n".join(verdicts_table([content(0.02)], "."))
+    many = "\n".join(verdicts_table([content(0.02, 0.3, 0.3, 0.3)], "."))
+    assert "| e | claim 0 | [undecided]" in many
+
+
+def test_without_its_premise_a_claim_is_out_of_reach(tmp_path: Path) -> None:
+    prevented = Claim(
+        text="A prevents the collapse of B",
+        source="here",
+        premise=(collapses("B"),),
+        comparisons=(greater("best_score", "A", "B"),),
+    )
+    study = study_of([prevented])
+    (judgment,) = judge(study, CLEAR)
+    write_results(study, CLEAR, tmp_path)
+
+    assert judgment.findings[0].verdict is Verdict.HOLDS
+    assert judgment.verdict is Verdict.OUT_OF_REACH
+    page = (tmp_path / "README.md").read_text()
+    assert "**out of reach here** | premise: `kept`: B < 0.5: +0.500" in page
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 A claim is one or more comparisons of a measure between conditions. Runs of equal seed share their
 cold start and their tasks, so a comparison looks at the differences within each seed: Student's
-95% interval of their mean decides.
+95% interval of their mean decides. Over many claims the share of wrong verdicts is bounded by
+`discoveries`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
 
@@ -19,6 +22,9 @@ class Verdict(StrEnum):
     HOLDS = "holds"
     FAILS = "fails"
     UNDECIDED = "undecided"
+
+    OUT_OF_REACH = "out of reach here"
+    """Its premise is not proven: what it says how to prevent does not happen here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +47,29 @@ class Interval:
             return cls(mean=mean, low=-np.inf, high=np.inf, count=1)
         half = float(student.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count))
         return cls(mean=mean, low=mean - half, high=mean + half, count=count)
+
+    def p_above(self, level: float) -> float:
+        """The one-sided p-value of a mean above `level`, by Student's t; 1 below two values."""
+        if self.count < 2:
+            return 1.0
+        half = (self.high - self.low) / 2
+        if half == 0:
+            return float(self.mean <= level)
+        error = half / student.ppf(0.975, self.count - 1)
+        return float(student.sf((self.mean - level) / error, self.count - 1))
+
+    def p_below(self, level: float) -> float:
+        """The one-sided p-value of a mean below `level`."""
+        mirrored = Interval(mean=-self.mean, low=-self.high, high=-self.low, count=self.count)
+        return mirrored.p_above(-level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PValues:
+    """One-sided p-values of both verdicts. An interval of 95% decides where one is below 0.025."""
+
+    holds: float
+    fails: float
 
 
 class Relation(StrEnum):
@@ -98,6 +127,21 @@ class Comparison:
                 fails = difference.low > self.margin or difference.high < -self.margin
         return Verdict.HOLDS if holds else Verdict.FAILS if fails else Verdict.UNDECIDED
 
+    def p_values(self, difference: Interval) -> PValues:
+        """The p-values of the verdicts for an interval of the difference."""
+        match self.relation:
+            case Relation.GREATER:
+                holds, fails = difference.p_above(0.0), difference.p_below(self.margin)
+            case Relation.LESS:
+                holds, fails = difference.p_below(0.0), difference.p_above(-self.margin)
+            case Relation.NOT_GREATER:
+                holds, fails = difference.p_below(self.margin), difference.p_above(0.0)
+            case Relation.SIMILAR:
+                ends = (difference.p_above(-self.margin), difference.p_below(self.margin))
+                outside = (difference.p_above(self.margin), difference.p_below(-self.margin))
+                holds, fails = max(ends), min(outside)
+        return PValues(holds=holds, fails=fails)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
@@ -110,11 +154,47 @@ class Claim:
 
     comparisons: tuple[Comparison, ...]
 
-    def verdict(self, parts: tuple[Verdict, ...]) -> Verdict:
-        """Holds if all parts hold, fails if any part fails."""
+    premise: tuple[Comparison, ...] = ()
+    """What must be proven for the claim to be testable, such as a collapse that it explains."""
+
+    def verdict(self, parts: tuple[Verdict, ...], premise: tuple[Verdict, ...] = ()) -> Verdict:
+        """Holds if all parts hold, fails if any part fails; out of reach without its premise."""
+        if any(part is not Verdict.HOLDS for part in premise):
+            return Verdict.OUT_OF_REACH
         if Verdict.FAILS in parts:
             return Verdict.FAILS
         return Verdict.UNDECIDED if Verdict.UNDECIDED in parts else Verdict.HOLDS
+
+
+def p_values(parts: Sequence[PValues]) -> PValues:
+    """The p-values of a claim that holds with all of its parts and fails with any of them.
+
+    The largest for holding (an intersection-union test), the smallest times their number for
+    failing (Bonferroni).
+    """
+    return PValues(
+        holds=max(part.holds for part in parts),
+        fails=min(1.0, len(parts) * min(part.fails for part in parts)),
+    )
+
+
+def discoveries(claims: Sequence[PValues], rate: float = 0.05) -> list[Verdict]:
+    """Verdicts of which at most a share of `rate` is expected to be wrong.
+
+    The procedure of Benjamini and Hochberg, with twice the smaller of a claim's p-values: it is
+    decided in the direction of the smaller one. It assumes that claims are independent or
+    positively dependent, as those are that share runs.
+
+    Source: Benjamini and Hochberg, Journal of the Royal Statistical Society B 57 (1995).
+    """
+    if not claims:
+        return []
+    two_sided = np.array([min(1.0, 2 * min(each.holds, each.fails)) for each in claims])
+    decided = false_discovery_control(two_sided, method="bh") <= rate
+    return [
+        Verdict.UNDECIDED if not sure else Verdict.HOLDS if p.holds < p.fails else Verdict.FAILS
+        for p, sure in zip(claims, decided, strict=True)
+    ]
 
 
 def greater(measure: str, first: str, second: str | float) -> Comparison:

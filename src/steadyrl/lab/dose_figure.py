@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -69,10 +70,14 @@ def _draw_mismatch(axes: Axes, dial: Dial, runs: Runs) -> None:
     doses, k3 = [at.dose for at in measured], [at.k3 for at in measured]
     if len(set(k3)) < 2 or max(k3) < min(PUBLISHED.values()):
         return
-    top = axes.secondary_xaxis("top")
-    top.set_xticks(doses, [f"{each:.0e}" for each in k3], fontsize=6)
-    top.set_xlabel("k3 of engine and trainer, without a remedy", fontsize=7)
-    top.minorticks_off()
+    above: dict[str, Any] = {
+        "transform": axes.get_xaxis_transform(),
+        "fontsize": 7,
+        "color": "#666666",
+    }
+    for dose, each in zip(doses, k3, strict=True):
+        axes.text(dose, 1.01, f"{each:.1g}", ha="center", **above)
+    axes.text(doses[-1], 1.06, "k3 of engine and trainer without a remedy", ha="right", **above)
     for name, value in PUBLISHED.items():
         if min(k3) < value < max(k3):
             dose = np.exp(np.interp(np.log(value), np.log(np.sort(k3)), np.log(doses)))
@@ -85,6 +90,8 @@ def _draw_borders(axes: Axes, dial: Dial, findings: Sequence[Finding]) -> None:
     for place, finding in enumerate(findings):
         color = COLORS[list(dial.remedies).index(finding.remedy)]
         border = finding.border
+        if not finding.outcomes:
+            continue
         low, middle, high = np.clip((border.low, border.dose, border.high), first, last)
         axes.plot([low, high], [place, place], color=color, linewidth=2.2)
         if border.low < border.high:

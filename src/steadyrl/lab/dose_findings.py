@@ -19,7 +19,7 @@ class Finding:
     border: Border
 
     effect: Effect | None
-    """None for the first remedy, which is none at all."""
+    """None for the first remedy, which is none at all, and without a run."""
 
     factor: Border | None
 
@@ -44,18 +44,22 @@ def _findings(study: DoseStudy, runs: Runs, dial: Dial, event: Event) -> list[Fi
         remedy: study.posteriors(dial, remedy, runs)[event].border for remedy in dial.remedies
     }
     none, *_ = borders.values()
-    return [
-        Finding(
-            dial=dial,
-            remedy=remedy,
-            event=event,
-            outcomes=study.outcomes(dial, remedy, event, runs),
-            border=border,
-            effect=None if border is none else effect(border, none),
-            factor=None if border is none else factor(border, none),
+    findings = []
+    for remedy, border in borders.items():
+        outcomes = study.outcomes(dial, remedy, event, runs)
+        compared = border is not none and bool(outcomes)
+        findings.append(
+            Finding(
+                dial=dial,
+                remedy=remedy,
+                event=event,
+                outcomes=outcomes,
+                border=border,
+                effect=effect(border, none) if compared else None,
+                factor=factor(border, none) if compared else None,
+            )
         )
-        for remedy, border in borders.items()
-    ]
+    return findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ results/<study>/README.md         the same as tables
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ EVENTS = {
     Event.LOSES: f"half of the runs end {LOSS} or more below the controls",
     Event.COLLAPSES: "half of the runs end below half of their best score",
 }
+
+
+SHOWN = ("final_score", "mean_score", "final_reward")
+"""Measures of the table of doses."""
 
 
 def write_dose_results(study: DoseStudy, runs: Runs, folder: Path) -> list[Finding]:
@@ -65,23 +69,35 @@ def dose_page(
         "intervals. *Works*: the interval lies above that without a remedy.",
     ]
     for dial in study.dials:
-        score = study.control_score(dial, runs)
-        controls = len(runs[dial.control_name])
-        lines += [
-            "",
-            f"## {dial.name.capitalize()}",
-            "",
-            f"Dose: {dial.axis}, from {dial.doses[0]:g} to {dial.doses[-1]:g}. "
-            f"{controls} runs at dose 0 end with a score of {score:.3f}.",
-            "",
-            *borders_table([finding for finding in findings if finding.dial is dial]),
-            "",
-            *_doses_table(dial, runs),
-        ]
-    provenance = (
-        f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}."
+        lines += ["", *_section(study, dial, runs, findings)]
+    machines, commits = ", ".join(content["machines"]), ", ".join(content["commits"])
+    return "\n".join([*lines, "", f"Machine: {machines}. Commit: {commits}.", ""])
+
+
+def _section(
+    study: DoseStudy, dial: Dial, runs: Runs, findings: Sequence[Finding]
+) -> Iterator[str]:
+    """The part of the page about one dial."""
+    yield f"## {dial.name.capitalize()}"
+    yield ""
+    yield (
+        f"Dose: {dial.axis}, from {dial.doses[0]:g} to {dial.doses[-1]:g}. "
+        f"{len(runs[dial.control_name])} runs at dose 0 end with a score of "
+        f"{study.control_score(dial, runs):.3f}."
     )
-    return "\n".join([*lines, "", provenance, ""])
+    yield ""
+    yield from borders_table([finding for finding in findings if finding.dial is dial])
+    yield ""
+    yield (
+        "Final score, score averaged over the run, final reward (of the perturbed engine) and, in "
+        "brackets, number of runs; mismatch without a remedy, early in training:"
+    )
+    yield ""
+    yield from _doses_table(dial, runs)
+    unfinished = [name for name in dial.remedies if study.next_run(dial, name, runs) is not None]
+    if unfinished:
+        yield ""
+        yield f"Not finished by the rule of the design: {', '.join(unfinished)}."
 
 
 def borders_table(findings: Sequence[Finding]) -> list[str]:
@@ -93,7 +109,7 @@ def borders_table(findings: Sequence[Finding]) -> list[str]:
             finding.remedy,
             str(len(finding.outcomes)),
             str(finding.shown),
-            in_words(finding.border, finding.dial),
+            in_words(finding.border, finding.dial) if finding.outcomes else "not run",
             "" if finding.factor is None else _factorin_words(finding.factor),
             finding.effect or "",
         )
@@ -103,7 +119,7 @@ def borders_table(findings: Sequence[Finding]) -> list[str]:
 
 
 def _doses_table(dial: Dial, runs: Runs) -> list[str]:
-    """A row for each dose that was run: mean final score and runs under each remedy, mismatch."""
+    """A row for each dose that was run: scores and runs under each remedy, and the mismatch."""
     measured = {at.dose: at for at in mismatches(dial, runs)}
     return markdown_table(
         ("dose", *dial.remedies, "k3", "routing disagreement"),
@@ -121,8 +137,11 @@ def _doses_table(dial: Dial, runs: Runs) -> list[str]:
 
 
 def _score(runs: Runs, condition: str) -> str:
-    scores = [MEASURES["final_score"](run) for run in runs[condition].values()]
-    return f"{np.mean(scores):.2f} ({len(scores)})" if scores else ""
+    ran = runs[condition].values()
+    if not ran:
+        return ""
+    means = (np.mean([MEASURES[name](run) for run in ran]) for name in SHOWN)
+    return f"{', '.join(f'{mean:.2f}' for mean in means)} ({len(ran)})"
 
 
 def _share(disagreement: float | None) -> str:

@@ -102,11 +102,8 @@ def _loss(what: str, *, of: str, without: str, source: str) -> Claim:
     return Claim(
         text=f"{what} collapses the run and lowers its peak",
         source=source,
-        comparisons=(
-            collapses(without),
-            greater("kept", of, without),
-            greater("best_score", of, without),
-        ),
+        premise=(collapses(without),),
+        comparisons=(greater("kept", of, without), greater("best_score", of, without)),
     )
 
 
@@ -135,8 +132,8 @@ def _choice(source: str, mini_batches: int, better: str) -> list[Claim]:
             Claim(
                 text=f"At N = {mini_batches}, R2 cannot keep training stable, and R3 can",
                 source=source,
+                premise=(is_unstable(_name("R2", True)),),
                 comparisons=(
-                    is_unstable(_name("R2", True)),
                     is_stable(_name("R3", True)),
                     greater("kept", _name("R3", True), _name("R2", True)),
                 ),

@@ -46,8 +46,8 @@ CLAIMS = (
     Claim(
         text="Without train-inference importance sampling the run collapses, its entropy falls",
         source=SOURCE,
+        premise=(collapses(UNCORRECTED),),
         comparisons=(
-            collapses(UNCORRECTED),
             greater("kept", PLAIN, UNCORRECTED),
             greater("final_entropy", PLAIN, UNCORRECTED),
         ),
@@ -69,8 +69,8 @@ CLAIMS = (
     Claim(
         text="R3 does not save the run without train-inference importance sampling",
         source=SOURCE,
+        premise=(collapses(UNCORRECTED),),
         comparisons=(
-            collapses(UNCORRECTED),
             collapses(R3_UNCORRECTED),
             greater("kept", PLAIN, R3_UNCORRECTED),
         ),

@@ -8,13 +8,13 @@ results/<study>/README.md         the same as tables
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from steadyrl.lab.claims import Claim, Comparison, Interval, Verdict
+from steadyrl.lab.claims import Claim, Comparison, Interval, PValues, Verdict, p_values
 from steadyrl.lab.drawing import draw
 from steadyrl.lab.measures import COMPARED, MEASURES
 from steadyrl.lab.records import RunRecord
@@ -43,7 +43,13 @@ class Judgment:
 
     claim: Claim
     findings: tuple[Finding, ...]
+    premise: tuple[Finding, ...]
     verdict: Verdict
+
+    @property
+    def p_values(self) -> PValues:
+        """The p-values of the claim."""
+        return p_values([each.comparison.p_values(each.difference) for each in self.findings])
 
 
 def judge(study: Study, runs: Runs) -> list[Judgment]:
@@ -51,14 +57,22 @@ def judge(study: Study, runs: Runs) -> list[Judgment]:
     judgments = []
     for claim in study.claims:
         findings = tuple(_finding(comparison, runs) for comparison in claim.comparisons)
-        verdict = claim.verdict(tuple(finding.verdict for finding in findings))
-        judgments.append(Judgment(claim=claim, findings=findings, verdict=verdict))
+        premise = tuple(_finding(comparison, runs) for comparison in claim.premise)
+        verdict = claim.verdict(
+            tuple(finding.verdict for finding in findings),
+            tuple(finding.verdict for finding in premise),
+        )
+        judgments.append(Judgment(claim=claim, findings=findings, premise=premise, verdict=verdict))
     return judgments
 
 
 def with_more_seeds_if_undecided(study: Study, runs: Runs) -> Study:
     """`study`, on 5 seeds if `runs` leave a claim of it undecided and it has fewer."""
-    undecided = any(judgment.verdict is Verdict.UNDECIDED for judgment in judge(study, runs))
+    undecided = any(
+        judgment.verdict is Verdict.UNDECIDED
+        or any(finding.verdict is Verdict.UNDECIDED for finding in judgment.premise)
+        for judgment in judge(study, runs)
+    )
     if undecided and len(study.seeds) < SEEDS_IF_UNDECIDED:
         return study.with_seeds(SEEDS_IF_UNDECIDED)
     return study
@@ -102,6 +116,8 @@ def as_json(study: Study, runs: Runs, judgments: list[Judgment]) -> dict[str, An
                 "claim": judgment.claim.text,
                 "source": judgment.claim.source,
                 "verdict": judgment.verdict,
+                "p_values": asdict(judgment.p_values),
+                "premise": [_comparison_as_json(f) for f in judgment.premise],
                 "comparisons": [_comparison_as_json(f) for f in judgment.findings],
             }
             for judgment in judgments

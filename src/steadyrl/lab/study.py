@@ -63,7 +63,7 @@ class Study:
     """The metrics that the figure shows."""
 
     def __post_init__(self) -> None:
-        spoken_of = [c for claim in self.claims for c in claim.comparisons]
+        spoken_of = [c for claim in self.claims for c in (*claim.premise, *claim.comparisons)]
         names = [condition.name for condition in self.conditions]
         unknown = {name for c in spoken_of for name in c.conditions}.difference(names)
         if unknown:

@@ -3,14 +3,14 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from steadyrl.base.errors import UserError
-from steadyrl.lab.claims import Verdict
+from steadyrl.lab.claims import PValues, Verdict, discoveries
 from steadyrl.records.run_folder import write_atomically
 
 VERDICTS = re.compile(r"<!-- verdicts of (.+?) -->\n.*?<!-- verdicts:end -->", re.DOTALL)
@@ -84,7 +84,12 @@ def claims_table(content: dict[str, Any]) -> list[str]:
             claim["claim"],
             claim["source"],
             f"**{claim['verdict']}**",
-            "<br>".join(_difference(comparison) for comparison in claim["comparisons"]),
+            "<br>".join(
+                [
+                    *(f"premise: {_difference(comparison)}" for comparison in claim["premise"]),
+                    *(_difference(comparison) for comparison in claim["comparisons"]),
+                ]
+            ),
         )
         for claim in content["claims"]
     ]
@@ -98,34 +103,62 @@ def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]
         folder: Path of the studies' folders, relative to the page.
     """
     levels = list(dict.fromkeys(content["level"] for content in contents))
+    verdicts = _verdicts(contents)
     claims: dict[tuple[str, str], dict[str, str]] = {}
     for content in contents:
         link = f"{folder}/{content['study']}/README.md"
-        for claim in content["claims"]:
+        for place, claim in enumerate(content["claims"]):
             row = claims.setdefault((content["experiment"], claim["claim"]), {})
-            row[content["level"]] = f"[{claim['verdict']}]({link}), {_seeds(claim)}"
+            verdict = verdicts[content["study"], place]
+            row[content["level"]] = f"[{verdict}]({link}), {_seeds(claim)}"
     rows = [
-        (experiment, text, *(verdicts.get(level, "") for level in levels))
-        for (experiment, text), verdicts in claims.items()
+        (experiment, text, *(of_levels.get(level, "") for level in levels))
+        for (experiment, text), of_levels in claims.items()
     ]
-    return [*markdown_table(("experiment", "claim", *levels), rows), "", _counts(contents)]
+    return [
+        *markdown_table(("experiment", "claim", *levels), rows),
+        "",
+        _counts(contents, verdicts),
+    ]
 
 
-def _counts(contents: Iterable[dict[str, Any]]) -> str:
+def _verdicts(contents: Iterable[dict[str, Any]]) -> dict[tuple[str, int], Verdict]:
+    """The verdict on each claim, by the name of its study and its place there.
+
+    Those within reach are one family, whose false discovery rate is controlled.
+    """
+    claims = {
+        (content["study"], place): claim
+        for content in contents
+        for place, claim in enumerate(content["claims"])
+    }
+    unreached = {key for key, c in claims.items() if c["verdict"] == Verdict.OUT_OF_REACH}
+    reached = [key for key in claims if key not in unreached]
+    decided = discoveries([PValues(**claims[key]["p_values"]) for key in reached])
+    return dict(zip(reached, decided, strict=True)) | dict.fromkeys(unreached, Verdict.OUT_OF_REACH)
+
+
+def _counts(contents: Iterable[dict[str, Any]], verdicts: Mapping[tuple[str, int], Verdict]) -> str:
     """Counts of each verdict, on claims of papers and on our own."""
-    claims = [claim for content in contents for claim in content["claims"]]
+    sources = {
+        (content["study"], place): claim["source"]
+        for content in contents
+        for place, claim in enumerate(content["claims"])
+    }
     parts = []
     for whose, own in (("the papers' claims", False), ("our own", True)):
-        verdicts = [
-            Verdict(claim["verdict"]) for claim in claims if claim["source"].startswith(OWN) is own
-        ]
-        holding, failing, open_ = (verdicts.count(verdict) for verdict in Verdict)
-        if verdicts:
+        given = [verdicts[key] for key, source in sources.items() if source.startswith(OWN) is own]
+        holding, failing, undecided, unreached = (given.count(verdict) for verdict in Verdict)
+        if given:
             parts.append(
-                f"of {len(verdicts)} on {whose} {holding} hold, {failing} fail and {open_} are "
-                "undecided"
+                f"of {len(given)} on {whose} {holding} hold, {failing} fail, {undecided} are "
+                f"undecided and {unreached} are out of reach here"
             )
-    return f"Verdicts at all levels: {'; '.join(parts)}."
+    return (
+        f"Verdicts at all levels: {'; '.join(parts)}. Of those that hold or fail one in twenty is "
+        "expected to be wrong at most (Benjamini and Hochberg, over all claims of this table that "
+        "are within reach)."
+    )
 
 
 def read_results(results: Path) -> list[dict[str, Any]]:
