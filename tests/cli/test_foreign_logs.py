@@ -35,6 +35,8 @@ def test_a_report_of_a_log_shows_its_curves_and_what_they_are_from(tmp_path: Pat
     assert main(["report", str(log), "--figure", str(tmp_path / "figure.svg")]) == 0
 
     page = (tmp_path / "train.log.report.html").read_text("utf-8")
+    assert "not recorded in this run" not in page
+    assert "Answers before and after" not in page
     assert "Diagnosis: collapsed at step 21." in page
     assert "algorithm.rollout_correction.rollout_is=token" in page
     assert "Mismatch KL (k3) (rollout_corr/k3_kl)" in page

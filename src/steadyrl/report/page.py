@@ -78,7 +78,7 @@ def _curves(stage: Stage) -> dict[str, Any]:
 
 def _texts(stage: Stage, folder: RunFolder | None) -> dict[str, Any]:
     if folder is None:
-        return {"panels": main_panels(stage)}
+        return {"panels": main_panels(stage, only_recorded=True)}
     writes = read_writes(folder, stage.name)
     return {
         "panels": main_panels(stage),

@@ -52,14 +52,23 @@ class Panel:
     notes: str = ""
 
 
-def main_panels(stage: Stage) -> list[Panel]:
-    """The main curves of a stage, and the gain of reflection if there is any."""
+def main_panels(stage: Stage, *, only_recorded: bool = False) -> list[Panel]:
+    """The main curves of a stage, and the gain of reflection if there is any.
+
+    Args:
+        only_recorded: Whether curves that were not recorded are left out rather than named.
+    """
     panels = []
-    for name, letter in zip(PANELS, "abcd", strict=True):
+    for name in PANELS:
         text, series = text_for(name), stage.series(name)
-        missing = Panel(title=text.title, style=text.group.name, drawing=None)
-        panel = missing if series is None else _panel(series, f"panel/{stage.name}", PANEL, stage)
-        panels.append(replace(panel, letter=letter, meaning=""))
+        if series is not None:
+            panels.append(_panel(series, f"panel/{stage.name}", PANEL, stage))
+        elif not only_recorded:
+            panels.append(Panel(title=text.title, style=text.group.name, drawing=None))
+    panels = [
+        replace(panel, letter=letter, meaning="")
+        for panel, letter in zip(panels, "abcd", strict=False)
+    ]
     found = {title: stage.series(name) for title, name in REFLECTING.items()}
     both = {title: series for title, series in found.items() if series is not None}
     if len(both) == len(REFLECTING):
