@@ -130,7 +130,6 @@ def test_a_study_runs_and_leaves_verdicts_figure_and_page(
     folder = out / "made-up-fp8"
     assert {path.name for path in folder.iterdir()} == {
         "README.md",
-        "figure.png",
         "figure.svg",
         "results.json",
     }

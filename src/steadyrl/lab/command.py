@@ -103,7 +103,7 @@ def study_command(arguments: list[str], console: Console) -> None:
         if judgments:
             console.print(study.title, style="bold", markup=False)
             console.print(_verdicts(judgments))
-        console.print(f"figure: {folder / 'figure.png'}", markup=False, soft_wrap=True)
+        console.print(f"figure: {folder / 'figure.svg'}", markup=False, soft_wrap=True)
     for page in options.page:
         update_page(page, options.out)
     if options.parquet is not None:

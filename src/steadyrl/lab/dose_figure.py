@@ -57,10 +57,10 @@ def _draw_runs(axes: Axes, study: DoseStudy, dial: Dial, runs: Runs) -> None:
             linewidths=0.9,
             label=remedy,
         )
-    axes.set_ylim(0, 1)
-    axes.set_title(dial.name, loc="left", fontsize=11)
+    axes.set_ylim(0, 1.4 * score if score > 0 else 1)
+    axes.set_title(dial.name, loc="left", fontsize=11, pad=16)
     axes.set_ylabel("final held-out score", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="lower left")
+    axes.legend(fontsize=8, frameon=False, loc="upper right", ncols=2)
     _draw_mismatch(axes, dial, runs)
 
 

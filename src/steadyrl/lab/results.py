@@ -2,7 +2,7 @@
 
 results/runs/<digest>.json        one finished run (see `records`)
 results/<study>/results.json      measures of each run, comparisons, verdicts
-results/<study>/figure.svg, .png
+results/<study>/figure.svg
 results/<study>/README.md         the same as tables
 """
 
@@ -84,8 +84,7 @@ def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgment]:
     content = as_json(study, runs, judgments)
     write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
     write_atomically(folder / "README.md", study_page(content))
-    for ending in ("svg", "png"):
-        draw(study, runs, folder / f"figure.{ending}")
+    draw(study, runs, folder / "figure.svg")
     return judgments
 
 
