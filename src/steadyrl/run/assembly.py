@@ -25,6 +25,7 @@ from steadyrl.run.components import (
 from steadyrl.run.config import RunConfig
 from steadyrl.run.devices import learner_device
 from steadyrl.run.engine_needs import check_engine
+from steadyrl.run.placement.protocol import Placement
 from steadyrl.run.remote import RemoteEngine, RemoteSampler
 from steadyrl.run.rollout_process import RolloutProcess
 from steadyrl.training.checked_engine import CheckedEngine
@@ -44,6 +45,7 @@ class Assembly:
     sampler: Sampler
     evaluator: Evaluator
     environment: Environment
+    placement: Placement
 
     notes: tuple[str, ...] = ()
     """Notes on the checkpoint, the environment, the engine and the sampling."""
@@ -64,6 +66,21 @@ class Assembly:
         Raises:
             UserError: components are incompatible or missing.
         """
+        placement = config.placement.open(config, progress)
+        try:
+            return cls._placed(config, placement, tokenizer, progress)
+        except BaseException:
+            placement.close()
+            raise
+
+    @classmethod
+    def _placed(
+        cls,
+        config: RunConfig,
+        placement: Placement,
+        tokenizer: PreTrainedTokenizerBase | None,
+        progress: Progress,
+    ) -> "Assembly":
         components = Components.load(config, progress, tokenizer=tokenizer)
         stages = make_stages(config, components, progress)
         learner = config.learner.make(
@@ -73,12 +90,13 @@ class Assembly:
                 masters=components.masters,
                 seed=rounding_seed(config),
                 progress=progress,
+                rank_host=placement.rank_host,
             )
         )
         try:
             evaluator = _evaluator(config, components, learner, progress)
             progress.begin("preparing the engine")
-            engine, sampler = _place(config, components, stages, learner, progress)
+            engine, sampler = _place(config, placement, components, stages, learner, progress)
         except BaseException:
             _close(learner)
             raise
@@ -96,14 +114,16 @@ class Assembly:
             sampler=sampler,
             evaluator=evaluator,
             environment=components.environment,
+            placement=placement,
             notes=notes,
         )
 
     def close(self) -> None:
-        """Closes the environment, the engine and the learner."""
+        """Closes the environment, the engine and the learner, and then what they run on."""
         _close(self.environment)
         _close(self.engine)
         _close(self.learner)
+        self.placement.close()
 
 
 def with_decisions(config: RunConfig) -> RunConfig:
@@ -125,18 +145,19 @@ def _close(part: object) -> None:
 
 def _place(
     config: RunConfig,
+    placement: Placement,
     components: Components,
     stages: list[Stage],
     learner: Learner,
     progress: Progress,
 ) -> tuple[Engine, Sampler]:
-    """Engine and sampler, in this process or in a second one."""
+    """Engine and sampler, where `placement` says or in a second process."""
     policy = components.policy
     if config.engine.overlap:
         process = RolloutProcess(config, MergedWeights(policy.model), progress)
         engine = _checked(RemoteEngine(process), learner, policy, config)
         return engine, RemoteSampler(stages, engine, process)
-    engine = _checked(make_engine(config, policy, progress=progress), learner, policy, config)
+    engine = _checked(placement.engine(policy, progress), learner, policy, config)
     return engine, LocalSampler(stages, engine)
 
 

@@ -22,6 +22,7 @@ from steadyrl.learners.registry import AnyLearner
 from steadyrl.policies.model_settings import AnyModel, SmallDense, SmallMoE
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe
+from steadyrl.run.placement.settings import AnyPlacement, EmbeddedPlacement
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.trackers import (
     AnyTracker,
@@ -86,6 +87,8 @@ class RunConfig(Settings):
 
     learner: AnyLearner = LocalLearnerSettings()
 
+    placement: AnyPlacement = EmbeddedPlacement()
+
     optimizer: OptimizerSettings = OptimizerSettings()
 
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -132,6 +135,7 @@ class RunConfig(Settings):
                 "set algorithm.mini_batches to 2 or more."
             )
         self.engine.check_learner(self.learner.dtype)
+        self.placement.check_fits(self.engine, self.learner)
         if self.canary.every and self.learner.lora and self.learner.dtype == "bfloat16":
             raise ValueError(
                 f"canary.every is {self.canary.every} with learner.lora and learner.dtype "

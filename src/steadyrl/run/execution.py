@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.run_lock import only_writer
 from steadyrl.engines.driver import drive
+from steadyrl.learners.fsdp.hosts import RankEndedError
 from steadyrl.policies.chat_templates import writes_date
 from steadyrl.policies.checkpoint_folder import is_local
 from steadyrl.policies.loading import load_tokenizer
@@ -20,6 +22,7 @@ from steadyrl.run.data_digests import compare_data, data_digests
 from steadyrl.run.manifest import as_json, manifest, this_source, written_by
 from steadyrl.run.memory_check import require_memory
 from steadyrl.run.places import with_absolute_paths
+from steadyrl.run.rank_loss import until_complete
 from steadyrl.run.resumption import changes_in_words, check_changes, resolve_from, resume_record
 from steadyrl.run.start_checks import check_parts
 from steadyrl.training.checkpoint import (
@@ -43,7 +46,8 @@ def start_run(
 ) -> RunFolder:
     """Runs `config` in the folder `path` until it is complete.
 
-    A run in that folder that failed before its first measurement is replaced.
+    A run in that folder that failed before its first measurement is replaced. If a rank of the
+    learner ends, the run is resumed as often as the placement allows.
 
     Args:
         trackers: Open trackers, in addition to those of the configuration.
@@ -51,6 +55,18 @@ def start_run(
     Raises:
         UserError: the folder holds a run already or cannot be written; parts do not fit together.
     """
+    folder = RunFolder(path)
+    return until_complete(
+        partial(_start, config, path, trackers, progress),
+        partial(_resume, folder, trackers, progress),
+        folder,
+        config.placement.resumes,
+    )
+
+
+def _start(
+    config: RunConfig, path: Path, trackers: Sequence[Tracker], progress: Progress
+) -> RunFolder:
     folder = RunFolder(path)
     _check_free(folder)
     _require_trackers(config)
@@ -96,15 +112,33 @@ def resume_run(
             f"{path} is not the folder of a run: it has no {folder.config.name}. Give a folder "
             "that 'steadyrl train' wrote, or begin a run there with --out."
         )
-    began, saved = read_config(folder), saved_config(folder)
+    began = read_config(folder)
     config = None if config is None else resolve_from(config, began)
+    resume = partial(_resume, folder, trackers, progress, config, accept_changed_data)
+    return until_complete(resume, resume, folder, (config or began).placement.resumes)
+
+
+def _resume(
+    folder: RunFolder,
+    trackers: Sequence[Tracker],
+    progress: Progress,
+    config: RunConfig | None = None,
+    accept_changed_data: bool = False,
+    reason: str = "",
+) -> RunFolder:
+    """Resumes a run once.
+
+    Args:
+        reason: A note on why it is resumed.
+    """
+    began, saved = read_config(folder), saved_config(folder)
     changes = {} if config is None else check_changes(began, config, folder)
     changed = saved if config is None else config.model_copy(update={"model": saved.model})
     _require_trackers(changed)
     progress.begin("comparing the data with those that the run has read")
     data = data_digests(began)
     data_changes, data_note = compare_data(folder, data, accept=accept_changed_data)
-    with only_writer(path), _assembled(changed, progress) as assembly:
+    with only_writer(folder.path), _assembled(changed, progress) as assembly:
         position, checkpoint = RunPosition(), latest_checkpoint(folder)
         if checkpoint is not None:
             progress.begin("loading the checkpoint")
@@ -117,7 +151,7 @@ def resume_run(
         if config is not None and changes:
             write_atomically(folder.config, to_yaml(config))
         note = changes_in_words(saved, changed, changes) if changes else ""
-        _run(assembly, changed, folder, position, trackers, progress, (note, data_note))
+        _run(assembly, changed, folder, position, trackers, progress, (reason, note, data_note))
     return folder
 
 
@@ -190,7 +224,10 @@ def _assembled(config: RunConfig, progress: Progress) -> Iterator[Assembly]:
     """
     tokenizer = load_tokenizer(config.model)
     require_memory(config, tokenizer)
-    assembly = Assembly.of(config, tokenizer=tokenizer, progress=progress)
+    try:
+        assembly = Assembly.of(config, tokenizer=tokenizer, progress=progress)
+    except RankEndedError as error:  # it would end again at the next start
+        raise UserError(str(error)) from error
     try:
         yield assembly
     finally:

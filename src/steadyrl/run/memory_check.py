@@ -43,12 +43,16 @@ def require_memory(
 ) -> None:
     """Checks that the run fits into memory, before weights are loaded.
 
+    A run on a cluster of several machines is not checked.
+
     Args:
         available: Bytes that are free; None: those of this machine.
 
     Raises:
         UserError: it cannot; the message says what it needs, and what to change.
     """
+    if not config.placement.fills_this_machine:
+        return
     size = _size(config, tokenizer)
     if available is None:
         available = available_memory(learner_device(config))

@@ -135,9 +135,14 @@ def held_memory(config: RunConfig, size: ModelSize) -> dict[str, int]:
         "moments": 2 * count * FLOAT32,
         "gradients": count * (FLOAT32 + itemsize * lowered),
         "reference policy": count * itemsize * config.algorithm.needs_reference,
-        "engine's weights": count * config.engine.memory(itemsize).weights,
+        "engine's weights": _weights_of_engines(config, size, itemsize),
     }
     return {name: size for name, size in held.items() if size}
+
+
+def _weights_of_engines(config: RunConfig, size: ModelSize, itemsize: int) -> int:
+    """Bytes of the weights of all engines."""
+    return size.parameters * config.engine.memory(itemsize).weights * config.placement.engine_count
 
 
 def held_to_measure(config: RunConfig, size: ModelSize, *, moments: bool) -> dict[str, int]:
@@ -162,7 +167,7 @@ def _held_with_adapter(config: RunConfig, size: ModelSize, itemsize: int) -> dic
         "gradients": adapter,
         "reference policy": adapter * config.algorithm.needs_reference,
         "merged weights": size.parameters * engine.merging,
-        "engine's weights": size.parameters * engine.weights,
+        "engine's weights": _weights_of_engines(config, size, itemsize),
     }
     return {name: size for name, size in held.items() if size}
 
@@ -172,7 +177,7 @@ def _held_in_shards(config: RunConfig, size: ModelSize, itemsize: int) -> dict[s
     shards, ranks_here = _ranks(config)
     held = held_by_ranks(config, size, shards=shards, ranks_here=ranks_here) | {
         "initial weights": size.parameters * itemsize,  # in the process of the loop
-        "engine's weights": size.parameters * config.engine.memory(itemsize).weights,
+        "engine's weights": _weights_of_engines(config, size, itemsize),
     }
     return {name: size for name, size in held.items() if size}
 

@@ -25,9 +25,11 @@ CHANGEABLE = (
     "learner.activation_checkpointing",
     "learner.ranks",
     "learner.timeout",
+    "placement",
 )
 """Settings that may change when a run is resumed: its length, how often it measures and saves, and
-how work is divided into passes. Settings that affect tasks, rewards or training cannot change."""
+how work is divided into passes and placed. Settings that affect tasks, rewards or training cannot
+change."""
 
 
 def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str, Any]:

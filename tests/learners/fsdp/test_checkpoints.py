@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steadyrl.base.errors import UserError
+from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.learner import FsdpLearner
 from steadyrl.learners.fsdp.ranks import RankGroup
 from steadyrl.policies.lora import LoraSettings
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.scale, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module", params=[1, 4])
 def others(request: pytest.FixtureRequest) -> Iterator[RankGroup]:
-    group = RankGroup(request.param, "cpu", timeout=300.0)
+    group = RankGroup(request.param, ThisMachine("cpu"), timeout=300.0)
     yield group
     group.close()
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from steadyrl.base.errors import NonFiniteError, UserError
+from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.ranks import RankGroup
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.objectives import GSPO, NLL, Aggregation
@@ -206,13 +207,17 @@ def test_a_loss_that_is_not_finite_stops_every_rank_before_the_step(two: RankGro
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
+def pids(group: RankGroup) -> list[int]:
+    return [process.pid for process in group.processes]
+
+
 def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
-    group = RankGroup(2, "cpu", timeout=300.0)
+    group = RankGroup(2, ThisMachine("cpu"), timeout=300.0)
     learner = sharded(group)
-    os.kill(group.pids[1], signal.SIGKILL)
+    os.kill(pids(group)[1], signal.SIGKILL)
     with pytest.raises(UserError, match=r"Rank 1 of the learner ended \(exit status -9\)"):
         learner.update([term_on(made_up_batch())], step=0, steps=1)
-    for pid in group.pids:
+    for pid in pids(group):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
     with pytest.raises(UserError, match="ranks have ended"):
@@ -220,12 +225,12 @@ def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_hangs_ends_the_run(tmp_path: Path) -> None:
-    group = RankGroup(2, "cpu", timeout=300.0)
+    group = RankGroup(2, ThisMachine("cpu"), timeout=300.0)
     learner = sharded(group)
     group.timeout = 2.0
-    os.kill(group.pids[1], signal.SIGSTOP)
+    os.kill(pids(group)[1], signal.SIGSTOP)
     with pytest.raises(UserError, match="ranks 0, 1 did not finish 'update' within 2 seconds"):
         learner.update([term_on(made_up_batch())], step=0, steps=1)
-    for pid in group.pids:
+    for pid in pids(group):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from steadyrl.base.errors import UserError
 from steadyrl.learners.fsdp.checkpoint import METADATA, WEIGHTS
 from steadyrl.learners.fsdp.gathered import GatheredWeights
+from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.plan import Planner, join_scores
 from steadyrl.learners.fsdp.ranks import RankGroup
 from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
@@ -36,7 +36,6 @@ from steadyrl.policies import lora
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.positions import max_positions
 from steadyrl.records.run_folder import write_folder_atomically
-from steadyrl.records.shared_weights import SharedWeights
 from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.weight_source import AdapterWeights, StateDictWeights, WeightSource
 
@@ -45,7 +44,8 @@ class FsdpLearner:
     """A learner in several processes. See `Learner` for what each method does.
 
     Args:
-        ranks: Processes to use; None: they are started. They end when the learner is closed.
+        ranks: Processes to use; None: they are started, on this machine unless `context` names
+            another host. They end when the learner is closed.
 
     Raises:
         UserError: there are fewer GPUs than ranks, or FSDP2 cannot shard the model.
@@ -57,16 +57,17 @@ class FsdpLearner:
         context: LearnerContext,
         ranks: RankGroup | None = None,
     ) -> None:
-        device_type, policy = settings.device_type(), context.policy
+        policy = context.policy
         if settings.activation_checkpointing:
             policy.enable_activation_checkpointing()
         saving = least_saving(settings.share_prefixes, policy)
         context.progress.begin("starting the learner's ranks")
         self.policy_version = 0
         self.replay = context.replay
-        self.ranks = ranks or RankGroup(
-            settings.ranks, device_type, settings.timeout, context.progress
-        )
+        if ranks is None:
+            host = context.rank_host or ThisMachine(settings.device_type())
+            ranks = RankGroup(settings.ranks, host, settings.timeout, context.progress)
+        self.ranks = ranks
         self._policy = policy
         self._settings = settings
         self._optimizer = OptimizerSettings()
@@ -80,7 +81,7 @@ class FsdpLearner:
             settings=settings,
             replay=context.replay,
             seed=context.seed,
-            device_type=device_type,
+            device_type=ranks.host.device_type,
             threads=max(1, torch.get_num_threads() // len(self.ranks)),
         )
         self._reference_number = 0
@@ -190,14 +191,10 @@ class FsdpLearner:
             self._ask_with_weights("load_reference", {}, folder)
 
     def _ask_with_weights(self, question: str, masters: Mapping[str, Tensor], *args: Any) -> None:
-        """Asks the ranks to build a policy from the initial weights, in a file that all of them
-        map.
-        """
+        """Asks the ranks to build a policy from the initial weights, which all of them read."""
         weights = initial_weights(self._policy, masters)
-        with TemporaryDirectory(prefix="steadyrl-") as folder:
-            path, layout = Path(folder) / "weights", initial_layout(weights, self._settings)
-            SharedWeights(path, layout).write(weights)
-            self.ranks.call(question, *args, self._setup(weights=path, layout=layout))
+        with self.ranks.host.share(weights, initial_layout(weights, self._settings)) as shared:
+            self.ranks.call(question, *args, self._setup(weights=shared))
 
     def _published(self, version: int, *, of_reference: bool) -> WeightSource:
         model = self._policy.model

@@ -3,57 +3,36 @@
 Every wait has a limit. A rank that dies, or does not answer in time, ends all ranks.
 """
 
-import os
-import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
-from functools import partial
 from typing import Any
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.base.worker_process import WorkerProcess
-
-_GRACE = 5.0
-"""Seconds that other ranks get to answer after one of them failed."""
-
-_INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
+from steadyrl.learners.fsdp.hosts import RankEndedError, RankHost
 
 
 class RankGroup:
-    """Processes on this machine, one for each rank. They end when they are closed, or with this
-    process.
+    """Processes, one for each rank. They end when they are closed, or with this process.
 
     Args:
+        host: Starts them.
         timeout: Maximum seconds of one answer.
         progress: Hears of the progress of rank 0.
     """
 
     def __init__(
-        self, ranks: int, device_type: str, timeout: float, progress: Progress = NO_PROGRESS
+        self, ranks: int, host: RankHost, timeout: float, progress: Progress = NO_PROGRESS
     ) -> None:
+        self.host = host
         self.timeout = timeout
         self._is_closed = False
-        self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        network = {
-            "MASTER_ADDR": "127.0.0.1",
-            "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", _INTERFACE),
-        }
-        self._ranks = [
-            WorkerProcess(
-                "steadyrl.learners.fsdp.worker:Worker",
-                noun=f"learner's rank {rank}",
-                ended=partial(_ended, rank),
-                progress=progress,
-                environment=network,
-                quiet=True,  # Gloo prints
-            )
-            for rank in range(ranks)
-        ]
-        port = self._store.port
-        each = [(rank, ranks, port, device_type, timeout) for rank in range(ranks)]
+        self._store = TCPStore(host.address, 0, is_master=True, wait_for_workers=False)
+        self.processes = [host.start(rank, progress) for rank in range(ranks)]
+        meeting = host.address, self._store.port
+        each = [(rank, ranks, meeting, host.device_type, timeout) for rank in range(ranks)]
         try:
             self.call_each("join", each)
         except BaseException:
@@ -61,12 +40,7 @@ class RankGroup:
             raise
 
     def __len__(self) -> int:
-        return len(self._ranks)
-
-    @property
-    def pids(self) -> list[int]:
-        """Ids of the processes."""
-        return [process.pid for process in self._ranks]
+        return len(self.processes)
 
     def call(self, question: str, *args: Any) -> list[Any]:
         """The answer of each rank to the same question."""
@@ -84,13 +58,13 @@ class RankGroup:
                 "The learner's ranks have ended. Resume the run from its last checkpoint."
             )
         answers = [
-            process.ask(question, *own) for process, own in zip(self._ranks, args, strict=True)
+            process.ask(question, *own) for process, own in zip(self.processes, args, strict=True)
         ]
-        with self._ranks[0].reporting():
+        with self.processes[0].reporting():
             late = wait(answers, self.timeout, FIRST_EXCEPTION).not_done
         in_time = [answer for answer in answers if answer not in late]
         if any(answer.exception() for answer in in_time):
-            late = wait(answers, _GRACE).not_done
+            late = wait(answers, self.host.grace).not_done
         elif late:
             self.close()
             raise _late(question, [answers.index(answer) for answer in late], self.timeout)
@@ -105,25 +79,13 @@ class RankGroup:
     def close(self) -> None:
         """Ends the processes."""
         self._is_closed = True
-        for process in self._ranks:
+        for process in self.processes:
             process.close()
-
-
-class RankEndedError(UserError):
-    """A rank has ended without being asked to."""
 
 
 def _importance(error: BaseException) -> int:
     """Lower for causes than for their effects on other ranks."""
     return 0 if isinstance(error, RankEndedError) else 1 if isinstance(error, UserError) else 2
-
-
-def _ended(rank: int, status: int) -> RankEndedError:
-    return RankEndedError(
-        f"Rank {rank} of the learner ended (exit status {status}). It may have run out of memory: "
-        "set learner.activation_checkpointing to true, a lower learner.micro_batch_tokens, or "
-        "other learner.ranks, and resume the run from its last checkpoint."
-    )
 
 
 def _late(question: str, ranks: Sequence[int], timeout: float) -> UserError:

@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from steadyrl.learners.adapted_model import AdaptedModel
+from steadyrl.learners.fsdp.hosts import DeviceType, InitialWeights
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.learners.whole_model import WholeModel
 from steadyrl.policies.compat import model_of
 from steadyrl.policies.loading import model_from_config
 from steadyrl.policies.policy import Policy
 from steadyrl.records.routing import RoutingReplay
-from steadyrl.records.shared_weights import Layout, SharedWeights, layout_of
+from steadyrl.records.shared_weights import Layout, layout_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +28,13 @@ class RankSetup:
     tokenizer: PreTrainedTokenizerBase
     hooks_routing: bool
 
-    weights: Path
-    """File with the initial weights, which is removed when every rank has taken its shard."""
+    weights: InitialWeights
+    """Initial weights, which can be read until every rank has taken its shard."""
 
-    layout: Layout
     settings: LearnerSettings
     replay: RoutingReplay
     seed: int
-    device_type: Literal["cpu", "cuda"]
+    device_type: DeviceType
     threads: int
 
     @property
@@ -51,11 +50,11 @@ class RankSetup:
         return None if dtype == self.master_dtype else dtype
 
     def policy(self) -> Policy:
-        """The policy with its initial weights, which are mapped from the file, not copied."""
+        """The policy with its initial weights, which are mapped, not copied."""
         with torch.device("meta"):
             shell = model_of(self.family, self.config, self.master_dtype)
         model = model_from_config(shell, self.master_dtype, device=torch.device("cpu"))
-        mapped = SharedWeights(self.weights, self.layout).tensors
+        mapped = self.weights.tensors
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 weight.data = mapped[name]

@@ -25,6 +25,7 @@ from steadyrl.learners.fsdp.checkpoint import (
     save_shards,
     saved_sizes,
 )
+from steadyrl.learners.fsdp.hosts import DeviceType
 from steadyrl.learners.fsdp.optimizer import ShardedOptimizer
 from steadyrl.learners.fsdp.plan import RankPass, RankTerm
 from steadyrl.learners.fsdp.setup import RankSetup
@@ -82,14 +83,22 @@ class Worker:
         self._progress = progress
         self.rank = 0
 
-    def join(self, rank: int, ranks: int, port: int, device_type: str, timeout: float) -> None:
-        """Joins the process group, which meets at a port of this machine."""
+    def join(
+        self,
+        rank: int,
+        ranks: int,
+        meeting: tuple[str, int],
+        device_type: DeviceType,
+        timeout: float,
+    ) -> None:
+        """Joins the process group, which meets at an address and a port."""
         self.rank, limit = rank, timedelta(seconds=timeout)
+        address, port = meeting
         if device_type == "cuda":
-            torch.cuda.set_device(rank)
+            torch.cuda.set_device(rank % torch.cuda.device_count())
         dist.init_process_group(
             "nccl" if device_type == "cuda" else "gloo",
-            store=TCPStore("127.0.0.1", port, is_master=False, timeout=limit),
+            store=TCPStore(address, port, is_master=False, timeout=limit),
             rank=rank,
             world_size=ranks,
             timeout=limit,
@@ -201,6 +210,11 @@ class Worker:
                     raise non_finite_weight(name, policy_version)
 
         self._all_or_none(check)
+        if not folder.is_dir():  # it was made by the process of the loop
+            raise UserError(
+                f"The folder {folder} does not exist where rank {self.rank} of the learner runs. "
+                "Put the run into a folder that all machines share, by --out."
+            )
         save_shards(self._sharded.parameters(), folder / WEIGHTS)
         save_shards(self._optimizer.state(), folder / MOMENTS)
 
