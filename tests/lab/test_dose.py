@@ -154,13 +154,16 @@ def tiny_dial() -> Dial:
     def turn(config: RunConfig, dose: float) -> RunConfig:
         return changed(config, optimizer=config.optimizer.model_dump() | {"learning_rate": dose})
 
-    remedies = {"none": {}, "R3": {"routing_replay": "r3"}}
+    remedies = {"none": {"routing_replay": "none"}, "R3": {"routing_replay": "r3"}}
+    config = tiny_run()
+    assert config.cold_start is not None
+    shared = config.cold_start.model_dump() | {"seed": 0}
     return Dial(
         name="rate",
         axis="learning rate",
-        doses=(0.01, 0.1),
+        doses=(0.02, 0.2),
         remedies=remedies,
-        control=tiny_run(),
+        control=changed(config, cold_start=shared, routing_replay="none"),
         turn=turn,
     )
 
