@@ -40,8 +40,9 @@ test-vllm: $(VLLM)/vllm.stamp real-model   ## tests with vLLM itself, on the CPU
 test-trackers: $(TRACKERS)/trackers.stamp   ## test W&B, trackio and MLflow, in an environment of their own
 	$(TRACKERS)/bin/python -m pytest -q tests/training/trackers tests/analysis/foreign/test_wandb_run.py
 
-test-trl: $(TRL)/trl.stamp       ## tests with TRL itself, on the CPU
+test-trl: $(TRL)/trl.stamp       ## tests with TRL and W&B themselves, on the CPU
 	$(TRL)/bin/python -m pytest -q -m trl tests/integrations
+	$(TRL)/bin/python -m pytest -q tests/analysis/foreign/test_wandb_run.py
 
 test-verl: $(VERL)/verl.stamp    ## tests with verl itself, on the CPU
 	$(VERL)/bin/python -m pytest -q -m verl tests/integrations
@@ -135,7 +136,7 @@ $(TRACKERS)/trackers.stamp: constraints.txt pyproject.toml
 $(TRL)/trl.stamp: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(TRL)
 	$(TRL)/bin/pip install --quiet --constraint constraints.txt torch
-	$(TRL)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev,trl,lora]"
+	$(TRL)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev,trl,lora,wandb]"
 	touch $@
 
 # verl wants an older Transformers than this package, so both are installed without dependencies.

@@ -1,6 +1,7 @@
 """An offline run of the installed W&B is read back. `make test-trackers` runs this."""
 
 import math
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,18 @@ wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of W&B and its dependencies
 
 
+def settled(folder: Path) -> Path:
+    """`folder`, once the run's file has stopped growing: `finish` returns before all is written."""
+    (file,) = folder.rglob("*.wandb")
+    size = -1
+    for _ in range(100):
+        before, size = size, file.stat().st_size
+        if size == before:
+            break
+        time.sleep(0.2)
+    return folder
+
+
 def test_the_history_of_an_offline_run_is_read(tmp_path: Path) -> None:
     run = wandb.init(
         project="p", mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True)
@@ -18,7 +31,7 @@ def test_the_history_of_an_offline_run_is_read(tmp_path: Path) -> None:
     for step in range(1, 2001):  # beyond the first block of the file
         run.log({"critic/score/mean": step / 2000, "actor/grad_norm": math.nan}, step=step)
     run.finish()
-    log = read_log(tmp_path)
+    log = read_log(settled(tmp_path))
 
     assert log.layout == "a W&B run"
     rewards = [(row.step, row.values["critic/score/mean"]) for row in log.rows]
