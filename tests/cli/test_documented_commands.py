@@ -17,6 +17,8 @@ from steadyrl.cli.merge import MergeOptions
 from steadyrl.cli.mismatch import MismatchOptions
 from steadyrl.cli.option_names import dashed
 from steadyrl.cli.options import read_options
+from steadyrl.cli.plan import PlanOptions
+from steadyrl.cli.plan import configured as plan_configured
 from steadyrl.cli.preflight import _configured as preflight_configured
 from steadyrl.cli.push import PushOptions
 from steadyrl.cli.recipes import RecipesOptions, find_recipe
@@ -114,6 +116,10 @@ def test_options_in_the_text_of_the_documents_are_those_of_a_variant() -> None:
         "--algorithm.objective.cap",
         "--algorithm.objective.width",
         "--environment.digits",
+        "--client.base-url",  # of vf-eval
+        "--env.agent.runtime.type",
+        "--env.taskset",
+        "--env.taskset.environment",
     }
     known = every_option(RunConfig) | every_option(ServedSettings)
     assert mentioned - known == of_examples
@@ -138,6 +144,8 @@ def test_a_documented_command_is_taken_by_the_parser(
             serve_configured(words[:1], words[1:])
         case "preflight":
             preflight_configured(words[0], words[1:], wants_help=False)
+        case "plan":
+            plan_configured(words, PlanOptions, "plan", wants_help=False)
         case "recipes":
             chosen = read_options(RecipesOptions, words, program="recipes").name
             assert chosen is None or find_recipe(chosen)
