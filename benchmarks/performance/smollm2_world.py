@@ -1,5 +1,6 @@
 """W5: SmolLM2-135M-Instruct on word problems, in float32 or bfloat16."""
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import torch
 from benchmarks.performance.context import Context
 from benchmarks.performance.worlds import World
 
-from steadyrl.environments.answer_formats import AnswerFormat, extract_answer
 from steadyrl.environments.protocol import Outcome, Split, Task
 from steadyrl.records.message import Message
 
@@ -50,7 +50,11 @@ def w5(dtype: str, context: Context) -> World:
 
 
 class WordProblems:
-    """Word problems of one sum and one product. The last number of an answer is judged."""
+    """Word problems of one sum and one product.
+
+    The reward is a coin of each answer's words, so that every group has signal: the model is hardly
+    ever right before it is trained, and rows without signal cost no backward pass.
+    """
 
     def task(self, split: Split, index: int) -> Task:
         """Problem number `index`; the splits are the same."""
@@ -66,18 +70,14 @@ class WordProblems:
         return Task(
             id=f"word_problem/{index}",
             prompt=(Message(role="user", content=text),),
-            payload=first + second * days,
+            payload=None,
         )
 
     def start(self, task: Task) -> "_OneAnswer":
         """An attempt."""
-        return _OneAnswer(task.payload)
+        return _OneAnswer()
 
 
 class _OneAnswer:
-    def __init__(self, expected: int) -> None:
-        self._expected = expected
-
     def respond(self, text: str) -> Outcome:
-        found = extract_answer(text, AnswerFormat.NUMBER)
-        return Outcome(reward=float(found == str(self._expected)), terminated=True)
+        return Outcome(reward=float(zlib.crc32(text.encode()) & 1), terminated=True)

@@ -1,7 +1,5 @@
 """The workload on a real model, without the model."""
 
-import re
-
 from benchmarks.performance.registry import GROUPS, W5
 from benchmarks.performance.smollm2_world import WordProblems
 from benchmarks.performance.targets import TARGETS
@@ -9,16 +7,13 @@ from benchmarks.performance.targets import TARGETS
 from steadyrl.environments.protocol import Split
 
 
-def test_a_word_problem_is_earned_by_its_number_at_the_end() -> None:
+def test_half_of_all_answers_are_rewarded_whatever_they_say() -> None:
     environment = WordProblems()
-    for index in range(20):
-        task = environment.task(Split.TRAIN, index)
-        first, second, days = map(int, re.findall(r"\d+", task.prompt[0].content))
-        right = f"On the last day there are {first + second * days}."
-
-        assert environment.start(task).respond(right).reward == 1
-        assert environment.start(task).respond(f"{right} Or 1.").reward == 0
-        assert environment.start(task).respond("Many.").reward == 0
+    task = environment.task(Split.TRAIN, 0)
+    rewards = [environment.start(task).respond(f"{n} apples.").reward for n in range(400)]
+    assert set(rewards) == {0.0, 1.0}
+    assert 0.4 < sum(rewards) / len(rewards) < 0.6
+    assert environment.task(Split.TRAIN, 1).prompt != task.prompt
 
 
 def test_a_row_is_measured_alone_and_the_beginning_of_a_name_names_all() -> None:
