@@ -6,6 +6,8 @@ from functools import partial
 from itertools import repeat
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.route_recorder import RouteRecorder
@@ -58,7 +60,7 @@ class CompletionCollector:
         """Takes the finished sequences in `rows`; `stopped` ones ended with an end token.
 
         Args:
-            version: Version of the weights that sampled them.
+            version: Version of the present weights, which sampled their last tokens.
         """
         lengths = slots.lengths[rows].cpu()
         tokens, logprobs = slots.tokens[rows].cpu(), slots.logprobs[rows].cpu()
@@ -74,6 +76,7 @@ class CompletionCollector:
                 finish_reason=FinishReason.STOP if stopped[place] else FinishReason.LENGTH,
                 policy_version=version,
                 support=Support.of(slots.supports[row]) if slots.supports[row] else None,
+                versions=_versions(slots.earlier[row], version, length - len(prompt)),
             )
             self._answers[name.request][name.sample] = _Finished(completion, sequences[place])
             self._note_complete(name.request)
@@ -99,3 +102,14 @@ class CompletionCollector:
     def _note_complete(self, number: int) -> None:
         if len(self._answers[number]) == self._requests[number].num_completions:
             self._complete.append(number)
+
+
+def _versions(
+    earlier: Sequence[tuple[int, int]], version: int, tokens: int
+) -> Int[Tensor, " R"] | None:
+    """Version that sampled each of `tokens` tokens; None: the present `version` sampled all."""
+    if not earlier:
+        return None
+    present = (version, tokens - sum(count for _, count in earlier))
+    versions, counts = torch.tensor([*earlier, present]).T
+    return versions.repeat_interleave(counts)

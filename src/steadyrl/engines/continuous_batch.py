@@ -11,24 +11,22 @@ One `step`:
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from transformers import DynamicCache
 
 from steadyrl.engines.cache_memory import CacheMemory, max_request_positions
 from steadyrl.engines.completion_collector import CompletionCollector
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.page_table import PageTable, pages_for
+from steadyrl.engines.prefill import Prefill, forward
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.route_recorder import RouteRecorder
 from steadyrl.engines.sampler import sample_each
 from steadyrl.engines.scheduler import RequestQueue, Slots
 from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
-from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.records.completion import Completion
 
 
@@ -63,7 +61,6 @@ class ContinuousBatch:
         self._model = model
         self._masks = masks
         self._memory = memory
-        self._prefill_positions = prefill_positions
         self._requests: dict[int, Request] = {}
         self._queue = RequestQueue()
         self._is_planned = True
@@ -76,6 +73,7 @@ class ContinuousBatch:
         hook = model.hook
         self._routes = None if hook is None else RouteRecorder(rows=0, dtype=hook.dtype)
         self._collector = CompletionCollector(self._routes)
+        self._prefill = Prefill(model, self._cache, self._routes, max_positions=prefill_positions)
 
     @property
     def is_idle(self) -> bool:
@@ -96,6 +94,18 @@ class ContinuousBatch:
         self._abort(rows)
         self._collector.forget(number)
         del self._requests[number]
+
+    def renew(self, version: int) -> None:
+        """Recomputes keys and values with the present weights. Running sequences go on.
+
+        Args:
+            version: Version of the weights that sampled their tokens so far.
+        """
+        slots = self._slots
+        slots.end_version(version)
+        lengths = slots.lengths[: slots.running] - 1  # the last token has not been fed yet
+        fed = [slots.tokens[row, :length] for row, length in enumerate(lengths.tolist())]
+        self._prefill.renew(fed)
 
     def step(self) -> Step:
         """Admits waiting sequences, and samples a token for each running one."""
@@ -151,7 +161,8 @@ class ContinuousBatch:
         source = torch.tensor([numbers.index(name.request) for name in names])
         self._slots.admit(names, self._requests)
         prompts = [self._requests[number].prompt_ids for number in numbers]
-        self._sample(slice(first, self._slots.running), self._prefill(prompts, source, first))
+        logits = self._prefill.begin(prompts, source, first)
+        self._sample(slice(first, self._slots.running), logits)
         return len(names)
 
     def _admissible(self) -> int:
@@ -194,7 +205,8 @@ class ContinuousBatch:
         window = self._masks.window
         in_window = None if window is None else ring_positions(positions, columns[:window], window)
         self._cache.begin_step(positions, visible)
-        logits, experts = self._forward(
+        logits, experts = forward(
+            self._model,
             input_ids=fed,
             position_ids=positions[:, None],
             attention_mask=self._masks.of(positions[:, None], columns[None], in_window=in_window),
@@ -224,61 +236,6 @@ class ContinuousBatch:
         self._cache.release(rows, movers, holes)
         if self._routes is not None:
             self._routes.move(movers, holes)
-
-    def _prefill(
-        self, prompts: list[Int[Tensor, " _P"]], source: Int[Tensor, " N"], first: int
-    ) -> Float[Tensor, "N V"]:
-        """Prefills each of `prompts` once; returns the next-token logits of every new row.
-
-        Args:
-            source: Prompt index of each new row.
-            first: Index of the first new row.
-        """
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        plan = plan_passes(lengths, self._prefill_positions, pass_cost=PASS_COST)
-        logits = []
-        for numbers in plan:
-            row, place = (source[:, None] == numbers).nonzero(as_tuple=True)
-            logits.append(self._prefill_pass([prompts[n] for n in numbers], place, first + row))
-        places = torch.cat(plan).argsort()[source]
-        return torch.cat(logits)[places.to(self._model.device)]
-
-    def _prefill_pass(
-        self,
-        prompts: list[Int[Tensor, " _P"]],
-        source: Int[Tensor, " n"],
-        rows: Int[Tensor, " n"],
-    ) -> Float[Tensor, "U V"]:
-        """Prefills `prompts` in one pass for `rows`; returns the next-token logits."""
-        device = self._model.device
-        tokens = torch.nn.utils.rnn.pad_sequence(prompts, batch_first=True).to(device)
-        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
-        cache = DynamicCache()
-        # Padding is on the right: causality alone keeps it from every real token.
-        positions = torch.arange(tokens.shape[1], device=device)[None]
-        logits, experts = self._forward(
-            input_ids=tokens,
-            position_ids=positions,
-            past_key_values=cache,
-            at=positions == ends[:, None],
-        )
-        source_on_device = source.to(device)
-        self._cache.admit(cache, source_on_device, rows.to(device), ends[source_on_device] + 1)
-        if self._routes is not None and experts is not None:
-            self._routes.begin(rows.tolist(), source.tolist(), prompts, experts)
-        return logits
-
-    def _forward(
-        self, *, at: Bool[Tensor, "B S"] | None = None, **inputs: Any
-    ) -> tuple[Float[Tensor, "N V"], Tensor | None]:
-        """Logits at the positions `at`, or all, and the experts of every token if recorded."""
-        head, hook = self._model.head, self._model.hook
-        inputs["use_cache"] = True
-        if hook is None:
-            return head.logits(inputs, at), None
-        with hook.watch(tuple(inputs["input_ids"].shape)) as watch:
-            logits = head.logits(inputs, at)
-        return logits, watch.experts()
 
     def _sample(self, rows: slice, logits: Float[Tensor, "N V"]) -> None:
         """Samples one token for each of `rows`, then retires finished sequences."""

@@ -149,11 +149,12 @@ class LocalEngine(ModelEngine):
             self._free_batch()
 
     async def sync(self, weights: WeightSource) -> None:
-        """Loads a learner's weights. Running sequences restart."""
+        """Loads a learner's weights. Running sequences go on with them."""
+        before = self.policy_version
         self._model.sync(weights)
-        self._batch = None
-        for number, request in self._requests.items():
-            self._add(number, request)
+        if self._batch is not None:
+            with torch.inference_mode(not self._model.needs_versions), torch.no_grad():
+                self._batch.renew(before)
 
     def _add(self, number: int, request: Request) -> None:
         if self._batch is None:

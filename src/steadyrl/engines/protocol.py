@@ -141,7 +141,11 @@ class Engine(Protocol):
         ...
 
     async def sync(self, weights: WeightSource) -> None:
-        """Loads a learner's weights. Nothing computed with older ones is used afterwards.
+        """Loads a learner's weights, with which all tokens are sampled and scored from then on.
+
+        Running requests go on after the tokens that they have, without anything else that was
+        computed with older weights, or start again. `Completion.versions` tells which weights
+        sampled each token.
 
         Raises:
             UserError: the weights are an adapter, which this engine does not accept.

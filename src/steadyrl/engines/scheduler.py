@@ -44,6 +44,8 @@ class Slots:
         """Maximum number of tokens of each completion."""
         self.logprobs = torch.zeros(0, 0, device=device)
         self.uniforms = torch.zeros(0, 0, dtype=torch.float64, device=device)
+        self.earlier: list[tuple[tuple[int, int], ...]] = []
+        """For each row, earlier versions of the weights and the numbers of tokens they sampled."""
         self._draws: list[Draw] = []
         self._running: Counter[Draw] = Counter()
         self._samplings: dict[Draw, Sampling] = {}
@@ -87,6 +89,7 @@ class Slots:
             draw = (sampling.temperature, sampling.top_p, sampling.top_k)
             self.ids += ids
             self.supports += [[] for _ in ids]
+            self.earlier += [()] * len(ids)
             self._draws += [draw] * len(ids)
             self._running[draw] += len(ids)
             self._samplings[draw] = sampling
@@ -110,6 +113,14 @@ class Slots:
         for support, ids in zip(self.supports[rows], sampled.support or (), strict=False):
             support += [] if ids is None else [ids]
 
+    def end_version(self, version: int) -> None:
+        """Records that other weights than those of `version` sample the following tokens."""
+        written = self.lengths[: self.running] - self.prompt_lengths[: self.running]
+        for row, tokens in enumerate(written.tolist()):
+            before = sum(count for _, count in self.earlier[row])
+            if tokens > before:
+                self.earlier[row] += ((version, tokens - before),)
+
     def release(self, finished: list[int]) -> tuple[list[int], list[int]]:
         """Frees rows and fills the gaps with the last running ones; returns (moved from, to)."""
         remaining = self.running - len(finished)
@@ -129,8 +140,9 @@ class Slots:
                 tensor[holes] = tensor[movers]
         for hole, mover in zip(holes, movers, strict=True):
             self.ids[hole], self._draws[hole] = self.ids[mover], self._draws[mover]
-            self.supports[hole] = self.supports[mover]
-        del self.ids[remaining:], self._draws[remaining:], self.supports[remaining:]
+            self.supports[hole], self.earlier[hole] = self.supports[mover], self.earlier[mover]
+        for values in (self.ids, self._draws, self.supports, self.earlier):
+            del values[remaining:]
         return movers, holes
 
 

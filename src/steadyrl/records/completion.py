@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -42,7 +43,10 @@ class Completion:
     finish_reason: FinishReason
 
     policy_version: int
-    """Version of the weights that sampled the tokens."""
+    """Version of the weights that sampled the tokens, or the last of them."""
+
+    versions: Int[Tensor, " R"] | None = None
+    """Version of the weights that sampled each token; None: `policy_version` sampled all."""
 
     routing: Routing | None = None
     """Expert choices at the `S = P + R - 1` input tokens, as a batch of one; None: not recorded. A
@@ -50,3 +54,10 @@ class Completion:
 
     support: Support | None = None
     """Tokens that could be drawn in place of each; None: the whole vocabulary."""
+
+    @property
+    def token_versions(self) -> Int[Tensor, " R"]:
+        """Version of the weights that sampled each token."""
+        if self.versions is not None:
+            return self.versions
+        return torch.full((len(self.token_ids),), self.policy_version)
