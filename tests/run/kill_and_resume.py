@@ -40,6 +40,11 @@ CONFIGURATIONS = {
         )
     ),
     "overlap": tiny_run(engine=LocalEngineSettings(numerics=Numerics.FP8, overlap=True)),
+    "continuous": tiny_run(
+        engine=LocalEngineSettings(
+            numerics=Numerics.FP8, overlap=True, in_flight="continue", max_staleness=2
+        )
+    ),
     "experiential": tiny_experiential_run(),
     "lora": tiny_run(
         learner=LocalLearnerSettings(lora=LoraSettings(rank=4, experts=True)),

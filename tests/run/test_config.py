@@ -364,6 +364,24 @@ def test_overlap_samples_one_step_ahead_unless_told_otherwise() -> None:
         LocalEngineSettings(overlap=True, max_staleness=0)
 
 
+def test_generation_continues_only_beside_the_updates() -> None:
+    with pytest.raises(ValidationError, match=r"in_flight is 'continue', but overlap is false"):
+        LocalEngineSettings(in_flight="continue")
+    with pytest.raises(ValidationError, match=r"late_groups is 'drop', but in_flight is 'finish'"):
+        LocalEngineSettings(overlap=True, late_groups="drop")
+    both = LocalEngineSettings(overlap=True, in_flight="continue", late_groups="drop")
+    every = JournalSettings(checkpoint_every=1)  # which holds what is sampled ahead
+    assert tiny_run(engine=both, journal=every).journal == every
+
+
+def test_rescoring_needs_tokens_sampled_as_they_are_scored() -> None:
+    engine = LocalEngineSettings(rescored_groups=2)
+    assert tiny_run(engine=engine).engine == engine
+    for sampling in (Sampling(temperature=0.7), Sampling(top_p=0.9), Sampling(top_k=5)):
+        with pytest.raises(ValidationError, match=r"rescored_groups is 2, but tokens are not"):
+            tiny_run(engine=engine, sampling=sampling)
+
+
 def test_episodes_that_would_be_cut_short_are_refused() -> None:
     lake = FrozenLakeSettings(moves=9)
     gradient = PolicyGradientSettings(max_turns=8)

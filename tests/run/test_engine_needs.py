@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import EngineCapabilities, Sampling
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.engine_needs import check_engine
@@ -35,6 +36,19 @@ def test_reflections_that_are_learned_from_are_among_it() -> None:
     values["reflection"]["sampling"]["top_p"] = 0.5
     with pytest.raises(UserError, match=r"^algorithm\.reflection\.sampling is truncated"):
         check_engine(tiny_experiential_run(algorithm=values), ABLE)
+
+
+def test_rescoring_needs_an_engine_that_scores() -> None:
+    config = tiny_run(engine=LocalEngineSettings(rescored_groups=2))
+    with pytest.raises(UserError, match=r"rescored_groups is 2, .* 'local' does not score"):
+        check_engine(config, replace(ABLE, scoring=False))
+    assert check_engine(config, ABLE) == ()
+
+
+def test_a_continuous_run_says_what_holds_of_it() -> None:
+    config = tiny_run(engine=LocalEngineSettings(overlap=True, in_flight="continue"))
+    (note,) = check_engine(config, ABLE)
+    assert "no task is skipped or learned from twice" in note
 
 
 def test_a_run_that_cannot_be_repeated_says_so() -> None:

@@ -22,16 +22,22 @@ def runs(
 ) -> tuple[Path, list[dict[str, Any]]]:
     """The folder of all runs, and what each kill left."""
     folder = tmp_path_factory.mktemp("runs")
+    return folder, kill_often(request.param, folder)
+
+
+def kill_often(name: str, folder: Path) -> list[dict[str, Any]]:
+    """What each kill of runs of a configuration left."""
     program = [sys.executable, "-m", "tests.run.kill_and_resume"]
     done = subprocess.run(
-        [*program, request.param, str(folder), str(KILLS), "0"],
+        [*program, name, str(folder), str(KILLS), "0"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)["kills"]
+    kills: list[dict[str, Any]] = json.loads(done.stdout)["kills"]
+    return kills
 
 
 def killed(folder: Path) -> list[Path]:
@@ -113,3 +119,26 @@ def test_a_finished_run_holds_its_newest_checkpoints_and_nothing_half_written(
         # A kill may come after the last checkpoint was written and before old ones were dropped.
         assert left >= {"rl-000004", "rl-000006"}
         assert not [name for name in left if name.endswith(".draft")]
+
+
+def tasks_of(run: Path) -> list[set[str]]:
+    """Tasks that each step of reinforcement learned from."""
+    return [
+        {json.loads(line)["task_id"] for line in path.read_text().splitlines()}
+        for path in sorted((run / "completions").glob("rl-*.jsonl"))
+    ]
+
+
+def test_killed_continuous_runs_learn_from_the_tasks_of_each_step_once(tmp_path: Path) -> None:
+    """They are not repeated to the bit: what is sampled depends on when weights arrive."""
+    kills = kill_often("continuous", tmp_path)
+
+    assert len(kills) == KILLS + 2
+    expected = tasks_of(tmp_path / "undisturbed")
+    assert len(expected) == 6
+    for run in killed(tmp_path):
+        assert tasks_of(run) == expected
+        rows = [(row["stage"], row["step"]) for row in without_times(run)]
+        assert rows == [
+            (row["stage"], row["step"]) for row in without_times(tmp_path / "undisturbed")
+        ]

@@ -3,6 +3,7 @@ after interruptions, and no longer than the run.
 """
 
 import atexit
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ from steadyrl.run.assembly import Assembly
 from steadyrl.run.config import RunConfig
 from steadyrl.run.execution import resume_run, start_run
 from steadyrl.run.rollout_process import RolloutProcess
-from steadyrl.training.checkpoint import latest_checkpoint
+from steadyrl.training.checkpoint import latest_checkpoint, read_waiting
+from steadyrl.training.continuous_sampler import ContinuousSampler
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.loop import train_step
 from steadyrl.training.rollout_queue import RolloutQueue
@@ -285,3 +287,72 @@ def test_the_process_ends_with_the_run(process: RolloutProcess) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
     assert unanswered.done()
+
+
+CONTINUOUS = engine(overlap=True, in_flight="continue", max_staleness=2)
+
+
+def tasks_of(path: Path) -> list[set[str]]:
+    """Tasks that each step learned from, according to the saved completions."""
+    files = sorted((path / "completions").glob("rl-*.jsonl"))
+    return [
+        {json.loads(line)["task_id"] for line in file.read_text().splitlines()} for file in files
+    ]
+
+
+def test_a_continuous_run_learns_from_the_tasks_of_the_plan_within_the_bound(
+    tmp_path: Path,
+) -> None:
+    for name, settings in (("plain", engine()), ("continuous", CONTINUOUS)):
+        start_run(one_stage(engine=settings, steps=6), tmp_path / name)
+    rows = [row for row in timeless(tmp_path / "continuous") if row["step"] > 0]
+
+    assert tasks_of(tmp_path / "continuous") == tasks_of(tmp_path / "plain")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert max(row["staleness_oldest"] for row in rows) == 2 * 2  # two updates per rollout
+    assert all(row["gradient_norm"] > 0 for row in rows)
+
+
+def test_a_continuous_sampler_without_staleness_samples_the_plain_run_to_the_bit() -> None:
+    plain, assembly = Assembly.of(one_stage()), Assembly.of(one_stage())
+    one_after_the_other(plain, 0)
+    (stage,), learner = assembly.stages, assembly.learner
+    sampler = ContinuousSampler(assembly.stages, assembly.engine, max_staleness=0)
+    begin(assembly)
+
+    async def steps() -> list[float]:
+        ages = []
+        for step in range(STEPS):
+            rollout = await (await sampler.begin(0, step))()
+            metrics, _ = await train_step(stage, step, rollout, learner, assembly.engine)
+            await sampler.publish()
+            ages.append(metrics["staleness_oldest"])
+        return ages
+
+    assert drive(steps()) == [0.0] * STEPS
+    assert largest_difference(weights_of(plain.learner), weights_of(learner)) == 0
+
+
+def test_a_continuous_run_that_is_interrupted_goes_on_with_what_was_waiting(tmp_path: Path) -> None:
+    config = one_stage(
+        engine=CONTINUOUS, steps=6, journal=JournalSettings(checkpoint_every=2), evaluate_every=100
+    )
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, tmp_path / "run", [StopAfter("rl", 3)])
+    checkpoint = latest_checkpoint(RunFolder(tmp_path / "run"))
+    assert checkpoint is not None
+    waiting = read_waiting(checkpoint)
+    assert waiting is not None
+    assert waiting.schedule["cursor"] > 2 * 8  # tasks in flight or waiting beyond step 2
+    resume_run(tmp_path / "run")
+
+    start_run(one_stage(steps=6), tmp_path / "plain")
+    assert tasks_of(tmp_path / "run") == tasks_of(tmp_path / "plain")
+
+
+def test_experiential_steps_are_played_in_order_in_a_continuous_run(tmp_path: Path) -> None:
+    start_run(experiential(CONTINUOUS), tmp_path / "run")
+    rows = [row for row in timeless(tmp_path / "run") if row["stage"] == "rl" and row["step"] > 0]
+
+    assert max(row["staleness_oldest"] for row in rows) > 0
+    assert sum(row["memory_writes"] for row in rows) > 0

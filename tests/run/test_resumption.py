@@ -129,6 +129,10 @@ def test_checkpoints_of_an_overlapped_run_are_part_of_what_it_learns(three: Path
     new = old.model_copy(update={"journal": JournalSettings(checkpoint_every=3)})
     with pytest.raises(UserError, match=r"--journal\.checkpoint-every cannot change"):
         check_changes(old, new, RunFolder(three))
+    continuous = {"engine": {"overlap": True, "in_flight": "continue"}}
+    old = RunConfig.model_validate(short_run().model_dump() | continuous)
+    new = old.model_copy(update={"journal": JournalSettings(checkpoint_every=3)})
+    assert set(check_changes(old, new, RunFolder(three))) == {"journal.checkpoint_every"}
 
 
 def test_fewer_steps_than_are_done_are_refused(three: Path) -> None:

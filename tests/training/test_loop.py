@@ -291,7 +291,12 @@ class NotingCheckpointer(Checkpointer):
         return True
 
     def save(
-        self, stage: Stage, position: RunPosition, learner: Learner, algorithm_state: Any
+        self,
+        stage: Stage,
+        position: RunPosition,
+        learner: Learner,
+        algorithm_state: Any,
+        waiting: Any = None,
     ) -> None:
         self.seen.append(("checkpoint", stage.name, position, learner.policy_version))
 

@@ -12,6 +12,7 @@ from steadyrl.algorithms.protocol import Experience, MiniBatch, Plan, Rollout
 from steadyrl.algorithms.settings import AlgorithmContext, AlgorithmSettings
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Sampling
+from steadyrl.environments.agents import RunsAgents
 from steadyrl.environments.protocol import Environment, Split
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.learners.loss_term import LossTerm
@@ -169,6 +170,11 @@ class PolicyGradient:
         self._sampling = sampling
         self._seed = seed
 
+    @property
+    def plays_parts(self) -> bool:
+        """Whether tasks are played independently: not if agent programs share a server."""
+        return not isinstance(self._environment, RunsAgents)
+
     def plan(self, step: int) -> Plan:
         """Training tasks that no earlier step has played, for every mini-batch."""
         return plan_step(self._settings, self._environment, step, self._seed)
@@ -183,8 +189,9 @@ class PolicyGradient:
             group_size=self._settings.group_size,
             sampling=self._sampling,
             seed=plan.seed,
+            first=plan.first,
             max_turns=self._settings.max_turns,
-            progress=self._progress,
+            progress=NO_PROGRESS if plan.is_part else self._progress,
         )
         return Rollout(groups=tuple(groups))
 

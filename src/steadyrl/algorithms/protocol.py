@@ -9,7 +9,7 @@ The training loop decides when each rollout is played and with which weights.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 from steadyrl.engines.protocol import Engine
@@ -38,6 +38,20 @@ class Plan:
     seed: int
     """Every random number of the rollout derives from it."""
 
+    first: int = 0
+    """Number of the first of `tasks` within the step."""
+
+    is_part: bool = False
+    """Whether the step has more tasks than these."""
+
+    @property
+    def parts(self) -> tuple["Plan", ...]:
+        """A plan for each task, with the same random numbers as in the whole."""
+        return tuple(
+            replace(self, tasks=(task,), first=number, is_part=True)
+            for number, task in enumerate(self.tasks, start=self.first)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
@@ -56,10 +70,18 @@ class Rollout:
     """Entries that the algorithm wrote to its memory."""
 
     policy_version: int = 0
-    """Version of the weights that sampled it; set by the sampler."""
+    """Version of the weights that sampled it, the oldest if there are several; set by the
+    sampler."""
+
+    mean_version: float | None = None
+    """Mean version over its tokens, from a sampler that uses several; None: `policy_version`."""
 
     seconds: float = 0.0
     """Wall time of sampling; set by the sampler."""
+
+    dropped: tuple[Group, ...] | None = None
+    """Groups that were dropped since the step before, because they were late; None: the sampler
+    never drops any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +121,16 @@ class Algorithm(Protocol):
 
     def loss_terms(self, mini_batch: MiniBatch) -> tuple[LossTerm, ...]:
         """The terms whose sum one optimizer step minimizes."""
+        ...
+
+
+@runtime_checkable
+class SupportsParts(Protocol):
+    """An algorithm whose `play` may be given each task of a plan by itself."""
+
+    @property
+    def plays_parts(self) -> bool:
+        """Whether the rollout of a step is that of the `parts` of its plan, joined in order."""
         ...
 
 

@@ -1,7 +1,8 @@
 """Progress of another process, as messages before its replies."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from steadyrl.base.progress import NoProgress, Progress
@@ -30,6 +31,8 @@ class ProgressReport:
 class ProgressReporter(NoProgress):
     """Sends reports of each part: at most two per second, and one when it is complete.
 
+    Only while the other process waits for an answer: it would not read others.
+
     Args:
         send: Sends a report to the other process.
     """
@@ -37,12 +40,24 @@ class ProgressReporter(NoProgress):
     def __init__(self, send: Callable[[ProgressReport], None]) -> None:
         self._send = send
         self._sent: dict[str, float] = {}
+        self._is_heard = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Context in which the other process waits for an answer."""
+        self._is_heard = True
+        try:
+            yield
+        finally:
+            self._is_heard = False
 
     def advance(
         self, part: str, done: int, total: int, *, tokens: int = 0, most_tokens: int = 0
     ) -> None:
         """Sends a report, unless one was sent shortly before."""
         now = time.monotonic()
+        if not self._is_heard:
+            return
         if done == total or now - self._sent.get(part, 0.0) > REPORT_EVERY:
             self._sent[part] = now
             self._send(ProgressReport(part, done, total, tokens, most_tokens))

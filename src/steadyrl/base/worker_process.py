@@ -21,7 +21,7 @@ from functools import partial
 from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,15 @@ from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.progress_reports import ProgressReport, ProgressReporter
 
 _SERVE = "from steadyrl.base.worker_process import serve; serve({!r}, {!r}, {}, {})"
+
+
+@runtime_checkable
+class WorksBetweenQuestions(Protocol):
+    """A worker that works on while it has no question to answer."""
+
+    def work_until(self, readable: int) -> None:
+        """Works until the file with the descriptor `readable` can be read."""
+        ...
 
 
 class WorkerProcess:
@@ -164,10 +173,14 @@ def serve(worker: str, noun: str, descriptor: int, parent: int) -> None:
     with suppress(EOFError, OSError):
         sys.path[:] = connection.recv()
         module, _, name = worker.partition(":")
-        answering = getattr(import_module(module), name)(ProgressReporter(send))
+        progress = ProgressReporter(send)
+        answering = getattr(import_module(module), name)(progress)
         while True:
+            if isinstance(answering, WorksBetweenQuestions):
+                answering.work_until(descriptor)
             question, args = pickle.loads(connection.recv_bytes())
-            reply = _answer(partial(getattr(answering, question), *args), noun)
+            with progress.heard():
+                reply = _answer(partial(getattr(answering, question), *args), noun)
             connection.send_bytes(reply)
 
 

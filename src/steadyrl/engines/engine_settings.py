@@ -73,8 +73,39 @@ class EngineSettings(Variant):
     """Number of steps by which rollouts are sampled ahead: the weights that sample a rollout are at
     most this many steps older than those at the start of its update. none: 1 with `overlap`,
     otherwise 0. Above 0, an objective that uses the ratio to the engine, or a correction, is
-    required. Rollouts are not sampled ahead of a checkpoint, so `journal.checkpoint_every` affects
-    training."""
+    required. With `in_flight` finish, rollouts are not sampled ahead of a checkpoint, so
+    `journal.checkpoint_every` affects training."""
+
+    in_flight: Literal["finish", "continue"] = "finish"
+    """What becomes of generation under way when weights change. finish: the new weights wait until
+    all that was begun is sampled, and runs repeat to the bit. continue: it goes on with the new
+    weights, each token with the log-probability of those that sampled it, and the next rollouts
+    begin at once; no task is skipped or learned from twice, but runs do not repeat to the bit.
+    Needs `overlap`."""
+
+    late_groups: Literal["wait", "drop"] = "wait"
+    """What becomes of groups that are not sampled within `max_staleness`. wait: the step waits for
+    them. drop: other groups take their place, which favors short responses; metrics `dropped_*`
+    compare them. Needs `in_flight` continue."""
+
+    rescored_groups: int = Field(0, ge=0)
+    """Number of groups of each step that the engine scores again with its present weights, to tell
+    the staleness of rollouts (metric `rollout_staleness_kl_k3`) from the training-inference
+    discrepancy. Needs sampling.temperature 1 without top_p and top_k."""
+
+    @model_validator(mode="after")
+    def _check_in_flight(self) -> "EngineSettings":
+        if self.in_flight == "continue" and not self.overlap:
+            raise ValueError(
+                "in_flight is 'continue', but overlap is false: in one process nothing is in "
+                "flight during an update. Set overlap to true, or in_flight to 'finish'."
+            )
+        if self.late_groups == "drop" and self.in_flight == "finish":
+            raise ValueError(
+                "late_groups is 'drop', but in_flight is 'finish': weights wait for all groups, so "
+                "none is late. Set in_flight to 'continue', or late_groups to 'wait'."
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_staleness(self) -> "EngineSettings":

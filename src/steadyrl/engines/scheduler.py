@@ -141,8 +141,8 @@ class Slots:
         for hole, mover in zip(holes, movers, strict=True):
             self.ids[hole], self._draws[hole] = self.ids[mover], self._draws[mover]
             self.supports[hole], self.earlier[hole] = self.supports[mover], self.earlier[mover]
-        for values in (self.ids, self._draws, self.supports, self.earlier):
-            del values[remaining:]
+        del self.ids[remaining:], self._draws[remaining:]
+        del self.supports[remaining:], self.earlier[remaining:]
         return movers, holes
 
 

@@ -91,6 +91,7 @@ async def play_groups(
     group_size: int,
     sampling: Sampling,
     seed: int,
+    first: int = 0,
     max_turns: int = 32,
     progress: Progress = NO_PROGRESS,
 ) -> list[Group]:
@@ -101,10 +102,14 @@ async def play_groups(
     environment raises. Failed tasks are data too. The tokens of a turn depend only on `seed` and on
     the indices of group, episode and turn.
 
+    Args:
+        first: Index of the first group.
+
     Raises:
-        UserError: no prompt leaves room for a response.
+        UserError: none of several prompts leaves room for a response.
     """
     if isinstance(environment, RunsAgents):
+        assert first == 0, "agent programs play all groups of a step together"
         return await play_agents(
             environment,
             engine,
@@ -132,7 +137,9 @@ async def play_groups(
     prompts = _first_prompts(plays, rollout)
     return await concurrently(
         rollout.group(number, task, group, prompt)
-        for number, (task, group, prompt) in enumerate(zip(tasks, plays, prompts, strict=True))
+        for number, (task, group, prompt) in enumerate(
+            zip(tasks, plays, prompts, strict=True), start=first
+        )
     )
 
 
@@ -250,7 +257,7 @@ def _first_prompts(
     """First prompt of each group; None if none of its episodes can start.
 
     Raises:
-        UserError: no prompt leaves room for a response.
+        UserError: none of several prompts leaves room for a response.
     """
     begun = [number for number, group in enumerate(plays) if any(play.running for play in group)]
     encoded = encode_each(
@@ -273,7 +280,7 @@ def _first_prompts(
                 play.truncation_reason = (
                     f"{PROMPT_TOO_LONG}: {len(prompt)} tokens leave no room to answer"
                 )
-    if len(too_long) == len(plays) > 0:
+    if len(too_long) == len(plays) > 1:
         raise _no_room(*too_long[0], len(plays), rollout)
     return prompts
 

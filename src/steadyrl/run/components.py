@@ -28,6 +28,8 @@ from steadyrl.records.routing import RoutingReplay
 from steadyrl.rollout.seeds import derive_seed
 from steadyrl.run.config import RunConfig
 from steadyrl.run.devices import learner_device
+from steadyrl.training.continuous_sampler import ContinuousSampler
+from steadyrl.training.sampler import LocalSampler
 from steadyrl.training.stage import Stage
 
 WEIGHTS, COLD_START, ROLLOUT, EVALUATION, ROUNDING = range(5)
@@ -116,6 +118,19 @@ def make_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PR
     return config.engine.make(parts)
 
 
+def make_sampler(config: RunConfig, stages: list[Stage], engine: Engine) -> LocalSampler:
+    """The sampler of the process that holds the engine."""
+    settings = config.engine
+    if settings.in_flight == "finish":
+        return LocalSampler(stages, engine)
+    return ContinuousSampler(
+        stages,
+        engine,
+        max_staleness=settings.steps_ahead,
+        drops=settings.late_groups == "drop",
+    )
+
+
 def make_stages(
     config: RunConfig, components: Components, progress: Progress = NO_PROGRESS
 ) -> list[Stage]:
@@ -179,7 +194,8 @@ def _reinforcement(config: RunConfig, algorithm: Algorithm, *, chooses_replay: b
         steps=config.steps,
         optimizer=config.optimizer,
         temperature=config.sampling.temperature,
-        max_staleness=ahead,
+        max_staleness=0 if config.engine.in_flight == "continue" else ahead,
+        rescored_groups=config.engine.rescored_groups,
         needs_reference=config.algorithm.needs_reference,
         replay=rule if chooses_replay else None,
         evaluate_every=config.evaluate_every,

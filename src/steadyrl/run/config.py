@@ -152,14 +152,26 @@ class RunConfig(Settings):
                     f"has signal. Set {remedy}."
                 )
         self._check_staleness()
+        self._check_rescoring()
         return self
+
+    def _check_rescoring(self) -> None:
+        """Checks that scores, which are at temperature 1, are comparable with sampled tokens."""
+        sampling = self.sampling
+        plain = sampling.temperature == 1 and not sampling.is_truncated
+        if self.engine.rescored_groups and not plain:
+            raise ValueError(
+                f"engine.rescored_groups is {self.engine.rescored_groups}, but tokens are not "
+                "sampled at temperature 1 from all tokens, as they are scored. Set "
+                "engine.rescored_groups to 0, or sampling.temperature to 1 without top_p and top_k."
+            )
 
     def _check_staleness(self) -> None:
         """Checks that rollouts can be sampled as far ahead as the settings ask for."""
         ahead, every = self.engine.steps_ahead, self.journal.checkpoint_every
         cause = "overlap is true" if self.engine.overlap else f"max_staleness is {ahead}"
         remedy = "engine.overlap to false" if self.engine.overlap else "engine.max_staleness to 0"
-        if ahead >= every:
+        if ahead >= every and self.engine.in_flight == "finish":
             raise ValueError(
                 f"engine.{cause} with journal.checkpoint_every {every}: rollouts are not sampled "
                 f"ahead of a checkpoint, so none would be {_steps(ahead)} ahead. Set "

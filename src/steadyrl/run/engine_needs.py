@@ -28,6 +28,17 @@ def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[s
                     "the trainer cannot give them the probabilities they were sampled with. Set "
                     "top_p to 1 and leave top_k out, or choose the engine 'local'."
                 )
+    if config.engine.rescored_groups and not capabilities.scoring:
+        raise UserError(
+            f"engine.rescored_groups is {config.engine.rescored_groups}, but the engine "
+            f"{config.engine.name!r} does not score given tokens. Set it to 0, or choose another "
+            "engine."
+        )
+    if config.engine.in_flight == "continue":
+        return (
+            "Generation continues when weights change (engine.in_flight): no task is skipped or "
+            "learned from twice, but the run cannot be repeated to the same bits.",
+        )
     if not capabilities.exact_draws:
         return (
             f"The engine {config.engine.name!r} draws tokens by random numbers of its own: the run "

@@ -30,6 +30,7 @@ from steadyrl.training.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
     read_algorithm_state,
+    read_waiting,
 )
 from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.journal import Journal
@@ -147,6 +148,9 @@ def _resume(
             state = read_algorithm_state(checkpoint, assembly.stages)
             if state is not None:
                 assembly.sampler.load_state(position.stage, state)
+            waiting = read_waiting(checkpoint)
+            if waiting is not None:
+                assembly.sampler.load_waiting(position.stage, waiting)
         folder.append_resume(resume_record(changed, folder, changes | data_changes, data))
         if config is not None and changes:
             write_atomically(folder.config, to_yaml(config))

@@ -14,7 +14,7 @@ from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import WeightSource, full_weights
 from steadyrl.run.rollout_process import RolloutProcess
-from steadyrl.training.sampler import LocalSampler, PendingRollout
+from steadyrl.training.sampler import LocalSampler, PendingRollout, WaitingRollouts
 from steadyrl.training.stage import Stage
 
 
@@ -54,6 +54,17 @@ class RemoteSampler(LocalSampler):
             self._process.call("load_state", stage, state)
         else:
             super().load_state(stage, state)
+
+    def waiting(self, stage: int) -> WaitingRollouts | None:
+        """What has started in the process and no step has consumed."""
+        if not self._is_remote[stage]:
+            return None
+        waiting: WaitingRollouts | None = self._process.call("waiting", stage)
+        return waiting
+
+    def load_waiting(self, stage: int, waiting: WaitingRollouts) -> None:
+        """Restores `waiting()`."""
+        self._process.call("load_waiting", stage, waiting)
 
 
 class RemoteEngine(SteppedEngine):

@@ -134,7 +134,8 @@ def resume_record(
 
 
 def _may_change(name: str, config: RunConfig) -> bool:
-    if config.engine.steps_ahead and name == "journal.checkpoint_every":
+    waits = config.engine.steps_ahead and config.engine.in_flight == "finish"
+    if waits and name == "journal.checkpoint_every":
         return False  # rollouts are not sampled ahead of a checkpoint
     return any(name == known or name.startswith(f"{known}.") for known in CHANGEABLE)
 

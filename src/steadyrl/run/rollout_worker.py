@@ -1,24 +1,28 @@
 """Entry point of the rollout process: an engine and algorithms that serve requests."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.algorithms.protocol import Rollout
+from steadyrl.base.concurrency import concurrently
 from steadyrl.base.progress import Progress
 from steadyrl.engines.canary import EngineReading, read_engine
-from steadyrl.engines.driver import drive, generate_all
+from steadyrl.engines.driver import EngineLoop
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.records.completion import Completion
 from steadyrl.records.shared_weights import Layout, SharedWeights
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
-from steadyrl.run.components import Components, make_engine, make_stages
+from steadyrl.run.components import Components, make_engine, make_sampler, make_stages
 from steadyrl.run.config import RunConfig
-from steadyrl.training.sampler import LocalSampler
+from steadyrl.training.continuous_sampler import ContinuousSampler
+from steadyrl.training.sampler import WaitingRollouts
+
+Result = TypeVar("Result")
 
 
 class Worker:
@@ -26,6 +30,7 @@ class Worker:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._loop = EngineLoop()
 
     def begin(self, config: RunConfig, path: Path, layout: Layout) -> None:
         """Builds engine and algorithms. There is no learner in this process."""
@@ -34,12 +39,18 @@ class Worker:
             components = Components.load(config, self._progress)
             stages = make_stages(config, components, self._progress)
             self._engine = make_engine(config, components.policy, progress=self._progress)
-        self._sampler = LocalSampler(stages, self._engine)
+        self._sampler = make_sampler(config, stages, self._engine)
         self._weights = SharedWeights(path, layout)
 
     def sync(self, version: int) -> None:
         """Loads the shared weights into the engine."""
-        drive(self._engine.sync(self._shared(version)))
+
+        async def load() -> None:
+            await self._engine.sync(self._shared(version))
+            if isinstance(self._sampler, ContinuousSampler):
+                await self._sampler.publish()
+
+        self._run(load())
 
     def capabilities(self) -> EngineCapabilities:
         """Capabilities of the engine."""
@@ -47,15 +58,15 @@ class Worker:
 
     def generate(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The answers to each request."""
-        return generate_all(self._engine, requests)
+        return self._run(concurrently(map(self._engine.generate, requests)))
 
     def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
         """The log-probability of each token."""
-        return drive(self._engine.score(sequences))
+        return self._run(self._engine.score(sequences))
 
     def read(self, probes: Sequence[Int[Tensor, " T"]]) -> EngineReading:
         """A reading of the canary's probes."""
-        return drive(read_engine(self._engine, probes))
+        return self._run(read_engine(self._engine, probes))
 
     def sample(self, stage: int, step: int) -> Rollout:
         """The rollout of a step."""
@@ -64,11 +75,11 @@ class Worker:
             pending = await self._sampler.begin(stage, step)
             return await pending()
 
-        return drive(rollout())
+        return self._run(rollout())
 
     def take_reference(self, stage: int, version: int) -> None:
         """Gives the algorithm the shared weights, which are those of the reference policy."""
-        drive(self._sampler.take_reference(stage, self._shared(version)))
+        self._run(self._sampler.take_reference(stage, self._shared(version)))
 
     def state(self, stage: int) -> Any:
         """The state of an algorithm."""
@@ -77,6 +88,25 @@ class Worker:
     def load_state(self, stage: int, state: Any) -> None:
         """Restores the state of an algorithm."""
         self._sampler.load_state(stage, state)
+
+    def waiting(self, stage: int) -> WaitingRollouts | None:
+        """What has started and no step has consumed."""
+        return self._sampler.waiting(stage)
+
+    def load_waiting(self, stage: int, waiting: WaitingRollouts) -> None:
+        """Restores what was waiting."""
+        self._sampler.load_waiting(stage, waiting)
+
+    def work_until(self, readable: int) -> None:
+        """Goes on sampling until the file `readable` can be read: until there is a question."""
+        self._loop.add_reader(readable, self._loop.stop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.remove_reader(readable)
+
+    def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return self._loop.run_until_complete(coroutine)
 
     def _shared(self, version: int) -> WeightSource:
         return StateDictWeights(state=self._weights.tensors, version=version)

@@ -3,6 +3,7 @@
     model.safetensors, config.json, tokenizer.json, ...   for `from_pretrained`, also that of 4.x
     trainer_state.safetensors                             optimizer moments, float32 masters
     algorithm_state.json                                  state of the algorithm, if it has one
+    schedule.json, waiting_rollouts.pt                    rollouts that no step has consumed
     place.json                                            stage, step, version, checksums
 
 A sharded learner writes its shards to the folders `weights` and `trainer_state` instead.
@@ -28,19 +29,26 @@ from steadyrl.records.run_folder import (
     remove_folder,
     write_folder_atomically,
 )
+from steadyrl.training.sampler import WaitingRollouts
 from steadyrl.training.stage import RunPosition, Stage
 
 _TRAINER = TRAINER_STATE.partition(".")[0]
 """Start of the names of files with the state of the optimizer."""
 
 ALGORITHM_STATE = "algorithm_state.json"
+SCHEDULE, WAITING = "schedule.json", "waiting_rollouts.pt"
 PLACE = "place.json"
 
 
 def save_checkpoint(
-    path: Path, learner: Learner, position: RunPosition, *, algorithm_state: Any = None
+    path: Path,
+    learner: Learner,
+    position: RunPosition,
+    *,
+    algorithm_state: Any = None,
+    waiting: WaitingRollouts | None = None,
 ) -> None:
-    """Saves the state of learner and algorithm to `path` atomically.
+    """Saves the state of learner, algorithm and rollouts to `path` atomically.
 
     Raises:
         NonFiniteError: a weight is not finite. Nothing is written.
@@ -51,6 +59,9 @@ def save_checkpoint(
         if algorithm_state is not None:
             text = json.dumps(algorithm_state, indent=2)
             (draft / ALGORITHM_STATE).write_text(text, encoding="utf-8")
+        if waiting is not None:
+            (draft / SCHEDULE).write_text(json.dumps(waiting.schedule), encoding="utf-8")
+            (draft / WAITING).write_bytes(waiting.finished)
         numbers = {
             "stage": position.stage,
             "step": position.step,
@@ -125,6 +136,23 @@ def read_algorithm_state(path: Path, stages: Sequence[Stage]) -> Any:
         )
     _verify(path, ALGORITHM_STATE, content)
     return json.loads((path / ALGORITHM_STATE).read_text(encoding="utf-8"))
+
+
+def read_waiting(path: Path) -> WaitingRollouts | None:
+    """The rollouts that had started and were not consumed; None if there were none.
+
+    Reads and verifies only their files and place.json.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    content = _content(path)
+    if SCHEDULE not in content["sha256"]:
+        return None
+    for name in (SCHEDULE, WAITING):
+        _verify(path, name, content)
+    schedule = json.loads((path / SCHEDULE).read_text(encoding="utf-8"))
+    return WaitingRollouts(schedule=schedule, finished=(path / WAITING).read_bytes())
 
 
 def latest_checkpoint(folder: RunFolder) -> Path | None:

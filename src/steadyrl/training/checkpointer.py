@@ -6,6 +6,7 @@ from steadyrl.learners.protocol import Learner
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.training.checkpoint import checkpoint_name, drop_old_checkpoints, save_checkpoint
 from steadyrl.training.journal import JournalSettings
+from steadyrl.training.sampler import WaitingRollouts
 from steadyrl.training.stage import RunPosition, Stage
 
 
@@ -21,11 +22,21 @@ class Checkpointer:
         return self._settings.keeps(step, stage.steps)
 
     def save(
-        self, stage: Stage, position: RunPosition, learner: Learner, algorithm_state: Any
+        self,
+        stage: Stage,
+        position: RunPosition,
+        learner: Learner,
+        algorithm_state: Any,
+        waiting: WaitingRollouts | None = None,
     ) -> None:
-        """Saves a checkpoint of the learner and of the algorithm's state; None: it has none."""
+        """Saves a checkpoint.
+
+        Args:
+            algorithm_state: None: the algorithm has none.
+            waiting: Rollouts that no step has consumed; None: there are none.
+        """
         path = self._folder.checkpoints / checkpoint_name(stage.name, position.step)
-        save_checkpoint(path, learner, position, algorithm_state=algorithm_state)
+        save_checkpoint(path, learner, position, algorithm_state=algorithm_state, waiting=waiting)
         drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
     def load_reference(self, stage: Stage, learner: Learner, *, fresh: bool) -> None:

@@ -25,7 +25,8 @@ class JournalSettings(Settings):
 
     checkpoint_every: int = Field(50, ge=1)
     """Number of steps between checkpoints. The last step of a stage always has one. The first
-    rollout after each is sampled with the newest weights, also with `engine.max_staleness`."""
+    rollout after each is sampled with the newest weights, also with `engine.max_staleness`, unless
+    `engine.in_flight` is continue."""
 
     keep_checkpoints: int = Field(2, ge=1)
     """Number of newest checkpoints to keep. The last checkpoint of each stage is always kept."""

@@ -30,6 +30,7 @@ from steadyrl.training.rollout_queue import RolloutQueue
 from steadyrl.training.sampler import Sampler
 from steadyrl.training.signal_notes import note_signals
 from steadyrl.training.stage import RunPosition, Stage
+from steadyrl.training.staleness import rescored_metrics, staleness_metrics
 from steadyrl.training.stopwatch import Stopwatch
 
 
@@ -63,7 +64,9 @@ async def train(
             samples = stage.algorithm.samples_from_engine
             with watch.measure("rollout", phase=None if samples else "demonstrations"):
                 rollout = await queue.take()
+            rescored = await rescored_metrics(rollout, engine, stage.rescored_groups)
             metrics, experience = await train_step(stage, step, rollout, learner, engine, watch)
+            metrics |= rescored
             require_played(stage, metrics, rollout.groups, journal)
             note_failures(stage, step + 1, rollout.groups, rollout.failures, journal)
             note_prompts_too_long(stage, step + 1, rollout.groups, journal)
@@ -78,7 +81,8 @@ async def train(
             if checkpointer.is_due(stage, step + 1):
                 progress.begin("checkpoint", stage=stage.name, step=step + 1, steps=stage.steps)
                 position = RunPosition(stage=number, step=step + 1)
-                checkpointer.save(stage, position, learner, sampler.state(number))
+                state, waiting = sampler.state(number), sampler.waiting(number)
+                checkpointer.save(stage, position, learner, state, waiting)
 
 
 async def begin_stage(
@@ -141,7 +145,7 @@ async def train_step(
     with watch.measure("rollout"):
         experience = stage.algorithm.learn(rollout)
     updates: list[Update] = []
-    staleness: list[int] = []
+    versions: list[int] = []
     # The first update's own forward pass uses the old weights, so it needs no scoring.
     first, later = experience.mini_batches[:1], experience.mini_batches[1:]
     scored: list[MiniBatch] = []
@@ -150,7 +154,7 @@ async def train_step(
             scored = [tuple(map(learner.score, mini_batch)) for mini_batch in later]
     with watch.measure("update"):
         for mini_batch in (*first, *scored):
-            staleness.append(learner.policy_version - rollout.policy_version)
+            versions.append(learner.policy_version)
             terms = stage.algorithm.loss_terms(mini_batch)
             updates.append(learner.update(terms, step=step, steps=stage.steps))
     metrics = {**experience.metrics, **_update_metrics(updates)}
@@ -160,7 +164,7 @@ async def train_step(
     updated = list(chain.from_iterable(experience.mini_batches))
     if stage.algorithm.samples_from_engine:
         await engine.sync(learner.publish())
-        metrics["staleness"] = sum(staleness) / max(1, len(staleness))
+        metrics |= staleness_metrics(rollout, versions)
         if isinstance(engine, SupportsSyncMeasurement) and engine.reach is not None:
             metrics["engine_update_reached_fraction"] = engine.reach.update_reached
         if isinstance(engine, CheckedEngine):

@@ -5,8 +5,8 @@ second process and for actors of a cluster.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from steadyrl.algorithms.protocol import Algorithm, Rollout, SupportsReference, SupportsState
@@ -16,6 +16,17 @@ from steadyrl.training.stage import Stage
 
 PendingRollout = Callable[[], Awaitable[Rollout]]
 """Waits for a rollout. Called once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingRollouts:
+    """What a sampler has started and no step has consumed, as a checkpoint stores it."""
+
+    schedule: Mapping[str, Any]
+    """State of its `Schedule`."""
+
+    finished: bytes
+    """Rollouts of the finished units, by number, as plain data."""
 
 
 @runtime_checkable
@@ -28,7 +39,8 @@ class Sampler(Protocol):
     async def begin(self, stage: int, step: int) -> PendingRollout:
         """Begins the rollout of a step, with the weights that the engine received last.
 
-        Later weights have no effect on it. Rollouts are sampled in the order in which they begin.
+        Later weights have no effect on it, unless the sampler is continuous. Rollouts are sampled
+        in the order in which they begin.
         """
         ...
 
@@ -42,6 +54,14 @@ class Sampler(Protocol):
 
     def load_state(self, stage: int, state: Any) -> None:
         """Restores the state of the algorithm."""
+        ...
+
+    def waiting(self, stage: int) -> WaitingRollouts | None:
+        """What has started and no step has consumed; None: nothing, at a checkpoint."""
+        ...
+
+    def load_waiting(self, stage: int, waiting: WaitingRollouts) -> None:
+        """Restores `waiting()`."""
         ...
 
 
@@ -77,6 +97,14 @@ class LocalSampler:
         algorithm = self._algorithms[stage]
         assert isinstance(algorithm, SupportsState), "only a stateful algorithm has a saved state"
         algorithm.load_state(state)
+
+    def waiting(self, stage: int) -> WaitingRollouts | None:
+        """Nothing: no rollout is sampled ahead of a checkpoint."""
+        return None
+
+    def load_waiting(self, stage: int, waiting: WaitingRollouts) -> None:
+        """Never called, as nothing was waiting."""
+        raise AssertionError("this sampler leaves nothing waiting at a checkpoint")
 
 
 async def sample(algorithm: Algorithm, step: int, engine: Engine) -> Rollout:

@@ -25,7 +25,11 @@ class Stage:
     temperature: float
 
     max_staleness: int = 0
-    """Number of steps by which rollouts may be sampled ahead of the updates."""
+    """Number of steps by which the loop begins rollouts ahead of the updates; a continuous sampler
+    begins them itself."""
+
+    rescored_groups: int = 0
+    """Number of groups per step whose tokens the engine scores again with its present weights."""
 
     needs_reference: bool = False
     """Whether loss terms or reflections use a reference policy: the weights at the beginning of the
