@@ -40,6 +40,8 @@ from steadyrl.lab.learning_rate import CANDIDATES, learning_rate_choice
 from steadyrl.lab.off_policy import figure2, figure3, figure4
 from steadyrl.lab.on_policy import figure1
 from steadyrl.lab.peaks import peaks
+from steadyrl.lab.stale_rollouts import BOUNDS as STALENESS_BOUNDS
+from steadyrl.lab.stale_rollouts import stale_rollouts
 from steadyrl.lab.study import Study, changed
 from steadyrl.lab.world import LEARNING_RATE
 from steadyrl.lab.worlds.experiential_recipes import (
@@ -107,6 +109,10 @@ STUDIES: dict[str, MakeStudy] = {
     "baselines-n8": partial(baselines, mini_batches=8),
     "dense-twin": dense_twin,
     "dose-world": dose_learning_rate,
+    **{
+        f"stale-rollouts-{bound}": partial(stale_rollouts, bound=bound)
+        for bound in STALENESS_BOUNDS
+    },
     "erl-frozenlake": partial(experiential_study, "frozenlake", "FrozenLake", erl_frozenlake_tiny),
     "erl-sokoban": partial(experiential_study, "sokoban", "Sokoban", erl_sokoban_tiny),
     "erl-questions": partial(

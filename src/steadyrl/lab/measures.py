@@ -109,6 +109,16 @@ def log10_mismatch(record: RunRecord) -> float:
     return float(np.log10(np.maximum(record.curve("mismatch_kl_k3"), 1e-12)).mean())
 
 
+def log10_staleness(record: RunRecord) -> float:
+    """The mean over the run of the decimal logarithm of the staleness k3 of rollouts.
+
+    nan where nothing is stale.
+    """
+    course = record.curve("rollout_staleness_kl_k3")
+    stale = course[course > 0]
+    return float(np.log10(stale).mean()) if stale.size else float("nan")
+
+
 def log10_gradient_norm(record: RunRecord) -> float:
     """The decimal logarithm of the gradient's norm before clipping, in the median of the run.
 
@@ -152,6 +162,7 @@ MEASURES: dict[str, Callable[[RunRecord], float]] = {
         kept,
         final_entropy,
         log10_mismatch,
+        log10_staleness,
         log10_gradient_norm,
         mean_score,
         retry_reward,

@@ -27,6 +27,7 @@ CURVES = (
     "extreme_token_fraction",
     "routing_disagreement",
     "staleness_kl_k3",
+    "rollout_staleness_kl_k3",
     "ess",
     "entropy",
     "gradient_norm",
