@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmarks.plan_checks import checks
+from benchmarks.performance.plan_checks import checks
 from docs.generator.markdown import page, paragraph, row
 
 from steadyrl.base.wording import duration, short_number
@@ -41,7 +41,7 @@ bound, and its errors are misses that stay.
 
 SMALL = """
 W1 and W2 of [performance](performance.md#method), measured at edf920b on a quiet AMD EPYC with 2
-cores, one thread, seed 0, against `python benchmarks/plan_checks.py`. Small models spend their time
+cores, one thread, seed 0, against `python -m benchmarks.performance.plan_checks`. Small models spend their time
 in small operations, whose duration the model knows only as one constant.
 """
 

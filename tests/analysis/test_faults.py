@@ -45,14 +45,18 @@ def drawn(draw: Draw, steps: int = 3) -> Stage:
 
 
 def reported(sampling: Sampling) -> Draw:
-    return lambda logits, uniform: sample(logits, uniform, sampling)
+    def draw(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = sample(logits, uniform, sampling)
+        return drawn.tokens, drawn.logprobs
+
+    return draw
 
 
 def unreported(sampling: Sampling) -> Draw:
     """Draws by `sampling`, and reports probabilities without it."""
 
     def draw(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        tokens, _ = sample(logits, uniform, sampling)
+        tokens = sample(logits, uniform, sampling).tokens
         return tokens, logits.log_softmax(dim=-1).gather(-1, tokens[:, None]).squeeze(-1)
 
     return draw

@@ -4,9 +4,9 @@ Chains of arithmetic as in the demo, whose answers are eight tokens long, after 
 all runs. A run's seed decides its tasks and its sampling.
 
 Tuned by hand before any dose was run, on seeds that no border uses: with 64 answers a gradient step
-and without a warm-up, every run at dose 0 collapsed from 4e-4 on. The rule for the learning rate was
-changed after its outcome was seen: the first one, the largest rate of four whose two runs end within
-0.03 of their best score, would have chosen 4e-4. `dose_learning_rate` is the present one.
+and without a warm-up, every run at dose 0 collapsed from 4e-4 on. The rule for the learning rate
+was changed after its outcome was seen: the first one, the largest rate of four whose two runs end
+within 0.03 of their best score, would have chosen 4e-4. `dose_learning_rate` is the present one.
 """
 
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings

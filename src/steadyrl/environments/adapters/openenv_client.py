@@ -5,8 +5,7 @@ episode   a session of its own: reset, then a step for each turn of the model
 """
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from threading import Semaphore
 from typing import Any, Literal, TypeVar
@@ -17,6 +16,7 @@ from pydantic import Field
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
 from steadyrl.base.http import HttpClient, ServerError
+from steadyrl.environments.adapters.openenv_format import Format, JsonObject
 from steadyrl.environments.adapters.sessions import (
     Session,
     SessionEnvironment,
@@ -26,11 +26,9 @@ from steadyrl.environments.adapters.sessions import (
 )
 from steadyrl.environments.dataset.background_loop import BackgroundLoop
 from steadyrl.environments.protocol import Split
-from steadyrl.environments.thinking import strip_thinking
 from steadyrl.records.message import Message
 
 Result = TypeVar("Result")
-JsonObject = dict[str, Any]
 
 _NOT_SUPPORTED = (404, 405, 501)
 _REFUSED = "(code: VALIDATION_ERROR)"
@@ -95,7 +93,9 @@ class OpenEnv(SessionEnvironment):
         self._http = HttpClient()
         self.slots = Semaphore(settings.sessions)
         try:
-            self._format = _Format.of(self._get("/schema"), settings)
+            self._format = Format.of(
+                self._get("/schema"), action=settings.action, observation=settings.observation
+            )
             self._counts = self._read_counts()
         except BaseException:
             self.close()
@@ -198,74 +198,9 @@ class _NoAnswerError(UserError):
         self.status = status
 
 
-class _Format:
-    """How actions are written and observations are read.
-
-    Args:
-        action: Field of the action for the model's text; None: the model writes JSON.
-        observation: Field of the observation that the model reads; None: all of it.
-        schema: JSON schema of the action.
-    """
-
-    def __init__(self, action: str | None, observation: str | None, schema: JsonObject) -> None:
-        self._action = action
-        self._observation = observation
-        self.instruction = (
-            f"Answer with JSON of this schema: {json.dumps(_fields(schema))}"
-            if action is None
-            else _fields(schema)[action].get("description") or f"Answer with the {action}."
-        )
-
-    @classmethod
-    def of(cls, schemas: Mapping[str, JsonObject], settings: OpenEnvSettings) -> "_Format":
-        """The format of the server's schemas, or that of the settings.
-
-        Raises:
-            UserError: the server has no field of that name.
-        """
-        given = {"action": settings.action, "observation": settings.observation}
-        for part, field in given.items():
-            known = _fields(schemas[part])
-            if field is not None and field not in known:
-                raise UserError(
-                    f"environment.{part} is {field!r}, but the server's {part} has "
-                    f"{', '.join(known)}."
-                )
-        needed = schemas["action"].get("required", [])
-        texts = _texts(schemas["observation"])
-        action = needed[0] if len(needed) == 1 and needed[0] in _texts(schemas["action"]) else None
-        return cls(
-            action=settings.action or action,
-            observation=settings.observation or (texts[0] if len(texts) == 1 else None),
-            schema=schemas["action"],
-        )
-
-    def action_of(self, text: str) -> JsonObject:
-        """The action that a turn means.
-
-        Raises:
-            ValueError: it is not a JSON object.
-        """
-        said = strip_thinking(text).strip()
-        if self._action is not None:
-            return {self._action: said}
-        action = json.loads(said)
-        if not isinstance(action, dict):
-            raise ValueError("it is not a JSON object")
-        return action
-
-    def text_of(self, observation: JsonObject) -> str:
-        """What the model reads."""
-        if self._observation is not None:
-            return str(observation.get(self._observation, ""))
-        return json.dumps(
-            {name: value for name, value in observation.items() if name != "metadata"}
-        )
-
-
 class _OpenEnvSession:
     def __init__(
-        self, environment: OpenEnv, client: Any, arguments: JsonObject, form: _Format
+        self, environment: OpenEnv, client: Any, arguments: JsonObject, form: Format
     ) -> None:
         self._environment = environment
         self._client = client
@@ -314,15 +249,3 @@ class _OpenEnvSession:
 def _invalid(reason: str) -> Step:
     said = f"This is not an action: {reason}."
     return Step(observations=(said,), reward=0.0, done=False, feedback=said)
-
-
-def _fields(schema: JsonObject) -> dict[str, JsonObject]:
-    """Fields of an action or observation, without those that all of them have."""
-    fields = schema.get("properties", {})
-    return {
-        name: each for name, each in fields.items() if name not in ("metadata", "reward", "done")
-    }
-
-
-def _texts(schema: JsonObject) -> list[str]:
-    return [name for name, field in _fields(schema).items() if field.get("type") == "string"]

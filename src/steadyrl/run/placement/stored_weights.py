@@ -31,7 +31,8 @@ class StoredWeights(Mapping[str, Tensor]):
     places: dict[str, tuple[int, torch.dtype]]
     """Bucket and dtype of each weight, in the order in which they were stored."""
 
-    _mapped: tuple[int, dict[str, "np.ndarray[Any, Any]"]] | None = field(default=None, repr=False)
+    _mapped: tuple[int, dict[str, Any]] | None = field(default=None, repr=False)
+    """Number of the mapped bucket, and its NumPy arrays by name."""
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:

@@ -1,8 +1,8 @@
 """Plans of small runs on one CPU core beside what was measured there.
 
-    python benchmarks/plan_checks.py                       # from the recorded measurements
-    python -m benchmarks.performance --only rollout,update # measures the times again
-    python benchmarks/memory_plans.py models/smollm2       # and the memory
+    python -m benchmarks.performance.plan_checks            # from the recorded measurements
+    python -m benchmarks.performance --only rollout,update  # measures the times again
+    python benchmarks/memory_plans.py models/smollm2        # and the memory
 
 W1's rollout and the share of peak operations that W2's update reaches fix two constants of the cost
 model (`cpu_operation_seconds`, `cpu_training`); the other rows test it.
@@ -26,7 +26,7 @@ from steadyrl.planning.shape import ModelShape
 from steadyrl.planning.workload import TrainedRow, Workload
 from steadyrl.policies.model_settings import SmallMoE
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 CORE = Cluster.parse("1xCPU")
 FLOAT32 = 4
