@@ -41,8 +41,8 @@ bound, and its errors are misses that stay.
 
 SMALL = """
 W1 and W2 of [performance](performance.md#method), measured at edf920b on a quiet AMD EPYC with 2
-cores, one thread, seed 0, against `python -m benchmarks.performance.plan_checks`. Small models spend their time
-in small operations, whose duration the model knows only as one constant.
+cores, one thread, seed 0, against `python -m benchmarks.performance.plan_checks`. Small models
+spend their time in small operations, whose duration the model knows only as one constant.
 """
 
 

@@ -42,6 +42,12 @@ class VersionSampler:
     def load_state(self, stage: int, state: Any) -> None:
         raise AssertionError
 
+    def waiting(self, stage: int) -> None:
+        raise AssertionError
+
+    def load_waiting(self, stage: int, waiting: Any) -> None:
+        raise AssertionError
+
 
 def versions(
     steps: int, max_staleness: int, is_boundary: Callable[[int], bool], start: int = 0

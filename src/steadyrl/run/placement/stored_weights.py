@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import ray
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steadyrl.records.weight_source import NamedTensors
@@ -82,7 +82,7 @@ def _buckets(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor
         yield bucket
 
 
-def _as_numpy(tensor: Tensor) -> "np.ndarray[Any, Any]":
+def _as_numpy(tensor: Tensor) -> NDArray[Any]:
     """The bytes of a tensor in its shape: NumPy does not know every dtype."""
     tensor = tensor.contiguous()
     if tensor.dtype == torch.bfloat16:
