@@ -22,6 +22,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl train --resume RUN       resume an interrupted run, or extend it
   steadyrl preflight RECIPE|RUN     say whether a setup is safe to train
   steadyrl plan RECIPE --gpus N     plan memory and step time on a cluster, such as 64xH100
+  steadyrl simulate RECIPE --gpus N simulate bounds of staleness and shares of engines
   steadyrl evaluate RUN [options]   score runs and checkpoints on held-out tasks
   steadyrl serve CHECKPOINT|RUN     serve a model by OpenAI's API, and record sessions as tokens
   steadyrl report RUN|LOG           write the report as one HTML file
@@ -40,6 +41,7 @@ COMMANDS = (
     "train",
     "preflight",
     "plan",
+    "simulate",
     "evaluate",
     "serve",
     "report",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -36,6 +36,9 @@ smallest change that makes it fit.
 """
 
 
+Options = TypeVar("Options", bound=PlanSettings)
+
+
 class PlanOptions(PlanSettings):
     """Options of the command, in addition to the settings of the run."""
 
@@ -49,7 +52,7 @@ def plan_command(arguments: list[str], console: Console) -> None:
     if wants_help and (not arguments or arguments[0].startswith("-")):
         print("\n".join([HELP, *options_help(PlanOptions)]).rstrip())
         return
-    config, options = configured(arguments, PlanOptions, PROGRAM, wants_help=wants_help)
+    config, options = configured(arguments, PlanOptions, PROGRAM, HELP, wants_help=wants_help)
     settings = PlanSettings.model_validate(options.model_dump(exclude={"json_"}))
     plan = plan_run(config, settings)
     if options.json_:
@@ -59,8 +62,8 @@ def plan_command(arguments: list[str], console: Console) -> None:
 
 
 def configured(
-    arguments: Sequence[str], kind: type[PlanOptions], program: str, *, wants_help: bool
-) -> tuple[RunConfig, PlanOptions]:
+    arguments: Sequence[str], kind: type[Options], program: str, about: str, *, wants_help: bool
+) -> tuple[RunConfig, Options]:
     """The configuration, and the command's own options.
 
     Prints help and exits if requested.
@@ -75,7 +78,7 @@ def configured(
     words, options = split_options(rest)
     base = described_run(name)
     if wants_help:
-        lines = [HELP, *options_help(kind), *options_help(RunConfig, base.model_dump())]
+        lines = [about, *options_help(kind), *options_help(RunConfig, base.model_dump())]
         print("\n".join(lines).rstrip())
         raise SystemExit(0)
     own, options = own_options(kind, options, program=program)

@@ -8,16 +8,30 @@ if TYPE_CHECKING:
     from steadyrl.planning.hardware import ACCELERATORS, CONSTANTS, Accelerator, Cluster
     from steadyrl.planning.plan import RunPlan, StepTime, plan_run
     from steadyrl.planning.settings import PlanSettings
+    from steadyrl.planning.simulation import (
+        Disturbances,
+        MeasuredDecoding,
+        SimulatedCluster,
+        SimulatedRun,
+        simulate,
+        simulated_cluster,
+    )
 
 __all__ = [
     "ACCELERATORS",
     "CONSTANTS",
     "Accelerator",
     "Cluster",
+    "Disturbances",
+    "MeasuredDecoding",
     "PlanSettings",
     "RunPlan",
+    "SimulatedCluster",
+    "SimulatedRun",
     "StepTime",
     "plan_run",
+    "simulate",
+    "simulated_cluster",
 ]
 
 __getattr__ = lazy_exports(
@@ -31,5 +45,11 @@ __getattr__ = lazy_exports(
         "RunPlan": "plan",
         "StepTime": "plan",
         "plan_run": "plan",
+        "Disturbances": "simulation",
+        "MeasuredDecoding": "simulation",
+        "SimulatedCluster": "simulation",
+        "SimulatedRun": "simulation",
+        "simulate": "simulation",
+        "simulated_cluster": "simulation",
     },
 )

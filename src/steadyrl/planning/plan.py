@@ -117,17 +117,21 @@ class RunPlan:
         return all(memory.fits for memory in self.devices.values())
 
     @cached_property
-    def slots(self) -> int:
-        """Sequences that an engine decodes at the same time: as many as its cache holds at their
-        mean length, and no more than the settings allow.
+    def capacity(self) -> int:
+        """Sequences that an engine can decode at the same time: as many as its cache holds at their
+        mean length, and no more than its settings allow.
         """
         memory = next(iter(self.devices.values()))
         mean = self.engine.cache_bytes(self.work.prompt + self.work.lengths.mean)
-        limit = getattr(self.config.engine, "max_running", "auto")
         held = max(1, int(memory.cache / mean)) if mean else self.work.sequences
+        limit = getattr(self.config.engine, "max_running", "auto")
+        return min(held, limit) if isinstance(limit, int) else held
+
+    @property
+    def slots(self) -> int:
+        """Sequences that an engine decodes at the same time."""
         together = self.work.sequences * (1 + self.work.steps_ahead)
-        share = -(-together // self.layout.engines)
-        return min(held, share, limit if isinstance(limit, int) else share)
+        return min(self.capacity, -(-together // self.layout.engines))
 
     @cached_property
     def time(self) -> StepTime:
@@ -180,13 +184,22 @@ def plan_run(config: RunConfig, settings: PlanSettings) -> RunPlan:
         UserError: none fits; the message names the smallest change that does. Or the model's
             configuration is not on this machine, or a setting cannot be used.
     """
+    return min(fitting_plans(config, settings), key=lambda plan: plan.time.total)
+
+
+def fitting_plans(config: RunConfig, settings: PlanSettings) -> list[RunPlan]:
+    """The plans of all layouts that fit.
+
+    Raises:
+        UserError: as `plan_run`.
+    """
     cluster = Cluster.parse(settings.gpus)
     settings = _with_tensor_parallel(config, settings)
     plans = list(_plans(config, settings, cluster))
     fitting = [plan for plan in plans if plan.fits]
     if not fitting:
         raise UserError(_refusal(config, settings, cluster, plans))
-    return min(fitting, key=lambda plan: plan.time.total)
+    return fitting
 
 
 def _with_tensor_parallel(config: RunConfig, settings: PlanSettings) -> PlanSettings:
