@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from steadyrl.planning.lengths import ResponseLengths
-from steadyrl.planning.simulation import MeasuredDecoding, SimulatedCluster, simulate
+from steadyrl.planning.simulated_cluster import MeasuredDecoding, SimulatedCluster
+from steadyrl.planning.simulation import simulate
 
 RECORD = Path(__file__).parent / "results" / "performance_overlap.json"
 

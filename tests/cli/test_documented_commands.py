@@ -25,6 +25,7 @@ from steadyrl.cli.recipes import RecipesOptions, find_recipe
 from steadyrl.cli.report import ReportOptions
 from steadyrl.cli.serve import ServedSettings
 from steadyrl.cli.serve import configured as serve_configured
+from steadyrl.cli.simulate import SimulateOptions
 from steadyrl.cli.train import described, resumed
 from steadyrl.cli.upcycle import UpcycleOptions
 from steadyrl.lab.command import StudyOptions, _check_names, _made
@@ -145,7 +146,9 @@ def test_a_documented_command_is_taken_by_the_parser(
         case "preflight":
             preflight_configured(words[0], words[1:], wants_help=False)
         case "plan":
-            plan_configured(words, PlanOptions, "plan", wants_help=False)
+            plan_configured(words, PlanOptions, "plan", "", wants_help=False)
+        case "simulate":
+            plan_configured(words, SimulateOptions, "simulate", "", wants_help=False)
         case "recipes":
             chosen = read_options(RecipesOptions, words, program="recipes").name
             assert chosen is None or find_recipe(chosen)

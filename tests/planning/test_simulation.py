@@ -9,13 +9,8 @@ from rich.console import Console
 
 from steadyrl.cli.simulate import recommended, simulate_command
 from steadyrl.planning.lengths import ResponseLengths
-from steadyrl.planning.simulation import (
-    Disturbances,
-    MeasuredDecoding,
-    SimulatedCluster,
-    SimulatedRun,
-    simulate,
-)
+from steadyrl.planning.simulated_cluster import Disturbances, MeasuredDecoding, SimulatedCluster
+from steadyrl.planning.simulation import SimulatedRun, simulate
 
 SECOND = SimulatedCluster(
     cost=MeasuredDecoding(token_seconds=0.1),

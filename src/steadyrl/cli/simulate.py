@@ -16,12 +16,8 @@ from steadyrl.cli.options import without_help
 from steadyrl.cli.plan import configured
 from steadyrl.planning.plan import fitting_plans
 from steadyrl.planning.settings import PlanSettings
-from steadyrl.planning.simulation import (
-    Disturbances,
-    SimulatedRun,
-    simulate,
-    simulated_cluster,
-)
+from steadyrl.planning.simulated_cluster import Disturbances, simulated_cluster
+from steadyrl.planning.simulation import SimulatedRun, simulate
 
 PROGRAM = "steadyrl simulate"
 

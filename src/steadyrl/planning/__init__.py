@@ -8,14 +8,13 @@ if TYPE_CHECKING:
     from steadyrl.planning.hardware import ACCELERATORS, CONSTANTS, Accelerator, Cluster
     from steadyrl.planning.plan import RunPlan, StepTime, plan_run
     from steadyrl.planning.settings import PlanSettings
-    from steadyrl.planning.simulation import (
+    from steadyrl.planning.simulated_cluster import (
         Disturbances,
         MeasuredDecoding,
         SimulatedCluster,
-        SimulatedRun,
-        simulate,
         simulated_cluster,
     )
+    from steadyrl.planning.simulation import SimulatedRun, simulate
 
 __all__ = [
     "ACCELERATORS",
@@ -45,11 +44,11 @@ __getattr__ = lazy_exports(
         "RunPlan": "plan",
         "StepTime": "plan",
         "plan_run": "plan",
-        "Disturbances": "simulation",
-        "MeasuredDecoding": "simulation",
-        "SimulatedCluster": "simulation",
+        "Disturbances": "simulated_cluster",
+        "MeasuredDecoding": "simulated_cluster",
+        "SimulatedCluster": "simulated_cluster",
         "SimulatedRun": "simulation",
         "simulate": "simulation",
-        "simulated_cluster": "simulation",
+        "simulated_cluster": "simulated_cluster",
     },
 )
