@@ -66,6 +66,8 @@ def call_named(path: str, options: Mapping[str, Any], *, given_as: str) -> Any:
             f"{path} cannot be called with the options {dict(options)}: {error}. Pass the options "
             "that it accepts."
         ) from error
+    except ValueError:
+        pass  # a builtin without a signature: the call itself tells
     return call_user_code(
         partial(maker, **options),
         failure=f"{path} failed with the options {dict(options)}",
