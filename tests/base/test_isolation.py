@@ -252,9 +252,10 @@ def test_the_processes_end_with_their_owner() -> None:
 
 
 ORPHAN = """
-import sys, threading
+import signal, sys
 from steadyrl.base.isolation import Isolated
 from tests.base import isolated_functions
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
 trouble = Isolated(isolated_functions.make_trouble, timeout=600)
 trouble("well")
 server = trouble._server
