@@ -251,6 +251,7 @@ SMALLEST_DIFFERENCE = {
     "kept": 0.05,
     "final_entropy": 0.02,
     "log10_mismatch": 0.1,
+    "log10_staleness": 0.1,
     "log10_gradient_norm": 0.1,
     "mean_score": 0.02,
     "mean_reward": 0.02,
@@ -260,4 +261,4 @@ SMALLEST_DIFFERENCE = {
     "seconds": 5.0,
 }
 """The smallest difference of each measure that matters: 2 points of accuracy, a twentieth of the
-peak, 0.02 nats, a quarter more or less mismatch or gradient, 5 seconds."""
+peak, 0.02 nats, a quarter more or less mismatch, staleness or gradient, 5 seconds."""
