@@ -31,34 +31,29 @@ class Finding:
 
 def findings_of(study: DoseStudy, runs: Runs) -> list[Finding]:
     """Every border of `study`: by dial, by event, by remedy."""
-    return [
-        finding
-        for dial in study.dials
-        for event in Event
-        for finding in _findings(study, runs, dial, event)
-    ]
+    return [finding for dial in study.dials for finding in _findings(study, runs, dial)]
 
 
-def _findings(study: DoseStudy, runs: Runs, dial: Dial, event: Event) -> list[Finding]:
-    borders = {
-        remedy: study.posteriors(dial, remedy, runs)[event].border for remedy in dial.remedies
-    }
-    none, *_ = borders.values()
+def _findings(study: DoseStudy, runs: Runs, dial: Dial) -> list[Finding]:
+    posteriors = {remedy: study.posteriors(dial, remedy, runs) for remedy in dial.remedies}
     findings = []
-    for remedy, border in borders.items():
-        outcomes = study.outcomes(dial, remedy, event, runs)
-        compared = border is not none and bool(outcomes)
-        findings.append(
-            Finding(
-                dial=dial,
-                remedy=remedy,
-                event=event,
-                outcomes=outcomes,
-                border=border,
-                effect=effect(border, none) if compared else None,
-                factor=factor(border, none) if compared else None,
+    for event in Event:
+        borders = {remedy: of_event[event].border for remedy, of_event in posteriors.items()}
+        none, *_ = borders.values()
+        for remedy, border in borders.items():
+            outcomes = study.outcomes(dial, remedy, event, runs)
+            compared = border is not none and bool(outcomes)
+            findings.append(
+                Finding(
+                    dial=dial,
+                    remedy=remedy,
+                    event=event,
+                    outcomes=outcomes,
+                    border=border,
+                    effect=effect(border, none) if compared else None,
+                    factor=factor(border, none) if compared else None,
+                )
             )
-        )
     return findings
 
 

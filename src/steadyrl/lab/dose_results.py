@@ -110,7 +110,7 @@ def borders_table(findings: Sequence[Finding]) -> list[str]:
             str(len(finding.outcomes)),
             str(finding.shown),
             in_words(finding.border, finding.dial) if finding.outcomes else "not run",
-            "" if finding.factor is None else _factorin_words(finding.factor),
+            "" if finding.factor is None else _factor_in_words(finding.factor),
             finding.effect or "",
         )
         for finding in findings
@@ -160,7 +160,7 @@ def _dose(dose: float, dial: Dial) -> str:
     return f"below {dial.doses[0]:g}" if dose == 0 else f"above {dial.doses[-1]:g}"
 
 
-def _factorin_words(factor: Border) -> str:
+def _factor_in_words(factor: Border) -> str:
     if not np.isfinite(factor.dose):
         return f"more than {factor.low:.2g}"
     high = "no limit" if np.isinf(factor.high) else f"{factor.high:.2g}"
