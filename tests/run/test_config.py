@@ -382,6 +382,20 @@ def test_rescoring_needs_tokens_sampled_as_they_are_scored() -> None:
             tiny_run(engine=engine, sampling=sampling)
 
 
+def test_the_trainer_s_log_probabilities_are_an_engine_s_that_rounds_otherwise_alone() -> None:
+    learner = LocalLearnerSettings(rollout_logprobs="trainer")
+    exact = LocalEngineSettings(numerics=Numerics.FLOAT32)
+    assert tiny_run(engine=exact, learner=learner).learner == learner
+    for changes in (
+        {"engine": LocalEngineSettings(numerics=Numerics.FP8)},
+        {"engine": exact.model_copy(update={"routing_noise": 0.1})},
+        {"engine": exact.model_copy(update={"max_staleness": 1})},
+        {"learner": learner.model_copy(update={"dtype": "bfloat16"})},
+    ):
+        with pytest.raises(ValidationError, match=r"rollout_logprobs is 'trainer', which is true"):
+            tiny_run(**{"engine": exact, "learner": learner, **changes})
+
+
 def test_episodes_that_would_be_cut_short_are_refused() -> None:
     lake = FrozenLakeSettings(moves=9)
     gradient = PolicyGradientSettings(max_turns=8)

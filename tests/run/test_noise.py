@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from steadyrl.engines.local import LocalEngineSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.execution import resume_run, start_run
@@ -39,6 +40,17 @@ def test_noise_is_felt_in_rollouts_and_not_in_held_out_scores(tmp_path: Path) ->
     assert noisy["routing_disagreement"] > plain["routing_disagreement"] + 0.1
     assert noisy["mismatch_kl_k3"] > 10 * plain["mismatch_kl_k3"]
     assert first[0]["score"] == first[1]["score"]
+
+
+def test_log_probabilities_of_the_trainer_leave_no_mismatch_at_all(tmp_path: Path) -> None:
+    engine = NOISE.without_noise()
+    learner = LocalLearnerSettings(rollout_logprobs="trainer")
+    start_run(tiny_run(engine=engine, learner=learner, steps=2), tmp_path)
+    steps = [row for row in rows(tmp_path) if row["stage"] == "rl" and row["step"] > 0]
+
+    assert len(steps) == 2
+    assert [row["mismatch_kl_k3"] for row in steps] == [0.0, 0.0]
+    assert all(row["staleness_kl_k3"] > 0 for row in steps)
 
 
 @pytest.mark.slow

@@ -115,6 +115,11 @@ class CreditSettings(AlgorithmSettings):
         return self.reference_kl.is_on or self.objective.reads_reference
 
     @property
+    def scores_routers(self) -> bool:
+        """Whether the objective reads router shifts."""
+        return self.objective.reads_router
+
+    @property
     def staleness_unsupported_reason(self) -> str | None:
         """Why the staleness of rollouts would remain uncorrected."""
         if self.corrected_objective.corrects_mismatch:

@@ -8,6 +8,7 @@ from steadyrl.objectives import (
     DPPO,
     GRPO,
     GSPO,
+    RSPO,
     Aggregation,
     Divergence,
     DualClip,
@@ -30,6 +31,7 @@ PublishedName = Literal[
     "dual_clip",
     "gspo",
     "gspo_token",
+    "rspo",
     "cispo",
     "dppo_tv",
     "dppo_kl",
@@ -81,6 +83,9 @@ PUBLISHED: dict[PublishedName, PolicyGradientSettings] = {
     ),
     "gspo_token": PolicyGradientSettings(
         objective=GSPOToken(), advantage="group_mean_std", aggregation=Aggregation.LENGTH_NORM
+    ),
+    "rspo": PolicyGradientSettings(
+        objective=RSPO(), advantage="group_mean_std", aggregation=Aggregation.LENGTH_NORM
     ),
     "cispo": PolicyGradientSettings(
         objective=CISPO(), advantage="group_mean_std", aggregation=Aggregation.GROUP_TOKEN_MEAN

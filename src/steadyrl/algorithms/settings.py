@@ -58,6 +58,11 @@ class AlgorithmSettings(Variant):
         return False
 
     @property
+    def scores_routers(self) -> bool:
+        """Whether its objective reads router shifts."""
+        return False
+
+    @property
     def staleness_unsupported_reason(self) -> str | None:
         """Reason why it cannot train on rollouts of older weights, with the settings of its own to
         change; None: it can.

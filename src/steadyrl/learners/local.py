@@ -39,6 +39,7 @@ class LocalLearnerSettings(LearnerSettings):
             masters=context.masters,
             seed=context.seed,
             progress=context.progress,
+            scores_routers=context.scores_routers,
         )
 
 
@@ -51,6 +52,7 @@ class LocalLearner:
         masters: Weights in the precision that they had before the model was given its dtype.
         seed: Determines stochastic rounding, and the first weights of an adapter.
         progress: Receives the number of finished rows after every micro-batch.
+        scores_routers: Whether `score` takes router scores, which an objective reads.
     """
 
     def __init__(
@@ -62,12 +64,19 @@ class LocalLearner:
         masters: Mapping[str, Tensor] | None = None,
         seed: int = 0,
         progress: Progress = NO_PROGRESS,
+        scores_routers: bool = False,
     ) -> None:
+        if scores_routers and policy.hook is None:
+            raise UserError(
+                "The objective reads router shifts, but the model is dense and has no routers. "
+                "Choose another objective, or a Mixture-of-Experts model."
+            )
         if settings.activation_checkpointing:
             policy.enable_activation_checkpointing()
         self.policy = policy
         self.policy_version = 0
         self._passes = Passes(policy, settings, replay=replay, progress=progress)
+        self._passes.scores_routers = scores_routers
         self.trained: WholeModel | AdaptedModel = (
             WholeModel(policy)
             if settings.lora is None

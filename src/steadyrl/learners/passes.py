@@ -19,7 +19,9 @@ from steadyrl.objectives.measurements import TokenMeasurements
 from steadyrl.objectives.objective_calls import token_masks, token_values
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import max_positions
+from steadyrl.policies.router_scores import router_scores
 from steadyrl.policies.token_scores import TokenScores
+from steadyrl.records.router_scores import RouterScores
 from steadyrl.records.routing import Routing, RoutingReplay, join_routing
 from steadyrl.records.token_batch import TokenBatch
 
@@ -42,6 +44,8 @@ class Passes:
         self.reference: Policy | AdapterReference | None = None
         self.replay = replay
         self.temperature = 1.0
+        self.scores_routers = False
+        """Whether an objective reads router shifts, so that `score` takes router scores."""
         self._settings = settings
         self._least_saving = least_saving(settings.share_prefixes, policy)
         self._progress = progress
@@ -57,16 +61,21 @@ class Passes:
         record = records_routing(self.replay, batch)
         logprobs = torch.zeros(batch.tokens.shape)
         routings: list[tuple[Int[Tensor, " b"], Routing]] = []
+        routers: list[tuple[Int[Tensor, " b"], RouterScores]] = []
         plan = self.plan(batch, torch.ones(len(batch), dtype=torch.bool))
         for micro in self.report(plan, 0, len(batch)):
             rows = batch.rows(micro.rows)
             replay = routing_to_replay(self.replay, rows)
             scores = self.scores(rows, micro.prefix_groups, replay=replay, record_routing=record)
             logprobs[micro.rows, : rows.tokens.shape[1]] = scores.logprobs.cpu()
+            if self.scores_routers:
+                routers.append((micro.rows, self._router_scores(rows).to(logprobs.device)))
             if scores.routing is not None:
                 routings.append((micro.rows, scores.routing.to(torch.device("cpu"))))
         old_routing = join_routing(routings, batch.tokens.shape[1]) if record else None
-        return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
+        shape = (len(batch), batch.tokens.shape[1])
+        old_router = RouterScores.joined(routers, shape) if routers else None
+        return replace(batch, old_logprobs=logprobs, old_routing=old_routing, old_router=old_router)
 
     def plan(
         self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False
@@ -176,7 +185,10 @@ class Passes:
         device = scores.logprobs.device
         now = scores.logprobs.detach()
         old = now if rows.old_logprobs is None else rows.old_logprobs.to(device)
-        rollout = now if rows.rollout_logprobs is None else rows.rollout_logprobs.to(device)
+        of_engine = rows.rollout_logprobs
+        if of_engine is not None and self._settings.rollout_logprobs == "trainer":
+            of_engine = old
+        rollout = now if of_engine is None else of_engine.to(device)
         terms = TokenTerms(
             logprobs=scores.logprobs,
             old_logprobs=old,
@@ -186,11 +198,30 @@ class Passes:
             response_ids=rows.response_ids.to(device),
             teacher_logprobs=self._teacher_logprobs(rows, micro),
             ref_logprobs=self._ref_logprobs(rows, micro, scores) if reads_reference else None,
+            router_shift=self._router_shift(rows) if objective.reads_router else None,
         )
         with torch.no_grad():
             masks = token_masks(objective, terms)
         routing = scores.routing if replay is None else replay
         return terms, measured_tokens(rows, terms, scores, masks, routing)
+
+    def _router_scores(self, rows: TokenBatch, of: RouterScores | None = None) -> RouterScores:
+        """Router scores of a pass over `rows` under the current weights."""
+        device = self.policy.device
+        replay = routing_to_replay(self.replay, rows)
+        return router_scores(
+            self.policy,
+            rows.tokens.to(device),
+            of=None if of is None else of.to(device),
+            replay=None if replay is None else replay.to(device),
+        )
+
+    def _router_shift(self, rows: TokenBatch) -> Float[Tensor, "B T"]:
+        """How far the routers have moved since before the update; 0 where none was taken yet."""
+        if rows.old_router is None:
+            return torch.zeros(rows.tokens.shape, device=self.policy.device)
+        old = rows.old_router.to(self.policy.device)
+        return old.shift(self._router_scores(rows, of=old))
 
     @torch.no_grad()
     def _teacher_logprobs(self, rows: TokenBatch, micro: MicroBatch) -> Float[Tensor, "B T"] | None:

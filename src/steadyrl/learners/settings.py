@@ -42,6 +42,9 @@ class LearnerContext:
 
     progress: Progress = NO_PROGRESS
 
+    scores_routers: bool = False
+    """Whether an objective reads router shifts."""
+
     rank_host: RankHost | None = None
     """Where the ranks of a sharded learner run; None: on this machine."""
 
@@ -93,6 +96,12 @@ class LearnerSettings(Variant):
 
     measure_skipped: bool = True
     """Score skipped rows without gradient, so that metrics cover every token."""
+
+    rollout_logprobs: Literal["engine", "trainer"] = "engine"
+    """Log-probabilities that count as the engine's. trainer: those of the trainer before the
+    update, so that the mismatch is exactly 0, as if engine and trainer computed the same bits: the
+    ground truth for comparisons. Needs a float32 trainer, and a float32 engine without noise whose
+    rollouts are not sampled ahead: it differs from the trainer by rounding alone."""
 
     @model_validator(mode="after")
     def _head_dtype_does_something(self) -> "LearnerSettings":

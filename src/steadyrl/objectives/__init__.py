@@ -34,6 +34,7 @@ from steadyrl.objectives.nll import NLL
 from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.reference import ReferenceEstimator, ReferenceKL, reference_divergence
 from steadyrl.objectives.reinforce import Reinforce
+from steadyrl.objectives.rspo import RSPO
 from steadyrl.objectives.terms import TokenTerms
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "GRPO",
     "GSPO",
     "NLL",
+    "RSPO",
     "Aggregation",
     "ClipMasks",
     "Divergence",

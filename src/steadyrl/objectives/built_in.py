@@ -12,6 +12,7 @@ from steadyrl.objectives.gspo_token import GSPOToken
 from steadyrl.objectives.minirl import MiniRL
 from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.reinforce import Reinforce
+from steadyrl.objectives.rspo import RSPO
 
 AnyObjective = Annotated[
     Objective,
@@ -26,5 +27,6 @@ AnyObjective = Annotated[
         DualClip,
         DPPO,
         Reinforce,
+        RSPO,
     ),
 ]

@@ -188,6 +188,11 @@ class Corrected(Objective):
         """Whether the objective reads the reference policy."""
         return self.objective.reads_reference
 
+    @property
+    def reads_router(self) -> bool:  # type: ignore[override]
+        """Whether the objective reads router shifts."""
+        return self.objective.reads_router
+
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
         """The objective of each token times its weight."""
         values = token_values(self.objective, terms)

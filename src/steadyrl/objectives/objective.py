@@ -36,6 +36,10 @@ class Objective(Variant):
     reads_reference: ClassVar[bool] = False
     """Whether `terms.ref_logprobs` is read, so the run keeps the initial weights of the stage."""
 
+    reads_router: ClassVar[bool] = False
+    """Whether `terms.router_shift` is read, so the learner scores the routers before and in each
+    update, which takes a forward pass each time."""
+
     @abstractmethod
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
         """Objective of each token, differentiable with respect to `terms.logprobs`.

@@ -108,6 +108,7 @@ def _made_up_terms() -> TokenTerms:
         loss_mask=torch.tensor([[False, True, True]] * 3),
         response_ids=torch.arange(3),
         ref_logprobs=logprobs - 2.0 * step,
+        router_shift=step.abs(),
     )
 
 

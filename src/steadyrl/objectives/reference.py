@@ -108,6 +108,11 @@ class Penalized(Objective):
         """Whether the objective reads whole responses."""
         return self.objective.reads_responses
 
+    @property
+    def reads_router(self) -> bool:  # type: ignore[override]
+        """Whether the objective reads router shifts."""
+        return self.objective.reads_router
+
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
         """J_t - coefficient * divergence_t of each token."""
         values = token_values(self.objective, terms)

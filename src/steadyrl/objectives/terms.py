@@ -46,6 +46,10 @@ class TokenTerms:
     ref_logprobs: Float[Tensor, "B T"] | None = None
     """log pi_ref: reference policy, if an objective reads it."""
 
+    router_shift: Float[Tensor, "B T"] | None = None
+    """Mean absolute change, since before the update, of the routers' log-probabilities of the
+    experts that they chose then, in the pass that predicts the token; if an objective reads it."""
+
     @property
     def log_ratio(self) -> Float[Tensor, "B T"]:
         """Log of the ratio pi_theta / pi_theta_old: policy staleness."""

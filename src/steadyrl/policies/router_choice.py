@@ -77,7 +77,7 @@ def unsupported(family: str) -> UserError:
 def _observe(
     found: dict[int, RouterChoice | None], layer: int, router: Router, *args: Any, **kwargs: Any
 ) -> Any:
-    with _SeeTopK() as seen:
+    with SeeTopK() as seen:
         output = router(*args, **kwargs)
     found[layer] = _choice(output, seen.calls)
     return output
@@ -103,7 +103,7 @@ def _choice(output: Any, calls: Sequence[tuple[Tensor, Tensor]]) -> RouterChoice
     return None
 
 
-class _SeeTopK(TorchFunctionMode):
+class SeeTopK(TorchFunctionMode):
     """Records the input scores and the chosen indices of each `topk` call."""
 
     def __init__(self) -> None:

@@ -252,6 +252,15 @@ class RoutingHook:
                 )
         return Watch(shape, self.num_layers, replay)
 
+    @contextmanager
+    def seen_by(self, see: Callable[..., Any]) -> Iterator[None]:
+        """Lets `see(layer, choice, router, ...)` call each router with its arguments."""
+        self._current.see = see
+        try:
+            yield
+        finally:
+            self._current.see = None
+
     def checkpoint_contexts(self) -> tuple[Any, Any]:
         """`context_fn` for `torch.utils.checkpoint` that passes the watch to the recomputation.
 
@@ -266,6 +275,9 @@ class RoutingHook:
 
     def _route(self, layer: int, router: Router, *args: Any, **kwargs: Any) -> Any:
         watch, choice = self._watch, self._choices[layer]
+        see = getattr(self._current, "see", None)
+        if see is not None:
+            router = partial(see, layer, choice, router)
         if self._noise is not None and (watch is None or watch.replay is None):
             router = partial(self._noise.route, layer, choice, router)
         if watch is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steadyrl.records.router_scores import RouterScores
 from steadyrl.records.routing import Routing
 from steadyrl.records.support import Support
 
@@ -51,6 +52,10 @@ class TokenBatch:
 
     old_routing: Routing | None = None
     """Experts chosen by the trainer under the old weights."""
+
+    old_router: RouterScores | None = None
+    """Router scores of the trainer under the old weights, if an objective reads router shifts.
+    None: the update's own forward pass is at the old weights."""
 
     temperature: float | None = None
     """Divisor of the logits, as during sampling. None: the temperature of the stage."""
@@ -114,5 +119,6 @@ class TokenBatch:
             support=self.support and tuple(self.support[row] for row in index.tolist()),
             old_logprobs=cut(self.old_logprobs),
             old_routing=cut_routing(self.old_routing),
+            old_router=self.old_router and self.old_router.rows(index, length),
             teacher=None if self.teacher is None else self.teacher.rows(index),
         )

@@ -90,6 +90,7 @@ class Assembly:
                 masters=components.masters,
                 seed=rounding_seed(config),
                 progress=progress,
+                scores_routers=config.algorithm.scores_routers,
                 rank_host=placement.rank_host,
             )
         )

@@ -11,6 +11,7 @@ from steadyrl.algorithms.registry import AnyAlgorithm
 from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.engines.canary import CanarySettings
+from steadyrl.engines.engine_settings import ModelEngineSettings
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.registry import AnyEngine
@@ -20,6 +21,7 @@ from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.learners.registry import AnyLearner
 from steadyrl.policies.model_settings import AnyModel, SmallDense, SmallMoE
+from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config_errors import describe
 from steadyrl.run.placement.settings import AnyPlacement, EmbeddedPlacement
@@ -153,7 +155,28 @@ class RunConfig(Settings):
                 )
         self._check_staleness()
         self._check_rescoring()
+        self._check_rollout_logprobs()
         return self
+
+    def _check_rollout_logprobs(self) -> None:
+        """Checks that the trainer's log-probabilities may count as the engine's."""
+        if self.learner.rollout_logprobs == "engine":
+            return
+        engine = self.engine
+        exact = (
+            isinstance(engine, ModelEngineSettings)
+            and engine.numerics is Numerics.FLOAT32
+            and not engine.has_noise
+            and engine.steps_ahead == 0
+            and self.learner.dtype == "float32"
+        )
+        if not exact:
+            raise ValueError(
+                "learner.rollout_logprobs is 'trainer', which is true of an engine that differs "
+                "from the trainer by rounding alone. Set it to 'engine', or use the engine 'local' "
+                "with engine.numerics 'float32', without noise and max_staleness 0, and "
+                "learner.dtype 'float32'."
+            )
 
     def _check_rescoring(self) -> None:
         """Checks that scores, which are at temperature 1, are comparable with sampled tokens."""

@@ -68,8 +68,15 @@ class FsdpLearnerSettings(LearnerSettings):
         """The learner, whose ranks have been started.
 
         Raises:
-            UserError: there are fewer GPUs than ranks, or FSDP2 cannot shard the model.
+            UserError: there are fewer GPUs than ranks, FSDP2 cannot shard the model, or an
+                objective reads router shifts.
         """
         from steadyrl.learners.fsdp.learner import FsdpLearner
+
+        if context.scores_routers:
+            raise UserError(
+                "The objective reads router shifts, which the learner 'fsdp' does not take. Use "
+                "the learner 'local', or another objective."
+            )
 
         return FsdpLearner(self, context)
