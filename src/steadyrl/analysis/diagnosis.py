@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from steadyrl.analysis.border_remarks import border_remarks
 from steadyrl.analysis.causes import Cause, CauseName, cause_of
 from steadyrl.analysis.departures import Departure, departures
 from steadyrl.analysis.faults import (
@@ -150,6 +151,7 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
     """
     if not has_reinforcement(stages):
         raise UserError("The run has no reinforcement step yet. Let it run to its first one.")
+    known = settings is not None
     stage, settings = reinforcement(stages)[-1], settings or RunSettings()
     found = departures(stage, settings)
     fault, forgotten = fault_of(stage, settings, found), forgetting(stage)
@@ -176,7 +178,7 @@ def diagnose(stages: Sequence[Stage], settings: RunSettings | None = None) -> Di
         evidence=tuple(dict.fromkeys([f.evidence for f in (fault, forgotten) if f] + found)),
         steps=stage.last_step,
         missing=tuple(name for name in READ if stage.series(name) is None),
-        remarks=remarks_of(stages),
+        remarks=(*remarks_of(stages), *(border_remarks(stage, settings) if known else ())),
         only_reward=only_reward,
     )
 

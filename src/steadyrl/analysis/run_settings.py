@@ -28,6 +28,9 @@ class RunSettings:
 
     objective: str = "minirl"
 
+    importance_weights: bool = True
+    """Whether tokens are weighted by the trainer's over the engine's probability."""
+
     clips: bool = True
     """Whether the objective stops tokens that have moved far."""
 
@@ -65,9 +68,19 @@ class RunSettings:
             routing_replay=config.get("routing_replay", "none"),
             numerics=engine.get("numerics", "bfloat16"),
             objective=objective.get("name", "minirl"),
+            importance_weights=_weighs(algorithm, objective),
             clips=any(map(_is_finite, bounds)),
             every_token_measured=_block(config, "learner").get("measure_skipped", True),
         )
+
+
+def _weighs(algorithm: Mapping[str, Any], objective: Mapping[str, Any]) -> bool:
+    """Whether the objective or its correction weighs tokens; True if neither is known."""
+    if not objective:
+        return True
+    corrected = _block(algorithm, "correction").get("name", "none") != "none"
+    own = objective.get("name") in ("minirl", "dppo") and objective.get("correct_mismatch", True)
+    return bool(own or corrected)
 
 
 def _block(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
