@@ -6,7 +6,7 @@ import pytest
 
 from steadyrl.cli.main import main
 from steadyrl.lab import command
-from steadyrl.lab.catalog import DOSE_STUDIES, STUDIES
+from steadyrl.lab.catalog import DOSE_STUDIES, RULE_STUDIES, STUDIES
 from steadyrl.lab.claims import Claim, greater
 from steadyrl.lab.records import write_record
 from steadyrl.lab.running import StudyPaths
@@ -24,7 +24,7 @@ def tiny_study(numerics: Numerics) -> Study:
 def test_without_a_name_studies_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [*STUDIES, *DOSE_STUDIES]
+    assert [line.split()[0] for line in lines] == [*STUDIES, *DOSE_STUDIES, *RULE_STUDIES]
     assert "figure4 Off-policy, N = 8, rollouts in fp8" in [
         " ".join(line.split()) for line in lines
     ]
@@ -60,6 +60,7 @@ def test_quick_and_all_are_switches(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(command, "run_studies", note)
     monkeypatch.setattr(command, "STUDIES", {"tiny": tiny_study})
     monkeypatch.setattr(command, "DOSE_STUDIES", {})
+    monkeypatch.setattr(command, "RULE_STUDIES", {})
     assert main(["study", "--all", "--quick", "--out", str(tmp_path), "--numerics", "int4"]) == 0
     assert [study.name for study in asked] == ["made-up-fp8-quick"]
 

@@ -90,7 +90,7 @@ def test_a_study_without_runs_says_so(tmp_path: Path) -> None:
 def test_the_page_of_a_study_shows_means_and_verdicts() -> None:
     page = study_page(as_json(STUDY, CLEAR, judge(STUDY, CLEAR)))
     assert "| A | 3 | 0.700 ± 0.200 |" in page
-    line = "| A beats B | here | **holds** | `best_score`: A > B: +0.103 (+0.089 to "
+    line = "| A beats B | here | **holds** | 3 | `best_score`: A > B: +0.103 (+0.089 to "
     assert line in page
 
 
@@ -125,14 +125,17 @@ def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
     assert table.strip().splitlines() == [
         "| experiment | claim | fp8 | int4 |",
         "| --- | --- | --- | --- |",
-        f"| made-up | A beats B | [holds]{fp8}, 3 seeds | [fails]{int4}, 3 seeds |",
-        f"| made-up | A is B | [fails]{fp8}, 3 seeds | [fails]{int4}, 3 seeds |",
-        f"| made-up | A is solid | [holds]{fp8}, 3 seeds | [holds]{int4}, 3 seeds |",
+        f"| made-up | A beats B | [holds]{fp8}, 3 of 3 seeds | [fails]{int4}, 3 of 3 seeds |",
+        f"| made-up | A is B | [fails]{fp8}, 3 of 4 seeds | [fails]{int4}, 3 of 4 seeds |",
+        f"| made-up | A is solid | [holds]{fp8}, 3 of 2 seeds | [holds]{int4}, 3 of 2 seeds |",
         "",
         "Verdicts at all levels: of 4 on the papers' claims 3 hold, 1 fail, 0 are undecided and 0 "
         "are out of reach here; of 2 on our own 0 hold, 2 fail, 0 are undecided and 0 are out of "
         "reach here. Of those that hold or fail one in twenty is expected to be wrong at most "
-        "(Benjamini and Hochberg, over all claims of this table that are within reach).",
+        "(Benjamini and Hochberg, over all claims of this table that are within reach). Seeds are "
+        "given beside the number at which the test of the whole claim has a power of 80% at the "
+        "smallest differences that matter, by the spread measured here. Of the undecided claims 0 "
+        "need at most 10 seeds, 0 up to 50, 0 more.",
     ]
     assert before == "before\n"
     assert after == "\nafter\n"
@@ -174,7 +177,7 @@ def test_without_its_premise_a_claim_is_out_of_reach(tmp_path: Path) -> None:
     assert judgment.findings[0].verdict is Verdict.HOLDS
     assert judgment.verdict is Verdict.OUT_OF_REACH
     page = (tmp_path / "README.md").read_text()
-    assert "**out of reach here** | premise: `kept`: B < 0.5: +0.500" in page
+    assert "**out of reach here** | 3 | premise: `kept`: B < 0.5: +0.500" in page
 
 
 def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:

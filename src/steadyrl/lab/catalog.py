@@ -34,13 +34,17 @@ from steadyrl.lab.dose import (
     step_size,
     weight_noise,
 )
+from steadyrl.lab.dose_corrections import corrections
+from steadyrl.lab.dose_sweeps import depth, length, trainer_type
 from steadyrl.lab.dose_world import dose_learning_rate
 from steadyrl.lab.experiential import experiential_study
 from steadyrl.lab.learning_rate import CANDIDATES, learning_rate_choice
 from steadyrl.lab.off_policy import figure2, figure3, figure4
 from steadyrl.lab.on_policy import figure1
 from steadyrl.lab.peaks import peaks
-from steadyrl.lab.stale_rollouts import BOUNDS as STALENESS_BOUNDS
+from steadyrl.lab.rule import WORLDS, RuleStudy, rule_study
+from steadyrl.lab.sparse_rewards import WORLDS as SPARSE_WORLDS
+from steadyrl.lab.sparse_rewards import sparse_rewards
 from steadyrl.lab.stale_rollouts import stale_rollouts
 from steadyrl.lab.study import Study, changed
 from steadyrl.lab.world import LEARNING_RATE
@@ -109,10 +113,12 @@ STUDIES: dict[str, MakeStudy] = {
     "baselines-n8": partial(baselines, mini_batches=8),
     "dense-twin": dense_twin,
     "dose-world": dose_learning_rate,
-    **{
-        f"stale-rollouts-{bound}": partial(stale_rollouts, bound=bound)
-        for bound in STALENESS_BOUNDS
-    },
+    "stale-rollouts": stale_rollouts,
+    "dose-corrections": corrections,
+    "trainer-type": trainer_type,
+    "dose-depth": depth,
+    "dose-length": length,
+    **{f"erl-sparse-{world}": partial(sparse_rewards, world) for world in SPARSE_WORLDS},
     "erl-frozenlake": partial(experiential_study, "frozenlake", "FrozenLake", erl_frozenlake_tiny),
     "erl-sokoban": partial(experiential_study, "sokoban", "Sokoban", erl_sokoban_tiny),
     "erl-questions": partial(
@@ -136,3 +142,11 @@ DOSE_STUDIES: dict[str, Callable[[Numerics], DoseStudy]] = {
     },
 }
 """Studies of doses, all dials at once or one alone, by the name that the command line knows."""
+
+RULE_STUDIES: dict[str, Callable[[Numerics], RuleStudy]] = {
+    "rule": partial(rule_study, tuple(DIALS.values())),
+    **{
+        f"rule-{world}": partial(rule_study, tuple(DIALS.values()), world=world) for world in WORLDS
+    },
+}
+"""Tests of the rule of remedies, in the world of the doses and in others."""

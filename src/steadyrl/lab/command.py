@@ -1,34 +1,35 @@
 """`steadyrl study`."""
 
-from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from steadyrl.analysis.remedy_rule import measured_rule
 from steadyrl.base.errors import UserError
 from steadyrl.base.named_object import named_object
 from steadyrl.base.settings import Settings
-from steadyrl.base.wording import count, duration
+from steadyrl.base.wording import count
 from steadyrl.cli.option_names import Positional
 from steadyrl.cli.options import read_options
-from steadyrl.lab.catalog import DOSE_STUDIES, STUDIES
+from steadyrl.lab.catalog import DOSE_STUDIES, RULE_STUDIES, STUDIES
 from steadyrl.lab.dose import DoseStudy
 from steadyrl.lab.dose_findings import Finding
 from steadyrl.lab.dose_results import in_words, write_dose_results
 from steadyrl.lab.dose_running import run_doses
 from steadyrl.lab.parquet import write_parquet
+from steadyrl.lab.progress_bar import ProgressBar
 from steadyrl.lab.results import Judgment, with_more_seeds_if_undecided, write_results
-from steadyrl.lab.running import Progress as RunsProgress
+from steadyrl.lab.rule import RuleStudy
+from steadyrl.lab.rule_results import write_rule_results
 from steadyrl.lab.running import StudyPaths, run_studies
 from steadyrl.lab.seeds import run_on_comparable_seeds
 from steadyrl.lab.study import Study
-from steadyrl.lab.tables import RELATIONS, update_page
+from steadyrl.lab.tables import RELATIONS, rewrite_tables, update_page
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.manifest import machine
 
@@ -71,6 +72,10 @@ class StudyOptions(Settings):
     page: tuple[Path, ...] = ()
     """Markdown pages with marks, whose tables are updated from all results."""
 
+    tables: bool = False
+    """Run nothing: write the tables of all studies in --out, and of --page, again from their
+    data."""
+
     parquet: Path | None = None
     """Also write the records of all runs in --out as one Parquet file. Without a study, nothing
     else is done."""
@@ -80,11 +85,16 @@ def study_command(arguments: list[str], console: Console) -> None:
     """Runs studies and prints their verdicts."""
     options = read_options(StudyOptions, arguments, program="steadyrl study")
     _check_names(options)
+    if options.tables:
+        console.print(f"tables of {rewrite_tables(options.out)} studies written", markup=False)
+        for page in options.page:
+            update_page(page, options.out)
+        return
     if not options.names and not options.all:
         if options.parquet is not None:
             _write_records(options.out, options.parquet, console)
             return
-        names = (*STUDIES, *DOSE_STUDIES)
+        names = (*STUDIES, *DOSE_STUDIES, *RULE_STUDIES)
         width = 2 + max(map(len, names))
         for name in names:
             line = f"{name:<{width}}{_made(name, options.numerics).title}"
@@ -95,7 +105,9 @@ def study_command(arguments: list[str], console: Console) -> None:
     for study in chosen:
         if isinstance(study, DoseStudy):
             _run_doses(study, paths, options, console)
-    comparisons = [study for study in chosen if not isinstance(study, DoseStudy)]
+        elif isinstance(study, RuleStudy):
+            _run_rule(study, paths, options, console)
+    comparisons = [study for study in chosen if not isinstance(study, DoseStudy | RuleStudy)]
     for study in _finished(comparisons, paths, options, console):
         runs = paths.records_of(study)
         folder = options.out / study.name
@@ -114,12 +126,28 @@ def _run_doses(
     study: DoseStudy, paths: StudyPaths, options: StudyOptions, console: Console
 ) -> None:
     """Runs what a study of doses lacks, then writes and prints its borders."""
-    with _Bar(console) as bar:
+    with ProgressBar(console) as bar:
         run_doses(study, paths, machine(), processes=options.processes, watch=bar.show)
     folder = options.out / study.name
     findings = write_dose_results(study, paths.records_of(study), folder)
     console.print(study.title, style="bold", markup=False)
     console.print(_borders(findings))
+    console.print(f"figure: {folder / 'figure.svg'}", markup=False, soft_wrap=True)
+
+
+def _run_rule(study: RuleStudy, paths: StudyPaths, options: StudyOptions, console: Console) -> None:
+    """Runs what a test of the rule lacks, then writes its predictions and counts them."""
+    with ProgressBar(console) as bar:
+        run = partial(run_studies, paths=paths, processes=options.processes, watch=bar.show)
+        (controls,) = run_on_comparable_seeds([study.controls], paths, machine(), run)
+        (ran,) = run_on_comparable_seeds([study], paths, machine(), run)
+    folder = options.out / study.name
+    found = write_rule_results(
+        study, measured_rule(), paths.records_of(ran), paths.records_of(controls), folder
+    )
+    console.print(study.title, style="bold", markup=False)
+    correct = sum(each.keeps == each.kept for each in found)
+    console.print(f"{correct} of {count(len(found), 'prediction')} correct", markup=False)
     console.print(f"figure: {folder / 'figure.svg'}", markup=False, soft_wrap=True)
 
 
@@ -150,6 +178,11 @@ def _check_names(options: StudyOptions) -> None:
         raise UserError(
             f"Got both --all and {', '.join(options.names)}. Remove --all, or the names."
         )
+    if options.tables:
+        wanted = StudyOptions(tables=True, out=options.out, page=options.page)
+        if options != wanted:
+            raise UserError("--tables runs nothing. Give --out and --page beside it, if any.")
+        return
     listed = StudyOptions(numerics=options.numerics)
     if options.parquet is not None:
         listed = StudyOptions(out=options.out, parquet=options.parquet)
@@ -164,7 +197,7 @@ def _finished(
     studies: list[Study], paths: StudyPaths, options: StudyOptions, console: Console
 ) -> list[Study]:
     """Runs `studies`, with more seeds if a claim is undecided, and returns them."""
-    with _Bar(console) as bar:
+    with ProgressBar(console) as bar:
         run = partial(run_studies, paths=paths, processes=options.processes, watch=bar.show)
         studies = run_on_comparable_seeds(studies, paths, machine(), run)
         if options.seeds is not None or options.quick:
@@ -182,7 +215,7 @@ def _chosen(options: StudyOptions) -> list[Study]:
     for name, value in (("seeds", options.seeds), ("processes", options.processes)):
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}. Give 1 or more.")
-    every = (*STUDIES, *(name for name in DOSE_STUDIES if name == "dose"))
+    every = (*STUDIES, *(name for name in DOSE_STUDIES if name == "dose"), *RULE_STUDIES)
     studies = [_made(name, options.numerics) for name in options.names or every]
     if options.quick:
         studies = [study.quick() for study in studies]
@@ -204,9 +237,11 @@ def _made(name: str, numerics: Numerics | None) -> Study:
         return study
     if name in DOSE_STUDIES:
         return DOSE_STUDIES[name](numerics or Numerics.FLOAT32)
+    if name in RULE_STUDIES:
+        return RULE_STUDIES[name](numerics or Numerics.FLOAT32)
     if name in STUDIES:
         return STUDIES[name](numerics or Numerics.FP8)
-    close = get_close_matches(name, (*STUDIES, *DOSE_STUDIES), n=1)
+    close = get_close_matches(name, (*STUDIES, *DOSE_STUDIES, *RULE_STUDIES), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UserError(
         f"Unknown study {name!r}.{hint} 'steadyrl study' lists them; module:function names a "
@@ -229,36 +264,3 @@ def _verdicts(judgments: list[Judgment]) -> Table:
         text.stylize("dim", len(judgment.claim.text))
         table.add_row(Text(judgment.verdict.value, style="bold"), text)
     return table
-
-
-class _Bar(AbstractContextManager["_Bar"]):
-    """Progress bar: finished runs, share of steps, time left."""
-
-    def __init__(self, console: Console) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-        )
-        self._task = self._bar.add_task("starting", total=None, left="")
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._bar.stop()
-
-    def show(self, progress: RunsProgress) -> None:
-        """Shows the progress."""
-        left = "" if progress.seconds_left is None else f"{duration(progress.seconds_left)} left"
-        self._bar.update(
-            self._task,
-            description=f"{progress.finished} of {progress.runs} runs",
-            completed=progress.steps if progress.all_steps else 1,
-            total=progress.all_steps or 1,
-            left=left,
-        )

@@ -24,13 +24,17 @@ PUBLISHED = {"30B, FP8": 1.5e-3, "FP8 that harms": 0.06}
 
 
 def draw_doses(study: DoseStudy, runs: Runs, findings: Sequence[Finding], path: Path) -> Path:
-    """The path of the figure: for each dial its runs above, and its borders below."""
-    columns = min(2, len(study.dials))
-    rows = -(-len(study.dials) // columns)
+    """The path of the figure: for each dial its runs above, and its borders below.
+
+    A dial of which nothing was run yet is left out, unless that is true of all.
+    """
+    begun = [dial for dial in study.dials if _is_begun(study, dial, runs)] or study.dials
+    columns = min(2, len(begun))
+    rows = -(-len(begun) // columns)
     figure = Figure(figsize=(6.4 * columns, 5.0 * rows), layout="constrained")
     figure.suptitle(f"{study.title}. Bars: intervals of 95%", x=0.01, ha="left", fontsize=12)
     parts = figure.subfigures(rows, columns, squeeze=False)
-    for dial, part in zip(study.dials, parts.flat, strict=False):
+    for dial, part in zip(begun, parts.flat, strict=False):
         above, below = part.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         _draw_runs(above, study, dial, runs)
         _draw_borders(below, dial, [finding for finding in findings if finding.dial is dial])
@@ -38,6 +42,11 @@ def draw_doses(study: DoseStudy, runs: Runs, findings: Sequence[Finding], path: 
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
     return save(figure, path)
+
+
+def _is_begun(study: DoseStudy, dial: Dial, runs: Runs) -> bool:
+    """Whether some remedy of `dial` was run."""
+    return any(study.taken(dial, remedy, runs) for remedy in dial.remedies)
 
 
 def _draw_runs(axes: Axes, study: DoseStudy, dial: Dial, runs: Runs) -> None:
@@ -82,7 +91,7 @@ def _draw_mismatch(axes: Axes, dial: Dial, runs: Runs) -> None:
         if min(k3) < value < max(k3):
             dose = np.exp(np.interp(np.log(value), np.log(np.sort(k3)), np.log(doses)))
             axes.axvline(dose, color="#999999", linewidth=0.8, linestyle=":")
-            axes.text(dose, 0.98, f" {name}", fontsize=7, va="top", color="#666666")
+            axes.text(dose, 0.02, f" {name}", ha="left", va="bottom", **above)
 
 
 def _draw_borders(axes: Axes, dial: Dial, findings: Sequence[Finding]) -> None:

@@ -83,12 +83,12 @@ def _conditions(recipe: RunConfig, numerics: Numerics) -> tuple[Condition, ...]:
     runs[RLVR] = attempts.model_dump()
     runs[FEEDBACK] = SecondChanceSettings(style=ReflectionStyle.COMPACT, **in_pairs).model_dump()
     return tuple(
-        Condition(name=name, config=_run(recipe, numerics, algorithm))
+        Condition(name=name, config=experiential_run(recipe, numerics, algorithm))
         for name, algorithm in runs.items()
     )
 
 
-def _run(recipe: RunConfig, numerics: Numerics, algorithm: dict[str, Any]) -> RunConfig:
+def experiential_run(recipe: RunConfig, numerics: Numerics, algorithm: dict[str, Any]) -> RunConfig:
     """The recipe with another algorithm, rollouts in `numerics`, and less that is kept of it."""
     journal = JournalSettings(
         checkpoint_every=recipe.steps // 4,

@@ -19,6 +19,7 @@ from steadyrl.lab.drawing import draw
 from steadyrl.lab.measures import COMPARED, MEASURES
 from steadyrl.lab.records import RunRecord
 from steadyrl.lab.study import Study
+from steadyrl.lab.sweep import SweepStudy, draw_sweep
 from steadyrl.lab.tables import study_page
 from steadyrl.records.run_folder import write_atomically
 
@@ -84,7 +85,10 @@ def write_results(study: Study, runs: Runs, folder: Path) -> list[Judgment]:
     content = as_json(study, runs, judgments)
     write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
     write_atomically(folder / "README.md", study_page(content))
-    draw(study, runs, folder / "figure.svg")
+    if isinstance(study, SweepStudy):
+        draw_sweep(study, runs, folder / "figure.svg")
+    else:
+        draw(study, runs, folder / "figure.svg")
     return judgments
 
 

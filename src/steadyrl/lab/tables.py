@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from steadyrl.base.errors import UserError
+from steadyrl.lab import power
 from steadyrl.lab.claims import PValues, Verdict, discoveries
 from steadyrl.records.run_folder import write_atomically
 
@@ -25,12 +26,15 @@ SHOWN = (
     "seconds",
     "kept",
     "log10_mismatch",
+    "log10_staleness",
     "log10_gradient_norm",
     "final_entropy",
 )
 """Measures that the table of conditions has a column for, where a study measures them."""
 
 NOTES = {
+    "log10_staleness": "`log10_staleness` is that of the k3 of rollouts under weights at their "
+    "update and at their sampling, without those that are not older.",
     "mean_score": "`mean_score` is the held-out score averaged over the run.",
     "retry_reward": "`retry_reward` is that of second attempts in the first tenth of the run, "
     "`retry_lift` how far it lies above that of first attempts.",
@@ -78,12 +82,13 @@ def conditions_table(content: dict[str, Any]) -> list[str]:
 
 def claims_table(content: dict[str, Any]) -> list[str]:
     """Each claim's verdict, with the differences behind it."""
-    head = ["claim", "made in", "verdict", "differences with 95% interval"]
+    head = ["claim", "made in", "verdict", "seeds for 80% power", "differences with 95% interval"]
     rows = [
         (
             claim["claim"],
             claim["source"],
             f"**{claim['verdict']}**",
+            power.in_words(claim),
             "<br>".join(
                 [
                     *(f"premise: {_difference(comparison)}" for comparison in claim["premise"]),
@@ -98,6 +103,8 @@ def claims_table(content: dict[str, Any]) -> list[str]:
 
 def verdicts_table(contents: Sequence[dict[str, Any]], folder: str) -> list[str]:
     """A row for each claim, a column for each level, verdicts linked to their study; then counts.
+
+    Beside a verdict are its seeds, and those that its test needs.
 
     Args:
         folder: Path of the studies' folders, relative to the page.
@@ -157,8 +164,33 @@ def _counts(contents: Iterable[dict[str, Any]], verdicts: Mapping[tuple[str, int
     return (
         f"Verdicts at all levels: {'; '.join(parts)}. Of those that hold or fail one in twenty is "
         "expected to be wrong at most (Benjamini and Hochberg, over all claims of this table that "
-        "are within reach)."
+        f"are within reach). {_powers(contents, verdicts)}"
     )
+
+
+def _powers(contents: Iterable[dict[str, Any]], verdicts: Mapping[tuple[str, int], Verdict]) -> str:
+    """What it would take to decide what is undecided."""
+    undecided = [
+        claim
+        for content in contents
+        for place, claim in enumerate(content["claims"])
+        if verdicts[content["study"], place] is Verdict.UNDECIDED and power.is_known(claim)
+    ]
+    needed = [power.seeds_of_claim(claim) for claim in undecided]
+    few, many = (
+        sum(low < count <= high for count in needed if count is not None)
+        for low, high in ((0, FEW), (FEW, MANY))
+    )
+    return (
+        "Seeds are given beside the number at which the test of the whole claim has a power of 80% "
+        "at the smallest differences that matter, by the spread measured here. Of the undecided "
+        f"claims {few} need at most {FEW} seeds, {many} up to {MANY}, {len(needed) - few - many} "
+        "more."
+    )
+
+
+FEW, MANY = 10, 50
+"""Seeds that undecided claims are counted by."""
 
 
 def read_results(results: Path) -> list[dict[str, Any]]:
@@ -166,6 +198,19 @@ def read_results(results: Path) -> list[dict[str, Any]]:
     paths = sorted(path for path in results.glob("*/results.json"))
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return [content for content in contents if not content["study"].endswith("-quick")]
+
+
+def rewrite_tables(results: Path) -> int:
+    """Writes README.md of every study of conditions in `results` again, from its data.
+
+    Returns:
+        Number of studies.
+    """
+    contents = [content for content in read_results(results) if "claims" in content]
+    plain = [content for content in contents if "borders" not in content]
+    for content in plain:
+        write_atomically(results / content["study"] / "README.md", study_page(content))
+    return len(plain)
 
 
 def update_page(page: Path, results: Path) -> None:
@@ -200,7 +245,8 @@ def _shown(content: dict[str, Any]) -> list[str]:
 
 def _seeds(claim: dict[str, Any]) -> str:
     counts = sorted({comparison["seeds"] for comparison in claim["comparisons"]})
-    return f"{' to '.join(str(count) for count in counts)} seeds"
+    needed = power.in_words(claim)
+    return f"{' to '.join(str(count) for count in counts)} of {needed} seeds"
 
 
 def _notes(content: dict[str, Any]) -> list[str]:

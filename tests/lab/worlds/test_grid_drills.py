@@ -1,5 +1,7 @@
 """The cold start for Experiential RL: what is drilled is right, and tells no fixed meaning."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -203,3 +205,24 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
 def test_what_cannot_be_drilled_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         GridDrillSettings(**changes)
+
+
+def test_a_prior_makes_first_attempts_follow_the_paper_s_rules() -> None:
+    drills = drills_of(first_attempts=1.0, reflections=0.0, prior=True)
+    world, plain = (
+        drills._environment,
+        FrozenLake(LAKE.model_copy(update={"actions": MeaningSource.PAPER})),
+    )
+    wins = 0.0
+    for index in range(40):
+        task = world.task(Split.TRAIN, index)
+        (written,) = drill(drills, index).continuation
+        believed = replace(
+            task,
+            payload=replace(
+                task.payload, meaning=replace(task.payload.meaning, actions=tuple(Move))
+            ),
+        )
+        assert plain.start(believed).respond(written.content).reward == 1.0
+        wins += world.start(task).respond(written.content).reward
+    assert wins < 20

@@ -175,3 +175,13 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for() -> None:
 def test_what_cannot_be_drilled_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         QuestionDrillSettings(**changes)
+
+
+def test_a_prior_makes_first_attempts_search_by_the_first_meaning() -> None:
+    drills = only("first_attempts", prior=True)
+    believed = dict(zip("klm", "aei", strict=True))
+    for index in range(20):
+        task, (_, continuation) = drilled(drills, index)
+        searches = [m.content for m in continuation if m.content.startswith("search(")]
+        words = task.payload.question.split()[1:]
+        assert [call[-2] for call in searches] == [believed[word] for word in words]

@@ -69,6 +69,10 @@ class GridDrillSettings(DrillSettings):
     of each has to be looked up, and boards are learned at the same time. The rest are second
     attempts."""
 
+    prior: bool = False
+    """First attempts act by the meaning of number 0, whatever that of the drill: a policy that is
+    sure of rules which do not hold seldom guesses others."""
+
     hidden_pairs: float = Field(0.25, ge=0, lt=1)
     """Probability that a rulebook, or a memory, does not know a pair."""
 
@@ -121,7 +125,12 @@ class GridDrills(Drills):
         return self._hidden(self._environment.rulebook(task))
 
     def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Demonstration:
-        return drill(task.prompt, self._solution(task))
+        if not self._settings.prior:
+            return drill(task.prompt, self._solution(task))
+        actions = tuple(Move)
+        meaning = replace(task.payload.meaning, actions=actions)
+        believed = replace(task, payload=replace(task.payload, meaning=meaning))
+        return drill(task.prompt, self._solution(believed))
 
     def _second_attempt(self, task: Task, generator: np.random.Generator) -> Demonstration:
         hidden = self._settings.hidden_pairs

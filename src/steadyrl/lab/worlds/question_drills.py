@@ -28,7 +28,7 @@ from steadyrl.algorithms.reflection_prompts import (
 from steadyrl.environments.hotpot_dialogue import DialogueStyle, format_call
 from steadyrl.environments.hotpot_qa import HotpotQA, HotpotQASettings
 from steadyrl.environments.protocol import Demonstration, Environment, Episode, Outcome, Task
-from steadyrl.lab.worlds.coded_questions import HOPS, RELATIONS, CodedQuestions
+from steadyrl.lab.worlds.coded_questions import HOPS, RELATIONS, WORDS, CodedQuestions
 from steadyrl.lab.worlds.drills import Drills, DrillSettings, MakeDrill, answer, drill
 from steadyrl.lab.worlds.rulebooks import UNKNOWN, completed, partly_known
 from steadyrl.records.message import Conversation
@@ -54,6 +54,10 @@ class QuestionDrillSettings(DrillSettings):
 
     retries: float = Field(0.1, ge=0, le=1)
     """Share of drills that are retries. The rest are second attempts."""
+
+    prior: bool = False
+    """First attempts search by the meaning of number 0, whatever that of the drill: a policy that
+    is sure of rules which do not hold seldom guesses others."""
 
     hidden_pairs: float = Field(0.25, ge=0, lt=1)
     """Probability that a rulebook, or a memory, does not know a pair."""
@@ -114,7 +118,13 @@ class QuestionDrills(Drills):
         return self._environment.rulebook(task)
 
     def _first_attempt(self, task: Task, _generator: np.random.Generator) -> Demonstration:
-        return drill(task.prompt, self._solution(task))
+        if not self._settings.prior:
+            return drill(task.prompt, self._solution(task))
+        believed = dict(zip(WORDS, self._relations, strict=False))
+        _, *words = task.payload.question.split()
+        relations = [believed[word] for word in words]
+        said, _ = _inquiry(self._environment.start(task), task, relations)
+        return drill(task.prompt, said)
 
     def _second_attempt(self, task: Task, generator: np.random.Generator) -> Demonstration:
         hidden = self._settings.hidden_pairs
