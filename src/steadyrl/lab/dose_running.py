@@ -47,6 +47,9 @@ def run_doses(
     with ending(workers) as pool:
         for dial in study.dials:
             controls = next(dial.conditions())
+            if not study.of(dial).is_finished(paths.records_of(study)):
+                start = cold_start(controls.run(study.controls[0]))
+                pool.submit(finish_cold_start, start, paths).result()
             _finish_missing([controls.run(seed) for seed in study.controls], paths, pool)
             _run_remedies(study.of(dial), dial, paths, pool, lambda: watch(_progress(study, paths)))
     watch(_progress(study, paths))
@@ -66,11 +69,9 @@ def _require_machine(study: DoseStudy, paths: StudyPaths, machine: str) -> None:
 def _finish_missing(
     configs: Iterable[RunConfig], paths: StudyPaths, pool: ProcessPoolExecutor
 ) -> None:
-    """The cold start that `configs` share, then those that are missing."""
+    """Runs `configs` that are missing, side by side."""
     finished = find_records(paths.records)
     missing = [config for config in configs if identity(config) not in finished]
-    if missing:
-        pool.submit(finish_cold_start, cold_start(missing[0]), paths).result()
     for run in [pool.submit(finish_run, config, paths) for config in missing]:
         run.result()
 
