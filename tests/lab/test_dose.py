@@ -184,7 +184,7 @@ def test_a_study_of_doses_runs_by_its_design_with_any_number_of_processes(tmp_pa
 
     next(iter(paths.records.glob("*.json"))).unlink()
     elsewhere = StudyPaths(records=paths.records, folders=tmp_path / "no-run-folders")
-    run_doses(study, elsewhere, "this one", processes=1, watch=lambda _: None)
+    run_doses(study, elsewhere, machine(), processes=1, watch=lambda _: None)
 
     records = [read_record(path) for path in sorted(paths.records.glob("*.json"))]
     assert [(run.digest, MEASURES["final_score"](run)) for run in records] == chosen[1]
