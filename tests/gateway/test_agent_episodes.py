@@ -1,9 +1,13 @@
 """Agent programs as environments: rewards, failures, and the rows that are trained on."""
 
 import asyncio
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
@@ -16,7 +20,9 @@ from steadyrl.algorithms.erl_settings import ExperientialSettings
 from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.engines.protocol import Engine, Sampling
-from steadyrl.environments.agents import AgentEnvironment, AgentSettings, AgentTask, ModelAccess
+from steadyrl.environments.agent_access import AgentTask, ModelAccess
+from steadyrl.environments.agent_commands import run_command
+from steadyrl.environments.agents import AgentEnvironment, AgentSettings
 from steadyrl.environments.protocol import Outcome, Split
 from steadyrl.records.tool_calls import ToolSettings
 from steadyrl.records.trajectory import Group
@@ -130,6 +136,54 @@ def test_a_program_may_post_its_reward() -> None:
     (group,) = play(program)
 
     assert group.trajectories[0].reward == 0.25
+
+
+AGENT = """
+import json, os, sys, urllib.request
+
+task = json.loads(sys.stdin.readline())
+
+
+def post(url, body):
+    headers = {
+        "content-type": "application/json",
+        "authorization": "Bearer " + os.environ["OPENAI_API_KEY"],
+    }
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    return json.load(urllib.request.urlopen(request))
+
+
+url = os.environ["OPENAI_BASE_URL"] + "/chat/completions"
+reply = post(url, {"model": os.environ["OPENAI_MODEL"], "messages": task["messages"]})
+assert reply["choices"][0]["message"]["content"] == "turn 1"
+if task["data"] == 0:
+    print(0.5)
+elif task["data"] == 1:
+    post(os.environ["STEADYRL_REWARD_URL"], {"reward": 0.25})
+elif task["data"] == 2:
+    sys.exit("no such tool")
+else:
+    import time
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_command_is_a_program_too(tmp_path: Path) -> None:
+    file = tmp_path / "my agent.py"
+    file.write_text(AGENT)
+    command = AgentSettings(
+        program=shlex.join([sys.executable, "-S", str(file)]), tasks="builtins:dict"
+    ).command
+
+    groups = play(partial(run_command, command), count=4, timeout=3.0)
+
+    episodes = [group.trajectories[0] for group in groups]
+    assert [episode.reward for episode in episodes] == [0.5, 0.25, 0.0, 0.0]
+    assert [episode.environment_failed for episode in episodes] == [False, False, True, True]
+    assert "ended with status 1: no such tool" in episodes[2].truncation_reason
+    assert "took more than 3 s" in episodes[3].truncation_reason
+    assert all(len(episode.completions) == 1 for episode in episodes)
 
 
 def fail_on_second(task: AgentTask, access: ModelAccess) -> Any:

@@ -16,6 +16,7 @@ from rich.console import Console
 from steadyrl.algorithms.policy_gradient import PolicyGradientSettings
 from steadyrl.base.errors import UserError
 from steadyrl.cli.train import train_command
+from steadyrl.environments.agents import AgentSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.dataset import DatasetSettings
 from steadyrl.environments.hotpot_qa import HotpotQASettings
@@ -240,6 +241,13 @@ def test_the_file_of_code_that_a_setting_names_has_a_digest(
     assert digests(environment=environment) == {"environment.name": digest(file.read_text())}
     for name in ("json:loads", "numpy:array", "steadyrl.recipes:RECIPES", "no.such.module:Maker"):
         assert digests(environment=CustomSettings(name=name)) == {}
+
+
+def test_the_files_that_the_command_of_an_agent_names_have_digests(tmp_path: Path) -> None:
+    file = tmp_path / "my agent.py"
+    file.write_text("print(1)\n")
+    environment = AgentSettings(program=f"python '{file}' --fast", tasks="json:loads")
+    assert digests(environment=environment) == {"environment.program.0": digest("print(1)\n")}
 
 
 def test_the_version_that_makes_the_tasks_of_reasoning_gym_is_kept() -> None:

@@ -3,7 +3,8 @@
 Write your own by the two methods of `Environment`; `docs/environments.md` has a complete example.
 """
 
-from steadyrl.environments.agents import AgentSettings, AgentTask, ModelAccess
+from steadyrl.environments.agent_access import AgentTask, ModelAccess
+from steadyrl.environments.agents import AgentSettings
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.arithmetic_styles import Style
 from steadyrl.environments.arithmetic_teacher import ArithmeticTeacher, ArithmeticTeacherSettings

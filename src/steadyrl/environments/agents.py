@@ -7,8 +7,10 @@ task, base URL, key  -->  program  -->  reward
 
 import asyncio
 import inspect
+import re
+import shlex
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -17,6 +19,8 @@ from pydantic import Field
 from steadyrl.base.concurrency import in_thread
 from steadyrl.base.errors import UserError
 from steadyrl.base.named_object import call_named, named_object
+from steadyrl.environments.agent_access import AgentFailedError, AgentTask, ModelAccess
+from steadyrl.environments.agent_commands import run_command
 from steadyrl.environments.dataset.background_loop import BackgroundLoop
 from steadyrl.environments.protocol import (
     Episode,
@@ -30,43 +34,7 @@ from steadyrl.environments.protocol import (
 from steadyrl.environments.settings import EnvironmentSettings
 from steadyrl.records.tool_calls import ToolSettings
 
-
-class AgentFailedError(RuntimeError):
-    """An agent program ran too long, returned no reward, or never called the model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentTask:
-    """A task as an agent program receives it.
-
-    Example:
-        AgentTask(id="sums/0", messages=[{"role": "user", "content": "3+4="}], data=7)
-    """
-
-    id: str
-    messages: list[dict[str, str]]
-    """The prompt, in the form of OpenAI's API."""
-
-    data: Any
-    """The task's payload."""
-
-    tools: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelAccess:
-    """How an agent program reaches the policy.
-
-    Example:
-        AsyncOpenAI(base_url=access.base_url, api_key=access.api_key)
-    """
-
-    base_url: str
-    api_key: str
-    """Key of this episode: calls with it are its turns."""
-
-    model: str
-    """Name of the model."""
+_FUNCTION = re.compile(r"[\w.]+:\w+")
 
 
 @runtime_checkable
@@ -103,10 +71,14 @@ class AgentSettings(EnvironmentSettings):
 
     name: Literal["agent"] = "agent"
 
-    program: str = Field(pattern=r"^[\w.]+:\w+$")
+    program: str = Field(min_length=1)
     """`module:function` that runs an episode. It receives the task and a `ModelAccess`, and returns
     the reward: a number, an `Outcome`, or None if it posts the reward. Coroutine functions share an
-    event loop of their own; any other function runs in a thread for each episode."""
+    event loop of their own; any other function runs in a thread for each episode.
+
+    Anything else is a command, which is started without a shell for each episode. It reads the task
+    as JSON from its input, finds `OPENAI_BASE_URL` and `OPENAI_API_KEY` in its environment, and
+    writes the reward as the last line of its output, or posts it."""
 
     tasks: str = Field(pattern=r"^[\w.]+:\w+$")
     """`module:name` of a class or function that makes the tasks: an object with the method
@@ -130,9 +102,7 @@ class AgentSettings(EnvironmentSettings):
         Raises:
             UserError: the program or the tasks cannot be imported or made.
         """
-        program = named_object(self.program, given_as="environment.program")
-        if not callable(program):
-            raise UserError(f"{self.program} is {program!r:.200}, which is not a function.")
+        program = self._program()
         source = call_named(self.tasks, self.options, given_as="environment.tasks")
         if not isinstance(source, TaskSource):
             raise UserError(
@@ -140,6 +110,41 @@ class AgentSettings(EnvironmentSettings):
                 "method task(split, index)."
             )
         return AgentEnvironment(self, program, source)
+
+    @property
+    def command(self) -> list[str]:
+        """Words of the command; none if the program is a function.
+
+        Raises:
+            UserError: the command line cannot be split into words.
+        """
+        if _FUNCTION.fullmatch(self.program):
+            return []
+        try:
+            return shlex.split(self.program)
+        except ValueError as error:
+            raise UserError(
+                f"environment.program is {self.program!r}: {error}. Correct the quotes."
+            ) from error
+
+    def _program(self) -> Callable[..., Any]:
+        """What runs an episode.
+
+        Raises:
+            UserError: it does not exist.
+        """
+        if not _FUNCTION.fullmatch(self.program):
+            command = self.command
+            if not command or shutil.which(command[0]) is None:
+                raise UserError(
+                    f"environment.program is {self.program!r}, which is neither MODULE:FUNCTION "
+                    "nor a command of this machine. Correct it, or install the command."
+                )
+            return partial(run_command, command)
+        program = named_object(self.program, given_as="environment.program")
+        if not callable(program):
+            raise UserError(f"{self.program} is {program!r:.200}, which is not a function.")
+        return program
 
     @property
     def runs_agents(self) -> bool:

@@ -26,6 +26,8 @@ from steadyrl.gateway.gateway import Gateway
 from steadyrl.gateway.http import read_json, unless_gone
 from steadyrl.gateway.replies import Body, chat_body, stream, text_body
 from steadyrl.gateway.requests import ChatRequest, CompletionRequest, read_request
+from steadyrl.gateway.response_bodies import response_body, response_events
+from steadyrl.gateway.responses import ResponsesRequest
 from steadyrl.gateway.sessions import rows_as_json
 
 _LOST = 499
@@ -54,6 +56,7 @@ class GatewayApp:
         for prefix in ("", "/sessions/{session}"):
             yield self._route(f"{prefix}/v1/chat/completions", self._chat, "POST")
             yield self._route(f"{prefix}/v1/completions", self._complete, "POST")
+            yield self._route(f"{prefix}/v1/responses", self._respond, "POST")
             yield self._route(f"{prefix}/v1/models", self._models, "GET")
             yield self._route(f"{prefix}/v1/models/{{model:path}}", self._model, "GET")
         yield self._route("/sessions/{session}", self._show, "GET")
@@ -75,6 +78,9 @@ class GatewayApp:
                 response = await endpoint(request)
             except ApiError as error:
                 response = JSONResponse(error.to_json(), status_code=error.status)
+            except RecursionError:
+                deep = ApiError("The request is nested too deeply.", code="too_deep")
+                response = JSONResponse(deep.to_json(), status_code=deep.status)
             except ClientDisconnect:
                 response = Response(status_code=_LOST)
             except UserError as error:
@@ -110,6 +116,18 @@ class GatewayApp:
             with_logprobs=asked.logprobs is not None,
         )
         return _reply(body, asked)
+
+    async def _respond(self, request: Request) -> Response:
+        session = self.access.session(request)
+        asked = read_request(ResponsesRequest, await read_json(request, self.access.limits))
+        conversation = asked.conversation(session)
+        answering = self.gateway.converse(session, asked, conversation)
+        (answer,) = await self._within_limits(request, answering)
+        body = response_body(answer, self.gateway.tokenizer, asked)
+        if session is not None:
+            said = asked.without_instructions(conversation)
+            session.responses[body["id"]] = (*said, answer.reply)
+        return _event_stream(response_events(body)) if asked.stream else JSONResponse(body)
 
     async def _models(self, request: Request) -> Response:
         self.access.session(request)
@@ -197,11 +215,15 @@ def _reply(body: Body, asked: ChatRequest | CompletionRequest) -> Response:
         return JSONResponse(body)
     include_usage = asked.stream_options is not None and asked.stream_options.include_usage
 
-    async def events() -> AsyncIterator[str]:
-        for event in stream(body, include_usage=include_usage):
+    return _event_stream(stream(body, include_usage=include_usage))
+
+
+def _event_stream(events: Iterable[str]) -> Response:
+    async def sent() -> AsyncIterator[str]:
+        for event in events:
             yield event
 
-    return StreamingResponse(events(), media_type="text/event-stream")
+    return StreamingResponse(sent(), media_type="text/event-stream")
 
 
 async def _healthy(request: Request) -> Response:
@@ -211,7 +233,7 @@ async def _healthy(request: Request) -> Response:
 async def _nowhere(request: Request) -> Response:
     raise ApiError(
         f"There is no {request.method} {request.url.path}. The server has /v1/chat/completions, "
-        "/v1/completions and /v1/models.",
+        "/v1/completions, /v1/responses and /v1/models.",
         status=404,
         code="not_found",
     )

@@ -1,7 +1,7 @@
 """Messages of requests in one form, so that later requests can be compared with earlier ones."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from steadyrl.base.text import map_texts, well_formed
@@ -32,7 +32,7 @@ class ChatMessage:
         parts = content if isinstance(content, list) else []
         text = content if isinstance(content, str) else "".join(part.text for part in parts)
         calls = [
-            ToolCall.of(well_formed(call.function.name), well_formed(call.function.arguments))
+            ToolCall.of(call.function.name, call.function.arguments)
             for call in message.tool_calls or ()
         ]
         return cls(
@@ -61,12 +61,6 @@ class Conversation:
             ApiError: the last message is the model's own, or a tool is not valid.
         """
         messages = tuple(map(ChatMessage.of, request.messages))
-        if messages[-1].role == "assistant":
-            raise ApiError(
-                "The last message has the role 'assistant'. Answers that continue a message are "
-                "not supported: end with a message of another role.",
-                param="messages",
-            )
         tools = () if request.tool_choice == "none" else tuple(request.tools or ())
         for tool in tools:
             function = tool.get("function")
@@ -76,7 +70,24 @@ class Conversation:
                     "..., 'parameters': ...}}}.",
                     param="tools",
                 )
-        return cls(messages=messages, tools=tuple(map_texts(tools, well_formed)))
+        return cls.checked(messages, map_texts(tools, well_formed), param="messages")
+
+    @classmethod
+    def checked(
+        cls, messages: tuple[ChatMessage, ...], tools: Iterable[JsonObject], *, param: str
+    ) -> "Conversation":
+        """The conversation of messages in the field `param` of a request.
+
+        Raises:
+            ApiError: the last message is the model's own.
+        """
+        if messages[-1].role == "assistant":
+            raise ApiError(
+                "The last message has the role 'assistant'. Answers that continue a message are "
+                "not supported: end with a message of another role.",
+                param=param,
+            )
+        return cls(messages=messages, tools=tuple(tools))
 
     @property
     def tools_key(self) -> str:

@@ -58,8 +58,17 @@ class Gateway:
         Raises:
             ApiError: the request cannot be served.
         """
+        return await self.converse(session, request, Conversation.of(request))
+
+    async def converse(
+        self, session: Session | None, request: SamplingRequest, conversation: Conversation
+    ) -> list[Answer]:
+        """Answers to a conversation, sampled as `request` asks.
+
+        Raises:
+            ApiError: the request cannot be served.
+        """
         self._check(session, request)
-        conversation = Conversation.of(request)
         parent = None if session is None else session.find(conversation)
         written = {} if session is None else session.written
         try:
@@ -169,6 +178,7 @@ class Gateway:
         rules = self.rules if session is None else session.rules
         if session is not None:
             session.require_open()
+            session.require_version(self.engine.policy_version)
         sampling = self._room(session, request, rules, len(prompt))
         call = 0 if session is None else session.begin_call()
         if rules.seed_of is not None:
@@ -181,6 +191,8 @@ class Gateway:
         except Exception as error:
             self.on_failure(error)
             raise
+        if session is not None:
+            session.require_version(*(v for c in completions for v in c.token_versions.tolist()))
         self.counts["prompt_tokens"] += len(prompt)
         self.counts["completion_tokens"] += sum(len(c.token_ids) for c in completions)
         stops = request.stop or ()

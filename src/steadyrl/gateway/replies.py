@@ -143,7 +143,7 @@ def _scored(answer: Answer, tokenizer: PreTrainedTokenizerBase) -> list[tuple[st
 def _chat_parts(choice: Body) -> Iterator[Body]:
     message, logprobs = choice["message"], choice["logprobs"]
     yield {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-    for piece in _pieces(message["content"] or ""):
+    for piece in pieces(message["content"] or ""):
         yield {"delta": {"content": piece}, "finish_reason": None}
     for number, call in enumerate(message.get("tool_calls", ())):
         yield {"delta": {"tool_calls": [{"index": number, **call}]}, "finish_reason": None}
@@ -151,12 +151,13 @@ def _chat_parts(choice: Body) -> Iterator[Body]:
 
 
 def _text_parts(choice: Body) -> Iterator[Body]:
-    for piece in _pieces(choice["text"]):
+    for piece in pieces(choice["text"]):
         yield {"text": piece, "logprobs": None, "finish_reason": None}
     yield {"text": "", "logprobs": choice["logprobs"], "finish_reason": choice["finish_reason"]}
 
 
-def _pieces(text: str) -> Iterator[str]:
+def pieces(text: str) -> Iterator[str]:
+    """The text in pieces of a stream."""
     for start in range(0, len(text), PIECE):
         yield text[start : start + PIECE]
 

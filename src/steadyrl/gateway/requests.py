@@ -5,7 +5,7 @@ OpenAI's accounts are ignored.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -20,7 +20,9 @@ IGNORED = frozenset(
         "metadata",
         "parallel_tool_calls",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
+        "reasoning",
         "reasoning_effort",
         "safety_identifier",
         "service_tier",
@@ -63,6 +65,8 @@ class SamplingRequest(BaseModel):
     """Fields of every request for answers."""
 
     model_config = ConfigDict(extra="forbid")
+
+    NEUTRAL: ClassVar[Mapping[str, tuple[Any, ...]]] = NEUTRAL
 
     model: str
     n: int = Field(1, ge=1)
@@ -161,9 +165,10 @@ class CompletionRequest(SamplingRequest):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+Asked = TypeVar("Asked", bound=SamplingRequest)
 
 
-def read_request(kind: type[Model], body: Any) -> Model:
+def read_request(kind: type[Asked], body: Any) -> Asked:
     """The request in the JSON value `body`.
 
     Raises:
@@ -172,7 +177,7 @@ def read_request(kind: type[Model], body: Any) -> Model:
     if not isinstance(body, Mapping):
         raise ApiError(f"The body is {body!r:.80}. Send a JSON object.")
     fields = {str(name): value for name, value in body.items() if name not in IGNORED}
-    for name, neutral in NEUTRAL.items():
+    for name, neutral in kind.NEUTRAL.items():
         if name not in fields or name in kind.model_fields:
             continue
         value = fields.pop(name)

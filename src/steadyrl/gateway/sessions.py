@@ -77,6 +77,10 @@ class SessionRules:
     max_calls: int | None = None
     """Maximum number of calls; None: no limit."""
 
+    pinned: bool = False
+    """Whether all tokens of a session must be of one policy version. Calls after a sync, or during
+    one, are then refused; otherwise the session goes on with the new version of each token."""
+
     seed_of: Callable[[int], int] | None = None
     """Seed of each call by its number; None: from the request, or random."""
 
@@ -106,6 +110,9 @@ class Session:
     written: dict[ChatMessage, str] = field(default_factory=dict)
     """Text of each answer as the model wrote it."""
 
+    responses: dict[str, tuple[ChatMessage, ...]] = field(default_factory=dict)
+    """Conversations, without instructions, by the id of the response that ends them."""
+
     @property
     def turns(self) -> list[Turn]:
         """All recorded turns, row after row."""
@@ -133,6 +140,24 @@ class Session:
             )
         self.calls += 1
         return self.calls - 1
+
+    def require_version(self, *versions: int) -> None:
+        """Returns if the session may have tokens of these versions of the policy.
+
+        Raises:
+            ApiError: the session is pinned to another version.
+        """
+        if not self.rules.pinned:
+            return
+        sampled = [turn.completion.policy_version for row in self.rows[:1] for turn in row[:1]]
+        known = {*sampled, *versions}
+        if len(known) > 1:
+            raise ApiError(
+                f"The session {self.id!r} is pinned to one version of the policy, which has "
+                f"changed from {min(known)} to {max(known)}. Begin another session.",
+                status=409,
+                code="policy_changed",
+            )
 
     def require_open(self) -> None:
         """Returns if the session is not over.
@@ -229,7 +254,7 @@ def _row_as_json(row: list[Turn]) -> Mapping[str, object]:
         answer = completion.token_ids.tolist()
         tokens += prompt + answer
         logprobs += [None] * len(prompt) + completion.logprobs.tolist()
-        versions += [None] * len(prompt) + [completion.policy_version] * len(answer)
+        versions += [None] * len(prompt) + completion.token_versions.tolist()
     return {
         "token_ids": tokens,
         "logprobs": logprobs,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from steadyrl.base.settings import Settings
+from steadyrl.base.text import well_formed
 from steadyrl.records.message import Message
 
 _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
@@ -40,14 +41,19 @@ class ToolCall:
 
     @classmethod
     def of(cls, name: str, arguments: Any) -> "ToolCall":
-        """The call with arguments as a value, or as JSON text, which need not be valid."""
-        if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments)
-            except (ValueError, RecursionError):
-                return cls(name=name, arguments=arguments)
-        text = json.dumps(arguments, ensure_ascii=False, sort_keys=True)
-        return cls(name=name, arguments=text)
+        """The call with arguments as a value, or as JSON text, which need not be valid.
+
+        Raises:
+            RecursionError: a value is nested too deeply.
+        """
+        try:
+            value = json.loads(arguments) if isinstance(arguments, str) else arguments
+            text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        except (ValueError, RecursionError):
+            if not isinstance(arguments, str):
+                raise
+            text = arguments
+        return cls(name=well_formed(name), arguments=well_formed(text))
 
 
 def read_calls(text: str, settings: ToolSettings) -> tuple[str, tuple[ToolCall, ...]]:
@@ -105,9 +111,12 @@ def _calls_of(text: str) -> tuple[ToolCall, ...]:
     except (ValueError, RecursionError):
         return ()
     found = value if isinstance(value, list) else [value]
-    calls = [
-        ToolCall.of(one["name"], one.get("arguments", one.get("parameters", {})))
-        for one in found
-        if isinstance(one, dict) and isinstance(one.get("name"), str)
-    ]
+    try:
+        calls = [
+            ToolCall.of(one["name"], one.get("arguments", one.get("parameters", {})))
+            for one in found
+            if isinstance(one, dict) and isinstance(one.get("name"), str)
+        ]
+    except RecursionError:
+        return ()
     return tuple(calls) if len(calls) == len(found) else ()

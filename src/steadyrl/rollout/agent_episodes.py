@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from steadyrl.base.concurrency import concurrently, is_being_cancelled
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.protocol import Engine, Sampling
-from steadyrl.environments.agents import AgentFailedError, ModelAccess, RunsAgents
+from steadyrl.environments.agent_access import AgentFailedError, ModelAccess
+from steadyrl.environments.agents import RunsAgents
 from steadyrl.environments.protocol import Outcome, Task
 from steadyrl.gateway.gateway import Gateway
 from steadyrl.gateway.limits import LimitSettings
@@ -176,7 +177,8 @@ class _AgentRollout:
                 outcome = Outcome(reward=session.reward, terminated=True)
             if outcome is None:
                 raise AgentFailedError(
-                    "the program neither returned a reward nor posted one to sessions/ID/reward"
+                    "the program neither returned a reward nor posted one to sessions/ID/reward. "
+                    "Return a number; a command writes it as the last line of its output"
                 )
             if not session.turns:
                 raise AgentFailedError("the program never called the model")

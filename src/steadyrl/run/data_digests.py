@@ -1,9 +1,9 @@
 """Digests of the external data of a run, which are compared when the run is resumed.
 
 run.json contains under "data", by setting, the SHA-256 of each file and folder that the
-configuration names, of user code named by `module:name`, and of the tokenizer, chat template and
-configuration of a checkpoint. Weights are included only for GGUF, where they share one file with
-the rest: a resumed run uses the weights of its checkpoints.
+configuration names, of user code named by `module:name` or as an argument of an agent's command,
+and of the tokenizer, chat template and configuration of a checkpoint. Weights are included only for
+GGUF, where they share one file with the rest: a resumed run uses the weights of its checkpoints.
 """
 
 import json
@@ -20,6 +20,7 @@ from steadyrl.base.digest import sha256_of
 from steadyrl.base.errors import UserError
 from steadyrl.base.named_object import user_file
 from steadyrl.base.settings import Settings
+from steadyrl.environments.agents import AgentSettings
 from steadyrl.environments.custom import CustomSettings
 from steadyrl.environments.dataset import DatasetSettings
 from steadyrl.environments.dataset.function_reward import FunctionReward
@@ -128,6 +129,8 @@ def _sources(
             pairs = value.items() if isinstance(value, Mapping) else value
             for name, below in pairs:
                 options = isinstance(value, CustomSettings | FunctionReward) and name == "options"
+                if isinstance(value, AgentSettings) and name == "program" and value.command:
+                    below, options = value.command[1:], True
                 yield from _sources(below, f"{place}.{name}".lstrip("."), texts=texts or options)
         case list() | tuple():
             for number, below in enumerate(value):

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from steadyrl.base.errors import UserError, cause
 from steadyrl.base.extras import require_extra
-from steadyrl.environments.agents import AgentFailedError, ModelAccess
+from steadyrl.environments.agent_access import AgentFailedError, ModelAccess
 from steadyrl.environments.dataset.background_loop import BackgroundLoop
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
 from steadyrl.environments.settings import EnvironmentSettings
