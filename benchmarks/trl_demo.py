@@ -279,7 +279,8 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def compared(checkpoint: Path, folder: Path, seed: int, steps: int) -> dict[str, Any]:
-    """Both runs of one seed."""
+    """Both runs of one seed, with the commit and time at which they began."""
+    began = manifest(seed)
     config = configured(checkpoint, seed, steps)
     ours, our_seconds = timed(lambda: our_curve(config, folder / f"ours-{seed}"))
     (trl, log), trl_seconds = timed(lambda: trl_curve(config, folder / f"trl-{seed}"))
@@ -291,7 +292,7 @@ def compared(checkpoint: Path, folder: Path, seed: int, steps: int) -> dict[str,
         "trl_metrics_at_the_end": {name: last[name] for name in names},
         "schedule": steps,
         "trl_version": version("trl"),
-        **manifest(seed),
+        **began,
     }
 
 
