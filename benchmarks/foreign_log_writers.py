@@ -184,6 +184,34 @@ def prime_folder(folder: Path, rows: list[dict[str, float]]) -> Path:
     return folder
 
 
+def prime_console(folder: Path, rows: list[dict[str, float]]) -> Path:
+    """Lines of prime-rl's orchestrator and of its trainer, in one file."""
+    lines = []
+    for row in rows:
+        step, of = int(row["step"]), {name: value for name, value in row.items() if name != "LR"}
+        lines += [
+            "09:00:01    INFO Saving train rollouts",
+            f"09:00:02 SUCCESS Step {step} |     12s | Reward {of['Reward']:.4f} | Turns 1.0 | "
+            f"Max Off-Policy 1 | Error 0.0% | Truncation {100 * of['Truncation']:.1f}%",
+            f"09:00:03 SUCCESS Step {step} |   9.5s | Loss 0.0010 | Entropy {of['Entropy']:.4f} | "
+            f"Mismatch KL {of['Mismatch KL']:.4f} | Grad. Norm {of['Grad. Norm']:.4f} | "
+            f"LR {row['LR']:.2e} | Throughput 5000 tokens/s | MFU 31.5% | Peak Mem. 60.2 GiB",
+        ]
+    return _lines(folder, "train.log", lines)
+
+
+def nemo_console(folder: Path, rows: list[dict[str, float]]) -> Path:
+    """What NeMo-RL's GRPO prints of each step."""
+    lines = []
+    for row in rows:
+        lines += ["", f"{'=' * 25} Step {int(row['step'])}/100 {'=' * 25}", "▶ Preparing batch..."]
+        lines += ["", "📊 Training Results:", "  • Loss: 0.0010"]
+        names = [name for name in row if name != "step"]
+        lines += [f"  • {name.partition('/')[2]}: {row[name]:.4f}" for name in names]
+        lines += ["", "⏱️  Timing:", "  • Total step time: 12.50s"]
+    return _lines(folder, "train.log", lines)
+
+
 def nemo_dump(folder: Path, rows: list[dict[str, float]]) -> Path:
     """Values by metric and step, as NeMo-RL's tests dump TensorBoard events."""
     names = _without_step(rows[0])
@@ -276,7 +304,34 @@ _NEMO = {
     "learning_rate": "train/lr",
 }
 
+_PRIME_CONSOLE = {
+    "reward": "Reward",
+    "truncated_fraction": "Truncation",
+    "entropy": "Entropy",
+    "mismatch_kl_k3": "Mismatch KL",
+    "gradient_norm": "Grad. Norm",
+    "learning_rate": "LR",
+}
+
+_NEMO_CONSOLE = {
+    "mismatch_kl_k3": "Training Results/Generation KL Error",
+    "reward": "Training Results/Avg Reward",
+    "response_length": "Training Results/Mean Generation Length",
+}
+
 _ABSOLUTE = {"mismatch_kl_k3": absolute}
+
+
+def _rounded(digits: int) -> Callable[[float], float]:
+    return lambda value: round(value, digits)
+
+
+_FOUR_DIGITS = {
+    **dict.fromkeys((*_PRIME_CONSOLE, *_NEMO_CONSOLE), _rounded(4)),
+    "truncated_fraction": _rounded(3),
+    "learning_rate": float,
+}
+"""What consoles print of their metrics."""
 
 LOGS: dict[str, LogWriter] = {
     "verl, console": LogWriter(trainer="verl", names=_VERL, write=verl_console),
@@ -291,6 +346,12 @@ LOGS: dict[str, LogWriter] = {
     "miles, console": LogWriter(trainer="miles", names=_MILES, write=slime_console, first_step=0),
     "OpenRLHF, console": LogWriter(trainer="openrlhf", names=_OPENRLHF, write=openrlhf_console),
     "prime-rl, metrics.jsonl": LogWriter(trainer="prime-rl", names=_PRIME, write=prime_folder),
+    "prime-rl, console": LogWriter(
+        trainer="prime-rl", names=_PRIME_CONSOLE, write=prime_console, inverse=_FOUR_DIGITS
+    ),
+    "NeMo-RL, console": LogWriter(
+        trainer="nemo-rl", names=_NEMO_CONSOLE, write=nemo_console, inverse=_FOUR_DIGITS
+    ),
     "NeMo-RL, JSON of events": LogWriter(
         trainer="nemo-rl",
         names=_NEMO,

@@ -35,3 +35,53 @@ SLIME = (
     "'train/kl_loss': -7.420481763775744e-12, 'train/ois': 0.875, 'train/tis': 0.8740883469581604, "
     "'train/grad_norm': 2955012562.8240876, 'train/lr-pg_0': 1e-07, 'train/step': 1}",
 )
+
+PRIME_ORCHESTRATOR = (
+    # https://github.com/PrimeIntellect-ai/prime-rl/pull/1318
+    "Generating rollouts (train): 100%|##########| 512/512 [01:13<00:00,  6.97it/s]",
+    "02:33:26 SUCCESS Step 28 | Time: 73.77s | Reward: 0.3887 | Throughput: 2408.9 tokens/s | "
+    "Seq. Length: 345.6 tokens/sample | Async Level: 1 | Max. Off-Policy Level: 0",
+    "02:33:26    INFO Starting orchestrator step 29",
+)
+
+PRIME_TRAINER = (
+    # In the shape of step_message in src/prime_rl/trainer/rl/train.py at commit 559b4477
+    "09:12:01   DEBUG Micro Step 3/8 | Loss 0.0100 | Entropy 0.2100 | Mismatch KL 0.9000",
+    "09:12:03 SUCCESS Step 41 |     12s | Loss 0.0021 | Entropy 0.2034 | Mismatch KL 0.0013 | "
+    "Grad. Norm 0.1250 | LR 1.00e-06 | Throughput 5120 tokens/s | MFU 31.5% | Peak Mem. 60.2 GiB",
+    # and of log_train_batch in src/prime_rl/orchestrator/orchestrator.py
+    "09:12:04 SUCCESS Step 41 |  1m 12s | Reward 0.5312 | Trainable 96/128 (75.0%) | Turns 1.0 | "
+    "Branches 1.0 | Max Off-Policy 2 | Error 1.6% | Cancelled 0.0% | Truncation 12.5%",
+    "\t\t ╰─ gsm8k | Ratio 100.0% | Reward 0.9000 | Turns 1.0 | Truncation 12.5%",
+)
+
+NEMO_RL = (
+    # In the shape of what nemo_rl/algorithms/grpo.py prints at commit 7ea279ab
+    "========================= Epoch 2/3 =========================",
+    "",
+    "========================= Step 4/10 =========================",
+    "\N{BAR CHART} Training Results:",
+    "  \N{BULLET} Loss: -0.0123",
+    "  \N{BULLET} Generation KL Error: 0.0007",
+    "  \N{BULLET} Avg Reward: 0.4375",
+    "  \N{BULLET} Mean Generation Length: 512.2500",
+    "",
+    "\N{STOPWATCH}  Timing:",
+    "  \N{BULLET} Total step time: 71.20s",
+)
+
+TRL_OF_2025 = (
+    # https://github.com/huggingface/open-r1/issues/239
+    "{'loss': 0.0, 'grad_norm': 0.9503731084601761, 'learning_rate': 5.521811154058532e-07, "
+    "'rewards/accuracy_reward': 0.275, 'reward': 0.896511122584343, "
+    "'reward_std': 0.8323002576828002, 'completion_length': 849.65625, "
+    "'kl': 8.575916290283203e-05, 'epoch': 0.0}  1%|          | 1/100 [00:10<17:00, 10.3s/it]",
+)
+
+TRL_NOTEBOOK = (
+    # https://github.com/huggingface/open-r1/issues/704
+    "Step | Training Loss | reward | reward_std | completions / mean_length | kl | entropy",
+    "-- | -- | -- | -- | -- | -- | --",
+    "1 | -0.283600 | 13.437500 | 21.810942 | 1115.437500 | nan | 0",
+    "2 | -0.149100 | 6.931818 | 14.526671 | 1202.500000 | nan | No Log",
+)

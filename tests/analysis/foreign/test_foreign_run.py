@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 from benchmarks.foreign_log_writers import FAULTS, LOGS, curves
 from benchmarks.foreign_logs import expected, verdict
-from tests.analysis.foreign.public_excerpts import SLIME, VERL, VERL_WITH_SCORES
+from tests.analysis.foreign.public_excerpts import (
+    NEMO_RL,
+    PRIME_ORCHESTRATOR,
+    PRIME_TRAINER,
+    SLIME,
+    TRL_NOTEBOOK,
+    TRL_OF_2025,
+    VERL,
+    VERL_WITH_SCORES,
+)
 
 from steadyrl.analysis.causes import CauseName
 from steadyrl.analysis.diagnosis import Status
@@ -137,6 +146,27 @@ def test_a_plain_table_is_read_by_its_map(tmp_path: Path) -> None:
             SLIME,
             {"gradient_norm": "train/grad_norm", "truncated_fraction": "rollout/truncated_ratio"},
             {"gradient_norm": 2955012562.8240876, "mismatch_kl_k3": 0.030350876972079277**2 / 2},
+        ),
+        (PRIME_ORCHESTRATOR, {"reward": "Reward"}, {"reward": 0.3887}),
+        (
+            PRIME_TRAINER,
+            {"mismatch_kl_k3": "Mismatch KL", "gradient_norm": "Grad. Norm", "reward": "Reward"},
+            {"mismatch_kl_k3": 0.0013, "reward": 0.5312, "truncated_fraction": 0.125},
+        ),
+        (
+            NEMO_RL,
+            {"mismatch_kl_k3": "Training Results/Generation KL Error"},
+            {"mismatch_kl_k3": 0.0007, "reward": 0.4375, "response_length": 512.25},
+        ),
+        (
+            TRL_OF_2025,
+            {"response_length": "completion_length"},
+            {"reward": 0.896511122584343, "gradient_norm": 0.9503731084601761},
+        ),
+        (
+            TRL_NOTEBOOK,
+            {"response_length": "completions/mean_length", "loss": "Training Loss"},
+            {"reward": 6.931818, "response_length": 1202.5},
         ),
     ],
 )

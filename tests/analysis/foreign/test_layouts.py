@@ -1,6 +1,10 @@
 """Each layout is read as its trainer writes it; what cannot be read is said in one sentence."""
 
+import bz2
+import gzip
 import json
+import lzma
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,6 +120,105 @@ def test_a_console_may_print_colors_progress_and_numpy(tmp_path: Path) -> None:
     assert "note" not in log.rows[0].values
     assert dict(log.rows[1].values) == {"loss": 0.5, "reward": 0.25, "epoch": 0.1}
     assert "counted instead" in log.remarks[0]
+
+
+LINE = '{"step": 1, "data": {"critic/score/mean": 0.5, "actor/grad_norm": NaN}}'
+
+
+def zstd(data: bytes) -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    return bytes(pyarrow.compress(data, codec="zstd", asbytes=True))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+        lambda data: b"\xef\xbb\xbf" + data,
+        lambda data: data.decode().encode("utf-16"),
+        lambda data: data.replace(b"\n", b"\r\n"),
+        lambda data: gzip.compress(b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")),
+    ],
+    ids=["gz", "bz2", "xz", "mark", "utf-16", "crlf", "all of it"],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{LINE}\n{LINE}\n",
+        json.dumps({"log_history": [{"step": 1, "reward": 0.5}]}, indent=1),
+        "step,reward\n1,0.5\n",
+        "step:1 - critic/score/mean:0.5 - actor/grad_norm:inf\n",
+    ],
+    ids=["lines", "json", "table", "console"],
+)
+def test_a_log_may_be_packed_in_other_bytes(
+    text: str, packed: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "plain").write_text(text, encoding="utf-8")
+    (tmp_path / "packed").write_bytes(packed(text.encode()))
+
+    plain, log = read_log(tmp_path / "plain"), read_log(tmp_path / "packed")
+    assert log.layout == plain.layout
+    assert repr(log.rows) == repr(plain.rows)
+    assert log.remarks == ()
+
+
+def test_zstandard_is_read_where_pyarrow_is_installed(tmp_path: Path) -> None:
+    data = zstd(f"{LINE}\n{LINE}\n".encode())
+    (tmp_path / "log.jsonl.zst").write_bytes(data)
+
+    assert len(read_log(tmp_path / "log.jsonl.zst").rows) == 2
+
+
+def test_a_compressed_log_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "train.log.gz"
+    path.write_bytes(gzip.compress(f"{LINE}\n{LINE}\n".encode())[:-12])
+
+    with pytest.raises(UserError, match=r"cut off or is damaged.*zcat"):
+        read_log(path)
+
+
+def test_numbers_beyond_floats_and_texts_of_numbers_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    rows = [f'{{"step": {n}, "reward": "NaN", "x": -Infinity, "y": 1{"0" * 400}}}' for n in (1, 2)]
+    path.write_text("\n".join(rows))
+
+    row = read_log(path).rows[-1]
+    assert math.isnan(row.values["reward"])
+    assert (row.values["x"], row.values["y"]) == (-math.inf, math.inf)
+
+
+@pytest.mark.timeout(20)
+def test_a_long_line_that_is_no_log_takes_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    samples = "[" + ", ".join("{'prompt': 'a', 'epoch': 'b'}" for _ in range(40_000)) + "]"
+    path.write_text(f"{samples}\n{{'loss': 0.1, 'reward': 0.5, 'epoch': 0.1}}\n")
+
+    assert [dict(row.values) for row in read_log(path).rows] == [
+        {"loss": 0.1, "reward": 0.5, "epoch": 0.1}
+    ]
+
+
+def test_a_first_line_that_is_longer_than_what_a_file_is_told_by_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    rows = [{"step": 1, "text": "x" * (1 << 20), "reward": 0.5}, {"step": 2, "reward": 0.5}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    assert [row.step for row in read_log(path).rows] == [1, 2]
+
+
+def test_steps_of_nemo_rl_go_on_over_epochs(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    results = "\N{BAR CHART} Training Results:\n  \N{BULLET} Avg Reward: 0.5\n\n"
+    lines = [
+        f"=== Epoch {epoch}/2 ===\n" + "".join(f"=== Step {n}/2 ===\n{results}" for n in (1, 2))
+        for epoch in (1, 2)
+    ]
+    path.write_text("".join(lines), encoding="utf-8")
+
+    assert [row.step for row in read_log(path).rows] == [1, 2, 3, 4]
 
 
 def test_lines_of_json_that_were_cut_off_are_counted(tmp_path: Path) -> None:

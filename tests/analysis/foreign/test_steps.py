@@ -38,6 +38,14 @@ def test_of_two_runs_in_one_file_the_last_one_is_read() -> None:
     assert remarks == ("The log holds 2 runs, one after the other; the last one is read.",)
 
 
+@pytest.mark.parametrize("order", [(3, 2, 1), (2, 3, 1), (1, 3, 2)])
+def test_rows_in_another_order_are_neither(order: tuple[int, ...]) -> None:
+    found, remarks = rewards(*((step, step / 10) for step in order))
+
+    assert list(found.items()) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert remarks == ("The rows are not in the order of their steps; they were sorted.",)
+
+
 def test_a_step_that_is_logged_twice_is_neither() -> None:
     assert rewards((1, 0.1), (1, 0.15), (2, 0.2)) == ({1: 0.15, 2: 0.2}, ())
 

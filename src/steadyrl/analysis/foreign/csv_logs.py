@@ -1,28 +1,41 @@
-"""Logs as tables: CSV and TSV files, also as W&B's charts export them."""
+"""Logs as tables: CSV and TSV files, W&B's exports of charts, and tables that notebooks show.
+
+A notebook's table is pasted with `|` between its cells, and a row of dashes below the names.
+"""
 
 import csv
 import re
+from itertools import chain
 from pathlib import Path
 
 from steadyrl.analysis.foreign.log import Log, LogRow, numbers_in, to_number, to_step
 from steadyrl.base.errors import UserError
+from steadyrl.base.text_files import open_text
 
 STEPS = ("step", "_step", "global_step", "Step")
 ENDS = ("__MIN", "__MAX")
 """Ends of the columns that W&B adds to each metric of a chart."""
 
 _OF_CHART = re.compile(r"(.+?) - (.+)")
+_RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
+"""The row of dashes below the names of a table in Markdown."""
 
 
 def is_table(head: str) -> bool:
     """Whether `head` begins with names of columns and then a row that has numbers."""
-    lines = [line for line in head.splitlines() if line.strip()]
+    first = head.splitlines()[:20]
+    lines = [line for line in first if line.strip() and not _RULE.fullmatch(line.strip())]
     if len(lines) < 2:
         return False
-    names, first = list(csv.reader(lines[:2], delimiter=_delimiter(lines[0])))
-    in_first = [to_number(cell) for cell in first if cell]
-    texts = all(name and to_number(name) is None for name in names)
-    return len(names) > 1 and texts and any(number is not None for number in in_first)
+    try:
+        names, row = list(csv.reader(lines[:2], delimiter=_delimiter(lines[0])))
+    except (csv.Error, ValueError):  # a text that is no table, or one line of two
+        return False
+    if _delimiter(lines[0]) == "|":  # there may be bars at both ends
+        names = [name for name in names if name.strip()]
+    texts = all(name.strip() and to_number(name) is None for name in names)
+    numbers = any(to_number(cell) is not None for cell in row if cell)
+    return len(names) > 1 and texts and numbers
 
 
 def read_table(path: Path) -> Log:
@@ -31,10 +44,13 @@ def read_table(path: Path) -> Log:
     Raises:
         UserError: it is a chart of several runs.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        delimiter = _delimiter(file.readline())
-        file.seek(0)
-        lines = list(csv.DictReader(file, delimiter=delimiter))
+    try:
+        with open_text(path, newline="") as file:
+            header = next((line for line in file if line.strip()), "")
+            cells = (line for line in chain([header], file) if not _RULE.fullmatch(line.strip()))
+            lines = list(csv.DictReader(cells, delimiter=_delimiter(header)))
+    except csv.Error as error:
+        raise UserError(f"{path} is not a table that can be read: {error}.") from error
     names = _names(list(lines[0]), path) if lines else {}
     rows = [
         numbers_in((names[name], cell) for name, cell in line.items() if cell and name in names)
@@ -49,7 +65,7 @@ def _row(values: dict[str, float]) -> LogRow:
 
 
 def _delimiter(header: str) -> str:
-    return max(",;\t", key=header.count)
+    return max(",;\t|", key=header.count)
 
 
 def _names(columns: list[str], path: Path) -> dict[str, str]:
@@ -62,4 +78,6 @@ def _names(columns: list[str], path: Path) -> dict[str, str]:
             f"{path} has columns of {len(runs)} runs: {', '.join(sorted(runs)[:4])}. Export the "
             "chart of one run."
         )
-    return {name: found[name][2] if name in found else name for name in kept}
+    return {
+        name: found[name][2] if name in found else name.strip().replace(" / ", "/") for name in kept
+    }

@@ -8,6 +8,7 @@ from typing import Any
 from steadyrl.analysis.foreign.log import Log, LogRow, numbers_in, to_step
 from steadyrl.analysis.series import COLD_START
 from steadyrl.base.errors import UserError
+from steadyrl.base.text_files import open_text, whole_text
 from steadyrl.base.wording import count
 
 STEPS = ("step", "_step", "global_step")
@@ -27,11 +28,11 @@ def is_json_lines(head: str) -> bool:
 def read_json_lines(path: Path) -> Log:
     """The rows of a JSON Lines file. Lines that are not objects are left out and counted."""
     rows, broken = [], 0
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with open_text(path) as file:
         for line in filter(str.strip, file):
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, RecursionError):
                 broken += 1
                 continue
             if isinstance(row, dict):
@@ -47,8 +48,10 @@ def read_json(path: Path) -> Log:
         UserError: it is none of these, or was cut off.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        data = json.loads(whole_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        if str(error).startswith("Extra data"):  # lines, of which the first is very long
+            return read_json_lines(path)
         raise UserError(
             f"{path} is not valid JSON ({error}); it may have been cut off. Give an earlier "
             "checkpoint's trainer_state.json, or another log of the run."

@@ -5,6 +5,7 @@
 Layouts are told by content, never by what the file is called, except TensorBoard's.
 """
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -15,9 +16,16 @@ from steadyrl.analysis.foreign.log import Log, to_step
 from steadyrl.analysis.foreign.tensorboard_logs import is_event_file, read_events
 from steadyrl.analysis.foreign.wandb_logs import is_wandb_file, read_wandb
 from steadyrl.base.errors import UserError
+from steadyrl.base.text_files import encoding_of, first_bytes, open_text
 
 HEAD = 1 << 20
 """Bytes by which a file is told."""
+
+MARK = "\ufeff"
+"""A byte order mark, read as text."""
+
+_JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{)')
+"""The beginning of an object or a list of objects."""
 
 LINES = 200_000
 """Lines of a console in which the first metrics are looked for."""
@@ -54,6 +62,13 @@ def read_log(path: Path) -> Log:
     """
     if not path.exists():
         raise UserError(f"{path} does not exist. Give a run folder, or the log of a run.")
+    try:
+        return _read(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _read(path: Path) -> Log:
     files = _files_in(path) if path.is_dir() else [path]
     if all(map(is_event_file, files)):
         log = read_events(files)
@@ -89,21 +104,21 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _read_file(path: Path) -> Log:
-    with path.open("rb") as file:
-        data = file.read(HEAD)
+    data = first_bytes(path, HEAD)
     if not data.strip():
         raise UserError(f"{path} is empty. Wait until the run has logged its first step.")
     if is_wandb_file(path):
         return read_wandb(path)
-    head = data.decode("utf-8-sig", errors="replace")
+    head = data.decode(encoding_of(data), errors="replace").removeprefix(MARK)
+    is_text = "\0" not in head
     if is_json_lines(head):
         return read_json_lines(path)
-    if head.lstrip()[:2] in ("{\n", '{"', "[{", "[\n") or path.suffix == ".json":
+    if _JSON.match(head) or ".json" in path.suffixes:
         return read_json(path)
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        if b"\0" not in data and is_console(islice(lines, LINES)):
+    with open_text(path) as lines:
+        if is_text and is_console(islice(lines, LINES)):
             return read_console(path)
-    if b"\0" not in data and is_table(head):
+    if is_text and is_table(head):
         return read_table(path)
     raise UserError(
         f"The layout of {path} is not known. Known are {KNOWN}; for anything else write a CSV "

@@ -54,7 +54,10 @@ def to_number(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an integer beyond all numbers
+            return math.inf if value > 0 else -math.inf
     found = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
     return None if found is None else float(found[1])
 

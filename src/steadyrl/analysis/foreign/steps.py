@@ -1,13 +1,16 @@
 """The rows of one run by step: restarts, second runs and two ways of counting are sorted out."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from statistics import median
 
 import numpy as np
 
 from steadyrl.analysis.foreign.log import LogRow, to_step
 from steadyrl.analysis.foreign.trainers import Trainer
+
+SORTED = "The rows are not in the order of their steps; they were sorted."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +52,19 @@ def by_step(rows: Iterable[LogRow], trainer: Trainer, reference: str) -> Stepped
 
     A step that is smaller than the one before it is a restart: what follows takes the place of what
     was logged from that step on. If it goes back to the first step, a second run begins, and the
-    rows before it are left out.
+    rows before it are left out. Where no step occurs twice, nothing was logged again, and the rows
+    are only in another order.
 
     Args:
         reference: Column by whose rows a restart is noticed.
     """
     run, runs = _Run(), 1
-    for number, row in enumerate(rows, start=1):
-        step, update = _steps_of(row, trainer, number)
+    stepped = [(*_steps_of(row, trainer, number), row) for number, row in enumerate(rows, 1)]
+    marks = [step for step, _, row in stepped if reference in row.values]
+    unordered = _is_unordered(marks) and all(update is None for _, update, _ in stepped)
+    if unordered:
+        stepped.sort(key=itemgetter(0))
+    for step, update, row in stepped:
         if reference in row.values and update is None:
             if run.first is not None and step <= run.first and step != run.last:
                 run, runs = _Run(), runs + 1
@@ -70,7 +78,13 @@ def by_step(rows: Iterable[LogRow], trainer: Trainer, reference: str) -> Stepped
         else:
             rollout = update if run.last is None else run.last
             run.updates.setdefault(rollout, {}).setdefault(update, {}).update(row.values)
-    return _finished(run, runs)
+    found = _finished(run, runs)
+    return replace(found, remarks=(SORTED, *found.remarks)) if unordered else found
+
+
+def _is_unordered(steps: Sequence[int]) -> bool:
+    """Whether steps do not rise, though none of them occurs twice."""
+    return list(steps) != sorted(steps) and len(set(steps)) == len(steps)
 
 
 def _steps_of(row: LogRow, trainer: Trainer, number: int) -> tuple[int, int | None]:
