@@ -21,8 +21,12 @@ from tests.analysis.dump_samples import OTHER_POLICY, VOCABULARY, drawn, pairing
 from steadyrl.analysis.dumps import Comparison, DumpCause, Pairing, Verdict, compare
 from steadyrl.analysis.dumps.counted import Counted
 from steadyrl.analysis.dumps.distance import common_shift
+from steadyrl.analysis.dumps.log_odds import LogOdds, line_of_log_odds, log_odds
 from steadyrl.analysis.dumps.record import UNKNOWN
 from steadyrl.base.errors import UserError
+
+LEARNED = 0.3 * np.random.default_rng(4).standard_normal(VOCABULARY)
+"""What an update adds to the logit of each token."""
 
 
 def compared(samples: Samples, **columns: bool) -> Comparison:
@@ -57,6 +61,32 @@ def test_a_temperature_is_named_with_and_without_entropy(temperature: float, ent
     assert float(said[1]) == pytest.approx(temperature, rel=0.03)
 
 
+@pytest.mark.parametrize("temperature", [0.7, 1.3])
+def test_a_temperature_is_named_where_no_text_goes_on_in_two_ways(temperature: float) -> None:
+    samples = drawn(1, temperature=temperature, prompts=64, group=1)
+    line = line_of_log_odds(log_odds(Counted(pairing_of(samples))))
+    assert line.ratio == pytest.approx(temperature, rel=0.1)
+    assert line.one_way > 0.99
+    assert cause_of(samples, entropy=False) == DumpCause.TEMPERATURE
+
+
+def test_log_odds_move_on_one_line_under_a_temperature_alone() -> None:
+    for settings in ({"noise": 0.25}, {"learned": tuple(LEARNED)}, {"trainer": OTHER_POLICY}):
+        samples = drawn(1, prompts=64, group=1, **settings)
+        line = line_of_log_odds(log_odds(Counted(pairing_of(samples))))
+        assert line.share * (line.one_way > 0.9) < 0.2
+
+
+def test_log_odds_of_two_tokens_shrink_by_the_temperature() -> None:
+    """Of two tokens, log-odds are logits, and the other one has no entropy: pi = sigmoid(q x)."""
+    engine = np.array([-3.0, -1.0, 0.5, 2.0, 4.0])
+    found = LogOdds(
+        moves=(0.8 - 1) * engine, means=(1 + 0.8) / 2 * engine, depth=np.arange(5)
+    )  # fmt: skip
+    line = line_of_log_odds(found)
+    assert (line.ratio, line.share, line.one_way) == pytest.approx((0.8, 1.0, 1.0))
+
+
 @pytest.mark.parametrize("entropy", [True, False])
 def test_top_p_that_is_not_reported_is_named_with_and_without_entropy(entropy: bool) -> None:
     assert (
@@ -72,10 +102,6 @@ def test_top_p_that_the_engine_alone_applies_is_named() -> None:
 
 def test_greedy_sampling_beside_a_trainer_at_temperature_1_is_a_filter() -> None:
     assert cause_of(drawn(2, top_p=1e-9)) == DumpCause.FILTER
-
-
-LEARNED = 0.3 * np.random.default_rng(4).standard_normal(VOCABULARY)
-"""What an update adds to the logit of each token."""
 
 
 def test_weights_that_learned_of_some_tokens_are_newer() -> None:

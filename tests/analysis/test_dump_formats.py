@@ -1,6 +1,10 @@
 """Dumps of every framework are read as they were written, or refused with what to do."""
 
+import gzip
 import json
+import lzma
+import math
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +208,91 @@ def test_objects_of_other_packages_are_not_loaded(tmp_path: Path) -> None:
         read_content(path)
 
 
+@pytest.mark.parametrize("name", ["batch.pkl", "batch.npy", "batch.npz", "batch.pickle"])
+def test_pickles_are_refused_unread(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
+    with pytest.raises(UserError, match="is a pickle, which can run code and is not loaded"):
+        read_content(path)
+    path = path.rename(tmp_path / "batch.pt")
+    with pytest.raises(UserError, match="can run code and are not"):
+        read_content(path)
+    assert not (tmp_path / "ran").exists()
+
+
+class Bomb:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self._path,)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_tensors_that_were_cut_off_are_refused(part: float, tmp_path: Path) -> None:
+    path = WRITERS["trl"](few(), tmp_path)[0]
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(UserError, match="or is damaged"):
+        read_content(path)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "own.jsonl.gz": gzip.compress,
+    "own.ndjson": lambda data: data,
+    "own.jsonl": lambda data: b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"),
+    "own.json": lambda data: b"[" + b",\n".join(data.splitlines()) + b"]",
+    "own.json.xz": lambda data: lzma.compress(b"[" + b",".join(data.splitlines()) + b"]"),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_rows_may_be_packed_in_other_bytes(name: str, tmp_path: Path) -> None:
+    lines = _own(few(), tmp_path).read_text().splitlines()
+    rows = [{**json.loads(line), "text": "a\u2028b\x85c"} for line in lines]
+    data = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+    expected = paired([tmp_path / "own.jsonl"])
+    (tmp_path / name).write_bytes(PACKED[name](data))
+    found = paired([tmp_path / name])
+    for one, other in zip(found.rows, expected.rows, strict=True):
+        assert (one.tokens == other.tokens).all()
+
+
+def test_a_last_line_that_was_cut_off_is_left_out_and_said(tmp_path: Path) -> None:
+    path = WRITERS["nemo-rl"](few(), tmp_path)[0]
+    whole = path.read_text()
+    path.write_text(whole[:-40])
+    notes: list[str] = []
+    dump = read_dump(read_content(path, notes), path.name, notes=notes)
+    assert len(dump.rows) == 5
+    assert pair(dump).notes == ("The last line of train_data_step1.jsonl was cut off and is left "
+                                "out.",)  # fmt: skip
+    path.write_text(whole[:-40] + "\n" + whole)
+    with pytest.raises(UserError, match=r"Line 6 of train_data_step1\.jsonl is not JSON"):
+        read_content(path)
+
+
+def test_numbers_that_are_not_finite_are_read_from_json(tmp_path: Path) -> None:
+    path = WRITERS["prime-rl"](few(), tmp_path)[0]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["trainer_logprobs"][-1] = math.inf
+    rows[1]["trainer_logprobs"][-1] = "NaN"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    first, second, *_ = paired([path]).rows
+    assert first.trainer_logprobs is not None
+    assert second.trainer_logprobs is not None
+    assert math.isinf(first.trainer_logprobs[-1])
+    assert math.isnan(second.trainer_logprobs[-1])
+
+
+def test_a_configuration_beside_the_dumps_is_none(tmp_path: Path) -> None:
+    path = WRITERS["prime-rl"](few(), tmp_path)[0]
+    (path.parent / "config.json").write_text("{}")
+    assert len(paired([path.parent]).rows) == 6
+
+
 def test_another_schema_is_said_and_not_guessed(tmp_path: Path) -> None:
     path = WRITERS["prime-rl"](few(), tmp_path)[0]
     path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 2'))
@@ -218,6 +307,23 @@ def test_a_dump_that_lacks_a_key_is_answered_with_the_setting(tmp_path: Path) ->
         paired([path])
     with pytest.raises(UserError, match=r"no responses and no .*, which dumps of verl"):
         paired([path], format="verl")
+
+
+def test_coarse_tensors_are_read_and_nested_ones_refused(tmp_path: Path) -> None:
+    path = WRITERS["trl"](few(), tmp_path)[0]
+    batch = torch.load(path, weights_only=True)
+    fine = paired([path]).rows[0].rollout_logprobs
+    batch["sampling_per_token_logps"] = batch["sampling_per_token_logps"].to(torch.float8_e5m2)
+    torch.save(batch, path)
+    coarse = paired([path]).rows[0].rollout_logprobs
+    assert coarse is not None
+    assert coarse == pytest.approx(fine, rel=0.2, nan_ok=True)
+    batch["sampling_per_token_logps"] = torch.nested.nested_tensor(
+        [torch.ones(2), torch.ones(3)], layout=torch.jagged
+    )
+    torch.save(batch, path)
+    with pytest.raises(UserError, match=r"sampling_per_token_logps of .* is not a plain"):
+        paired([path])
 
 
 def test_unequal_shapes_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from dump_world import Samples
 from dump_writers import WRITERS
 from tests.analysis.dump_samples import drawn
@@ -84,3 +85,25 @@ def test_two_dumps_of_one_side_are_refused(tmp_path: Path) -> None:
     engine = written(drawn(0, prompts=2, group=2), tmp_path, 0)
     with pytest.raises(UserError, match="no log-probabilities of the trainer"):
         pair(engine, engine)
+
+
+def test_rows_without_log_probabilities_are_left_out_and_counted(tmp_path: Path) -> None:
+    samples = drawn(0, prompts=4, group=4)
+    paths = WRITERS["slime"](samples, tmp_path)
+    content = torch.load(paths[0], weights_only=False)
+    for number in (2, 5):  # aborted
+        content["samples"][number]["rollout_log_probs"] = None
+    dumps = [read_dump(content, "rollout.pt"), read_dump(read_content(paths[1]), "train.pt")]
+    pairing = pair(*dumps)
+    assert len(pairing.rows) == len(pairing.engine_prompts) == 14
+    assert pairing.notes == ("2 of 16 rows lack the log-probabilities of a side.",)
+
+
+def test_rows_that_are_there_twice_are_paired_twice(tmp_path: Path) -> None:
+    samples = drawn(0, prompts=2, group=4)
+    order = [3, 0, 0, 5, 1, 7, 2, 6, 4, 3]
+    shuffled = [samples[number] for number in order]
+    pairing = pair(written(samples + samples, tmp_path, 0), written(shuffled, tmp_path, 1))
+    assert len(pairing.rows) == len(order)
+    for row, sample in zip(pairing.rows, shuffled, strict=True):
+        assert row.rollout_logprobs[row.mask] == pytest.approx(sample.rollout_logprobs)

@@ -60,8 +60,11 @@ def compare_dumps_command(arguments: list[str], console: Console) -> None:
 
 
 def _read(path: Path, options: CompareDumpsOptions) -> Dump:
-    content = read_content(path)
-    return read_dump(content, path.name, format=options.format, columns=options.columns)
+    notes: list[str] = []
+    content = read_content(path, notes)
+    return read_dump(
+        content, path.name, format=options.format, columns=options.columns, notes=notes
+    )
 
 
 def _table_of_shares(comparison: Comparison) -> Table:

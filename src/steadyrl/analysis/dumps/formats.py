@@ -3,8 +3,8 @@
 The readers follow the sources of the versions named in `FORMATS`.
 """
 
-from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 from steadyrl.analysis.dumps.files import Content
@@ -126,7 +126,12 @@ FORMAT_NAMES = tuple(known.name for known in FORMATS)
 
 
 def read_dump(
-    content: Content, name: str, *, format: str = "auto", columns: Mapping[str, str] | None = None
+    content: Content,
+    name: str,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> Dump:
     """The dump in `content`.
 
@@ -134,6 +139,7 @@ def read_dump(
         name: Name of the file, for messages.
         format: A name of `FORMATS`, or `auto`.
         columns: Our names of columns, with the names that the file uses.
+        notes: What was left out of the file, as `read_content` tells it.
 
     Raises:
         UserError: the layout is not known, or a column is missing.
@@ -144,7 +150,7 @@ def read_dump(
     candidates = FORMATS if format == "auto" else (_format(format),)
     for known in candidates:
         if any(required <= keys for required in known.keys):
-            return known.read(content, name)
+            return replace(known.read(content, name), notes=tuple(notes))
     raise UserError(_not_known(keys, name, candidates))
 
 

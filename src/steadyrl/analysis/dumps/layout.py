@@ -13,6 +13,8 @@ from steadyrl.base.errors import UserError
 VALUES = ("rollout_logprobs", "trainer_logprobs", "entropy")
 EXPERTS = ("rollout_experts", "trainer_experts")
 
+_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
+
 _FEWEST_VALUES = 16
 """Values from which on a coarse number type is not there by chance."""
 
@@ -24,12 +26,16 @@ def as_array(values: Any, name: str, where: str) -> ndarray:
         UserError: they are not numbers, or lists of different lengths.
     """
     if isinstance(values, torch.Tensor):
+        if values.is_nested or values.layout != torch.strided:
+            raise UserError(
+                f"{name} of {where} is not a plain tensor. Save the batch after it is padded."
+            )
         values = values.detach()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-        return np.asarray(values.numpy())
+        plain = not values.is_floating_point() or values.dtype in _OF_NUMPY
+        return np.asarray((values if plain else values.float()).numpy())
     try:
         array = np.asarray(values)
-        if array.dtype == object:
+        if array.dtype == object or array.dtype.kind == "U":  # None, or "NaN" as a text
             array = array.astype(np.float64)
     except (ValueError, TypeError) as error:
         raise UserError(

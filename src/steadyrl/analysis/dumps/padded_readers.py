@@ -84,6 +84,10 @@ def read_trl(content: Content, name: str) -> Dump:
 
 
 def _trl_row(row: Columns, where: str) -> DumpRow:
+    if row.get("prompt_ids") is None or row.get("completion_ids") is None:
+        raise UserError(
+            f"{where} has no prompt_ids or no completion_ids, though others have. Leave it out."
+        )
     prompt = as_array(row["prompt_ids"], "prompt_ids", where).ravel()
     completion = as_array(row["completion_ids"], "completion_ids", where).ravel()
     return ragged_row(

@@ -38,29 +38,55 @@ def pair(first: Dump, second: Dump | None = None) -> Pairing:
     _require(second, engine=False)
     matched, how = _match(first, second)
     notes += how
-    rows, prompts = [], []
-    for engine, trainer in matched:
-        rows.append(_common(with_rollout(trainer, engine), engine))
-        prompts.append(engine.prompt)
-    return Pairing(
-        rows=tuple(rows),
-        engine_prompts=tuple(prompts),
-        has_both_prompts=True,
-        storage=coarsest([first.storage, second.storage]),
-        has_mask=second.has_mask or first.has_mask,
-        notes=tuple(notes),
+    rows = [_common(with_rollout(trainer, engine), engine) for engine, trainer in matched]
+    return _complete(
+        Pairing(
+            rows=tuple(rows),
+            engine_prompts=tuple(engine.prompt for engine, _ in matched),
+            has_both_prompts=True,
+            storage=coarsest([first.storage, second.storage]),
+            has_mask=second.has_mask or first.has_mask,
+            notes=(*first.notes, *second.notes, *notes),
+        )
     )
 
 
 def _alone(dump: Dump) -> Pairing:
     _require(dump, engine=True)
     _require(dump, engine=False)
-    return Pairing(
-        rows=dump.rows,
-        engine_prompts=tuple(row.prompt for row in dump.rows),
-        has_both_prompts=False,
-        storage=dump.storage,
-        has_mask=dump.has_mask,
+    return _complete(
+        Pairing(
+            rows=dump.rows,
+            engine_prompts=tuple(row.prompt for row in dump.rows),
+            has_both_prompts=False,
+            storage=dump.storage,
+            has_mask=dump.has_mask,
+            notes=dump.notes,
+        )
+    )
+
+
+def _complete(pairing: Pairing) -> Pairing:
+    """The rows with log-probabilities of both sides: what was aborted may have none."""
+    kept = [
+        (row, prompt)
+        for row, prompt in zip(pairing.rows, pairing.engine_prompts, strict=True)
+        if row.rollout_logprobs is not None and row.trainer_logprobs is not None
+    ]
+    missing = len(pairing.rows) - len(kept)
+    if not missing:
+        return pairing
+    if not kept:
+        raise UserError(
+            "No row has log-probabilities of both engine and trainer. Give dumps of one step, in "
+            "which the same rows have them."
+        )
+    note = f"{missing} of {len(pairing.rows)} rows lack the log-probabilities of a side."
+    return replace(
+        pairing,
+        rows=tuple(row for row, _ in kept),
+        engine_prompts=tuple(prompt for _, prompt in kept),
+        notes=(*pairing.notes, note),
     )
 
 

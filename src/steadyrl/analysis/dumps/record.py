@@ -74,6 +74,9 @@ class Dump:
     storage: str = "float32"
     """Coarsest number type of the stored log-probabilities."""
 
+    notes: tuple[str, ...] = ()
+    """What was left out of the file, in sentences."""
+
     @property
     def has_rollout(self) -> bool:
         """Whether it has log-probabilities of the engine."""

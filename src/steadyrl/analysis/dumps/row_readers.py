@@ -71,7 +71,7 @@ def _slime_row(sample: Columns, where: str) -> DumpRow:
 
 def read_prime_rl(content: Content, name: str) -> Dump:
     """Records of the trainer's token export, whose columns all cover the whole sequence."""
-    rows = []
+    rows: list[DumpRow] = []
     for number, record in enumerate(_records(content, name, "prime-rl")):
         where = f"record {number} of {name}"
         version = record.get("schema_version", TOKEN_EXPORT_SCHEMA)
@@ -80,7 +80,7 @@ def read_prime_rl(content: Content, name: str) -> Dump:
                 f"{where} has schema_version {version}, and version {TOKEN_EXPORT_SCHEMA} of "
                 "prime-rl's token export is known. Name its columns with --columns."
             )
-        rows.append(
+        rows.extend(
             _whole_row(
                 record,
                 where,
@@ -95,14 +95,14 @@ def read_prime_rl(content: Content, name: str) -> Dump:
 
 def read_nemo_rl(content: Content, name: str) -> Dump:
     """Lines of `train_data_step*.jsonl`: each value is a batch of one row, padded on the right."""
-    rows = []
+    rows: list[DumpRow] = []
     for number, line in enumerate(_records(content, name, "nemo-rl")):
         where = f"line {number + 1} of {name}"
         record = {key: _only(line[key]) for key in line if key in _NEMO_COLUMNS}
         if not record.get("sample_loss_mask", 1):
             continue
         length = record.get("input_lengths")
-        rows.append(
+        rows.extend(
             _whole_row(
                 record,
                 where,
@@ -147,8 +147,8 @@ def _whole_row(
     trainer: str,
     entropy: str = "",
     length: int | None = None,
-) -> DumpRow:
-    """A row whose columns cover prompt, response and padding.
+) -> tuple[DumpRow, ...]:
+    """A row whose columns cover prompt, response and padding; none if it has no tokens.
 
     Args:
         length: Tokens of the row without padding; None: there is no padding.
@@ -172,7 +172,6 @@ def _whole_row(
                 "one per token in such a dump: the file is damaged, or of another version."
             )
     held = np.arange(tokens.shape[1])[None] < (tokens.shape[1] if length is None else length)
-    rows = padded_rows(
+    return padded_rows(
         tokens=tokens, attention=held, mask=counted, response_start=None, columns=columns
     )
-    return rows[0]

@@ -110,18 +110,3 @@ def slope_within_contexts(counted: Counted) -> Slope | None:
     ratio = float((x * y).sum()) / power
     share = 1 - float(np.square(y - ratio * x).sum()) / gap
     return Slope(ratio=ratio, share=share, tokens=tokens)
-
-
-def binned_slope(counted: Counted, bins: int = 16) -> tuple[float, float]:
-    """Slope of log(pi_old / mu_old) on the mean surprisal, and its share of the variance.
-
-    Both sides enter the surprisal alike, so that rounding on either has no slope.
-    """
-    surprisal = -(counted.rollout + counted.trainer) / 2
-    difference = counted.difference
-    x, y = surprisal - surprisal.mean(), difference - difference.mean()
-    power, total = float(np.square(x).sum()), float(np.square(y).sum())
-    if power == 0 or total == 0:
-        return 0.0, 0.0
-    slope = float((x * y).sum()) / power
-    return slope, slope**2 * power / total
