@@ -11,6 +11,7 @@ from transformers import AutoConfig, Qwen3MoeConfig
 
 from steadyrl.base.errors import UserError
 from steadyrl.cli.plan import plan_command
+from steadyrl.planning.node_memory import main_memory
 from steadyrl.planning.plan import plan_run, shape_of
 from steadyrl.planning.reading import known_configs, read_shape
 from steadyrl.planning.settings import PlanSettings
@@ -96,6 +97,19 @@ def test_each_device_of_the_learner_holds_its_shard_by_the_rules_of_one_machine(
     assert learner.held["weights"] == 4 * count // 2
     assert learner.held["moments"] == 8 * count // 2
     assert plan.devices["engine"].held == {"engine's weights": count * 4.0}  # FP8 is emulated
+
+
+def test_main_memory_of_a_machine_holds_copies_of_the_shards_that_are_on_it() -> None:
+    plan = plan_run(demo(), PlanSettings(gpus="32xH100", engine_gpus=16, tensor_parallel=1))
+    count, work = plan.shape.parameters, plan.work
+    assert plan.layout.learner_devices == 16
+
+    assert main_memory(plan) == {
+        "initial weights": 4 * count,
+        "weights of the last sync": 4 * count,
+        "routes": pytest.approx(work.sampled * plan.shape.layers * plan.shape.experts_per_token),
+        "copies for a checkpoint": 12 * count * 8 / 16,  # 8 of the 16 ranks
+    }
 
 
 def test_the_fastest_layout_that_fits_is_chosen() -> None:

@@ -10,6 +10,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import Sampling
 from steadyrl.engines.vllm.settings import VllmSettings
+from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
 from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.objectives import ReferenceKL
@@ -82,6 +83,8 @@ def test_ranks_in_one_memory_share_the_weights_and_hold_passes_of_their_own() ->
         "engine's weights": 2 * COUNT,
     }
     assert found.update["activations"] == 3 * alone.update["activations"]
+    copying = plan(learner=FsdpLearnerSettings(ranks=3, background_saves=True), engine=engine)
+    assert copying.held == found.held | {"copies for a checkpoint": 12 * COUNT}
 
 
 def test_an_adapter_has_moments_and_gradients_and_its_base_has_none() -> None:
@@ -138,6 +141,24 @@ def test_keys_and_values_are_those_of_the_sequences_that_run() -> None:
     assert planned.rollout["keys and values"] == 6 * 32 * 768
     assert planned.least_rollout == 32 * 768
     assert planned.peak == sum(planned.held.values()) + sum(planned.update.values())
+
+
+def test_a_row_has_the_answers_of_all_turns_of_an_episode() -> None:
+    # Three operands more than one: three turns of 22 tokens after 10 that are given.
+    engine = LocalEngineSettings(numerics=Numerics.FLOAT32)
+    settings = {"engine": engine, "sampling": Sampling(max_new_tokens=22)}
+    one = run(**settings, environment=ArithmeticSettings(operands=4))
+    three = run(**settings, environment=ArithmeticSettings(operands=4, turns="multi"))
+    bounded = three.model_copy(
+        update={"algorithm": three.algorithm.model_copy(update={"max_turns": 2})}
+    )
+    short = three.model_copy(update={"model": SmallDense(max_positions=40)})
+
+    lengths = [sizes(config, prompt=10).length for config in (one, three, bounded, short)]
+    assert lengths == [32, 76, 54, 40]
+    planned = [plan_memory(config, sizes(config, prompt=10)) for config in (one, three)]
+    assert planned[1].least_rollout == 76 * 768 > planned[0].least_rollout
+    assert planned[1].update["logits"] > planned[0].update["logits"]
 
 
 def test_activations_grow_with_the_micro_batch_and_shrink_by_checkpointing() -> None:

@@ -14,6 +14,7 @@ from steadyrl.cli.foreign_options import refuse_foreign_options
 from steadyrl.cli.option_help import options_help
 from steadyrl.cli.options import override, own_options, refuse_words, split_options, without_help
 from steadyrl.cli.recipes import described_run
+from steadyrl.planning.node_memory import main_memory
 from steadyrl.planning.plan import RunPlan, plan_run
 from steadyrl.planning.settings import PlanSettings
 from steadyrl.run.config import RunConfig, parse
@@ -108,6 +109,7 @@ def to_values(plan: RunPlan) -> dict[str, Any]:
             }
             for kind, memory in plan.devices.items()
         },
+        "main_memory": main_memory(plan),
         "seconds": {
             "rollout": time.rollout,
             "scoring": time.scoring,
@@ -143,6 +145,13 @@ def show(plan: RunPlan, console: Console) -> None:
             f"needs {memory.least / 1e9:.3g} of {memory.usable / 1e9:.3g} usable GB",
             markup=False,
         )
+    main = main_memory(plan)
+    parts = ", ".join(f"{size / 1e9:.3g} for {name}" for name, size in main.items())
+    console.print(
+        f"Main memory of the machine of the loop: {sum(main.values()) / 1e9:.3g} GB ({parts}).",
+        markup=False,
+        soft_wrap=True,
+    )
     console.print(_table_of_seconds(plan))
     overlap = "the next rollout runs beside scoring and update" if time.overlaps else "one by one"
     lines = [

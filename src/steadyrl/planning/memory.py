@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from steadyrl.planning.costs import EngineCost
 from steadyrl.planning.hardware import constant
 from steadyrl.planning.layout import Layout
-from steadyrl.planning.reading import learner_itemsize, longest_response
+from steadyrl.planning.reading import learner_itemsize
 from steadyrl.planning.shape import ModelShape
 from steadyrl.planning.workload import Workload
 from steadyrl.policies.model_size import ModelSize, PassMemory
 from steadyrl.run.config import RunConfig
-from steadyrl.run.memory_plan import RunSizes, held_by_ranks, held_memory, update_memory
+from steadyrl.run.memory_plan import (
+    RunSizes,
+    held_by_ranks,
+    held_memory,
+    longest_response,
+    update_memory,
+)
 
 HALF = 2
 """Bytes of a bfloat16 number, in which activations were counted."""

@@ -27,7 +27,7 @@ from steadyrl.policies.model_size import (
     pass_memory_with,
 )
 from steadyrl.run.config import RunConfig
-from steadyrl.run.memory_plan import responses_of_step, row_positions
+from steadyrl.run.memory_plan import longest_response, responses_of_step, row_positions
 
 MEASURED_LENGTH = 512
 """Positions of the pass whose saved bytes are counted."""
@@ -179,11 +179,6 @@ def read_workload(config: RunConfig, settings: PlanSettings) -> Workload:
         reference=algorithm.needs_reference,
         steps_ahead=config.engine.steps_ahead,
     )
-
-
-def longest_response(config: RunConfig) -> int:
-    """Tokens of all turns of the longest response."""
-    return config.sampling.max_new_tokens * config.environment.max_turns
 
 
 def _row(config: RunConfig, prompt: float, answer: float) -> TrainedRow:

@@ -21,6 +21,7 @@ from steadyrl.policies.loading import empty_model, model_config, model_with
 from steadyrl.policies.lora import LoraSettings
 from steadyrl.policies.lora_targets import LoraTargets
 from steadyrl.policies.model_settings import ModelSettings
+from steadyrl.policies.positions import max_positions
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.small_copy import FAILURES
 
@@ -44,6 +45,9 @@ class ModelSize:
 
     adapter: int = 0
     """Values of the LoRA adapter; 0 without one."""
+
+    positions: int | None = None
+    """Maximum number of tokens in a row; None: no limit is known."""
 
     @classmethod
     def of(
@@ -84,6 +88,7 @@ class ModelSize:
             vocabulary=model.get_input_embeddings().weight.shape[0],
             experts_per_token=getattr(config, "num_experts_per_tok", 1) if routed else 0,
             adapter=adapter,
+            positions=max_positions(model),
         )
 
     def rough_activations(self, itemsize: int) -> int:

@@ -103,7 +103,7 @@ def preflight(
             load_checkpoint(checkpoint, assembly.learner)
         survey = _Survey(config, settings, assembly, progress)
         findings = list(survey.findings(Path(folder), sizes.model.vocabulary))
-    planned = RunSizes.of(config, tokenizer, survey.longest_prompt)
+    planned = RunSizes.of(config, tokenizer, survey.most_given)
     plan = plan_memory(config, planned, plan.available)
     before = ["Measured before the cold start."] if config.cold_start and not checkpoint else []
     return Report(
@@ -141,7 +141,8 @@ class _Survey:
         self._progress = progress
         self._seconds: dict[str, float] = {}
         self.tokens = 0
-        self.longest_prompt = 0
+        self.most_given = 0
+        """Tokens of a row that the policy has not sampled: its prompt, and what turns add to it."""
         self._updated = 1.0
 
     def findings(self, folder: Path, vocabulary: int) -> Iterator[Finding]:
@@ -165,7 +166,8 @@ class _Survey:
         self._progress.begin("comparing engine and trainer")
         yield from kl_findings(self._timed("scoring", lambda: kl_sources(batch, learner)))
         prompts = _prompts(groups)
-        self.longest_prompt = max(map(len, prompts))
+        given = batch.attention_mask.sum(1) - batch.loss_mask.sum(1)
+        self.most_given = max(int(given.max()), *map(len, prompts))
         yield from drive(engine_findings(parts.engine, prompts, config.sampling, self._seed))
         yield company_of_trainer(batch, learner)
         self._progress.begin("updating once")

@@ -25,6 +25,9 @@ FLOAT32 = 4
 TRAINING_ONLY = ("gradients", "reference policy")
 """What a model that is measured and not trained does without."""
 
+MOST_TURNS = 1 << 20
+"""Turns of an episode, where the algorithm sets no limit."""
+
 PROMPT = 256
 """Tokens of a prompt, where no task has been read."""
 
@@ -79,19 +82,23 @@ class RunSizes:
     """None for families that need data to run: their activations are estimated."""
 
     length: int
-    """Tokens of a prompt and its longest answer."""
+    """Tokens of the longest row: what is given, and the longest answers of all its turns."""
 
     @classmethod
     def of(
         cls, config: RunConfig, tokenizer: PreTrainedTokenizerBase, prompt: int = PROMPT
     ) -> "RunSizes":
-        """The sizes of a run whose typical prompt has `prompt` tokens.
+        """The sizes of a run.
+
+        Args:
+            prompt: Tokens of a row that are given: its prompt, and what later turns add to it.
 
         Raises:
             UserError: the checkpoint has no configuration that can be read.
         """
         model = ModelSize.of(config.model, tokenizer, config.learner.lora)
-        length = min(prompt + config.sampling.max_new_tokens, _most_positions(config))
+        length = prompt + longest_response(config)
+        length = length if model.positions is None else min(length, model.positions)
         passes = pass_memory(
             config.model,
             tokenizer,
@@ -175,9 +182,12 @@ def _held_with_adapter(config: RunConfig, size: ModelSize, itemsize: int) -> dic
 def _held_in_shards(config: RunConfig, size: ModelSize, itemsize: int) -> dict[str, int]:
     """The same where ranks hold shards: all of them in main memory, or one on each GPU."""
     shards, ranks_here = _ranks(config)
+    copied = size.parameters if config.learner.lora is None else size.adapter
+    copied *= getattr(config.learner, "background_saves", False) is True and shards == 1
     held = held_by_ranks(config, size, shards=shards, ranks_here=ranks_here) | {
         "initial weights": size.parameters * itemsize,  # in the process of the loop
         "engine's weights": _weights_of_engines(config, size, itemsize),
+        "copies for a checkpoint": 3 * FLOAT32 * copied,  # on GPUs they are in other memory
     }
     return {name: size for name, size in held.items() if size}
 
@@ -219,7 +229,7 @@ def update_memory(config: RunConfig, sizes: RunSizes, *, ranks_here: int = 1) ->
     """Bytes that a micro-batch takes of each of `ranks_here` ranks, and the routes of a rollout."""
     learner, size, passes, length = config.learner, sizes.model, sizes.passes, sizes.length
     itemsize = getattr(torch, learner.dtype).itemsize
-    answer = min(length, config.sampling.max_new_tokens)
+    answer = min(length, longest_response(config))
     row = row_positions(config, float(length), answer=float(answer))
     positions = int(max(length, min(learner.micro_batch_tokens, responses_of_step(config) * row)))
     saved = size.rough_activations(itemsize) / 2 if passes is None else passes.activations
@@ -227,7 +237,7 @@ def update_memory(config: RunConfig, sizes: RunSizes, *, ranks_here: int = 1) ->
     if learner.activation_checkpointing:
         one_layer = activations / max(1, size.layers)
         activations = one_layer + positions * size.layers * size.width * itemsize
-    answered = int(positions * config.sampling.max_new_tokens / row)
+    answered = int(positions * min(1.0, answer / row))
     logits = answered * size.vocabulary * FLOAT32
     if logits > learner.logits_memory << 20:
         logits = 0
@@ -273,12 +283,14 @@ def _running(config: RunConfig) -> int:
     return limit if isinstance(limit, int) else responses_of_step(config)
 
 
+def longest_response(config: RunConfig) -> int:
+    """Tokens of the longest response, all turns of an episode together."""
+    turns = min(config.environment.max_turns, getattr(config.algorithm, "max_turns", MOST_TURNS))
+    return config.sampling.max_new_tokens * turns
+
+
 def responses_of_step(config: RunConfig) -> int:
     """Responses of one rollout."""
     algorithm = config.algorithm
     count = getattr(algorithm, "prompts", 1) * getattr(algorithm, "group_size", 1)
     return max(1, count * getattr(algorithm, "mini_batches", 1))
-
-
-def _most_positions(config: RunConfig) -> int:
-    return getattr(config.model, "max_positions", 1 << 20)
