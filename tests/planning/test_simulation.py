@@ -64,6 +64,28 @@ def test_a_sync_stops_the_engines() -> None:
     assert 0.5 < steps[1] <= 1.5
 
 
+def test_a_shared_processor_is_slower_only_while_both_compute() -> None:
+    # One second of rollout and 0.5 of update. At half the speed both, the update ends after one
+    # second, in which half of the next rollout is sampled; the other half takes 0.5 alone.
+    shared = replace(SECOND, slots=1, train_seconds=0.5, speed_together=0.5)
+    run = simulate(shared, max_staleness=1, steps=40)
+
+    assert run.step_seconds == pytest.approx(1.5)  # as one after the other
+    assert run.learner_idle == pytest.approx(1 / 3)
+    apart = simulate(replace(shared, speed_together=1.0), max_staleness=1, steps=40)
+    assert apart.step_seconds == pytest.approx(1.0)
+    in_turns = simulate(shared, max_staleness=0, steps=40)
+    assert in_turns.step_seconds == pytest.approx(1.5)  # nothing computes at the same time
+
+
+def test_sharing_memory_costs_what_overlaps() -> None:
+    # 0.8 times the speed: the update of 0.5 takes 0.625, in which 0.5 of a rollout is sampled.
+    shared = replace(SECOND, slots=1, train_seconds=0.5, speed_together=0.8)
+    run = simulate(shared, max_staleness=1, steps=40)
+
+    assert run.step_seconds == pytest.approx(0.625 + 0.5)
+
+
 def test_sequences_wait_for_a_slot() -> None:
     narrow = replace(SECOND, groups=2, slots=1, train_seconds=0.0)
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from steadyrl.planning.hardware import constant
 from steadyrl.planning.lengths import ResponseLengths
 from steadyrl.planning.plan import RunPlan
 
@@ -88,6 +89,10 @@ class SimulatedCluster:
     sync_seconds: float
     disturbances: Disturbances = Disturbances()
 
+    speed_together: float = 1.0
+    """Speed of engines and learner while both compute, as a share of that alone. 1: they share
+    nothing. 0.5: they share one processor. Between: memory, or caches."""
+
 
 def simulated_cluster(plan: RunPlan, disturbances: Disturbances) -> SimulatedCluster:
     """The cluster of a plan whose engines and learner are apart."""
@@ -102,4 +107,5 @@ def simulated_cluster(plan: RunPlan, disturbances: Disturbances) -> SimulatedClu
         train_seconds=plan.time.scoring + plan.time.update,
         sync_seconds=plan.time.sync,
         disturbances=disturbances,
+        speed_together=constant("cpu_together") if plan.layout.cluster.accelerator.is_cpu else 1.0,
     )

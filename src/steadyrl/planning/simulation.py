@@ -6,7 +6,7 @@
 
 The schedule is the code that paces real runs. Engines decode their running sequences together, so a
 token takes longer the more are running; a sync stops all of them; a failed engine begins its
-sequences again.
+sequences again. Where engines and learner share a machine, both are slower while both compute.
 """
 
 import math
@@ -54,6 +54,9 @@ class _Engine:
     decoded: float = 0.0
     clock: float = 0.0
     token_seconds: float = 1.0
+    speed: float = 1.0
+    """As a share of that of an engine beside which nothing computes."""
+
     stamp: int = 0
     """Number of changes; events of earlier ones mean nothing."""
 
@@ -89,18 +92,47 @@ class _Engine:
         self.stamp += 1
         if begun:
             read = cluster.prompt * begun / cluster.group
-            self.clock += self.slow * cluster.cost.prefill_seconds(read, float(cluster.prompt))
+            seconds = cluster.cost.prefill_seconds(read, float(cluster.prompt))
+            self.clock += self.slow * seconds / self.speed
         if self.running:
             ages = sum(self.decoded - row[1] for row in self.running) / len(self.running)
             context = cluster.prompt + ages + (self.running[0][0] - self.decoded) / 2
             seconds = cluster.cost.decode_seconds(float(len(self.running)), context)
-            self.token_seconds = self.slow * seconds
+            self.token_seconds = self.slow * seconds / self.speed
 
     def fail(self, resumed: float) -> None:
         """Loses the tokens of all running sequences, which begin again at `resumed`."""
         self.waiting.extendleft((row[2], row[3]) for row in self.running)
         self.running.clear()
         self.clock = resumed
+
+
+@dataclass(slots=True)
+class _Learner:
+    """The updates of a step. `left` is the time that they would take alone, as of `clock`."""
+
+    left: float = 0.0
+    clock: float = 0.0
+    speed: float = 1.0
+    stamp: int = 0
+    """Number of changes; events of earlier ones mean nothing."""
+
+    computes: bool = False
+
+    def begin(self, now: float, seconds: float) -> None:
+        """Begins updates that take so long alone."""
+        self.left, self.clock, self.computes = seconds, now, True
+
+    def set_speed(self, now: float, speed: float) -> None:
+        """Goes on at another speed."""
+        self.left -= (now - self.clock) * self.speed
+        self.clock, self.speed = now, speed
+        self.stamp += 1
+
+    @property
+    def end(self) -> float:
+        """Time at which the updates end."""
+        return self.clock + self.left / self.speed
 
 
 END, FAILURE, TRAINED, SYNCED = range(4)
@@ -122,6 +154,10 @@ class _Simulation:
         self.order = self.failures = 0
         self.left: dict[int, int] = {}
         self.training = False
+        self.learner = _Learner()
+        self.began = 0.0
+        self.updates: list[float] = []
+        """Seconds of the updates of each step."""
         self.published: list[float] = []
         self.stale: list[int] = []
 
@@ -136,10 +172,12 @@ class _Simulation:
                 self._end(now, number)
             elif kind == FAILURE:
                 self._fail(now, number)
-            elif kind == TRAINED:
+            elif kind == TRAINED and stamp == self.learner.stamp:
                 self._pause(now)
             elif kind == SYNCED:
                 self._publish(now)
+            if self.cluster.speed_together < 1:
+                self._share(now)
 
     def _push(self, time: float, kind: int, number: int = 0, stamp: int = 0) -> None:
         self.order += 1
@@ -184,10 +222,28 @@ class _Simulation:
         self.stale += [self.schedule.step - self.schedule.waiting[unit] for unit in ready]
         self.schedule.take()
         self.training = True
-        self._push(now + self.cluster.train_seconds, TRAINED)
+        self.began = now
+        self.learner.begin(now, self.cluster.train_seconds)
+        self._push(self.learner.end, TRAINED, stamp=self.learner.stamp)
+
+    def _share(self, now: float) -> None:
+        """Sets the speeds, if what computes at the same time has changed."""
+        both = self.learner.computes and any(engine.running for engine in self.engines)
+        speed = self.cluster.speed_together if both else 1.0
+        if speed == self.learner.speed:
+            return
+        self.learner.set_speed(now, speed)
+        if self.learner.computes:
+            self._push(self.learner.end, TRAINED, stamp=self.learner.stamp)
+        for number, engine in enumerate(self.engines):
+            engine.settle(now)
+            engine.speed = speed
+            self._go_on(now, number)
 
     def _pause(self, now: float) -> None:
         """All engines stop until the sync is over."""
+        self.learner.computes = False
+        self.updates.append(now - self.began)
         until = now + self.cluster.sync_seconds
         for number, engine in enumerate(self.engines):
             engine.settle(now)
@@ -230,10 +286,12 @@ def simulate(
     skipped = steps // 4
     times: Sequence[float] = [0.0, *simulation.published][skipped:]
     step = (times[-1] - times[0]) / (len(times) - 1)
+    updates = simulation.updates[skipped:]
+    busy = sum(updates) / len(updates) + cluster.sync_seconds
     stale = simulation.stale[skipped * cluster.groups :]
     return SimulatedRun(
         step_seconds=step,
-        learner_idle=max(0.0, 1 - (cluster.train_seconds + cluster.sync_seconds) / step),
+        learner_idle=max(0.0, 1 - busy / step),
         staleness=sum(stale) / len(stale),
         failures=simulation.failures,
     )
