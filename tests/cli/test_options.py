@@ -24,6 +24,7 @@ from steadyrl.objectives import CISPO, DPPO, GRPO, GSPO, Masking, MiniRL, Trunca
 from steadyrl.policies.model_settings import Pretrained, SmallDense
 from steadyrl.recipes import RECIPES, find_recipe, recipe_names
 from steadyrl.run.config import RunConfig, to_yaml
+from steadyrl.run.placement.settings import RayPlacement
 from steadyrl.training.trackers import (
     JsonlSettings,
     MlflowSettings,
@@ -221,6 +222,11 @@ def test_another_variant_begins_with_its_own_defaults_whatever_the_order() -> No
     assert erl == ExperientialSettings(prompts=3)
 
 
+def test_a_variant_may_be_chosen_by_the_name_in_its_block() -> None:
+    options = ["--placement.address", "local:2", "--placement.name", "ray"]
+    assert configured("demo", *options).placement == RayPlacement(address="local:2")
+
+
 def test_of_the_same_option_twice_the_last_counts() -> None:
     assert configured("demo", "--steps", "3", "--steps=4").steps == 4
     objective = ["--algorithm.objective", "grpo", "--algorithm.objective", "cispo"]
@@ -248,7 +254,7 @@ def test_a_model_is_named_or_a_checkpoint() -> None:
         ("--learning-rte", "no option --learning-rte. Did you mean --optimizer.learning-rate?"),
         ("--algorithm.groupsize", "Did you mean --algorithm.group-size?"),
         ("--algorithm.objectiv.clip-low", "Did you mean --algorithm.objective.clip-low?"),
-        ("--environment.name", "no option --environment.name. Write --environment 3."),
+        ("--sampling.name", "--sampling.name is a block of settings, got '3'. Set one of them"),
         ("--algorithm.objective.zz", "Options there are --algorithm.objective.clip-low,"),
         ("--zz", "no option --zz. Options there are --seed, --threads, --model, --environment,"),
         ("--optimizer", "--optimizer is a block of settings, got '3'. Set one of them, such as"),

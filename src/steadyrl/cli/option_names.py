@@ -54,20 +54,15 @@ def option_names(
     return names
 
 
-def unknown_option(
-    written: str, words: Sequence[str], path: Sequence[str], depth: int, known: Sequence[str]
-) -> str:
+def unknown_option(written: str, path: Sequence[str], depth: int, known: Sequence[str]) -> str:
     """The error message for an unknown option.
 
     Args:
-        written: The option as it was written, followed by `words`.
+        written: The option as it was written.
         path: The names in it.
         depth: Which of these names nothing.
         known: The names of all options.
     """
-    if path[-1] == "name" and depth == len(path) - 1 > 0:
-        instead = " ".join([written.rpartition(".")[0], *words[:1]])
-        return f"There is no option {written}. Write {instead}."
     block, unknown = dashed(".".join(path[:depth])), dashed(path[depth])
     prefix = f"{block}." if block else ""
     below = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]

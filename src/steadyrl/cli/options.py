@@ -3,6 +3,7 @@
     --steps 30                              a field of the settings
     --algorithm.objective.clip-low 0.1      of a block in them; dashes or underscores
     --algorithm.objective gspo              another variant of a block, with its own defaults
+    --algorithm.objective.name gspo         the same
     --environment my_tasks:Reverse          a class of your own
     --cold-start none                       no such block
     --engine.overlap                        true; the same as --engine.overlap true
@@ -16,7 +17,7 @@ counts.
 import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_origin
 
 from pydantic import ValidationError
@@ -48,6 +49,12 @@ class Option:
     written: str
     path: tuple[str, ...]
     words: tuple[str, ...]
+
+    @property
+    def chosen(self) -> "Option":
+        """The option without `name` at its end: a block is chosen by either."""
+        ends_in_name = len(self.path) > 1 and self.path[-1] == "name"
+        return replace(self, path=self.path[:-1]) if ends_in_name else self
 
 
 def split_options(arguments: Sequence[str]) -> tuple[list[str], list[Option]]:
@@ -87,12 +94,13 @@ def override(
         UserError: there is no such option or variant, or a value cannot be read.
     """
     changed, left = deepcopy(dict(values)), list[str]()
-    for option in sorted(options, key=lambda option: len(option.path)):
+    chosen = [option.chosen for option in options]
+    for option in sorted(chosen, key=lambda option: len(option.path)):
         try:
             left += _set(kind, changed, option)
         except _UnknownOptionError as error:
             known = option_names(kind, changed)
-            text = unknown_option(option.written, option.words, option.path, error.depth, known)
+            text = unknown_option(option.written, option.path, error.depth, known)
             raise UserError(text) from error
     return changed, left
 
@@ -116,7 +124,7 @@ def _set(kind: type[Settings], values: Values, option: Option) -> list[str]:
             values[part] = {}
         kind, values = below, values[part]
     field = _field(kind, leaf)
-    if field is None or (leaf == "name" and parents):
+    if field is None:
         raise _UnknownOptionError(len(parents))
     if not is_list(field) and settings_in(field) is not None:
         return _choose(field, values, leaf, option)

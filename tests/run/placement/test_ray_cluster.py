@@ -2,7 +2,10 @@
 
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -44,6 +47,36 @@ def test_a_cluster_that_is_not_there(by_environment: bool, monkeypatch: pytest.M
     with pytest.raises(UserError, match=rf"The Ray cluster at {address} cannot be reached: .*Chec"):
         placement.open(tiny_run(), NO_PROGRESS)
     assert not ray.is_initialized()
+
+
+def silent(connection: socket.socket) -> None:
+    connection.recv(1 << 16)
+
+
+def talkative(connection: socket.socket) -> None:
+    connection.recv(1 << 16)
+    connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("answer", [silent, talkative])
+def test_a_port_of_something_else(answer: Callable[[socket.socket], None]) -> None:
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                held.append(server.accept()[0])
+                answer(held[-1])
+
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=serve, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        placement = RayPlacement(address=address, connect_timeout=20.0)
+        started = time.monotonic()
+        with pytest.raises(UserError, match=f"listens at {address} did not answer as the head nod"):
+            placement.open(tiny_run(), NO_PROGRESS)
+    assert time.monotonic() - started < 30
+    for connection in held:
+        connection.close()
 
 
 def test_reasons_of_ray_become_sentences() -> None:

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS
 from steadyrl.cli.main import main
-from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.vllm.settings import VllmSettings
 from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
 from steadyrl.learners.local import LocalLearnerSettings
@@ -64,9 +63,7 @@ def test_other_addresses_are_refused(address: str, remedy: str) -> None:
         RayPlacement(address=address)
 
 
-def test_a_second_process_and_a_server_are_refused() -> None:
-    with pytest.raises(ValidationError, match=r"engine\.overlap is true with placement 'ray'"):
-        tiny_run(placement=LOCAL, engine=LocalEngineSettings(overlap=True))
+def test_a_server_is_refused() -> None:
     with pytest.raises(ValidationError, match="is on a server of its own"):
         tiny_run(placement=LOCAL, engine=VllmSettings(url="http://host:8000"))
 

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -33,6 +34,9 @@ _MOST_QUESTIONS = 1 << 16
 _REACHED_WITHIN = 10.0
 """Seconds in which a head node must accept a connection."""
 
+ANSWERS_WITHIN = 120.0
+"""Seconds in which a head node must answer, where no other limit is set."""
+
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 """No reports of usage, and no lower priority for actors, for which the driver waits. The user's
 environment prevails."""
@@ -43,7 +47,7 @@ class RayCluster:
 
     Args:
         address: `auto`, `HOST:PORT` or `local:CPUS`.
-        timeout: Seconds in which the cluster must have room.
+        timeout: Seconds in which the cluster must answer, and then have room.
 
     Raises:
         UserError: there is no cluster, it cannot be reached, or has other versions.
@@ -55,7 +59,7 @@ class RayCluster:
         self._group: Any = None
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
-            connect(address)
+            connect(address, timeout)
         self.node: str = ray.util.get_node_ip_address()
         """Address of this machine in the cluster."""
 
@@ -147,8 +151,11 @@ def _amounts(resources: Mapping[str, float]) -> str:
     return " and ".join(f"{resources.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU"))
 
 
-def connect(address: str) -> None:
+def connect(address: str, timeout: float = ANSWERS_WITHIN) -> None:
     """Connects this process to a cluster, or starts a local one.
+
+    Args:
+        timeout: Seconds in which a head node at HOST:PORT must answer.
 
     Raises:
         UserError: there is no cluster, it cannot be reached, or has other versions.
@@ -162,7 +169,9 @@ def connect(address: str) -> None:
     if cpus is not None:
         options = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
     else:
-        _check_reachable(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
+        remote = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+        if port_of(remote) is not None:
+            require_head_node(remote, timeout)
     try:
         with _own_sigterm_handler():
             ray.init(**options, **quiet)
@@ -182,18 +191,51 @@ def _own_sigterm_handler() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-def _check_reachable(address: str) -> None:
-    """Returns if the head node at HOST:PORT accepts connections, or no such address is given."""
+_ASK_HEAD_NODE = """
+import sys, ray
+try:
+    ray.init(sys.argv[1], log_to_driver=False)
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+def require_head_node(address: str, timeout: float) -> None:
+    """Returns if a head node of Ray answers at HOST:PORT.
+
+    Another process asks: Ray waits without a limit for a server that is not one of its own, or ends
+    the process that asks.
+
+    Raises:
+        UserError: nothing accepts connections there, or it does not answer as a head node.
+    """
     place = port_of(address)
-    if place is None:
-        return
+    assert place is not None, "the address is HOST:PORT"
     try:
-        socket.create_connection(place, _REACHED_WITHIN).close()
+        socket.create_connection(place, min(timeout, _REACHED_WITHIN)).close()
     except OSError as error:
         raise UserError(
             f"The Ray cluster at {address} cannot be reached: {describe_error(error)}. Check the "
             "address and that 'ray start --head' runs there, or use --placement.address local:2."
         ) from error
+    program = [sys.executable, "-c", _ASK_HEAD_NODE, address]
+    try:
+        asked = subprocess.run(program, capture_output=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(_no_head_node(address, f"within {timeout:g} seconds")) from error
+    said = asked.stderr.decode(errors="replace")
+    if asked.returncode == 1 and "Version mismatch" in said:
+        raise UserError(refusal(address, RuntimeError(said)))
+    if asked.returncode != 0:
+        raise UserError(_no_head_node(address, "when it was asked"))
+
+
+def _no_head_node(address: str, when: str) -> str:
+    return (
+        f"What listens at {address} did not answer as the head node of a Ray cluster {when}. Give "
+        "the port of 'ray start --head', which is 6379 unless --port names another, not that of "
+        "its dashboard or client server, or use --placement.address local:2."
+    )
 
 
 def refusal(address: str, error: Exception) -> str:

@@ -37,6 +37,13 @@ class PlacementSettings(Variant):
         """Whether all parts of a run share the memory of this machine."""
         return True
 
+    @property
+    def engines_are_elsewhere(self) -> bool:
+        """Whether engines compute in other processes, so that a thread suffices for rollouts beside
+        updates.
+        """
+        return False
+
     def is_elsewhere(self, learner: LearnerSettings) -> bool:
         """Whether the learner computes in processes whose devices this process does not have."""
         return False
@@ -91,7 +98,8 @@ class RayPlacement(PlacementSettings):
     'cpu', otherwise 0. Each rank reserves 1 then."""
 
     connect_timeout: float = Field(120.0, gt=0, allow_inf_nan=False)
-    """Maximum seconds until the cluster has room for all engines and ranks."""
+    """Maximum seconds until a head node at HOST:PORT answers, and then until the cluster has room
+    for all engines and ranks."""
 
     timeout: float = Field(1800.0, gt=0, allow_inf_nan=False)
     """Maximum seconds until an engine has started, loaded weights, scored or answered a request.
@@ -135,17 +143,17 @@ class RayPlacement(PlacementSettings):
         """Whether the cluster is this machine alone."""
         return local_cpus(self.address) is not None
 
+    @property
+    def engines_are_elsewhere(self) -> bool:
+        """They are in actors."""
+        return True
+
     def is_elsewhere(self, learner: LearnerSettings) -> bool:
         """Whether the learner computes in actors."""
         return isinstance(learner, FsdpLearnerSettings)
 
     def check_fits(self, engine: EngineSettings, learner: LearnerSettings) -> None:
         """Checks that engine and learner can be placed."""
-        if engine.overlap:
-            raise ValueError(
-                "engine.overlap is true with placement 'ray', whose engines are in other processes "
-                "already. Leave engine.overlap out, or use placement 'embedded'."
-            )
         if engine.memory(itemsize=4).weights == 0:
             raise ValueError(
                 f"placement is 'ray', but the engine {engine.name!r} is on a server of its own, so "
