@@ -5,20 +5,26 @@ save         an adapter folder that peft loads, with the tokenizer
 reference    a second adapter in the same model: no second copy of the base
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from steadyrl.learners.reference import read_reference, write_reference
+from steadyrl.policies import lora
 from steadyrl.policies.checkpoint_names import to_checkpoint_names
 from steadyrl.policies.lora import Adapter, LoraSettings
 from steadyrl.policies.merged_weights import ADAPTER, MergedWeights
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.token_scores import TokenScores
 from steadyrl.records.weight_source import AdapterWeights, StateDictWeights, WeightSource
+
+AdapterContent = Literal["own", "zeros", "base"] | float
+"""What an adapter is filled with for a check. own: what it had. base: it is left out. A number:
+random ones, so that its part of each weight has this share of the weight's norm."""
 
 REFERENCE = "reference"
 """Name, within the model, of the adapter with which a stage began."""
@@ -37,10 +43,32 @@ class AdaptedModel:
     def __init__(self, policy: Policy, settings: LoraSettings, *, seed: int) -> None:
         self._policy = policy
         self.adapter = Adapter(policy.model, settings, seed=seed)
+        self._own: dict[str, Tensor] | None = None
+        """The weights that were there before a check."""
 
     def parameters(self) -> Mapping[str, nn.Parameter]:
         """Trained weights under the names in `adapter_model.safetensors`."""
         return self.adapter.parameters()
+
+    @torch.no_grad()
+    def fill(self, content: AdapterContent, randomize: Callable[..., None] | None = None) -> None:
+        """Fills the adapter for a check. The last content must be `own`.
+
+        Args:
+            randomize: Draws random numbers with a `share`; None: those of `lora.randomize`.
+        """
+        weights = self.parameters()
+        own = self._own = self._own or {name: w.detach().clone() for name, w in weights.items()}
+        self.adapter.use(None if content == "base" else ADAPTER)
+        if isinstance(content, float):
+            (randomize or partial(lora.randomize, self._policy.model, seed=0))(share=content)
+        for name, weight in weights.items():
+            if content == "own":
+                weight.copy_(own[name])
+            elif content == "zeros" and "lora_B" in name:
+                weight.zero_()
+        if content == "own":
+            self._own = None
 
     def publish(self, version: int) -> WeightSource:
         """The present adapter, without copies."""

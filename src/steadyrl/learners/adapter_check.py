@@ -9,17 +9,17 @@ canary; with random numbers, by how far these moved the trainer, since engines r
 """
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.engines.canary import MIN_DIFFERENCE, Canary, CanaryError, CanarySettings, read_engine
 from steadyrl.engines.protocol import Engine
-from steadyrl.learners.adapted_model import AdaptedModel
-from steadyrl.learners.local import LocalLearner
-from steadyrl.policies.lora import randomize
+from steadyrl.learners.adapted_model import AdapterContent
+from steadyrl.learners.probe_scores import probe_scores
+from steadyrl.learners.protocol import Learner
 
 SHARES = (0.05, 0.2, 0.8, 3.2)
 """Norms of the random adapter's part of each weight, as shares of the weight's norm."""
@@ -31,8 +31,26 @@ AGREEMENT = 0.3
 """Maximum distance of engine and trainer, as a share of what the random adapter moved."""
 
 
+@runtime_checkable
+class TrainsAdapter(Learner, Protocol):
+    """A learner whose adapter can be filled for a check."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens that the policy knows."""
+        ...
+
+    def adapter_sizes(self) -> tuple[int, int]:
+        """Number of the adapter's weights, and of those of its base."""
+        ...
+
+    def fill_adapter(self, content: AdapterContent) -> None:
+        """Fills the adapter. The last content must be `own`."""
+        ...
+
+
 async def check_adapter(
-    learner: LocalLearner,
+    learner: TrainsAdapter,
     engine: Engine,
     probes: Sequence[Int[Tensor, " T"]],
     settings: CanarySettings,
@@ -45,16 +63,12 @@ async def check_adapter(
     Raises:
         UserError: the adapter is not applied by the trainer, or by the engine.
     """
-    part = learner.trained
-    assert isinstance(part, AdaptedModel)
-    kept = {name: weight.detach().clone() for name, weight in part.parameters().items()}
     try:
-        moved, apart = await _check(learner, part, engine, probes, settings)
+        moved, apart = await _check(learner, engine, probes, settings)
     finally:
-        _restore(part, kept)
+        learner.fill_adapter("own")
     await engine.sync(learner.publish())
-    trained = sum(weight.numel() for weight in kept.values())
-    whole = sum(weight.numel() for weight in learner.policy.model.parameters()) - trained
+    trained, whole = learner.adapter_sizes()
     agreement = "" if apart is None else f", and the engine agreed with it to {apart:.2g}"
     return (
         f"LoRA trains {trained:,} weights beside {whole:,} frozen ones. Before the first step, a "
@@ -64,20 +78,17 @@ async def check_adapter(
 
 
 async def _check(
-    learner: LocalLearner,
-    part: AdaptedModel,
+    learner: TrainsAdapter,
     engine: Engine,
     probes: Sequence[Int[Tensor, " T"]],
     settings: CanarySettings,
 ) -> tuple[float, float | None]:
     """Effect of the random adapter on the trainer, and the distance of the engine from it."""
-    with torch.no_grad():
-        for name, weight in part.parameters().items():
-            if "lora_B" in name:
-                weight.zero_()
-    zero = _scores(learner, probes)
-    with part.adapter.using(None):
-        base = _scores(learner, probes)
+    learner.fill_adapter("zeros")
+    zero = probe_scores(learner, probes)
+    learner.fill_adapter("base")
+    base = probe_scores(learner, probes)
+    learner.fill_adapter("zeros")
     if _difference(zero, base) > MIN_DIFFERENCE:
         raise UserError(
             f"An adapter of zeros changes the trainer's log-probabilities by "
@@ -88,8 +99,8 @@ async def _check(
     if engine.capabilities.scoring:
         apart = await _compare(settings, learner, engine, probes, zero, "zeros")
     for share in SHARES:
-        randomize(learner.policy.model, share=share, seed=0)
-        random = _scores(learner, probes)
+        learner.fill_adapter(share)
+        random = probe_scores(learner, probes)
         moved = _difference(random, zero)
         if moved > CLEAR * max(MIN_DIFFERENCE, apart):
             break
@@ -112,7 +123,7 @@ async def _check(
 
 async def _compare(
     settings: CanarySettings,
-    learner: LocalLearner,
+    learner: TrainsAdapter,
     engine: Engine,
     probes: Sequence[Int[Tensor, " T"]],
     scores: Float[Tensor, " N"],
@@ -134,21 +145,6 @@ def _disagreement(content: str, reason: str) -> UserError:
         f"{reason} Use engine 'local', or with vLLM leave engine.adapter_rank out: it then gets "
         "merged weights."
     )
-
-
-def _scores(learner: LocalLearner, probes: Sequence[Int[Tensor, " T"]]) -> Float[Tensor, " N"]:
-    """The trainer's log-probabilities of all tokens of the probes but their first ones."""
-    tokens = torch.stack(list(probes)).to(learner.policy.device)
-    everywhere = torch.ones_like(tokens, dtype=torch.bool)
-    with torch.no_grad():
-        scores = learner.policy.score(tokens, everywhere, everywhere)
-    return scores.logprobs[:, 1:].flatten().float().cpu()
-
-
-@torch.no_grad()
-def _restore(part: AdaptedModel, kept: dict[str, Tensor]) -> None:
-    for name, weight in part.parameters().items():
-        weight.copy_(kept[name])
 
 
 def _difference(left: Float[Tensor, " N"], right: Float[Tensor, " N"]) -> float:

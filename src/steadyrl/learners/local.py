@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
-from steadyrl.learners.adapted_model import AdaptedModel, AdapterReference
+from steadyrl.learners.adapted_model import AdaptedModel, AdapterContent, AdapterReference
 from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.non_finite import non_finite, non_finite_weight
 from steadyrl.learners.optimizer import MasterOptimizer, OptimizerSettings, learning_rate
@@ -109,6 +109,22 @@ class LocalLearner:
     def max_positions(self) -> int | None:
         """Maximum number of tokens in a row; None: no limit."""
         return self._passes.max_positions
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens that the policy knows."""
+        return self.policy.vocabulary_size
+
+    def adapter_sizes(self) -> tuple[int, int]:
+        """Number of the adapter's weights, and of those of its base."""
+        trained = sum(weight.numel() for weight in self.trained.parameters().values())
+        whole = sum(weight.numel() for weight in self.policy.model.parameters())
+        return trained, whole - trained
+
+    def fill_adapter(self, content: AdapterContent) -> None:
+        """Fills the adapter for a check."""
+        assert isinstance(self.trained, AdaptedModel), "an adapter is trained"
+        self.trained.fill(content)
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Sets the optimizer and the temperature of a stage."""

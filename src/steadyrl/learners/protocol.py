@@ -123,3 +123,31 @@ class Learner(Scorer, Protocol):
     def publish_reference(self) -> WeightSource:
         """The weights of the reference policy, which must be loaded."""
         ...
+
+
+@runtime_checkable
+class SavesInBackground(Protocol):
+    """A learner that goes on while what it saves is written."""
+
+    policy_version: int
+
+    @property
+    def saves_in_background(self) -> bool:
+        """Whether it is set to do so."""
+        ...
+
+    def begin_save(self, folder: Path) -> None:
+        """Begins what `save` does; later updates do not change what is written.
+
+        Raises:
+            NonFiniteError: a weight is not finite.
+        """
+        ...
+
+    def is_saved(self) -> bool:
+        """Whether all that was begun is written."""
+        ...
+
+    def finish_save(self) -> None:
+        """Waits until it is."""
+        ...

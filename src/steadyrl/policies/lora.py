@@ -129,7 +129,7 @@ class Adapter:
         """Adds a further adapter of the same shape, which is not used until `using`."""
         if not self.parameters(name):
             self._add(name, seed=0)
-            self._use(ADAPTER)
+            self.use(ADAPTER)
 
     @contextmanager
     def using(self, name: str | None) -> Iterator[None]:
@@ -137,13 +137,14 @@ class Adapter:
 
         It is for forward passes without gradient.
         """
-        self._use(name)
+        self.use(name)
         try:
             yield
         finally:
-            self._use(ADAPTER)
+            self.use(ADAPTER)
 
-    def _use(self, name: str | None) -> None:
+    def use(self, name: str | None) -> None:
+        """Lets the model compute with the adapter `name`; None: without any."""
         for _, layer in adapted_layers(self._model):
             layer.enable_adapters(name is not None)
             if name is not None:

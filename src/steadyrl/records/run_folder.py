@@ -44,9 +44,23 @@ def write_atomically(path: Path, text: str) -> None:
 
 def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` with an empty folder, then renames it to `path`, replacing any old folder."""
+    draft = empty_draft(path)
+    complete_draft(draft, path, write)
+
+
+def empty_draft(path: Path) -> Path:
+    """An empty folder beside `path`, to be completed later."""
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
+    return draft
+
+
+def complete_draft(draft: Path, path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with `draft`, then renames it to `path`, replacing any old folder.
+
+    If that fails, the draft is removed.
+    """
     try:
         write(draft)
         for written in draft.rglob("*"):

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -16,10 +15,10 @@ from steadyrl.engines.protocol import (
     SupportsSyncMeasurement,
     SupportsWeightComparison,
 )
+from steadyrl.learners.probe_scores import probe_scores
 from steadyrl.learners.protocol import Learner
 from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
-from steadyrl.records.token_batch import TokenBatch
 from steadyrl.records.weight_source import WeightSource
 
 _MOST_NAMED = 8
@@ -106,7 +105,7 @@ class CheckedEngine:
         started = time.perf_counter()
         if isinstance(self.engine, ReadsLater):
             reading = self.engine.begin_reading(self.probes)
-            self._pending = (reading, self._learner_scores(), weights.version)
+            self._pending = (reading, probe_scores(self._learner, self.probes), weights.version)
             return
         await self._check(weights)
         self.sync_metrics["canary_seconds"] = time.perf_counter() - started
@@ -121,7 +120,7 @@ class CheckedEngine:
         engine = self.engine if isinstance(self.engine, SupportsWeightComparison) else None
         try:
             reading = await read_engine(self.engine, self.probes)
-            scores = self._learner_scores()
+            scores = probe_scores(self._learner, self.probes)
             self.sync_metrics = self._canary.compare(reading, scores, weights.version)
             if self._syncs == 1 and _differs_cheaply(engine, weights):
                 raise CanaryError("The first sync left the engine with other weights.")
@@ -137,26 +136,6 @@ class CheckedEngine:
                 self.sync_metrics = self._canary.compare(reading(), trainer, version)
             except CanaryError as error:
                 raise CanaryError(f"{error} {_tensors(None)}") from error
-
-    def _learner_scores(self) -> Float[Tensor, " N"]:
-        """The learner's scores of the tokens of the probes, except for the first of each."""
-        tokens = torch.stack(list(self.probes))
-        everywhere = torch.ones_like(tokens, dtype=torch.bool)
-        scored = everywhere.clone()
-        scored[:, 0] = False
-        rows = torch.arange(len(tokens))
-        batch = TokenBatch(
-            tokens=tokens,
-            attention_mask=everywhere,
-            loss_mask=scored,
-            group_ids=rows,
-            response_ids=rows,
-            advantages=torch.zeros(tokens.shape),
-            temperature=1.0,
-        )
-        logprobs = self._learner.score(batch).old_logprobs
-        assert logprobs is not None, "what is scored has scores"
-        return logprobs[:, 1:].flatten().float()
 
 
 def _differs_cheaply(engine: SupportsWeightComparison | None, weights: WeightSource) -> bool:

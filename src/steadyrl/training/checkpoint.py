@@ -56,24 +56,30 @@ def save_checkpoint(
 
     def write(draft: Path) -> None:
         learner.save(draft)
-        if algorithm_state is not None:
-            text = json.dumps(algorithm_state, indent=2)
-            (draft / ALGORITHM_STATE).write_text(text, encoding="utf-8")
-        if waiting is not None:
-            (draft / SCHEDULE).write_text(json.dumps(waiting.schedule), encoding="utf-8")
-            (draft / WAITING).write_bytes(waiting.finished)
-        numbers = {
-            "stage": position.stage,
-            "step": position.step,
-            "policy_version": learner.policy_version,
-        }
-        files = sorted(path for path in draft.rglob("*") if path.is_file())
-        checksums = {file.relative_to(draft).as_posix(): sha256_of(file) for file in files}
-        checksums[PLACE] = _sha256_of_numbers(numbers)
-        content = {**numbers, "sha256": checksums}
-        (draft / PLACE).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        write_rollouts(draft, algorithm_state, waiting)
+        write_place(draft, position, learner.policy_version)
 
     write_folder_atomically(path, write)
+
+
+def write_rollouts(draft: Path, algorithm_state: Any, waiting: WaitingRollouts | None) -> None:
+    """Writes the state of algorithm and rollouts to a checkpoint."""
+    if algorithm_state is not None:
+        text = json.dumps(algorithm_state, indent=2)
+        (draft / ALGORITHM_STATE).write_text(text, encoding="utf-8")
+    if waiting is not None:
+        (draft / SCHEDULE).write_text(json.dumps(waiting.schedule), encoding="utf-8")
+        (draft / WAITING).write_bytes(waiting.finished)
+
+
+def write_place(draft: Path, position: RunPosition, policy_version: int) -> None:
+    """Writes the numbers and checksums of a checkpoint whose other files are complete."""
+    numbers = {"stage": position.stage, "step": position.step, "policy_version": policy_version}
+    files = sorted(path for path in draft.rglob("*") if path.is_file())
+    checksums = {file.relative_to(draft).as_posix(): sha256_of(file) for file in files}
+    checksums[PLACE] = _sha256_of_numbers(numbers)
+    content = {**numbers, "sha256": checksums}
+    (draft / PLACE).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def load_checkpoint(path: Path, learner: Learner) -> RunPosition:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from steadyrl.learners.protocol import Learner
+from steadyrl.learners.protocol import Learner, SavesInBackground
 from steadyrl.records.run_folder import RunFolder
+from steadyrl.training.background_checkpoint import BackgroundCheckpoint
 from steadyrl.training.checkpoint import checkpoint_name, drop_old_checkpoints, save_checkpoint
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.sampler import WaitingRollouts
@@ -12,6 +13,9 @@ from steadyrl.training.stage import RunPosition, Stage
 
 class Checkpointer:
     """Saves the state of a run to its folder, and removes old checkpoints."""
+
+    _pending: BackgroundCheckpoint | None = None
+    """The one that is being written."""
 
     def __init__(self, folder: RunFolder, settings: JournalSettings) -> None:
         self._folder = folder
@@ -29,15 +33,32 @@ class Checkpointer:
         algorithm_state: Any,
         waiting: WaitingRollouts | None = None,
     ) -> None:
-        """Saves a checkpoint.
+        """Saves a checkpoint, or begins to, if the learner saves in the background.
 
         Args:
             algorithm_state: None: the algorithm has none.
             waiting: Rollouts that no step has consumed; None: there are none.
         """
+        self.complete()
         path = self._folder.checkpoints / checkpoint_name(stage.name, position.step)
-        save_checkpoint(path, learner, position, algorithm_state=algorithm_state, waiting=waiting)
-        drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
+        parts = {"algorithm_state": algorithm_state, "waiting": waiting}
+        if isinstance(learner, SavesInBackground) and learner.saves_in_background:
+            self._pending = BackgroundCheckpoint(path, learner, position, **parts)
+        else:
+            save_checkpoint(path, learner, position, **parts)
+            drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
+
+    def advance(self) -> None:
+        """Completes the checkpoint that is being written, if all of it is."""
+        if self._pending is not None and self._pending.is_written:
+            self.complete()
+
+    def complete(self) -> None:
+        """Waits for the checkpoint that is being written, if there is one."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.complete()
+            drop_old_checkpoints(self._folder, self._settings.keep_checkpoints)
 
     def load_reference(self, stage: Stage, learner: Learner, *, fresh: bool) -> None:
         """Loads the reference policy of `stage` into the learner, or removes it if not needed.

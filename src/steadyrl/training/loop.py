@@ -67,6 +67,7 @@ async def train(
             rescored = await rescored_metrics(rollout, engine, stage.rescored_groups)
             metrics, experience = await train_step(stage, step, rollout, learner, engine, watch)
             metrics |= rescored
+            checkpointer.advance()
             require_played(stage, metrics, rollout.groups, journal)
             note_failures(stage, step + 1, rollout.groups, rollout.failures, journal)
             note_prompts_too_long(stage, step + 1, rollout.groups, journal)
@@ -83,6 +84,7 @@ async def train(
                 position = RunPosition(stage=number, step=step + 1)
                 state, waiting = sampler.state(number), sampler.waiting(number)
                 checkpointer.save(stage, position, learner, state, waiting)
+        checkpointer.complete()
 
 
 async def begin_stage(

@@ -1,13 +1,16 @@
 """Checkpoints of shards: read by other numbers of ranks, and by Transformers."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steadyrl.base.errors import UserError
+from steadyrl.learners.fsdp.checkpoint import MOMENTS, WEIGHTS, saved_sizes
 from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.learner import FsdpLearner
 from steadyrl.learners.fsdp.ranks import RankGroup
@@ -68,6 +71,43 @@ def test_the_same_ranks_resume_to_the_same_bits(two: RankGroup, tmp_path: Path) 
     resumed.load(tmp_path / "saved", policy_version=2)
     assert train(resumed, 2, 1) == expected
     assert largest_difference(weights_of(resumed), weights) == 0
+
+
+@pytest.mark.parametrize("kind", ["dense", "moe"])
+def test_what_is_written_in_the_background_is_what_was_there_when_it_began(
+    two: RankGroup, tmp_path: Path, kind: str
+) -> None:
+    assert not sharded(two, kind).saves_in_background
+    learner = sharded(two, kind, background_saves=True)
+    assert learner.saves_in_background
+    train(learner, 0, 2)
+    for number in range(3):
+        learner.save(tmp_path / f"{number}-plain")
+        weights = weights_of(learner)
+        learner.begin_save(tmp_path / f"{number}-background")
+        expected = train(learner, 2 + 2 * number, 2)  # weights and moments change meanwhile
+        learner.finish_save()
+        assert learner.is_saved()
+
+    resumed = sharded(two, kind)
+    resumed.load(tmp_path / "2-background", policy_version=6)
+    assert largest_difference(weights_of(resumed), weights) == 0
+    assert train(resumed, 6, 2) == expected
+    first, second = (saved_tensors(tmp_path / f"1-{way}") for way in ("plain", "background"))
+    assert first.keys() == second.keys()
+    assert largest_difference(first, second) == 0
+
+
+def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint."""
+    state: dict[str, torch.Tensor] = {}
+    for name in (WEIGHTS, MOMENTS):
+        own = {key: torch.zeros(size) for key, size in saved_sizes(folder / name).items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # there is no process group, on purpose
+            dcp.load(own, checkpoint_id=folder / name, no_dist=True)
+        state |= {f"{name}/{key}": value for key, value in own.items()}
+    return state
 
 
 def test_a_checkpoint_before_the_first_step_has_no_moments(two: RankGroup, tmp_path: Path) -> None:

@@ -2,22 +2,30 @@
 
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from steadyrl.base.errors import NonFiniteError, UserError
+from steadyrl.engines.canary import CanarySettings, make_probes
+from steadyrl.engines.driver import drive
+from steadyrl.engines.engine_model import EngineModel
+from steadyrl.engines.local import LocalEngine
+from steadyrl.learners.adapter_check import check_adapter
 from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.ranks import RankGroup
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.objectives import GSPO, NLL, Aggregation
 from steadyrl.objectives.measurements import policy_metrics
 from steadyrl.policies.lora import LoraSettings
+from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.records.token_batch import TokenBatch
-from steadyrl.records.weight_source import full_weights
+from steadyrl.records.weight_source import StateDictWeights, WeightSource, full_weights
 from tests.closeness import assert_close
 from tests.learners.fsdp.groups import (
     Pair,
@@ -26,9 +34,17 @@ from tests.learners.fsdp.groups import (
     flat,
     gradients,
     local,
+    make_policy,
     sharded,
 )
-from tests.learners.small import made_up_batch, sampled_batch, term_on, tiny_policy, weights_of
+from tests.learners.small import (
+    largest_difference,
+    made_up_batch,
+    sampled_batch,
+    term_on,
+    tiny_policy,
+    weights_of,
+)
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(300)]
 
@@ -209,6 +225,58 @@ def test_a_loss_that_is_not_finite_stops_every_rank_before_the_step(two: RankGro
 
 def pids(group: RankGroup) -> list[int]:
     return [process.pid for process in group.processes]
+
+
+@pytest.mark.parametrize("experts", [False, True])
+def test_an_adapter_is_checked_through_the_ranks(
+    two: RankGroup, experts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = LoraSettings(rank=2, experts=experts)
+    learner, alone = sharded(two, "moe", lora=lora), local("moe", lora=lora)
+    learner.update([term_on(made_up_batch())], step=0, steps=2)
+    before, settings = weights_of(learner), CanarySettings(every=1)
+    probes = make_probes(range(6, 90), settings, 64)
+    model = EngineModel(
+        make_policy("moe"),
+        numerics=Numerics.FLOAT32,
+        weight_scaling=WeightScaling.CHANNEL,
+        record_routing=True,
+    )
+    engine = LocalEngine(model, max_running=8)
+
+    note = drive(check_adapter(learner, engine, probes, settings))
+    assert note.startswith(
+        "LoRA trains {:,} weights beside {:,} frozen".format(*alone.adapter_sizes())
+    )
+    assert "the engine agreed with it to" in note
+    assert largest_difference(weights_of(learner), before) == 0
+    base = {n: w.clone() for n, w in full_weights(alone.publish()).tensors("model")}
+
+    async def keep_base(weights: WeightSource) -> None:
+        model.sync(StateDictWeights(state=base, version=weights.version))
+
+    monkeypatch.setattr(engine, "sync", keep_base)
+    with pytest.raises(UserError, match="With an adapter of random numbers, the engine does not"):
+        drive(check_adapter(learner, engine, probes, settings))
+    assert largest_difference(weights_of(learner), before) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of another process need Linux")
+def test_a_rank_without_memory_ends_the_run_with_what_to_set() -> None:
+    import resource
+
+    group = RankGroup(2, ThisMachine("cpu"), timeout=120.0)
+    learner = sharded(group, "dense", micro_batch_tokens=1 << 20)
+    pid = group.processes[1].pid
+    limit = psutil.Process(pid).memory_info().vms + (96 << 20)
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
+    batch = made_up_batch(advantages=[1.0, -1.0] * 16384)
+    with pytest.raises(
+        UserError, match=r"Rank 1 of the learner ran out of memory\. Set learner\.act"
+    ):
+        learner.update([term_on(batch)], step=0, steps=1)
+    with pytest.raises(UserError, match="ranks have ended"):
+        learner.update([term_on(made_up_batch())], step=0, steps=1)
 
 
 def test_a_rank_that_dies_ends_the_others(tmp_path: Path) -> None:

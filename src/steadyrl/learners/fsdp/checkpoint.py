@@ -1,15 +1,17 @@
 """Distributed checkpoints: each rank writes its shards, and any number of ranks reads them."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.state_dict_saver import async_save, save
 
 from steadyrl.base.errors import UserError, describe_error
 
@@ -23,6 +25,42 @@ METADATA = ".metadata"
 def save_shards(state: Mapping[str, Tensor], folder: Path) -> None:
     """Writes this rank's shards of `state`. Every rank must call this."""
     save({name: value.detach() for name, value in state.items()}, checkpoint_id=folder)
+
+
+class BackgroundSaving:
+    """Writes copies of shards in threads, beside what ranks compute. Every rank must have one.
+
+    Args:
+        limit: Maximum time until all is written.
+    """
+
+    def __init__(self, limit: timedelta) -> None:
+        self._limit = limit
+        self._groups: dict[str, Any] = {}
+        """Process groups through which the threads of all ranks agree, one for each folder."""
+        self._writing: list[Any] = []
+
+    def begin(self, states: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:
+        """Copies the shards of each state, and begins to write them to its folder in `folder`."""
+        for name, state in states.items():
+            if name not in self._groups:
+                self._groups[name] = dist.new_group(backend="gloo", timeout=self._limit)
+            values = {key: value.detach() for key, value in state.items()}
+            writing = async_save(
+                values, checkpoint_id=folder / name, process_group=self._groups[name]
+            )
+            self._writing.append(writing)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether this rank has written all that was begun."""
+        return all(writing.done() for writing in self._writing)
+
+    def finish(self) -> None:
+        """Waits until it has."""
+        writing, self._writing = self._writing, []
+        for each in writing:
+            each.result(self._limit.total_seconds())
 
 
 def load_shards(state: Mapping[str, Tensor], folder: Path) -> None:

@@ -6,7 +6,7 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steadyrl.base.errors import UserError
+from steadyrl.learners.adapted_model import AdapterContent
 from steadyrl.learners.fsdp.checkpoint import METADATA, WEIGHTS
 from steadyrl.learners.fsdp.gathered import GatheredWeights
 from steadyrl.learners.fsdp.hosts import ThisMachine
@@ -85,7 +86,8 @@ class FsdpLearner:
             threads=max(1, torch.get_num_threads() // len(self.ranks)),
         )
         self._reference_number = 0
-        self._adapter: tuple[dict[str, Any], list[str]] | None = None
+        self._adapter: tuple[dict[str, Any], dict[str, int]] | None = None
+        """Its configuration, and the sizes of its weights by name."""
         try:
             self._ask_with_weights("begin", context.masters or {})
             if settings.lora is not None:
@@ -102,6 +104,21 @@ class FsdpLearner:
     def max_positions(self) -> int | None:
         """Maximum number of tokens in a row; None: no limit."""
         return max_positions(self._policy.model)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens that the policy knows."""
+        return self._policy.vocabulary_size
+
+    def adapter_sizes(self) -> tuple[int, int]:
+        """Number of the adapter's weights, and of those of its base."""
+        assert self._adapter is not None, "an adapter is trained"
+        base = sum(weight.numel() for weight in self._policy.model.parameters())
+        return sum(self._adapter[1].values()), base
+
+    def fill_adapter(self, content: AdapterContent) -> None:
+        """Fills the adapter for a check."""
+        self.ranks.call("fill_adapter", content)
 
     def begin_stage(self, optimizer: OptimizerSettings, temperature: float, *, fresh: bool) -> None:
         """Sets the optimizer and the temperature of a stage."""
@@ -147,6 +164,30 @@ class FsdpLearner:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.ranks.call("save", folder, self.policy_version)
+        self._write_description(folder)
+
+    @property
+    def saves_in_background(self) -> bool:
+        """Whether checkpoints are written while training goes on."""
+        wanted, on_gpus = self._settings.background_saves, self.ranks.host.device_type == "cuda"
+        return on_gpus if wanted == "auto" else wanted
+
+    def begin_save(self, folder: Path) -> None:
+        """Begins what `save` does; later updates do not change what is written."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ranks.call("begin_save", folder, self.policy_version)
+        self._write_description(folder)
+
+    def is_saved(self) -> bool:
+        """Whether all ranks have written what was begun."""
+        return all(self.ranks.call("is_saved"))
+
+    def finish_save(self) -> None:
+        """Waits until they have."""
+        self.ranks.call("finish_save")
+
+    def _write_description(self, folder: Path) -> None:
+        """Writes tokenizer and configuration, and an adapter as peft loads it."""
         model = self._policy.model
         self._policy.tokenizer.save_pretrained(folder)
         if self._adapter is not None:
@@ -206,16 +247,16 @@ class FsdpLearner:
         )
         if self._adapter is None:
             return whole
-        config, names = self._adapter
+        config, sizes = self._adapter
         return AdapterWeights(
-            state=self._gathered("trained", names, of_reference=of_reference),
+            state=self._gathered("trained", sizes, of_reference=of_reference),
             adapter_config=config,
             version=version,
             merged=whole,
         )
 
     def _gathered(
-        self, form: WeightForm, names: Sequence[str], *, of_reference: bool
+        self, form: WeightForm, names: Iterable[str], *, of_reference: bool
     ) -> GatheredWeights:
         def held() -> int:
             return self._reference_number if of_reference else self.policy_version
@@ -223,7 +264,7 @@ class FsdpLearner:
         then = held()
         return GatheredWeights(
             self.ranks,
-            names,
+            list(names),
             form=form,
             of_reference=of_reference,
             is_current=lambda: held() == then,

@@ -21,6 +21,10 @@ class FsdpLearnerSettings(LearnerSettings):
     timeout: float = Field(1800.0, gt=0, allow_inf_nan=False)
     """Maximum seconds of one update, one scoring, or one save. Then the run ends with an error."""
 
+    background_saves: bool | Literal["auto"] = "auto"
+    """Write checkpoints while training goes on, from copies of weights and moments in main memory,
+    12 bytes a parameter divided by the ranks. auto: with CUDA."""
+
     rounding: Literal["nearest"] = "nearest"
     """Rounding of float32 masters to the bfloat16 weights of each pass, by PyTorch."""
 

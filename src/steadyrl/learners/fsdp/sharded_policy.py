@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import distribute_tensor
 
 from steadyrl.learners.adapted_model import AdaptedModel
 from steadyrl.learners.fsdp.setup import RankSetup
-from steadyrl.learners.fsdp.shards import ShardedWeights, whole
+from steadyrl.learners.fsdp.shards import ShardedWeights, shard_of, whole
 from steadyrl.policies.merged_weights import ADAPTER, adapted_parameter, merged_layers, plain_name
 
 WeightForm = Literal["trained", "merged"]
@@ -53,6 +54,25 @@ class ShardedPolicy:
             return whole(self.parameters()[name])
         layer = self._layers.get(name)
         return whole(self._weights[name]) if layer is None else self._merged(layer)
+
+    @torch.no_grad()
+    def randomize(self, share: float) -> None:
+        """Draws every B of the adapter, as `lora.randomize` does. Every rank must call this."""
+        generator = torch.Generator().manual_seed(0)
+        for layer in self._layers.values():
+            shard = layer.lora_B[ADAPTER].weight
+            drawn = torch.randn(shard.shape, generator=generator).to(shard.device)
+            unit: FSDPModule = self._units[id(layer)]
+            unit.unshard()
+            try:
+                layer.lora_B[ADAPTER].weight.copy_(drawn)
+                weight = getattr(layer.get_base_layer(), adapted_parameter(layer))
+                drawn *= share * weight.float().norm()
+                drawn /= layer.get_delta_weight(ADAPTER).float().norm()
+            finally:
+                unit.reshard()
+            own = distribute_tensor(drawn, shard.device_mesh, shard.placements, src_data_rank=None)
+            shard_of(shard).copy_(own.to_local())
 
     @torch.no_grad()
     def _merged(self, layer: Any) -> Tensor:

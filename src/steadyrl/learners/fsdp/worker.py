@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,15 +17,17 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from steadyrl.base.errors import NonFiniteError, UserError
 from steadyrl.base.progress import Progress
-from steadyrl.learners.adapted_model import AdaptedModel
+from steadyrl.learners.adapted_model import AdaptedModel, AdapterContent
 from steadyrl.learners.fsdp.checkpoint import (
     MOMENTS,
     WEIGHTS,
+    BackgroundSaving,
     load_shards,
     save_shards,
     saved_sizes,
 )
 from steadyrl.learners.fsdp.hosts import DeviceType
+from steadyrl.learners.fsdp.memory_errors import answers_without_memory
 from steadyrl.learners.fsdp.optimizer import ShardedOptimizer
 from steadyrl.learners.fsdp.plan import RankPass, RankTerm
 from steadyrl.learners.fsdp.setup import RankSetup
@@ -55,27 +57,6 @@ class RankUpdate:
     reach: Reach
 
 
-def _without_memory(answer: Callable[..., Answer]) -> Callable[..., Answer]:
-    """`answer`, which says in one sentence that memory ran out."""
-
-    @wraps(answer)
-    def answering(self: "Worker", *args: Any) -> Answer:
-        try:
-            return answer(self, *args)
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and (
-                "DefaultCPUAllocator" not in str(error)
-            ):
-                raise
-            raise UserError(
-                f"Rank {self.rank} of the learner ran out of memory. Set "
-                "learner.activation_checkpointing to true, a lower learner.micro_batch_tokens, or "
-                "more learner.ranks, and resume the run."
-            ) from error
-
-    return answering
-
-
 class Worker:
     """Each public method answers the question of its name."""
 
@@ -93,6 +74,7 @@ class Worker:
     ) -> None:
         """Joins the process group, which meets at an address and a port."""
         self.rank, limit = rank, timedelta(seconds=timeout)
+        self._saving = BackgroundSaving(limit)
         address, port = meeting
         if device_type == "cuda":
             torch.cuda.set_device(rank % torch.cuda.device_count())
@@ -105,7 +87,7 @@ class Worker:
         )
         self._mesh = init_device_mesh(device_type, (ranks,))
 
-    @_without_memory
+    @answers_without_memory
     def begin(self, setup: RankSetup) -> None:
         """Builds this rank's shard of the policy."""
         torch.set_num_threads(setup.threads)
@@ -125,7 +107,7 @@ class Worker:
         if fresh:
             self._optimizer.reset()
 
-    @_without_memory
+    @answers_without_memory
     @torch.no_grad()
     def score(self, passes: Sequence[RankPass], replay: RoutingReplay) -> Scored:
         """Log-probabilities of the rows, and the routing that updates on them replay."""
@@ -144,7 +126,7 @@ class Worker:
                 scored.append((scores.logprobs.cpu(), used))
         return scored
 
-    @_without_memory
+    @answers_without_memory
     def update(
         self,
         terms: Sequence[RankTerm],
@@ -190,20 +172,50 @@ class Worker:
         weight = sharded.gather(name, form)
         return weight.cpu() if self.rank == 0 else None
 
-    def adapter(self) -> tuple[dict[str, Any], list[str]]:
-        """Content of peft's `adapter_config.json`, and the names of the adapter's weights."""
+    def adapter(self) -> tuple[dict[str, Any], dict[str, int]]:
+        """Content of peft's `adapter_config.json`, and the sizes of the adapter's weights."""
         trained = self._sharded.trained
         assert isinstance(trained, AdaptedModel)
-        return trained.adapter.config, list(trained.parameters())
+        sizes = {name: weight.numel() for name, weight in trained.parameters().items()}
+        return trained.adapter.config, sizes
 
-    @_without_memory
+    def fill_adapter(self, content: AdapterContent) -> None:
+        """Fills the adapter for a check."""
+        trained = self._sharded.trained
+        assert isinstance(trained, AdaptedModel)
+        trained.fill(content, self._sharded.randomize)
+
+    @answers_without_memory
     def save(self, folder: Path, policy_version: int) -> None:
         """Writes this rank's shards of weights and moments to `folder`.
 
         Raises:
             NonFiniteError: a weight is not finite.
         """
+        self._check_saving(folder, policy_version)
+        save_shards(self._sharded.parameters(), folder / WEIGHTS)
+        save_shards(self._optimizer.state(), folder / MOMENTS)
 
+    @answers_without_memory
+    def begin_save(self, folder: Path, policy_version: int) -> None:
+        """Copies what `save` writes, and writes it in threads.
+
+        Raises:
+            NonFiniteError: a weight is not finite.
+        """
+        self._check_saving(folder, policy_version)
+        states = {WEIGHTS: self._sharded.parameters(), MOMENTS: self._optimizer.state()}
+        self._saving.begin(states, folder)
+
+    def is_saved(self) -> bool:
+        """Whether this rank has written all that was begun."""
+        return self._saving.is_done
+
+    def finish_save(self) -> None:
+        """Waits until it has."""
+        self._saving.finish()
+
+    def _check_saving(self, folder: Path, policy_version: int) -> None:
         def check() -> None:
             for name, master in self._optimizer.masters.items():
                 if not bool(shard_of(master).isfinite().all()):
@@ -215,10 +227,8 @@ class Worker:
                 f"The folder {folder} does not exist where rank {self.rank} of the learner runs. "
                 "Put the run into a folder that all machines share, by --out."
             )
-        save_shards(self._sharded.parameters(), folder / WEIGHTS)
-        save_shards(self._optimizer.state(), folder / MOMENTS)
 
-    @_without_memory
+    @answers_without_memory
     def load(self, folder: Path) -> None:
         """Restores weights and moments, whatever the number of ranks that wrote them.
 
@@ -231,7 +241,7 @@ class Worker:
         load_shards(state, folder / MOMENTS)
         self._optimizer.load_state(state)
 
-    @_without_memory
+    @answers_without_memory
     def save_reference(self, folder: Path) -> None:
         """Writes this rank's shards of the trained weights to `folder`."""
         save_shards(self._sharded.parameters(), folder / WEIGHTS)
@@ -240,7 +250,7 @@ class Worker:
         """Drops the reference policy."""
         self._passes.reference = self._reference = None
 
-    @_without_memory
+    @answers_without_memory
     def load_reference(self, folder: Path, setup: RankSetup) -> None:
         """Loads the reference policy, sharded like the trained one."""
         self.drop_reference()  # before there are two
