@@ -1,8 +1,10 @@
 """Runs that die at random points and go on from their last checkpoint.
 
-    python -m tests.training.mortal_run FOLDER DEATHS SEED
+    python -m tests.training.mortal_run FOLDER DEATHS SEED          whole processes die
+    python -m tests.training.mortal_run FOLDER DEATHS SEED parts    engines, ranks or the driver die
 
-dies by `os._exit` in forked processes, as if killed, and prints what became of each run as JSON.
+dies by `os._exit` in forked processes, as if killed, or part by part as `mortal_parts` says, and
+prints what became of each run as JSON.
 The loop, the sampler, the journal and the checkpoints are real; the engine writes one token a step
 without a model, and the learner's weights are the list of tasks that it has consumed.
 """
@@ -315,7 +317,13 @@ class NoEvaluator(Evaluator):
         return False
 
 
-def live(path: Path, way: Way, burn: Burn) -> None:
+def live(
+    path: Path,
+    way: Way,
+    burn: Burn,
+    engine: Any = None,
+    learner: "TaskLearner | None" = None,
+) -> None:
     """Starts the run in `path`, or goes on with it, to its end or death."""
     algorithm = (Counting if way.splits else Remembering)(burn, splits=way.splits)
     stage = Stage(
@@ -327,7 +335,7 @@ def live(path: Path, way: Way, burn: Burn) -> None:
     )
     folder, stages = RunFolder(path), [stage]
     path.mkdir(parents=True, exist_ok=True)
-    learner, engine = TaskLearner(burn), Typewriter(burn)
+    learner, engine = learner or TaskLearner(burn), engine or Typewriter(burn)
     sampler = ContinuousSampler(stages, engine, max_staleness=way.max_staleness, drops=way.drops)
     engine.published = sampler.publish
     position, checkpoint = RunPosition(), latest_checkpoint(folder)
@@ -352,6 +360,7 @@ def outcome(path: Path) -> dict[str, Any]:
     last = latest_checkpoint(folder)
     assert last is not None
     schedule = json.loads((last / "schedule.json").read_text())
+    parts = path / "deaths.json"
     return {
         "consumed": json.loads((last / "consumed.json").read_text()),
         "steps": [row["step"] for row in folder.read_metrics()],
@@ -360,6 +369,7 @@ def outcome(path: Path) -> dict[str, Any]:
         "cursor": schedule["cursor"],
         "dropped": schedule["dropped"],
         "waiting": [unit for unit, _ in schedule["waiting"]],
+        "parts": json.loads(parts.read_text()) if parts.exists() else {},
     }
 
 
@@ -368,34 +378,34 @@ LONGEST_LIFE = 150
 """Points; a whole run has some 300."""
 
 
-def die_often(
-    path: Path, deaths: int, seed: int, life: Callable[[Path, Way, int], bool]
-) -> list[tuple[Way, dict[str, Any], int]]:
-    """Outcomes of runs in turn until there were `deaths` deaths, and the deaths of each.
+Life = Callable[[Path, Way, int], int]
+"""Runs for at most so many points; returns the number of deaths, 0: the run is over."""
 
-    Args:
-        life: Runs for at most so many points; returns whether the run is over.
-    """
+
+def die_often(
+    path: Path, deaths: int, seed: int, life: Life
+) -> list[tuple[Way, dict[str, Any], int]]:
+    """Outcomes of runs in turn until there were `deaths` deaths, and the deaths of each."""
     draw = random.Random(seed)
     found, died, run = [], 0, 0
     while died < deaths:
         way, folder, own = WAYS[run % len(WAYS)], path / str(run), 0
-        while not life(folder, way, draw.randint(1, LONGEST_LIFE)):
-            own += 1
+        while now := life(folder, way, draw.randint(1, LONGEST_LIFE)):
+            own += now
         found.append((way, outcome(folder), own))
         died, run = died + own, run + 1
     return found
 
 
-def die_by_exception(path: Path, way: Way, points: int) -> bool:
+def die_by_exception(path: Path, way: Way, points: int) -> int:
     try:
         live(path, way, Fuse(points))
     except Death:
-        return False
-    return True
+        return 1
+    return 0
 
 
-def die_by_exit(path: Path, way: Way, points: int) -> bool:
+def die_by_exit(path: Path, way: Way, points: int) -> int:
     child = os.fork()
     if child == 0:
         code = 1
@@ -409,10 +419,13 @@ def die_by_exit(path: Path, way: Way, points: int) -> bool:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     assert code in (0, 9), f"the run in {path} failed"
-    return code == 0
+    return int(code != 0)
 
 
 if __name__ == "__main__":
-    folder, count, first = sys.argv[1:]
-    runs = die_often(Path(folder), int(count), int(first), die_by_exit)
+    folder, count, first, *parts = sys.argv[1:]
+    life: Life = die_by_exit
+    if parts:
+        from tests.run.placement.mortal_parts import die_in_parts as life
+    runs = die_often(Path(folder), int(count), int(first), life)
     print(json.dumps([{"way": vars(way), **found, "deaths": own} for way, found, own in runs]))
