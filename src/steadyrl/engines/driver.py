@@ -113,13 +113,13 @@ def _run(main: Coroutine[Any, Any, Result], make_loop: Callable[[], EngineLoop])
         return loop.run_until_complete(main)
     finally:
         loop.clear_idle_calls()
-        _end_tasks(loop)
+        end_tasks(loop)
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
-def _end_tasks(loop: EngineLoop) -> None:
-    """Cancels remaining tasks, and waits for them for a limited time."""
+def end_tasks(loop: EngineLoop) -> None:
+    """Cancels the remaining tasks of a loop that is not running, and waits for a limited time."""
     deadline = time.monotonic() + ENDS_WITHIN
     while (left := asyncio.all_tasks(loop)) and time.monotonic() < deadline:
         for task in left:

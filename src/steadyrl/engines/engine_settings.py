@@ -65,9 +65,9 @@ class EngineSettings(Variant):
     """Base class of engine settings. The engine's numerics are independent of the trainer's."""
 
     overlap: bool = False
-    """Sample in a second process while the policy trains. Rollouts are then sampled ahead of the
-    updates, as `max_staleness` says; the run is the same to the bit as it would be in one
-    process."""
+    """Sample while the policy trains: in a second process, or in the engines of placement 'ray'.
+    Rollouts are then sampled ahead of the updates, as `max_staleness` says; with a second process,
+    the run is the same to the bit as it would be in one."""
 
     max_staleness: int | None = Field(None, ge=0)
     """Number of steps by which rollouts are sampled ahead: the weights that sample a rollout are at

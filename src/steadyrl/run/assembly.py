@@ -1,6 +1,6 @@
 """Assembly of a run from its configuration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,6 +10,7 @@ from steadyrl.engines.protocol import Engine
 from steadyrl.environments.protocol import Closable, Environment, SupportsNotes
 from steadyrl.learners.protocol import Learner
 from steadyrl.learners.settings import LearnerContext
+from steadyrl.policies.loading import load_tokenizer
 from steadyrl.policies.merged_weights import MergedWeights
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.template_notes import template_notes
@@ -19,6 +20,7 @@ from steadyrl.run.components import (
     EVALUATION,
     Components,
     make_engine,
+    make_sampler,
     make_stages,
     rounding_seed,
 )
@@ -28,6 +30,12 @@ from steadyrl.run.engine_needs import check_engine
 from steadyrl.run.placement.protocol import Placement
 from steadyrl.run.remote import RemoteEngine, RemoteSampler
 from steadyrl.run.rollout_process import RolloutProcess
+from steadyrl.run.rollout_thread import (
+    RolloutThread,
+    StoringEngine,
+    ThreadEngine,
+    ThreadSampler,
+)
 from steadyrl.training.checked_engine import CheckedEngine
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.sampler import LocalSampler, Sampler
@@ -154,12 +162,30 @@ def _place(
 ) -> tuple[Engine, Sampler]:
     """Engine and sampler, where `placement` says or in a second process."""
     policy = components.policy
-    if config.engine.overlap:
+    if config.engine.overlap and not config.placement.engines_are_elsewhere:
         process = RolloutProcess(config, MergedWeights(policy.model), progress)
         engine = _checked(RemoteEngine(process), learner, policy, config)
         return engine, RemoteSampler(stages, engine, process)
-    engine = _checked(placement.engine(policy, progress), learner, policy, config)
+    engine = placement.engine(policy, progress)
+    if config.engine.overlap:
+        thread = _rollout_thread(config, components, engine)
+        engine = _checked(ThreadEngine(thread), learner, policy, config)
+        return engine, ThreadSampler(stages, engine, thread)
+    engine = _checked(engine, learner, policy, config)
     return engine, LocalSampler(stages, engine)
+
+
+def _rollout_thread(config: RunConfig, components: Components, engine: Engine) -> RolloutThread:
+    """A thread that samples with an engine of other processes.
+
+    Its algorithms, environment and tokenizer are its own, since those of the loop are used at the
+    same time.
+    """
+    assert isinstance(engine, StoringEngine), "an engine elsewhere stores weights"
+    tokenizer = load_tokenizer(config.model)
+    own = replace(components, tokenizer=tokenizer, environment=config.environment.make())
+    sampler = make_sampler(config, make_stages(config, own), engine)
+    return RolloutThread(engine, sampler, own.environment)
 
 
 def _checked(engine: Engine, learner: Learner, policy: Policy, config: RunConfig) -> Engine:

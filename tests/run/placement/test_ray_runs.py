@@ -27,6 +27,7 @@ from steadyrl.run.execution import start_run
 from steadyrl.run.placement.settings import RayPlacement
 from steadyrl.training.stage import Stage
 from tests.learners.fsdp.groups import flat
+from tests.run.test_overlap import tasks_of
 from tests.run.tiny import tiny_run
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
@@ -108,6 +109,44 @@ def test_a_run_whose_rank_dies_resumes_from_its_checkpoint(
     notes = [note["note"] for note in RunFolder(tmp_path / "run").read_notes()]
     lost = "Rank 1 of the learner ended (its process died). The run resumes from checkpoint rl-000"
     assert any(note.startswith(lost) for note in notes)
+
+
+class KillEngineOnce(KillOnce):
+    """A tracker that kills an engine after a step."""
+
+    def __init__(self, stage: str, step: int) -> None:
+        super().__init__(stage, step)
+        self.engines: list[Any] = []
+
+    def log(self, stage: Stage, step: int, metrics: Any) -> None:
+        if (stage.name, step) == self.place:
+            os.kill(self.engines[1].process.pid, signal.SIGKILL)
+
+
+def test_an_asynchronous_run_whose_engine_dies_learns_from_each_task_once(
+    tmp_path: Path, on_ray: RayPlacement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from steadyrl.run.placement.ray_engine import PlacedEngine
+
+    killer = KillEngineOnce("rl", 2)
+
+    class Known(PlacedEngine):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            killer.engines.append(self)
+
+    monkeypatch.setattr("steadyrl.run.placement.on_ray.PlacedEngine", Known)
+    engine = LocalEngineSettings(
+        numerics=Numerics.FLOAT32, overlap=True, in_flight="continue", max_staleness=2
+    )
+    with pytest.warns(RuntimeWarning, match=r"Engine 1 ended \(its process died\)\. It is started"):
+        start_run(small_run(engine=engine, placement=on_ray), tmp_path / "run", [killer])
+    start_run(small_run(), tmp_path / "plain")
+
+    assert tasks_of(tmp_path / "run") == tasks_of(tmp_path / "plain")
+    rows = [row for row in metrics(tmp_path / "run") if row["stage"] == "rl" and row["step"] > 0]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert 0 < max(row["staleness_oldest"] for row in rows) <= 2 * 2  # two updates per rollout
 
 
 def requests() -> Iterator[Request]:

@@ -177,16 +177,23 @@ class RayEngine:
 
     async def sync(self, weights: WeightSource) -> None:
         """Stores a learner's weights, which every engine loads."""
+        await self.load(self.store(weights))
+
+    def store(self, weights: WeightSource) -> SentWeights:
+        """Reads weights, one at a time, and stores them where every engine reads them."""
         if not self.capabilities.adapters:
             weights = full_weights(weights)
-        sent = SentWeights(
+        return SentWeights(
             version=weights.version,
             tensors=put_weights(weights.tensors("model")),
             adapter_config=weights.adapter_config if isinstance(weights, AdapterSource) else None,
         )
-        reaches = await concurrently(engine.sync(sent) for engine in self.engines)
+
+    async def load(self, stored: SentWeights) -> None:
+        """Lets every engine load stored weights."""
+        reaches = await concurrently(engine.sync(stored) for engine in self.engines)
         self.reach = reaches[0]
-        self.policy_version = weights.version
+        self.policy_version = stored.version
 
     def close(self) -> None:
         """Ends the engines."""
