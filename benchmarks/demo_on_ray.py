@@ -32,8 +32,9 @@ from steadyrl.training.checkpoint import latest_checkpoint
 
 PLACED = {"placement": RayPlacement(address="local:2"), "learner": FsdpLearnerSettings(ranks=2)}
 
-NOT_COMPARED = ("second", "temperature_share", "surprisal_gap_z")
-"""Parts of names of metrics that are times, or measures of what is rounding in float32."""
+NOT_COMPARED = ("second", "temperature_share", "surprisal_gap_z", "weights_changed_fraction")
+"""Parts of names of metrics that are times, or measures of what is rounding in float32. The last is
+an estimate from a sample of the weights, which is another one in each shard."""
 
 
 class Options(Settings):
@@ -123,6 +124,8 @@ def rows_of(path: Path, config: RunConfig) -> list[dict[str, Any]]:
     """Metrics of a run, which is begun or gone on with."""
     folder = RunFolder(path)
     if folder.config.exists():
+        if folder.read_metrics()[-1:] and folder.read_metrics()[-1]["step"] == config.steps:
+            return folder.read_metrics()
         resume_run(path)
     else:
         start_run(config, path)

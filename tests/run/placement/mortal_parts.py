@@ -9,9 +9,10 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,12 @@ class Fate:
 
 
 class Actor:
-    """An engine's process, as `ActorProcess` shows it."""
+    """An engine's process, as `ActorProcess` shows it. It takes a while until it has begun."""
 
-    def __init__(self, name: Part, dies: Points) -> None:
+    def __init__(self, name: Part, dies: Points, begins: Iterator[int]) -> None:
         self._name = name
+        self._beginning = next(begins)
+        self._has_begun = self._beginning == 0
         self._engine = Typewriter(lambda: self.end() if dies(name) else None)
         self._open: dict[Future[Any], asyncio.Task[Any]] = {}
         self._has_ended = False
@@ -77,12 +80,18 @@ class Actor:
         return answer
 
     async def begin(self) -> Any:
+        for _ in range(self._beginning):
+            await asyncio.sleep(0)
+        self._has_begun = True
         return self._engine.capabilities
 
     async def sync(self, weights: SentWeights) -> None:
+        assert self._has_begun, "there is no engine yet"
         await self._engine.sync(weights)
 
     async def generate(self, request: Any) -> Any:
+        assert self._has_begun, "there is no engine yet"
+        assert self._engine.policy_version >= 0, "it has no weights yet"
         return await self._engine.generate(request)
 
     def end(self) -> None:
@@ -116,7 +125,7 @@ class Engines(RayEngine):
         placed = [
             PlacedEngine(
                 number,
-                partial(Actor, f"engine {number}", dies),
+                partial(Actor, f"engine {number}", dies, chain([0], repeat(20))),
                 (),
                 timeout=60.0,
                 restarts=MANY,

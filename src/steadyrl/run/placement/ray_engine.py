@@ -82,7 +82,8 @@ class PlacedEngine:
             UserError: the engine ends again and again, or cannot be started.
         """
         while True:
-            process = self.process
+            async with self._reviving():  # one that is started anew has its weights first
+                process = self.process
             try:
                 return await self._ask(question, *args)
             except EngineEndedError as error:
