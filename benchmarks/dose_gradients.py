@@ -5,7 +5,8 @@
 In the world of the doses after its cold start, the error of the gradient of MiniRL against that of
 the expected reward of whole responses, with and without what corrects it: routing noise with live
 routing and under R3, weight noise with importance weights and without, gradient steps since the
-rollout with clipping and without. Writes `results/dose_gradients.json` here and
+rollout with clipping and without. A dose at which the sample cannot tell a gradient from 0 is
+left out, and printed. Writes `results/dose_gradients.json` here and
 `docs/figures/dose_gradients.svg`.
 """
 
@@ -22,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steadyrl.analysis.first_order.probe import Estimator, sampled_errors
+from steadyrl.base.errors import UserError
 from steadyrl.engines.driver import drive
 from steadyrl.lab.dose_world import dose_world
 from steadyrl.lab.drawing import COLORS
@@ -55,7 +57,7 @@ NOISES: Mapping[str, tuple[float, ...]] = {
     "weight_noise": (0.0221, 0.0442, 0.0884, 0.177, 0.354),
 }
 STEPS = (0, 4, 8, 16, 32, 64)
-PROMPTS = 192
+PROMPTS = 384
 BLOCKS = 32
 
 LINES: Mapping[str, tuple[tuple[str, RoutingReplay], ...]] = {
@@ -150,14 +152,18 @@ def measured(
         RoutingReplay.R3: batch.rollout_routing,
     }[replay]
     assert isinstance(assembly.learner, LocalLearner)
-    errors = sampled_errors(
-        assembly.learner.policy,
-        batch,
-        ESTIMATORS,
-        blocks=min(BLOCKS, len(batch.group_ids.unique())),
-        replay=routing,
-        live_target=routing is not None,
-    )
+    try:
+        errors = sampled_errors(
+            assembly.learner.policy,
+            batch,
+            ESTIMATORS,
+            blocks=min(BLOCKS, len(batch.group_ids.unique())),
+            replay=routing,
+            live_target=routing is not None,
+        )
+    except UserError as error:  # a gradient that the sample cannot tell from 0
+        print(f"not measured: {where}, {replay}: {error}", flush=True)
+        return []
     rows = as_rows(errors, replay=replay.value, **where)
     print(rows[0], flush=True)
     return rows
