@@ -35,6 +35,7 @@ from steadyrl.lab.dose import (
     weight_noise,
 )
 from steadyrl.lab.dose_corrections import corrections
+from steadyrl.lab.dose_router_shift import router_shift
 from steadyrl.lab.dose_sweeps import depth, length, trainer_type
 from steadyrl.lab.dose_world import dose_learning_rate
 from steadyrl.lab.experiential import experiential_study
@@ -115,6 +116,7 @@ STUDIES: dict[str, MakeStudy] = {
     "dose-world": dose_learning_rate,
     "stale-rollouts": stale_rollouts,
     "dose-corrections": corrections,
+    "dose-router-shift": router_shift,
     "trainer-type": trainer_type,
     "dose-depth": depth,
     "dose-length": length,
