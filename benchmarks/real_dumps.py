@@ -1,14 +1,18 @@
-"""`steadyrl compare-dumps` on dumps of a pretrained model, in the layout of each framework.
+r"""`steadyrl compare-dumps` on dumps of a pretrained model, in the layout of each framework.
 
     python benchmarks/real_dumps.py --out benchmarks/results/real_dumps.json
+    python benchmarks/real_dumps.py --questions held-out --seed 1 \
+        --out benchmarks/results/real_dumps_held_out.json
 
-SmolLM2 answers two prompts by an engine in bfloat16, and a float32 trainer scores the answers. The
-stale engine has the weights before a few updates by AdamW on its own answers. Bounds were chosen on
-other, small models.
+SmolLM2 answers prompts by an engine in bfloat16, and a float32 trainer scores the answers. The
+stale engine has the weights before a few updates by AdamW on its own answers. The rules for
+temperature and for prompts of one side were chosen on the first questions, among other dumps; no
+rule was chosen on the held-out ones.
 """
 
 import tempfile
 from pathlib import Path
+from typing import Literal
 
 import torch
 from dump_faults import FAULTY, SOUND, Case
@@ -30,13 +34,25 @@ from steadyrl.policies.tokenizers import encode_prompts
 from steadyrl.records.message import Message
 from steadyrl.records.weight_source import StateDictWeights
 
-QUESTIONS = ("Name a fruit and say why you like it.", "What is 12 + 35? Explain each step.")
+QUESTIONS = {
+    "first": ("Name a fruit and say why you like it.", "What is 12 + 35? Explain each step."),
+    "held-out": (
+        "Write two sentences about the sea.",
+        "A train leaves at 9:40 and arrives at 11:05. How long does it take?",
+        "List three things to pack for a hike, with a reason for each.",
+        "Translate to French: The library opens at ten.",
+    ),
+}
+"""By the name of their set."""
 
 CASES = (
     "sound: bfloat16 engine",
     "stale weights",
     "temperature in the engine alone",
+    "temperature in the trainer alone",
+    "top-p in the engine alone",
     "template differs",
+    "BOS doubled",
     "mask off by one",
     "base 2",
     "next token's",
@@ -60,6 +76,9 @@ class Options(Settings):
     seed: int = 0
     """Seed of the samples."""
 
+    questions: Literal["first", "held-out"] = "first"
+    """Prompts, with eight answers each."""
+
     out: Path | None = None
     """Where to write the numbers as JSON."""
 
@@ -82,7 +101,8 @@ def make_world(options: Options) -> World:
     settings = Pretrained(path=str(options.model))
     tokenizer = load_tokenizer(settings)
     policy = Policy(load_model(settings, tokenizer=tokenizer, seed=0), tokenizer)
-    conversations = [[Message(role="user", content=question)] for question in QUESTIONS]
+    questions = QUESTIONS[options.questions]
+    conversations = [[Message(role="user", content=question)] for question in questions]
     prompts = [tuple(prompt.tolist()) for prompt in encode_prompts(tokenizer, conversations)]
     stale = engine_of(policy)
     learn(policy, stale, prompts, options)

@@ -128,6 +128,21 @@ def test_with_the_tokens_of_one_side_other_prompts_are_not_ruled_out() -> None:
         assert said in finding.reason
 
 
+def test_responses_that_differ_at_their_start_alone_were_not_rounded() -> None:
+    """The effect of other prompts fades along a response."""
+    generator = np.random.default_rng(3)
+    samples = []
+    for sample in drawn(4, prompts=24):
+        moves = np.zeros(len(sample.response))
+        moves[:2] = generator.choice([-0.6, 0.6], size=len(moves[:2]))
+        samples.append(replace(sample, trainer_logprobs=sample.trainer_logprobs + moves))
+    finding = compare(_one_sided(pairing_of(samples, entropy=False))).finding
+    assert finding is not None
+    assert finding.cause == DumpCause.OTHER_POLICY
+    assert "the first 2 tokens of responses differ by" in finding.reason
+    assert "different prompts, or the weights differ" in finding.reason
+
+
 def _one_sided(pairing: Pairing) -> Pairing:
     return replace(pairing, has_both_prompts=False)
 

@@ -11,11 +11,7 @@ from typing import Any
 import numpy as np
 
 from steadyrl.analysis.dumps.counted import Counted
-from steadyrl.analysis.dumps.distance import (
-    arithmetic,
-    other_weights,
-    unrecorded_prompts,
-)
+from steadyrl.analysis.dumps.distance import arithmetic, other_weights
 from steadyrl.analysis.dumps.finding import Finding
 from steadyrl.analysis.dumps.policies import (
     FEWEST_TOKENS,
@@ -57,7 +53,6 @@ CHECKS: tuple[tuple[Check, int], ...] = (
     (lambda counted: routes(counted.pairing), FEWEST_FOR_VALUES),
     (temperature, FEWEST_TOKENS),
     (engine_filter, FEWEST_TOKENS),
-    (unrecorded_prompts, FEWEST_TOKENS),
     (other_weights, FEWEST_TOKENS),
     (sampling, FEWEST_TOKENS),
 )
