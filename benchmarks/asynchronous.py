@@ -32,6 +32,8 @@ from steadyrl.training.trackers import JsonlSettings
 
 CALIBRATION_STEPS = 6
 PARTS = ("rollout_seconds", "update_seconds")
+FULL_UPDATE = {"skip_no_signal": False, "activation_checkpointing": True}
+"""Every row is trained, and its activations are computed twice: the update outlasts the rollout."""
 
 
 class Options(Settings):
@@ -147,7 +149,7 @@ def config(start: Path, judging: float, steps: int, engine: Mapping[str, Any]) -
         "environment": environment,
         "cold_start": None,
         "steps": steps,
-        "learner": demo.learner.model_copy(update={"skip_no_signal": False}),
+        "learner": demo.learner.model_copy(update=FULL_UPDATE),
         "engine": demo.engine.model_copy(update=dict(engine)),
         "evaluation": EvaluationSettings(tasks=32, samples=1),
         "evaluate_every": steps,

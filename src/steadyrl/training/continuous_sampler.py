@@ -55,12 +55,11 @@ class ContinuousSampler(LocalSampler):
         self._loaded: WaitingRollouts | None = None
 
     async def begin(self, stage: int, step: int) -> PendingRollout:
-        """Starts what may start; what is returned waits until the step's units are sampled."""
+        """Returns what starts the units that may start, and waits for those of the step."""
         if self._course is None or self._course[0] != stage:
             self._course = (stage, self._new_course(stage, step))
         course = self._course[1]
         assert course.schedule.step == step, "rollouts are consumed in the order of their steps"
-        course.start()
         return course.take
 
     async def publish(self) -> None:
@@ -134,13 +133,16 @@ class Course:
         self._run(self.schedule.start())
 
     def publish(self) -> None:
-        """Records that the engine has the newest weights, and starts the units that may follow."""
+        """Records that the engine has the newest weights. The next `start` uses them."""
         self.schedule.publish()
-        self.start()
 
     async def take(self) -> Rollout:
         """The rollout of the next step, once its units are sampled."""
         self._collect()
+        if self.schedule.ready is None:
+            self.start()
+        else:  # later, so that a rollout which is ready need not wait for it
+            asyncio.get_running_loop().call_soon(self.start)
         while self.schedule.ready is None:
             await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
             self._collect()
