@@ -87,7 +87,7 @@ class RolloutThread:
         return self.ask_in_turn(work).result()
 
     def load(self, stored: Any) -> None:
-        """Loads stored weights, and lets the sampler start what may follow."""
+        """Loads stored weights, and tells the sampler that the engine has them."""
 
         async def work() -> None:
             await self.engine.load(stored)
