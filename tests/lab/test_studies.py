@@ -41,7 +41,8 @@ def test_conditions_differ_and_take_equally_many_gradient_steps(
     assert len({identity(run) for run in runs}) == len(runs)
     assert len({run.steps * run.algorithm.gradient_steps for run in runs}) == 1
     assert all(run.engine.numerics is Numerics.INT4 for run in runs)
-    assert all(BIN % run.algorithm.gradient_steps == 0 for run in runs)
+    taken = {run.algorithm.gradient_steps for run in runs}
+    assert all(BIN % steps == 0 or steps % BIN == 0 for steps in taken)
     assert all(run.routing_replay != "auto" for run in runs)
 
 
@@ -52,7 +53,7 @@ def test_the_small_form_is_a_quarter(make: Callable[[Numerics], Study]) -> None:
     assert len(quick.seeds) == 2
     assert quick.name == f"{study.name}-quick"
     for small, whole in zip(quick.conditions, study.conditions, strict=True):
-        assert small.config.steps == whole.config.steps // 4
+        assert small.config.steps == max(1, whole.config.steps // 4)
         assert small.config.cold_start == whole.config.cold_start
 
 

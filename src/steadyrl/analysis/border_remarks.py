@@ -11,7 +11,8 @@ from steadyrl.analysis.signals import MIN_STEPS, WINDOW
 def border_remarks(stage: Stage, settings: RunSettings) -> tuple[str, ...]:
     """What lies beyond its border in the first steps of a stage of reinforcement.
 
-    Nothing is said of runs that are too short, or lack a metric, or log less than ours may.
+    Nothing is said of runs that are too short, or lack a metric, or log less than ours may; nor
+    where even the smallest dose lies beyond the border, so that the border itself is not known.
     """
     measured = _measured(stage, settings)
     if measured is None or settings.partial_log:
@@ -22,7 +23,8 @@ def border_remarks(stage: Stage, settings: RunSettings) -> tuple[str, ...]:
         clipping=settings.clips,
         replay="r2" if replay == "r2" else "r3" if replay == "r3" else "none",
     )
-    return tuple([f"{in_words(each)}." for each in measured_rule().excesses(measured, in_use)])
+    beyond = measured_rule().excesses(measured, in_use)
+    return tuple([f"{in_words(each)}." for each in beyond if each.limit > 0])
 
 
 def _measured(stage: Stage, settings: RunSettings) -> Measured | None:
