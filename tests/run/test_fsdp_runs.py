@@ -23,7 +23,10 @@ from steadyrl.policies.numerics import Numerics
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig, to_yaml
 from steadyrl.run.execution import resume_run, start_run
+from steadyrl.training.checkpoint import latest_checkpoint, read_waiting
 from tests.learners.fsdp.groups import flat
+from tests.run.test_execution import StopAfter
+from tests.run.test_overlap import tasks_of
 from tests.run.tiny import tiny_run
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(300)]
@@ -70,6 +73,29 @@ def test_a_run_is_that_of_one_process_and_goes_on_with_other_ranks(
     assert "steadyrl consolidate" in capsys.readouterr().err
     assert main(["consolidate", path, "--out", str(tmp_path / "whole")]) == 0
     assert (tmp_path / "whole" / "model.safetensors").is_file()
+
+
+def test_checkpoints_in_the_background_hold_the_rollouts_of_their_weights(tmp_path: Path) -> None:
+    engine = LocalEngineSettings(
+        numerics=Numerics.FLOAT32, overlap=True, in_flight="continue", max_staleness=1
+    )
+    learner = FsdpLearnerSettings(ranks=2, background_saves=True)
+    config = small_run(learner, engine=engine)  # a checkpoint every two steps
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, tmp_path / "run", [StopAfter("rl", 5)])
+    last = latest_checkpoint(RunFolder(tmp_path / "run"))
+    assert last is not None
+    waiting = read_waiting(last)
+    assert waiting is not None
+    assert waiting.schedule["step"] == int(last.name[-6:])  # cursor and weights of one moment
+    resume_run(tmp_path / "run")
+
+    start_run(small_run(LocalLearnerSettings()), tmp_path / "plain")
+    assert tasks_of(tmp_path / "run") == tasks_of(tmp_path / "plain")
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+    final = latest_checkpoint(RunFolder(tmp_path / "run"))
+    assert final is not None
+    assert final.name == "rl-000006"
 
 
 @contextmanager
