@@ -1,6 +1,7 @@
-"""How well `steadyrl compare-dumps` names faults in the dumps of each framework.
+r"""How well `steadyrl compare-dumps` names faults in the dumps of each framework.
 
-    python benchmarks/foreign_dumps.py --out benchmarks/results/foreign_dumps.json
+    python benchmarks/foreign_dumps.py --out benchmarks/results/foreign_dumps.json \
+        --page docs/compare_dumps.md
 
 A small Mixture-of-Experts model is trained, and sampled with engines that are sound or faulty.
 Every sample is written as each framework would write it, read back from the files, and compared.
@@ -21,6 +22,7 @@ from dump_world import Samples, World, make_world
 from dump_writers import WRITERS
 
 from steadyrl.analysis.dumps import Comparison, compare, pair, read_content, read_dump
+from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.cli.options import script_options
 from steadyrl.records.run_folder import write_atomically
@@ -31,6 +33,9 @@ WITH_ROUTES = frozenset({"verl", "slime", "steadyrl"})
 
 TWO_SIDED = frozenset({"verl", "slime", "steadyrl"})
 """Formats in which engine and trainer record their own tokens, in two files."""
+
+
+MARKS = ("<!-- table:begin -->", "<!-- table:end -->")
 
 
 class Options(Settings):
@@ -47,6 +52,9 @@ class Options(Settings):
 
     out: Path | None = None
     """Where to write the numbers as JSON."""
+
+    page: Path | None = None
+    """Page that gets the table, between its marks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +116,10 @@ def measure(
 
 
 def table(outcomes: Sequence[Outcome]) -> list[str]:
-    """Cases by row and formats by column, as Markdown."""
+    """Cases by row, with the verdict they should get, and formats by column, as Markdown."""
     formats = list(WRITERS)
     found = {(outcome.case, outcome.format): outcome for outcome in outcomes}
-    lines = [f"| case | {' | '.join(formats)} |", f"|---|{'---|' * len(formats)}"]
+    lines = [f"| case | verdict | {' | '.join(formats)} |", f"|---|---|{'---|' * len(formats)}"]
     for case in dict.fromkeys(outcome.case for outcome in outcomes):
         cells = [
             f"{found[case, format].right}/{found[case, format].of}"
@@ -119,8 +127,19 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
             else "-"
             for format in formats
         ]
-        lines.append(f"| {case} | {' | '.join(cells)} |")
+        named = [outcome.cause or "sound" for outcome in outcomes if outcome.case == case]
+        lines.append(f"| {case} | {' or '.join(dict.fromkeys(named))} | {' | '.join(cells)} |")
     return lines
+
+
+def redraw(page: Path, outcomes: Sequence[Outcome]) -> None:
+    """Replaces the table between the marks of `page`."""
+    before, begin, rest = page.read_text(encoding="utf-8").partition(f"{MARKS[0]}\n")
+    _, end, after = rest.partition(f"\n{MARKS[1]}")
+    if not end:
+        raise UserError(f"{page} has no {' and '.join(MARKS)}. Put them around the table.")
+    text = "".join([before, begin, "\n".join(table(outcomes)), end, after])
+    page.write_text(text, encoding="utf-8")
 
 
 def content(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
@@ -156,6 +175,8 @@ def main(options: Options) -> None:
         world = make_world(options.run or folder / "run", options.seed)
         outcomes = measure(world, (*SOUND, *FAULTY), seeds, folder)
     publish(outcomes, options.seed, options.out)
+    if options.page is not None:
+        redraw(options.page, outcomes)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@ r"""`steadyrl compare-dumps` on dumps of a pretrained model, in the layout of ea
     python benchmarks/real_dumps.py --out benchmarks/results/real_dumps.json
     python benchmarks/real_dumps.py --questions held-out --seed 1 \
         --out benchmarks/results/real_dumps_held_out.json
+    python benchmarks/real_dumps.py --cases '["sound: FP8 engine"]' --updates 0 \
+        --questions held-out --seed 1 --out benchmarks/results/real_dumps_fp8.json
 
 SmolLM2 answers prompts by an engine in bfloat16, and a float32 trainer scores the answers. The
 stale engine has the weights before a few updates by AdamW on its own answers. The rules for
@@ -11,6 +13,7 @@ rule was chosen on the held-out ones.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +79,9 @@ class Options(Settings):
     seed: int = 0
     """Seed of the samples."""
 
+    cases: tuple[str, ...] = CASES
+    """Names of the cases of `dump_faults`."""
+
     questions: Literal["first", "held-out"] = "first"
     """Prompts, with eight answers each."""
 
@@ -83,11 +89,11 @@ class Options(Settings):
     """Where to write the numbers as JSON."""
 
 
-def engine_of(policy: Policy) -> LocalEngine:
-    """An engine in bfloat16 with the weights of `policy`."""
+def engine_of(policy: Policy, numerics: Numerics = Numerics.BFLOAT16) -> LocalEngine:
+    """An engine with the weights of `policy`."""
     model = EngineModel(
         policy,
-        numerics=Numerics.BFLOAT16,
+        numerics=numerics,
         weight_scaling=WeightScaling.CHANNEL,
         record_routing=False,
     )
@@ -108,7 +114,11 @@ def make_world(options: Options) -> World:
     learn(policy, stale, prompts, options)
     return World(
         trainer=policy,
-        engines={"bfloat16": engine_of(policy), "stale": stale},
+        engines={
+            "bfloat16": engine_of(policy),
+            "fp8": engine_of(policy, Numerics.FP8),
+            "stale": stale,
+        },
         scorer=engine_policy(policy, Numerics.BFLOAT16, WeightScaling.CHANNEL),
         prompts=prompts,
     )
@@ -138,9 +148,9 @@ def learn(
         optimizer.zero_grad()
 
 
-def chosen_cases() -> list[Case]:
-    """The cases of `CASES`."""
-    return [case for case in (*SOUND, *FAULTY) if case.name in CASES]
+def chosen_cases(names: Sequence[str]) -> list[Case]:
+    """The cases of these names."""
+    return [case for case in (*SOUND, *FAULTY) if case.name in names]
 
 
 def main(options: Options) -> None:
@@ -148,7 +158,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     world = make_world(options)
     with tempfile.TemporaryDirectory() as passing:
-        outcomes = measure(world, chosen_cases(), [options.seed], Path(passing))
+        outcomes = measure(world, chosen_cases(options.cases), [options.seed], Path(passing))
     publish(outcomes, options.seed, options.out)
 
 

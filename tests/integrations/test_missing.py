@@ -11,7 +11,7 @@ from steadyrl.base.errors import UserError
 @pytest.mark.parametrize(
     ("package", "message"),
     [
-        ("trl", r"supports TRL 1\.16, got none\. Install it"),
+        ("trl", r"supports TRL 1\.14 to 1\.16, got none\. Install one of them"),
         ("verl", r"supports verl 0\.9, got none\. Install it"),
     ],
 )

@@ -4,8 +4,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from steadyrl.base.errors import UserError
 
-SUPPORTED = "1.16"
-"""Minor version of TRL whose hooks the trainer was written and tested against."""
+SUPPORTED = ("1.14", "1.15", "1.16")
+"""Minor versions of TRL whose hooks the trainer was tested against, the oldest first."""
 
 
 def check_version(installed: str | None) -> None:
@@ -14,10 +14,10 @@ def check_version(installed: str | None) -> None:
     Raises:
         UserError: it is not supported.
     """
-    if installed is None or ".".join(installed.split(".")[:2]) != SUPPORTED:
+    if installed is None or ".".join(installed.split(".")[:2]) not in SUPPORTED:
         raise UserError(
-            f"steadyrl.integrations.trl supports TRL {SUPPORTED}, got "
-            f"{installed or 'none'}. Install it: pip install 'steadyrl[trl]'."
+            f"steadyrl.integrations.trl supports TRL {SUPPORTED[0]} to {SUPPORTED[-1]}, got "
+            f"{installed or 'none'}. Install one of them: pip install 'steadyrl[trl]'."
         )
 
 
