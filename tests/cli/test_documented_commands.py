@@ -13,6 +13,7 @@ from steadyrl.cli.compare_dumps import CompareDumpsOptions
 from steadyrl.cli.consolidate import ConsolidateOptions
 from steadyrl.cli.diagnose import DiagnoseOptions
 from steadyrl.cli.evaluate import _configured
+from steadyrl.cli.live import LiveOptions
 from steadyrl.cli.merge import MergeOptions
 from steadyrl.cli.mismatch import MismatchOptions
 from steadyrl.cli.option_names import dashed
@@ -143,6 +144,8 @@ def test_a_documented_command_is_taken_by_the_parser(
             _configured(names, words[len(names) :])
         case "serve":
             serve_configured(words[:1], words[1:])
+        case "live":
+            read_options(LiveOptions, words, program="live")
         case "preflight":
             preflight_configured(words[0], words[1:], wants_help=False)
         case "plan":

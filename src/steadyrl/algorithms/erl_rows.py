@@ -43,12 +43,17 @@ class RowBuilder:
         self._settings = settings
         self._tokenizer = tokenizer
 
-    def mini_batches(self, episodes: Sequence[ExperientialEpisode]) -> tuple[MiniBatch, ...]:
+    def mini_batches(
+        self, episodes: Sequence[ExperientialEpisode], *, first_attempts: bool = True
+    ) -> tuple[MiniBatch, ...]:
         """Non-empty batches of all parts of `episodes`.
 
         One mini-batch, or up to three under sequential updates.
+
+        Args:
+            first_attempts: False: they were not sampled for these episodes, so they are left out.
         """
-        first = self._first(episodes)
+        first = self._first(episodes) if first_attempts else []
         reflected = [*self._reflections(episodes), *self._second(episodes)]
         parts = [first, reflected, self._internalization(episodes)]
         if self._settings.updates == "mixed":

@@ -25,6 +25,7 @@ steadyrl: reinforcement learning of language models that does not collapse
   steadyrl simulate RECIPE --gpus N simulate bounds of staleness and shares of engines
   steadyrl evaluate RUN [options]   score runs and checkpoints on held-out tasks
   steadyrl serve CHECKPOINT|RUN     serve a model by OpenAI's API, and record sessions as tokens
+  steadyrl live CONFIG              serve, store sessions with feedback, and learn from them
   steadyrl report RUN|LOG           write the report as one HTML file
   steadyrl diagnose RUN|LOG         say whether and why a run collapsed
   steadyrl mismatch RUN [options]   show where log(pi_theta / mu_old) comes from
@@ -44,6 +45,7 @@ COMMANDS = (
     "simulate",
     "evaluate",
     "serve",
+    "live",
     "report",
     "recipes",
     "diagnose",

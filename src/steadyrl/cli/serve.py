@@ -67,7 +67,7 @@ def serve_command(arguments: list[str], console: Console) -> None:
     def announce(url: str) -> None:
         console.print(f"{name} is served at {url}/v1", markup=False, soft_wrap=True)
 
-    key = _api_key(options.api_key_variable)
+    key = api_key_of(options.api_key_variable)
     drive(serve(config, settings, name=name, api_key=key, announce=announce))
 
 
@@ -115,7 +115,12 @@ def served_model(name: str, began: ModelSettings) -> Pretrained:
     return Pretrained(path=str(checkpoint), template_date=date)
 
 
-def _api_key(variable: str | None) -> str | None:
+def api_key_of(variable: str | None) -> str | None:
+    """The key in an environment variable; None without one.
+
+    Raises:
+        UserError: the variable is not set.
+    """
     if variable is None:
         return None
     key = os.environ.get(variable, "")

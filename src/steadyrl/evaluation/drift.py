@@ -21,7 +21,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.learners.protocol import Scorer
 from steadyrl.policies.tokenizers import encode_prompts
-from steadyrl.records.message import Message
+from steadyrl.records.message import Conversation, Message
 from steadyrl.records.token_batch import TokenBatch
 
 DriftChoice = Literal["auto", "always", "never"]
@@ -68,22 +68,49 @@ class TextScore:
 
 
 class DriftProbe:
-    """Scores the general texts of the package, encoded by one tokenizer."""
+    """Scores the general texts of the package, or others, encoded by one tokenizer.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    Args:
+        texts: Prompts and their answers in place of the package's texts.
+
+    Raises:
+        UserError: the chat template rejects a prompt.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[tuple[Conversation, str]] | None = None,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._texts = self._general() if texts is None else self._encoded(texts)
+
+    def _general(self) -> list[GeneralText]:
+        """The texts of the package."""
         texts = json.loads(files(__package__).joinpath("general_texts.json").read_text("utf-8"))
         questions, answers = zip(*texts["questions"], strict=True)
-        prompts = encode_prompts(tokenizer, [[Message(role="user", content=q)] for q in questions])
-        self._texts = [
-            GeneralText(question=q, answer=a, prompt_ids=p, answer_ids=self._ids(a))
-            for q, a, p in zip(questions, answers, prompts, strict=True)
+        asked = [(Message(role="user", content=question),) for question in questions]
+        prose = [(text, self._ids(text)) for text in texts["prose"]]
+        return [
+            *self._encoded(list(zip(asked, answers, strict=True))),
+            *(
+                GeneralText(question="", answer=text, prompt_ids=ids[:1], answer_ids=ids[1:])
+                for text, ids in prose
+            ),
         ]
-        for prose in texts["prose"]:
-            ids = self._ids(prose)
-            self._texts.append(
-                GeneralText(question="", answer=prose, prompt_ids=ids[:1], answer_ids=ids[1:])
+
+    def _encoded(self, texts: Sequence[tuple[Conversation, str]]) -> list[GeneralText]:
+        """Prompts with their answers as tokens."""
+        prompts = encode_prompts(self._tokenizer, [prompt for prompt, _ in texts])
+        return [
+            GeneralText(
+                question=asked[-1].content,
+                answer=answer,
+                prompt_ids=ids,
+                answer_ids=self._ids(answer),
             )
+            for (asked, answer), ids in zip(texts, prompts, strict=True)
+        ]
 
     @classmethod
     def create(cls, choice: DriftChoice, tokenizer: PreTrainedTokenizerBase) -> "DriftProbe | None":

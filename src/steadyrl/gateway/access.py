@@ -31,6 +31,10 @@ class SessionAccess:
     opens_sessions: bool = True
     """Whether clients may open sessions."""
 
+    forgets_oldest: bool = False
+    """Whether a new session takes the place of the oldest, once there are `max_sessions`. For
+    servers that also store them."""
+
     def authorize(self, request: Request) -> Session | None:
         """The session of the request's key; None: the key is the server's.
 
@@ -91,7 +95,10 @@ class SessionAccess:
                 f"The session is called {name!r:.80}. Use up to 128 letters, digits, '_', '-' and "
                 "'.'."
             )
-        if len(self.gateway.sessions) >= self.limits.max_sessions:
+        sessions = self.gateway.sessions
+        if len(sessions) >= self.limits.max_sessions and self.forgets_oldest:
+            del sessions[next(iter(sessions))]
+        if len(sessions) >= self.limits.max_sessions:
             raise ApiError(
                 f"There are {self.limits.max_sessions} sessions already. Delete one first.",
                 status=429,

@@ -4,6 +4,7 @@
 /sessions/ID/v1/...            the same, recorded as the session ID
 /sessions/ID                   GET what is recorded, DELETE it
 /sessions/ID/reward            POST {"reward": 1.0}
+/sessions/ID/feedback          POST a thumb, a number, a text or consent, with a durable store only
 /health, /metrics
 """
 
@@ -24,6 +25,7 @@ from steadyrl.gateway.answers import Answer
 from steadyrl.gateway.errors import ApiError
 from steadyrl.gateway.gateway import Gateway
 from steadyrl.gateway.http import read_json, unless_gone
+from steadyrl.gateway.recording import note_consent, read_feedback
 from steadyrl.gateway.replies import Body, chat_body, stream, text_body
 from steadyrl.gateway.requests import ChatRequest, CompletionRequest, read_request
 from steadyrl.gateway.response_bodies import response_body, response_events
@@ -62,6 +64,8 @@ class GatewayApp:
         yield self._route("/sessions/{session}", self._show, "GET")
         yield self._route("/sessions/{session}", self._delete, "DELETE")
         yield self._route("/sessions/{session}/reward", self._reward, "POST")
+        if self.gateway.recorder is not None:
+            yield self._route("/sessions/{session}/feedback", self._feedback, "POST")
         yield self._route("/metrics", self._metrics, "GET")
         yield Route("/health", _healthy, methods=["GET"])
         every = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -95,7 +99,9 @@ class GatewayApp:
 
     async def _chat(self, request: Request) -> Response:
         session = self.access.session(request)
-        asked = read_request(ChatRequest, await read_json(request, self.access.limits))
+        given = await read_json(request, self.access.limits)
+        asked = read_request(ChatRequest, given)
+        note_consent(session, request, given)
         answers = await self._within_limits(request, self.gateway.chat(session, asked))
         body = chat_body(
             answers,
@@ -107,7 +113,9 @@ class GatewayApp:
 
     async def _complete(self, request: Request) -> Response:
         session = self.access.session(request)
-        asked = read_request(CompletionRequest, await read_json(request, self.access.limits))
+        given = await read_json(request, self.access.limits)
+        asked = read_request(CompletionRequest, given)
+        note_consent(session, request, given)
         answers = await self._within_limits(request, self.gateway.complete(session, asked))
         body = text_body(
             answers,
@@ -151,10 +159,32 @@ class GatewayApp:
         return JSONResponse(rows_as_json(self.access.known_session(request)))
 
     async def _delete(self, request: Request) -> Response:
-        session = self.access.known_session(request)
-        session.closed = True
-        del self.gateway.sessions[session.id]
-        return JSONResponse({"id": session.id, "deleted": True})
+        name, recorder = request.path_params["session"], self.gateway.recorder
+        self.access.authorize(request)
+        stored = recorder is not None and recorder.forget(name)
+        if not stored or name in self.gateway.sessions:
+            session = self.access.known_session(request)
+            session.closed = True
+            del self.gateway.sessions[session.id]
+        return JSONResponse({"id": name, "deleted": True})
+
+    async def _feedback(self, request: Request) -> Response:
+        self.access.authorize(request)
+        name, recorder = request.path_params["session"], self.gateway.recorder
+        asked = read_feedback(await read_json(request, self.access.limits))
+        assert recorder is not None, "the route exists only with a recorder"
+        try:
+            turn = recorder.give_feedback(name, asked.feedback, asked.turn, asked.consent)
+        except UserError as error:
+            raise ApiError(str(error), status=503, code="store_unavailable") from error
+        if turn is None:
+            which = "answer" if asked.turn is None else f"turn {asked.turn}"
+            raise ApiError(
+                f"The store has no {which} of the session {name!r}. Give feedback after an answer.",
+                status=404,
+                code="no_session",
+            )
+        return JSONResponse({"id": name, "turn": turn})
 
     async def _reward(self, request: Request) -> Response:
         session = self.access.known_session(request)

@@ -2,7 +2,7 @@
 
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from steadyrl.engines.protocol import Engine, Request, Sampling
 from steadyrl.gateway.answers import Answer, make_answer
 from steadyrl.gateway.conversation import ChatMessage, Conversation, plain_messages
 from steadyrl.gateway.errors import ApiError
+from steadyrl.gateway.recording import SessionRecorder
 from steadyrl.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest
 from steadyrl.gateway.sessions import Session, SessionRules, Turn
 from steadyrl.policies.continuations import continue_tokens
@@ -45,6 +46,9 @@ class Gateway:
     sessions: dict[str, Session] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     """Numbers of tokens for the metrics."""
+
+    recorder: SessionRecorder | None = None
+    """Stores turns before they are answered; None: they are held in memory only."""
 
     on_failure: Callable[[Exception], None] = lambda error: None
     """Receives exceptions of the engine, which are not a mistake of an agent."""
@@ -79,15 +83,7 @@ class Gateway:
             session, request, prompt, tools=self.tools if conversation.tools else None
         )
         if session is not None:
-            for answer in answers:
-                final = Message(role="assistant", content=answer.text)
-                turn = Turn(
-                    conversation=conversation,
-                    reply=answer.reply,
-                    completion=answer.completion,
-                    messages=(*messages, final),
-                )
-                session.record(turn, parent, raw_text=answer.text)
+            self._record(session, answers, conversation, messages, parent)
         return answers
 
     async def complete(self, session: Session | None, request: CompletionRequest) -> list[Answer]:
@@ -101,17 +97,38 @@ class Gateway:
         answers = await self._generate(session, request, prompt, tools=None)
         if session is not None:
             text = self.tokenizer.decode(prompt, skip_special_tokens=False)
-            before = Message(role="user", content=text)
-            for answer in answers:
-                final = Message(role="assistant", content=answer.text)
-                turn = Turn(
-                    conversation=None,
-                    reply=answer.reply,
-                    completion=answer.completion,
-                    messages=(before, final),
-                )
-                session.record(turn, None, raw_text=answer.text)
+            self._record(session, answers, None, [Message(role="user", content=text)], None)
         return answers
+
+    def _record(
+        self,
+        session: Session,
+        answers: Sequence[Answer],
+        conversation: Conversation | None,
+        messages: Sequence[Message],
+        parent: Turn | None,
+    ) -> None:
+        """Records the answers to `messages` in the session, and in the store if there is one.
+
+        Raises:
+            ApiError: the store cannot be written. The answers are then not sent.
+        """
+        turns = [
+            Turn(
+                conversation=conversation,
+                reply=answer.reply,
+                completion=answer.completion,
+                messages=(*messages, Message(role="assistant", content=answer.text)),
+            )
+            for answer in answers
+        ]
+        if self.recorder is not None and not session.closed:
+            try:
+                self.recorder.record(session, turns, parent)
+            except UserError as error:
+                raise ApiError(str(error), status=503, code="store_unavailable") from error
+        for turn, answer in zip(turns, answers, strict=True):
+            session.record(turn, parent, raw_text=answer.text)
 
     def _prompt(
         self, conversation: Conversation, parent: Turn | None, written: dict[ChatMessage, str]

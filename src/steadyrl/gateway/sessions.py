@@ -106,6 +106,9 @@ class Session:
     ran_out: str = ""
     """Why calls were refused: no calls left, or no room for an answer."""
 
+    consent: bool | None = None
+    """Whether the user agreed that the session is trained on; None: not asked."""
+
     closed: bool = False
     written: dict[ChatMessage, str] = field(default_factory=dict)
     """Text of each answer as the model wrote it."""

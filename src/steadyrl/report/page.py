@@ -1,7 +1,7 @@
 """The report of a run as one HTML page, from the templates in `templates`."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,15 @@ def write_report(
             to be compared, and one has no held-out score.
     """
     data, others = data_of(run), [data_of(other) for other in beside]
-    page = _environment().get_template("page.html.j2").render(_context(data, others))
-    page = page.encode("utf-8", "replace").decode("utf-8")  # half surrogates have no bytes
-    write_atomically(data.report, page)
+    write_page(data.report, "page.html.j2", _context(data, others))
     return data.report
+
+
+def write_page(path: Path, template: str, context: Mapping[str, Any]) -> None:
+    """Writes the page that a template of `templates` makes."""
+    page = _environment().get_template(template).render(context)
+    page = page.encode("utf-8", "replace").decode("utf-8")  # half surrogates have no bytes
+    write_atomically(path, page)
 
 
 def _context(run: RunData, others: Sequence[RunData]) -> dict[str, Any]:
