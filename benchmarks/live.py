@@ -2,9 +2,9 @@
 
     PYTHONPATH=src:. python -m benchmarks.live --out benchmarks/results/live.json
 
-Users of the small lake, whose hidden rules no drill had, ask through the gateway, judge, and some
-of them write what went wrong. Four arms serve the same users from the same cold start. Finished
-pairs of arm and seed are kept in --work, so an interrupted study goes on.
+Users whose code words have a hidden meaning ask through the gateway, judge, and some of them correct
+wrong answers. Four arms serve the same users from the same cold start, which knows no meaning.
+Finished pairs of arm and seed are kept in --work, so an interrupted study goes on.
 """
 
 import json
@@ -50,7 +50,7 @@ class Options(Settings):
     cold_start: int = 0
     """Seed of the cold start that everything begins from."""
 
-    generations: int = 10
+    generations: int = 16
     """Generations that are served."""
 
     users: int = 64

@@ -127,7 +127,9 @@ class GatewayApp:
 
     async def _respond(self, request: Request) -> Response:
         session = self.access.session(request)
-        asked = read_request(ResponsesRequest, await read_json(request, self.access.limits))
+        given = await read_json(request, self.access.limits)
+        asked = read_request(ResponsesRequest, given)
+        note_consent(session, request, given)
         conversation = asked.conversation(session)
         answering = self.gateway.converse(session, asked, conversation)
         (answer,) = await self._within_limits(request, answering)

@@ -44,12 +44,12 @@ MODEL = "words"
 
 ARMS: dict[str, dict[str, Any] | None] = {
     "no learning": None,
+    "live loop": {},
     "RLVR on served rewards": {"texts": False},
     "RLVR on groups scored by the rules": {
         "texts": False,
         "reward": "steadyrl.lab.worlds.code_words:rule_reward",
     },
-    "live loop": {},
 }
 """What differs in the configuration of each arm; None: nothing is learned."""
 
