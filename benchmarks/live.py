@@ -2,9 +2,9 @@
 
     PYTHONPATH=src:. python -m benchmarks.live --out benchmarks/results/live.json
 
-Users whose code words have a hidden meaning ask through the gateway, judge, and some of them correct
-wrong answers. Four arms serve the same users from the same cold start, which knows no meaning.
-Finished pairs of arm and seed are kept in --work, so an interrupted study goes on.
+Users whose code words have a hidden meaning ask through the gateway, judge, and some of them
+correct wrong answers. Four arms serve the same users from the same cold start, which knows no
+meaning. Finished pairs of arm and seed are kept in --work, so an interrupted study goes on.
 """
 
 import json

@@ -1,24 +1,13 @@
 """Which policies the gate lets through, and drift sets that cannot be read."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from steadyrl.base.errors import UserError
-from steadyrl.live.gate import Gate, read_drift_texts
+from steadyrl.live.gate import is_promoted, read_drift_texts
 from steadyrl.live.settings import GateSettings
 from steadyrl.records.message import Message
-from tests.rollout.fakes import TOKENIZER
-
-
-class NoEvaluator:
-    drift = None
-
-
-def gate() -> Gate:
-    evaluator: Any = NoEvaluator()
-    return Gate(GateSettings(margin=0.125, max_drift=0.5), evaluator, TOKENIZER)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +29,8 @@ def test_scores_are_compared_with_the_best_and_drift_with_the_first(
         {"score": 0.5, "loglikelihood": -1.25},
         {"score": 0.375, "loglikelihood": -1.5},
     ]
-    assert gate().promotes(trained, before) is promotes
+    limits = GateSettings(margin=0.125, max_drift=0.5)
+    assert is_promoted(limits, trained, before) is promotes
 
 
 def test_a_drift_set_has_texts_or_conversations(tmp_path: Path) -> None:
@@ -56,7 +46,7 @@ def test_a_drift_set_has_texts_or_conversations(tmp_path: Path) -> None:
     assert [message.role for message in long[0]] == ["system", "user"]
 
 
-@pytest.mark.parametrize("line", ["3", '{"prompt": "a"}', '{"prompt": [], "answer": "a"}', ""])
+@pytest.mark.parametrize("line", ['{"prompt": "a"}', '{"prompt": [], "answer": "a"}', ""])
 def test_a_drift_set_that_cannot_be_read_is_one_sentence(tmp_path: Path, line: str) -> None:
     file = tmp_path / "texts.jsonl"
     file.write_text(f"{line}\n" if line else "")

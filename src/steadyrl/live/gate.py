@@ -59,25 +59,31 @@ class Gate:
         return numbers
 
     def promotes(
-        self,
-        trained: Mapping[str, float],
-        promoted: Sequence[Mapping[str, float]],
+        self, trained: Mapping[str, float], promoted: Sequence[Mapping[str, float]]
     ) -> bool:
-        """Whether the trained policy is served from now on. One that diverged has no numbers.
+        """Whether the trained policy is served from now on. See `is_promoted`."""
+        return is_promoted(self._settings, trained, promoted)
 
-        Args:
-            promoted: Numbers of all policies that were promoted, from the first. The score is
-                compared with the best of them, so that small losses do not add up.
-        """
-        limits = self._settings
-        if SCORE not in trained:
-            return False
-        if trained[SCORE] < max(numbers[SCORE] for numbers in promoted) - limits.margin:
-            return False
-        begun = promoted[0]
-        if LOGLIKELIHOOD not in trained or LOGLIKELIHOOD not in begun:
-            return True
-        return trained[LOGLIKELIHOOD] >= begun[LOGLIKELIHOOD] - limits.max_drift
+
+def is_promoted(
+    limits: GateSettings,
+    trained: Mapping[str, float],
+    promoted: Sequence[Mapping[str, float]],
+) -> bool:
+    """Whether a trained policy is promoted. One that diverged has no numbers, and is not.
+
+    Args:
+        promoted: Numbers of all policies that were promoted, from the first. The score is compared
+            with the best of them, so that small losses do not add up.
+    """
+    if SCORE not in trained:
+        return False
+    if trained[SCORE] < max(numbers[SCORE] for numbers in promoted) - limits.margin:
+        return False
+    begun = promoted[0]
+    if LOGLIKELIHOOD not in trained or LOGLIKELIHOOD not in begun:
+        return True
+    return trained[LOGLIKELIHOOD] >= begun[LOGLIKELIHOOD] - limits.max_drift
 
 
 def read_drift_texts(path: Path) -> list[tuple[Conversation, str]]:

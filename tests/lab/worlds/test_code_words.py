@@ -37,7 +37,7 @@ def test_held_out_requests_are_about_names_that_no_user_asks_about() -> None:
 def test_drills_teach_to_use_corrections_and_no_meaning() -> None:
     drills, generator = CodeDrills(CodeDrillSettings()), np.random.default_rng(0)
     meant: dict[str, set[str]] = {}
-    for index in range(600):
+    for index in range(3000):
         shown = drills.demonstrate(drills.task(Split.TRAIN, index), generator)
         said = shown.continuation[-1].content
         first, last = shown.prompt[0].content, shown.prompt[-1].content
