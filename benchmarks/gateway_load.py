@@ -99,8 +99,8 @@ def serving(folder: Path, *options: str) -> Iterator[Served]:
         url = line.strip().rpartition(" ")[2].removesuffix("/v1")
         yield Served(url=url, process=process)
     finally:
-        process.terminate()
-        process.wait(30)
+        process.kill()
+        process.wait(60)
         process.stdout.close()
 
 
@@ -143,7 +143,10 @@ class Client:
     async def live(self, number: int, until: float) -> None:
         """Sessions until the time is over, at least one."""
         for count in itertools.count():
-            await self.session(f"s{number}-{count}")
+            try:
+                await self.session(f"s{number}-{count}")
+            except httpx.HTTPError as error:
+                self.tally.wrong.append(f"s{number}-{count}: {error!r}")
             if time.monotonic() >= until:
                 break
 
@@ -283,8 +286,8 @@ async def fuzz(served: Served, options: Options) -> dict[str, object]:
                     reply = await http.request(
                         one.method, one.path, content=one.content, headers=one.encoded_headers
                     )
-                except httpx.TimeoutException:
-                    tally.wrong.append(f"{one.kind} {one.path}: no reply")
+                except httpx.HTTPError as error:
+                    tally.wrong.append(f"{one.kind} {one.path}: {error!r}")
                     return
             tally.seconds.append(time.monotonic() - started)
             tally.counts[f"status_{reply.status_code}"] += 1
@@ -305,24 +308,34 @@ async def health(served: Served) -> dict[str, object]:
     return {**healthy, "running": running, "server_mebibytes": round(served.memory / MEBIBYTE, 1)}
 
 
-def measure(options: Options) -> dict[str, object]:
-    """All phases."""
+def measure(options: Options) -> Iterator[dict[str, object]]:
+    """The numbers after each phase."""
+    found: dict[str, object] = {
+        **manifest(options.seed),
+        "options": options.model_dump(mode="json"),
+        "cores": len(psutil.Process().cpu_affinity()),
+    }
     with TemporaryDirectory() as folder, serving(Path(folder)) as served:
-        found: dict[str, object] = {"sessions": asyncio.run(sessions(served, options))}
-        found["after_sessions"] = asyncio.run(health(served))
-        found["fuzz"] = asyncio.run(fuzz(served, options))
-        found["after_fuzz"] = asyncio.run(health(served))
-    return found
+        for name, phase in {"sessions": sessions, "fuzz": fuzz}.items():
+            before, started = psutil.Process(served.process.pid).cpu_times(), time.monotonic()
+            found[name] = asyncio.run(phase(served, options))
+            after = psutil.Process(served.process.pid).cpu_times()
+            found[f"after_{name}"] = {
+                **asyncio.run(health(served)),
+                "seconds": round(time.monotonic() - started, 1),
+                "server_processor_seconds": round(
+                    after.user + after.system - before.user - before.system, 1
+                ),
+            }
+            yield found
 
 
 def main(options: Options) -> None:
-    """Prints the numbers and writes them."""
-    found = {**manifest(options.seed), "options": options.model_dump(mode="json")}
-    found["cores"] = len(psutil.Process().cpu_affinity())
-    found.update(measure(options))
-    print(as_json(found))
-    if options.out is not None:
-        write_atomically(options.out, as_json(found))
+    """Prints the numbers and writes them, after each phase."""
+    for found in measure(options):
+        print(as_json(found))
+        if options.out is not None:
+            write_atomically(options.out, as_json(found))
 
 
 if __name__ == "__main__":

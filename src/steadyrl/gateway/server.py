@@ -17,6 +17,10 @@ from steadyrl.base.errors import UserError
 
 BACKLOG = 2048
 
+KEEP_ALIVE = 75
+"""Seconds before an idle connection is closed. HTTP clients close theirs after 5 seconds or so; a
+server that is not clearly later closes some just as they are used again."""
+
 
 class _Server(uvicorn.Server):
     """A server that leaves signals to the command."""
@@ -43,6 +47,7 @@ async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[str]
         access_log=False,
         lifespan="off",
         ws="none",
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=1,
     )
     server = _Server(config)
