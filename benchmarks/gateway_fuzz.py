@@ -7,6 +7,7 @@ texts hold control tokens of three tokenizers, surrogates and null bytes.
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,7 +181,7 @@ def _retyped(draws: random.Random, path: str, control: list[str]) -> Fuzzed:
     body = _body(path)
     for _ in range(draws.choice([1, 1, 2, 3])):
         container, key = draws.choice(_places(body))
-        container[key] = draws.choice(_JUNK)
+        container[key] = deepcopy(draws.choice(_JUNK))
     return Fuzzed(kind="", path=path, content=_json(body))
 
 
@@ -190,9 +191,8 @@ def _missing(draws: random.Random, path: str, control: list[str]) -> Fuzzed:
     if draws.random() < 0.5:
         del container[key]
     elif isinstance(container, dict):
-        container[draws.choice(["extra", "response_format", "top_k", "\ud800", ""])] = draws.choice(
-            _JUNK
-        )
+        name = draws.choice(["extra", "response_format", "top_k", "\ud800", ""])
+        container[name] = deepcopy(draws.choice(_JUNK))
     return Fuzzed(kind="", path=path, content=_json(body))
 
 

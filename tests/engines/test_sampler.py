@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import Request, Sampling
@@ -232,3 +233,19 @@ def test_logits_that_are_not_finite_draw_no_token(broken: float, temperature: fl
     logits[1, 2] = broken
     with pytest.raises(NonFiniteError, match=r"The logits of 1 of 3 rows are not finite"):
         sample(logits, torch.full((3,), 0.5).double(), Sampling(temperature=temperature))
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 1e-6}, {"top_p": 1e-320}])
+def test_extreme_parameters_sample_the_most_probable_token(changes: dict[str, float]) -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 1.0]])
+
+    sampled = sample(logits, torch.tensor([0.9, 0.1]), Sampling(**changes))
+
+    assert sampled.tokens.tolist() == [1, 0]
+    assert sampled.logprobs.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 9e-7])
+def test_a_temperature_that_float32_cannot_divide_by_is_refused(temperature: float) -> None:
+    with pytest.raises(ValidationError, match="must be 0, for the most probable token"):
+        Sampling(temperature=temperature)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from steadyrl.base.errors import UserError
@@ -17,6 +17,9 @@ from steadyrl.base.settings import Settings
 from steadyrl.policies.reach import Reach
 from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import WeightSource
+
+LEAST_TEMPERATURE = 1e-6
+"""Smallest divisor of logits. Float32 has no quotients for much smaller ones."""
 
 
 class Sampling(Settings):
@@ -33,6 +36,15 @@ class Sampling(Settings):
 
     max_new_tokens: int = Field(1024, ge=1)
     """Maximum number of tokens per model turn, including the end token."""
+
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, temperature: float) -> float:
+        if 0 < temperature < LEAST_TEMPERATURE:
+            raise ValueError(
+                f"must be 0, for the most probable token, or at least {LEAST_TEMPERATURE:g}"
+            )
+        return temperature
 
     @property
     def is_truncated(self) -> bool:

@@ -139,5 +139,7 @@ def _nucleus(scores: Float[Tensor, "B V"], top_p: float) -> Float[Tensor, "B V"]
     """Scores of the smallest set with cumulative probability `top_p`; -inf elsewhere."""
     ordered, order = scores.softmax(dim=-1).sort(dim=-1, descending=True)
     before = ordered.cumsum(dim=-1) - ordered
-    kept = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before < top_p)
+    within = before < top_p
+    within[:, 0] = True  # float32 has no number for the smallest top_p
+    kept = torch.zeros_like(within).scatter(-1, order, within)
     return scores.masked_fill(~kept, -torch.inf)
