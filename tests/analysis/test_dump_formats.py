@@ -326,6 +326,20 @@ def test_coarse_tensors_are_read_and_nested_ones_refused(tmp_path: Path) -> None
         paired([path])
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"tokens": [], "response_mask": [1]}, "has 0 tokens, and a response of 1"),
+        ({"tokens": [1, 2], "response_length": math.nan}, "is nan, which is not a number of"),
+        ({"tokens": [1, 2], "response_length": [[1]]}, "which is not a number of tokens"),
+        ({"tokens": [1, 2], "response_length": 5}, "has 2 tokens, and a response of 5"),
+    ],
+)
+def test_lengths_that_are_none_are_refused(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_dump([{"rollout_logprobs": [-1.0], **row}], "own.jsonl")
+
+
 def test_unequal_shapes_are_refused(tmp_path: Path) -> None:
     path = WRITERS["trl"](few(), tmp_path)[0]
     batch = torch.load(path, weights_only=True)

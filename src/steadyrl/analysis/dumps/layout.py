@@ -47,6 +47,21 @@ def as_array(values: Any, name: str, where: str) -> ndarray:
     return array
 
 
+def as_count(value: Any, name: str, where: str) -> int:
+    """A number of tokens.
+
+    Raises:
+        UserError: it is not a whole number, or negative.
+    """
+    try:
+        count = int(value)
+    except (TypeError, ValueError, OverflowError):
+        count = -1
+    if count < 0:
+        raise UserError(f"{name} of {where} is {value!r:.40}, which is not a number of tokens.")
+    return count
+
+
 def storage_of(values: Sequence[ndarray]) -> str:
     """The coarsest number type that holds every log-probability exactly."""
     joined = [np.asarray(part, dtype=np.float64).ravel() for part in values]
@@ -135,6 +150,8 @@ def ragged_row(
     """
     ids = as_array(tokens, "tokens", where).astype(np.int64).ravel()
     response = len(ids) - response_start
+    if response_start < 0:
+        raise UserError(f"{where} has {len(ids)} tokens, and a response of {response}. Save both.")
     aligned: dict[str, ndarray] = {}
     for name, values in columns.items():
         if values is None:

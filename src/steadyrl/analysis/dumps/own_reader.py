@@ -19,7 +19,7 @@ import numpy as np
 from numpy import ndarray
 
 from steadyrl.analysis.dumps.files import Content
-from steadyrl.analysis.dumps.layout import as_array, dump_of, ragged_row
+from steadyrl.analysis.dumps.layout import as_array, as_count, dump_of, ragged_row
 from steadyrl.analysis.dumps.record import Dump, DumpRow
 from steadyrl.base.errors import UserError
 
@@ -72,7 +72,7 @@ def _row(row: dict[str, Any], where: str) -> DumpRow:
 def _response_start(row: dict[str, Any], length: int, where: str) -> int:
     """Tokens before the response: by its length, its mask, or the length of what covers it."""
     if row.get("response_length") is not None:
-        return length - int(row["response_length"])
+        return length - as_count(row["response_length"], "response_length", where)
     if row.get("response_mask") is not None:
         mask = as_array(row["response_mask"], "response_mask", where).astype(float).ravel() > 0
         before = length - len(mask)

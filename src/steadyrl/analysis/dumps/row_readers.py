@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from steadyrl.analysis.dumps.files import Content
-from steadyrl.analysis.dumps.layout import as_array, dump_of, padded_rows, ragged_row
+from steadyrl.analysis.dumps.layout import as_array, as_count, dump_of, padded_rows, ragged_row
 from steadyrl.analysis.dumps.record import Dump, DumpRow
 from steadyrl.base.errors import UserError
 
@@ -58,7 +58,7 @@ def _slime_row(sample: Columns, where: str) -> DumpRow:
     return ragged_row(
         where,
         tokens=sample["tokens"],
-        response_start=len(sample["tokens"]) - int(length),
+        response_start=len(sample["tokens"]) - as_count(length, "response_length", where),
         mask=sample.get("loss_masks") if mask is None else mask,
         columns={
             "rollout_logprobs": sample.get("rollout_log_probs"),
@@ -109,7 +109,7 @@ def read_nemo_rl(content: Content, name: str) -> Dump:
                 mask="token_loss_mask",
                 rollout="generation_logprobs",
                 trainer="prev_logprobs",
-                length=None if length is None else int(length),
+                length=None if length is None else as_count(length, "input_lengths", where),
             )
         )
     return dump_of(rows, name=name, format="nemo-rl", has_mask=True)
