@@ -64,6 +64,13 @@ def lines_until(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
     raise AssertionError(f"the process ended without {pattern}")
 
 
+def end(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    process.send_signal(number)
+    process.wait(90)
+    assert process.stdout is not None
+    process.stdout.close()
+
+
 @pytest.mark.slow
 def test_sessions_are_served_learned_from_and_survive_kills(tmp_path: Path) -> None:
     file = tmp_path / "live.yaml"
@@ -90,13 +97,11 @@ def test_sessions_are_served_learned_from_and_survive_kills(tmp_path: Path) -> N
         sessions(url, "abcd")
         lines_until(process, "serving generation 1")
         sessions(url, "ef")
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        end(process, signal.SIGKILL)
         process = start()
         url = lines_until(process, r"at (http://\S+)/v1")[1]
         sessions(url, "gh")
         lines_until(process, "serving generation 2")
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(90)
+        end(process, signal.SIGTERM)
     assert (tmp_path / "live" / "live.html").exists()
