@@ -71,6 +71,7 @@ def test_limits_are_values_at_borders_and_the_split_lies_between_the_lines() -> 
     assert shift == pytest.approx(math.log(0.32 * 0.02) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RULE_STUDIES)
 def test_fresh_runs_share_none_with_the_borders(name: str) -> None:
     study = RULE_STUDIES[name](Numerics.FLOAT32)

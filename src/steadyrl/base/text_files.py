@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.extras import require_extra
@@ -16,14 +16,15 @@ from steadyrl.base.extras import require_extra
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 """Ends of the names of compressed files. What a file is, its first bytes tell."""
 
-_DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+_DAMAGED = (EOFError, OSError, lzma.LZMAError, zlib.error)
+"""What decompression raises. Its OSErrors have no number, unlike those of the file system."""
 
 
-def _zstd(path: Path) -> BinaryIO:
+def _zstd(path: Path) -> Any:
     require_extra("pyarrow", "data")
     import pyarrow
 
-    return cast(BinaryIO, pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
+    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
 
 
 _OPENERS: tuple[tuple[bytes, Callable[[Path], BinaryIO]], ...] = (
@@ -51,6 +52,8 @@ def open_bytes(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") if opener is None else opener(path) as content:
             yield content
     except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UserError(
             f"{path} cannot be decompressed: it was cut off or is damaged ({error}). Decompress "
             "what is left of it, for example with `zcat`, and give that file."

@@ -24,7 +24,7 @@ HEAD = 1 << 20
 MARK = "\ufeff"
 """A byte order mark, read as text."""
 
-_JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{)')
+_JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{\s*["}])')
 """The beginning of an object or a list of objects."""
 
 LINES = 200_000
