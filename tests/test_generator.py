@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from docs.generator import PAGES, outdated
+from docs.generator import outdated
 from docs.generator.api import constructor, outline, packages
 from docs.generator.configuration import configuration_page
 from docs.generator.markdown import slug
@@ -42,13 +42,13 @@ def test_settings_of_user_code_are_in_the_reference() -> None:
 
 def test_a_page_that_the_code_would_write_otherwise_is_named(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
-    PAGES[path] = lambda: "new\n"
-    try:
-        assert outdated()[path] == "new\n"
-        path.write_text("new\n")
-        assert path not in outdated()
-    finally:
-        del PAGES[path]
+    pages = {path: lambda: "new\n"}
+
+    assert outdated(pages) == {path: "new\n"}
+    path.write_text("old\n")
+    assert outdated(pages) == {path: "new\n"}
+    path.write_text("new\n")
+    assert outdated(pages) == {}
 
 
 def test_an_outline_has_fields_and_docstrings_and_nothing_private() -> None:

@@ -4,7 +4,7 @@ python -m docs.generator            # write them
 python -m docs.generator --check    # name those that are not up to date, and exit with 1
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from docs.generator.api import api_page
@@ -25,11 +25,11 @@ PAGES: dict[Path, Callable[[], str]] = {
 """Where each page is, and what makes it."""
 
 
-def outdated() -> dict[Path, str]:
-    """The pages that are not what the code would make of them now, with what it would."""
-    pages = {path: make() for path, make in PAGES.items()}
+def outdated(pages: Mapping[Path, Callable[[], str]] = PAGES) -> dict[Path, str]:
+    """Those of `pages` that are not what the code would make of them now, with what it would."""
+    texts = {path: make() for path, make in pages.items()}
     return {
         path: text
-        for path, text in pages.items()
+        for path, text in texts.items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     }
