@@ -194,10 +194,11 @@ FEW, MANY = 10, 50
 
 
 def read_results(results: Path) -> list[dict[str, Any]]:
-    """Every study's results.json in the folder `results`, by name; quick forms are left out."""
+    """Results of every study with claims in the folder `results`, by name, without quick forms."""
     paths = sorted(path for path in results.glob("*/results.json"))
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return [content for content in contents if not content["study"].endswith("-quick")]
+    whole = [content for content in contents if not content["study"].endswith("-quick")]
+    return [content for content in whole if "claims" in content]
 
 
 def rewrite_tables(results: Path) -> int:
@@ -206,8 +207,7 @@ def rewrite_tables(results: Path) -> int:
     Returns:
         Number of studies.
     """
-    contents = [content for content in read_results(results) if "claims" in content]
-    plain = [content for content in contents if "borders" not in content]
+    plain = [content for content in read_results(results) if "borders" not in content]
     for content in plain:
         write_atomically(results / content["study"] / "README.md", study_page(content))
     return len(plain)
