@@ -113,6 +113,9 @@ def test_verdicts_of_one_experiment_stand_side_by_side(tmp_path: Path) -> None:
         write_results(study, scores, tmp_path / "results" / study.name)
     other = replace(study_of([SOLID]), experiment="other")
     write_results(other, CLEAR, tmp_path / "results" / other.name)
+    without_claims = tmp_path / "results" / "rule" / "results.json"
+    without_claims.parent.mkdir()
+    without_claims.write_text('{"study": "rule", "predictions": []}')
     page = tmp_path / "docs" / "page.md"
     page.parent.mkdir()
     begin, end = "<!-- verdicts of made-up -->", "<!-- verdicts:end -->"
