@@ -19,6 +19,7 @@ from steadyrl.lab.running import StudyPaths, cold_start
 from steadyrl.lab.study import changed
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import RunConfig
+from steadyrl.run.manifest import machine
 from tests.lab.made_up import record
 from tests.run.tiny import tiny_run
 
