@@ -96,11 +96,11 @@ def test_a_seed_that_turns_out_to_have_two_cold_starts_is_replaced(
 @pytest.mark.parametrize("study", PUBLISHED, ids=[study.name for study in PUBLISHED])
 def test_published_runs_of_a_seed_and_cold_start_began_with_one_score(study: Study) -> None:
     conditions = json.loads((RESULTS / study.name / "results.json").read_text())["conditions"]
-    beginnings: dict[str, set[float]] = {}
+    beginnings: dict[tuple[int, str], set[float]] = {}
     for condition in study.conditions:
         for run in conditions[condition.name]:
             start = identity(cold_start(condition.run(run["seed"])))
-            beginnings.setdefault(start, set()).add(run["first_score"])
+            beginnings.setdefault((run["seed"], start), set()).add(run["first_score"])
     assert beginnings
     assert all(len(scores) == 1 for scores in beginnings.values())
 
