@@ -11,6 +11,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 
+from tests import array_checks
+
+array_checks.install("steadyrl")
+
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.model_settings import SmallDense, SmallMoE
 from steadyrl.policies.policy import Policy

@@ -17,7 +17,7 @@ Drawing.model_validate({"shape": {"name": "my_shapes:Circle", "radius": 3}})
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from inspect import get_annotations, isabstract
 from typing import Any, cast, get_args
 
@@ -27,6 +27,7 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 
 from steadyrl.base.errors import UserError, call_user_code, safe_repr
 from steadyrl.base.named_object import named_object
+from steadyrl.base.plugins import registered
 from steadyrl.base.settings import Settings
 from steadyrl.base.text import nearest_or_all
 
@@ -131,10 +132,8 @@ class Variants:
             return self.wrapper
         return self._checked(found, name)
 
-    def _registered(self) -> dict[str, EntryPoint]:
-        if self.group is None:
-            return {}
-        return {point.name: point for point in entry_points(group=self.group)}
+    def _registered(self) -> Mapping[str, EntryPoint]:
+        return {} if self.group is None else registered(self.group)
 
     def _checked(self, found: Any, name: str) -> type[Variant]:
         base = f"{self.base.__module__}.{self.base.__qualname__}"

@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import version
 
 from pydantic import ValidationError
 from rich.console import Console
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.plugins import registered
 from steadyrl.cli.console import make_console
 from steadyrl.cli.interruption import Stopped, handle_sigterm, translate_interruptions
 
@@ -106,11 +107,7 @@ def _run(arguments: list[str], console: Console) -> int:
 
 def command_names() -> list[str]:
     """The commands, those that packages add after our own."""
-    return [*COMMANDS, *sorted(_added_commands())]
-
-
-def _added_commands() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=COMMAND_GROUP)}
+    return [*COMMANDS, *sorted(registered(COMMAND_GROUP))]
 
 
 def _command(name: str) -> Callable[[list[str], Console], int | None]:
@@ -121,7 +118,7 @@ def _command(name: str) -> Callable[[list[str], Console], int | None]:
             import_module(f"steadyrl.cli.{module}"), f"{module}_command"
         )
         return command
-    added = _added_commands()
+    added = registered(COMMAND_GROUP)
     if name in added:
         return added[name].load()
     names = command_names()

@@ -1,9 +1,9 @@
 """Recipes: functions that return a `RunConfig`, one file per experiment."""
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
 
 from steadyrl.base.errors import UserError, call_user_code
+from steadyrl.base.plugins import registered
 from steadyrl.base.text import nearest_or_all
 from steadyrl.recipes.arithmetic import arithmetic_demo
 from steadyrl.recipes.experiential import erl_frozenlake, erl_hotpotqa, erl_sokoban
@@ -42,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
 
 def recipe_names() -> list[str]:
     """Names of the built-in recipes and of those registered by other packages."""
-    return [*RECIPES, *sorted({*_plugin_recipes()} - {*RECIPES})]
+    return [*RECIPES, *sorted({*registered(GROUP)} - {*RECIPES})]
 
 
 def find_recipe(name: str) -> Recipe:
@@ -53,7 +53,7 @@ def find_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    if (point := _plugin_recipes().get(name)) is None:
+    if (point := registered(GROUP).get(name)) is None:
         hint = nearest_or_all(name, recipe_names(), "The recipes are")
         raise UserError(f"There is no recipe {name!r}. {hint}")
     return call_user_code(
@@ -61,7 +61,3 @@ def find_recipe(name: str) -> Recipe:
         failure=f"The recipe {name!r} is {point.value} and cannot be loaded",
         remedy=f"Correct the package that registers it in the group {GROUP}",
     )
-
-
-def _plugin_recipes() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
