@@ -31,6 +31,7 @@ SAMPLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLE)
 def test_routes_of_these_families_are_replayed(name: str) -> None:
     model = small_model(name, SAMPLE[name])

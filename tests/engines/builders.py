@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from transformers import (
     FalconConfig,
@@ -37,6 +38,17 @@ from tests.policies.families import SHARED, VOCABULARY, family_model, scaled_up
 
 WINDOW = 4
 ENDS = [1, 2, 3, 4, 5]
+
+EVERY_CACHE = pytest.mark.parametrize(
+    "model",
+    [
+        "qwen3",
+        pytest.param("mixtral", marks=pytest.mark.slow),
+        pytest.param("gemma2", marks=pytest.mark.slow),
+        "gpt_oss",
+    ],
+)
+"""Models whose layers keep all positions, a window of them, or both by turns."""
 
 
 def qwen3() -> PreTrainedModel:

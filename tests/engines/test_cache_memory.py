@@ -14,6 +14,7 @@ from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
 from tests.driving import generate
 from tests.engines.builders import (
+    EVERY_CACHE,
     assert_same_answers,
     engine_model,
     flat,
@@ -44,7 +45,7 @@ def test_bytes_of_a_position_are_those_of_all_layers() -> None:
     )
 
 
-@pytest.mark.parametrize("model", ["qwen3", "mixtral", "gemma2", "gpt_oss"])
+@EVERY_CACHE
 @pytest.mark.parametrize("room", [1.0, 2.7])
 def test_pages_change_no_answer(model: str, room: float) -> None:
     policy = policy_of(model)

@@ -20,6 +20,7 @@ from steadyrl.records.routing import fed_tokens_checksum
 from steadyrl.records.weight_source import StateDictWeights
 from tests.driving import generate
 from tests.engines.builders import (
+    EVERY_CACHE,
     assert_same_answers,
     engine_model,
     policy_of,
@@ -87,7 +88,7 @@ def answered(
     return [found[place] for place in range(len(requests))], late
 
 
-@pytest.mark.parametrize("model", ["qwen3", "mixtral", "gemma2", "gpt_oss"])
+@EVERY_CACHE
 @pytest.mark.parametrize("max_running", [3, 64])
 def test_whenever_requests_come_their_answers_are_those_of_the_reference(
     model: str, max_running: int
@@ -101,7 +102,7 @@ def test_whenever_requests_come_their_answers_are_those_of_the_reference(
         assert late > 5
 
 
-@pytest.mark.parametrize("model", ["qwen3", "mixtral", "gemma2", "gpt_oss"])
+@EVERY_CACHE
 @pytest.mark.parametrize("pages", [5, 9])
 def test_late_requests_move_keys_and_values_into_pages_where_memory_asks_for_it(
     model: str, pages: int
@@ -198,7 +199,7 @@ def test_a_request_that_is_withdrawn_leaves_the_others_alone(model: str) -> None
         assert engine._batch is None
 
 
-@pytest.mark.parametrize("model", ["qwen3", "mixtral", "gemma2", "gpt_oss"])
+@EVERY_CACHE
 @pytest.mark.parametrize("pages", [None, 12])
 def test_after_a_sync_sequences_go_on_and_each_token_has_the_version_that_sampled_it(
     model: str, pages: int | None

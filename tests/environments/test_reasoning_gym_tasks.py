@@ -29,7 +29,7 @@ DATASETS = (
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_only_the_oracle_answer_earns_one(dataset: str):
     environment = ReasoningGym(ReasoningGymSettings(dataset=dataset, timeout=20.0))
-    for index in range(5):
+    for index in range(2):
         task = environment.task(Split.TRAIN, index)
         oracle = task.payload["answer"]
         wrong = [oracle + "7", f"it is {oracle}", f"{oracle} or 8", "no idea", ""]
