@@ -16,6 +16,9 @@ STEPS = 30
 ONSET = 14
 """Step at which a fault begins to show."""
 
+DIGITS = 9
+"""Significant digits of a value, fewer than those in which processors round differently."""
+
 FAULTS = ("none", "discrepancy", "large updates", "stale policy", "no signal", "diverged")
 
 Curves = Mapping[str, Sequence[float]]
@@ -56,7 +59,11 @@ def curves(fault: str, seed: int, steps: int = STEPS) -> dict[str, list[float]]:
         values |= {"reward": zeros, "no_signal_fraction": zeros + 1, "gradient_norm": zeros}
     elif fault == "diverged":
         values["gradient_norm"] = np.where(time > ONSET, math.nan, values["gradient_norm"])
-    return {name: [float(value) for value in series] for name, series in values.items()}
+    return {name: [_significant(value) for value in series] for name, series in values.items()}
+
+
+def _significant(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
