@@ -1,6 +1,6 @@
 """Steps to 0.85 on the demo's task: `MiniRLTrainer` inside TRL against a run of this package.
 
-    python benchmarks/trl_demo.py --out benchmarks/results/trl_demo.json    # 12 minutes a seed
+    python benchmarks/trl_demo.py --out benchmarks/results/trl_demo.json    # 5 to 10 minutes a seed
 
 The numbers are written after each seed, with the commit and command that measured them. Seeds that
 the file has are not run again, so that an interrupted comparison goes on by the same command.

@@ -100,8 +100,40 @@ def test_top_p_that_the_engine_alone_applies_is_named() -> None:
     assert cause_of(samples) == DumpCause.FILTER
 
 
-def test_greedy_sampling_beside_a_trainer_at_temperature_1_is_a_filter() -> None:
-    assert cause_of(drawn(2, top_p=1e-9)) == DumpCause.FILTER
+def test_greedy_sampling_beside_a_trainer_at_temperature_1_is_certain_of_all() -> None:
+    assert cause_of(drawn(2, top_p=1e-9)) == DumpCause.UNRECORDED
+
+
+@pytest.mark.parametrize("side", ["rollout_logprobs", "trainer_logprobs"])
+def test_a_column_of_zeros_was_not_recorded(side: str) -> None:
+    empty = [replace(sample, **{side: 0 * getattr(sample, side)}) for sample in drawn(2)]
+
+    assert cause_of(empty) == DumpCause.UNRECORDED
+
+
+def test_a_number_in_place_of_minus_infinity_is_not_finite() -> None:
+    marked = drawn(2)
+    values = marked[3].rollout_logprobs.copy()
+    values[0] = -9999.0
+    marked[3] = replace(marked[3], rollout_logprobs=values)
+    finding = compare(pairing_of(marked)).finding
+
+    assert finding is not None
+    assert finding.cause == DumpCause.NON_FINITE
+    assert "1 of the engine (-9999)" in finding.reason
+
+
+def test_values_above_0_of_both_sides_are_no_log_probabilities() -> None:
+    negated = [
+        replace(s, rollout_logprobs=-s.rollout_logprobs, trainer_logprobs=-s.trainer_logprobs)
+        for s in drawn(2)
+    ]
+    finding = compare(pairing_of(negated)).finding
+
+    assert finding is not None
+    assert finding.cause == DumpCause.UNIT
+    assert "The engine and the trainer's are above 0" in finding.reason
+    assert "opposite sign" in finding.reason
 
 
 def test_weights_that_learned_of_some_tokens_are_newer() -> None:

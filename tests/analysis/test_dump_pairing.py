@@ -77,7 +77,7 @@ def test_prompts_of_other_lengths_are_aligned_at_the_response(tmp_path: Path) ->
 def test_other_rollouts_are_refused(tmp_path: Path) -> None:
     engine = written(drawn(0, prompts=4, group=4), tmp_path, 0)
     trainer = written(drawn(1, prompts=4, group=4), tmp_path, 1)
-    with pytest.raises(UserError, match=r"different rollouts: \d+ of 16 responses are not in both"):
+    with pytest.raises(UserError, match=r"tokenized differently: \d+ of 16 responses"):
         pair(engine, trainer)
 
 

@@ -111,7 +111,7 @@ def _of_calm_weights(stage: Stage, first: Departure, settings: RunSettings) -> C
     unseen = {
         metric: suspect
         for metric, suspect in SUSPECTS.items()
-        if settings.partial_log and stage.finite(metric) is None
+        if settings.partial_log and not _seen_before(stage, metric, first)
     }
     if settings.one_update:
         unseen.pop("staleness_kl_k3", None)
@@ -121,6 +121,15 @@ def _of_calm_weights(stage: Stage, first: Departure, settings: RunSettings) -> C
     why = "Neither factor of the weight pi_theta / mu_old had left its normal range by then, "
     why += "so the updates themselves move the policy too far."
     return _too_large(settings, first, why)
+
+
+def _seen_before(stage: Stage, metric: str, departure: Departure) -> bool:
+    """Whether a metric was logged early enough before a departure to show its normal range."""
+    seen, departed = stage.finite(metric), stage.finite(departure.metric)
+    if seen is None or departed is None:
+        return seen is not None
+    first = int(departed.steps[0])
+    return 2 * (int(seen.steps[0]) - first) <= departure.step - first
 
 
 def _title(metric: str) -> str:

@@ -38,6 +38,19 @@ _OPENERS: tuple[tuple[bytes, Callable[[Path], BinaryIO]], ...] = (
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 
 
+def refuse_special(path: Path) -> None:
+    """Returns if `path` is a folder or a file that can be read twice.
+
+    Raises:
+        UserError: it is a pipe or a device.
+    """
+    if not (path.is_dir() or path.is_file()):
+        raise UserError(
+            f"{path} is a pipe or a device, and a file is read more than once. Write its content "
+            "into a file first, and give that."
+        )
+
+
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
     """A file for reading, decompressed.

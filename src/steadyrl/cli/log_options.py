@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from steadyrl.analysis.foreign import AUTO, ForeignRun, read_foreign_run
+from steadyrl.base.errors import UserError
 from steadyrl.base.settings import Settings
 from steadyrl.cli.option_names import Positional
 from steadyrl.records.run_folder import RunFolder
@@ -49,7 +50,10 @@ class LogOptions(Settings):
             UserError: there is neither.
         """
         folder = RunFolder(self.run)
-        ours = folder.config.is_file() and self.format in (AUTO, "steadyrl")
+        try:
+            ours = folder.config.is_file() and self.format in (AUTO, "steadyrl")
+        except OSError as error:
+            raise UserError(f"{self.run} cannot be read: {error.strerror or error}.") from error
         if ours and not self.columns:
             return None
         return read_foreign_run(

@@ -74,7 +74,9 @@ def test_what_is_missing_is_said_with_the_setting_that_logs_it(tmp_path: Path) -
     text = run.to_text()
 
     assert "cause: unknown, as its signs were not logged" in text
-    assert "Staleness KL (k3) was not logged, so updates that are too large cannot be told" in text
+    assert (
+        "The log lacks Staleness KL (k3) before that, so updates that are too large cannot" in text
+    )
     assert "Missing: Staleness KL (k3). GRPOTrainer does not log it" in text
     assert "Approximate: Mismatch KL (k3); it is half the square" in text
     assert "Known: Training reward (reward)" in text

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from steadyrl.analysis.foreign.log import LogRow
-from steadyrl.analysis.foreign.steps import by_step
+from steadyrl.analysis.foreign.log import LogRow, to_step
+from steadyrl.analysis.foreign.steps import COUNTED, by_step
 from steadyrl.analysis.foreign.trainers import TRAINERS
 
 REWARD = "critic/score/mean"
@@ -114,3 +114,28 @@ def test_a_step_that_is_no_whole_number_is_not_one(step: float) -> None:
     log = [LogRow(values={"train/global_step": step, "reward": 0.5}, step=7)]
 
     assert list(by_step(log, TRAINERS["trl"], "reward").by_step) == [7]
+
+
+def test_two_runs_that_write_into_one_file_are_noticed() -> None:
+    mixed = [(step, value) for step in range(1, 5) for value in (0.1 * step, 0.9 - 0.1 * step)]
+    twice = [(step, 0.1 * step) for step in range(1, 5) for _ in range(2)]
+
+    assert "4 steps were logged twice with different values" in rewards(*mixed)[1][0]
+    assert rewards(*twice)[1] == ()
+
+
+@pytest.mark.parametrize("steps", [(0.5, 1, 1.5, 2), (0, 0, 0, 0)])
+def test_rows_are_counted_where_steps_do_not_count(steps: tuple[float, ...]) -> None:
+    log = [LogRow(step=to_step(step), values={REWARD: 0.5}) for step in steps]
+    found = by_step(log, TRAINERS["verl"], REWARD)
+
+    assert list(found.by_step) == [1, 2, 3, 4]
+    assert found.remarks == (COUNTED,)
+
+
+def test_a_row_without_a_step_among_many_is_left_out() -> None:
+    log = [LogRow(step=step, values={REWARD: 0.5}) for step in (*range(1, 20), None, 20)]
+    found = by_step(log, TRAINERS["verl"], REWARD)
+
+    assert list(found.by_step) == list(range(1, 21))
+    assert found.remarks == ("1 row without a step left out.",)

@@ -27,10 +27,12 @@ from steadyrl.analysis.dumps.structure import masks, non_finite, prompts
 from steadyrl.analysis.dumps.values import (
     divided,
     permuted,
+    positive,
     saturated,
     sequence_values,
     shifted,
     units,
+    unrecorded,
 )
 from steadyrl.base.errors import UserError
 from steadyrl.base.wording import short_number
@@ -43,6 +45,8 @@ FEWEST_FOR_VALUES = 32
 CHECKS: tuple[tuple[Check, int], ...] = (
     (non_finite, 1),
     (prompts, 1),
+    (positive, FEWEST_FOR_VALUES),
+    (unrecorded, FEWEST_FOR_VALUES),
     (shifted, FEWEST_FOR_VALUES),
     (permuted, FEWEST_FOR_VALUES),
     (masks, 1),

@@ -12,6 +12,9 @@ from torch import Tensor
 from steadyrl.analysis.dumps.record import UNKNOWN, DumpRow, Pairing
 from steadyrl.objectives import sets_differ
 
+IMPOSSIBLE = -100.0
+"""Log-probability at which nothing is ever sampled: programs write -9999 and the like for -inf."""
+
 
 @dataclass(frozen=True)
 class Counted:
@@ -38,11 +41,13 @@ class Counted:
 
     @cached_property
     def finite(self) -> Bool[ndarray, " M"]:
-        """Counted tokens whose log-probabilities are finite on both sides."""
+        """Counted tokens whose log-probabilities are finite on both sides, and no stand-ins for
+        -inf, below which nothing is sampled.
+        """
         rollout, trainer = self.column("rollout_logprobs"), self.column("trainer_logprobs")
         assert rollout is not None, "paired rows have both columns"
         assert trainer is not None, "paired rows have both columns"
-        return np.isfinite(rollout) & np.isfinite(trainer)
+        return is_sampled(rollout) & is_sampled(trainer)
 
     @cached_property
     def rollout(self) -> Float[ndarray, " N"]:
@@ -127,6 +132,12 @@ class Counted:
             differ = sets_differ(_tensor(engine[before]), _tensor(trainer[before])).numpy()
             parts.append(differ & known[:, None])
         return np.concatenate(parts)[self.finite] if parts else None
+
+
+def is_sampled(values: Float[ndarray, " M"]) -> Bool[ndarray, " M"]:
+    """Whether values can be log-probabilities of what was sampled."""
+    found: ndarray = np.isfinite(values) & (values > IMPOSSIBLE)
+    return found
 
 
 def _unknown(experts: Int[ndarray, "T L K"], at: Int[ndarray, " M"]) -> Bool[ndarray, " M"]:

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 
 from steadyrl.base.errors import UserError, describe_error
 from steadyrl.base.extras import require_extra
-from steadyrl.base.text_files import COMPRESSED, open_text, whole_text
+from steadyrl.base.text_files import COMPRESSED, open_text, refuse_special, whole_text
 
 Content = dict[str, Any] | list[dict[str, Any]]
 """Columns by name, or one object per row."""
@@ -59,6 +59,7 @@ def read_content(path: Path, notes: list[str] | None = None) -> Content:
     """
     if not path.exists():
         raise UserError(f"There is no dump {path}. Give a file, or a folder of files.")
+    refuse_special(path)
     notes = [] if notes is None else notes
     if path.is_dir():
         return _read_folder(path, notes)

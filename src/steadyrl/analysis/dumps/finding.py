@@ -18,6 +18,7 @@ class DumpCause(StrEnum):
 
     NON_FINITE = "overflow"
     SATURATION = "saturation"
+    UNRECORDED = "log-probabilities of a side are all 0"
     PADDING = "padding is counted"
     MASK = "mask off by one"
     SEQUENCE_VALUES = "values of sequences, not of tokens"

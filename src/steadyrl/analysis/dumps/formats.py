@@ -147,6 +147,8 @@ def read_dump(
     if columns:
         content = _renamed(content, columns, name)
     keys = _keys(content)
+    if not keys:
+        raise UserError(f"{name} is empty. Give a dump of a step that sampled something.")
     candidates = FORMATS if format == "auto" else (_format(format),)
     for known in candidates:
         if any(required <= keys for required in known.keys):

@@ -180,6 +180,11 @@ def _aligned(name: str, values: ndarray, length: int, response: int, where: str)
             "experts per token)."
         )
     if not is_experts:
+        if values.ndim > 1 and values.size > max(values.shape):
+            raise UserError(
+                f"{name} of {where} has shape {values.shape}: several numbers for a token, as of "
+                "its likeliest alternatives. Save the sampled token's alone."
+            )
         values = values.ravel()
     given = len(values)
     if given == length:

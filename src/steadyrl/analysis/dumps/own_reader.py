@@ -88,9 +88,12 @@ def _response_start(row: dict[str, Any], length: int, where: str) -> int:
 
 
 def _split(columns: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Padded columns as ragged rows."""
+    """Padded columns, or lists of ragged ones, as rows."""
     if columns.get("tokens") is None:
         raise UserError(f"{name} has no tokens. Name the column with --columns '{{tokens: NAME}}'.")
+    tokens = columns["tokens"]
+    if isinstance(tokens, list) and len({len(row) for row in tokens if isinstance(row, list)}) > 1:
+        return _listed(columns, len(tokens), name)
     found = {
         key: as_array(values, key, name)
         for key, values in columns.items()
@@ -104,6 +107,14 @@ def _split(columns: dict[str, Any], name: str) -> list[dict[str, Any]]:
             raise UserError(f"{key} of {name} has {len(values)} rows, tokens have {len(tokens)}.")
     lengths = found.pop("lengths", np.full(len(tokens), tokens.shape[1])).astype(int).ravel()
     return [_ragged(found, number, int(length)) for number, length in enumerate(lengths)]
+
+
+def _listed(columns: dict[str, Any], rows: int, name: str) -> list[dict[str, Any]]:
+    kept = {key: values for key, values in columns.items() if key in OWN_COLUMNS and values}
+    for key, values in kept.items():
+        if not isinstance(values, list) or len(values) != rows:
+            raise UserError(f"{key} of {name} is not a list of {rows} rows, as tokens are.")
+    return [{key: values[number] for key, values in kept.items()} for number in range(rows)]
 
 
 def _ragged(columns: dict[str, ndarray], number: int, length: int) -> dict[str, Any]:

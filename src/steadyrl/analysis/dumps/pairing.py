@@ -123,8 +123,9 @@ def _match(first: Dump, second: Dump) -> tuple[list[Match], list[str]]:
             return found, _left_out(first, second, len(found))
     fewest = min(len(first.rows), len(second.rows))
     raise UserError(
-        f"{first.name} and {second.name} are of different rollouts: {fewest - len(found)} of "
-        f"{fewest} responses are not in both. Give two dumps of one step."
+        f"{first.name} and {second.name} are of different rollouts, or tokenized differently: "
+        f"{fewest - len(found)} of {fewest} responses are not in both. Give two dumps of one step "
+        "with the token ids of one tokenizer."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from steadyrl.analysis.dumps.counted import Counted
+from steadyrl.analysis.dumps.counted import Counted, is_sampled
 from steadyrl.analysis.dumps.finding import DumpCause, Finding
 from steadyrl.analysis.dumps.record import DumpRow
 
@@ -32,7 +32,7 @@ def non_finite(counted: Counted) -> Finding | None:
     for side, name in (("engine", "rollout_logprobs"), ("trainer", "trainer_logprobs")):
         values = counted.column(name)
         assert values is not None
-        count = int((~np.isfinite(values)).sum())
+        count = int((~is_sampled(values)).sum())
         if count:
             kinds.append(f"{count} of the {side} ({_kinds(values)})")
     return Finding.of(
@@ -45,6 +45,7 @@ def _kinds(values: ndarray) -> str:
         "NaN": np.isnan(values),
         "-inf": np.isneginf(values),
         "+inf": np.isposinf(values),
+        f"{np.min(values, initial=0.0):.6g}": np.isfinite(values) & ~is_sampled(values),
     }
     return ", ".join(name for name, found in names.items() if found.any())
 

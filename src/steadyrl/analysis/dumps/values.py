@@ -53,6 +53,9 @@ closest of many short rows half as far as any."""
 SPREAD = 0.05
 """Nats within which log-probabilities of a row may be equal by chance."""
 
+ROUNDING = 1e-3
+"""Nats by which a log-probability may be above 0."""
+
 FLOOR = -1.0
 """Highest log-probability that is taken for the floor of a number type or a clamp."""
 
@@ -91,14 +94,32 @@ def divided(counted: Counted) -> Finding | None:
     return None
 
 
+def positive(counted: Counted) -> Finding | None:
+    """No log-probability is above 0: otherwise it has another sign, or no logarithm was taken."""
+    above = {side: float(np.mean(ours > ROUNDING)) for side, ours, _ in _sides(counted)}
+    wrong = [side for side, share in above.items() if share > MOST_FIT]
+    if not wrong:
+        return None
+    values = [ours for side, ours, _ in _sides(counted) if side in wrong]
+    found = f"above 0 at {max(above.values()):.0%} of the tokens: "
+    if max(value.max() for value in values) > 1 + ROUNDING:
+        found += "they have the opposite sign"
+    else:
+        found += "probabilities between 0 and 1, or of the opposite sign"
+    return Finding.of(DumpCause.UNIT, side=" and the ".join(wrong), unit=found)
+
+
+def unrecorded(counted: Counted) -> Finding | None:
+    """A side that is certain of every token is one that recorded nothing, or sampled greedily."""
+    for side, ours, theirs in _sides(counted):
+        if np.mean(ours == 0) >= MOST_ROWS and np.mean(theirs < -SPREAD) > 1 - MOST_ROWS:
+            return Finding.of(DumpCause.UNRECORDED, side=side, share=float(np.mean(ours == 0)))
+    return None
+
+
 def units(counted: Counted) -> Finding | None:
     """Log-probabilities are in nats, and at most 0."""
     for side, ours, theirs in _sides(counted):
-        positive = float(np.mean(ours > 1e-3))
-        distance = np.mean(np.abs(ours - np.exp(theirs)))
-        if positive > 0.5 and distance < MUCH_BETTER * np.mean(np.abs(ours - theirs)):
-            found = "probabilities, between 0 and 1"
-            return Finding.of(DumpCause.UNIT, side=side, unit=found)
         power = float(np.square(theirs).sum())
         if power == 0:
             continue

@@ -12,12 +12,22 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from steadyrl.analysis.foreign.log import NUMBER, Log, LogRow, numbers_in
+from steadyrl.analysis.foreign.log import NUMBER, Log, LogRow
 from steadyrl.base.text_files import open_text
 
-ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?)|\0")
+"""Colors, links, and the bytes with which a log that was cut while it was written is filled."""
+
+WORDS = ("step:", "Step ", ": {", "'epoch': ", "===", "Results:", "\N{BULLET}")
+"""What a line with metrics has one of; all others are passed over fast."""
 
 _VERL = re.compile(r"(?:^|\s)step:(\d+) - (\S+:.*)$")
+_METRIC = re.compile(rf"(\S.*?):(?:\w[\w.]*\()?({NUMBER})(?:[\s(),\[\]].*)?")
+"""A metric of verl's. What another process prints into the line may follow it."""
+
+_WRAPPED = re.compile(rf"(?!.*\bstep:\d)(?:\S*|[^\s:]*:{NUMBER}) - \S+:(?:\w[\w.]*\()?{NUMBER}")
+"""How the rest of verl's line begins that was copied from a terminal with its line breaks."""
+
 _SLIME = re.compile(r"(?:^|\s)(step|rollout|perf|eval|passrate) (\d+): (\{.*\})")
 _OPENRLHF = re.compile(r"[Gg]lobal[ _]step (\d+)(?::|, eval_metrics:) (\{.*\})")
 _PAIR = re.compile(rf"'([^']+)': '?(?:\w[\w.]*\()?({NUMBER})\)?'?(?=[,}}\s])")
@@ -35,8 +45,8 @@ COUNTERS = {"step": "train/step", "eval": "eval/step"}
 def row_of(line: str) -> LogRow | None:
     """The metrics in a line; None if it has none."""
     if found := _VERL.search(line):
-        pairs = (part.strip().rpartition(":") for part in found[2].split(" - "))
-        return LogRow(step=int(found[1]), values=numbers_in((n, value) for n, _, value in pairs))
+        metrics = map(_METRIC.fullmatch, map(str.strip, found[2].split(" - ")))
+        return LogRow(step=int(found[1]), values={m[1]: float(m[2]) for m in metrics if m})
     if found := _SLIME.search(line):
         step = int(found[2])
         values = {COUNTERS.get(found[1], "rollout/step"): float(step)} | _pairs(found[3])
@@ -60,6 +70,11 @@ def _part(text: str) -> tuple[str, float] | None:
 
 class _Results:
     """Lines of results, which belong to the step whose heading stands above them."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether lines of results may follow."""
+        return bool(self._of)
 
     def __init__(self) -> None:
         self._before, self._step, self._last, self._of = 0, 0, 0, ""
@@ -99,11 +114,45 @@ def read_console(path: Path) -> Log:
 
 def _rows(lines: Iterable[str]) -> Iterator[LogRow]:
     results = _Results()
+    for line in _whole(lines):
+        if results.is_open or any(map(line.__contains__, WORDS)):
+            row = row_of(line) or results.row_of(line)
+            if row is not None:
+                yield row
+
+
+def _whole(lines: Iterable[str]) -> Iterator[str]:
+    """The lines without colors; one of verl's that was broken into several is joined."""
+    waiting = ""
     for line in lines:
-        plain = ESCAPES.sub("", line.rstrip("\n"))
-        row = row_of(plain) or results.row_of(plain)
-        if row is not None:
-            yield row
+        plain = line.rstrip("\n")
+        if "\x1b" in plain or "\0" in plain:
+            plain = ESCAPES.sub("", plain)
+        if waiting and _WRAPPED.match(plain) and _goes_on(waiting, plain):
+            waiting += plain
+            continue
+        if waiting:
+            yield waiting
+        waiting = ""
+        if "step:" in plain and _VERL.search(plain):
+            waiting = plain
+        else:
+            yield plain
+    if waiting:
+        yield waiting
+
+
+def _goes_on(line: str, rest: str) -> bool:
+    """Whether the last metric of a line is still one with what follows."""
+    return not _METRIC.fullmatch(_last(line)) or bool(_METRIC.fullmatch(_last(line) + _first(rest)))
+
+
+def _last(line: str) -> str:
+    return line.rpartition(" - ")[2].strip()
+
+
+def _first(line: str) -> str:
+    return line.partition(" - ")[0].rstrip()
 
 
 def _pairs(text: str) -> dict[str, float]:

@@ -8,15 +8,17 @@ import re
 from itertools import chain
 from pathlib import Path
 
-from steadyrl.analysis.foreign.log import Log, LogRow, numbers_in, to_number, to_step
+from steadyrl.analysis.foreign.log import STEPS, Log, LogRow, numbers_in, to_number, to_step
 from steadyrl.base.errors import UserError
 from steadyrl.base.text_files import open_text
 
-STEPS = ("step", "_step", "global_step", "Step")
 ENDS = ("__MIN", "__MAX")
 """Ends of the columns that W&B adds to each metric of a chart."""
 
 _OF_CHART = re.compile(r"(.+?) - (.+)")
+_COMMA = re.compile(r"^(\s*[-+]?\d*),(\d+(?:[eE][-+]?\d+)?\s*)$")
+"""A number with a decimal comma."""
+
 _RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 """The row of dashes below the names of a table in Markdown."""
 
@@ -33,8 +35,11 @@ def is_table(head: str) -> bool:
         return False
     if _delimiter(lines[0]) == "|":  # there may be bars at both ends
         names = [name for name in names if name.strip()]
+    if names and not names[0].strip():  # of an index, as pandas writes it
+        names = names[1:]
     texts = all(name.strip() and to_number(name) is None for name in names)
-    numbers = any(to_number(cell) is not None for cell in row if cell)
+    cells = (_plain(cell, _delimiter(lines[0])) for cell in row if cell)
+    numbers = any(to_number(cell) is not None for cell in cells)
     return len(names) > 1 and texts and numbers
 
 
@@ -48,12 +53,17 @@ def read_table(path: Path) -> Log:
         with open_text(path, newline="") as file:
             header = next((line for line in file if line.strip()), "")
             cells = (line for line in chain([header], file) if not _RULE.fullmatch(line.strip()))
-            lines = list(csv.DictReader(cells, delimiter=_delimiter(header)))
+            delimiter = _delimiter(header)
+            lines = list(csv.DictReader(cells, delimiter=delimiter))
     except csv.Error as error:
         raise UserError(f"{path} is not a table that can be read: {error}.") from error
     names = _names(list(lines[0]), path) if lines else {}
     rows = [
-        numbers_in((names[name], cell) for name, cell in line.items() if cell and name in names)
+        numbers_in(
+            (names[name], _plain(cell, delimiter))
+            for name, cell in line.items()
+            if cell and name in names
+        )
         for line in lines
     ]
     return Log(layout="a table", rows=tuple([_row(values) for values in rows]))
@@ -62,6 +72,11 @@ def read_table(path: Path) -> Log:
 def _row(values: dict[str, float]) -> LogRow:
     step = next((values[name] for name in STEPS if name in values), None)
     return LogRow(values=values, step=to_step(step) if step is not None else None)
+
+
+def _plain(cell: str, delimiter: str) -> str:
+    """The text of a cell with a decimal point."""
+    return _COMMA.sub(r"\1.\2", cell) if delimiter == ";" else cell
 
 
 def _delimiter(header: str) -> str:

@@ -142,7 +142,8 @@ def diagnose_in_words_of(
         UserError: there is no step of reinforcement.
     """
     found = diagnose(stages, settings)
-    rows = max((len(series.steps) for series in stages[-1].metrics.values()), default=0)
+    read = [stages[-1].finite(metric) for metric in READ]
+    rows = max((len(series.steps) for series in read if series is not None), default=0)
     if found.status is Status.HEALTHY and rows < MIN_STEPS:
         found = replace(found, status=Status.TOO_SHORT)
     remedy = trainer.remedies.get(found.cause.name.name.lower()) if found.cause else None
@@ -202,9 +203,10 @@ def read_foreign_run(
 
 
 def _columns(source: UsedSource) -> str:
-    if len(source.columns) <= 2:
-        return " and ".join(source.columns)
-    return f"{source.columns[0]} and {len(source.columns) - 1} more"
+    columns = [name for names in (source.columns, *source.instead) for name in names]
+    if len(columns) <= 2:
+        return " and ".join(columns)
+    return f"{columns[0]} and {len(columns) - 1} more"
 
 
 def _is_zero(log: Log, name: str) -> bool:

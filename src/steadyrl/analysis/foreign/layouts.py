@@ -16,13 +16,16 @@ from steadyrl.analysis.foreign.log import Log, to_step
 from steadyrl.analysis.foreign.tensorboard_logs import is_event_file, read_events
 from steadyrl.analysis.foreign.wandb_logs import is_wandb_file, read_wandb
 from steadyrl.base.errors import UserError
-from steadyrl.base.text_files import encoding_of, first_bytes, open_text
+from steadyrl.base.text_files import encoding_of, first_bytes, open_text, refuse_special
 
 HEAD = 1 << 20
 """Bytes by which a file is told."""
 
 MARK = "\ufeff"
 """A byte order mark, read as text."""
+
+ARCHIVES = (b"PK\x03\x04", b"7z\xbc\xaf", b"Rar!")
+"""First bytes of archives; tar has its name further back."""
 
 _JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{\s*["}])')
 """The beginning of an object or a list of objects."""
@@ -43,6 +46,7 @@ IN_FOLDERS = (
     ("*.jsonl",),
     ("*.csv",),
     ("*.log",),
+    ("*.out", "*.txt"),
 )
 """Files that are looked for in a folder, the first kind first."""
 
@@ -60,22 +64,25 @@ def read_log(path: Path) -> Log:
     Raises:
         UserError: there is none, it is empty, or no layout is known for it.
     """
-    if not path.exists():
-        raise UserError(f"{path} does not exist. Give a run folder, or the log of a run.")
     try:
+        if not path.exists():
+            raise UserError(f"{path} does not exist. Give a run folder, or the log of a run.")
+        refuse_special(path)
         return _read(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _read(path: Path) -> Log:
-    files = _files_in(path) if path.is_dir() else [path]
+    files, others = _files_in(path) if path.is_dir() else ([path], [])
     if all(map(is_event_file, files)):
         log = read_events(files)
     else:
         logs = [_read_file(file) for file in files]
         rows = tuple(row for log in logs for row in log.rows)
         remarks = tuple(remark for log in logs for remark in log.remarks)
+        if others:
+            remarks = (*remarks, f"Read is {files[0].name}. No log: {', '.join(others)}.")
         log = Log(layout=logs[0].layout, rows=rows, remarks=remarks)
     if not any(row.values for row in log.rows):
         raise UserError(
@@ -85,16 +92,22 @@ def _read(path: Path) -> Log:
     return log
 
 
-def _files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> tuple[list[Path], list[str]]:
+    """The files of a log, and the names of those beside it that are none."""
     for kind in IN_FOLDERS:
         files = sorted(file for name in kind for file in folder.glob(name) if file.is_file())
         if not files:
             continue
         if kind is CHECKPOINTS:
-            return [max(files, key=lambda file: to_step(file.parent.name.split("-")[-1]) or 0)]
+            latest = max(files, key=lambda file: to_step(file.parent.name.split("-")[-1]) or 0)
+            return [latest], []
         ours = [file for file in files if (file.parent / "config.yaml").is_file()]
         if len(files) == 1 or (kind in PARTS and not ours):
-            return files
+            return files, []
+        logs = [] if kind in PARTS else [file for file in files if _is_log(file)]
+        if len(logs) == 1:
+            return logs, [file.name for file in files if file not in logs]
+        files = logs or files
         names = ", ".join(str(file.relative_to(folder)) for file in files[:4])
         raise UserError(f"{folder} holds {len(files)} logs: {names}. Give one of them.")
     raise UserError(
@@ -103,22 +116,31 @@ def _files_in(folder: Path) -> list[Path]:
     )
 
 
+def _is_log(path: Path) -> bool:
+    """Whether the file is a log with a metric, and not what else a program wrote."""
+    try:
+        return any(row.values for row in _read_file(path).rows)
+    except UserError:
+        return False
+
+
 def _read_file(path: Path) -> Log:
     data = first_bytes(path, HEAD)
     if not data.strip():
         raise UserError(f"{path} is empty. Wait until the run has logged its first step.")
+    if data.startswith(ARCHIVES) or data[257:262] == b"ustar":
+        raise UserError(f"{path} is an archive. Unpack it, and give the log in it.")
     if is_wandb_file(path):
         return read_wandb(path)
     head = data.decode(encoding_of(data), errors="replace").removeprefix(MARK)
-    is_text = "\0" not in head
     if is_json_lines(head):
         return read_json_lines(path)
     if _JSON.match(head) or ".json" in path.suffixes:
         return read_json(path)
     with open_text(path) as lines:
-        if is_text and is_console(islice(lines, LINES)):
+        if is_console(islice(lines, LINES)):
             return read_console(path)
-    if is_text and is_table(head):
+    if "\0" not in head and is_table(head):
         return read_table(path)
     raise UserError(
         f"The layout of {path} is not known. Known are {KNOWN}; for anything else write a CSV "

@@ -9,6 +9,12 @@ from typing import Any
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|inf|NaN|Infinity)"
 """A number as Python, JSON or W&B write it."""
 
+LONGEST = 1000
+"""Characters beyond which a text is no number."""
+
+MISSING = frozenset({"none", "null", "n/a", "#n/a", "na", "<na>"})
+"""Texts of a missing number, in lower case."""
+
 _NUMBER = re.compile(rf"(?:\w[\w.]*\()?({NUMBER})\)?")
 
 
@@ -44,10 +50,15 @@ class Log:
         return tuple(dict.fromkeys(name for row in self.rows for name in row.values))
 
 
+STEPS = ("step", "global_step", "Step", "_step")
+"""Names of the step where the trainer's own is not known yet. W&B counts calls in `_step`."""
+
+
 def to_number(value: Any) -> float | None:
     """`value` as a number; NaN for a missing one (None); None for what is not a number.
 
-    Texts count if they are a number, also as NumPy prints it: `np.float64(0.5)`.
+    Texts count if they are a number, also as NumPy prints it: `np.float64(0.5)`, or mean that it is
+    missing, as `None` does.
     """
     if value is None:
         return math.nan
@@ -58,8 +69,13 @@ def to_number(value: Any) -> float | None:
             return float(value)
         except OverflowError:  # an integer beyond all numbers
             return math.inf if value > 0 else -math.inf
-    found = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
-    return None if found is None else float(found[1])
+    if not isinstance(value, str) or len(value) > LONGEST:
+        return None
+    text = value.strip()
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return math.nan if text.lower() in MISSING else None
+    return float(found[1])
 
 
 def to_step(value: Any) -> int | None:

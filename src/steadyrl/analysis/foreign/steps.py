@@ -1,5 +1,6 @@
 """The rows of one run by step: restarts, second runs and two ways of counting are sorted out."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -9,8 +10,19 @@ import numpy as np
 
 from steadyrl.analysis.foreign.log import LogRow, to_step
 from steadyrl.analysis.foreign.trainers import Trainer
+from steadyrl.base.wording import count
 
 SORTED = "The rows are not in the order of their steps; they were sorted."
+COUNTED = "The steps stand still or are not whole numbers, so logged rows are counted instead."
+
+FEW = 0.1
+"""Share of the rows that may lack a step, and are left out then."""
+
+MOST = 0.5
+"""Share of the steps that two runs in one file have both logged."""
+
+Stepped = tuple[int, int | None, LogRow]
+"""A row with its step, and its optimizer step if it counts those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +53,9 @@ class _Run:
     repeated: list[tuple[int, int]] = field(default_factory=list)
     """First and last step of what a restart repeated."""
 
+    contradicted: set[int] = field(default_factory=set)
+    """Steps that were logged twice in succession, with different values."""
+
     def drop_from(self, step: int) -> None:
         for steps in (self.values, self.updates):
             for one in [each for each in steps if each >= step]:
@@ -59,7 +74,7 @@ def by_step(rows: Iterable[LogRow], trainer: Trainer, reference: str) -> Stepped
         reference: Column by whose rows a restart is noticed.
     """
     run, runs = _Run(), 1
-    stepped = [(*_steps_of(row, trainer, number), row) for number, row in enumerate(rows, 1)]
+    stepped, remarks = _stepped(list(rows), trainer, reference)
     marks = [step for step, _, row in stepped if reference in row.values]
     unordered = _is_unordered(marks) and all(update is None for _, update, _ in stepped)
     if unordered:
@@ -74,12 +89,19 @@ def by_step(rows: Iterable[LogRow], trainer: Trainer, reference: str) -> Stepped
             run.first = step if run.first is None else run.first
             run.last = step
         if update is None:
-            run.values.setdefault(step, {}).update(row.values)
+            known = run.values.setdefault(step, {})
+            if reference in known and _differ(known[reference], row.values.get(reference)):
+                run.contradicted.add(step)
+            known.update(row.values)
         else:
             rollout = update if run.last is None else run.last
             run.updates.setdefault(rollout, {}).setdefault(update, {}).update(row.values)
     found = _finished(run, runs)
-    return replace(found, remarks=(SORTED, *found.remarks)) if unordered else found
+    return replace(found, remarks=(*remarks, *([SORTED] if unordered else []), *found.remarks))
+
+
+def _differ(one: float, other: float | None) -> bool:
+    return other is not None and one != other and not (math.isnan(one) and math.isnan(other))
 
 
 def _is_unordered(steps: Sequence[int]) -> bool:
@@ -87,16 +109,39 @@ def _is_unordered(steps: Sequence[int]) -> bool:
     return list(steps) != sorted(steps) and len(set(steps)) == len(steps)
 
 
-def _steps_of(row: LogRow, trainer: Trainer, number: int) -> tuple[int, int | None]:
+def _stepped(
+    rows: Sequence[LogRow], trainer: Trainer, reference: str
+) -> tuple[list[Stepped], list[str]]:
+    """Each row with its steps. Where many have none, they are counted; a few are left out."""
+    steps = [_steps_of(row, trainer) for row in rows]
+    lacking = [step is None and update is None for step, update in steps]
+    of_reference = [
+        lacks for lacks, row in zip(lacking, rows, strict=True) if reference in row.values
+    ]
+    some = any(of_reference) and not all(of_reference)
+    still = {step for (step, _), row in zip(steps, rows, strict=True) if reference in row.values}
+    stands = len(of_reference) > 2 and len(still) == 1 and None not in still
+    counted = stands or (some and np.mean(of_reference) > FEW)
+    stepped = [
+        (number if step is None or counted else step, update, row)
+        for number, ((step, update), row) in enumerate(zip(steps, rows, strict=True), 1)
+        if not (some and not counted and step is None and update is None)
+    ]
+    if counted:
+        return stepped, [COUNTED]
+    left_out = len(rows) - len(stepped)
+    return stepped, [f"{count(left_out, 'row')} without a step left out."] if left_out else []
+
+
+def _steps_of(row: LogRow, trainer: Trainer) -> tuple[int | None, int | None]:
     """The step of a row, and its optimizer step if the row counts those."""
     if trainer.update_step in row.values:
-        return number, to_step(row.values[trainer.update_step])
+        return None, to_step(row.values[trainer.update_step])
     group = trainer.update_step.rpartition("/")[0]
     if group and row.values and all(name.startswith(f"{group}/") for name in row.values):
-        return number, row.step
+        return None, row.step
     named = (to_step(row.values[name]) for name in trainer.steps if name in row.values)
-    step = next((step for step in named if step is not None), row.step)
-    return number if step is None else step, None
+    return next((step for step in named if step is not None), row.step), None
 
 
 def _finished(run: _Run, runs: int) -> SteppedRows:
@@ -108,6 +153,11 @@ def _finished(run: _Run, runs: int) -> SteppedRows:
         f"Steps {first} to {last} were logged again after a restart; the later values count."
         for first, last in run.repeated
     ]
+    if len(run.contradicted) > max(2, MOST * len(run.values)):
+        remarks.append(
+            f"{len(run.contradicted)} steps were logged twice with different values, as by two "
+            "runs, or several processes of one, that write into one file; the later values count."
+        )
     if runs > 1:
         remarks.insert(0, f"The log holds {runs} runs, one after the other; the last one is read.")
     return SteppedRows(

@@ -183,6 +183,12 @@ def find_trainer(columns: tuple[str, ...], wanted: str, *, mapped: bool) -> Trai
     if found:
         titles = " or ".join(trainer.title for trainer in found)
         raise UserError(f"The log may be of {titles} (it has {written}). Say which with --format.")
+    near = [trainer for trainer, number in counts.items() if number == most > 0]
+    if len(near) == 1:
+        raise UserError(
+            f"The log has {written}, too little to tell its trainer. If it is {near[0].title}, add "
+            f"--format {near[0].name}."
+        )
     raise UserError(
         f"No known trainer logs such names: {written}. Say which are the metrics, such as "
         "--columns reward=COLUMN step=COLUMN, with the names of docs/metrics.md on the left, or "

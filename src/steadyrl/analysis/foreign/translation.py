@@ -30,6 +30,9 @@ class UsedSource:
     """Where a metric comes from in one log."""
 
     columns: tuple[str, ...]
+    instead: tuple[tuple[str, ...], ...] = ()
+    """Columns of the same metric, for rows without these: other versions call it so."""
+
     convert: str = "same"
     approximate: str = ""
 
@@ -79,14 +82,28 @@ def sources_of(
             if "NAME" in metric:
                 found |= {name: UsedSource(columns=(name,)) for name in names}
             else:
-                found[metric] = _used(source, names)
+                others = [other.columns_in(columns) for other in sources if _alike(source, other)]
+                found[metric] = _used(source, names, tuple(filter(None, others)))
     for name in MetricSource(names=trainer.also).columns_in(columns) if trainer.also else ():
         found.setdefault(name, UsedSource(columns=(name,)))
     return found
 
 
-def _used(source: MetricSource, names: tuple[str, ...]) -> UsedSource:
-    return UsedSource(columns=names, convert=source.convert, approximate=source.approximate)
+def _alike(source: MetricSource, other: MetricSource) -> bool:
+    """Whether the columns of `other` hold the same number as those of `source`."""
+    exact = not (source.approximate or other.approximate)
+    return source is not other and exact and source.convert == other.convert
+
+
+def _used(
+    source: MetricSource, names: tuple[str, ...], instead: tuple[tuple[str, ...], ...]
+) -> UsedSource:
+    return UsedSource(
+        columns=names,
+        instead=instead,
+        convert=source.convert,
+        approximate=source.approximate,
+    )
 
 
 def translate(
@@ -97,9 +114,11 @@ def translate(
     for step, values in by_step.items():
         row: dict[str, Any] = {STEP: step}
         for metric, source in sources.items():
-            present = [values[name] for name in source.columns if name in values]
-            if present:
-                row[metric] = CONVERSIONS[source.convert](present)
+            for columns in (source.columns, *source.instead):
+                present = [values[name] for name in columns if name in values]
+                if present:
+                    row[metric] = CONVERSIONS[source.convert](present)
+                    break
         rows.append(row)
     return rows
 
