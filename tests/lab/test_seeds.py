@@ -1,12 +1,13 @@
 """Runs that are compared began with one cold start."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from steadyrl.lab import seeds
 from steadyrl.lab.catalog import STUDIES
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.records import write_record
@@ -84,13 +85,31 @@ def test_a_seed_that_turns_out_to_have_two_cold_starts_is_replaced(
     keep(paths, study, 1, (HERE, "a"))
     asked: list[tuple[int, ...]] = []
 
-    def run(studies: Sequence[Study]) -> None:
+    def run(studies: Sequence[Study], *, goes_on: Callable[[], bool]) -> None:
+        assert goes_on()
         asked.append(studies[0].seeds)
         keep(paths, study, 1, (HERE, "a"), (HERE, "b"))
 
     (finished,) = run_on_comparable_seeds([study], paths, HERE, run)
     assert asked == [(0, 1, 2), (0, 2, 3)]
     assert finished.seeds == (0, 2, 3)
+
+
+def test_a_seed_is_replaced_before_its_runs_if_its_cold_start_is_another_than_on_record(
+    study: Study, paths: StudyPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(paths, study, 0, (HERE, "a"))
+    made: set[int] = set()
+    ran: list[tuple[int, ...]] = []
+
+    def run(studies: Sequence[Study], *, goes_on: Callable[[], bool]) -> None:
+        made.update(studies[0].seeds)
+        if goes_on():
+            ran.append(studies[0].seeds)
+
+    monkeypatch.setattr(seeds, "cold_started", lambda run, _: "b" if run.seed in made else None)
+    run_on_comparable_seeds([study], paths, HERE, run)
+    assert ran == [(1, 2, 3)]
 
 
 @pytest.mark.parametrize("study", PUBLISHED, ids=[study.name for study in PUBLISHED])

@@ -93,8 +93,12 @@ def run_studies(
     *,
     processes: int,
     watch: Callable[[Progress], None],
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Runs the missing runs of `studies`, all conditions of a seed before the next seed.
+
+    Args:
+        goes_on: Whether the runs are made, asked when their cold starts are there.
 
     Raises:
         UserError: a run cannot be started or resumed.
@@ -121,6 +125,8 @@ def run_studies(
             (finish_cold_start, cold_starts),
             (finish_run, missing),
         ):
+            if function is finish_run and not goes_on():
+                return
             waiting = {pool.submit(function, run, paths) for run in runs}
             while waiting:
                 done, waiting = wait(waiting, LOOK_EVERY, return_when=FIRST_EXCEPTION)
@@ -167,6 +173,14 @@ def cold_start(run: RunConfig) -> RunConfig:
         journal=JournalSettings(keep_checkpoints=1),
         trackers=(JsonlSettings(),),
     )
+
+
+def cold_started(run: RunConfig, paths: StudyPaths) -> str | None:
+    """The `weights_digest` of the cold start of `run` that was made here; None without one."""
+    if run.cold_start is None:
+        return None
+    checkpoint = latest_checkpoint(paths.folder(cold_start(run)))
+    return None if checkpoint is None else weights_digest(checkpoint)
 
 
 def finish_cold_start(config: RunConfig, paths: StudyPaths) -> None:

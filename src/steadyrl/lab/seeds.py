@@ -1,34 +1,42 @@
 """Seeds of a study: those whose runs can be compared with each other.
 
 Runs of equal seed are compared because they begin with the same cold start. Processors round
-differently, so the cold start that another machine made of that seed is another one.
+differently, so the cold start that another machine made of that seed is another one, even where
+both machines are called the same.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
 
 from steadyrl.lab.configurations import identity
-from steadyrl.lab.running import StudyPaths, cold_start
+from steadyrl.lab.running import StudyPaths, cold_start, cold_started
 from steadyrl.lab.study import Study
 
 
 def run_on_comparable_seeds(
-    studies: Sequence[Study],
-    paths: StudyPaths,
-    machine: str,
-    run: Callable[[Sequence[Study]], None],
+    studies: Sequence[Study], paths: StudyPaths, machine: str, run: Callable[..., None]
 ) -> list[Study]:
     """`studies`, run on as many seeds each, all of which can be compared.
 
+    Seeds are chosen again if a cold start turns out to be another than that of runs on record.
+
     Args:
         machine: Where missing runs will be made, as their records will call it.
-        run: Makes what is missing of studies.
+        run: Makes what is missing of studies; if not `goes_on()`, their cold starts alone.
     """
+
+    def choice() -> list[Study]:
+        return [on_comparable_seeds(study, paths, machine) for study in studies]
+
+    def unchanged(chosen: list[Study]) -> bool:
+        return choice() == chosen
+
     while True:
-        chosen = [on_comparable_seeds(study, paths, machine) for study in studies]
-        run(chosen)
-        if chosen == [on_comparable_seeds(study, paths, machine) for study in chosen]:
+        chosen = choice()
+        run(chosen, goes_on=partial(unchanged, chosen))
+        if unchanged(chosen):
             return chosen
 
 
@@ -47,7 +55,8 @@ def _alike(study: Study, seed: int, paths: StudyPaths, machine: str) -> bool:
     for condition in study.conditions:
         record = records[condition.name].get(seed)
         machines.add(machine if record is None else record.machine)
-        if record is not None and record.cold_start is not None:
-            start = identity(cold_start(condition.run(seed)))
-            beginnings.setdefault(start, set()).add(record.cold_start)
+        run = condition.run(seed)
+        weights = cold_started(run, paths) if record is None else record.cold_start
+        if weights is not None:
+            beginnings.setdefault(identity(cold_start(run)), set()).add(weights)
     return len(machines) == 1 and all(len(weights) == 1 for weights in beginnings.values())
