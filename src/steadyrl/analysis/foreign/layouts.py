@@ -34,13 +34,14 @@ LINES = 200_000
 """Lines of a console in which the first metrics are looked for."""
 
 CHECKPOINTS = ("checkpoint-*/trainer_state.json",)
+WANDB = ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb")
 EVENTS = ("*tfevents*", "*/*tfevents*", "*/*/*tfevents*")
 METRICS = ("metrics.jsonl", "*/metrics.jsonl", "*/*/metrics.jsonl")
 
 IN_FOLDERS = (
     ("trainer_state.json",),
     CHECKPOINTS,
-    ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb"),
+    WANDB,
     EVENTS,
     METRICS,
     ("*.jsonl",),
@@ -102,7 +103,8 @@ def _files_in(folder: Path) -> tuple[list[Path], list[str]]:
             latest = max(files, key=lambda file: to_step(file.parent.name.split("-")[-1]) or 0)
             return [latest], []
         ours = [file for file in files if (file.parent / "config.yaml").is_file()]
-        if len(files) == 1 or (kind in PARTS and not ours):
+        resumed = kind is WANDB and len({file.name for file in files}) == 1
+        if len(files) == 1 or resumed or (kind in PARTS and not ours):
             return files, []
         logs = [] if kind in PARTS else [file for file in files if _is_log(file)]
         if len(logs) == 1:
