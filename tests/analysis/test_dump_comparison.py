@@ -140,6 +140,15 @@ def test_weights_that_learned_of_some_tokens_are_newer() -> None:
     assert cause_of(drawn(4, noise=0.05, learned=tuple(LEARNED))) == DumpCause.STALE
 
 
+def test_a_shift_beside_a_quantized_engine_is_said_and_not_blamed() -> None:
+    samples = pairing_of(drawn(4, noise=0.05, learned=tuple(LEARNED)))
+    found = compare(samples, quantized_engine=True)
+
+    assert found.verdict == Verdict.SOUND
+    assert "so do stale weights: compare the weight versions" in found.notes[-1]
+    assert compare(pairing_of(drawn(4)), quantized_engine=True).notes == ()
+
+
 @pytest.mark.parametrize(("learned", "nats"), [(LEARNED, LEARNED.std()), (0 * LEARNED, 0.0)])
 def test_the_shift_is_what_the_logits_moved_by(learned: np.ndarray, nats: float) -> None:
     samples = drawn(4, noise=0.05, prompts=32, learned=tuple(learned))

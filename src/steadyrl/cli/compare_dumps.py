@@ -38,6 +38,10 @@ class CompareDumpsOptions(Settings):
     columns: dict[str, str] = Field(default_factory=dict)
     """Names that the files use for the columns of our layout."""
 
+    quantized_engine: bool = False
+    """The engine rounds its weights to 8 bits or fewer, so that a shift of the logits of a token
+    after all texts is not taken for stale weights."""
+
     json_: bool = False
     """Print JSON instead of text."""
 
@@ -47,7 +51,7 @@ def compare_dumps_command(arguments: list[str], console: Console) -> None:
     options = read_options(CompareDumpsOptions, arguments, program="steadyrl compare-dumps")
     first = _read(options.first, options)
     second = None if options.second is None else _read(options.second, options)
-    comparison = compare(pair(first, second))
+    comparison = compare(pair(first, second), quantized_engine=options.quantized_engine)
     name = first.name if second is None else f"{first.name} and {second.name}"
     if options.json_:
         values = {"dumps": name, "format": first.format, **comparison.to_values()}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from steadyrl.analysis.dumps.counted import Counted
-from steadyrl.analysis.dumps.distance import arithmetic, other_weights
+from steadyrl.analysis.dumps.distance import arithmetic, notable_shift, other_weights
 from steadyrl.analysis.dumps.finding import Finding
 from steadyrl.analysis.dumps.policies import (
     FEWEST_TOKENS,
@@ -95,13 +95,17 @@ class Comparison:
         return asdict(self)
 
 
-def compare(pairing: Pairing) -> Comparison:
+def compare(pairing: Pairing, *, quantized_engine: bool = False) -> Comparison:
     """The comparison of paired rows.
+
+    Args:
+        quantized_engine: Whether the engine rounds its weights to 8 bits or fewer. What that does
+            to the logits of a token after all texts is then not taken for stale weights.
 
     Raises:
         UserError: no token is counted.
     """
-    counted = Counted(pairing)
+    counted = Counted(pairing, quantized_engine)
     if not len(counted.places):
         raise UserError(
             "The mask of the dump counts no token. Give a dump whose mask is 1 at the tokens that "
@@ -146,6 +150,13 @@ def _notes(counted: Counted) -> tuple[str, ...]:
             "Both columns are equal to the bit. That is what one program gives for one column "
             "that was stored twice, as where a framework takes the engine's log-probabilities for "
             "the trainer's; two engines seldom do."
+        )
+    shift = notable_shift(counted) if counted.quantized_engine else None
+    if shift is not None:
+        notes.append(
+            f"The logit of a token moves by {short_number(shift.nats)} nats on average, whatever "
+            "the text before it. The rounding of a quantized engine's weights does that, and so do "
+            "stale weights: compare the weight versions that both sides log."
         )
     if len(counted.rollout) and np.exp(counted.rollout).mean() > 0.999:
         notes.append(

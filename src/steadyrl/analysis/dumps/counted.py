@@ -22,6 +22,9 @@ class Counted:
 
     pairing: Pairing
 
+    quantized_engine: bool = False
+    """Whether the engine is known to round its weights to 8 bits or fewer."""
+
     @cached_property
     def places(self) -> Int[ndarray, "M 2"]:
         """Row and position of every counted token, finite or not."""

@@ -115,12 +115,17 @@ def early_moves(counted: Counted) -> tuple[float, float] | None:
     return (start, rest) if start > max(LEAST_START, FADING * rest) else None
 
 
+def notable_shift(counted: Counted) -> CommonShift | None:
+    """The common shift, if it is one of weights and not of rounding that has no direction."""
+    shift = common_shift(counted)
+    return shift if shift.nats > MIN_SHIFT and shift.deviation > MIN_SHIFT_Z else None
+
+
 def other_weights(counted: Counted) -> Finding | None:
     """Engine and trainer are one policy up to rounding, which has no direction and no place."""
     extreme = mismatch(counted)["extreme_token_fraction"]
-    shift = common_shift(counted)
-    learned = shift.nats > MIN_SHIFT and shift.deviation > MIN_SHIFT_Z
-    if learned and extreme <= MAX_STALE_EXTREME:
+    shift = notable_shift(counted)
+    if shift is not None and extreme <= MAX_STALE_EXTREME and not counted.quantized_engine:
         return Finding.of(DumpCause.STALE, nats=short_number(shift.nats))
     far = f"{extreme:.0%} of the tokens differ by more than a factor of 2"
     early = early_moves(counted)
