@@ -40,6 +40,9 @@ from steadyrl.records.run_folder import write_atomically
 from steadyrl.run.manifest import as_json, manifest
 
 MEBIBYTE = 1 << 20
+PATIENCE = 660
+"""Seconds after which a reply counts as lost: the server's own limit and a minute."""
+
 _SERVE = "import sys; from steadyrl.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -257,7 +260,7 @@ async def sessions(served: Served, options: Options) -> dict[str, object]:
             await asyncio.sleep(options.seconds / 20)
 
     async with (
-        httpx.AsyncClient(base_url=served.url, timeout=120, limits=limits) as http,
+        httpx.AsyncClient(base_url=served.url, timeout=PATIENCE, limits=limits) as http,
         unfinished(served.url, 16),
     ):
         clients = [
@@ -277,7 +280,7 @@ async def sessions(served: Served, options: Options) -> dict[str, object]:
 async def fuzz(served: Served, options: Options) -> dict[str, object]:
     """The second phase."""
     tally, slots = Tally(), asyncio.Semaphore(32)
-    async with httpx.AsyncClient(base_url=served.url, timeout=60) as http:
+    async with httpx.AsyncClient(base_url=served.url, timeout=PATIENCE) as http:
 
         async def send(one: Any) -> None:
             async with slots:

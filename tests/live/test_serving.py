@@ -7,8 +7,11 @@ import pytest
 
 from steadyrl.gateway.app import GatewayApp
 from steadyrl.live.recorder import StoreRecorder
+from steadyrl.live.serving import session_rules
+from steadyrl.live.settings import LiveServerSettings
 from steadyrl.live.store import SessionStore
 from tests.gateway.serving import MODEL, Served, make_app, served
+from tests.live.sessions import tiny_live
 from tests.rollout.fakes import ScriptedEngine
 
 QUESTION = {"model": MODEL, "messages": [{"role": "user", "content": "1+2="}]}
@@ -65,6 +68,19 @@ def test_feedback_reaches_sessions_of_a_server_that_ended(store: SessionStore) -
 
     store.claim(1, at_least=1, at_most=1)
     assert [example.reward for example in store.examples(1)] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("pinned", "status"), [(True, 409), (False, 200)])
+def test_a_session_is_refused_after_a_promotion_if_it_is_pinned(
+    pinned: bool, status: int, tmp_path: Path
+) -> None:
+    config = tiny_live(tmp_path, server=LiveServerSettings(pinned=pinned))
+    engine = ScriptedEngine(lambda prompt, i, n: "3")
+    with served(make_app(engine, rules=session_rules(config))) as server:
+        assert ask(server, "a").status_code == 200
+        engine.policy_version += 1
+        assert ask(server, "a").status_code == status
+        assert ask(server, "b").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 
+from steadyrl.base.kernel_caches import limit_kernel_caches
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.variants import Variant
 from steadyrl.engines.engine_model import EngineModel
@@ -227,7 +228,11 @@ class ModelEngineSettings(EngineSettings):
         )
 
     def engine_model(self, context: EngineContext) -> EngineModel:
-        """The engine's copy of the policy."""
+        """The engine's copy of the policy.
+
+        Caches of kernels are limited for the process, since batches have many shapes.
+        """
+        limit_kernel_caches()
         return EngineModel(
             context.policy,
             numerics=self.numerics,

@@ -65,7 +65,7 @@ async def serve_live(
             tokenizer=tokenizer,
             vocabulary_size=policy.vocabulary_size,
             model=name,
-            rules=SessionRules(sampling=config.run.sampling, trains=True),
+            rules=session_rules(config),
             tools=settings.tools,
             recorder=StoreRecorder.of(config, store),
         )
@@ -83,6 +83,11 @@ async def serve_live(
         if isinstance(engine, Closable):
             engine.close()
         store.close()
+
+
+def session_rules(config: LiveConfig) -> SessionRules:
+    """What sessions of the loop may ask for."""
+    return SessionRules(sampling=config.run.sampling, trains=True, pinned=config.server.pinned)
 
 
 async def take_over(
