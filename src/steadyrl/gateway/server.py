@@ -59,6 +59,15 @@ async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[str]
     finally:
         server.should_exit = True
         await serve
+        await _drop_connections(server)
+
+
+async def _drop_connections(server: uvicorn.Server) -> None:
+    """Closes the connections whose requests did not end within the time for a graceful shutdown."""
+    for connection in list(server.server_state.connections):
+        if connection.transport is not None:
+            connection.transport.abort()
+    await asyncio.sleep(0)  # sockets are closed in the next iteration of the loop
 
 
 def is_loopback(host: str) -> bool:
