@@ -29,8 +29,8 @@ class LiveServerSettings(Settings):
     """Port to listen at. 0: any free one, which is printed."""
 
     pinned: bool = False
-    """Whether all tokens of a session must be of one version of the policy. Calls after a policy was
-    promoted or rolled back, or meanwhile, are then refused with status 409 and the code
+    """Whether all tokens of a session must be of one version of the policy. Calls after another one
+    is served, or while it is loaded, are then refused with status 409 and the code
     `policy_changed`; otherwise the session goes on, and each token names its version."""
 
     tools: ToolSettings = ToolSettings()
