@@ -13,6 +13,7 @@ import httpx2 as httpx
 import pytest
 import yaml
 
+from steadyrl.base.kernel_caches import CACHES
 from steadyrl.cli.main import main
 from steadyrl.live.settings import write_live_config
 from tests.live.sessions import tiny_live
@@ -52,6 +53,15 @@ def test_configurations_are_refused(
 def test_a_missing_configuration_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["live", "nowhere.yaml"]) == 2
     assert "There is no configuration at nowhere.yaml" in capsys.readouterr().err
+
+
+def test_the_command_limits_the_caches_of_kernels_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CACHES:
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+
+    assert main(["live", "nowhere.yaml"]) == 2
+    assert [os.environ[name] for name in CACHES] == ["64", "64"]
 
 
 def lines_until(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:

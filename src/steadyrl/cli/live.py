@@ -14,6 +14,7 @@ from pydantic import Field
 from rich.console import Console
 
 from steadyrl.base.extras import require_extra
+from steadyrl.base.kernel_caches import limit_kernel_caches
 from steadyrl.base.parent_death import end_with_parent
 from steadyrl.base.settings import Settings
 from steadyrl.cli.interruption import translate_interruptions
@@ -68,6 +69,7 @@ def live_command(arguments: list[str], console: Console) -> None:
     """Serves and learns until it is interrupted."""
     options = read_options(LiveOptions, arguments, program=PROGRAM)
     require_extra("sqlalchemy", "live")
+    limit_kernel_caches()
     config = read_live_config(options.config)
     if options.port is not None:
         server = config.server.model_copy(update={"port": options.port})

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.kernel_caches import limit_kernel_caches
 from steadyrl.base.settings import Settings
 from steadyrl.cli.measured_model import is_checkpoint, settings_of
 from steadyrl.cli.open_run import open_run
@@ -61,6 +62,7 @@ def serve_command(arguments: list[str], console: Console) -> None:
         )
     options, settings, config = configured(names, arguments[len(names) :], wants_help=wants_help)
     require_server()
+    limit_kernel_caches()
     config = config.model_copy(update={"model": served_model(names[0], config.model)})
     name = options.name or Path(names[0]).resolve().name
 

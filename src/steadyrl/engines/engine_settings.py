@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import torch
 from pydantic import BeforeValidator, Field, model_validator
 
-from steadyrl.base.kernel_caches import limit_kernel_caches
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.variants import Variant
 from steadyrl.engines.engine_model import EngineModel
@@ -228,11 +227,7 @@ class ModelEngineSettings(EngineSettings):
         )
 
     def engine_model(self, context: EngineContext) -> EngineModel:
-        """The engine's copy of the policy.
-
-        Caches of kernels are limited for the process, since batches have many shapes.
-        """
-        limit_kernel_caches()
+        """The engine's copy of the policy."""
         return EngineModel(
             context.policy,
             numerics=self.numerics,
