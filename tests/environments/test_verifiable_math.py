@@ -126,7 +126,9 @@ def test_a_small_number_of_the_file_is_the_answer_and_no_multiple_of_e(tmp_path:
     ("settings", "sum_counts"),
     [
         ({"answer_format": "whole"}, False),
-        ({"answer_format": "whole", "require_simplified": False}, True),
+        pytest.param(
+            {"answer_format": "whole", "require_simplified": False}, True, marks=pytest.mark.slow
+        ),
         ({"answer_format": "boxed"}, True),
         ({"answer_format": "boxed", "require_simplified": True}, False),
     ],
