@@ -266,7 +266,10 @@ trouble(sys.argv[1])
 
 @pytest.mark.parametrize(
     ("kind", "number"),
-    [("hang_in_c", signal.SIGKILL), ("block_signals_and_spin", signal.SIGINT)],
+    [
+        ("hang_in_c", signal.SIGKILL),
+        pytest.param("block_signals_and_spin", signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
 def test_workers_end_with_a_process_that_is_killed_in_the_middle_of_a_call(
     kind: str, number: int

@@ -49,6 +49,7 @@ def test_json_holds_every_finding_and_the_plan(config: Path) -> None:
     assert found["settings"] == {"prompts": 3, "samples": 4}
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_of_a_run_is_measured(tmp_path: Path) -> None:
     start_run(tiny_run(), tmp_path / "run")
 

@@ -23,6 +23,7 @@ def dense(tmp_path: Path) -> Path:
     return write_chat_checkpoint(tmp_path / "dense")
 
 
+@pytest.mark.slow
 def test_it_writes_a_model_that_computes_the_same_and_trains_with_replay(
     dense: Path, tmp_path: Path, steadyrl: Steady
 ) -> None:

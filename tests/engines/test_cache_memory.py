@@ -46,7 +46,7 @@ def test_bytes_of_a_position_are_those_of_all_layers() -> None:
 
 
 @EVERY_CACHE
-@pytest.mark.parametrize("room", [1.0, 2.7])
+@pytest.mark.parametrize("room", [2.7, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_pages_change_no_answer(model: str, room: float) -> None:
     policy = policy_of(model)
     policy.model.generation_config.eos_token_id = [1, 2]

@@ -89,7 +89,7 @@ def answered(
 
 
 @EVERY_CACHE
-@pytest.mark.parametrize("max_running", [3, 64])
+@pytest.mark.parametrize("max_running", [3, pytest.param(64, marks=pytest.mark.slow)])
 def test_whenever_requests_come_their_answers_are_those_of_the_reference(
     model: str, max_running: int
 ) -> None:
@@ -103,7 +103,7 @@ def test_whenever_requests_come_their_answers_are_those_of_the_reference(
 
 
 @EVERY_CACHE
-@pytest.mark.parametrize("pages", [5, 9])
+@pytest.mark.parametrize("pages", [5, pytest.param(9, marks=pytest.mark.slow)])
 def test_late_requests_move_keys_and_values_into_pages_where_memory_asks_for_it(
     model: str, pages: int
 ) -> None:

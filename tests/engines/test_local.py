@@ -91,7 +91,7 @@ def test_slots_change_no_answer(model: str, max_running: int) -> None:
     assert_same_answers(answers, expected)
 
 
-@pytest.mark.parametrize("model", ["qwen3_moe", "qwen3"])
+@pytest.mark.parametrize("model", ["qwen3_moe", pytest.param("qwen3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "sampling",
     [

@@ -79,6 +79,7 @@ def played(environment: Environment, task: Task, turns: list[str]) -> Outcome:
     return [respond(episode, turn) for turn in turns][-1]
 
 
+@pytest.mark.slow
 def test_only_what_is_spoken_counts_in_every_environment(tmp_path: Path):
     for name, (environment, task, turns) in attempts(tmp_path / "problems.jsonl").items():
         *earlier, last = turns

@@ -68,7 +68,7 @@ def reference_kl(learner: LocalLearner, terms: Sequence[LossTerm]) -> float:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("replay", RoutingReplay)
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_at_the_start_the_distance_is_zero_to_the_bit_and_grows_from_there(
     dtype: torch.dtype, replay: RoutingReplay, checkpointing: bool, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ def test_a_step_takes_little_more_memory_than_its_routes(
     assert disagreement.mean == 0
 
 
+@pytest.mark.slow
 def test_routes_of_the_trainer_take_as_much_again() -> None:
     routes = 128 * 256 * LAYERS * CHOSEN
     with LiveStorage() as memory:

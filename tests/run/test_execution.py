@@ -161,7 +161,9 @@ def test_the_environment_is_closed_when_the_run_ends_or_stops(tmp_path: Path, st
     assert file.exists()
 
 
-@pytest.mark.parametrize(("stage", "step"), [("cold_start", 1), ("rl", 0), ("rl", 3)])
+@pytest.mark.parametrize(
+    ("stage", "step"), [("cold_start", 1), ("rl", 3), pytest.param("rl", 0, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_is_resumed_to_the_same_end(
     finished: Path, tmp_path: Path, stage: str, step: int
 ) -> None:
