@@ -32,7 +32,15 @@ LINES: dict[str, tuple[float, RoutingReplay]] = {
     NOISY: (NOISE, RoutingReplay.NONE),
     REPLAYED: (NOISE, RoutingReplay.R3),
 }
-MEASURES = ("final_score", "best_score", "mean_score", "final_reward", "kept", "log10_mismatch")
+MEASURES = (
+    "first_score",
+    "final_score",
+    "best_score",
+    "mean_score",
+    "final_reward",
+    "kept",
+    "log10_mismatch",
+)
 DRAWN = ("final_score", "best_score", "final_reward", "log10_mismatch")
 
 

@@ -41,6 +41,7 @@ def stale_rollouts(numerics: Numerics) -> SweepStudy:
         claims=_claims(),
         seeds=SEEDS,
         measures=(
+            "first_score",
             "final_score",
             "best_score",
             "mean_score",
