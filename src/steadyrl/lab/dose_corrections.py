@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from steadyrl.lab.claims import Claim, greater, similar
 from steadyrl.lab.dose_world import dose_world
 from steadyrl.lab.study import changed
-from steadyrl.lab.sweep import SweepStudy, conditions_of, place
+from steadyrl.lab.sweep import SCORES, SweepStudy, conditions_of, place
 from steadyrl.objectives import Masking, MiniRL, Truncation
 from steadyrl.objectives.corrections import MismatchLevel
 from steadyrl.policies.numerics import Numerics
@@ -82,14 +82,7 @@ def corrections(numerics: Numerics) -> SweepStudy:
         conditions=tuple(conditions_of(lines)),
         claims=tuple(claims),
         seeds=SEEDS,
-        measures=(
-            "first_score",
-            "final_score",
-            "best_score",
-            "mean_score",
-            "final_reward",
-            "log10_mismatch",
-        ),
+        measures=(*SCORES, "final_reward", "log10_mismatch"),
         axis="relative standard deviation of the noise on the engine's weights",
         points=DOSES,
         lines=tuple(lines),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from steadyrl.lab.claims import Claim, greater, less, not_greater
 from steadyrl.lab.dose_world import dose_world
 from steadyrl.lab.study import Condition, Study, changed
-from steadyrl.lab.sweep import SweepStudy, conditions_of, place
+from steadyrl.lab.sweep import SCORES, SweepStudy, conditions_of, place
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig
@@ -32,15 +32,7 @@ LINES: dict[str, tuple[float, RoutingReplay]] = {
     NOISY: (NOISE, RoutingReplay.NONE),
     REPLAYED: (NOISE, RoutingReplay.R3),
 }
-MEASURES = (
-    "first_score",
-    "final_score",
-    "best_score",
-    "mean_score",
-    "final_reward",
-    "kept",
-    "log10_mismatch",
-)
+MEASURES = (*SCORES, "final_reward", "kept", "log10_mismatch")
 DRAWN = ("final_score", "best_score", "final_reward", "log10_mismatch")
 
 

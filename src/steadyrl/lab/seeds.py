@@ -13,6 +13,7 @@ from itertools import count, islice
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.running import StudyPaths, cold_start, cold_started
 from steadyrl.lab.study import Study
+from steadyrl.run.config import RunConfig
 
 
 def run_on_comparable_seeds(
@@ -51,12 +52,16 @@ def on_comparable_seeds(study: Study, paths: StudyPaths, machine: str) -> Study:
 def _alike(study: Study, seed: int, paths: StudyPaths, machine: str) -> bool:
     records = paths.records_of(replace(study, seeds=(seed,)))
     machines: set[str] = set()
-    beginnings: dict[str, set[str]] = {}
+    beginnings: dict[str, set[str | None]] = {}
+    missing: dict[str, RunConfig] = {}
     for condition in study.conditions:
-        record = records[condition.name].get(seed)
+        record, run = records[condition.name].get(seed), condition.run(seed)
         machines.add(machine if record is None else record.machine)
-        run = condition.run(seed)
-        weights = cold_started(run, paths) if record is None else record.cold_start
-        if weights is not None:
-            beginnings.setdefault(identity(cold_start(run)), set()).add(weights)
-    return len(machines) == 1 and all(len(weights) == 1 for weights in beginnings.values())
+        start = identity(cold_start(run))
+        if record is None:
+            missing[start] = run
+        else:
+            beginnings.setdefault(start, set()).add(record.cold_start)
+    for start, run in missing.items():  # conditions share a cold start, which is hashed once
+        beginnings.setdefault(start, set()).add(cold_started(run, paths))
+    return len(machines) == 1 and all(len(weights - {None}) <= 1 for weights in beginnings.values())

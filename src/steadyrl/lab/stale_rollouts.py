@@ -9,7 +9,7 @@ from steadyrl.lab.claims import Claim, greater
 from steadyrl.lab.dose_world import dose_world
 from steadyrl.lab.off_policy import REPLAYS
 from steadyrl.lab.study import changed
-from steadyrl.lab.sweep import SweepStudy, conditions_of, place
+from steadyrl.lab.sweep import SCORES, SweepStudy, conditions_of, place
 from steadyrl.lab.world import MINIRL, NO_CLIPPING
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
@@ -41,10 +41,7 @@ def stale_rollouts(numerics: Numerics) -> SweepStudy:
         claims=_claims(),
         seeds=SEEDS,
         measures=(
-            "first_score",
-            "final_score",
-            "best_score",
-            "mean_score",
+            *SCORES,
             "final_reward",
             "kept",
             "log10_mismatch",

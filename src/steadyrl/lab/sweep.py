@@ -20,6 +20,9 @@ from steadyrl.lab.study import Condition, Study
 from steadyrl.report.plots import save
 from steadyrl.run.config import RunConfig
 
+SCORES = ("first_score", "final_score", "best_score", "mean_score")
+"""Measures of every sweep. Runs of a seed and a cold start must have one first score."""
+
 APART = 0.06
 """Distance between the dots of two lines at one point; points are 1 apart."""
 

@@ -97,12 +97,11 @@ def divided(counted: Counted) -> Finding | None:
 def positive(counted: Counted) -> Finding | None:
     """No log-probability is above 0: otherwise it has another sign, or no logarithm was taken."""
     above = {side: float(np.mean(ours > ROUNDING)) for side, ours, _ in _sides(counted)}
-    wrong = [side for side, share in above.items() if share > MOST_FIT]
+    wrong = {side: ours for side, ours, _ in _sides(counted) if above[side] > MOST_FIT}
     if not wrong:
         return None
-    values = [ours for side, ours, _ in _sides(counted) if side in wrong]
     found = f"above 0 at {max(above.values()):.0%} of the tokens: "
-    if max(value.max() for value in values) > 1 + ROUNDING:
+    if max(values.max() for values in wrong.values()) > 1 + ROUNDING:
         found += "they have the opposite sign"
     else:
         found += "probabilities between 0 and 1, or of the opposite sign"
@@ -112,8 +111,9 @@ def positive(counted: Counted) -> Finding | None:
 def unrecorded(counted: Counted) -> Finding | None:
     """A side that is certain of every token is one that recorded nothing, or sampled greedily."""
     for side, ours, theirs in _sides(counted):
-        if np.mean(ours == 0) >= MOST_ROWS and np.mean(theirs < -SPREAD) > 1 - MOST_ROWS:
-            return Finding.of(DumpCause.UNRECORDED, side=side, share=float(np.mean(ours == 0)))
+        share = float(np.mean(ours == 0))
+        if share >= MOST_ROWS and np.mean(theirs < -SPREAD) > 1 - MOST_ROWS:
+            return Finding.of(DumpCause.UNRECORDED, side=side, share=share)
     return None
 
 

@@ -71,13 +71,13 @@ def _part(text: str) -> tuple[str, float] | None:
 class _Results:
     """Lines of results, which belong to the step whose heading stands above them."""
 
+    def __init__(self) -> None:
+        self._before, self._step, self._last, self._of = 0, 0, 0, ""
+
     @property
     def is_open(self) -> bool:
         """Whether lines of results may follow."""
         return bool(self._of)
-
-    def __init__(self) -> None:
-        self._before, self._step, self._last, self._of = 0, 0, 0, ""
 
     def row_of(self, line: str) -> LogRow | None:
         """The metric in a line; None if it has none."""
