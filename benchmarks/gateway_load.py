@@ -224,9 +224,23 @@ class Client:
         ]
         if not all(f"{name}." in text or f"{name} turn" in text for text in own):
             self.tally.wrong.append(f"{name}: texts of another session")
-        sampled = [sum(row["sampled"]) for row in recorded["rows"]]
-        if seen in held and sampled[held.index(seen)] != acknowledged:
-            self.tally.wrong.append(f"{name}: {sampled} tokens, {acknowledged} acknowledged")
+        if seen in held:
+            sampled = num_sampled(recorded["rows"], recorded["rows"][held.index(seen)])
+            if sampled != acknowledged:
+                self.tally.wrong.append(f"{name}: {sampled} tokens, {acknowledged} acknowledged")
+
+
+def num_sampled(rows: Sequence[Any], row: Any) -> int:
+    """Number of sampled tokens in `row`, some of which may be recorded in the row it branched from.
+
+    A client that leaves just after its answer is complete, and asks again, gets another answer.
+    That begins a new row, in which the tokens before it are part of the prompt.
+    """
+    ids = row["token_ids"]
+    return sum(
+        any(r["token_ids"][: n + 1] == ids[: n + 1] and r["sampled"][n] for r in rows)
+        for n in range(len(ids))
+    )
 
 
 @asynccontextmanager

@@ -51,24 +51,35 @@ def test_sessions_of_a_real_engine_are_recorded_as_clients_see_them(dense_policy
     check(app, sessions=64, seconds=5.0)
 
 
-def recorded(*texts: str, sampled: int = 1) -> Any:
+def row(*texts: str, sampled: str) -> Any:
+    """Messages of one token each; `sampled` has an x for each that the row sampled."""
     roles = ("user", "assistant", "tool", "assistant")
-    messages = [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
-    return {"rows": [{"messages": messages, "sampled": [True] * sampled}]}
+    return {
+        "messages": [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)],
+        "token_ids": [hash(text) for text in texts],
+        "sampled": [mark == "x" for mark in sampled],
+    }
+
+
+ANOTHER = row("I am s1.", "a", "s1 turn 0", "c", sampled=".x.x")
+"""What the client saw, but for an answer that it did not wait for."""
 
 
 @pytest.mark.parametrize(
-    ("server_has", "wrong"),
+    ("rows", "wrong"),
     [
-        (recorded("I am s1.", "a"), ""),
-        (recorded("I am s1.", "b"), "s1: the server has no row of what the client saw"),
-        (recorded("I am s1.", "a", sampled=2), "s1: [2] tokens, 1 acknowledged"),
-        (recorded("I am s2.", "a"), "s1: texts of another session"),
+        ([row("I am s1.", "a", "s1 turn 0", "b", sampled=".x.x")], ""),
+        ([ANOTHER, row("I am s1.", "a", "s1 turn 0", "b", sampled="...x")], ""),
+        ([ANOTHER], "s1: the server has no row of what the client saw"),
+        ([row("I am s1.", "a", "s1 turn 0", "b", sampled=".xxx")], "s1: 3 tokens, 2 acknowledged"),
+        ([row("I am s1.", "a", "s1 turn 0", "b", sampled="...x")], "s1: 1 tokens, 2 acknowledged"),
+        ([row("I am s2.", "a", sampled=".x")], "s1: texts of another session"),
     ],
 )
-def test_what_must_not_happen_is_noticed(server_has: Any, wrong: str) -> None:
+def test_what_must_not_happen_is_noticed(rows: Any, wrong: str) -> None:
     tally = Tally()
     client = Client(http=httpx.AsyncClient(), draws=random.Random(0), tally=tally, tool_seconds=0.0)
-    client.check("s1", server_has, [{"content": "I am s1."}, {"content": "a"}], 1)
+    said = [{"content": text} for text in ("I am s1.", "a", "s1 turn 0", "b")]
+    client.check("s1", {"rows": rows}, said, 2)
 
     assert wrong in tally.wrong if wrong else tally.wrong == []
