@@ -12,6 +12,7 @@ from steadyrl.lab.claims import Claim, Comparison, greater
 from steadyrl.lab.configurations import identity
 from steadyrl.lab.measures import COMPARED, MEASURES
 from steadyrl.lab.records import BIN
+from steadyrl.lab.running import cold_start
 from steadyrl.lab.study import Condition, Study, changed
 from steadyrl.lab.world import GRADIENT_STEPS
 from steadyrl.objectives import Aggregation, MiniRL
@@ -44,6 +45,19 @@ def test_conditions_differ_and_take_equally_many_gradient_steps(
     taken = {run.algorithm.gradient_steps for run in runs}
     assert all(BIN % steps == 0 or steps % BIN == 0 for steps in taken)
     assert all(run.routing_replay != "auto" for run in runs)
+
+
+@EVERY_STUDY
+@pytest.mark.parametrize("numerics", [Numerics.FP8, Numerics.FLOAT32])
+def test_conditions_of_equal_cold_start_share_it(
+    make: Callable[[Numerics], Study], numerics: Numerics
+) -> None:
+    for condition in make(numerics).conditions:
+        run = condition.run(0)
+        start = cold_start(run)
+        assert start.cold_start == run.cold_start
+        ours = run.learner.model_copy(update={"rollout_logprobs": "engine"})
+        assert identity(start) == identity(cold_start(changed(run, learner=ours.model_dump())))
 
 
 @EVERY_STUDY

@@ -169,7 +169,7 @@ def cold_start(run: RunConfig) -> RunConfig:
         cold_start=run.cold_start,
         steps=0,
         sampling=run.sampling,
-        learner=run.learner,
+        learner=run.learner.model_copy(update={"rollout_logprobs": "engine"}),
         journal=JournalSettings(keep_checkpoints=1),
         trackers=(JsonlSettings(),),
     )
