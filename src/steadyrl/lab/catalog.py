@@ -35,6 +35,10 @@ from steadyrl.lab.dose import (
     weight_noise,
 )
 from steadyrl.lab.dose_corrections import corrections
+from steadyrl.lab.dose_diagram import (
+    routing_noise_by_learning_rate,
+    weight_noise_by_staleness,
+)
 from steadyrl.lab.dose_router_shift import router_shift
 from steadyrl.lab.dose_sweeps import depth, length, trainer_type
 from steadyrl.lab.dose_world import dose_learning_rate
@@ -142,8 +146,10 @@ DOSE_STUDIES: dict[str, Callable[[Numerics], DoseStudy]] = {
     **{
         f"dose-{name}": partial(dose_study, f"dose-{name}", (dial,)) for name, dial in DIALS.items()
     },
+    "diagram-routing-noise": routing_noise_by_learning_rate,
+    "diagram-weight-noise": weight_noise_by_staleness,
 }
-"""Studies of doses, all dials at once or one alone, by the name that the command line knows."""
+"""Studies of doses: all dials at once, one alone, or one at doses of another, by name."""
 
 RULE_STUDIES: dict[str, Callable[[Numerics], RuleStudy]] = {
     "rule": partial(rule_study, tuple(DIALS.values())),

@@ -215,7 +215,11 @@ def _chosen(options: StudyOptions) -> list[Study]:
     for name, value in (("seeds", options.seeds), ("processes", options.processes)):
         if value is not None and value < 1:
             raise UserError(f"--{name} is {value}. Give 1 or more.")
-    every = (*STUDIES, *(name for name in DOSE_STUDIES if name == "dose"), *RULE_STUDIES)
+    every = (
+        *STUDIES,
+        *(name for name in DOSE_STUDIES if not name.startswith("dose-")),
+        *RULE_STUDIES,
+    )
     studies = [_made(name, options.numerics) for name in options.names or every]
     if options.quick:
         studies = [study.quick() for study in studies]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from steadyrl.lab.dose import LOSS, Dial, DoseStudy, Event, Runs
-from steadyrl.lab.dose_findings import Finding, mismatches
+from steadyrl.lab.dose_findings import Finding, dose_of_k3, mismatches
 from steadyrl.lab.drawing import COLORS
 from steadyrl.lab.measures import final_score
 from steadyrl.report.plots import save
@@ -88,10 +88,9 @@ def _draw_mismatch(axes: Axes, dial: Dial, runs: Runs) -> None:
         axes.text(dose, 1.01, f"{each:.1g}", ha="center", **above)
     axes.text(doses[-1], 1.06, "k3 of engine and trainer without a remedy", ha="right", **above)
     for name, value in PUBLISHED.items():
-        if min(k3) < value < max(k3):
-            dose = np.exp(np.interp(np.log(value), np.log(np.sort(k3)), np.log(doses)))
-            axes.axvline(dose, color="#999999", linewidth=0.8, linestyle=":")
-            axes.text(dose, 0.02, f" {name}", ha="left", va="bottom", **above)
+        if (place := dose_of_k3(measured, value)) is not None:
+            axes.axvline(place, color="#999999", linewidth=0.8, linestyle=":")
+            axes.text(place, 0.02, f" {name}", ha="left", va="bottom", **above)
 
 
 def _draw_borders(axes: Axes, dial: Dial, findings: Sequence[Finding]) -> None:

@@ -1,5 +1,6 @@
 """Findings of a study of doses: borders under each remedy, and the mismatch at each dose."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,3 +89,12 @@ def mismatches(dial: Dial, runs: Runs) -> list[Mismatch]:
             )
         )
     return found
+
+
+def dose_of_k3(measured: Sequence[Mismatch], k3: float) -> float | None:
+    """The dose with this mismatch, between doses that were run; None beyond all of them."""
+    values = [at.k3 for at in measured]
+    if not values or not min(values) < k3 < max(values):
+        return None
+    doses = np.log([at.dose for at in measured])
+    return float(np.exp(np.interp(np.log(k3), np.log(np.sort(values)), doses)))

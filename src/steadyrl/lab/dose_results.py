@@ -3,6 +3,7 @@
 results/runs/<digest>.json        one finished run (see `records`)
 results/<study>/results.json      measures of each run, borders, the mismatch at each dose
 results/<study>/figure.svg
+results/<study>/diagram.svg       of diagrams of two dials
 results/<study>/README.md         the same as tables
 """
 
@@ -17,6 +18,8 @@ import numpy as np
 from steadyrl.lab.borders import Border
 from steadyrl.lab.configurations import finite_json
 from steadyrl.lab.dose import LOSS, Dial, DoseStudy, Event, Runs
+from steadyrl.lab.dose_diagram import DiagramStudy
+from steadyrl.lab.dose_diagram_figure import draw_diagram
 from steadyrl.lab.dose_figure import draw_doses
 from steadyrl.lab.dose_findings import Finding, findings_of, mismatches
 from steadyrl.lab.measures import MEASURES
@@ -52,6 +55,8 @@ def write_dose_results(study: DoseStudy, runs: Runs, folder: Path) -> list[Findi
     write_atomically(folder / "results.json", json.dumps(content, indent=1) + "\n")
     write_atomically(folder / "README.md", dose_page(study, runs, findings, content))
     draw_doses(study, runs, findings, folder / "figure.svg")
+    if isinstance(study, DiagramStudy):
+        draw_diagram(study, runs, findings, folder / "diagram.svg")
     return findings
 
 
@@ -64,6 +69,7 @@ def dose_page(
         "",
         "![Final scores by dose, and the border under each remedy](figure.svg)",
         "",
+        *_diagram_lines(study),
         "*Border*: the dose at which an event shows in half of the runs, with an interval of 95%. "
         "*Times*: how many times higher it is than without a remedy, from the ends of both "
         "intervals. *Works*: the interval lies above that without a remedy.",
@@ -72,6 +78,12 @@ def dose_page(
         lines += ["", *_section(study, dial, runs, findings)]
     machines, commits = ", ".join(content["machines"]), ", ".join(content["commits"])
     return "\n".join([*lines, "", f"Machine: {machines}. Commit: {commits}.", ""])
+
+
+def _diagram_lines(study: DoseStudy) -> list[str]:
+    if not isinstance(study, DiagramStudy):
+        return []
+    return [f"![Borders against the {study.diagram.axis}](diagram.svg)", ""]
 
 
 def _section(
