@@ -189,3 +189,9 @@ def test_a_study_of_doses_runs_by_its_design_with_any_number_of_processes(tmp_pa
 
     records = [read_record(path) for path in sorted(paths.records.glob("*.json"))]
     assert [(run.digest, MEASURES["final_score"](run)) for run in records] == chosen[1]
+
+    first, second, *_ = sorted(paths.records.glob("*.json"))
+    first.unlink()
+    second.write_text(json.dumps(json.loads(second.read_text()) | {"cold_start": "0" * 16}))
+    with pytest.raises(UserError, match="from a cold start of other weights"):
+        run_doses(study, elsewhere, machine(), processes=1, watch=lambda _: None)

@@ -12,6 +12,7 @@ from steadyrl.lab.running import (
     Progress,
     StudyPaths,
     cold_start,
+    cold_started,
     end_with_parent,
     ending,
     finish_cold_start,
@@ -38,7 +39,7 @@ def run_doses(
 
     Raises:
         UserError: a run cannot be started or resumed, or runs of the study come from another
-            machine, whose cold start is another.
+            cold start, as of another machine.
     """
     _require_machine(study, paths, machine)
     workers = ProcessPoolExecutor(
@@ -50,6 +51,7 @@ def run_doses(
             if not study.of(dial).is_finished(paths.records_of(study)):
                 start = cold_start(controls.run(study.controls[0]))
                 pool.submit(finish_cold_start, start, paths).result()
+                _require_cold_start(study.of(dial), paths)
             _finish_missing([controls.run(seed) for seed in study.controls], paths, pool)
             _run_remedies(study.of(dial), dial, paths, pool, lambda: watch(_progress(study, paths)))
     watch(_progress(study, paths))
@@ -63,6 +65,19 @@ def _require_machine(study: DoseStudy, paths: StudyPaths, machine: str) -> None:
             f"{study.name} has runs from another machine ({'; '.join(sorted(others))}), which "
             "rounds differently, so its cold start is another. Finish it there, or give another "
             "--out to begin anew."
+        )
+
+
+def _require_cold_start(study: DoseStudy, paths: StudyPaths) -> None:
+    runs = paths.records_of(study)
+    begun = {run.cold_start for by_seed in runs.values() for run in by_seed.values()} - {None}
+    here = cold_started(study.conditions[0].config, paths)
+    if begun and begun != {here}:
+        raise UserError(
+            f"{study.name} has runs from a cold start of other weights than the one made here "
+            f"({', '.join(sorted(map(str, begun)))}, here {here}): processors round differently, "
+            "also those of the same name. Finish it where it began, or give another --out to "
+            "begin anew."
         )
 
 
