@@ -150,7 +150,7 @@ def labels(low: float, high: float) -> list[str]:
     axes = Figure().subplots()
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    mark_log_axis(axes)
+    mark_log_axis(axes.yaxis)
     ticks = axes.yaxis.get_major_locator()()
     return [axes.yaxis.get_major_formatter()(tick) for tick in ticks if low <= tick <= high]
 

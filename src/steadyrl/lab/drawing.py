@@ -67,7 +67,7 @@ def draw(study: Study, runs: Mapping[str, Mapping[int, RunRecord]], path: Path) 
             axes.set_yscale("log")
         _draw_panel(axes, courses, logarithmic=name == LOGARITHMIC)
         if name == LOGARITHMIC:
-            mark_log_axis(axes)
+            mark_log_axis(axes.yaxis)
     handles, labels = panels["score"].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return save(figure, path)

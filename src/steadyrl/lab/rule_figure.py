@@ -12,7 +12,7 @@ from steadyrl.lab.dose import LOSS
 from steadyrl.lab.drawing import COLORS
 from steadyrl.lab.rule import ORIGINS, SMALLEST
 from steadyrl.lab.rule_predictions import Prediction
-from steadyrl.report.plots import save
+from steadyrl.report.plots import mark_log_axis, save
 
 LABELS = {
     Origin.ROUTING: "mismatch k3",
@@ -25,14 +25,17 @@ LABELS = {
 def draw_rule(title: str, rule: RemedyRule, found: Sequence[Prediction], path: Path) -> Path:
     """The path of the figure: a panel for each dial, a dot for each run.
 
-    Hollow dots are predicted to lose; dotted lines are the limits.
+    Hollow dots are predicted to lose; dotted lines are the limits under the remedies they name.
     """
     dials = list(dict.fromkeys(each.dial for each in found)) or ["no run"]
     rows = -(-len(dials) // 2)
     figure = Figure(figsize=(11, 0.8 + 3.4 * rows), layout="constrained")
     figure.suptitle(f"{title}. Hollow: predicted to lose", x=0.01, ha="left", fontsize=12)
-    for dial, axes in zip(dials, figure.subplots(rows, 2, squeeze=False).flat, strict=False):
+    panels = list(figure.subplots(rows, 2, squeeze=False).flat)
+    for dial, axes in zip(dials, panels, strict=False):
         _draw_dial(axes, rule, [each for each in found if each.dial == dial], dial)
+    for axes in panels[len(dials) :]:
+        axes.set_axis_off()
     return save(figure, path)
 
 
@@ -55,10 +58,21 @@ def _draw_dial(axes: Axes, rule: RemedyRule, found: Sequence[Prediction], dial: 
             linewidths=0.9,
             label=remedy,
         )
-    for number, limit in enumerate(rule.limits.get(origin, {}).values()):
-        if 0 < limit < np.inf:
-            axes.axvline(limit, color=COLORS[number], linewidth=0.9, linestyle=":")
     axes.set_xscale("log")
+    for remedy, limit in rule.limits.get(origin, {}).items():
+        if 0 < limit < np.inf:
+            axes.axvline(limit, color="#999999", linewidth=0.9, linestyle=":")
+            axes.annotate(
+                f" {remedy}",
+                (limit, 1.0),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                va="top",
+                ha="right",
+                fontsize=7,
+                color="#666666",
+            )
+    mark_log_axis(axes.xaxis)
     axes.set_xlabel(LABELS[origin], fontsize=9)
     axes.set_ylabel("final score less controls", fontsize=9)
     axes.legend(fontsize=8, frameon=False)

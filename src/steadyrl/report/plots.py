@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -196,13 +197,13 @@ def draw_panel(axes: Axes, series: Series, color: str, log_scale: bool) -> None:
     _set_limits(axes, series.steps, shown, log_axis)
 
 
-def mark_log_axis(axes: Axes) -> None:
-    """Gives the logarithmic y axis, whose limits are final, ticks that read as numbers."""
-    low, high = axes.get_ylim()
+def mark_log_axis(axis: Axis) -> None:
+    """Gives a logarithmic axis, whose limits are final, ticks that read as numbers."""
+    low, high = axis.get_view_interval()
     subs = (1, 2, 5) if high / low <= DENSE_UP_TO else (1,)
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -267,7 +268,7 @@ def _set_limits(
     low, high = float(shown.min()), float(shown.max())
     if log_axis:
         axes.set_ylim(low / 1.3, high * 1.3)
-        mark_log_axis(axes)
+        mark_log_axis(axes.yaxis)
         return
     axes.set_ylim(_linear_limits(low, high))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
