@@ -177,6 +177,15 @@ class SupportsSyncMeasurement(Protocol):
 
 
 @runtime_checkable
+class SupportsRestarts(Protocol):
+    """An engine in other processes, which are started anew when they end."""
+
+    def take_restarts(self) -> Sequence[str]:
+        """A sentence about each restart since the last call."""
+        ...
+
+
+@runtime_checkable
 class SupportsWeightComparison(Protocol):
     """An engine that can compare its weights."""
 

@@ -38,6 +38,19 @@ class SharedWeights:
             target.copy_(weights[name])
 
 
+class WeightFiles:
+    """Files of shared weights in one folder, by name. Each is mapped when it is first used."""
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._folder, self._layout = folder, layout
+        self._mapped: dict[str, SharedWeights] = {}
+
+    def __getitem__(self, name: str) -> SharedWeights:
+        if name not in self._mapped:
+            self._mapped[name] = SharedWeights(self._folder / name, self._layout)
+        return self._mapped[name]
+
+
 def layout_of(weights: Mapping[str, Tensor]) -> Layout:
     """Shape and type of each of `weights`."""
     return {name: (tuple(weight.shape), weight.dtype) for name, weight in weights.items()}

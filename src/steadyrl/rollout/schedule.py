@@ -124,6 +124,7 @@ class Schedule:
         """The schedule as values that JSON can represent. What is late is already counted."""
         return {
             "step": self.step,
+            "version": self.version,
             "cursor": self.cursor,
             "dropped": self.dropped,
             "waiting": [[unit, version] for unit, version in self.waiting.items()],
@@ -133,9 +134,10 @@ class Schedule:
     def restore(self, state: Mapping[str, Any]) -> list[int]:
         """Continues from `state()`; returns the unfinished units, which start again.
 
-        All weights up to the step of the state must have been published.
+        The weights of the state's version must have been published.
         """
-        self.step = self.version = state["step"]
+        self.step = state["step"]
+        self.version = state.get("version", self.step)
         self.cursor, self.dropped = state["cursor"], state["dropped"]
         self.finished, self.late = set(state["finished"]), set()
         self.waiting = dict(state["waiting"])

@@ -41,7 +41,7 @@ class RemoteSampler(LocalSampler):
     async def take_reference(self, stage: int, reference: WeightSource) -> None:
         """Gives the algorithm in the process the weights at the beginning of its stage."""
         weights = dict(full_weights(reference).tensors("model"))
-        self._process.load("take_reference", weights, stage, reference.version)
+        self._process.load("take_reference", "reference", weights, stage, reference.version)
 
     def state(self, stage: int) -> Any:
         """State of the algorithm, after all rollouts asked for; None if it has none."""
@@ -115,8 +115,12 @@ class RemoteEngine(SteppedEngine):
 
     async def sync(self, weights: WeightSource) -> None:
         """Sends the weights of a learner to the process."""
-        self._process.load("sync", dict(full_weights(weights).tensors("model")), weights.version)
+        self._process.sync(dict(full_weights(weights).tensors("model")), weights.version)
         self.policy_version = weights.version
+
+    def take_restarts(self) -> Sequence[str]:
+        """A sentence about each restart of the process since the last call."""
+        return self._process.restarts.take()
 
     def close(self) -> None:
         """Ends the process."""

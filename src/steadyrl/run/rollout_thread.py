@@ -21,7 +21,7 @@ from steadyrl.algorithms.protocol import Rollout
 from steadyrl.base.concurrency import ENDS_WITHIN
 from steadyrl.engines.canary import EngineReading, read_engine
 from steadyrl.engines.driver import EngineLoop, end_tasks
-from steadyrl.engines.protocol import Engine, EngineCapabilities, Request
+from steadyrl.engines.protocol import Engine, EngineCapabilities, Request, SupportsRestarts
 from steadyrl.environments.protocol import Closable
 from steadyrl.records.completion import Completion
 from steadyrl.records.weight_source import WeightSource
@@ -202,6 +202,11 @@ class ThreadEngine:
         await asyncio.shield(asyncio.wrap_future(self._thread.loaded))
         self._thread.load(self._thread.engine.store(weights))
         self.policy_version = weights.version
+
+    def take_restarts(self) -> Sequence[str]:
+        """A sentence about each restart of the engine since the last call."""
+        engine = self._thread.engine
+        return engine.take_restarts() if isinstance(engine, SupportsRestarts) else ()
 
     def close(self) -> None:
         """Ends the thread and the engine."""

@@ -2,7 +2,8 @@
 
 import gc
 import warnings
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from steadyrl.engines.canary import EngineReading, read_engine
 from steadyrl.engines.driver import EngineLoop
 from steadyrl.engines.protocol import EngineCapabilities, Request
 from steadyrl.records.completion import Completion
-from steadyrl.records.shared_weights import Layout, SharedWeights
+from steadyrl.records.shared_weights import Layout, WeightFiles
 from steadyrl.records.weight_source import StateDictWeights, WeightSource
 from steadyrl.run.components import Components, make_engine, make_sampler, make_stages
 from steadyrl.run.config import RunConfig
@@ -26,6 +27,29 @@ from steadyrl.training.sampler import WaitingRollouts
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerState:
+    """State of a sampler after its last rollout or sync, to which a new process is brought."""
+
+    stage: int
+
+    algorithm: Any
+    """State of the stage's algorithm; None if it has none."""
+
+    schedule: Mapping[str, Any] | None
+    """State of the `Schedule` of a continuous sampler. Finished rollouts are sampled again, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question that changes the state of the sampler."""
+
+    value: Any
+
+    state: SamplerState | None
+    """None before the first rollout."""
+
+
 class Worker:
     """Each public method answers the question of its name."""
 
@@ -33,27 +57,33 @@ class Worker:
         self._progress = progress
         self._loop = EngineLoop()
 
-    def begin(self, config: RunConfig, path: Path, layout: Layout) -> None:
-        """Builds engine and algorithms. There is no learner in this process."""
+    def begin(self, config: RunConfig, folder: Path, layout: Layout) -> None:
+        """Builds engine and algorithms. There is no learner in this process.
+
+        Args:
+            folder: Folder of files with weights.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the other process has issued them
             components = Components.load(config, self._progress)
             stages = make_stages(config, components, self._progress)
             self._engine = make_engine(config, components.policy, progress=self._progress)
         self._sampler = make_sampler(config, stages, self._engine)
-        self._weights = SharedWeights(path, layout)
+        self._files = WeightFiles(folder, layout)
+        self._stage: int | None = None
         gc.collect()
         gc.freeze()  # collections skip what lives as long as the process: they took 0.2 s each
 
-    def sync(self, version: int) -> None:
-        """Loads the shared weights into the engine."""
+    def sync(self, name: str, version: int) -> Answer:
+        """Loads the weights in the file `name` into the engine."""
 
         async def load() -> None:
-            await self._engine.sync(self._shared(version))
+            await self._engine.sync(self._shared(name, version))
             if isinstance(self._sampler, ContinuousSampler):
                 await self._sampler.publish()
 
         self._run(load())
+        return Answer(None, self._state())
 
     def capabilities(self) -> EngineCapabilities:
         """Capabilities of the engine."""
@@ -71,18 +101,29 @@ class Worker:
         """A reading of the canary's probes."""
         return self._run(read_engine(self._engine, probes))
 
-    def sample(self, stage: int, step: int) -> Rollout:
+    def sample(self, stage: int, step: int) -> Answer:
         """The rollout of a step."""
 
         async def rollout() -> Rollout:
             pending = await self._sampler.begin(stage, step)
             return await pending()
 
-        return self._run(rollout())
+        sampled = self._run(rollout())
+        self._stage = stage
+        return Answer(sampled, self._state())
 
-    def take_reference(self, stage: int, version: int) -> None:
-        """Gives the algorithm the shared weights, which are those of the reference policy."""
-        self._run(self._sampler.take_reference(stage, self._shared(version)))
+    def restore(self, state: SamplerState) -> None:
+        """Goes on from `state`, with the weights that are loaded."""
+        self._stage = state.stage
+        if state.algorithm is not None:
+            self._sampler.load_state(state.stage, state.algorithm)
+        if state.schedule is not None:
+            assert isinstance(self._sampler, ContinuousSampler)
+            self._run(self._sampler.start_again(state.stage, state.schedule))
+
+    def take_reference(self, name: str, stage: int, version: int) -> None:
+        """Gives the algorithm the weights in the file `name`, those of the reference policy."""
+        self._run(self._sampler.take_reference(stage, self._shared(name, version)))
 
     def state(self, stage: int) -> Any:
         """The state of an algorithm."""
@@ -111,5 +152,15 @@ class Worker:
     def _run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return self._loop.run_until_complete(coroutine)
 
-    def _shared(self, version: int) -> WeightSource:
-        return StateDictWeights(state=self._weights.tensors, version=version)
+    def _state(self) -> SamplerState | None:
+        if self._stage is None:
+            return None
+        sampler = self._sampler
+        return SamplerState(
+            stage=self._stage,
+            algorithm=sampler.state(self._stage),
+            schedule=sampler.schedule if isinstance(sampler, ContinuousSampler) else None,
+        )
+
+    def _shared(self, name: str, version: int) -> WeightSource:
+        return StateDictWeights(state=self._files[name].tensors, version=version)

@@ -12,6 +12,7 @@ from steadyrl.engines.protocol import (
     Engine,
     EngineCapabilities,
     Request,
+    SupportsRestarts,
     SupportsSyncMeasurement,
     SupportsWeightComparison,
 )
@@ -109,6 +110,10 @@ class CheckedEngine:
             return
         await self._check(weights)
         self.sync_metrics["canary_seconds"] = time.perf_counter() - started
+
+    def take_restarts(self) -> Sequence[str]:
+        """A sentence about each restart of the engine since the last call."""
+        return self.engine.take_restarts() if isinstance(self.engine, SupportsRestarts) else ()
 
     def close(self) -> None:
         """Closes the engine."""

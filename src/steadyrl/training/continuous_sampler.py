@@ -11,7 +11,7 @@ from the same tasks.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +82,18 @@ class ContinuousSampler(LocalSampler):
     def load_waiting(self, stage: int, waiting: WaitingRollouts) -> None:
         """Restores `waiting()`: the next rollout comes from it."""
         self._loaded = waiting
+
+    @property
+    def schedule(self) -> dict[str, Any] | None:
+        """State of the schedule with which all that is not consumed is sampled again; None before
+        the first rollout.
+        """
+        return None if self._course is None else self._course[1].schedule.state() | {"finished": []}
+
+    async def start_again(self, stage: int, schedule: Mapping[str, Any]) -> None:
+        """Goes on from a `schedule`, with the weights that the engine has."""
+        self.load_waiting(stage, WaitingRollouts(schedule=schedule, finished=to_bytes({})))
+        await self.begin(stage, schedule["step"])
 
     def _new_course(self, stage: int, step: int) -> "Course":
         algorithm = self._algorithms[stage]

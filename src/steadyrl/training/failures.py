@@ -1,9 +1,10 @@
-"""Failed episodes: notes about them, and when they stop the run."""
+"""What fails: notes about episodes and engines, and when failed episodes stop the run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steadyrl.base.errors import UserError
+from steadyrl.engines.protocol import Engine, SupportsRestarts
 from steadyrl.evaluation.accuracy import Accuracy
 from steadyrl.records.reflected_episode import REFLECTION
 from steadyrl.records.trajectory import Group, Trajectory, first_failure
@@ -38,6 +39,14 @@ def note_failed_evaluation(stage: Stage, step: int, accuracy: Accuracy, journal:
         opening = "Evaluation: failures of the environment are left out of the score"
         tasks = f"{accuracy.failed_tasks} of {len(accuracy.groups)} tasks have no sound episode"
         journal.note_once(stage, step, f"{opening} ({tasks}). {_first(reasons)}", opening)
+
+
+def note_restarts(stage: Stage, step: int, engine: Engine, journal: Journal) -> dict[str, int]:
+    """Notes each restart of the engine since the last call; returns their number as a metric."""
+    reasons = engine.take_restarts() if isinstance(engine, SupportsRestarts) else ()
+    for reason in reasons:
+        journal.note(stage, step, reason)
+    return {"engine_restarts": len(reasons)} if reasons else {}
 
 
 def require_played(

@@ -23,7 +23,12 @@ from steadyrl.rollout.row_splits import split_note
 from steadyrl.training.checked_engine import CheckedEngine
 from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.evaluator import Evaluator
-from steadyrl.training.failures import note_failed_evaluation, note_failures, require_played
+from steadyrl.training.failures import (
+    note_failed_evaluation,
+    note_failures,
+    note_restarts,
+    require_played,
+)
 from steadyrl.training.forgetting import measure_drift
 from steadyrl.training.journal import Journal
 from steadyrl.training.rollout_queue import RolloutQueue
@@ -78,6 +83,7 @@ async def train(
                         stage, step + 1, learner, engine, evaluator, journal
                     )
             metrics |= watch.seconds("evaluation")
+            metrics |= note_restarts(stage, step + 1, engine, journal)
             record_step(stage, step + 1, metrics, rollout, experience, accuracy, journal)
             if checkpointer.is_due(stage, step + 1):
                 progress.begin("checkpoint", stage=stage.name, step=step + 1, steps=stage.steps)

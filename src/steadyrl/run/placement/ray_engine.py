@@ -11,7 +11,6 @@ sent again only after the engine that had it has ended, so it counts once.
 """
 
 import asyncio
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,6 +28,12 @@ from steadyrl.records.weight_source import AdapterSource, WeightSource, full_wei
 from steadyrl.run.placement.actor_process import ActorProcess
 from steadyrl.run.placement.engine_worker import SentWeights
 from steadyrl.run.placement.stored_weights import put_weights
+from steadyrl.run.restarts import Restarts
+
+_REMEDY = (
+    "It may have run out of memory: lower engine.max_running or placement.engines, and resume the "
+    "run."
+)
 
 
 class EngineEndedError(UserError):
@@ -59,8 +64,8 @@ class PlacedEngine:
         """Completions that have been asked for and have not arrived."""
         self.process = start()
         self._start, self._begin = start, begin
-        self._timeout, self._restarts = timeout, restarts
-        self._restarted = 0
+        self._timeout = timeout
+        self.restarts = Restarts(restarts, _REMEDY)
         self._weights: SentWeights | None = None
         self._reviving = PerLoop(asyncio.Lock)
 
@@ -71,7 +76,8 @@ class PlacedEngine:
 
     async def sync(self, weights: SentWeights) -> Reach | None:
         """Loads weights, also if the engine has ended meanwhile."""
-        self._weights, self._restarted = weights, 0
+        self._weights = weights
+        self.restarts.begin_sync()
         reach: Reach | None = await self.ask("sync", weights)
         return reach
 
@@ -108,18 +114,7 @@ class PlacedEngine:
         async with self._reviving():
             if self.process is not ended:
                 return
-            if self._restarted == self._restarts:
-                raise UserError(
-                    f"{error}. It was started anew {self._restarted} times since the last sync, as "
-                    "placement.restarts allows. It may have run out of memory: lower "
-                    "engine.max_running or placement.engines, and resume the run."
-                ) from error
-            self._restarted += 1
-            warnings.warn(
-                f"{error}. It is started anew, and its open requests are sent again.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            self.restarts.record(error, "It is started anew, and its open requests are sent again.")
             ended.close()
             self.process = self._start()
             try:
@@ -195,6 +190,10 @@ class RayEngine:
         reaches = await concurrently(engine.sync(stored) for engine in self.engines)
         self.reach = reaches[0]
         self.policy_version = stored.version
+
+    def take_restarts(self) -> Sequence[str]:
+        """A sentence about each restart of an engine since the last call."""
+        return [reason for engine in self.engines for reason in engine.restarts.take()]
 
     def close(self) -> None:
         """Ends the engines."""

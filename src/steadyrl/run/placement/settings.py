@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 class PlacementSettings(Variant):
     """Base class of the settings of placements."""
 
+    restarts: int = Field(3, ge=0)
+    """Number of times that a process with an engine is started anew between two syncs: an engine of
+    `ray`, or the rollout process of `engine.overlap`. On `ray`, also the number of times that the
+    run resumes by itself between two checkpoints after a rank has ended."""
+
     @property
     def engine_count(self) -> int:
         """Number of engines, each with the whole model."""
@@ -104,10 +109,6 @@ class RayPlacement(PlacementSettings):
     timeout: float = Field(1800.0, gt=0, allow_inf_nan=False)
     """Maximum seconds until an engine has started, loaded weights, scored or answered a request.
     Then it is started anew. `learner.timeout` is the limit of ranks."""
-
-    restarts: int = Field(3, ge=0)
-    """Number of times that an engine is started anew between two syncs, and that the run resumes by
-    itself between two checkpoints after a rank has ended."""
 
     @field_validator("address")
     @classmethod
