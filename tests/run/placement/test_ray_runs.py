@@ -27,6 +27,7 @@ from steadyrl.run.execution import start_run
 from steadyrl.run.placement.settings import RayPlacement
 from steadyrl.training.stage import Stage
 from tests.learners.fsdp.groups import flat
+from tests.run.metric_rows import assert_rows_close
 from tests.run.test_overlap import tasks_of
 from tests.run.tiny import tiny_run
 
@@ -58,11 +59,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def assert_the_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
     assert len(found) == len(expected) == 12
     for ours, theirs in zip(found, expected, strict=True):
-        ours, theirs = dict(ours), dict(theirs)
-        assert ours.pop("stage") == theirs.pop("stage")
-        changed = theirs.pop("weights_changed_fraction", None)  # a count: one of 5,728 is 1.7e-4
-        assert ours.pop("weights_changed_fraction", None) == pytest.approx(changed, abs=1e-3)
-        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+        assert_rows_close(ours, theirs)
 
 
 def test_a_run_on_two_engines_is_that_of_one_process(
@@ -149,6 +146,11 @@ def test_an_asynchronous_run_whose_engine_dies_learns_from_each_task_once(
     rows = [row for row in metrics(tmp_path / "run") if row["stage"] == "rl" and row["step"] > 0]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert 0 < max(row["staleness_oldest"] for row in rows) <= 2 * 2  # two updates per rollout
+    assert sum(row.get("engine_restarts", 0) for row in rows) == 1
+    notes = [note["note"] for note in RunFolder(tmp_path / "run").read_notes()]
+    assert any(
+        note.startswith("Engine 1 ended (its process died). It is started") for note in notes
+    )
 
 
 def requests() -> Iterator[Request]:
