@@ -42,7 +42,11 @@ def launch(arguments: dict[str, Any]) -> Any:
     with _threads_unchanged():
         try:
             llm = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments))
-            _compute_tokens(llm)  # some kernels reject the model only then
+            try:
+                _compute_tokens(llm)  # some kernels reject the model only then
+            except BaseException:
+                shut_down(llm)
+                raise
             return llm
         except Exception as error:
             raise UserError(
