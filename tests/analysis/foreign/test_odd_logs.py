@@ -10,7 +10,7 @@ from benchmarks.foreign_log_writers import LOGS, curves
 
 from steadyrl.analysis.causes import CauseName
 from steadyrl.analysis.diagnosis import Status
-from steadyrl.analysis.foreign import read_foreign_run
+from steadyrl.analysis.foreign import layouts, read_foreign_run
 from steadyrl.analysis.foreign.layouts import read_log
 from steadyrl.base.errors import UserError
 
@@ -204,14 +204,24 @@ def test_what_follows_a_damaged_length_is_said_to_be_left_out(tmp_path: Path) ->
     assert log.remarks == ("What follows a damaged record of x.tfevents is left out.",)
 
 
-def test_of_a_folder_the_one_file_with_metrics_is_read(tmp_path: Path) -> None:
+def test_of_a_folder_the_one_file_with_metrics_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path / "slurm-1.out", verl_line(0))
     assert len(read_log(tmp_path).rows) == 1
 
     write(tmp_path / "a.log", "nothing but warnings")
     write(tmp_path / "b.log", verl_line(0), verl_line(1))
+    opened: list[str] = []
+
+    def first_bytes(path: Path, count: int) -> bytes:
+        opened.append(path.name)
+        return path.read_bytes()[:count]
+
+    monkeypatch.setattr(layouts, "first_bytes", first_bytes)
     log = read_log(tmp_path)
     assert len(log.rows) == 2
+    assert opened == ["a.log", "b.log"]
     assert log.remarks == ("Read is b.log. No log: a.log.",)
 
 

@@ -75,13 +75,14 @@ def read_log(path: Path) -> Log:
 
 
 def _read(path: Path) -> Log:
-    files, others = _files_in(path) if path.is_dir() else ([path], [])
+    files, tried = _files_in(path) if path.is_dir() else ([path], {})
     if all(map(is_event_file, files)):
         log = read_events(files)
     else:
-        logs = [_read_file(file) for file in files]
+        logs = [tried.get(file) or _read_file(file) for file in files]
         rows = tuple(row for log in logs for row in log.rows)
         remarks = tuple(remark for log in logs for remark in log.remarks)
+        others = [file.name for file in tried if file not in files]
         if others:
             remarks = (*remarks, f"Read is {files[0].name}. No log: {', '.join(others)}.")
         log = Log(layout=logs[0].layout, rows=rows, remarks=remarks)
@@ -93,22 +94,23 @@ def _read(path: Path) -> Log:
     return log
 
 
-def _files_in(folder: Path) -> tuple[list[Path], list[str]]:
-    """The files of a log, and the names of those beside it that are none."""
+def _files_in(folder: Path) -> tuple[list[Path], dict[Path, Log | None]]:
+    """The files of a log, and the files that had to be read to find it, with their logs."""
     for kind in IN_FOLDERS:
         files = sorted(file for name in kind for file in folder.glob(name) if file.is_file())
         if not files:
             continue
         if kind is CHECKPOINTS:
             latest = max(files, key=lambda file: to_step(file.parent.name.split("-")[-1]) or 0)
-            return [latest], []
+            return [latest], {}
         ours = [file for file in files if (file.parent / "config.yaml").is_file()]
         resumed = kind is WANDB and len({file.name for file in files}) == 1
         if len(files) == 1 or resumed or (kind in PARTS and not ours):
-            return files, []
-        logs = [] if kind in PARTS else [file for file in files if _is_log(file)]
+            return files, {}
+        tried = {} if kind in PARTS else {file: _log_in(file) for file in files}
+        logs = [file for file, log in tried.items() if log is not None]
         if len(logs) == 1:
-            return logs, [file.name for file in files if file not in logs]
+            return logs, tried
         files = logs or files
         names = ", ".join(str(file.relative_to(folder)) for file in files[:4])
         raise UserError(f"{folder} holds {len(files)} logs: {names}. Give one of them.")
@@ -118,12 +120,13 @@ def _files_in(folder: Path) -> tuple[list[Path], list[str]]:
     )
 
 
-def _is_log(path: Path) -> bool:
-    """Whether the file is a log with a metric, and not what else a program wrote."""
+def _log_in(path: Path) -> Log | None:
+    """The log in a file; None if it has no metric, as what else a program wrote."""
     try:
-        return any(row.values for row in _read_file(path).rows)
+        log = _read_file(path)
     except UserError:
-        return False
+        return None
+    return log if any(row.values for row in log.rows) else None
 
 
 def _read_file(path: Path) -> Log:
