@@ -175,11 +175,14 @@ def cold_start(run: RunConfig) -> RunConfig:
     )
 
 
+def cold_checkpoint(run: RunConfig, paths: StudyPaths) -> Path | None:
+    """The checkpoint of the cold start of `run` that was made here; None without one."""
+    return latest_checkpoint(paths.folder(cold_start(run))) if run.cold_start else None
+
+
 def cold_started(run: RunConfig, paths: StudyPaths) -> str | None:
     """The `weights_digest` of the cold start of `run` that was made here; None without one."""
-    if run.cold_start is None:
-        return None
-    checkpoint = latest_checkpoint(paths.folder(cold_start(run)))
+    checkpoint = cold_checkpoint(run, paths)
     return None if checkpoint is None else weights_digest(checkpoint)
 
 
@@ -193,12 +196,11 @@ def finish_run(config: RunConfig, paths: StudyPaths) -> None:
 
     A run whose loss or gradient is no longer finite ends there: that is a result, and is kept.
     """
-    warm, failure, weights = config, None, None
+    warm, failure, weights = config, None, cold_started(config, paths)
     if config.cold_start is not None:
-        checkpoint = latest_checkpoint(paths.folder(cold_start(config)))
+        checkpoint = cold_checkpoint(config, paths)
         assert checkpoint is not None
         warm = changed(config, model=Pretrained(path=str(checkpoint)).model_dump(), cold_start=None)
-        weights = weights_digest(checkpoint)
     try:
         _finish(config, warm, paths)
     except NonFiniteError as error:
