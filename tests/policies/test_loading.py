@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from steadyrl.base.errors import UserError
+from steadyrl.policies.checkpoint_folder import is_local
 from steadyrl.policies.loading import load_model, load_tokenizer, model_from_config, set_dtype
 from steadyrl.policies.model_settings import (
     AnyModel,
@@ -251,12 +252,22 @@ def test_a_checkpoint_that_is_to_put_out_router_logits_does_not(tmp_path: Path) 
     assert back(input_ids=torch.arange(6)[None]).router_logits is None
 
 
-def test_missing_folder_is_named() -> None:
+@pytest.mark.parametrize(
+    "path", ["./nowhere", "./nowhere/at-all", "../nowhere", "runs/a/checkpoints", "nowhere/"]
+)
+def test_a_missing_folder_is_named(path: str) -> None:
     for load_part in (load, load_tokenizer):
         with pytest.raises(
-            UserError, match=r"No checkpoint folder at './nowhere/at-all'. Give an existing folder"
+            UserError, match=rf"No checkpoint folder at '{path}'\. Give an existing folder"
         ):
-            load_part(Pretrained(path="./nowhere/at-all"))
+            load_part(Pretrained(path=path))
+
+
+def test_names_of_the_hub_are_not_paths() -> None:
+    for name in ("gpt2", "Qwen/Qwen3-0.6B", "my_org/my.model-1", "_own/model"):
+        assert not is_local(name)
+    for path in (".", "~/model", "/models/a", "a/b/c", "my model", "model.gguf", "own\\model"):
+        assert is_local(path)
 
 
 def test_damaged_weights_are_reported_in_one_sentence(tmp_path: Path) -> None:

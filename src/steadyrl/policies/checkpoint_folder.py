@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.hub_names import is_hub_name
 from steadyrl.policies.gguf_files import gguf_file, reading_gguf
 
 _OTHER_FORMATS = (
@@ -51,7 +52,7 @@ _JOINED = re.compile(r"^\s*(\S+)\s*\|\s*CONVERSION", re.MULTILINE)
 
 def is_local(path: str) -> bool:
     """Whether `path` must be a folder or file rather than a name on the Hub."""
-    return path.startswith((".", "/", "~")) or Path(path).suffix == ".gguf"
+    return not is_hub_name(path) or Path(path).suffix == ".gguf"
 
 
 def read_pretrained(loader: Any, path: str, *, revision: str | None = None, **options: Any) -> Any:

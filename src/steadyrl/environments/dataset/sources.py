@@ -8,6 +8,7 @@ from typing import Any
 
 from steadyrl.base.errors import UserError, call_user_code
 from steadyrl.base.extras import require_extra
+from steadyrl.base.hub_names import is_hub_name
 from steadyrl.base.text import nearest_or_all
 from steadyrl.environments.dataset.tables import FORMATS, Table, read_table
 
@@ -18,8 +19,6 @@ SPLIT_WORDS: dict[str, tuple[str, ...]] = {
 }
 """Words in the name of a local file or folder that identify its split, and default names of
 splits."""
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 
 Splits = Mapping[str, Callable[[], list[Table]]]
 """Split names, and functions that read their tables."""
@@ -53,7 +52,7 @@ def open_splits(path: str, subset: str | None, revision: str | None) -> Splits:
 def is_local(path: str) -> bool:
     """Whether `path` is a local file or folder, or cannot be a name on the Hub."""
     local = Path(path).expanduser()
-    return local.exists() or local.suffix.lower() in FORMATS or not _HUB_NAME.fullmatch(path)
+    return local.exists() or local.suffix.lower() in FORMATS or not is_hub_name(path)
 
 
 def _folder_splits(folder: Path) -> Splits:
