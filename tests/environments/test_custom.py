@@ -102,6 +102,8 @@ def test_what_fails_to_be_made_is_told_by_its_own_reason(made_by: str, message: 
         ("no_such_module:Reverse", {}, "No module named 'no_such_module'. Install"),
         ("my_tasks:Forwards", {}, "my_tasks.py has no 'Forwards'. Correct the name"),
         ("builtins:dict", {}, "a dict, which is not an environment"),  # has no signature
+        ("builtins:max", {}, "TypeError: max expected at least 1 argument, got 0. Fix it, or"),
+        ("builtins:nothing", {}, "builtins has no 'nothing'. Correct the name"),  # has no file
         ("my_tasks:Reverse", {"letters": 3}, "unexpected keyword argument 'letters'. Pass the"),
         (
             "my_tasks:ReverseOnce",

@@ -38,9 +38,10 @@ def named_object(path: str, *, given_as: str) -> Any:
             "module."
         ) from error
     if not hasattr(found, name):
+        place = getattr(found, "__file__", module)
         raise UserError(
-            f"{given_as} is {path!r}: {found.__file__} has no {name!r}. Correct the name, or check "
-            "with PYTHONPATH that this is the module you mean."
+            f"{given_as} is {path!r}: {place} has no {name!r}. Correct the name, or check with "
+            "PYTHONPATH that this is the module you mean."
         )
     return getattr(found, name)
 

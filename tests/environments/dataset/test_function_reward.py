@@ -95,6 +95,13 @@ def test_what_is_no_reward_function_is_refused(name: str, message: str) -> None:
         judge(name)
 
 
+def test_a_builtin_without_a_signature_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"The parameters of the reward builtins:max cannot be read: no signature"
+    ):
+        FunctionReward(name="builtins:max").make(AnswerFormat.WHOLE)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -85,7 +85,13 @@ class FunctionJudge:
         self._settings = settings
         self._name = settings.name
         self._function = load_function(settings.name, settings.options)
-        self._parameters = Parameters.of(self._function)
+        try:
+            self._parameters = Parameters.of(self._function)
+        except ValueError as error:
+            raise UserError(
+                f"The parameters of the reward {self._name} cannot be read: {error}. Name a "
+                "function of Python that takes completions or completion."
+            ) from error
         if not self._parameters.takes_completions:
             raise UserError(
                 f"The reward {self._name} takes neither completions (a list of answers) nor "
