@@ -1,6 +1,7 @@
 """Starting a run, going on with one, and what stands in the way of either."""
 
 import json
+import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,6 +14,7 @@ import torch
 from transformers.utils import chat_template_utils
 
 from steadyrl.base.errors import NonFiniteError, UserError
+from steadyrl.base.kernel_caches import CACHES
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.environments.arithmetic import Arithmetic, ArithmeticSettings
 from steadyrl.environments.custom import CustomSettings
@@ -92,6 +94,16 @@ def test_equal_configurations_make_equal_runs(finished: Path, tmp_path: Path) ->
 
     assert timeless(tmp_path / "again") == timeless(finished)
     assert weights(tmp_path / "again") == weights(finished)
+
+
+def test_a_run_limits_the_caches_of_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CACHES:
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    start_run(tiny_run(steps=0, cold_start=None), tmp_path / "run")
+    assert [os.environ[name] for name in CACHES] == ["64", "64"]
 
 
 class Failing(Arithmetic):

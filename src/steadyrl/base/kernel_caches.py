@@ -13,8 +13,8 @@ def limit_kernel_caches() -> None:
     """Keeps at most 64 kernels in each cache, unless the environment says otherwise.
 
     On a CPU, products in bfloat16 have a kernel for each shape. By default 1,024 are kept, and the
-    batches of a server have so many shapes that its memory grows by hundreds of MiB. To be called
-    before the model is loaded: later it has less effect.
+    batches of a server or a training run have so many shapes that its memory grows by hundreds of
+    MiB. To be called before the model is loaded: later it has less effect.
     """
     for name in CACHES:
         os.environ.setdefault(name, str(KERNELS))

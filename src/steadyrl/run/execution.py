@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.kernel_caches import limit_kernel_caches
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.base.run_lock import only_writer
 from steadyrl.engines.driver import drive
@@ -226,6 +227,7 @@ def _assembled(config: RunConfig, progress: Progress) -> Iterator[Assembly]:
     Raises:
         UserError: it does not fit into memory, or components are incompatible.
     """
+    limit_kernel_caches()
     tokenizer = load_tokenizer(config.model)
     require_memory(config, tokenizer)
     try:
