@@ -61,3 +61,14 @@ def test_the_page_counts_predictions(tmp_path: Path) -> None:
     assert content["correct"]["mismatch k3 above 0.05 loses"] == [5, 6]
     assert len(content["predictions"]) == 6
     assert "<svg" in (tmp_path / "figure.svg").read_text()
+
+
+def test_controls_that_solve_nothing_make_the_test_void(tmp_path: Path) -> None:
+    runs, _ = ran()
+    for final, void in ((0.8, False), (0.04, True)):
+        controls = {DIAL.control_name: {0: run(1e-12, final)}}
+        write_rule_results(STUDY, RULE, runs, controls, tmp_path)
+        page = (tmp_path / "README.md").read_text()
+
+        assert f"Final score of the controls: {final:.3f} (routing noise)." in page
+        assert ("**Void for routing noise**" in page) is void

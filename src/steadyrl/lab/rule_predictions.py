@@ -38,18 +38,29 @@ class Prediction:
         return self.change > -LOSS
 
 
+def control_scores(study: RuleStudy, controls: Runs) -> dict[str, float]:
+    """The mean final score of the controls of each dial that has any."""
+    scores = {
+        dial.name: [final_score(run) for run in controls[dial.control_name].values()]
+        for dial in study.dials
+    }
+    return {name: float(np.mean(of_dial)) for name, of_dial in scores.items() if of_dial}
+
+
 def predictions(study: RuleStudy, rule: RemedyRule, runs: Runs, controls: Runs) -> list[Prediction]:
-    """A prediction of every run whose run without a remedy is there."""
-    return [each for dial in study.dials for each in _of_dial(study, dial, rule, runs, controls)]
+    """A prediction of every run whose controls and run without a remedy are there."""
+    scores = control_scores(study, controls)
+    return [
+        each
+        for dial in study.dials
+        if dial.name in scores
+        for each in _of_dial(study, dial, rule, runs, scores[dial.name])
+    ]
 
 
 def _of_dial(
-    study: RuleStudy, dial: Dial, rule: RemedyRule, runs: Runs, controls: Runs
+    study: RuleStudy, dial: Dial, rule: RemedyRule, runs: Runs, control: float
 ) -> Iterator[Prediction]:
-    scores = [final_score(run) for run in controls[dial.control_name].values()]
-    if not scores:
-        return
-    control = float(np.mean(scores))
     configs = {condition.name: condition.config for condition in study.conditions}
     none = next(iter(dial.remedies))
     for dose in dial.doses:

@@ -21,7 +21,13 @@ from steadyrl.lab.configurations import finite_json
 from steadyrl.lab.dose import LOSS, Runs
 from steadyrl.lab.rule import RuleStudy
 from steadyrl.lab.rule_figure import draw_rule
-from steadyrl.lab.rule_predictions import MEND, Prediction, needs, predictions
+from steadyrl.lab.rule_predictions import (
+    MEND,
+    Prediction,
+    control_scores,
+    needs,
+    predictions,
+)
 from steadyrl.lab.tables import markdown_table
 from steadyrl.records.run_folder import write_atomically
 
@@ -30,7 +36,7 @@ def write_rule_results(
     study: RuleStudy, rule: RemedyRule, runs: Runs, controls: Runs, folder: Path
 ) -> list[Prediction]:
     """Writes data, figure and tables into `folder`; returns the predictions."""
-    found = predictions(study, rule, runs, controls)
+    found, scores = predictions(study, rule, runs, controls), control_scores(study, controls)
     records = [run for part in (runs, controls) for of in part.values() for run in of.values()]
     content = {
         "study": study.name,
@@ -38,6 +44,7 @@ def write_rule_results(
         "commits": sorted({str(run.commit) for run in records}),
         "machines": sorted({run.machine for run in records}),
         "rule": finite_json(rule.to_values()),
+        "controls": {name: round(score, 4) for name, score in scores.items()},
         "predictions": [_as_json(each) for each in found],
         "correct": {name: list(hits) for name, hits in _correct(found).items()},
     }
@@ -85,6 +92,7 @@ def _page(
         "[dose-float32](../dose-float32/README.md)."
     )
     yield ""
+    yield from _controls(content["controls"])
     yield from markdown_table(
         ("origin", "limits by remedy"),
         [(origin.value, _limits(limits)) for origin, limits in rule.limits.items()],
@@ -109,6 +117,20 @@ def _page(
     yield from _need_table(needs(found))
     yield ""
     yield f"Machine: {'; '.join(content['machines'])}. Commit: {', '.join(content['commits'])}."
+
+
+def _controls(scores: Mapping[str, float]) -> Iterator[str]:
+    if not scores:
+        return
+    ends = ", ".join(f"{score:.3f} ({name})" for name, score in scores.items())
+    yield f"Final score of the controls: {ends}."
+    yield ""
+    if void := [name for name, score in scores.items() if score < LOSS]:
+        yield (
+            f"**Void for {', '.join(void)}**: controls end below {LOSS}, so no run can lose as "
+            "much, and the counts below say nothing about the rule."
+        )
+        yield ""
 
 
 def _limits(limits: Mapping[str, float]) -> str:
