@@ -45,6 +45,7 @@ def w5(dtype: str, context: Context) -> World:
         max_new_tokens=128,
         device=context.device,
         dtype=DTYPES[dtype],
+        micro_batch_tokens=1024,
     )
     return replace(world, **SMALL) if context.quick else world
 

@@ -39,6 +39,9 @@ class World:
     device: torch.device
     dtype: torch.dtype = torch.float32
 
+    micro_batch_tokens: int = 8192
+    """Positions of a pass of our learner."""
+
     learning_rate: float = 1e-6
     """Of the steps that are timed: so small that answers keep their lengths."""
 

@@ -62,7 +62,10 @@ class OurStep:
         policy = world.policy()
         self._device = world.device
         self._engine = world.engine(policy, record_routing=policy.hook is not None)
-        settings = LocalLearnerSettings(dtype=str(world.dtype).removeprefix("torch."))
+        settings = LocalLearnerSettings(
+            dtype=str(world.dtype).removeprefix("torch."),
+            micro_batch_tokens=world.micro_batch_tokens,
+        )
         self.learner = LocalLearner(policy, settings, replay=RoutingReplay.NONE)
         self.learner.begin_stage(optimizer, world.sampling.temperature, fresh=True)
         self._stage = Stage(

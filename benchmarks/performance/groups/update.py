@@ -122,7 +122,11 @@ class OurUpdate:
         replay: RoutingReplay = RoutingReplay.NONE,
     ) -> None:
         settings = settings.model_copy(
-            update={"dtype": str(world.dtype).removeprefix("torch."), "device": world.device.type}
+            update={
+                "dtype": str(world.dtype).removeprefix("torch."),
+                "device": world.device.type,
+                "micro_batch_tokens": world.micro_batch_tokens,
+            }
         )
         self._device = world.device
         self._algorithm = policy_gradient(world)
@@ -150,7 +154,7 @@ class BareUpdate:
     """Steps of the bare loop on passes over rows of like length."""
 
     def __init__(self, world: World, batch: TokenBatch) -> None:
-        plan = plan_passes(batch.lengths, STRICT.micro_batch_tokens, pass_cost=STRICT.pass_cost)
+        plan = plan_passes(batch.lengths, world.micro_batch_tokens, pass_cost=STRICT.pass_cost)
         self._micro_batches = [batch.rows(index) for index in plan]
         self._loop = BareLoop(world.model(), world.learning_rate)
         self._device = world.device

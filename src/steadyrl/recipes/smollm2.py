@@ -24,6 +24,7 @@ from steadyrl.engines.protocol import Sampling
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.reasoning_gym_tasks import ReasoningGymSettings
 from steadyrl.evaluation.accuracy import EvaluationSettings
+from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.policies.model_settings import Pretrained
 from steadyrl.run.config import RunConfig
@@ -46,6 +47,7 @@ def smollm2() -> RunConfig:
         algorithm=PolicyGradientSettings(prompts=8, group_size=8),
         steps=30,
         sampling=Sampling(temperature=0.7, max_new_tokens=24),
+        learner=LocalLearnerSettings(micro_batch_tokens=1024),
         optimizer=OptimizerSettings(learning_rate=1e-5),
         evaluation=EvaluationSettings(tasks=64, samples=4),
         evaluate_every=10,
