@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steadyrl.engines.cache_memory import CacheMemory, max_request_positions
@@ -21,9 +21,9 @@ from steadyrl.engines.completion_collector import CompletionCollector
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.page_table import PageTable, pages_for
 from steadyrl.engines.prefill import Prefill, forward
-from steadyrl.engines.protocol import Request
+from steadyrl.engines.protocol import Request, SampledToken, TokenListener
 from steadyrl.engines.route_recorder import RouteRecorder
-from steadyrl.engines.sampler import sample_each
+from steadyrl.engines.sampler import Sampled, sample_each
 from steadyrl.engines.scheduler import RequestQueue, Slots
 from steadyrl.engines.slot_cache import SlotCache, ring_positions
 from steadyrl.policies.attention_masks import AttentionMasks
@@ -62,6 +62,7 @@ class ContinuousBatch:
         self._masks = masks
         self._memory = memory
         self._requests: dict[int, Request] = {}
+        self._listeners: dict[int, TokenListener] = {}
         self._queue = RequestQueue()
         self._is_planned = True
         self._max_running = 0
@@ -87,8 +88,13 @@ class ContinuousBatch:
         self._collector.expect(number, request)
         self._is_planned = False
 
+    def listen(self, number: int, listener: TokenListener) -> None:
+        """Reports the tokens of a request to `listener` as they are sampled."""
+        self._listeners[number] = listener
+
     def remove(self, number: int) -> None:
         """Discards a request and its sequences."""
+        self._listeners.pop(number, None)
         self._queue.remove(number)
         rows = [row for row, name in enumerate(self._slots.ids) if name.request == number]
         self._abort(rows)
@@ -119,6 +125,7 @@ class ContinuousBatch:
         answers = self._collector.collect()
         for number in answers:
             del self._requests[number]
+            self._listeners.pop(number, None)
         return Step(answers=answers, finished=finished, tokens=tokens)
 
     def _plan(self) -> None:
@@ -245,6 +252,8 @@ class ContinuousBatch:
         sampled = sample_each(logits, uniform, slots.samplings(rows))
         slots.append(rows, sampled)
         stopped = torch.isin(sampled.tokens, self._ends)
+        if self._listeners:
+            self._report(rows, sampled, written, stopped)
         finished = stopped | (written + 1 == slots.budgets[rows])
         if bool(finished.any()):
             indices = finished.nonzero().flatten()
@@ -253,3 +262,22 @@ class ContinuousBatch:
             self._collector.finish(slots, ended, stopped[indices].tolist(), version)
             self._release(ended)
             self._running_limit = None
+
+    def _report(
+        self,
+        rows: slice,
+        sampled: Sampled,
+        written: Int[Tensor, " N"],
+        stopped: Bool[Tensor, " N"],
+    ) -> None:
+        """Reports the tokens of `rows` to those who listen, without end tokens."""
+        columns = (sampled.tokens, sampled.logprobs, written, stopped)
+        values = zip(self._slots.ids[rows], *(column.tolist() for column in columns), strict=True)
+        for name, token_id, logprob, position, ends in values:
+            listener = self._listeners.get(name.request)
+            if listener is not None and not ends:
+                listener(
+                    SampledToken(
+                        sample=name.sample, position=position, token_id=token_id, logprob=logprob
+                    )
+                )

@@ -9,6 +9,7 @@ from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.cache_memory import CacheMemory, cache_size, half_of_free_memory
 from steadyrl.engines.continuous_batch import ContinuousBatch
+from steadyrl.engines.driver import engine_loop
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.engine_settings import (
     EngineContext,
@@ -18,7 +19,7 @@ from steadyrl.engines.engine_settings import (
     PositiveOrAuto,
 )
 from steadyrl.engines.model_engine import ModelEngine
-from steadyrl.engines.protocol import Request
+from steadyrl.engines.protocol import Request, TokenListener
 from steadyrl.engines.slot_probe import slot_cache_unsupported_reason
 from steadyrl.policies.attention_masks import AttentionMasks
 from steadyrl.policies.probes import unsupported_reason
@@ -117,6 +118,16 @@ class LocalEngine(ModelEngine):
         self._requests: dict[int, Request] = {}
         self._submitted = 0
         self._batch: ContinuousBatch | None = None
+
+    streams_tokens = True
+
+    async def stream(self, request: Request, listener: TokenListener) -> list[Completion]:
+        """Completions of `request`, whose tokens `listener` receives as they are sampled."""
+        loop = engine_loop()
+        number = self.submit(request)
+        assert self._batch is not None, "a request was submitted"
+        self._batch.listen(number, listener)
+        return await self._finished(number, loop)
 
     def submit(self, request: Request) -> int:
         """Adds a request; returns the number of its completions."""

@@ -4,7 +4,7 @@ Calls are awaited, so an engine may be an object in this process, another proces
 requests may be processed concurrently; batching is the engine's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -69,6 +69,29 @@ class Request:
     num_completions: int
     seed: int
     sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledToken:
+    """A token of an answer that is still being sampled.
+
+    Example:
+        SampledToken(sample=0, position=4, token_id=17, logprob=-0.3)
+    """
+
+    sample: int
+    """Number of the completion in its request."""
+
+    position: int
+    """Number of tokens before it in the completion. Smaller than expected if the engine starts the
+    completion again, which may then have other tokens."""
+
+    token_id: int
+    logprob: float
+
+
+TokenListener = Callable[[SampledToken], None]
+"""Receives tokens between two steps of the engine, so it must return soon and must not raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +185,25 @@ class Engine(Protocol):
         Raises:
             UserError: the weights are an adapter, which this engine does not accept.
             ValueError: names or shapes do not match the engine's model.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTokenStreams(Protocol):
+    """An engine that may report tokens as they are sampled."""
+
+    @property
+    def streams_tokens(self) -> bool:
+        """Whether it does."""
+        ...
+
+    async def stream(self, request: Request, listener: TokenListener) -> list[Completion]:
+        """What `generate` returns. Until then, `listener` receives every token but end tokens.
+
+        Raises:
+            UserError: the prompt is empty, or prompt and token budget exceed the engine's
+                positions.
         """
         ...
 

@@ -4,7 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from steadyrl.engines.driver import engine_loop
+from steadyrl.engines.driver import EngineLoop, engine_loop
 from steadyrl.engines.protocol import Request
 from steadyrl.records.completion import Completion
 
@@ -42,7 +42,10 @@ class SteppedEngine(ABC):
     async def generate(self, request: Request) -> list[Completion]:
         """Completions of `request`, in the order of their random numbers."""
         loop = engine_loop()
-        number = self.submit(request)
+        return await self._finished(self.submit(request), loop)
+
+    async def _finished(self, number: int, loop: EngineLoop) -> list[Completion]:
+        """The completions of a submitted request, which is withdrawn if its caller is canceled."""
         self._waiting[number] = answers = loop.create_future()
         loop.call_when_idle(self._advance)
         try:

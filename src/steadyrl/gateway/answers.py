@@ -64,6 +64,13 @@ def make_answer(
     )
 
 
+def scored_tokens(answer: Answer) -> list[tuple[int, float]]:
+    """Ids and log-probabilities of an answer's tokens, without its end token."""
+    completion = answer.completion
+    scored = list(zip(completion.token_ids.tolist(), completion.logprobs.tolist(), strict=True))
+    return scored[:-1] if completion.finish_reason is FinishReason.STOP else scored
+
+
 def _cut(
     completion: Completion, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]
 ) -> Completion:

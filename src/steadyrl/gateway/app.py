@@ -9,28 +9,31 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from steadyrl.base.errors import UserError, describe_error
+from steadyrl.base.errors import UserError
 from steadyrl.environments.protocol import as_reward
 from steadyrl.gateway.access import SessionAccess
 from steadyrl.gateway.answers import Answer
-from steadyrl.gateway.errors import ApiError
+from steadyrl.gateway.chunks import ChatChunks, TextChunks
+from steadyrl.gateway.conversation import Conversation
+from steadyrl.gateway.errors import ApiError, as_api_error
 from steadyrl.gateway.gateway import Gateway
 from steadyrl.gateway.http import read_json, unless_gone
 from steadyrl.gateway.recording import note_consent, read_feedback
-from steadyrl.gateway.replies import Body, chat_body, stream, text_body
+from steadyrl.gateway.replies import Body, chat_body, head, text_body
 from steadyrl.gateway.requests import ChatRequest, CompletionRequest, read_request
-from steadyrl.gateway.response_bodies import response_body, response_events
+from steadyrl.gateway.response_bodies import ResponseEvents, ResponseReply
 from steadyrl.gateway.responses import ResponsesRequest
 from steadyrl.gateway.sessions import rows_as_json
+from steadyrl.gateway.streams import stream_answers
 
 _LOST = 499
 """Status, for the metrics, of a request whose client has gone."""
@@ -80,18 +83,11 @@ class GatewayApp:
         async def answer(request: Request) -> Response:
             try:
                 response = await endpoint(request)
-            except ApiError as error:
-                response = JSONResponse(error.to_json(), status_code=error.status)
-            except RecursionError:
-                deep = ApiError("The request is nested too deeply.", code="too_deep")
-                response = JSONResponse(deep.to_json(), status_code=deep.status)
             except ClientDisconnect:
                 response = Response(status_code=_LOST)
-            except UserError as error:
-                response = JSONResponse(ApiError(str(error)).to_json(), status_code=400)
             except Exception as error:
-                failed = ApiError(f"The server failed: {describe_error(error)}.", status=500)
-                response = JSONResponse(failed.to_json(), status_code=500)
+                failure = as_api_error(error)
+                response = JSONResponse(failure.to_json(), status_code=failure.status)
             self.gateway.counts[f"responses_{response.status_code}"] += 1
             return response
 
@@ -102,28 +98,45 @@ class GatewayApp:
         given = await read_json(request, self.access.limits)
         asked = read_request(ChatRequest, given)
         note_consent(session, request, given)
-        answers = await self._within_limits(request, self.gateway.chat(session, asked))
-        body = chat_body(
-            answers,
-            self.gateway.tokenizer,
-            model=self.gateway.model,
-            with_logprobs=bool(asked.logprobs),
+        gateway, conversation = self.gateway, Conversation.of(asked)
+        with_logprobs = bool(asked.logprobs)
+        if asked.stream:
+            live = gateway.live_answers(asked, conversation)
+            chunks = ChatChunks(
+                head=head("chatcmpl", "chat.completion.chunk", gateway.model),
+                tokenizer=gateway.tokenizer,
+                count=asked.n,
+                with_logprobs=with_logprobs,
+                include_usage=asked.include_usage,
+            )
+            answering = gateway.converse(session, asked, conversation, live)
+            return await stream_answers(self._within_limits(request, answering), live, chunks)
+        answering = gateway.converse(session, asked, conversation)
+        answers = await self._within_limits(request, answering)
+        return JSONResponse(
+            chat_body(answers, gateway.tokenizer, model=gateway.model, with_logprobs=with_logprobs)
         )
-        return _reply(body, asked)
 
     async def _complete(self, request: Request) -> Response:
         session = self.access.session(request)
         given = await read_json(request, self.access.limits)
         asked = read_request(CompletionRequest, given)
         note_consent(session, request, given)
-        answers = await self._within_limits(request, self.gateway.complete(session, asked))
-        body = text_body(
-            answers,
-            self.gateway.tokenizer,
-            model=self.gateway.model,
-            with_logprobs=asked.logprobs is not None,
+        gateway, with_logprobs = self.gateway, asked.logprobs is not None
+        if asked.stream:
+            live = gateway.live_answers(asked)
+            chunks = TextChunks(
+                head=head("cmpl", "text_completion", gateway.model),
+                tokenizer=gateway.tokenizer,
+                with_logprobs=with_logprobs,
+                include_usage=asked.include_usage,
+            )
+            answering = gateway.complete(session, asked, live)
+            return await stream_answers(self._within_limits(request, answering), live, chunks)
+        answers = await self._within_limits(request, gateway.complete(session, asked))
+        return JSONResponse(
+            text_body(answers, gateway.tokenizer, model=gateway.model, with_logprobs=with_logprobs)
         )
-        return _reply(body, asked)
 
     async def _respond(self, request: Request) -> Response:
         session = self.access.session(request)
@@ -131,13 +144,20 @@ class GatewayApp:
         asked = read_request(ResponsesRequest, given)
         note_consent(session, request, given)
         conversation = asked.conversation(session)
-        answering = self.gateway.converse(session, asked, conversation)
-        (answer,) = await self._within_limits(request, answering)
-        body = response_body(answer, self.gateway.tokenizer, asked)
-        if session is not None:
-            said = asked.without_instructions(conversation)
-            session.responses[body["id"]] = (*said, answer.reply)
-        return _event_stream(response_events(body)) if asked.stream else JSONResponse(body)
+        reply = ResponseReply(asked, self.gateway.tokenizer)
+        live = self.gateway.live_answers(asked, conversation) if asked.stream else None
+
+        async def answer() -> list[Answer]:
+            answers = await self.gateway.converse(session, asked, conversation, live)
+            if session is not None:
+                said = asked.without_instructions(conversation)
+                session.responses[reply.id] = (*said, answers[0].reply)
+            return answers
+
+        answering = self._within_limits(request, answer())
+        if live is not None:
+            return await stream_answers(answering, live, ResponseEvents(reply))
+        return JSONResponse(reply.body(*await answering))
 
     async def _models(self, request: Request) -> Response:
         self.access.session(request)
@@ -239,23 +259,6 @@ class GatewayApp:
             ) from error
         finally:
             self.running -= 1
-
-
-def _reply(body: Body, asked: ChatRequest | CompletionRequest) -> Response:
-    """The body as JSON, or as a stream."""
-    if not asked.stream:
-        return JSONResponse(body)
-    include_usage = asked.stream_options is not None and asked.stream_options.include_usage
-
-    return _event_stream(stream(body, include_usage=include_usage))
-
-
-def _event_stream(events: Iterable[str]) -> Response:
-    async def sent() -> AsyncIterator[str]:
-        for event in events:
-            yield event
-
-    return StreamingResponse(sent(), media_type="text/event-stream")
 
 
 async def _healthy(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from steadyrl.base.errors import UserError, describe_error
 from steadyrl.base.text import well_formed
 
 
@@ -40,3 +41,16 @@ class ApiError(Exception):
                 "code": self.code,
             }
         }
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """A failure of any kind in OpenAI's schema."""
+    match error:
+        case ApiError():
+            return error
+        case RecursionError():
+            return ApiError("The request is nested too deeply.", code="too_deep")
+        case UserError():
+            return ApiError(str(error))
+        case _:
+            return ApiError(f"The server failed: {describe_error(error)}.", status=500)

@@ -11,15 +11,18 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import Engine, Request, Sampling
+from steadyrl.engines.protocol import Engine, Request, Sampling, SupportsTokenStreams
 from steadyrl.gateway.answers import Answer, make_answer
 from steadyrl.gateway.conversation import ChatMessage, Conversation, plain_messages
 from steadyrl.gateway.errors import ApiError
+from steadyrl.gateway.live_answers import LiveAnswers
 from steadyrl.gateway.recording import SessionRecorder
 from steadyrl.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest
 from steadyrl.gateway.sessions import Session, SessionRules, Turn
+from steadyrl.gateway.training_rules import check_training
 from steadyrl.policies.continuations import continue_tokens
 from steadyrl.policies.tokenizers import encode_prompts, plain_ids
+from steadyrl.records.completion import Completion
 from steadyrl.records.message import Message
 from steadyrl.records.tool_calls import ToolSettings, with_tools
 
@@ -64,10 +67,28 @@ class Gateway:
         """
         return await self.converse(session, request, Conversation.of(request))
 
+    def live_answers(
+        self, request: SamplingRequest, conversation: Conversation | None = None
+    ) -> LiveAnswers:
+        """Takes the answers to a request while they are sampled."""
+        return LiveAnswers(
+            self.tokenizer,
+            request.n,
+            stops=request.stop or (),
+            tools=None if conversation is None else self._tools_of(conversation),
+        )
+
     async def converse(
-        self, session: Session | None, request: SamplingRequest, conversation: Conversation
+        self,
+        session: Session | None,
+        request: SamplingRequest,
+        conversation: Conversation,
+        live: LiveAnswers | None = None,
     ) -> list[Answer]:
         """Answers to a conversation, sampled as `request` asks.
+
+        Args:
+            live: Receives tokens as they are sampled, if the engine reports them.
 
         Raises:
             ApiError: the request cannot be served.
@@ -80,21 +101,29 @@ class Gateway:
         except UserError as error:
             raise ApiError(str(error), param="messages", code="template_error") from error
         answers = await self._generate(
-            session, request, prompt, tools=self.tools if conversation.tools else None
+            session, request, prompt, live, tools=self._tools_of(conversation)
         )
         if session is not None:
             self._record(session, answers, conversation, messages, parent)
         return answers
 
-    async def complete(self, session: Session | None, request: CompletionRequest) -> list[Answer]:
+    async def complete(
+        self,
+        session: Session | None,
+        request: CompletionRequest,
+        live: LiveAnswers | None = None,
+    ) -> list[Answer]:
         """Continuations of a raw prompt: tokens, or text whose control tokens are split.
+
+        Args:
+            live: Receives tokens as they are sampled, if the engine reports them.
 
         Raises:
             ApiError: the request cannot be served.
         """
         self._check(session, request)
         prompt = self._raw_prompt(request.prompt)
-        answers = await self._generate(session, request, prompt, tools=None)
+        answers = await self._generate(session, request, prompt, live, tools=None)
         if session is not None:
             text = self.tokenizer.decode(prompt, skip_special_tokens=False)
             self._record(session, answers, None, [Message(role="user", content=text)], None)
@@ -182,13 +211,14 @@ class Gateway:
         if request.n > MAX_CHOICES:
             raise ApiError(f"n is {request.n}. Use at most {MAX_CHOICES}.", param="n")
         if session is not None and session.rules.trains:
-            _check_training(session.rules.sampling, request)
+            check_training(session.rules.sampling, request)
 
     async def _generate(
         self,
         session: Session | None,
         request: SamplingRequest,
         prompt: Int[Tensor, " P"],
+        live: LiveAnswers | None,
         *,
         tools: ToolSettings | None,
     ) -> list[Answer]:
@@ -204,7 +234,7 @@ class Gateway:
             seed = secrets.randbits(63) if request.seed is None else request.seed
         asked = Request(prompt_ids=prompt, num_completions=request.n, seed=seed, sampling=sampling)
         try:
-            completions = await self.engine.generate(asked)
+            completions = await self._sample(asked, live)
         except Exception as error:
             self.on_failure(error)
             raise
@@ -213,7 +243,20 @@ class Gateway:
         self.counts["prompt_tokens"] += len(prompt)
         self.counts["completion_tokens"] += sum(len(c.token_ids) for c in completions)
         stops = request.stop or ()
-        return [make_answer(c, self.tokenizer, stops=stops, tools=tools) for c in completions]
+        answers = [make_answer(c, self.tokenizer, stops=stops, tools=tools) for c in completions]
+        if live is not None:
+            live.check(answers)
+        return answers
+
+    async def _sample(self, request: Request, live: LiveAnswers | None) -> list[Completion]:
+        engine = self.engine
+        if live is not None and isinstance(engine, SupportsTokenStreams) and engine.streams_tokens:
+            return await engine.stream(request, live.listen)
+        return await self.engine.generate(request)
+
+    def _tools_of(self, conversation: Conversation) -> ToolSettings | None:
+        """How calls in answers to a conversation are read; None: they are not."""
+        return self.tools if conversation.tools else None
 
     def _room(
         self, session: Session | None, request: SamplingRequest, rules: SessionRules, length: int
@@ -235,34 +278,3 @@ class Gateway:
                 session.ran_out = f"conversation of {length} tokens leaves no room to answer"
             raise ApiError(str(error), param="messages", code="context_length_exceeded") from error
         return sampling
-
-
-def _check_training(sampling: Sampling, request: SamplingRequest) -> None:
-    """Returns if the tokens of the request can be trained on.
-
-    Raises:
-        ApiError: they cannot.
-    """
-    for name in ("temperature", "top_p", "top_k"):
-        asked, required = getattr(request, name), getattr(sampling, name)
-        if asked is not None and asked != required:
-            raise _forbidden(
-                name, asked, f"the run trains on tokens sampled with {name} {required}"
-            )
-    if request.seed is not None:
-        raise _forbidden(
-            "seed", request.seed, "seeds are the run's, so that the episodes of a group differ"
-        )
-    budget = request.budget
-    if budget is not None and budget > sampling.max_new_tokens:
-        raise _forbidden(
-            "max_tokens", budget, f"sampling.max_new_tokens is {sampling.max_new_tokens}"
-        )
-
-
-def _forbidden(name: str, asked: object, reason: str) -> ApiError:
-    return ApiError(
-        f"{name} is {asked}, but {reason}. Leave it out, or change the run's configuration.",
-        param=name,
-        code="sampling_forbidden",
-    )

@@ -1,20 +1,16 @@
 """Bodies of replies in OpenAI's schema."""
 
-import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from steadyrl.gateway.answers import Answer
-from steadyrl.records.completion import FinishReason
+from steadyrl.gateway.answers import Answer, scored_tokens
 
 Body = dict[str, Any]
-
-PIECE = 64
-"""Characters per chunk of a stream."""
 
 
 def chat_body(
@@ -33,15 +29,15 @@ def chat_body(
                 "content": answer.reply.text
                 if answer.reply.text or not answer.reply.calls
                 else None,
-                **_calls(answer, f"{index}"),
+                **({"tool_calls": tool_calls(answer, index)} if answer.reply.calls else {}),
             },
-            "logprobs": chat_logprobs(answer, tokenizer) if with_logprobs else None,
+            "logprobs": chat_logprobs(scored_tokens(answer), tokenizer) if with_logprobs else None,
             "finish_reason": answer.finish_reason,
         }
         for index, answer in enumerate(answers)
     ]
     return {
-        **_head("chatcmpl", "chat.completion", model),
+        **head("chatcmpl", "chat.completion", model),
         "choices": choices,
         "usage": usage(answers),
     }
@@ -59,49 +55,38 @@ def text_body(
         {
             "index": index,
             "text": answer.text,
-            "logprobs": text_logprobs(answer, tokenizer) if with_logprobs else None,
+            "logprobs": text_logprobs(scored_tokens(answer), tokenizer) if with_logprobs else None,
             "finish_reason": answer.finish_reason,
         }
         for index, answer in enumerate(answers)
     ]
-    return {**_head("cmpl", "text_completion", model), "choices": choices, "usage": usage(answers)}
+    return {**head("cmpl", "text_completion", model), "choices": choices, "usage": usage(answers)}
 
 
-def stream(body: Body, *, include_usage: bool) -> Iterator[str]:
-    """The same reply as server-sent events."""
-    is_chat = body["object"] == "chat.completion"
-    kind = "chat.completion.chunk" if is_chat else body["object"]
-    head = {**{name: body[name] for name in ("id", "created", "model")}, "object": kind}
-    for choice in body["choices"]:
-        parts = _chat_parts(choice) if is_chat else _text_parts(choice)
-        for part in parts:
-            yield _event({**head, "choices": [{"index": choice["index"], **part}]})
-    if include_usage:
-        yield _event({**head, "choices": [], "usage": body["usage"]})
-    yield "data: [DONE]\n\n"
-
-
-def chat_logprobs(answer: Answer, tokenizer: PreTrainedTokenizerBase) -> Body:
-    """Log-probabilities of an answer's tokens, without its end token."""
+def chat_logprobs(scored: Iterable[tuple[int, float]], tokenizer: PreTrainedTokenizerBase) -> Body:
+    """Log-probabilities of tokens."""
     content = [
         {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-        for text, logprob in _scored(answer, tokenizer)
+        for text, logprob in _as_text(scored, tokenizer)
     ]
     return {"content": content, "refusal": None}
 
 
-def text_logprobs(answer: Answer, tokenizer: PreTrainedTokenizerBase) -> Body:
-    """The same in the older form."""
-    scored = _scored(answer, tokenizer)
-    offsets, place = [], 0
-    for text, _ in scored:
-        offsets.append(place)
-        place += len(text)
+def text_logprobs(
+    scored: Iterable[tuple[int, float]], tokenizer: PreTrainedTokenizerBase, *, offset: int = 0
+) -> Body:
+    """The same in the older form.
+
+    Args:
+        offset: Number of characters of the tokens before them.
+    """
+    pairs = _as_text(scored, tokenizer)
+    ends = accumulate((len(text) for text, _ in pairs), initial=offset)
     return {
-        "tokens": [text for text, _ in scored],
-        "token_logprobs": [logprob for _, logprob in scored],
+        "tokens": [text for text, _ in pairs],
+        "token_logprobs": [logprob for _, logprob in pairs],
         "top_logprobs": None,
-        "text_offset": offsets,
+        "text_offset": list(ends)[:-1],
     }
 
 
@@ -116,51 +101,25 @@ def usage(answers: Sequence[Answer]) -> Body:
     }
 
 
-def _head(prefix: str, kind: str, model: str) -> Body:
+def head(prefix: str, kind: str, model: str) -> Body:
+    """What a body or chunk begins with."""
     name = f"{prefix}-{uuid.uuid4().hex}"
     return {"id": name, "object": kind, "created": int(time.time()), "model": model}
 
 
-def _calls(answer: Answer, prefix: str) -> Body:
-    calls = [
+def tool_calls(answer: Answer, index: int) -> list[Body]:
+    """The calls in answer number `index`."""
+    return [
         {
-            "id": f"call_{prefix}_{number}_{uuid.uuid4().hex[:12]}",
+            "id": f"call_{index}_{number}_{uuid.uuid4().hex[:12]}",
             "type": "function",
             "function": {"name": call.name, "arguments": call.arguments},
         }
         for number, call in enumerate(answer.reply.calls)
     ]
-    return {"tool_calls": calls} if calls else {}
 
 
-def _scored(answer: Answer, tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, float]]:
-    completion = answer.completion
-    pairs = zip(completion.token_ids.tolist(), completion.logprobs.tolist(), strict=True)
-    scored = [(tokenizer.decode([token]), logprob) for token, logprob in pairs]
-    return scored[:-1] if completion.finish_reason is FinishReason.STOP else scored
-
-
-def _chat_parts(choice: Body) -> Iterator[Body]:
-    message, logprobs = choice["message"], choice["logprobs"]
-    yield {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-    for piece in pieces(message["content"] or ""):
-        yield {"delta": {"content": piece}, "finish_reason": None}
-    for number, call in enumerate(message.get("tool_calls", ())):
-        yield {"delta": {"tool_calls": [{"index": number, **call}]}, "finish_reason": None}
-    yield {"delta": {}, "logprobs": logprobs, "finish_reason": choice["finish_reason"]}
-
-
-def _text_parts(choice: Body) -> Iterator[Body]:
-    for piece in pieces(choice["text"]):
-        yield {"text": piece, "logprobs": None, "finish_reason": None}
-    yield {"text": "", "logprobs": choice["logprobs"], "finish_reason": choice["finish_reason"]}
-
-
-def pieces(text: str) -> Iterator[str]:
-    """The text in pieces of a stream."""
-    for start in range(0, len(text), PIECE):
-        yield text[start : start + PIECE]
-
-
-def _event(body: Body) -> str:
-    return f"data: {json.dumps(body)}\n\n"
+def _as_text(
+    scored: Iterable[tuple[int, float]], tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[str, float]]:
+    return [(tokenizer.decode([token]), logprob) for token, logprob in scored]

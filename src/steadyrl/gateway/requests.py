@@ -86,6 +86,11 @@ class SamplingRequest(BaseModel):
         """Maximum number of tokens of each answer; None: not given."""
         return None
 
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the numbers of tokens."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
     def sampling(self, default: Sampling) -> Sampling:
         """The sampling that is asked for, completed by `default`.
 

@@ -10,6 +10,8 @@ from steadyrl.base.settings import Settings
 from steadyrl.base.text import well_formed
 from steadyrl.records.message import Message
 
+_OPEN = "<tool_call>"
+_JSON_SPACE = " \t\n\r"
 _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
@@ -59,16 +61,55 @@ class ToolCall:
 def read_calls(text: str, settings: ToolSettings) -> tuple[str, tuple[ToolCall, ...]]:
     """The text outside of tool calls, and the calls in it.
 
-    A call that cannot be read is text.
+    A call that cannot be read is text. Whitespace around calls at the beginning and at the end is
+    left out.
     """
     if settings.calls == "json":
         calls = _calls_of(text)
         return ("", calls) if calls else (text, ())
-    calls = tuple(call for found in _TAGGED.findall(text) for call in _calls_of(found))
+    read = [(found, _calls_of(found[1])) for found in _TAGGED.finditer(text)]
+    calls = tuple(call for _, some in read for call in some)
+    return _outside(text, [found for found, some in read if some]), calls
+
+
+def settled_text(text: str, settings: ToolSettings) -> tuple[str, int]:
+    """The beginning of the text outside of tool calls that stays the same however `text` goes on.
+
+    Returns:
+        That text, and the number of characters of `text` that it comes from.
+    """
+    if settings.calls == "json":
+        may_be_call = text.lstrip(_JSON_SPACE)[:1] in ("", "{", "[")
+        return ("", 0) if may_be_call else (text, len(text))
+    last = 0
+    for found in _TAGGED.finditer(text):
+        last = found.end()
+    kept = text[: last + before_match(text[last:], _OPEN)].rstrip()
+    return read_calls(kept, settings)[0].rstrip(), len(kept)
+
+
+def before_match(text: str, mark: str) -> int:
+    """Number of characters before `mark`, or before what may become `mark` as `text` goes on."""
+    place = text.find(mark)
+    if place >= 0:
+        return place
+    place = text.find(mark[:1], max(0, len(text) - len(mark) + 1))
+    while place >= 0 and not mark.startswith(text[place:]):
+        place = text.find(mark[:1], place + 1)
+    return len(text) if place < 0 else place
+
+
+def _outside(text: str, calls: Sequence[re.Match[str]]) -> str:
+    """`text` without `calls`, and without whitespace around those at its beginning and end."""
     if not calls:
-        return text, ()
-    rest = _TAGGED.sub(lambda found: "" if _calls_of(found[1]) else found[0], text)
-    return rest.strip(), calls
+        return text
+    before = text[: calls[0].start()]
+    kept = before if before.strip() else ""
+    ends = [*(call.start() for call in calls[1:]), len(text)]
+    for call, end in zip(calls, ends, strict=True):
+        piece = text[call.end() : end]
+        kept = kept + piece if kept else piece.lstrip()
+    return kept.rstrip()
 
 
 def write_calls(text: str, calls: Sequence[ToolCall], settings: ToolSettings) -> str:

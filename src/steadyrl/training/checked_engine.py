@@ -14,7 +14,9 @@ from steadyrl.engines.protocol import (
     Request,
     SupportsRestarts,
     SupportsSyncMeasurement,
+    SupportsTokenStreams,
     SupportsWeightComparison,
+    TokenListener,
 )
 from steadyrl.learners.probe_scores import probe_scores
 from steadyrl.learners.protocol import Learner
@@ -85,6 +87,17 @@ class CheckedEngine:
         """The answers to `request`."""
         self._compare_pending()
         return await self.engine.generate(request)
+
+    @property
+    def streams_tokens(self) -> bool:
+        """Whether the engine reports tokens as they are sampled."""
+        return isinstance(self.engine, SupportsTokenStreams) and self.engine.streams_tokens
+
+    async def stream(self, request: Request, listener: TokenListener) -> list[Completion]:
+        """The answers to `request`, whose tokens `listener` receives as they are sampled."""
+        assert isinstance(self.engine, SupportsTokenStreams), "the engine streams tokens"
+        self._compare_pending()
+        return await self.engine.stream(request, listener)
 
     async def score(self, sequences: Sequence[Int[Tensor, " _T"]]) -> list[Float[Tensor, " _T"]]:
         """Log-probability of every given token after those before it."""
