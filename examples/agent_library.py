@@ -13,14 +13,12 @@ from typing import Any
 import agent_tools
 from agents import Agent, AgentsException, OpenAIResponsesModel, Runner, function_tool
 from agents import set_tracing_disabled as disable_tracing
-from openai import AsyncOpenAI
 
 from steadyrl.environments import AgentSettings, AgentTask, ModelAccess
 from steadyrl.records.tool_calls import ToolSettings
 from steadyrl.run import RunConfig, start_run
 
 disable_tracing(True)  # traces would be sent to OpenAI
-CLIENT = AsyncOpenAI(base_url="http://unused", api_key="unused")
 
 
 @function_tool
@@ -31,14 +29,14 @@ def add(a: int, b: int) -> str:
 
 async def solve(task: AgentTask, access: ModelAccess) -> float:
     """The agent: whether the library's loop ends with the right answer."""
-    client = CLIENT.with_options(base_url=access.base_url, api_key=access.api_key)
-    model = OpenAIResponsesModel(model=access.model, openai_client=client)
-    agent = Agent(name="adder", model=model, tools=[add])
     question: Any = task.messages
-    try:
-        result = await Runner.run(agent, question, max_turns=3)
-    except AgentsException:  # calls of unknown tools, or no answer after three turns
-        return 0.0
+    async with agent_tools.client_of(access) as client:
+        model = OpenAIResponsesModel(model=access.model, openai_client=client)
+        agent = Agent(name="adder", model=model, tools=[add])
+        try:
+            result = await Runner.run(agent, question, max_turns=3)
+        except AgentsException:  # calls of unknown tools, or no answer after three turns
+            return 0.0
     return float(result.final_output == str(task.data))
 
 

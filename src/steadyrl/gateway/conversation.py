@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from steadyrl.base.text import map_texts, well_formed
 from steadyrl.gateway.errors import ApiError
@@ -53,6 +53,12 @@ class Conversation:
     messages: tuple[ChatMessage, ...]
     tools: tuple[JsonObject, ...] = ()
 
+    tools_key: str = field(init=False, compare=False, repr=False)
+    """The tools as text, equal for equal tools."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tools_key", json.dumps(self.tools, sort_keys=True))
+
     @classmethod
     def of(cls, request: ChatRequest) -> "Conversation":
         """The conversation of a request.
@@ -88,11 +94,6 @@ class Conversation:
                 param=param,
             )
         return cls(messages=messages, tools=tuple(tools))
-
-    @property
-    def tools_key(self) -> str:
-        """The tools as text, equal for equal tools."""
-        return json.dumps(self.tools, sort_keys=True)
 
 
 def plain_messages(

@@ -47,6 +47,7 @@ async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[str]
         access_log=False,
         lifespan="off",
         ws="none",
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=1,
     )

@@ -49,15 +49,28 @@ class Turn:
         return (*before, self.reply)
 
     @property
+    def num_messages(self) -> int:
+        """Length of `history`."""
+        return 1 if self.conversation is None else len(self.conversation.messages) + 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of `tokens`."""
+        return len(self.completion.prompt_ids) + len(self.completion.token_ids)
+
+    @property
     def tokens(self) -> Int[Tensor, " T"]:
         """Prompt and answer."""
         return torch.cat([self.completion.prompt_ids, self.completion.token_ids])
 
     def is_continued_by(self, conversation: Conversation) -> bool:
         """Whether `conversation` has all messages of this turn, and more."""
-        if self.conversation is None or self.conversation.tools_key != conversation.tools_key:
+        own = self.conversation
+        if own is None or len(conversation.messages) < self.num_messages:
             return False
-        return _begins_with(conversation.messages, self.history)
+        return own.tools_key == conversation.tools_key and _begins_with(
+            conversation.messages, self.history
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,7 +137,7 @@ class Session:
     @property
     def num_tokens(self) -> int:
         """Number of recorded tokens, those of shared prompts once for each row."""
-        return sum(len(row[-1].tokens) for row in self.rows)
+        return sum(row[-1].num_tokens for row in self.rows)
 
     def begin_call(self) -> int:
         """Number of a new call.
@@ -176,11 +189,11 @@ class Session:
 
         Of equal ones, the first that no other turn continues.
         """
-        found = [turn for turn in self.turns if turn.is_continued_by(conversation)]
-        if not found:
-            return None
         tips = {id(row[-1]) for row in self.rows}
-        return max(found, key=lambda turn: (len(turn.history), id(turn) in tips))
+        by_length = sorted(
+            self.turns, key=lambda turn: (turn.num_messages, id(turn) in tips), reverse=True
+        )
+        return next((turn for turn in by_length if turn.is_continued_by(conversation)), None)
 
     def record(self, turn: Turn, parent: Turn | None, *, raw_text: str) -> None:
         """Adds a turn.
