@@ -9,20 +9,23 @@ environment    the rollout calls `respond`, without HTTP
 bare           an agent program that posts JSON with an HTTP client
 official       an agent program with OpenAI's client
 
-Processor time of the whole process per sampled token, clients included, so that a busy machine
-does not count. The ratio is taken round by round.
+Processor time per sampled token, so that a busy machine does not count, of the thread that steps
+the engine and answers HTTP, and of the whole process, which has the clients too. On machines of
+their own, or with cores to spare, clients cost the rollout nothing. Ratios and differences are
+taken round by round.
 """
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import torch
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -45,6 +48,10 @@ from steadyrl.records.weight_source import WeightSource
 from steadyrl.rollout.episodes import play_groups
 from steadyrl.run.manifest import as_json, manifest
 
+TIMEOUT = 600
+"""Seconds that clients wait for an answer."""
+
+PARTS = ("server", "all")
 NEXT = Message(role="user", content="Go on.")
 
 
@@ -128,34 +135,45 @@ class Story:
         return Outcome(reward=0.0, terminated=over, observation=() if over else (NEXT,))
 
 
-def bare(client: httpx.AsyncClient) -> Callable[..., Any]:
+async def bare(task: AgentTask, access: ModelAccess) -> float:
     """The program with an HTTP client."""
-
-    async def solve(task: AgentTask, access: ModelAccess) -> float:
-        said: list[Any] = list(task.messages)
-        headers = {"authorization": f"Bearer {access.api_key}"}
+    said: list[Any] = list(task.messages)
+    headers = {"authorization": f"Bearer {access.api_key}"}
+    async with httpx.AsyncClient(timeout=TIMEOUT, headers=headers, verify=False) as client:
         for _ in range(task.data):
             body = {"model": access.model, "messages": said}
-            path = f"{access.base_url}/chat/completions"
-            reply = await client.post(path, json=body, headers=headers)
+            reply = await client.post(f"{access.base_url}/chat/completions", json=body)
             said += [reply.json()["choices"][0]["message"], {"role": "user", "content": "Go on."}]
-        return 0.0
-
-    return solve
+    return 0.0
 
 
-def official(client: AsyncOpenAI) -> Callable[..., Any]:
+async def official(task: AgentTask, access: ModelAccess) -> float:
     """The program with OpenAI's client."""
-
-    async def solve(task: AgentTask, access: ModelAccess) -> float:
-        own = client.with_options(base_url=access.base_url, api_key=access.api_key)
-        said: list[Any] = list(task.messages)
+    said: list[Any] = list(task.messages)
+    http = DefaultAsyncHttpxClient(timeout=TIMEOUT, verify=False)
+    async with AsyncOpenAI(
+        base_url=access.base_url, api_key=access.api_key, http_client=http
+    ) as client:
         for _ in range(task.data):
-            reply = await own.chat.completions.create(model=access.model, messages=said)
+            reply = await client.chat.completions.create(model=access.model, messages=said)
             said += [reply.choices[0].message, {"role": "user", "content": "Go on."}]
-        return 0.0
+    return 0.0
 
-    return solve
+
+PROGRAMS: dict[str, Callable[..., Any]] = {"bare": bare, "official": official}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Processor seconds per sampled token of a rollout."""
+
+    all: float
+    """Of the process."""
+
+    server: float
+    """Of the thread that steps the engine and answers HTTP."""
+
+    tokens_per_call: float
 
 
 def cost(
@@ -164,10 +182,10 @@ def cost(
     tokenizer: PreTrainedTokenizerBase,
     options: Options,
     number: int,
-) -> float:
-    """Processor seconds per sampled token of one rollout."""
+) -> Cost:
+    """The cost of one rollout."""
     tasks = [environment.task(Split.TRAIN, index) for index in range(options.episodes)]
-    started = time.process_time()
+    process, thread = time.process_time(), time.thread_time()
     groups = drive(
         play_groups(
             environment,
@@ -180,10 +198,12 @@ def cost(
             max_turns=options.turns,
         )
     )
-    spent = time.process_time() - started
+    process, thread = time.process_time() - process, time.thread_time() - thread
     episodes = [episode for group in groups for episode in group.trajectories]
     assert all(len(episode.completions) == options.turns for episode in episodes)
-    return spent / sum(len(c.token_ids) for episode in episodes for c in episode.completions)
+    tokens = sum(len(c.token_ids) for episode in episodes for c in episode.completions)
+    calls = options.episodes * options.turns
+    return Cost(all=process / tokens, server=thread / tokens, tokens_per_call=tokens / calls)
 
 
 def measure(model: ModelSettings, options: Options) -> dict[str, object]:
@@ -193,42 +213,69 @@ def measure(model: ModelSettings, options: Options) -> dict[str, object]:
     engine = FixedTurns(LocalEngineSettings().make(EngineContext(policy=policy, seed=0)))
     settings = AgentSettings(program="builtins:print", tasks="fractions:Fraction")
     stories = Stories(options.turns)
-    limits = httpx.Limits(max_connections=None)
-    programs = {
-        "bare": bare(httpx.AsyncClient(timeout=600, limits=limits)),
-        "official": official(AsyncOpenAI(base_url="http://unused", api_key="none", timeout=600)),
-    }
     ways: dict[str, Any] = {"environment": stories} | {
-        name: AgentEnvironment(settings, program, stories) for name, program in programs.items()
+        name: AgentEnvironment(settings, program, stories) for name, program in PROGRAMS.items()
     }
-    costs: dict[str, list[float]] = {name: [] for name in ways}
+    costs: dict[str, list[Cost]] = {name: [] for name in ways}
     for number in range(-1, options.rounds):  # one round warms up
         names = list(ways)[number % 3 :] + list(ways)[: number % 3]
         for name in names:
             spent = cost(ways[name], engine, tokenizer, options, number + 1)
             if number >= 0:
                 costs[name].append(spent)
-    for name in programs:
+    for name in PROGRAMS:
         ways[name].close()
-    return {"microseconds_per_token": _spread(costs, 1e6), "overhead": _overheads(costs)}
-
-
-def _spread(costs: dict[str, list[float]], scale: float) -> dict[str, list[float]]:
-    """Smallest, median and largest cost of each way."""
     return {
-        name: [round(scale * f(each), 1) for f in (min, statistics.median, max)]
-        for name, each in costs.items()
+        "tokens_per_call": round(statistics.mean(c.tokens_per_call for c in costs["bare"]), 1),
+        "microseconds_per_token": _costs(costs),
+        "overhead": _differences(costs, lambda found, without: found / without - 1, digits=4),
+        "milliseconds_per_call": _call_costs(costs),
     }
 
 
-def _overheads(costs: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Smallest, median and largest of the costs over those of the environment, less 1."""
-    found = {}
-    for name in ("bare", "official"):
-        pairs = zip(costs[name], costs["environment"], strict=True)
-        ratios = [with_gateway / without - 1 for with_gateway, without in pairs]
-        found[name] = [round(f(ratios), 4) for f in (min, statistics.median, max)]
-    return found
+def _costs(costs: dict[str, list[Cost]]) -> dict[str, dict[str, list[float]]]:
+    """Smallest, median and largest cost of each way."""
+    return {
+        part: {
+            name: _spread([1e6 * getattr(c, part) for c in each], 1) for name, each in costs.items()
+        }
+        for part in PARTS
+    }
+
+
+def _differences(
+    costs: dict[str, list[Cost]], compare: Callable[[float, float], float], *, digits: int
+) -> dict[str, dict[str, list[float]]]:
+    """Smallest, median and largest result of `compare` for each way and the environment."""
+    return {
+        part: {
+            name: _spread(
+                [
+                    compare(getattr(found, part), getattr(without, part))
+                    for found, without in zip(costs[name], costs["environment"], strict=True)
+                ],
+                digits,
+            )
+            for name in PROGRAMS
+        }
+        for part in PARTS
+    }
+
+
+def _call_costs(costs: dict[str, list[Cost]]) -> dict[str, dict[str, list[float]]]:
+    """What a call costs more than in the environment."""
+    tokens = statistics.mean(c.tokens_per_call for c in costs["bare"])
+    return _differences(costs, lambda found, without: 1e3 * tokens * (found - without), digits=2)
+
+
+def _spread(values: list[float], digits: int) -> list[float]:
+    """Smallest, median and largest."""
+    return [round(f(values), digits) for f in (min, statistics.median, max)]
+
+
+def http_parser() -> str:
+    """The parser that uvicorn finds."""
+    return "h11" if find_spec("httptools") is None else "httptools"
 
 
 def main(options: Options) -> None:
@@ -237,7 +284,8 @@ def main(options: Options) -> None:
     models: dict[str, ModelSettings] = {"tiny": SmallMoE(max_positions=1024)}
     if (options.model / "config.json").is_file():
         models["SmolLM2-135M"] = Pretrained(path=str(options.model))
-    found = {**manifest(options.seed), "options": options.model_dump(mode="json")}
+    given = options.model_dump(mode="json", exclude={"model", "out"})
+    found = {**manifest(options.seed), "options": given, "http": http_parser()}
     found["models"] = {name: measure(model, options) for name, model in models.items()}
     print(as_json(found["models"]))
     if options.out is not None:

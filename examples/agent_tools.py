@@ -50,7 +50,7 @@ ADD = {
 
 
 def client_of(access: ModelAccess) -> AsyncOpenAI:
-    """A client of the policy, which is on this machine: TLS would take most of the time."""
+    """A client of the policy. Without the certificates of TLS, which take longer than a call."""
     http = DefaultAsyncHttpxClient(verify=False)
     return AsyncOpenAI(base_url=access.base_url, api_key=access.api_key, http_client=http)
 

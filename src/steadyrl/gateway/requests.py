@@ -100,7 +100,7 @@ class SamplingRequest(BaseModel):
         asked = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
         asked["max_new_tokens"] = self.budget
         given = {name: value for name, value in asked.items() if value is not None}
-        return validated(Sampling, default.model_dump() | given)
+        return validated(Sampling, default.model_dump() | given) if given else default
 
 
 class FunctionCall(BaseModel):

@@ -14,6 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.garbage import heap_left_alone
 
 BACKLOG = 2048
 
@@ -56,7 +57,8 @@ async def serving(app: Starlette, *, host: str, port: int) -> AsyncIterator[str]
     try:
         while not server.started and not serve.done():
             await asyncio.sleep(0.001)
-        yield url
+        with heap_left_alone():
+            yield url
     finally:
         server.should_exit = True
         await serve
