@@ -11,6 +11,7 @@ from steadyrl.engines.canary import CanaryError, CanarySettings, make_probes
 from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
+from steadyrl.engines.protocol import Request, Sampling
 from steadyrl.learners.local import LocalLearner, LocalLearnerSettings
 from steadyrl.policies.numerics import Numerics, WeightScaling
 from steadyrl.policies.policy import Policy
@@ -38,6 +39,10 @@ class FaultyEngine(LocalEngine):
         arrives = sent if self.fault is None else self.fault(self.before, sent)
         await super().sync(StateDictWeights(state=arrives, version=weights.version))
         self.before = sent
+
+
+class ServerLike:
+    """An engine that reports no tokens."""
 
 
 def sharpened(policy: Policy) -> Policy:
@@ -158,6 +163,23 @@ def test_it_answers_as_the_engine_does(checked: tuple[CheckedEngine, LocalLearne
     (one,), (other,) = drive(engine.score([tokens])), drive(engine.engine.score([tokens]))
     assert torch.equal(one, other)
     assert engine.reach is not None
+
+
+def test_it_streams_as_the_engine_does(checked: tuple[CheckedEngine, LocalLearner]) -> None:
+    engine, _ = checked
+    sampling = Sampling(max_new_tokens=6)
+    request = Request(prompt_ids=torch.arange(5, 9), num_completions=1, seed=3, sampling=sampling)
+    heard: list[int] = []
+
+    (streamed,) = drive(engine.stream(request, lambda token: heard.append(token.token_id)))
+
+    (whole,) = drive(engine.generate(request))
+    assert torch.equal(streamed.token_ids, whole.token_ids)
+    assert heard == whole.token_ids[: len(heard)].tolist()
+    assert heard
+    assert engine.streams_tokens
+    engine.engine = ServerLike()  # type: ignore[assignment]
+    assert not engine.streams_tokens
 
 
 def test_low_precision_is_no_fault(moe_policy: Policy) -> None:

@@ -76,11 +76,12 @@ class LiveAnswers:
         return [live.rest(answer) for live, answer in zip(self._answers, answers, strict=True)]
 
     def check(self, answers: Sequence[Answer]) -> None:
-        """Returns if the finished answers begin with the pieces.
+        """Ends the pieces, and returns if the finished answers begin with them.
 
         Raises:
             ApiError: the engine has sampled an answer again, and got another one.
         """
+        self._arrived.clear()
         if not all(map(_LiveAnswer.is_begun_by, self._answers, answers)):
             raise ApiError(
                 "The answer was sampled again after a part of it had been sent, and differs from "
@@ -122,10 +123,8 @@ class _LiveAnswer:
     def add(self, token: SampledToken) -> None:
         """Adds a token. If the engine has started again, later tokens are dropped."""
         if token.position < len(self._logprobs):
-            kept, self._text = (
-                self._text.token_ids[: token.position],
-                IncrementalText(self._tokenizer),
-            )
+            kept = self._text.token_ids[: token.position]
+            self._text = IncrementalText(self._tokenizer)
             for token_id in kept:
                 self._text.append(token_id)
             del self._logprobs[token.position :]

@@ -21,13 +21,14 @@ from torch import Tensor
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
 from steadyrl.engines.answers import Answer, completion
+from steadyrl.engines.driver import engine_loop
 from steadyrl.engines.model_engine import GenerationProgress
-from steadyrl.engines.protocol import EngineCapabilities, Request
+from steadyrl.engines.protocol import EngineCapabilities, Request, TokenListener
 from steadyrl.engines.served_model import Checksummed, ServedModel, completion_seed
 from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.engines.vllm.jobs import Job, JobRunner
 from steadyrl.engines.vllm.library import drawing, scoring
-from steadyrl.engines.vllm.outputs import prompt_scores, sampled_logprobs
+from steadyrl.engines.vllm.outputs import TokenReports, prompt_scores, sampled_logprobs
 from steadyrl.engines.vllm.weights import load_adapter, load_model
 from steadyrl.engines.vllm.worker import differing
 from steadyrl.records.completion import Completion
@@ -85,8 +86,18 @@ class VllmEngine(SteppedEngine):
         """The current `vllm.LLMEngine`; None after a failed sync."""
         return self._runner.llm
 
+    streams_tokens = True
+
+    async def stream(self, request: Request, listener: TokenListener) -> list[Completion]:
+        """Answers to `request`, whose tokens `listener` receives as they are sampled."""
+        loop = engine_loop()
+        return await self._finished(self._add(request, listener), loop)
+
     def submit(self, request: Request) -> int:
         """Adds a request and returns its number, under which `step` returns the answers."""
+        return self._add(request, None)
+
+    def _add(self, request: Request, listener: TokenListener | None) -> int:
         self.capabilities.check_room(len(request.prompt_ids), request.sampling)
         self._generated.start(request, first=not self._runner.running)
         number = self._submitted
@@ -96,11 +107,15 @@ class VllmEngine(SteppedEngine):
             return number
         self._open[number] = [None] * request.num_completions
         for index in range(request.num_completions):
-            seed = completion_seed(request.seed, index)
+            seed, ends = completion_seed(request.seed, index), self._model.end_token_ids
+            report = None
+            if listener is not None:
+                report = TokenReports(sample=index, listener=listener, end_token_ids=ends)
             job = Job(
                 prompt_ids=request.prompt_ids.tolist(),
-                parameters=drawing(request.sampling, seed, self._model.end_token_ids),
+                parameters=drawing(request.sampling, seed, ends, reported=report is not None),
                 finish=partial(self._take_answer, number, index, request),
+                report=report,
             )
             self._runner.add(f"{number}/{index}", job)
         return number

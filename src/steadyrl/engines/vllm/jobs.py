@@ -29,6 +29,9 @@ class Job:
     finish: Callable[[Any], None]
     """Receives vLLM's output when the request has finished."""
 
+    report: Callable[[Any], None] | None = None
+    """Receives vLLM's output after every step, the last one too; None: nobody does."""
+
 
 class JobRunner:
     """Runs jobs in an `LLMEngine` and restarts it after failures.
@@ -95,11 +98,16 @@ class JobRunner:
             UserError: the engine failed more often than it may be restarted.
         """
         try:
-            outputs = [output for output in self.llm.step() if output.finished]
+            reported = self.llm.step()
+            outputs = [output for output in reported if output.finished]
             self._check(outputs)
         except Exception as error:
             self._restart(error)
             return
+        for output in reported:
+            job = self._jobs.get(output.request_id)
+            if job is not None and job.report is not None:
+                job.report(output)
         for output in outputs:
             job = self._jobs.pop(output.request_id, None)
             if job is not None:

@@ -88,9 +88,16 @@ def vllm_version() -> str:
     return "(unknown version)"
 
 
-def drawing(sampling: Sampling, seed: int, end_token_ids: set[int]) -> Any:
-    """`vllm.SamplingParams` for sampling one answer."""
+def drawing(
+    sampling: Sampling, seed: int, end_token_ids: set[int], *, reported: bool = False
+) -> Any:
+    """`vllm.SamplingParams` for sampling one answer.
+
+    Args:
+        reported: Whether every step outputs the tokens so far.
+    """
     return _parameters(
+        reported=reported,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=sampling.top_k or 0,
@@ -106,13 +113,13 @@ def scoring() -> Any:
     return _parameters(max_tokens=1, prompt_logprobs=0)
 
 
-def _parameters(**values: Any) -> Any:
+def _parameters(*, reported: bool = False, **values: Any) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
         ignore_eos=True,  # stop_token_ids lists all end tokens
         detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
+        output_kind=RequestOutputKind.CUMULATIVE if reported else RequestOutputKind.FINAL_ONLY,
         **values,
     )

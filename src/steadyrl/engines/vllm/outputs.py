@@ -2,7 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steadyrl.engines.answers import EngineOutputError, check_finite
+from steadyrl.engines.protocol import SampledToken, TokenListener
 
 
 def decode_routes(text: str | None) -> np.ndarray | None:
@@ -31,6 +33,31 @@ def sampled_logprobs(token_ids: Sequence[int], logprobs: Any) -> list[float]:
     """Log-probability of each sampled token, from vLLM's list of mappings to `Logprob`."""
     entries = [] if logprobs is None else logprobs
     return [float(entry[token].logprob) for entry, token in zip(entries, token_ids, strict=False)]
+
+
+@dataclass(slots=True, kw_only=True)
+class TokenReports:
+    """Reports the tokens that each output has more than the one before."""
+
+    sample: int
+    listener: TokenListener
+    end_token_ids: Set[int]
+    reported: int = 0
+
+    def __call__(self, output: Any) -> None:
+        """Takes an output with all tokens so far. One with fewer is of an answer that restarted."""
+        written = output.outputs[0]
+        first = self.reported if len(written.token_ids) > self.reported else 0
+        self.reported = len(written.token_ids)
+        tokens = list(written.token_ids[first:])
+        logprobs = sampled_logprobs(tokens, (written.logprobs or ())[first:])
+        for position, (token, logprob) in enumerate(zip(tokens, logprobs, strict=True), first):
+            if token not in self.end_token_ids:
+                self.listener(
+                    SampledToken(
+                        sample=self.sample, position=position, token_id=token, logprob=logprob
+                    )
+                )
 
 
 def prompt_scores(
