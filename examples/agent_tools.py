@@ -8,6 +8,7 @@ its answers, and guesses in the others. Reinforcement teaches the model to call 
 """
 
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,13 @@ ADD = {
 }
 
 
+CERTIFICATES = ssl.create_default_context()
+"""Shared by all clients: to load them takes longer than a call."""
+
+
 def client_of(access: ModelAccess) -> AsyncOpenAI:
-    """A client of the policy. Without the certificates of TLS, which take longer than a call."""
-    http = DefaultAsyncHttpxClient(verify=False)
+    """A client of the policy, for one episode."""
+    http = DefaultAsyncHttpxClient(verify=CERTIFICATES)
     return AsyncOpenAI(base_url=access.base_url, api_key=access.api_key, http_client=http)
 
 
