@@ -61,6 +61,18 @@ class Drawing(Counter):
         return f"Count to {self.target}."
 
 
+class Board(Counter):
+    """Plays on the very list that it is given."""
+
+    def reset(self, board: list[int], **row: Any) -> str:  # type: ignore[override]
+        self.count, self.target, self.board = 0, 0, board
+        return f" {board}"
+
+    def take(self) -> int:
+        """Takes the last field."""
+        return self.board.pop()
+
+
 class Unrewarded:
     def reset(self, **row: Any) -> None:
         self.steps = 0
@@ -121,6 +133,18 @@ def test_a_row_is_passed_to_reset_and_its_text_ends_the_prompt(rows: str) -> Non
         respond(episode, call("increment", step=10))
     assert respond(episode, "done") == Outcome(reward=1.0, terminated=True)
     assert respond(environment.start(task), "done").reward == float(target == 0)
+
+
+def test_an_episode_may_change_its_row_and_the_next_one_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    lines = [{"prompt": f"Task {n}.", "board": [1, 2], "answer": "none"} for n in range(9)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    environment = settings("Board", path=str(path)).make()
+    task = environment.task(Split.TRAIN, 0)
+    for _ in range(2):
+        episode = environment.start(task)
+        assert texts(respond(episode, call("take"))) == ["2"]
+        assert texts(respond(episode, call("take"))) == ["1"]
 
 
 def test_several_calls_are_answered_in_order_and_errors_are_told_as_in_trl() -> None:

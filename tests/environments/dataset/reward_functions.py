@@ -122,3 +122,18 @@ def receives(names: list[str]) -> Callable[..., list[float]]:
         return [float(sorted(given) == sorted(names))] * len(given["completions"])
 
     return compare
+
+
+def trl_consumes(prompts: Any, completions: Any, tests: list[list[int]]) -> list[float]:
+    """Uses up what it is given, as code does that runs one test after the other."""
+    found = [len(own) + len(prompt) for prompt, own in zip(prompts, tests, strict=True)]
+    for prompt, own in zip(prompts, tests, strict=True):
+        prompt.append({"role": "assistant", "content": "2"})
+        own.clear()
+    return [float(count) for count in found]
+
+
+def alone_consumes(completion: str, tests: list[int]) -> float:
+    count = len(tests)
+    tests.clear()
+    return float(count)

@@ -177,3 +177,19 @@ def test_a_failure_in_another_process_says_its_reason() -> None:
 def test_names_without_a_module_are_refused() -> None:
     with pytest.raises(ValidationError, match="name"):
         FunctionReward(name="length_of")
+
+
+@pytest.mark.parametrize("timeout", [None, 20.0])
+def test_what_a_function_does_to_its_arguments_is_not_seen_by_other_calls(
+    timeout: float | None,
+) -> None:
+    talk = example(conversational=True, tests=[1, 2, 3])
+    for _ in range(2):
+        assert values("trl_consumes", "2", "two", of=talk, timeout=timeout) == [4, 4]
+        assert values("alone_consumes", "2", "two", of=talk, timeout=timeout) == [3, 3]
+    assert talk.columns["tests"] == [1, 2, 3]
+
+
+def test_a_class_is_not_called_as_a_reward() -> None:
+    with pytest.raises(UserError, match=r"is a class. Set its options, or \{\} for none, to make"):
+        judge("Client")

@@ -9,6 +9,7 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from math import fsum
 from threading import Lock
 from typing import Any, Literal
@@ -145,9 +146,10 @@ class TRLEnvironment(SessionEnvironment):
         return instance
 
     def _row(self, split: Split, index: int) -> dict[str, Any]:
+        """Columns of the row, copied so that `reset` may keep and change them."""
         if self._rows is None:
             return {"prompt": [{"role": "user", "content": self._settings.prompt}]}
-        return dict(self._rows.task(split, index).payload.columns)
+        return deepcopy(dict(self._rows.task(split, index).payload.columns))
 
     def _judge(self, instance: Any, row: Mapping[str, Any], said: list[dict[str, str]]) -> float:
         """The sum of all rewards."""

@@ -10,7 +10,7 @@ async def judged(prompt, completion, answer):    # one completion in, one reward
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from steadyrl.base.named_object import call_named, named_object
 from steadyrl.environments.answer_formats import AnswerFormat
 from steadyrl.environments.dataset.background_loop import BackgroundLoop
 from steadyrl.environments.dataset.examples import Example
+from steadyrl.environments.dataset.function_parameters import Parameters
 from steadyrl.environments.dataset.rewards import Attempt, RewardResult, RewardSettings
 from steadyrl.environments.protocol import as_reward
 from steadyrl.records.message import Message
@@ -114,8 +115,7 @@ class FunctionJudge:
         Raises:
             UserError: one is missing.
         """
-        given = self._arguments([Attempt(example=example, text="", answer="")])
-        missing = sorted(self._parameters.required - given.keys())
+        missing = sorted(self._parameters.required - self._available(example).keys())
         if unknown := TRL_ONLY.intersection(missing):
             raise UserError(
                 f"The reward {self._name} takes {', '.join(sorted(unknown))}, which only TRL's "
@@ -169,23 +169,33 @@ class FunctionJudge:
         return validate_rewards(await asyncio.wrap_future(self._loop.submit(limited)), count)
 
     def _arguments(self, attempts: Sequence[Attempt]) -> Arguments:
-        """Available arguments that the function takes."""
-        example = attempts[0].example
-        prompt, completions = self._prompt(example), [self._completion(a) for a in attempts]
-        count = len(attempts)
-        given: Arguments
-        if self.compares:
-            given = {name: [value] * count for name, value in example.columns.items()}
-            given = {name: given[name] for name in given.keys() - {"prompt", "completion"}}
-            given |= {
-                "prompts": [prompt] * count,
-                "completions": completions,
-                "completion_ids": [list(attempt.token_ids) for attempt in attempts],
-            }
-        else:
-            given = {**example.columns, "prompt": prompt, "completion": completions[0]}
+        """Available arguments that the function takes, copied so that it may change them."""
         taken = self._parameters
-        return given if taken.takes_all else {n: v for n, v in given.items() if n in taken.names}
+        own = [
+            {
+                name: deepcopy(value)
+                for name, value in self._available(attempt.example, attempt).items()
+                if taken.takes_all or name in taken.names
+            }
+            for attempt in attempts
+        ]
+        if not self.compares:
+            return own[0]
+        return {name: [each[name] for each in own] for name in own[0]}
+
+    def _available(self, example: Example, attempt: Attempt | None = None) -> Arguments:
+        """All arguments for one attempt; None: with an empty response."""
+        attempt = attempt or Attempt(example=example, text="", answer=None)
+        prompt, completion = self._prompt(example), self._completion(attempt)
+        if not self.compares:
+            return {**example.columns, "prompt": prompt, "completion": completion}
+        hidden = ("prompt", "completion")
+        return {
+            **{name: value for name, value in example.columns.items() if name not in hidden},
+            "prompts": prompt,
+            "completions": completion,
+            "completion_ids": list(attempt.token_ids),
+        }
 
     def _is_conversational(self, example: Example) -> bool:
         setting = self._settings.conversational
@@ -200,43 +210,6 @@ class FunctionJudge:
         if self._is_conversational(attempt.example):
             return [_as_dict(Message(role="assistant", content=attempt.text))]
         return attempt.text
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """Named parameters of a function.
-
-    Example:
-        Parameters(names=frozenset({"completions"}), required=frozenset(), takes_all=True)
-    """
-
-    names: frozenset[str]
-    required: frozenset[str]
-
-    takes_all: bool
-    """Whether it takes any other keyword argument."""
-
-    @classmethod
-    def of(cls, function: Callable[..., Any]) -> "Parameters":
-        """The parameters of `function`."""
-        parameters = inspect.signature(function).parameters.values()
-        named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        return cls(
-            names=frozenset(p.name for p in named),
-            required=frozenset(p.name for p in named if p.default is p.empty),
-            takes_all=any(p.kind is p.VAR_KEYWORD for p in parameters),
-        )
-
-    @property
-    def one_by_one(self) -> bool:
-        """Whether it takes a single completion."""
-        return "completion" in self.names
-
-    @property
-    def takes_completions(self) -> bool:
-        """Whether it receives the completions at all."""
-        known = {"completion", "completions", "completion_ids"}
-        return self.takes_all or not known.isdisjoint(self.names)
 
 
 def _reason(error: BaseException, timeout: float | None) -> str:
@@ -261,6 +234,10 @@ def load_function(name: str, options: Mapping[str, Any] | None) -> Callable[...,
         found = call_named(name, options, given_as="A reward")
     if not callable(found):
         raise UserError(f"The reward {name} is {safe_repr(found)}. Name a function.")
+    if options is None and inspect.isclass(found):
+        raise UserError(
+            f"The reward {name} is a class. Set its options, or {{}} for none, to make the function."
+        )
     return found
 
 
