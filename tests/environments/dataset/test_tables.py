@@ -111,3 +111,18 @@ def test_another_encoding_is_refused(tmp_path: Path) -> None:
 
 def test_columns_are_those_of_all_rows() -> None:
     assert Table(source="s", rows=[{"a": 1}, {"b": 2, "a": 3}]).columns() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"q": "1+1"}\n{"q": "x", "hint": "y"}\n'),
+        ("a.json", '[{"q": "1+1"}, {"q": "x", "hint": "y"}]'),
+        ("a.csv", "q,hint\n1+1\nx,y\n"),
+    ],
+)
+def test_a_column_that_a_row_lacks_is_none_as_in_parquet(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = written(tmp_path / name, text)
+    assert rows_of(path) == [{"q": "1+1", "hint": None}, {"q": "x", "hint": "y"}]

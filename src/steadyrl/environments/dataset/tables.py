@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -92,7 +92,16 @@ def read_table(path: Path) -> Table:
     table = reader(path)
     if not len(table.rows):
         raise UserError(f"There are no rows in {path}. Give a file with at least one.")
-    return table
+    return _with_all_columns(table)
+
+
+def _with_all_columns(table: Table) -> Table:
+    """`table` with None where a row lacks a column that others have."""
+    if isinstance(table.rows, ArrowRows):
+        return table
+    names = table.columns()
+    rows = [row if len(row) == len(names) else dict.fromkeys(names) | row for row in table.rows]
+    return replace(table, rows=rows)
 
 
 def read_json(path: Path, *, verbatim: bool = False) -> Table:
