@@ -1,5 +1,6 @@
 """From rows to prompts and answers."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -153,3 +154,40 @@ def test_a_pattern_cuts_the_answer_out_of_its_column() -> None:
         read(row, answer_pattern="@@ (.*)")
     with pytest.raises(InvalidRowError, match="finds nothing"):
         read({"prompt": "q", "answer": "#### "}, answer_pattern="####(.*)")
+
+
+@pytest.mark.parametrize(
+    ("row", "gold"),
+    [
+        ({"answer": 0}, "0"),
+        ({"answer": "2"}, "2"),
+        ({"final": "2", "answer": "Because 1 and 1 make 2."}, "2"),
+        ({"answer": ["2", "two"]}, "['2', 'two']"),
+        ({"answer": None}, None),
+        ({}, None),
+    ],
+)
+def test_the_correct_answer_is_known_where_no_reward_reads_it(
+    row: dict[str, Any], gold: str | None
+) -> None:
+    columns = Columns(answer="final" if "final" in row else "answer")
+    assert read({"prompt": "1+1?", **row}, columns=columns, reads_answer=False).gold == gold
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(TALK),
+        repr(TALK),
+        repr([{"content": "1+1?", "role": "user"}]),
+        f"array({TALK}, dtype=object)",
+    ],
+)
+def test_messages_written_as_text_are_refused(text: str) -> None:
+    with pytest.raises(InvalidRowError, match=r"a list of messages written as text, .* save it as"):
+        read({"prompt": text, "answer": "2"})
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", '[{"name": "user"}]', "{'role': 'user'}", "[{"])
+def test_other_lists_are_prompts(text: str) -> None:
+    assert read({"prompt": text, "answer": "2"}).text == text

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
@@ -11,6 +12,13 @@ from typing import Any
 from steadyrl.base.settings import Settings
 from steadyrl.environments.dataset.tables import Row
 from steadyrl.records.message import Message
+
+_MESSAGES_AS_TEXT = re.compile(
+    r"""\s*(?:array\()?\[\s*\{\s*['"](?:role['"]\s*:\s*['"](?:system|user|assistant|tool)['"]"""
+    r"""|content['"]\s*:.*['"]role['"]\s*:)""",
+    re.DOTALL,
+)
+"""A list of messages as JSON, or as Python or NumPy print it."""
 
 
 class Columns(Settings):
@@ -56,10 +64,8 @@ class Example:
     conversational: bool
     """Whether the prompt was given as messages."""
 
-    @property
-    def gold(self) -> str | None:
-        """The correct answer, whether or not a reward reads it; None if the row has none."""
-        return self.answer or str(self.columns.get("answer") or "") or None
+    gold: str | None = None
+    """The correct answer, whether or not a reward reads it; None if the row has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +104,7 @@ class RowReader:
             answer=answer,
             columns=self._with_answer(row, answer),
             conversational=conversational or self.system is not None,
+            gold=answer if answer is not None else self._gold(row),
         )
 
     @property
@@ -114,6 +121,11 @@ class RowReader:
         value = _lookup(row, name)
         if isinstance(value, str):
             content = as_text(value, f"the column {name!r}")
+            if _MESSAGES_AS_TEXT.match(content):
+                raise InvalidRowError(
+                    f"the column {name!r} is a list of messages written as text, {content!r:.100}; "
+                    "save it as a list, in JSON Lines or Parquet"
+                )
             return (Message(role="user", content=content),), False
         if isinstance(value, Sequence) and value:
             return tuple([_message(entry, name) for entry in value]), True
@@ -149,6 +161,14 @@ class RowReader:
                 f"{answer!r:.100}"
             )
         return found[1].strip()
+
+    def _gold(self, row: Row) -> str | None:
+        """The correct answer where no reward reads it, so that it may also be missing or a list."""
+        with suppress(InvalidRowError):
+            return self._answer(row)
+        with suppress(InvalidRowError):
+            return str(_lookup(row, self.columns.answer)) or None
+        return None
 
     def _with_answer(self, row: Row, answer: str | None) -> Row:
         if "answer" in row:
