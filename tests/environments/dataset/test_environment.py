@@ -224,6 +224,7 @@ def test_the_splits_of_a_folder_are_its_own(tmp_path: Path) -> None:
         ({"rewards": []}, "rewards"),
         ({"rewards": "maths"}, r"unknown name, got 'maths'\. Did you mean 'math'\?"),
         ({"rewards": ["exact", "exact"]}, "two rewards are named 'exact'"),
+        ({"rewards": {"name": "exact", "weight": 0}}, "every reward has the weight 0"),
         ({"template": "What?"}, "has no column in braces"),
         ({"template": "{q!r}"}, "Write {column}"),
         ({"answer_pattern": "####"}, r"'####' has 0 groups\. Put the answer into one"),

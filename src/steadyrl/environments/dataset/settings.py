@@ -139,6 +139,11 @@ class DatasetSettings(EnvironmentSettings):
                 f"two rewards are named {twice[0]!r}, and so would be their metrics. Give each a "
                 "label."
             )
+        if not any(reward.weight for reward in self.rewards):
+            raise ValueError(
+                "every reward has the weight 0, so every response would earn 0. Give at least one "
+                "another weight."
+            )
         return self
 
     def make(self) -> Dataset:
