@@ -13,7 +13,13 @@ from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.records.run_folder import RunFolder
 from steadyrl.run.config import RunConfig, from_yaml
 from steadyrl.run.execution import resume_run, start_run
-from steadyrl.run.resumption import changes_in_words, check_changes, lost_rows, resolve_from
+from steadyrl.run.resumption import (
+    changes_in_words,
+    check_changes,
+    lost_rows,
+    resolve_from,
+    settings_digest,
+)
 from steadyrl.training.journal import JournalSettings
 from tests.run.test_execution import StopAfter, timeless
 from tests.run.tiny import tiny_run
@@ -150,3 +156,37 @@ def test_a_schedule_that_depends_on_the_steps_is_told() -> None:
         "Resumed with steps from 10 to 20. The cosine schedule now ends at step 20: after step 10, "
         "where the learning rate was to end at 0.000122, it is 0.00055."
     )
+
+
+def edited(three: Path, path: Path, old: str, new: str) -> Path:
+    shutil.copytree(three, path)
+    file = path / "config.yaml"
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+    return path
+
+
+def test_settings_that_were_edited_in_the_folder_are_refused(three: Path, tmp_path: Path) -> None:
+    path = edited(three, tmp_path / "edited", "max_operand: 4", "max_operand: 5")
+    rows = (path / "metrics.jsonl").read_bytes()
+    for config in (None, from_yaml(path / "config.yaml").model_copy(update={"steps": 5})):
+        with pytest.raises(UserError, match=r"config\.yaml has been edited since the run wrote it"):
+            resume_run(path, config=config)
+    assert (path / "metrics.jsonl").read_bytes() == rows
+
+
+def test_what_may_change_may_also_be_edited(three: Path, tmp_path: Path) -> None:
+    path = edited(three, tmp_path / "edited", "\nsteps: 3", "\nsteps: 4  # one more")
+    resume_run(path)
+    assert RunFolder(path).read_metrics()[-1]["step"] == 4
+    resume_run(path, config=from_yaml(path / "config.yaml").model_copy(update={"steps": 5}))
+    assert RunFolder(path).read_metrics()[-1]["step"] == 5
+
+
+def test_files_that_have_moved_are_no_edit() -> None:
+    data = {"environment.path": "0123"}
+    first, second = (f"seed: 1\nenvironment: {{path: {name}}}\n" for name in ("/a.csv", "/b.csv"))
+    assert settings_digest(first, data) == settings_digest(second, data)
+    assert settings_digest(first, {}) != settings_digest(second, {})
+    assert settings_digest(first, data) != settings_digest(first.replace("1", "2"), data)

@@ -24,7 +24,14 @@ from steadyrl.run.manifest import as_json, manifest, this_source, written_by
 from steadyrl.run.memory_check import require_memory
 from steadyrl.run.places import with_absolute_paths
 from steadyrl.run.rank_loss import until_complete
-from steadyrl.run.resumption import changes_in_words, check_changes, resolve_from, resume_record
+from steadyrl.run.resumption import (
+    changes_in_words,
+    check_changes,
+    check_unedited,
+    resolve_from,
+    resume_record,
+    settings_digest,
+)
 from steadyrl.run.start_checks import check_parts
 from steadyrl.training.checkpoint import (
     check_stage,
@@ -79,8 +86,10 @@ def _start(
         data = data_digests(config)
         try:
             folder.clear()
-            write_atomically(folder.manifest, as_json(manifest(config.seed, data)))
-            write_atomically(folder.config, to_yaml(config))
+            text = to_yaml(config)
+            settings = settings_digest(text, data)
+            write_atomically(folder.manifest, as_json(manifest(config.seed, data, settings)))
+            write_atomically(folder.config, text)
         except OSError as error:
             raise UserError(
                 f"The run folder {path} cannot be written: {error.strerror}. Choose another --out."
@@ -139,6 +148,7 @@ def _resume(
     _require_trackers(changed)
     progress.begin("comparing the data with those that the run has read")
     data = data_digests(began)
+    check_unedited(folder, data)
     data_changes, data_note = compare_data(folder, data, accept=accept_changed_data)
     with only_writer(folder.path), _assembled(changed, progress) as assembly:
         position, checkpoint = RunPosition(), latest_checkpoint(folder)
@@ -152,9 +162,13 @@ def _resume(
             waiting = read_waiting(checkpoint)
             if waiting is not None:
                 assembly.sampler.load_waiting(position.stage, waiting)
-        folder.append_resume(resume_record(changed, folder, changes | data_changes, data))
-        if config is not None and changes:
-            write_atomically(folder.config, to_yaml(config))
+        text = to_yaml(config or began)
+        record = resume_record(
+            changed, folder, changes | data_changes, data, settings_digest(text, data)
+        )
+        folder.append_resume(record)
+        if changes:
+            write_atomically(folder.config, text)
         note = changes_in_words(saved, changed, changes) if changes else ""
         _run(assembly, changed, folder, position, trackers, progress, (reason, note, data_note))
     return folder

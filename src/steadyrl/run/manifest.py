@@ -18,11 +18,14 @@ from steadyrl.records.run_folder import RunFolder
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
 
 
-def manifest(seed: int, data: Mapping[str, str] | None = None) -> dict[str, Any]:
+def manifest(
+    seed: int, data: Mapping[str, str] | None = None, settings: str | None = None
+) -> dict[str, Any]:
     """Content of `run.json`.
 
     Args:
         data: Digests of external data; None: they are not recorded.
+        settings: Digest of the settings that cannot change; None: it is not recorded.
     """
     return {
         "version": version("steadyrl"),
@@ -34,6 +37,7 @@ def manifest(seed: int, data: Mapping[str, str] | None = None) -> dict[str, Any]
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         **({} if data is None else {"data": dict(data)}),
+        **({} if settings is None else {"settings": settings}),
     }
 
 

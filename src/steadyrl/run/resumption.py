@@ -1,7 +1,12 @@
 """Resuming a run: allowed changes, repeated steps, and the record of the resume."""
 
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from hashlib import sha256
 from typing import Any
+
+import yaml
 
 from steadyrl.base.errors import UserError
 from steadyrl.learners.optimizer import learning_rate
@@ -54,6 +59,38 @@ def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str
             "more."
         )
     return changes
+
+
+def settings_digest(text: str, data: Digests) -> str:
+    """SHA-256 of the settings that cannot change in a configuration, from its YAML text.
+
+    Args:
+        data: Digests of the data by setting, which stand for the names of files: data may move.
+    """
+    leaves = _leaves(yaml.safe_load(text))
+    kept = {name: value for name, value in leaves if name not in data and not _is_changeable(name)}
+    return sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def check_unedited(folder: RunFolder, data: Digests) -> None:
+    """Checks that nobody has edited settings of the run that cannot change.
+
+    Args:
+        data: Present digests of the data.
+
+    Raises:
+        UserError: the configuration is not the one that the run has written.
+    """
+    records: list[Mapping[str, Any]] = []
+    with suppress(OSError, ValueError):
+        records.append(json.loads(folder.manifest.read_text(encoding="utf-8")))
+    known = {record.get("settings") for record in [*records, *folder.read_resumes()]} - {None}
+    text = folder.config.read_text(encoding="utf-8")
+    if known and settings_digest(text, data) not in known:
+        raise UserError(
+            f"{folder.config} has been edited since the run wrote it, in settings that decide what "
+            "the run learns. Restore it, or begin a new run from the edited file with --out."
+        )
 
 
 def resolve_from(config: RunConfig, began: RunConfig) -> RunConfig:
@@ -114,13 +151,14 @@ def lost_rows(folder: RunFolder) -> tuple[int, float]:
 
 
 def resume_record(
-    config: RunConfig, folder: RunFolder, changes: Mapping[str, Any], data: Digests
+    config: RunConfig, folder: RunFolder, changes: Mapping[str, Any], data: Digests, settings: str
 ) -> dict[str, Any]:
     """Record of a resume in `resumes.jsonl`: its checkpoint, repeated steps, changes and machine.
 
     Args:
         changes: Changes of settings and data.
         data: Present digests of the data.
+        settings: Digest of the settings that cannot change.
     """
     checkpoint = latest_checkpoint(folder)
     steps, seconds = lost_rows(folder)
@@ -129,7 +167,7 @@ def resume_record(
         "lost_steps": steps,
         "lost_seconds": round(seconds, 1),
         "changes": dict(changes),
-        **manifest(config.seed, data),
+        **manifest(config.seed, data, settings),
     }
 
 
@@ -137,7 +175,20 @@ def _may_change(name: str, config: RunConfig) -> bool:
     waits = config.engine.steps_ahead and config.engine.in_flight == "finish"
     if waits and name == "journal.checkpoint_every":
         return False  # rollouts are not sampled ahead of a checkpoint
+    return _is_changeable(name)
+
+
+def _is_changeable(name: str) -> bool:
     return any(name == known or name.startswith(f"{known}.") for known in CHANGEABLE)
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings that are no blocks, by the names of their options."""
+    if not isinstance(value, dict):
+        yield prefix.removesuffix("."), value
+        return
+    for name, part in value.items():
+        yield from _leaves(part, f"{prefix}{name}.")
 
 
 def _differences(

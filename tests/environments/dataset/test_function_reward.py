@@ -191,5 +191,7 @@ def test_what_a_function_does_to_its_arguments_is_not_seen_by_other_calls(
 
 
 def test_a_class_is_not_called_as_a_reward() -> None:
-    with pytest.raises(UserError, match=r"is a class. Set its options, or \{\} for none, to make"):
+    with pytest.raises(
+        UserError, match=r"is a class. Set its options, or \{\} for none, to make a"
+    ):
         judge("Client")

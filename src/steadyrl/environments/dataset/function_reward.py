@@ -236,7 +236,7 @@ def load_function(name: str, options: Mapping[str, Any] | None) -> Callable[...,
         raise UserError(f"The reward {name} is {safe_repr(found)}. Name a function.")
     if options is None and inspect.isclass(found):
         raise UserError(
-            f"The reward {name} is a class. Set its options, or {{}} for none, to make the function."
+            f"The reward {name} is a class. Set its options, or {{}} for none, to make a function."
         )
     return found
 
