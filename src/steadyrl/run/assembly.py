@@ -36,6 +36,7 @@ from steadyrl.run.rollout_thread import (
     ThreadEngine,
     ThreadSampler,
 )
+from steadyrl.run.setting_notes import generation_note, warm_up_notes
 from steadyrl.training.checked_engine import CheckedEngine
 from steadyrl.training.evaluator import Evaluator
 from steadyrl.training.sampler import LocalSampler, Sampler
@@ -222,9 +223,10 @@ def _notes(config: RunConfig, components: Components, engine: Engine) -> tuple[s
         UserError: the engine cannot do what the configuration asks for.
     """
     policy, environment = components.policy, components.environment
-    end = policy.end_token_note
+    told = (policy.end_token_note, generation_note(policy.model.generation_config))
     return (
-        *([end] if end else []),
+        *filter(None, told),
+        *warm_up_notes(config),
         *template_notes(policy.tokenizer),
         *(environment.notes if isinstance(environment, SupportsNotes) else ()),
         *check_engine(config, engine.capabilities),
