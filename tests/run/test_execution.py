@@ -293,6 +293,9 @@ def test_a_changed_model_in_the_configuration_is_refused(finished: Path, tmp_pat
     wider = tiny_run(model=tiny_run().model.model_copy(update={"expert_width": 16}))
     (path / "config.yaml").write_text(to_yaml(wider))
 
+    with pytest.raises(UserError, match=r"config\.yaml has been edited since the run wrote it"):
+        resume_run(path)
+    (path / "run.json").unlink()  # as runs that did not record their settings
     with pytest.raises(UserError, match="holds another model than the run's configuration"):
         resume_run(path)
 

@@ -184,9 +184,16 @@ def test_what_may_change_may_also_be_edited(three: Path, tmp_path: Path) -> None
     assert RunFolder(path).read_metrics()[-1]["step"] == 5
 
 
-def test_files_that_have_moved_are_no_edit() -> None:
-    data = {"environment.path": "0123"}
-    first, second = (f"seed: 1\nenvironment: {{path: {name}}}\n" for name in ("/a.csv", "/b.csv"))
-    assert settings_digest(first, data) == settings_digest(second, data)
-    assert settings_digest(first, {}) != settings_digest(second, {})
-    assert settings_digest(first, data) != settings_digest(first.replace("1", "2"), data)
+@pytest.mark.parametrize(
+    ("setting", "data"),
+    [
+        ("environment: {path: %s}", "environment.path"),
+        ("environment: {rewards: [exact, {file: %s}]}", "environment.rewards.1.file"),
+        ("environment: {program: python %s}", "environment.program.0"),
+    ],
+)
+def test_files_that_have_moved_are_no_edit(setting: str, data: str) -> None:
+    first, second = (f"seed: 1\n{setting % name}\n" for name in ("/a/b.csv", "/b.csv"))
+    assert settings_digest(first, {data}) == settings_digest(second, {data})
+    assert settings_digest(first, ()) != settings_digest(second, ())
+    assert settings_digest(first, {data}) != settings_digest(first.replace("1", "2", 1), {data})

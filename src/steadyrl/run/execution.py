@@ -143,12 +143,12 @@ def _resume(
         reason: A note on why it is resumed.
     """
     began, saved = read_config(folder), saved_config(folder)
+    check_unedited(folder)
     changes = {} if config is None else check_changes(began, config, folder)
     changed = saved if config is None else config.model_copy(update={"model": saved.model})
     _require_trackers(changed)
     progress.begin("comparing the data with those that the run has read")
     data = data_digests(began)
-    check_unedited(folder, data)
     data_changes, data_note = compare_data(folder, data, accept=accept_changed_data)
     with only_writer(folder.path), _assembled(changed, progress) as assembly:
         position, checkpoint = RunPosition(), latest_checkpoint(folder)

@@ -1,7 +1,7 @@
 """Resuming a run: allowed changes, repeated steps, and the record of the resume."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any
@@ -61,22 +61,22 @@ def check_changes(old: RunConfig, new: RunConfig, folder: RunFolder) -> dict[str
     return changes
 
 
-def settings_digest(text: str, data: Digests) -> str:
+def settings_digest(text: str, data: Collection[str]) -> str:
     """SHA-256 of the settings that cannot change in a configuration, from its YAML text.
 
     Args:
-        data: Digests of the data by setting, which stand for the names of files: data may move.
+        data: Settings whose data are compared by their content, so that files may move.
     """
-    leaves = _leaves(yaml.safe_load(text))
-    kept = {name: value for name, value in leaves if name not in data and not _is_changeable(name)}
+    kept = {
+        name: value
+        for name, value in _leaves(yaml.safe_load(text))
+        if not _is_changeable(name) and not any(f"{each}.".startswith(f"{name}.") for each in data)
+    }
     return sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def check_unedited(folder: RunFolder, data: Digests) -> None:
+def check_unedited(folder: RunFolder) -> None:
     """Checks that nobody has edited settings of the run that cannot change.
-
-    Args:
-        data: Present digests of the data.
 
     Raises:
         UserError: the configuration is not the one that the run has written.
@@ -84,9 +84,10 @@ def check_unedited(folder: RunFolder, data: Digests) -> None:
     records: list[Mapping[str, Any]] = []
     with suppress(OSError, ValueError):
         records.append(json.loads(folder.manifest.read_text(encoding="utf-8")))
-    known = {record.get("settings") for record in [*records, *folder.read_resumes()]} - {None}
+    records = [*records, *folder.read_resumes()]
+    known = [each for each in records if each.get("settings") and "data" in each]
     text = folder.config.read_text(encoding="utf-8")
-    if known and settings_digest(text, data) not in known:
+    if known and all(settings_digest(text, each["data"]) != each["settings"] for each in known):
         raise UserError(
             f"{folder.config} has been edited since the run wrote it, in settings that decide what "
             "the run learns. Restore it, or begin a new run from the edited file with --out."
@@ -183,11 +184,13 @@ def _is_changeable(name: str) -> bool:
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings that are no blocks, by the names of their options."""
-    if not isinstance(value, dict):
+    """Settings without parts, by their names in records of data."""
+    parts = list(enumerate(value)) if isinstance(value, list) else value
+    parts = list(parts.items()) if isinstance(parts, dict) else parts
+    if not isinstance(parts, list) or not parts:
         yield prefix.removesuffix("."), value
         return
-    for name, part in value.items():
+    for name, part in parts:
         yield from _leaves(part, f"{prefix}{name}.")
 
 

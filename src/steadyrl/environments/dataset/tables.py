@@ -100,7 +100,9 @@ def _with_all_columns(table: Table) -> Table:
     if isinstance(table.rows, ArrowRows):
         return table
     names = table.columns()
-    rows = [row if len(row) == len(names) else dict.fromkeys(names) | row for row in table.rows]
+    rows = [
+        row if len(row) == len(names) else {**dict.fromkeys(names), **row} for row in table.rows
+    ]
     return replace(table, rows=rows)
 
 
