@@ -241,6 +241,15 @@ def test_an_adapter_does_not_merge_into_another_model(tmp_path: Path) -> None:
         merge_adapter(moe(), tmp_path)
 
 
+def test_an_adapter_that_is_not_finite_is_not_merged(tmp_path: Path) -> None:
+    adapter = adapted(dense())
+    with torch.no_grad():
+        next(iter(adapter.parameters().values()))[0, 0] = float("nan")
+    adapter.write(tmp_path)
+    with pytest.raises(UserError, match=r"makes .*weight non-finite\. Give an earlier one"):
+        merge_adapter(dense(), tmp_path)
+
+
 def test_a_folder_names_its_base(tmp_path: Path) -> None:
     adapter = adapted(dense())
     adapter.write(tmp_path)

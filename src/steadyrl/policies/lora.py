@@ -208,7 +208,7 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """`model` with the adapter in `folder` added to its weights, in place.
 
     Raises:
-        UserError: peft is not installed, or the adapter does not fit the model.
+        UserError: peft is not installed, or the adapter does not fit the model or is not finite.
     """
     require_extra("peft", "lora")
     from peft import PeftModel
@@ -218,9 +218,16 @@ def merge_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
             warnings.simplefilter("ignore", FutureWarning)  # of names that Transformers renames
             warnings.filterwarnings("error", category=RuntimeWarning)
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            return PeftModel.from_pretrained(model, folder).merge_and_unload()
+            merged: PreTrainedModel = PeftModel.from_pretrained(model, folder).merge_and_unload()
     except (ValueError, RuntimeError, KeyError, OSError, Warning) as error:
         raise UserError(
             f"The adapter {folder} does not fit {type(model).__name__}: "
             f"{describe_error(error)}. Give the base model that it was trained on."
         ) from error
+    for name, weight in merged.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise UserError(
+                f"The adapter {folder} makes {name} non-finite. Give an earlier one, from before "
+                "its training failed."
+            )
+    return merged
