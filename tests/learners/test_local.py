@@ -56,6 +56,14 @@ def test_update_follows_the_gradient_of_the_minirl_loss_written_out() -> None:
     assert_close(step(learner, batch), expected)
 
 
+def test_update_learns_where_user_code_has_turned_gradients_off() -> None:
+    batch, learner = made_up_batch(), tiny_learner()
+    expected = step(tiny_learner(), batch)
+    with torch.no_grad():
+        assert_close(step(learner, batch), expected)
+        assert not torch.is_grad_enabled()
+
+
 @settings(deadline=None, max_examples=12)
 @given(
     budget=st.integers(1, 80),

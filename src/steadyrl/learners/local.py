@@ -177,6 +177,7 @@ class LocalLearner:
         """`batch` with `old_logprobs`, and with `old_routing` if updates on it will replay it."""
         return self._passes.score(batch)
 
+    @torch.enable_grad()  # code of a reward may have turned gradients off
     def update(self, terms: Sequence[LossTerm], *, step: int, steps: int) -> Update:
         """Takes one optimizer step on the sum of `terms`."""
         self.optimizer.zero_gradients()

@@ -127,6 +127,7 @@ class Worker:
         return scored
 
     @answers_without_memory
+    @torch.enable_grad()  # code of an objective may have turned gradients off
     def update(
         self,
         terms: Sequence[RankTerm],
