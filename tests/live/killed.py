@@ -20,7 +20,7 @@ from steadyrl.live.learner_process import learn_forever
 from tests.live.sessions import tiny_live
 
 GENERATIONS = 10
-MOST_DEATHS = 200
+MOST_DEATHS = 1000
 
 
 def learn(folder: Path, seconds: float) -> None:
