@@ -313,6 +313,7 @@ def test_a_changed_list_of_stages_is_refused_and_nothing_is_lost(
         start_run(tiny_run(cold_start=None), path)
         changed = tiny_run()
     (path / "config.yaml").write_text(to_yaml(changed))
+    (path / "run.json").unlink()  # as runs that did not record their settings
     metrics = (path / "metrics.jsonl").read_bytes()
     with pytest.raises(UserError, match=r"of a run whose stages now are .* it began with"):
         resume_run(path)

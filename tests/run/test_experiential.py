@@ -245,7 +245,7 @@ def test_an_unreachable_server_is_counted_and_stops_nothing(tmp_path: Path) -> N
 def test_a_checkpoint_without_memory_is_refused(tmp_path: Path) -> None:
     plain = tiny_run(model=tiny_experiential_run().model)
     start_run(plain, tmp_path / "run")
-    (tmp_path / "run" / "run.json").unlink()  # as of a run before edits were noticed
+    (tmp_path / "run" / "run.json").unlink()  # as runs that did not record their settings
     (tmp_path / "run" / "config.yaml").write_text(to_yaml(tiny_experiential_run()))
     with pytest.raises(UserError, match=r"holds no memory, but ExperientialRL has one"):
         resume_run(tmp_path / "run")
