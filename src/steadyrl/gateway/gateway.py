@@ -17,7 +17,7 @@ from steadyrl.gateway.conversation import ChatMessage, Conversation, plain_messa
 from steadyrl.gateway.errors import ApiError
 from steadyrl.gateway.live_answers import LiveAnswers
 from steadyrl.gateway.recording import SessionRecorder
-from steadyrl.gateway.requests import ChatRequest, CompletionRequest, SamplingRequest
+from steadyrl.gateway.requests import CompletionRequest, SamplingRequest
 from steadyrl.gateway.sessions import Session, SessionRules, Turn
 from steadyrl.gateway.training_rules import check_training
 from steadyrl.policies.continuations import continue_tokens
@@ -56,17 +56,6 @@ class Gateway:
     on_failure: Callable[[Exception], None] = lambda error: None
     """Receives exceptions of the engine, which are not a mistake of an agent."""
 
-    async def chat(self, session: Session | None, request: ChatRequest) -> list[Answer]:
-        """Answers to a conversation, in the order of their random numbers.
-
-        Args:
-            session: Records the call; None: nothing is recorded.
-
-        Raises:
-            ApiError: the request cannot be served.
-        """
-        return await self.converse(session, request, Conversation.of(request))
-
     def live_answers(
         self, request: SamplingRequest, conversation: Conversation | None = None
     ) -> LiveAnswers:
@@ -85,9 +74,10 @@ class Gateway:
         conversation: Conversation,
         live: LiveAnswers | None = None,
     ) -> list[Answer]:
-        """Answers to a conversation, sampled as `request` asks.
+        """Answers to a conversation, in the order of their random numbers.
 
         Args:
+            session: Records the call; None: nothing is recorded.
             live: Receives tokens as they are sampled, if the engine reports them.
 
         Raises:
