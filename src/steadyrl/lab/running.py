@@ -196,11 +196,12 @@ def finish_run(config: RunConfig, paths: StudyPaths) -> None:
 
     A run whose loss or gradient is no longer finite ends there: that is a result, and is kept.
     """
-    warm, failure, weights = config, None, cold_started(config, paths)
+    warm, failure, weights = config, None, None
     if config.cold_start is not None:
         checkpoint = cold_checkpoint(config, paths)
         assert checkpoint is not None
         warm = changed(config, model=Pretrained(path=str(checkpoint)).model_dump(), cold_start=None)
+        weights = weights_digest(checkpoint)
     try:
         _finish(config, warm, paths)
     except NonFiniteError as error:
