@@ -1,6 +1,7 @@
 """Pieces of answers while they are sampled."""
 
 import asyncio
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,9 @@ from steadyrl.engines.protocol import SampledToken
 from steadyrl.gateway.answers import Answer, make_answer, scored_tokens
 from steadyrl.gateway.errors import ApiError
 from steadyrl.gateway.live_answers import LiveAnswers, Piece
+from steadyrl.records.candidates import Candidates
 from steadyrl.records.completion import Completion, FinishReason
+from steadyrl.records.support import Support
 from steadyrl.records.tool_calls import ToolSettings
 
 make_tokenizer = cache(lambda name: TOKENIZERS[name]())
@@ -118,6 +121,25 @@ def test_the_pieces_of_an_answer_add_up_to_it(
     assert "".join(piece.text for piece in found) == answer.reply.text
     assert [pair for piece in found for pair in piece.scored] == scored_tokens(answer)
     assert all(piece.text for piece in found[:-1])
+
+
+def test_an_answer_cut_at_a_stop_string_keeps_what_belongs_to_its_tokens() -> None:
+    tokenizer = make_tokenizer("byte BPE")
+    ids = tokenizer("one two three", add_special_tokens=False).input_ids
+    whole = completion_of(ids, ends=False, tokenizer=tokenizer)
+    places = torch.arange(len(ids))
+    whole = replace(
+        whole,
+        versions=places,
+        support=Support.of([torch.tensor([place]) for place in places.tolist()]),
+        candidates=Candidates(ids=places[:, None], logprobs=-places[:, None].float()),
+    )
+    cut = make_answer(whole, tokenizer, stops=["two"]).completion
+    kept = places[: len(cut.token_ids)]
+    assert 0 < len(kept) < len(ids)
+    assert torch.equal(cut.versions, kept)
+    assert torch.equal(cut.support.ids, kept)
+    assert torch.equal(cut.candidates.ids[:, 0], kept)
 
 
 def test_text_that_nothing_can_change_is_not_held_back() -> None:

@@ -97,10 +97,15 @@ def sampled_batch(
     seed: int = 0,
     numerics: Numerics = Numerics.FP8,
     sampling: Sampling = SAMPLING,
+    candidates: int = 0,
 ) -> TokenBatch:
     """Rows that an engine sampled and routed, in two groups of three."""
     model = EngineModel(
-        policy, numerics=numerics, weight_scaling=WeightScaling.CHANNEL, record_routing=True
+        policy,
+        numerics=numerics,
+        weight_scaling=WeightScaling.CHANNEL,
+        record_routing=True,
+        candidates=candidates,
     )
     engine = LocalEngine(model, max_running=8)
     generator = torch.Generator().manual_seed(seed)

@@ -88,8 +88,8 @@ def test_scores_and_gradients_of_the_head_are_those_of_float64(
     torch.manual_seed(0)
     states = torch.randn(40, 8).bfloat16().requires_grad_()
     head = Float32Linear(8, 300, bias).to(weight_dtype)
-    targets = torch.arange(40) * 7
-    weights = torch.linspace(-1, 1, 40, dtype=torch.float64)
+    targets = torch.arange(40)[:, None] * 7
+    weights = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
     memory = 4 * 300 * 40 if keeps else 0
     found, entropy = scores_by_head(
         states, head, targets, temperature=0.8, memory=memory, working_memory=4 * 300 * 9
@@ -100,7 +100,7 @@ def test_scores_and_gradients_of_the_head_are_those_of_float64(
     exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
     logits = nn.functional.linear(*exact) / 0.8
     every = logits.log_softmax(dim=-1)
-    expected = every.gather(-1, targets[:, None]).squeeze(-1)
+    expected = every.gather(-1, targets)
     (expected * weights).sum().backward()
 
     assert found.dtype == entropy.dtype == torch.float32

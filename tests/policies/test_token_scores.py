@@ -20,10 +20,11 @@ Scores = tuple[Tensor, Tensor]
 
 
 def parts(dtype: torch.dtype, *, bias: bool) -> tuple[Tensor, nn.Linear, Tensor]:
+    """States, a head, and three targets in each place, of which two are the same."""
     torch.manual_seed(0)
     features = torch.randn(TOKENS, WIDTH, dtype=torch.float64).to(dtype).requires_grad_()
     head = nn.Linear(WIDTH, VOCABULARY, bias, dtype=torch.float64).to(dtype)
-    return features, head, torch.arange(TOKENS) * 20
+    return features, head, torch.arange(TOKENS)[:, None] * 20 + torch.tensor([0, 3, 0])
 
 
 SUPPORT = Support.of(
@@ -45,7 +46,7 @@ def definition(
         logits[row, left_out] = -torch.inf
     logprobs = logits.log_softmax(dim=-1)
     entropy = -(logprobs.exp() * logprobs.clamp(min=-1e9)).sum(dim=-1)
-    return logprobs.gather(-1, targets[:, None]).squeeze(-1), entropy
+    return logprobs.gather(-1, targets), entropy
 
 
 def with_gradients(
@@ -54,7 +55,8 @@ def with_gradients(
     """Scores, and the gradient of a function of them that treats every token differently."""
     features, head, targets = parts(dtype, bias=bias)
     logprobs, entropy = score(features, head, targets, **settings)
-    (logprobs.exp() * torch.arange(TOKENS)).sum().backward()
+    weights = torch.arange(3 * TOKENS).reshape(TOKENS, 3)
+    (logprobs.exp() * weights).sum().backward()
     assert not entropy.requires_grad or score is definition
     leaves = [features, *head.parameters()]
     return [logprobs.detach(), entropy.detach(), *(leaf.grad for leaf in leaves)]  # type: ignore[misc]
@@ -101,7 +103,7 @@ def test_bfloat16_states_have_float32_scores_and_bfloat16_gradients() -> None:
     logprobs, entropy = scores_by_head(features, head, targets, temperature=1.0)
     assert (logprobs.dtype, entropy.dtype) == (torch.float32, torch.float32)
     exact = head(features).double().log_softmax(dim=-1)
-    assert_close(logprobs, exact.gather(-1, targets[:, None]).squeeze(-1), VOCABULARY)
+    assert_close(logprobs, exact.gather(-1, targets), VOCABULARY)
     logprobs.sum().backward()
     assert features.grad is not None
     assert features.grad.dtype == torch.bfloat16
@@ -110,7 +112,7 @@ def test_bfloat16_states_have_float32_scores_and_bfloat16_gradients() -> None:
 def test_many_pieces_cost_bfloat16_gradients_no_digits() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(512, 16, generator=generator).bfloat16()
-    targets = torch.randint(64, (512,), generator=generator)
+    targets = torch.randint(64, (512, 1), generator=generator)
     head = nn.Linear(16, 64, bias=True).bfloat16()
     found = []
     for pieces in (512, 1):
@@ -156,7 +158,7 @@ def test_of_logits_that_exist_no_more_is_kept_if_it_does_not_fit(memory: int) ->
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
         scores_of_logits(
-            logits, torch.arange(TOKENS), temperature=0.5, memory=memory, working_memory=1
+            logits, torch.arange(TOKENS)[:, None], temperature=0.5, memory=memory, working_memory=1
         )
     assert (sum(kept.values()) >= EVERYTHING_IS_KEPT) == (memory == EVERYTHING_IS_KEPT)
 
@@ -176,7 +178,7 @@ def test_impossible_tokens_have_probability_zero_and_leave_the_entropy_finite() 
         head.bias.copy_(logits[0])
     state = torch.ones(1, 1, requires_grad=True)
     for token in (0, 2):
-        target = torch.tensor([token])
+        target = torch.tensor([[token]])
         logprob, entropy = scores_by_head(state, head, target, temperature=1.0)
         reference = scores_of_logits(logits, target, temperature=1.0)
         assert logprob.item() == pytest.approx(reference[0].item())

@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from steadyrl.base.errors import UserError
 from steadyrl.engines.local import LocalEngineSettings
 from steadyrl.engines.protocol import EngineCapabilities, Sampling
+from steadyrl.objectives import Reinforce
 from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.engine_needs import check_engine
 from tests.run.tiny import tiny_experiential_run, tiny_run
@@ -36,6 +38,34 @@ def test_reflections_that_are_learned_from_are_among_it() -> None:
     values["reflection"]["sampling"]["top_p"] = 0.5
     with pytest.raises(UserError, match=r"^algorithm\.reflection\.sampling is truncated"):
         check_engine(tiny_experiential_run(algorithm=values), ABLE)
+
+
+def test_what_an_objective_reads_of_the_engine_must_be_recorded() -> None:
+    algorithm = {"objective": "tests.run.test_engine_needs:ReadsTwo", "prompts": 2, "group_size": 2}
+    config = tiny_run(algorithm=algorithm)
+    with pytest.raises(
+        UserError, match=r"most probable tokens .* 'local' does not record\. Choose"
+    ):
+        check_engine(config, ABLE)
+    assert check_engine(config, replace(ABLE, candidates=True)) == ()
+
+
+@pytest.mark.parametrize(("setting", "value"), [("top_p", 0.9), ("top_k", 7)])
+def test_candidates_are_only_recorded_of_whole_distributions(setting: str, value: float) -> None:
+    algorithm = tiny_experiential_run().algorithm.model_dump()
+    algorithm["objective"] = "tests.run.test_engine_needs:ReadsTwo"
+    tiny_experiential_run(algorithm=algorithm)
+    algorithm["reflection"]["sampling"][setting] = value
+    said = r"only recorded of sampling from the whole vocabulary, but algorithm\.reflection\.sampl"
+    with pytest.raises(ValidationError, match=said):
+        tiny_experiential_run(algorithm=algorithm)
+
+
+class ReadsTwo(Reinforce):
+    """REINFORCE with more to read."""
+
+    name: str = ""
+    reads_candidates = 2
 
 
 def test_rescoring_needs_an_engine_that_scores() -> None:

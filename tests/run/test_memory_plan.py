@@ -13,7 +13,7 @@ from steadyrl.engines.vllm.settings import VllmSettings
 from steadyrl.environments.arithmetic import ArithmeticSettings
 from steadyrl.learners.fsdp.settings import FsdpLearnerSettings
 from steadyrl.learners.local import LocalLearnerSettings
-from steadyrl.objectives import ReferenceKL
+from steadyrl.objectives import ReferenceKL, Reinforce
 from steadyrl.policies.loading import load_model, load_tokenizer
 from steadyrl.policies.lora import Adapter, LoraSettings
 from steadyrl.policies.model_settings import SmallDense, SmallMoE
@@ -125,6 +125,23 @@ def test_a_server_holds_its_weights_and_its_cache_elsewhere() -> None:
 
     assert "engine's weights" not in there.held
     assert there.rollout == {}
+
+
+class ReadsMany(Reinforce):
+    """REINFORCE that reads the whole vocabulary."""
+
+    name: str = ""
+    reads_candidates = 10**6
+
+
+def test_candidates_of_a_rollout_are_planned_for() -> None:
+    objective = {"objective": ReadsMany(), "prompts": 3, "group_size": 2, "mini_batches": 2}
+    config = run(algorithm=PolicyGradientSettings(**objective))
+    vocabulary = ModelSize.of(DENSE, TOKENIZER).vocabulary
+    tokens = 12 * config.sampling.max_new_tokens
+    planned = plan_memory(config, sizes(config, prompt=10)).update
+    assert planned["candidates"] == tokens * vocabulary * 12
+    assert "candidates" not in plan().update
 
 
 def test_a_reference_policy_is_held() -> None:

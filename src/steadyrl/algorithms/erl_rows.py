@@ -100,7 +100,7 @@ class RowBuilder:
         weights = [g.rewards if weighted else torch.ones_like(g.rewards) for g in groups]
         batches = self._batches(groups, weights)
         # What could be drawn under the other prompt does not limit what is learned under this one.
-        return [replace(batch, reprompted=True, support=None) for batch in batches]
+        return [replace(b, reprompted=True, support=None, candidates=None) for b in batches]
 
     def _distillation(self, episodes: Sequence[ExperientialEpisode]) -> list[TokenBatch]:
         students = group_by_task(episodes, "", lambda e: e.first_attempt)
@@ -112,6 +112,7 @@ class RowBuilder:
                 "An attempt is split into different rows under its teacher's prompt than under "
                 "its own, so student and teacher cannot be compared token by token."
             )
+        student, teacher = (replace(each, candidates=None) for each in (student, teacher))
         return [replace(student, teacher=replace(teacher, reprompted=True))]
 
     def _second_without_reflection(self, episode: ExperientialEpisode) -> Trajectory:

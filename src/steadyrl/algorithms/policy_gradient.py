@@ -120,6 +120,11 @@ class CreditSettings(AlgorithmSettings):
         return self.objective.reads_router
 
     @property
+    def reads_candidates(self) -> int:
+        """Number of candidates that the objective or its correction reads."""
+        return self.corrected_objective.reads_candidates
+
+    @property
     def staleness_unsupported_reason(self) -> str | None:
         """Why the staleness of rollouts would remain uncorrected."""
         if self.corrected_objective.corrects_mismatch:

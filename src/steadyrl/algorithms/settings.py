@@ -63,6 +63,11 @@ class AlgorithmSettings(Variant):
         return False
 
     @property
+    def reads_candidates(self) -> int:
+        """Number of most probable tokens of the engine that its objective reads; 0: none."""
+        return 0
+
+    @property
     def staleness_unsupported_reason(self) -> str | None:
         """Reason why it cannot train on rollouts of older weights, with the settings of its own to
         change; None: it can.

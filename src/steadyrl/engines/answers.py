@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steadyrl.records.candidates import Candidates
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing, expert_dtype
 
@@ -49,6 +50,9 @@ class Answer:
     routed_experts: np.ndarray | None
     """`[P + R - 1, layers, K]`: experts of every input token in every layer."""
 
+    candidates: Candidates | None = None
+    """The engine's most probable tokens in place of each; None: not asked for."""
+
 
 def completion(
     prompt_ids: Int[Tensor, " P"],
@@ -74,6 +78,8 @@ def completion(
     token_ids = torch.tensor(list(answer.token_ids))
     logprobs = torch.tensor(list(answer.logprobs), dtype=torch.float32)
     check_finite(logprobs)
+    if answer.candidates is not None:
+        check_finite(answer.candidates.logprobs.flatten())
     routing = None
     if moe is not None:
         fed = torch.cat([prompt_ids, token_ids])[:-1]
@@ -85,6 +91,7 @@ def completion(
         finish_reason=_finish_reason(answer, end_token_ids),
         policy_version=policy_version,
         routing=routing,
+        candidates=answer.candidates,
     )
 
 

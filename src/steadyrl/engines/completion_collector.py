@@ -11,7 +11,9 @@ from torch import Tensor
 
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.route_recorder import RouteRecorder
+from steadyrl.engines.sampler import has_candidates
 from steadyrl.engines.scheduler import Slots
+from steadyrl.records.candidates import Candidates
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing
 from steadyrl.records.support import Support
@@ -67,7 +69,8 @@ class CompletionCollector:
         sequences = rows if self._routes is None else self._routes.numbers(rows)
         for place, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True)):
             name = slots.ids[row]
-            prompt = self._requests[name.request].prompt_ids
+            request = self._requests[name.request]
+            prompt = request.prompt_ids
             completion = partial(
                 Completion,
                 prompt_ids=prompt,
@@ -77,6 +80,7 @@ class CompletionCollector:
                 policy_version=version,
                 support=Support.of(slots.supports[row]) if slots.supports[row] else None,
                 versions=_versions(slots.earlier[row], version, length - len(prompt)),
+                candidates=_candidates(slots, row, request, length - len(prompt)),
             )
             self._answers[name.request][name.sample] = _Finished(completion, sequences[place])
             self._note_complete(name.request)
@@ -102,6 +106,16 @@ class CompletionCollector:
     def _note_complete(self, number: int) -> None:
         if len(self._answers[number]) == self._requests[number].num_completions:
             self._complete.append(number)
+
+
+def _candidates(slots: Slots, row: int, request: Request, tokens: int) -> Candidates | None:
+    """Candidates of the `tokens` tokens in a row; None: they are not kept."""
+    if not (slots.candidate_ids.shape[2] and has_candidates(request.sampling)):
+        return None
+    return Candidates(
+        ids=slots.candidate_ids[row, :tokens].cpu().clone(),
+        logprobs=slots.candidate_logprobs[row, :tokens].cpu().clone(),
+    )
 
 
 def _versions(

@@ -68,7 +68,7 @@ class ContinuousBatch:
         self._max_running = 0
         self._running_limit: int | None = None
         """Number of sequences that may run until one finishes, after pages have run out."""
-        self._slots = Slots(model.device)
+        self._slots = Slots(model.device, model.candidates)
         self._cache = SlotCache(0, 0, window_of=masks.window_of)
         self._ends = torch.tensor(sorted(model.end_token_ids), device=model.device)
         hook = model.hook
@@ -249,7 +249,8 @@ class ContinuousBatch:
         slots = self._slots
         written = slots.lengths[rows] - slots.prompt_lengths[rows]
         uniform = slots.uniforms[rows].gather(1, written[:, None]).squeeze(1)
-        sampled = sample_each(logits, uniform, slots.samplings(rows))
+        samplings = slots.samplings(rows)
+        sampled = sample_each(logits, uniform, samplings, self._model.candidates)
         slots.append(rows, sampled)
         stopped = torch.isin(sampled.tokens, self._ends)
         if self._listeners:

@@ -48,6 +48,7 @@ class EngineModel:
         head_dtype: float32: compute logits in float32 from float32 weights of the head.
         routing_noise: Standard deviation of noise on the logarithms of the router scores.
         weight_noise: Relative standard deviation of noise on the weights, redrawn at each load.
+        candidates: Number of most probable tokens to record of each sampled token.
 
     Raises:
         UserError: routing noise is set but the routers are not hooked.
@@ -65,6 +66,7 @@ class EngineModel:
         head_dtype: HeadDtype = "model",
         routing_noise: float = 0.0,
         weight_noise: float = 0.0,
+        candidates: int = 0,
     ) -> None:
         if routing_noise and not record_routing:
             raise UserError(
@@ -78,6 +80,8 @@ class EngineModel:
         self.max_positions = max_positions(self.model)
         """Maximum tokens of a prompt and its completion together; None: no limit."""
         self.end_token_ids = policy.end_token_ids
+        self.candidates = min(candidates, policy.vocabulary_size)
+        """Number of most probable tokens to record of each sampled token."""
         self.policy_version = -1
         self.reach: Reach | None = None
         """Share of the trainer's last update that reached this model."""
@@ -110,6 +114,7 @@ class EngineModel:
             exact_draws=True,
             scoring=True,
             sampling_support=True,
+            candidates=True,
         )
 
     def sync(self, weights: WeightSource) -> None:
@@ -188,14 +193,14 @@ class EngineModel:
         # Padding is on the right: causality alone keeps it from every real token.
         inputs = {"input_ids": tokens, "position_ids": columns, "use_cache": False}
         followed = columns < lengths[:, None] - 1
-        targets = tokens.roll(-1, dims=1)[followed]
+        targets = tokens.roll(-1, dims=1)[followed][:, None]
         if self.head.is_plain:
             states = self.head.states(inputs, followed)
             logprobs, _ = scores_by_head(states, self.head.linear, targets, temperature=1.0)
         else:
             logits = self.head.logits(inputs, followed)
             logprobs, _ = scores_of_logits(logits, targets, temperature=1.0)
-        rows = logprobs.float().cpu().split((lengths - 1).tolist())
+        rows = logprobs[:, 0].float().cpu().split((lengths - 1).tolist())
         return [torch.nn.functional.pad(row, (1, 0)) for row in rows]
 
     def _check_length(self, length: int) -> None:

@@ -42,6 +42,9 @@ class EngineContext:
 
     progress: Progress = NO_PROGRESS
 
+    candidates: int = 0
+    """Number of most probable tokens to record of each sampled token, at most the vocabulary."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMemory:
@@ -238,6 +241,7 @@ class ModelEngineSettings(EngineSettings):
             head_dtype=self.head_dtype,
             routing_noise=self.routing_noise,
             weight_noise=self.weight_noise,
+            candidates=context.candidates,
         )
 
     @property

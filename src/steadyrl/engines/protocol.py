@@ -113,6 +113,10 @@ class EngineCapabilities:
     sampling_support: bool = False
     """Whether completions include the tokens that truncated sampling (top-p, top-k) could draw."""
 
+    candidates: bool = False
+    """Whether completions include the most probable tokens in place of each sampled one, where the
+    run asks for them."""
+
     adapters: bool = False
     """Whether it accepts adapters of an unchanged base model."""
 

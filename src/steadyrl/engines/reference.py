@@ -15,6 +15,7 @@ from steadyrl.engines.engine_settings import EngineContext, ModelEngineSettings
 from steadyrl.engines.model_engine import ModelEngine
 from steadyrl.engines.protocol import Request
 from steadyrl.engines.sampler import sample, uniforms
+from steadyrl.records.candidates import Candidates
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing
 from steadyrl.records.support import Support
@@ -72,12 +73,14 @@ class ReferenceEngine(ModelEngine):
         finish_reason = FinishReason.LENGTH
         for number in uniform.to(device):
             logits, experts = self._forward(tokens)
-            sampled.append(sample(logits, number[None], request.sampling))
+            wanted = self._model.candidates
+            sampled.append(sample(logits, number[None], request.sampling, wanted))
             fed, tokens = tokens, torch.cat([tokens, sampled[-1].tokens])
             if int(tokens[-1]) in self._model.end_token_ids:
                 finish_reason = FinishReason.STOP
                 break
         supports = [ids for each in sampled for ids in each.support or ()]
+        likely = [each.candidates for each in sampled if each.candidates is not None]
         routing = None
         if experts is not None:
             known = torch.ones(1, len(fed), dtype=torch.bool)
@@ -90,6 +93,7 @@ class ReferenceEngine(ModelEngine):
             policy_version=self.policy_version,
             routing=routing,
             support=Support.of(supports) if supports else None,
+            candidates=Candidates.joined(likely).to("cpu") if likely else None,
         )
 
     def _forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:

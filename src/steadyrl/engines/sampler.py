@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from steadyrl.base.errors import NonFiniteError
 from steadyrl.engines.protocol import Request, Sampling
+from steadyrl.records.candidates import Candidates
 
 BLOCK = 128
 """Number of vocabulary tokens whose probabilities are summed together."""
@@ -34,14 +35,28 @@ class Sampled:
     support: Sequence[Int[Tensor, " _"] | None] | None = None
     """Ids that truncated sampling keeps in each row, on the CPU; None: all."""
 
+    candidates: Candidates | None = None
+    """The most probable tokens of each row; None: not taken."""
+
+
+def has_candidates(sampling: Sampling) -> bool:
+    """Whether candidates are taken: not where other tokens have no chance."""
+    return sampling.temperature > 0 and not sampling.is_truncated
+
 
 def sample(
-    logits: Float[Tensor, "B V"], uniform: Float[Tensor, " B"], sampling: Sampling
+    logits: Float[Tensor, "B V"],
+    uniform: Float[Tensor, " B"],
+    sampling: Sampling,
+    candidates: int = 0,
 ) -> Sampled:
     """Samples one token per row.
 
     The token is where the cumulative distribution exceeds `uniform`, so equal random numbers and
     equal logits give equal tokens in any batch.
+
+    Args:
+        candidates: Number of most probable tokens to take, where `has_candidates` says so.
 
     Raises:
         NonFiniteError: the largest logit of a row is not finite.
@@ -63,34 +78,51 @@ def sample(
     if sampling.top_p < 1:
         relative = _nucleus(relative, sampling.top_p)
     support = _support(relative) if sampling.is_truncated else None
+    likely = None
+    if candidates and has_candidates(sampling):
+        likely = relative.topk(min(candidates, relative.shape[-1]), dim=-1)
     tokens, total = _invert_cumulative(relative.exp_(), uniform[:, None])
+    normalizer = total.log().float()
     chosen = (scores.gather(-1, tokens) - highest) / sampling.temperature
-    return Sampled(tokens.squeeze(-1), (chosen - total.log().float()).squeeze(-1), support)
+    return Sampled(
+        tokens.squeeze(-1),
+        (chosen - normalizer).squeeze(-1),
+        support,
+        likely and Candidates(ids=likely.indices.int(), logprobs=likely.values - normalizer),
+    )
 
 
 def sample_each(
     logits: Float[Tensor, "B V"],
     uniform: Float[Tensor, " B"],
     samplings: Sequence[tuple[Sampling, list[int] | None]],
+    candidates: int = 0,
 ) -> Sampled:
     """`sample` for rows with different sampling parameters.
 
     Args:
         samplings: Sampling parameters and their rows; None: all rows.
+        candidates: As in `sample`; rows without any have zeros.
     """
     if len(samplings) == 1:
-        return sample(logits, uniform, samplings[0][0])
+        return sample(logits, uniform, samplings[0][0], candidates)
     tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     logprobs = torch.empty(len(logits), device=logits.device)
     support: list[Tensor | None] = [None] * len(logits)
+    shape = (len(logits), min(candidates, logits.shape[1]))
+    likely = Candidates(ids=tokens.new_zeros(shape).int(), logprobs=logprobs.new_zeros(shape))
     for sampling, rows in samplings:
         assert rows is not None
         index = torch.tensor(rows, device=logits.device)
-        some = sample(logits[index], uniform[index], sampling)
+        some = sample(logits[index], uniform[index], sampling, candidates)
         tokens[index], logprobs[index] = some.tokens, some.logprobs
+        if some.candidates is not None:
+            likely.ids[index] = some.candidates.ids
+            likely.logprobs[index] = some.candidates.logprobs
         for row, ids in zip(rows, some.support or (), strict=False):
             support[row] = ids
-    return Sampled(tokens, logprobs, support if any(s is not None for s in support) else None)
+    known = support if any(ids is not None for ids in support) else None
+    return Sampled(tokens, logprobs, known, likely if candidates else None)
 
 
 def _support(relative: Float[Tensor, "B V"]) -> list[Tensor | None]:

@@ -28,9 +28,12 @@ class Slots:
     """Running sequences as rows of tensors. Rows `0 .. running - 1` are in use.
 
     `tokens[row, :length]` holds a sequence so far; its last token has not been fed yet.
+
+    Args:
+        candidates: Number of most probable tokens to keep of each sampled token.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, candidates: int = 0) -> None:
         def long(*shape: int) -> Tensor:
             return torch.zeros(*shape, dtype=torch.long, device=device)
 
@@ -43,6 +46,8 @@ class Slots:
         self.budgets = long(0)
         """Maximum number of tokens of each completion."""
         self.logprobs = torch.zeros(0, 0, device=device)
+        self.candidate_ids = torch.zeros(0, 0, candidates, dtype=torch.int32, device=device)
+        self.candidate_logprobs = torch.zeros(0, 0, candidates, device=device)
         self.uniforms = torch.zeros(0, 0, dtype=torch.float64, device=device)
         self.earlier: list[tuple[tuple[int, int], ...]] = []
         """For each row, earlier versions of the weights and the numbers of tokens they sampled."""
@@ -72,6 +77,9 @@ class Slots:
         self.prompt_lengths = expand(self.prompt_lengths, rows)
         self.budgets = expand(self.budgets, rows)
         self.logprobs = expand(self.logprobs, rows, budget)
+        kept = self.candidate_ids.shape[2]
+        self.candidate_ids = expand(self.candidate_ids, rows, budget, kept)
+        self.candidate_logprobs = expand(self.candidate_logprobs, rows, budget, kept)
         self.uniforms = expand(self.uniforms, rows, budget)
 
     def admit(self, names: Sequence[SampleId], requests: Mapping[int, Request]) -> None:
@@ -108,7 +116,11 @@ class Slots:
         index = torch.arange(rows.start, rows.stop, device=sampled.tokens.device)
         lengths = self.lengths[rows]
         self.tokens[index, lengths] = sampled.tokens
-        self.logprobs[index, lengths - self.prompt_lengths[rows]] = sampled.logprobs
+        written = lengths - self.prompt_lengths[rows]
+        self.logprobs[index, written] = sampled.logprobs
+        if sampled.candidates is not None:
+            self.candidate_ids[index, written] = sampled.candidates.ids
+            self.candidate_logprobs[index, written] = sampled.candidates.logprobs
         self.lengths[rows] = lengths + 1
         for support, ids in zip(self.supports[rows], sampled.support or (), strict=False):
             support += [] if ids is None else [ids]
@@ -135,6 +147,8 @@ class Slots:
                 self.prompt_lengths,
                 self.budgets,
                 self.logprobs,
+                self.candidate_ids,
+                self.candidate_logprobs,
                 self.uniforms,
             ):
                 tensor[holes] = tensor[movers]

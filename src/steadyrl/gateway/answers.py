@@ -84,12 +84,7 @@ def _cut(
         return any(stop in text for stop in stops)
 
     count = bisect_left(range(len(ids)), True, lo=1, key=has_stop)
-    cut = replace(
-        completion,
-        token_ids=ids[:count],
-        logprobs=completion.logprobs[:count],
-        finish_reason=FinishReason.LENGTH,
-    )
+    cut = replace(completion.first(count), finish_reason=FinishReason.LENGTH)
     if completion.routing is None:
         return cut
     return replace(cut, routing=_cut_routing(cut, completion.routing))

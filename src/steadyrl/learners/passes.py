@@ -14,13 +14,14 @@ from steadyrl.learners.micro_batches import MicroBatch, least_saving, plan_micro
 from steadyrl.learners.non_finite import non_finite, non_finite_count
 from steadyrl.learners.replay import records_routing, routing_to_replay
 from steadyrl.learners.settings import LearnerSettings
-from steadyrl.objectives import Objective, TokenTerms, aggregate
+from steadyrl.objectives import CandidateTerms, Objective, TokenTerms, aggregate
 from steadyrl.objectives.measurements import TokenMeasurements
 from steadyrl.objectives.objective_calls import token_masks, token_values
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import max_positions
 from steadyrl.policies.router_scores import router_scores
 from steadyrl.policies.token_scores import TokenScores
+from steadyrl.records.candidates import with_old_logprobs
 from steadyrl.records.router_scores import RouterScores
 from steadyrl.records.routing import Routing, RoutingReplay, join_routing
 from steadyrl.records.token_batch import TokenBatch
@@ -62,20 +63,35 @@ class Passes:
         logprobs = torch.zeros(batch.tokens.shape)
         routings: list[tuple[Int[Tensor, " b"], Routing]] = []
         routers: list[tuple[Int[Tensor, " b"], RouterScores]] = []
+        candidates: list[tuple[Int[Tensor, " b"], Float[Tensor, "n K"]]] = []
         plan = self.plan(batch, torch.ones(len(batch), dtype=torch.bool))
         for micro in self.report(plan, 0, len(batch)):
             rows = batch.rows(micro.rows)
             replay = routing_to_replay(self.replay, rows)
-            scores = self.scores(rows, micro.prefix_groups, replay=replay, record_routing=record)
+            scores = self.scores(
+                rows,
+                micro.prefix_groups,
+                replay=replay,
+                record_routing=record,
+                candidates=True,
+            )
             logprobs[micro.rows, : rows.tokens.shape[1]] = scores.logprobs.cpu()
             if self.scores_routers:
                 routers.append((micro.rows, self._router_scores(rows).to(logprobs.device)))
+            if scores.candidates is not None:
+                candidates.append((micro.rows, scores.candidates.cpu()))
             if scores.routing is not None:
                 routings.append((micro.rows, scores.routing.to(torch.device("cpu"))))
         old_routing = join_routing(routings, batch.tokens.shape[1]) if record else None
         shape = (len(batch), batch.tokens.shape[1])
         old_router = RouterScores.joined(routers, shape) if routers else None
-        return replace(batch, old_logprobs=logprobs, old_routing=old_routing, old_router=old_router)
+        return replace(
+            batch,
+            old_logprobs=logprobs,
+            old_routing=old_routing,
+            old_router=old_router,
+            candidates=batch.candidates and with_old_logprobs(batch.candidates, candidates),
+        )
 
     def plan(
         self, batch: TokenBatch, chosen: Bool[Tensor, " B"], *, whole_responses: bool = False
@@ -108,6 +124,7 @@ class Passes:
         *,
         replay: Routing | None,
         record_routing: bool = False,
+        candidates: bool = False,
         by: Policy | AdapterReference | None = None,
     ) -> TokenScores:
         """Scores of the loss tokens of `rows`.
@@ -115,17 +132,20 @@ class Passes:
         Args:
             prefix_groups: Rows with equal numbers share the computation of their common prefix.
             replay: Expert choices to use instead of the model's own.
+            candidates: Whether to score the candidates of the rows too, if there are any.
             by: Policy that scores; None: the trained policy.
         """
         device = self.policy.device
         temperature = self.temperature if rows.temperature is None else rows.temperature
         support = rows.token_support
+        likely = rows.token_candidates if candidates else None
         return (by or self.policy).score(
             rows.tokens.to(device),
             rows.attention_mask.to(device),
             rows.loss_mask.to(device),
             temperature=temperature,
             support=None if support is None else support.to(device),
+            candidates=None if likely is None else likely.ids.to(device).long(),
             replay=None if replay is None else replay.to(device),
             record_routing=record_routing,
             prefix_groups=None if prefix_groups is None else prefix_groups.to(device),
@@ -181,7 +201,13 @@ class Passes:
         record = replay is None and rows.rollout_routing is not None
         reads_reference = objective.reads_reference
         record |= reads_reference
-        scores = self.scores(rows, micro.prefix_groups, replay=replay, record_routing=record)
+        scores = self.scores(
+            rows,
+            micro.prefix_groups,
+            replay=replay,
+            record_routing=record,
+            candidates=objective.reads_candidates > 0,
+        )
         device = scores.logprobs.device
         now = scores.logprobs.detach()
         old = now if rows.old_logprobs is None else rows.old_logprobs.to(device)
@@ -199,11 +225,33 @@ class Passes:
             teacher_logprobs=self._teacher_logprobs(rows, micro),
             ref_logprobs=self._ref_logprobs(rows, micro, scores) if reads_reference else None,
             router_shift=self._router_shift(rows) if objective.reads_router else None,
+            candidates=self._candidate_terms(rows, scores) if objective.reads_candidates else None,
         )
         with torch.no_grad():
             masks = token_masks(objective, terms)
         routing = scores.routing if replay is None else replay
         return terms, measured_tokens(rows, terms, scores, masks, routing)
+
+    def _candidate_terms(self, rows: TokenBatch, scores: TokenScores) -> CandidateTerms:
+        """The terms of the candidates of `rows`.
+
+        Raises:
+            RuntimeError: the engine recorded none.
+        """
+        likely = rows.token_candidates
+        if likely is None or scores.candidates is None:
+            raise RuntimeError(
+                "The objective reads the engine's most probable tokens, but the engine recorded "
+                "none for these. Let the engine record them, or choose another objective."
+            )
+        device, now = scores.candidates.device, scores.candidates.detach()
+        old = now if likely.old_logprobs is None else likely.old_logprobs.to(device)
+        exact = self._settings.rollout_logprobs == "trainer"
+        return CandidateTerms(
+            logprobs=scores.candidates,
+            old_logprobs=old,
+            rollout_logprobs=old if exact else likely.logprobs.to(device),
+        )
 
     def _router_scores(self, rows: TokenBatch, of: RouterScores | None = None) -> RouterScores:
         """Router scores of a pass over `rows` under the current weights."""

@@ -134,6 +134,7 @@ class LiveConfig(Settings):
             (run.sampling.is_truncated, "run.sampling has top_p or top_k", "Leave them out"),
             (run.optimizer.schedule != "constant", "run.optimizer.schedule decays", "Set constant"),
             (run.routing_replay is RoutingReplay.R3, "run.routing_replay is 'r3'", "Set 'none'"),
+            (run.algorithm.reads_candidates > 0, "run.algorithm reads candidates", "Do without"),
             (run.engine.overlap, "run.engine.overlap is true", "Set it to false"),
         ):
             if wrong:

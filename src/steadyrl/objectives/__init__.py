@@ -35,7 +35,7 @@ from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.reference import ReferenceEstimator, ReferenceKL, reference_divergence
 from steadyrl.objectives.reinforce import Reinforce
 from steadyrl.objectives.rspo import RSPO
-from steadyrl.objectives.terms import TokenTerms
+from steadyrl.objectives.terms import CandidateTerms, TokenTerms
 
 __all__ = [
     "CISPO",
@@ -45,6 +45,7 @@ __all__ = [
     "NLL",
     "RSPO",
     "Aggregation",
+    "CandidateTerms",
     "ClipMasks",
     "Divergence",
     "DualClip",

@@ -193,6 +193,11 @@ class Corrected(Objective):
         """Whether the objective reads router shifts."""
         return self.objective.reads_router
 
+    @property
+    def reads_candidates(self) -> int:  # type: ignore[override]
+        """Number of candidates that the objective reads."""
+        return self.objective.reads_candidates
+
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
         """The objective of each token times its weight."""
         values = token_values(self.objective, terms)

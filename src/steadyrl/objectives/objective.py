@@ -40,6 +40,10 @@ class Objective(Variant):
     """Whether `terms.router_shift` is read, so the learner scores the routers before and in each
     update, which takes a forward pass each time."""
 
+    reads_candidates: ClassVar[int] = 0
+    """Number of most probable tokens of the engine that `terms.candidates` holds in the place of
+    each token. The run has the engine record them. 0: none are read."""
+
     @abstractmethod
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
         """Objective of each token, differentiable with respect to `terms.logprobs`.

@@ -12,7 +12,7 @@ from torch import Tensor
 from steadyrl.base.errors import UserError, call_user_code, require_type, safe_repr
 from steadyrl.objectives.clipping import ClipMasks
 from steadyrl.objectives.objective import Objective
-from steadyrl.objectives.terms import TokenTerms
+from steadyrl.objectives.terms import CandidateTerms, TokenTerms
 
 
 def token_values(objective: Objective, terms: TokenTerms) -> Float[Tensor, "B T"]:
@@ -68,7 +68,7 @@ def try_objective(objective: Objective) -> None:
     """
     if type(objective).__module__.startswith("steadyrl."):
         return
-    terms = _made_up_terms()
+    terms = _made_up_terms(reads_candidates=objective.reads_candidates > 0)
     with torch.enable_grad():
         values = token_values(objective, terms)
         token_masks(objective, terms)
@@ -96,7 +96,7 @@ def try_objective(objective: Objective) -> None:
         )
 
 
-def _made_up_terms() -> TokenTerms:
+def _made_up_terms(*, reads_candidates: bool) -> TokenTerms:
     """Three answers of two tokens each: a right one, a wrong one, and one without advantage."""
     logprobs = torch.tensor([[0.0, -0.5, -1.5], [0.0, -1.0, -0.2], [0.0, -2.0, -0.7]])
     step = torch.tensor([[0.0, 0.1, -0.05], [0.0, -0.1, 0.02], [0.0, 0.05, 0.1]])
@@ -109,6 +109,17 @@ def _made_up_terms() -> TokenTerms:
         response_ids=torch.arange(3),
         ref_logprobs=logprobs - 2.0 * step,
         router_shift=step.abs(),
+        candidates=None if not reads_candidates else _made_up_candidates(),
+    )
+
+
+def _made_up_candidates() -> CandidateTerms:
+    """Two candidates of each of the six tokens."""
+    logprobs = torch.tensor([[-0.3, -1.6]]).expand(6, 2)
+    return CandidateTerms(
+        logprobs=logprobs.clone().requires_grad_(),
+        old_logprobs=logprobs - 0.05,
+        rollout_logprobs=logprobs - torch.tensor([0.1, -0.1]),
     )
 
 

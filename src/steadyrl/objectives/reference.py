@@ -113,6 +113,11 @@ class Penalized(Objective):
         """Whether the objective reads router shifts."""
         return self.objective.reads_router
 
+    @property
+    def reads_candidates(self) -> int:  # type: ignore[override]
+        """Number of candidates that the objective reads."""
+        return self.objective.reads_candidates
+
     def __call__(self, terms: TokenTerms) -> Float[Tensor, "B T"]:
         """J_t - coefficient * divergence_t of each token."""
         values = token_values(self.objective, terms)

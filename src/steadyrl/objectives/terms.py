@@ -10,6 +10,23 @@ from steadyrl.objectives.quotient import log_quotient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateTerms:
+    """Terms of the `K` most probable tokens of the engine in the place of each of `N` loss tokens.
+
+    Loss tokens are in the order of the loss mask, row after row. Only `logprobs` carries gradient.
+    """
+
+    logprobs: Float[Tensor, "N K"]
+    """log pi_theta"""
+
+    old_logprobs: Float[Tensor, "N K"]
+    """log pi_theta_old"""
+
+    rollout_logprobs: Float[Tensor, "N K"]
+    """log mu_theta_old"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenTerms:
     """Terms of `B` rows of `T` tokens. Only `logprobs` carries gradient.
 
@@ -49,6 +66,10 @@ class TokenTerms:
     router_shift: Float[Tensor, "B T"] | None = None
     """Mean absolute change, since before the update, of the routers' log-probabilities of the
     experts that they chose then, in the pass that predicts the token; if an objective reads it."""
+
+    candidates: CandidateTerms | None = None
+    """Terms of the tokens that the engine would most probably have sampled, if an objective reads
+    them."""
 
     @property
     def log_ratio(self) -> Float[Tensor, "B T"]:

@@ -86,13 +86,13 @@ class OutputHead:
     def scores(
         self,
         features: Float[Tensor, "N D"],
-        targets: Int[Tensor, " N"],
+        targets: Int[Tensor, "N C"],
         *,
         temperature: float,
         support: Support | None,
         memory: int,
-    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        """Log-probabilities and entropies of `targets`, given the states or logits before them."""
+    ) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"]]:
+        """Log-probabilities of `targets` and entropies, given the states or logits before them."""
         if self.is_plain:
             score = partial(scores_by_head, features, self.linear)
         else:

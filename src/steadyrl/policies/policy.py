@@ -167,6 +167,7 @@ class Policy:
         *,
         temperature: float = 1.0,
         support: Support | None = None,
+        candidates: Int[Tensor, "N K"] | None = None,
         replay: Routing | None = None,
         record_routing: bool = False,
         prefix_groups: Int[Tensor, " B"] | None = None,
@@ -182,6 +183,7 @@ class Policy:
             temperature: Divisor of the logits, as in the engine that sampled the tokens.
             support: Supports of the scored tokens, row by row. Log-probabilities and entropies are
                 those of the softmax restricted to them.
+            candidates: Further tokens to score in the place of each scored one, row by row.
             replay: Expert choices to use instead of the model's own.
             record_routing: Whether to return the expert choices used.
             prefix_groups: Rows with equal numbers may share the computation of their common prefix.
@@ -205,7 +207,12 @@ class Policy:
             )
         count = 1 if prefixes is None else prefixes.passes
         empty = self.access.passes(count) - count
-        work = partial(self._work, tokens, selected, replayed, prefixes, temperature, support)
+        targets = tokens[:, 1:][selected][:, None]
+        if candidates is not None:
+            targets = torch.cat([targets, candidates], dim=1)
+        work = partial(
+            self._work, tokens, selected, targets, replayed, prefixes, temperature, support
+        )
         logprobs, entropy, experts = self.access.run(
             partial(work, empty_passes=empty, record=record_routing)
         )
@@ -213,15 +220,17 @@ class Policy:
         assert entropy is not None
         routing = None if experts is None else Routing.of(experts, attention_mask, tokens)
         return TokenScores(
-            logprobs=at_positions(logprobs, selected),
+            logprobs=at_positions(logprobs[:, 0], selected),
             entropy=at_positions(entropy, selected),
             routing=routing,
+            candidates=None if candidates is None else logprobs[:, 1:],
         )
 
     def _work(
         self,
         tokens: Int[Tensor, "B T"],
         selected: Bool[Tensor, "B T-1"],
+        targets: Int[Tensor, "N C"],
         replay: PaddedRouting | None,
         prefixes: SharedPrefixes | None,
         temperature: float,
@@ -230,7 +239,7 @@ class Policy:
         empty_passes: int,
         record: bool,
     ) -> Results:
-        """Log-probabilities and entropies of the selected tokens, and the experts if recorded."""
+        """Log-probabilities of `targets` in the selected places, entropies, and any experts."""
         forward = partial(self._forward, record=record)
         if prefixes is None:
             at = nn.functional.pad(selected, (0, 1))
@@ -241,7 +250,7 @@ class Policy:
             features = torch.cat([features, self._empty_pass(tokens)])
         scored = self._head.scores(
             features,
-            tokens[:, 1:][selected],
+            targets,
             temperature=temperature,
             support=support,
             memory=self.logits_memory,

@@ -52,21 +52,25 @@ class TokenScores:
     routing: Routing | None
     """Experts used in the forward pass; None: not recorded."""
 
+    candidates: Float[Tensor, "N K"] | None = None
+    """Log-probabilities of the candidates of each requested token; None: none were given."""
+
 
 def scores_by_head(
     features: Float[Tensor, "N D"],
     head: nn.Linear,
-    targets: Int[Tensor, " N"],
+    targets: Int[Tensor, "N C"],
     *,
     temperature: float,
     support: Support | None = None,
     memory: int = LOGITS_MEMORY,
     working_memory: int = WORKING_MEMORY,
-) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Log-probability of each of `targets`, and the entropy in nats, which carries no gradient.
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"]]:
+    """Log-probabilities of `targets`, and the entropy in nats, which carries no gradient.
 
     Args:
-        support: Supports of the targets; None: the whole vocabulary.
+        targets: `C` tokens in each place.
+        support: Supports of the places; None: the whole vocabulary.
         head: Output head. With a `Float32Linear`, logits and their gradients are in float32.
         memory: Maximum bytes of probabilities stored for the backward pass.
         working_memory: Maximum bytes of temporary logits.
@@ -83,13 +87,13 @@ def scores_by_head(
 
 def scores_of_logits(
     logits: Float[Tensor, "N V"],
-    targets: Int[Tensor, " N"],
+    targets: Int[Tensor, "N C"],
     *,
     temperature: float,
     support: Support | None = None,
     memory: int = LOGITS_MEMORY,
     working_memory: int = WORKING_MEMORY,
-) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"]]:
     """The same as `scores_by_head`, for given `logits`."""
     bytes_per_row = 4 * logits.shape[1]
     keeps = torch.is_grad_enabled() and len(logits) * bytes_per_row <= memory
@@ -103,17 +107,17 @@ def scores_of_logits(
 
 def _scores(
     logits: Float[Tensor, "N V"],
-    targets: Int[Tensor, " N"],
+    targets: Int[Tensor, "N C"],
     temperature: float,
     support: Support | None,
-) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"]]:
     scaled = _widened(logits) / temperature
     if support is not None:
         scaled = scaled.masked_fill(support.excluded(scaled.shape[1]), -torch.inf)
-    normalizer = scaled.logsumexp(dim=-1)
-    logprobs = scaled.gather(-1, targets[:, None]).squeeze(-1) - normalizer
+    normalizer = scaled.logsumexp(dim=-1, keepdim=True)
+    logprobs = scaled.gather(-1, targets) - normalizer
     with torch.no_grad():
-        entropy = torch.special.entr((scaled - normalizer[:, None]).exp()).sum(dim=-1)
+        entropy = torch.special.entr((scaled - normalizer).exp()).sum(dim=-1)
     return logprobs, entropy
 
 
@@ -157,7 +161,8 @@ class _ScoresByHead(torch.autograd.Function):
             for value, needs_gradient in zip((weight, bias), needed[1:3], strict=True)
         )
         head = _cast(weight, bias, ctx.dtype)
-        scales = gradients[0][:, None] / ctx.temperature
+        scales = gradients[0] / ctx.temperature
+        totals = scales.sum(dim=1, keepdim=True)
         kept, ctx.kept = ctx.kept, []  # a second backward pass recomputes the probabilities
         starts = range(0, len(features), ctx.rows)
         within = _split(ctx.support, ctx.rows)
@@ -168,8 +173,8 @@ class _ScoresByHead(torch.autograd.Function):
             else:
                 logits = _logits(features[part], *head, ctx.temperature, allowed)
                 probabilities = logits.sub_(normalizers[part, None]).exp_()
-            of_logits = probabilities.mul_(-scales[part])
-            of_logits = of_logits.scatter_add_(1, targets[part, None], scales[part])
+            of_logits = probabilities.mul_(-totals[part])
+            of_logits = of_logits.scatter_add_(1, targets[part], scales[part])
             of_logits = of_logits.to(ctx.dtype)
             if of_features is not None:
                 of_features[part] = of_logits @ head[0]
@@ -225,9 +230,9 @@ def _widened(values: Tensor) -> Tensor:
 
 
 def _normalize(
-    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], *, in_place: bool
-) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Log-probability of the targets, entropy and log normalizer.
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, "N C"], *, in_place: bool
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """Log-probabilities of the targets, entropy and log normalizer.
 
     Args:
         in_place: Whether to overwrite the logits with the probabilities.
@@ -241,7 +246,7 @@ def _normalize(
         total = weights.sum(dim=-1)
         mean = torch.linalg.vecdot(weights, relative) / total
         normalizer = highest.squeeze(-1) + total.log()
-        logprobs = some.gather(-1, their_targets[:, None]).squeeze(-1) - normalizer
+        logprobs = some.gather(-1, their_targets) - normalizer[:, None]
         parts.append((logprobs, total.log() - mean, normalizer))
         if in_place:
             torch.div(weights, total[:, None], out=some)

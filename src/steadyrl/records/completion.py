@@ -1,12 +1,13 @@
 """A completion: one output of a rollout engine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steadyrl.records.candidates import Candidates
 from steadyrl.records.routing import Routing
 from steadyrl.records.support import Support
 
@@ -55,9 +56,23 @@ class Completion:
     support: Support | None = None
     """Tokens that could be drawn in place of each; None: the whole vocabulary."""
 
+    candidates: Candidates | None = None
+    """The engine's most probable tokens in place of each; None: not recorded."""
+
     @property
     def token_versions(self) -> Int[Tensor, " R"]:
         """Version of the weights that sampled each token."""
         if self.versions is not None:
             return self.versions
         return torch.full((len(self.token_ids),), self.policy_version)
+
+    def first(self, tokens: int) -> "Completion":
+        """The completion up to its first `tokens` tokens, with all of its routing."""
+        return replace(
+            self,
+            token_ids=self.token_ids[:tokens],
+            logprobs=self.logprobs[:tokens],
+            versions=None if self.versions is None else self.versions[:tokens],
+            support=None if self.support is None else self.support.first(tokens),
+            candidates=None if self.candidates is None else self.candidates.first(tokens),
+        )

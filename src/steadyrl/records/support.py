@@ -55,6 +55,11 @@ class Support:
         """The same on `device`."""
         return Support(self.ids.to(device), self.counts.to(device))
 
+    def first(self, tokens: int) -> "Support":
+        """Those of the first `tokens` tokens."""
+        counts = self.counts[:tokens]
+        return Support(self.ids[: int(counts.sum())], counts)
+
     def split(self, tokens: int) -> list["Support"]:
         """The supports of `tokens` tokens at a time."""
         counts = self.counts.split(tokens)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steadyrl.records.candidates import Candidates
 from steadyrl.records.router_scores import RouterScores
 from steadyrl.records.routing import Routing
 from steadyrl.records.support import Support
@@ -45,6 +46,10 @@ class TokenBatch:
     support: tuple[Support, ...] | None = None
     """Tokens that could be drawn in place of the loss tokens of each row. Its log-probabilities are
     those among them. None: the whole vocabulary."""
+
+    candidates: tuple[Candidates, ...] | None = None
+    """The engine's most probable tokens in place of the loss tokens of each row. None: not
+    recorded."""
 
     old_logprobs: Float[Tensor, "B T"] | None = None
     """log pi_old, from the trainer before the update. None: taken from the update's own forward
@@ -92,6 +97,11 @@ class TokenBatch:
         return None if self.support is None else Support.joined(self.support)
 
     @property
+    def token_candidates(self) -> Candidates | None:
+        """Candidates of the loss tokens, row after row; None: not recorded."""
+        return None if self.candidates is None else Candidates.joined(self.candidates)
+
+    @property
     def has_signal(self) -> Bool[Tensor, " B"]:
         """Rows with a non-zero advantage at some loss token."""
         return ((self.advantages != 0) & self.loss_mask).any(dim=1)
@@ -117,6 +127,7 @@ class TokenBatch:
             rollout_logprobs=cut(self.rollout_logprobs),
             rollout_routing=cut_routing(self.rollout_routing),
             support=self.support and tuple(self.support[row] for row in index.tolist()),
+            candidates=self.candidates and tuple(self.candidates[row] for row in index.tolist()),
             old_logprobs=cut(self.old_logprobs),
             old_routing=cut_routing(self.old_routing),
             old_router=self.old_router and self.old_router.rows(index, length),

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from steadyrl.records.candidates import Candidates
 from steadyrl.records.completion import Completion
 from steadyrl.records.routing import Pieces, Routing, fed_tokens_checksum
 from steadyrl.records.support import Support
@@ -28,6 +29,9 @@ class _Row:
 
     support: Support | None
     """Supports of the loss tokens; None: the whole vocabulary."""
+
+    candidates: Candidates | None
+    """Candidates of the loss tokens; None: not recorded."""
 
 
 def token_batch(
@@ -78,6 +82,7 @@ def _row(completion: Completion, routes: Pieces | None) -> _Row:
         rollout_logprobs=torch.cat([torch.zeros(len(prompt)), completion.logprobs]),
         routes=routes,
         support=completion.support,
+        candidates=completion.candidates,
     )
 
 
@@ -94,6 +99,7 @@ def _extend(row: _Row, completion: Completion) -> _Row:
         rollout_logprobs=torch.cat([row.rollout_logprobs, turn.rollout_logprobs[before:]]),
         routes=routes,
         support=_joined([row, turn]),
+        candidates=_joined_candidates([row, turn]),
     )
 
 
@@ -108,6 +114,18 @@ def _supports(rows: Sequence[_Row]) -> tuple[Support, ...] | None:
     if all(row.support is None for row in rows):
         return None
     return tuple(row.support or Support.whole(int(row.loss_mask.sum())) for row in rows)
+
+
+def _joined_candidates(rows: Sequence[_Row]) -> Candidates | None:
+    """Candidates of the loss tokens of all `rows`."""
+    candidates = _candidates(rows)
+    return None if candidates is None else Candidates.joined(candidates)
+
+
+def _candidates(rows: Sequence[_Row]) -> tuple[Candidates, ...] | None:
+    """Candidates of the loss tokens of each row; None if some row has none."""
+    known = tuple(row.candidates for row in rows if row.candidates is not None)
+    return known if len(known) == len(rows) else None
 
 
 def _mask(prompt_length: int, response_length: int) -> Bool[Tensor, " T"]:
@@ -135,6 +153,7 @@ def _pad_rows(
         rollout_logprobs=pad_sequence([row.rollout_logprobs for row in rows], batch_first=True),
         rollout_routing=_routing(rows, tokens),
         support=_supports(rows),
+        candidates=_candidates(rows),
     )
 
 

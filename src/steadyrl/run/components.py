@@ -114,7 +114,12 @@ def rounding_seed(config: RunConfig) -> int:
 
 def make_engine(config: RunConfig, policy: Policy, *, progress: Progress = NO_PROGRESS) -> Engine:
     """A rollout engine with the weights of the policy."""
-    parts = EngineContext(policy=policy, seed=rounding_seed(config), progress=progress)
+    parts = EngineContext(
+        policy=policy,
+        seed=rounding_seed(config),
+        progress=progress,
+        candidates=config.algorithm.reads_candidates,
+    )
     return config.engine.make(parts)
 
 

@@ -156,7 +156,29 @@ class RunConfig(Settings):
         self._check_staleness()
         self._check_rescoring()
         self._check_rollout_logprobs()
+        self._check_candidates()
         return self
+
+    def learned_samplings(self) -> dict[str, Sampling]:
+        """Samplings whose tokens are trained on, by their settings."""
+        if not self.steps:
+            return {}
+        others = self.algorithm.learned_samplings()
+        places = {f"algorithm.{place}": sampling for place, sampling in others.items()}
+        return {"sampling": self.sampling, **places}
+
+    def _check_candidates(self) -> None:
+        """Checks that the most probable tokens are recorded of all that is learned from."""
+        if not self.algorithm.reads_candidates:
+            return
+        for place, sampling in self.learned_samplings().items():
+            if sampling.is_truncated:
+                raise ValueError(
+                    "the objective reads the most probable tokens of the engine, which are only "
+                    f"recorded of sampling from the whole vocabulary, but {place} has top_p or "
+                    f"top_k. Set {place}.top_p to 1 and leave top_k out, or choose an objective "
+                    "and a correction that do not read them."
+                )
 
     def _check_rollout_logprobs(self) -> None:
         """Checks that the trainer's log-probabilities may count as the engine's."""

@@ -1,7 +1,5 @@
 """Checks of the engine's capabilities against the configuration."""
 
-from collections.abc import Iterator
-
 from steadyrl.base.errors import UserError
 from steadyrl.engines.protocol import EngineCapabilities, Sampling
 from steadyrl.records.routing import RoutingReplay
@@ -20,7 +18,7 @@ def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[s
             "experts it chose. Set routing_replay to 'r2' or 'none', or choose another engine."
         )
     if not capabilities.sampling_support:
-        for place, sampling in _learned_from(config):
+        for place, sampling in config.learned_samplings().items():
             if sampling.is_truncated:
                 raise UserError(
                     f"{place} is truncated by {_cuts(sampling)}, and the engine "
@@ -28,6 +26,12 @@ def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[s
                     "the trainer cannot give them the probabilities they were sampled with. Set "
                     "top_p to 1 and leave top_k out, or choose the engine 'local'."
                 )
+    if config.algorithm.reads_candidates and not capabilities.candidates:
+        raise UserError(
+            "The objective reads the most probable tokens of the engine, which the engine "
+            f"{config.engine.name!r} does not record. Choose the engine 'local', or an objective "
+            "and a correction that do not read them."
+        )
     if config.engine.rescored_groups and not capabilities.scoring:
         raise UserError(
             f"engine.rescored_groups is {config.engine.rescored_groups}, but the engine "
@@ -45,14 +49,6 @@ def check_engine(config: RunConfig, capabilities: EngineCapabilities) -> tuple[s
             "cannot be repeated, nor resumed to the same bits.",
         )
     return ()
-
-
-def _learned_from(config: RunConfig) -> Iterator[tuple[str, Sampling]]:
-    """Samplings whose tokens are trained on, by their settings."""
-    if config.steps:
-        yield "sampling", config.sampling
-        for place, sampling in config.algorithm.learned_samplings().items():
-            yield f"algorithm.{place}", sampling
 
 
 def _cuts(sampling: Sampling) -> str:

@@ -226,7 +226,7 @@ def _ranks(config: RunConfig) -> tuple[int, int]:
 
 
 def update_memory(config: RunConfig, sizes: RunSizes, *, ranks_here: int = 1) -> dict[str, int]:
-    """Bytes that a micro-batch takes of each of `ranks_here` ranks, and the routes of a rollout."""
+    """Bytes that a micro-batch takes of each of `ranks_here` ranks, and a rollout's records."""
     learner, size, passes, length = config.learner, sizes.model, sizes.passes, sizes.length
     itemsize = getattr(torch, learner.dtype).itemsize
     answer = min(length, longest_response(config))
@@ -243,10 +243,13 @@ def update_memory(config: RunConfig, sizes: RunSizes, *, ranks_here: int = 1) ->
         logits = 0
     working = 2 * min(WORKING_MEMORY, answered * size.vocabulary * FLOAT32)
     routes = responses_of_step(config) * length * size.layers * size.experts_per_token
+    read = min(config.algorithm.reads_candidates, size.vocabulary)
+    candidates = responses_of_step(config) * answer * read * 3 * FLOAT32  # ids, log mu, log pi_old
     update = {
         "activations": int(activations) * ranks_here,
         "logits": (logits + working) * ranks_here,
         "routes": routes,
+        "candidates": candidates,
     }
     return {name: size for name, size in update.items() if size}
 

@@ -21,10 +21,10 @@ FLOAT32 = 1e-4
 
 
 @contextmanager
-def served(policy: Policy, **settings: Any) -> Iterator[VllmEngine]:
+def served(policy: Policy, *, candidates: int = 0, **settings: Any) -> Iterator[VllmEngine]:
     """vLLM in this process, with the weights of `policy`."""
     values = {"numerics": "float32", "cache_memory": 64, **settings}
-    engine = vllm_engine(VllmSettings(**values), policy, seed=3)
+    engine = vllm_engine(VllmSettings(**values), policy, seed=3, candidates=candidates)
     assert isinstance(engine, VllmEngine)
     try:
         yield engine

@@ -208,3 +208,19 @@ def test_a_model_that_no_kernel_computes_is_refused_at_the_start() -> None:
     refusal = pytest.raises(UserError, match=r"cannot serve this model: .*head_dim=16")
     with refusal, served(qwen3(head_dim=16)):
         pass
+
+
+def test_candidates_are_the_trainer_s_most_probable_tokens() -> None:
+    policy = qwen3()
+    with served(policy, candidates=30) as engine:
+        answers = list(chain(*generate(engine, requests(policy, temperature=0.7))))
+        cut = list(chain(*generate(engine, requests(policy, top_k=3))))
+    assert {answer.candidates for answer in cut} == {None}
+    for answer, tokens in zip(answers, sequences(answers), strict=True):
+        with torch.no_grad():
+            logits = policy.model(input_ids=tokens[None, :-1]).logits[0].float() / 0.7
+        logprobs = logits.log_softmax(dim=-1)[len(answer.prompt_ids) - 1 :]
+        expected = logprobs.topk(30)
+        assert (answer.candidates.logprobs - expected.values).abs().max() < FLOAT32
+        own = logprobs.gather(1, answer.candidates.ids.long())
+        assert (answer.candidates.logprobs - own).abs().max() < FLOAT32

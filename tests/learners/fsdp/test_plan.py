@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from steadyrl.learners.fsdp.plan import Planner, RankPass, join_scores
 from steadyrl.learners.local import LocalLearnerSettings
 from steadyrl.objectives import GSPO, NLL
+from steadyrl.records.candidates import Candidates
 from tests.learners.small import made_up_batch, term_on
 
 
@@ -72,14 +74,28 @@ def test_micro_batches_are_divided_among_the_ranks() -> None:
 
 def test_scores_return_to_their_rows() -> None:
     batch = made_up_batch((1.0,) * 5)
+    batch = replace(batch, candidates=tuple(map(candidates_of, batch.tokens, batch.loss_mask)))
     passes = planner(2, budget=12).scoring(batch)
     scored = [
-        [(each.batch.tokens.float(), None) for each in own if not each.is_filler] for own in passes
+        [
+            (each.batch.tokens.float(), None, each.batch.token_candidates.ids.float())
+            for each in own
+            if not each.is_filler
+        ]
+        for own in passes
     ]
     joined = join_scores(batch, passes, scored, routed=False)
     assert joined.old_logprobs is not None
     assert torch.equal(joined.old_logprobs, batch.tokens.float())
     assert joined.old_routing is None
+    likely = joined.token_candidates
+    assert torch.equal(likely.old_logprobs, likely.ids.float())
+
+
+def candidates_of(tokens: Tensor, loss_mask: Tensor) -> Candidates:
+    """Two candidates of each loss token, that one and the next id."""
+    ids = torch.stack([tokens[loss_mask], tokens[loss_mask] + 1], dim=1)
+    return Candidates(ids=ids, logprobs=-ids.float())
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -24,12 +24,18 @@ CPU_BLOCK = 32
 
 
 def vllm_engine(
-    settings: VllmSettings, policy: Policy, *, seed: int, progress: Progress = NO_PROGRESS
+    settings: VllmSettings,
+    policy: Policy,
+    *,
+    seed: int,
+    progress: Progress = NO_PROGRESS,
+    candidates: int = 0,
 ) -> Engine:
     """The engine described by `settings`, with the policy's weights.
 
     Args:
         seed: Determines the thresholds of stochastic rounding.
+        candidates: Number of most probable tokens to record, by vLLM in this process.
 
     Raises:
         UserError: vLLM is not installed, cannot serve the model, or its server cannot be used.
@@ -44,24 +50,32 @@ def vllm_engine(
         routing=model.moe is not None,
         exact_draws=False,
         scoring=True,
+        candidates=True,
         adapters=settings.adapter_rank is not None,
     )
+    candidates = min(candidates, policy.vocabulary_size)
     return VllmEngine(
-        partial(_launch, settings, model, capabilities),
+        partial(_launch, settings, model, capabilities, candidates),
         model,
         weights_of(policy, without_adapter=capabilities.adapters),
         capabilities,
         restarts=settings.restarts,
         timeout=settings.timeout,
         progress=progress,
+        candidates=candidates,
     )
 
 
-def _launch(settings: VllmSettings, model: ServedModel, capabilities: EngineCapabilities) -> Any:
+def _launch(
+    settings: VllmSettings, model: ServedModel, capabilities: EngineCapabilities, candidates: int
+) -> Any:
     """An `LLMEngine` of the model with dummy weights."""
     with TemporaryDirectory(prefix="steadyrl-") as folder:
         model.config.save_pretrained(folder)
-        return launch(_arguments(settings, model, capabilities, Path(folder)))
+        arguments = _arguments(settings, model, capabilities, Path(folder))
+        if candidates:
+            arguments["max_logprobs"] = candidates
+        return launch(arguments)
 
 
 def _arguments(

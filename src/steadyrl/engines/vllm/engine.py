@@ -24,11 +24,17 @@ from steadyrl.engines.answers import Answer, completion
 from steadyrl.engines.driver import engine_loop
 from steadyrl.engines.model_engine import GenerationProgress
 from steadyrl.engines.protocol import EngineCapabilities, Request, TokenListener
+from steadyrl.engines.sampler import has_candidates
 from steadyrl.engines.served_model import Checksummed, ServedModel, completion_seed
 from steadyrl.engines.stepped import SteppedEngine
 from steadyrl.engines.vllm.jobs import Job, JobRunner
 from steadyrl.engines.vllm.library import drawing, scoring
-from steadyrl.engines.vllm.outputs import TokenReports, prompt_scores, sampled_logprobs
+from steadyrl.engines.vllm.outputs import (
+    TokenReports,
+    likely_tokens,
+    prompt_scores,
+    sampled_logprobs,
+)
 from steadyrl.engines.vllm.weights import load_adapter, load_model
 from steadyrl.engines.vllm.worker import differing
 from steadyrl.records.completion import Completion
@@ -47,6 +53,7 @@ class VllmEngine(SteppedEngine):
         restarts: Maximum number of restarts between two syncs.
         timeout: Maximum seconds in which no request finishes.
         progress: Receives the number of answers and tokens.
+        candidates: Number of most probable tokens to record in place of each sampled one.
     """
 
     def __init__(
@@ -59,12 +66,13 @@ class VllmEngine(SteppedEngine):
         restarts: int,
         timeout: float,
         progress: Progress = NO_PROGRESS,
+        candidates: int = 0,
     ) -> None:
         super().__init__()
         self.capabilities = capabilities
         self.policy_version = -1
         self.launch = launch
-        self._model = model
+        self._model, self._candidates = model, candidates
         self._base: WeightSource = weights
         self._base_sum: int | None = None
         self._adapter: WeightSource | None = None
@@ -113,7 +121,13 @@ class VllmEngine(SteppedEngine):
                 report = TokenReports(sample=index, listener=listener, end_token_ids=ends)
             job = Job(
                 prompt_ids=request.prompt_ids.tolist(),
-                parameters=drawing(request.sampling, seed, ends, reported=report is not None),
+                parameters=drawing(
+                    request.sampling,
+                    seed,
+                    ends,
+                    reported=report is not None,
+                    candidates=self._candidates_of(request),
+                ),
                 finish=partial(self._take_answer, number, index, request),
                 report=report,
             )
@@ -232,11 +246,15 @@ class VllmEngine(SteppedEngine):
         folder = Path(self._folder.name) / str(self._adapters)
         self._runner.adapter = load_adapter(llm, self._adapter, folder, self._adapters)
 
+    def _candidates_of(self, request: Request) -> int:
+        return self._candidates if has_candidates(request.sampling) else 0
+
     def _take_answer(self, number: int, index: int, request: Request, output: Any) -> None:
         written = output.outputs[0]
         logprobs = sampled_logprobs(written.token_ids, written.logprobs)
         if request.sampling.temperature == 0:
             logprobs = [0.0] * len(logprobs)  # no other token can be sampled
+        count = self._candidates_of(request)
         answers = self._open[number]
         answers[index] = answer = completion(
             request.prompt_ids,
@@ -245,6 +263,7 @@ class VllmEngine(SteppedEngine):
                 logprobs=logprobs,
                 finish_reason=written.finish_reason,
                 routed_experts=written.routed_experts,
+                candidates=likely_tokens(written.logprobs, count) if count else None,
             ),
             end_token_ids=self._model.end_token_ids,
             moe=self._model.moe,

@@ -89,12 +89,18 @@ def vllm_version() -> str:
 
 
 def drawing(
-    sampling: Sampling, seed: int, end_token_ids: set[int], *, reported: bool = False
+    sampling: Sampling,
+    seed: int,
+    end_token_ids: set[int],
+    *,
+    reported: bool = False,
+    candidates: int = 0,
 ) -> Any:
     """`vllm.SamplingParams` for sampling one answer.
 
     Args:
         reported: Whether every step outputs the tokens so far.
+        candidates: Number of most probable tokens to output in place of each.
     """
     return _parameters(
         reported=reported,
@@ -104,7 +110,7 @@ def drawing(
         max_tokens=sampling.max_new_tokens,
         seed=seed,
         stop_token_ids=sorted(end_token_ids),
-        logprobs=0,
+        logprobs=candidates,
     )
 
 

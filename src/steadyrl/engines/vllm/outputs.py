@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steadyrl.engines.answers import EngineOutputError, check_finite
 from steadyrl.engines.protocol import SampledToken, TokenListener
+from steadyrl.records.candidates import Candidates
 
 
 def decode_routes(text: str | None) -> np.ndarray | None:
@@ -33,6 +34,23 @@ def sampled_logprobs(token_ids: Sequence[int], logprobs: Any) -> list[float]:
     """Log-probability of each sampled token, from vLLM's list of mappings to `Logprob`."""
     entries = [] if logprobs is None else logprobs
     return [float(entry[token].logprob) for entry, token in zip(entries, token_ids, strict=False)]
+
+
+def likely_tokens(logprobs: Any, count: int) -> Candidates:
+    """The `count` most probable tokens in place of each sampled one, from the same list.
+
+    Raises:
+        EngineOutputError: there are fewer.
+    """
+    places = [sorted(entry.items(), key=lambda each: each[1].rank)[:count] for entry in logprobs]
+    if any(len(place) < count for place in places):
+        raise EngineOutputError(
+            f"The engine returned {min(map(len, places))} most probable tokens instead of {count}."
+        )
+    return Candidates(
+        ids=torch.tensor([[token for token, _ in place] for place in places], dtype=torch.int32),
+        logprobs=torch.tensor([[each.logprob for _, each in place] for place in places]),
+    )
 
 
 @dataclass(slots=True, kw_only=True)

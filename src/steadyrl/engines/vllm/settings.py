@@ -28,6 +28,7 @@ RESERVED = {
     "max_lora_rank": "engine.adapter_rank",
     "enable_return_routed_experts": "routing_replay",
     "logprobs_mode": "sampling",
+    "max_logprobs": "algorithm",
     "generation_config": "sampling",
     "override_generation_config": "sampling",
     "logits_processors": "sampling",
@@ -96,7 +97,13 @@ class VllmSettings(EngineSettings):
         """
         from steadyrl.engines.vllm.build import vllm_engine
 
-        return vllm_engine(self, context.policy, seed=context.seed, progress=context.progress)
+        return vllm_engine(
+            self,
+            context.policy,
+            seed=context.seed,
+            progress=context.progress,
+            candidates=context.candidates,
+        )
 
     def memory(self, itemsize: int) -> EngineMemory:
         """What vLLM in this process takes; nothing on this machine with a server."""

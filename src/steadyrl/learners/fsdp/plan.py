@@ -19,6 +19,7 @@ from steadyrl.learners.loss_term import LossTerm
 from steadyrl.learners.micro_batches import MicroBatch, plan_micro_batches
 from steadyrl.learners.settings import LearnerSettings
 from steadyrl.objectives import Objective
+from steadyrl.records.candidates import with_old_logprobs
 from steadyrl.records.routing import Routing, join_routing
 from steadyrl.records.token_batch import TokenBatch
 
@@ -182,7 +183,7 @@ def _rank_pass(
 def join_scores(
     batch: TokenBatch,
     passes: Sequence[Sequence[RankPass]],
-    scored: Sequence[Sequence[tuple[Tensor, Routing | None]]],
+    scored: Sequence[Sequence[tuple[Tensor, Routing | None, Tensor | None]]],
     *,
     routed: bool,
 ) -> TokenBatch:
@@ -190,16 +191,25 @@ def join_scores(
 
     Args:
         passes: The passes of each rank.
-        scored: For each rank, log-probabilities and routing of each pass that is not a filler.
+        scored: For each rank, log-probabilities, routing, and log-probabilities of candidates, of
+            each pass that is not a filler.
         routed: Whether the routing is kept.
     """
     logprobs = torch.zeros(batch.tokens.shape)
     routings: list[tuple[Int[Tensor, " b"], Routing]] = []
+    candidates: list[tuple[Int[Tensor, " b"], Tensor]] = []
     for own, scores in zip(passes, scored, strict=True):
         reported = [each for each in own if not each.is_filler]
-        for each, (values, routing) in zip(reported, scores, strict=True):
+        for each, (values, routing, likely) in zip(reported, scores, strict=True):
             logprobs[each.rows, : values.shape[1]] = values
             if routing is not None:
                 routings.append((each.rows, routing))
+            if likely is not None:
+                candidates.append((each.rows, likely))
     old_routing = join_routing(routings, batch.tokens.shape[1]) if routed else None
-    return replace(batch, old_logprobs=logprobs, old_routing=old_routing)
+    return replace(
+        batch,
+        old_logprobs=logprobs,
+        old_routing=old_routing,
+        candidates=batch.candidates and with_old_logprobs(batch.candidates, candidates),
+    )

@@ -43,8 +43,9 @@ from steadyrl.records.routing import Routing, RoutingReplay
 
 Answer = TypeVar("Answer")
 
-Scored = list[tuple[Float[Tensor, "b T"], Routing | None]]
-"""Log-probabilities and routing of each pass that is not a filler."""
+Scored = list[tuple[Float[Tensor, "b T"], Routing | None, Float[Tensor, "n K"] | None]]
+"""Log-probabilities, routing, and log-probabilities of candidates, of each pass that is not a
+filler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +120,14 @@ class Worker:
                 each.micro.prefix_groups,
                 replay=routing_to_replay(replay, rows),
                 record_routing=records_routing(replay, rows),
+                candidates=True,
             )
             if not each.is_filler:
                 used = scores.routing
                 used = None if used is None else used.to(torch.device("cpu"))
-                scored.append((scores.logprobs.cpu(), used))
+                likely = scores.candidates
+                likely = None if likely is None else likely.cpu()
+                scored.append((scores.logprobs.cpu(), used, likely))
         return scored
 
     @answers_without_memory
