@@ -22,6 +22,7 @@ from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST, plan_passes
 from steadyrl.policies.policy import Policy
 from steadyrl.policies.positions import frequency_change, max_positions
+from steadyrl.policies.products import speed_up
 from steadyrl.policies.reach import Reach, WeightSample
 from steadyrl.policies.rounding import Rounding, round_into
 from steadyrl.policies.routing import RoutingHook
@@ -77,6 +78,7 @@ class EngineModel:
         self.model = model_from_config(policy.model, dtype, head_dtype)
         if head_dtype == "float32":
             separate_head(self.model)
+        speed_up(self.model)
         self.max_positions = max_positions(self.model)
         """Maximum tokens of a prompt and its completion together; None: no limit."""
         self.end_token_ids = policy.end_token_ids

@@ -120,6 +120,16 @@ def wrap_gate(experts: nn.Module, wrap: Callable[[Tensor], Tensor]) -> None:
     vars(experts)[name] = lambda values: wrap(gate(values))
 
 
+def has_onednn_linear() -> bool:
+    """Whether `onednn_linear` can be called."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer by oneDNN, without derivatives. Any tensor may be strided."""
+    return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+
+
 def _found(owner: Any, name: str, package: str, purpose: str) -> Any:
     """The attribute `name` of `owner`.
 

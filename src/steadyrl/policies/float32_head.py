@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from steadyrl.base.errors import UserError
+from steadyrl.policies.products import FastLinear, linear
 from steadyrl.policies.small_copy import FAILURES
 
 HeadDtype = Literal["model", "float32"]
@@ -29,7 +30,11 @@ class Float32Linear(nn.Linear):
     def forward(self, states: Tensor) -> Tensor:
         """Output in float32."""
         bias = None if self.bias is None else self.bias.float()
-        return nn.functional.linear(states.float(), self.weight.float(), bias)
+        return linear(states.float(), self.weight.float(), bias)
+
+
+LINEAR_HEADS = (nn.Linear, FastLinear, Float32Linear)
+"""Classes of heads that multiply by a weight and do nothing else."""
 
 
 def widen_head(model: PreTrainedModel) -> list[str]:
@@ -43,7 +48,7 @@ def widen_head(model: PreTrainedModel) -> list[str]:
         UserError: the head is not a linear layer.
     """
     head = model.get_output_embeddings()
-    if type(head) not in (nn.Linear, Float32Linear):
+    if type(head) not in LINEAR_HEADS:
         raise _unsupported(model, f"it is a {type(head).__name__}, not a linear layer")
     head.__class__ = Float32Linear  # in place: the family may hold it under several names
     named = dict(model.named_parameters(remove_duplicate=False))

@@ -10,7 +10,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from steadyrl.policies.float32_head import Float32Linear, HeadDtype, check_float32_head
+from steadyrl.policies.float32_head import (
+    LINEAR_HEADS,
+    Float32Linear,
+    HeadDtype,
+    check_float32_head,
+)
 from steadyrl.policies.probes import unsupported_reason
 from steadyrl.policies.token_scores import scores_by_head, scores_of_logits
 from steadyrl.records.support import Support
@@ -119,7 +124,7 @@ def _cap_or_factor(model: PreTrainedModel) -> str | None:
 
 def _is_plain(model: PreTrainedModel) -> bool:
     head = model.get_output_embeddings()
-    if type(head) not in (nn.Linear, Float32Linear) or model.base_model is model:
+    if type(head) not in LINEAR_HEADS or model.base_model is model:
         return False
     tokens = torch.arange(2, device=model.device)[None]
     with torch.no_grad():

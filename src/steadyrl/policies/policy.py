@@ -20,6 +20,7 @@ from steadyrl.policies.output_head import OutputHead
 from steadyrl.policies.passes import PASS_COST
 from steadyrl.policies.positions import RowLimit
 from steadyrl.policies.probes import causality_unsupported_reason, unsupported_reason
+from steadyrl.policies.products import speed_up
 from steadyrl.policies.routers import is_moe
 from steadyrl.policies.routing import RoutingHook
 from steadyrl.policies.row_checks import check_padding, check_replay
@@ -58,6 +59,7 @@ class Policy:
         hook_routing: bool = True,
         logits_memory: int = LOGITS_MEMORY,
     ) -> None:
+        speed_up(model)
         self.model = model
         self.tokenizer = tokenizer
         self.logits_memory = logits_memory

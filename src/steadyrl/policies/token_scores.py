@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from steadyrl.policies.float32_head import Float32Linear
+from steadyrl.policies.products import linear
 from steadyrl.records.routing import Routing
 from steadyrl.records.support import Support
 
@@ -177,7 +178,7 @@ class _ScoresByHead(torch.autograd.Function):
             of_logits = of_logits.scatter_add_(1, targets[part], scales[part])
             of_logits = of_logits.to(ctx.dtype)
             if of_features is not None:
-                of_features[part] = of_logits @ head[0]
+                of_features[part] = linear(of_logits, head[0].T)
             if of_weight is not None:
                 _add_product(of_weight, of_logits.T, features[part].to(ctx.dtype))
             if of_bias is not None:
@@ -213,7 +214,7 @@ def _logits(
     support: Support | None,
 ) -> Tensor:
     """Logits over the temperature, -inf outside the support."""
-    logits = _widened(nn.functional.linear(features.to(weight.dtype), weight, bias))
+    logits = _widened(linear(features.to(weight.dtype), weight, bias))
     logits = logits if temperature == 1 else logits.div_(temperature)
     if support is None:
         return logits

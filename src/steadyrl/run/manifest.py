@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from steadyrl.base.processor import processor_name
 from steadyrl.records.run_folder import RunFolder
 
 PACKAGES = ("torch", "transformers", "numpy", "safetensors")
@@ -67,16 +68,7 @@ def _source(number: str, commit: str | None) -> str:
 def machine() -> str:
     """Processor, number of cores, operating system, and GPU if there is one."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}{gpu}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor_name()}, {os.cpu_count()} cores, {platform.system()}{gpu}"
 
 
 def _commit() -> str | None:
