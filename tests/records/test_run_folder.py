@@ -160,12 +160,19 @@ def test_writes_into_a_memory_survive_and_can_be_replaced(tmp_path: Path) -> Non
     assert folder.read_memory() == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I/O error: No space left on device (os error 28)",
+        "The rank failed.\n  save()\nOSError: [Errno 28] No space left on device",
+    ],
+)
 def test_a_folder_that_cannot_be_written_leaves_no_draft_and_says_what_the_system_says(
-    tmp_path: Path,
+    tmp_path: Path, text: str
 ) -> None:
     def write(draft: Path) -> None:
         (draft / "half").write_text("h")
-        raise RuntimeError("I/O error: No space left on device (os error 28)")
+        raise RuntimeError(text)
 
     with pytest.raises(OSError, match="No space left on device") as fault:
         write_folder_atomically(tmp_path / "checkpoint", write)

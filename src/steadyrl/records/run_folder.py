@@ -75,10 +75,13 @@ def complete_draft(draft: Path, path: Path, write: Callable[[Path], None]) -> No
 
 
 def _raise_what_the_system_says(error: BaseException, path: Path) -> None:
-    """Raises an OSError if `error` only names a disk error in its text, as in safetensors."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
+    """Raises an OSError if `error` only names a disk error in its text.
+
+    So do errors of safetensors, and those that other processes report with their traceback.
+    """
+    found = re.search(r"\(os error (\d+)\)|Error: \[Errno (\d+)\]", str(error))
     if found is not None and not isinstance(error, OSError):
-        number = int(found[1])
+        number = int(found[1] or found[2])
         raise OSError(number, os.strerror(number), str(path)) from error
 
 

@@ -1,7 +1,10 @@
 """Checkpoints of shards: read by other numbers of ranks, and by Transformers."""
 
+import errno
+import resource
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,11 +17,17 @@ from steadyrl.learners.fsdp.checkpoint import MOMENTS, WEIGHTS, saved_sizes
 from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.learner import FsdpLearner
 from steadyrl.learners.fsdp.ranks import RankGroup
+from steadyrl.learners.optimizer import OptimizerSettings
 from steadyrl.policies.lora import LoraSettings
 from steadyrl.records.routing import RoutingReplay
+from steadyrl.records.run_folder import RunFolder
+from steadyrl.training.checkpointer import Checkpointer
+from steadyrl.training.journal import JournalSettings
+from steadyrl.training.stage import RunPosition, Stage
 from tests.closeness import assert_close
 from tests.learners.fsdp.groups import close, local, sharded
 from tests.learners.small import (
+    Idle,
     largest_difference,
     logprobs_of,
     made_up_batch,
@@ -29,6 +38,8 @@ from tests.learners.small import (
 )
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(300)]
+
+STAGE = Stage(name="rl", algorithm=Idle(), steps=9, optimizer=OptimizerSettings(), temperature=1.0)
 
 
 @pytest.fixture(scope="module", params=[1, 4])
@@ -108,6 +119,26 @@ def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
             dcp.load(own, checkpoint_id=folder / name, no_dist=True)
         state |= {f"{name}/{key}": value for key, value in own.items()}
     return state
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of other processes")
+@pytest.mark.parametrize("background", [False, True])
+def test_a_disk_that_takes_no_more_is_named_and_ends_no_rank(
+    two: RankGroup, tmp_path: Path, background: bool
+) -> None:
+    learner = sharded(two, background_saves=background)
+    train(learner, 0, 1)
+    checkpointer = Checkpointer(RunFolder(tmp_path), JournalSettings())
+    with ExitStack() as stack:
+        for process in two.processes:
+            before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, -1))
+            stack.callback(resource.prlimit, process.pid, resource.RLIMIT_FSIZE, before)
+        with pytest.raises(OSError, match="File too large") as fault:
+            checkpointer.save(STAGE, RunPosition(step=1), learner, None)
+            checkpointer.complete()
+    assert fault.value.errno == errno.EFBIG
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    train(learner, 1, 1)
 
 
 def test_a_checkpoint_before_the_first_step_has_no_moments(two: RankGroup, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Distributed checkpoints: each rank writes its shards, and any number of ranks reads them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,21 @@ METADATA = ".metadata"
 
 def save_shards(state: Mapping[str, Tensor], folder: Path) -> None:
     """Writes this rank's shards of `state`. Every rank must call this."""
-    save({name: value.detach() for name, value in state.items()}, checkpoint_id=folder)
+    with _first_failure():
+        save({name: value.detach() for name, value in state.items()}, checkpoint_id=folder)
+
+
+@contextmanager
+def _first_failure() -> Iterator[None]:
+    """Raises what failed on a rank.
+
+    PyTorch raises a collection of all failures, which is not an `Exception`: it would end the rank.
+    """
+    try:
+        yield
+    except CheckpointException as error:
+        failure, _ = next(iter(error.failures.values()))
+        raise failure from error
 
 
 class BackgroundSaving:
@@ -59,8 +74,9 @@ class BackgroundSaving:
     def finish(self) -> None:
         """Waits until it has."""
         writing, self._writing = self._writing, []
-        for each in writing:
-            each.result(self._limit.total_seconds())
+        with _first_failure():
+            for each in writing:
+                each.result(self._limit.total_seconds())
 
 
 def load_shards(state: Mapping[str, Tensor], folder: Path) -> None:
