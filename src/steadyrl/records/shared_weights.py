@@ -1,11 +1,15 @@
 """Weights of the policy in a file that two processes map into their memory."""
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from steadyrl.base.errors import UserError
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 """Shape and type of each weight by name."""
@@ -18,6 +22,9 @@ class SharedWeights:
 
     Args:
         path: The file, created and extended as needed.
+
+    Raises:
+        UserError: the disk has no room for it.
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
@@ -25,6 +32,7 @@ class SharedWeights:
         for name, (shape, dtype) in layout.items():
             starts[name] = size
             size += -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        _take_room(path, size)
         memory = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
         self.tensors: dict[str, Tensor] = {}
         for name, (shape, dtype) in layout.items():
@@ -36,6 +44,26 @@ class SharedWeights:
         """Copies `weights` to the file."""
         for name, target in self.tensors.items():
             target.copy_(weights[name])
+
+
+def _take_room(path: Path, size: int) -> None:
+    """Takes the room of a file on the disk, where the system can.
+
+    A page of a mapped file that finds no room when it is written ends the process.
+    """
+    if not hasattr(os, "posix_fallocate") or size == 0:
+        return
+    try:
+        with path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return  # the file system cannot tell
+        raise UserError(
+            f"The folder for temporary files, {path.parents[1]}, has no room for {size / 1e9:.3g} "
+            f"GB of weights: {error.strerror}. Free some space, or set TMPDIR to another folder, "
+            "and run the command again."
+        ) from error
 
 
 class WeightFiles:
