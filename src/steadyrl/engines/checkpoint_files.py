@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from steadyrl.base.disk_errors import disk_errors
+
 SHARD_BYTES = 1 << 30
 """Maximum size of a weight file in bytes, unless a single tensor is larger."""
 
@@ -31,7 +33,8 @@ def write_tensors(
         nonlocal shard, size, files
         files += 1
         file = f"model-{files:05d}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        with disk_errors(folder):
+            save_file(shard, folder / file, metadata={"format": "pt"})
         files_by_name.update(dict.fromkeys(shard, file))
         shard, size = {}, 0
 
@@ -59,5 +62,6 @@ def write_adapter(
 ) -> None:
     """Writes a LoRA adapter in PEFT's format to `folder`."""
     held = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors}
-    save_file(held, folder / _ADAPTER, metadata={"format": "pt"})
+    with disk_errors(folder):
+        save_file(held, folder / _ADAPTER, metadata={"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -20,12 +20,12 @@ hub/                            written by `steadyrl push --dry-run`
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steadyrl.base.disk_errors import disk_errors
 from steadyrl.base.errors import UserError
 
 
@@ -62,27 +62,16 @@ def complete_draft(draft: Path, path: Path, write: Callable[[Path], None]) -> No
     If that fails, the draft is removed.
     """
     try:
-        write(draft)
-        for written in draft.rglob("*"):
-            _settle(written)
-    except BaseException as error:
+        with disk_errors(path):
+            write(draft)
+            for written in draft.rglob("*"):
+                _settle(written)
+    except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
-        _raise_what_the_system_says(error, path)
         raise
     if path.exists():
         remove_folder(path)
     _rename(draft, path)
-
-
-def _raise_what_the_system_says(error: BaseException, path: Path) -> None:
-    """Raises an OSError if `error` only names a disk error in its text.
-
-    So do errors of safetensors, and those that other processes report with their traceback.
-    """
-    found = re.search(r"\(os error (\d+)\)|Error: \[Errno (\d+)\]", str(error))
-    if found is not None and not isinstance(error, OSError):
-        number = int(found[1] or found[2])
-        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def _rename(draft: Path, path: Path) -> None:

@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -25,6 +23,7 @@ from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, NoProgress, Progress
+from steadyrl.base.temporary_folder import TemporaryFolder
 from steadyrl.base.worker_process import WorkerProcess
 from steadyrl.records.shared_weights import WeightFiles, layout_of
 from steadyrl.run.config import RunConfig
@@ -65,8 +64,8 @@ class RolloutProcess:
         progress: Progress = NO_PROGRESS,
     ) -> None:
         self.restarts = Restarts(config.placement.restarts, _REMEDY)
-        self._folder = TemporaryDirectory(prefix="steadyrl-")
-        folder, layout = Path(self._folder.name), layout_of(weights)
+        self._folder = TemporaryFolder()
+        folder, layout = self._folder.path, layout_of(weights)
         self._files = WeightFiles(folder, layout)
         self._sent = 0
         """Number of syncs that have been asked for."""
@@ -123,7 +122,7 @@ class RolloutProcess:
             self._is_closed = True
             self._process.close()
         self._thread.shutdown(cancel_futures=True)
-        self._folder.cleanup()
+        self._folder.close()
 
     def _answer(self, question: str, args: tuple[Any, ...]) -> Any:
         """Runs in the thread that talks to the process, one question at a time."""

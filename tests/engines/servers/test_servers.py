@@ -1,6 +1,7 @@
 """Servers of both kinds: answers, syncs, faults in the middle of a rollout, and bad input."""
 
 import re
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -154,10 +155,23 @@ def test_a_sync_goes_through_a_folder_that_is_removed_after_the_next_one(
                 "model.safetensors.index.json",
             ]
         (root,) = tmp_path.iterdir()
-        assert [str(folder) for folder in root.iterdir()] == [fake.loaded]
+        assert [str(folder) for folder in root.glob("[!.]*")] == [fake.loaded]
         ((answer,),) = generate(engine, [request_of(1)])
         assert answer.policy_version == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_takes_no_more_is_named(
+    fake: FakeServer, dense_policy: Policy, tmp_path: Path
+) -> None:
+    with connected(fake, dense_policy, sync_folder=str(tmp_path)) as engine:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        try:
+            with refused("File too large. Free some space, or set engine.sync_folder"):
+                drive(engine.sync(weights_of(dense_policy)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def busy(fake: FakeServer) -> Reply:

@@ -129,13 +129,17 @@ def test_a_disk_that_takes_no_more_is_named_and_ends_no_rank(
     learner = sharded(two, background_saves=background)
     train(learner, 0, 1)
     checkpointer = Checkpointer(RunFolder(tmp_path), JournalSettings())
+
+    def save() -> None:
+        checkpointer.save(STAGE, RunPosition(step=1), learner, None)
+        checkpointer.complete()
+
     with ExitStack() as stack:
         for process in two.processes:
             before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, -1))
             stack.callback(resource.prlimit, process.pid, resource.RLIMIT_FSIZE, before)
         with pytest.raises(OSError, match="File too large") as fault:
-            checkpointer.save(STAGE, RunPosition(step=1), learner, None)
-            checkpointer.complete()
+            save()
     assert fault.value.errno == errno.EFBIG
     assert list((tmp_path / "checkpoints").iterdir()) == []
     train(learner, 1, 1)

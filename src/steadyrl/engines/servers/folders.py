@@ -3,15 +3,13 @@
 import shutil
 import uuid
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from steadyrl.base.errors import UserError
+from steadyrl.base.temporary_folder import PREFIX, TemporaryFolder
 from steadyrl.engines.checkpoint_files import write_adapter, write_tensors
 from steadyrl.engines.served_model import ServedModel
 from steadyrl.engines.servers.protocol import SyncedWeights
 from steadyrl.records.weight_source import AdapterSource, WeightSource
-
-PREFIX = "steadyrl-"
 
 
 class SyncFolders:
@@ -27,9 +25,9 @@ class SyncFolders:
     def __init__(self, model: ServedModel, parent: str | None) -> None:
         self._model = model
         try:
-            self._root = TemporaryDirectory(prefix=PREFIX, dir=parent)
+            self._root = TemporaryFolder(parent)
             if parent is not None:
-                Path(self._root.name).chmod(0o755)  # the server may run as another user
+                self._root.path.chmod(0o755)  # the server may run as another user
         except OSError as error:
             raise UserError(
                 f"engine.sync_folder {parent} cannot be used: {error.strerror}. Create it, or "
@@ -56,7 +54,7 @@ class SyncFolders:
             ValueError: names or shapes are not those of the model.
         """
         tag = self.new_tag()
-        folder = Path(self._root.name) / tag
+        folder = self._root.path / tag
         try:
             folder.mkdir()
             if weights.kind == "adapter":
@@ -79,10 +77,10 @@ class SyncFolders:
 
     def keep_only(self, weights: SyncedWeights) -> None:
         """Removes all folders but those of `weights`."""
-        for folder in Path(self._root.name).iterdir():
+        for folder in self._root.path.glob("[!.]*"):
             if folder not in (weights.folder, weights.adapter):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Removes all folders."""
-        self._root.cleanup()
+        self._root.close()

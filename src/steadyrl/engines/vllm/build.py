@@ -2,12 +2,12 @@
 
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.base.temporary_folder import TemporaryFolder
 from steadyrl.engines.protocol import Engine, EngineCapabilities
 from steadyrl.engines.served_model import ServedModel, weights_of
 from steadyrl.engines.vllm.connect import connect
@@ -70,9 +70,9 @@ def _launch(
     settings: VllmSettings, model: ServedModel, capabilities: EngineCapabilities, candidates: int
 ) -> Any:
     """An `LLMEngine` of the model with dummy weights."""
-    with TemporaryDirectory(prefix="steadyrl-") as folder:
+    with TemporaryFolder() as folder:
         model.config.save_pretrained(folder)
-        arguments = _arguments(settings, model, capabilities, Path(folder))
+        arguments = _arguments(settings, model, capabilities, folder)
         if candidates:
             arguments["max_logprobs"] = candidates
         return launch(arguments)

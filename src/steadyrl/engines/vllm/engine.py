@@ -11,8 +11,6 @@ So each answer is sampled by one version of the weights, none is lost, and none 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import NO_PROGRESS, Progress
+from steadyrl.base.temporary_folder import TemporaryFolder
 from steadyrl.engines.answers import Answer, completion
 from steadyrl.engines.driver import engine_loop
 from steadyrl.engines.model_engine import GenerationProgress
@@ -77,7 +76,7 @@ class VllmEngine(SteppedEngine):
         self._base_sum: int | None = None
         self._adapter: WeightSource | None = None
         self._adapters = 0
-        self._folder = TemporaryDirectory(prefix="steadyrl-")
+        self._folder = TemporaryFolder()
         self._runner = JobRunner(self._start, restarts=restarts, timeout=timeout)
         self._generated = GenerationProgress(progress=progress)
         self._submitted = 0
@@ -195,7 +194,7 @@ class VllmEngine(SteppedEngine):
     def close(self) -> None:
         """Shuts vLLM down."""
         self._runner.discard()
-        self._folder.cleanup()
+        self._folder.close()
 
     def _accepted(self, weights: WeightSource) -> WeightSource:
         """`weights` as vLLM takes them: an adapter as it is, or merged."""
@@ -243,7 +242,7 @@ class VllmEngine(SteppedEngine):
     def _load_adapter(self, llm: Any) -> None:
         assert isinstance(self._adapter, AdapterSource), "an adapter has a configuration"
         self._adapters += 1
-        folder = Path(self._folder.name) / str(self._adapters)
+        folder = self._folder.path / str(self._adapters)
         self._runner.adapter = load_adapter(llm, self._adapter, folder, self._adapters)
 
     def _candidates_of(self, request: Request) -> int:

@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from steadyrl.base.errors import UserError
 from steadyrl.base.progress import Progress
+from steadyrl.base.temporary_folder import TemporaryFolder
 from steadyrl.base.worker_process import WorkerProcess
 from steadyrl.records.shared_weights import Layout, SharedWeights
 
@@ -139,8 +139,8 @@ class ThisMachine:
     @contextmanager
     def share(self, weights: Mapping[str, Tensor], layout: Layout) -> Iterator[InitialWeights]:
         """Writes `weights` to a file, which is removed at the end."""
-        with TemporaryDirectory(prefix="steadyrl-") as folder:
-            file = WeightFile(Path(folder) / "weights", layout)
+        with TemporaryFolder() as folder:
+            file = WeightFile(folder / "weights", layout)
             SharedWeights(file.path, layout).write(weights)
             yield file
 
