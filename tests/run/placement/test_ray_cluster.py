@@ -84,6 +84,9 @@ def test_reasons_of_ray_become_sentences() -> None:
     assert "has other versions than this process: Version mismatch" in refusal("h:1", mismatch)
     busy = refusal("local:2", Exception("The current node timed out during startup."))
     assert busy.startswith("Ray could not be started on this machine: Exception: The current node")
+    assert busy.endswith("Try again when the machine is less busy.")
+    long = refusal("local:2", OSError("AF_UNIX path length cannot exceed 107 bytes: /long/path"))
+    assert "RAY_TMPDIR to a folder with a short path" in long
     memory = RayError("Worker exit type: NODE_OUT_OF_MEMORY Worker exit detail: ...")
     assert reason_of(memory) == "its node ran out of memory"
     node = RayError("The actor died because its node has died. Node Id: 71")

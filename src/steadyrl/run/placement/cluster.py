@@ -252,10 +252,12 @@ def refusal(address: str, error: Exception) -> str:
             "--placement.address HOST:PORT, or use --placement.address local:2."
         )
     if local_cpus(address) is not None:
-        return (
-            f"Ray could not be started on this machine: {describe_error(error)}. Try again when "
-            "the machine is less busy."
+        remedy = (
+            "Set RAY_TMPDIR to a folder with a short path that this run can write, such as /tmp."
+            if isinstance(error, OSError)  # names of sockets have at most 107 bytes
+            else "Try again when the machine is less busy."
         )
+        return f"Ray could not be started on this machine: {describe_error(error)}. {remedy}"
     return (
         f"The Ray cluster at {address} cannot be used: {describe_error(error)}. Check that its "
         "version is that of this machine and that it accepts connections."
