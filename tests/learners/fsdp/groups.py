@@ -94,18 +94,22 @@ class Pair:
         return cls(sharded(group, kind, **options), local(kind, **options))
 
 
+def saved_tensors(folder: Path) -> dict[str, Tensor]:
+    """All tensors in a folder of shards."""
+    state = {name: torch.zeros(size) for name, size in saved_sizes(folder).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # there is no process group, on purpose
+        dcp.load(state, checkpoint_id=folder, no_dist=True)
+    return state
+
+
 def gradients(learner: FsdpLearner, folder: Path) -> dict[str, Tensor]:
     """The gradient of the first update of a stage, from the first moments it left."""
     learner.save(folder)
-    sizes = saved_sizes(folder / MOMENTS)
-    state = {name: torch.zeros(size) for name, size in sizes.items()}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # there is no process group, on purpose
-        dcp.load(state, checkpoint_id=folder / MOMENTS, no_dist=True)
     decay = 1 - UNCLIPPED.betas[0]
     return {
         name.removeprefix("exp_avg/"): moment / decay
-        for name, moment in state.items()
+        for name, moment in saved_tensors(folder / MOMENTS).items()
         if name.startswith("exp_avg/")
     }
 

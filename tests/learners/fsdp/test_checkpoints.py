@@ -2,18 +2,16 @@
 
 import errno
 import resource
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steadyrl.base.errors import UserError
-from steadyrl.learners.fsdp.checkpoint import MOMENTS, WEIGHTS, saved_sizes
+from steadyrl.learners.fsdp.checkpoint import MOMENTS, WEIGHTS
 from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.learner import FsdpLearner
 from steadyrl.learners.fsdp.ranks import RankGroup
@@ -25,7 +23,7 @@ from steadyrl.training.checkpointer import Checkpointer
 from steadyrl.training.journal import JournalSettings
 from steadyrl.training.stage import RunPosition, Stage
 from tests.closeness import assert_close
-from tests.learners.fsdp.groups import close, local, sharded
+from tests.learners.fsdp.groups import close, local, saved_tensors, sharded
 from tests.learners.small import (
     Idle,
     largest_difference,
@@ -104,21 +102,12 @@ def test_what_is_written_in_the_background_is_what_was_there_when_it_began(
     resumed.load(tmp_path / "2-background", policy_version=6)
     assert largest_difference(weights_of(resumed), weights) == 0
     assert train(resumed, 6, 2) == expected
-    first, second = (saved_tensors(tmp_path / f"1-{way}") for way in ("plain", "background"))
-    assert first.keys() == second.keys()
-    assert largest_difference(first, second) == 0
-
-
-def saved_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint."""
-    state: dict[str, torch.Tensor] = {}
-    for name in (WEIGHTS, MOMENTS):
-        own = {key: torch.zeros(size) for key, size in saved_sizes(folder / name).items()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # there is no process group, on purpose
-            dcp.load(own, checkpoint_id=folder / name, no_dist=True)
-        state |= {f"{name}/{key}": value for key, value in own.items()}
-    return state
+    for part in (WEIGHTS, MOMENTS):
+        first, second = (
+            saved_tensors(tmp_path / f"1-{way}" / part) for way in ("plain", "background")
+        )
+        assert first.keys() == second.keys()
+        assert largest_difference(first, second) == 0
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of other processes")

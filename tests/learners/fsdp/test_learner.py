@@ -16,6 +16,7 @@ from steadyrl.engines.driver import drive
 from steadyrl.engines.engine_model import EngineModel
 from steadyrl.engines.local import LocalEngine
 from steadyrl.learners.adapter_check import check_adapter
+from steadyrl.learners.fsdp.checkpoint import WEIGHTS
 from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.ranks import RankGroup
 from steadyrl.learners.optimizer import OptimizerSettings
@@ -35,6 +36,7 @@ from tests.learners.fsdp.groups import (
     gradients,
     local,
     make_policy,
+    saved_tensors,
     sharded,
 )
 from tests.learners.small import (
@@ -165,7 +167,9 @@ def test_an_adapter_is_trained_as_in_one_process(
 
 
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)])
-def test_bfloat16_passes_move_float32_masters(two: RankGroup, lora: LoraSettings | None) -> None:
+def test_bfloat16_passes_move_float32_masters(
+    two: RankGroup, lora: LoraSettings | None, tmp_path: Path
+) -> None:
     options = {"dtype": "bfloat16", "replay": RoutingReplay.R3, "lora": lora}
     nearest = {} if lora else {"rounding": "nearest"}
     learners = sharded(two, "moe", **options), local("moe", **options, **nearest)
@@ -174,9 +178,18 @@ def test_bfloat16_passes_move_float32_masters(two: RankGroup, lora: LoraSettings
     assert found.loss == pytest.approx(expected.loss, rel=2e-3)
     assert found.gradient_norm == pytest.approx(expected.gradient_norm, rel=2e-3)
     assert found.reach.update_reached == pytest.approx(expected.reach.update_reached, abs=2e-3)
-    weights = [weight for _, weight in learners[0].publish().tensors("model")]
-    assert {weight.dtype for weight in weights} == {torch.float32}
-    assert any(not torch.equal(weight, weight.bfloat16().float()) for weight in weights)
+    learners[0].save(tmp_path)
+    masters = saved_tensors(tmp_path / WEIGHTS)
+    assert any(not torch.equal(each, each.bfloat16().float()) for each in masters.values())
+    # An engine samples from the weights that passes compute with.
+    ours, theirs = (
+        {name: weight.dtype for name, weight in full_weights(each.publish()).tensors()}
+        for each in learners
+    )
+    assert ours == theirs
+    if lora is None:
+        for name, weight in learners[0].publish().tensors("model"):
+            assert torch.equal(weight, masters.get(name, weight).to(weight.dtype))
 
 
 @pytest.mark.parametrize("kind", ["dense", "moe"])

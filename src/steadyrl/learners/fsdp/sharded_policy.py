@@ -26,6 +26,7 @@ class ShardedPolicy:
         policy = setup.policy()
         self.policy = policy
         self.trained = setup.trained(policy)
+        self._dtype = setup.pass_dtype
         sharded = ShardedWeights(policy.model, mesh, setup.pass_dtype)
         policy.access = sharded
         self._weights = {
@@ -49,11 +50,15 @@ class ShardedPolicy:
         return self.trained.parameters()
 
     def gather(self, name: str, form: WeightForm) -> Tensor:
-        """A whole weight. Every rank must call this."""
+        """A whole weight, in the dtype of passes. Every rank must call this."""
         if form == "trained" and isinstance(self.trained, AdaptedModel):
             return whole(self.parameters()[name])
         layer = self._layers.get(name)
-        return whole(self._weights[name]) if layer is None else self._merged(layer)
+        if layer is not None:
+            return self._merged(layer)
+        weight = self._weights[name].detach()
+        rounds = self._dtype is not None and isinstance(self._weights[name], nn.Parameter)
+        return whole(weight.to(self._dtype) if rounds else weight)
 
     @torch.no_grad()
     def randomize(self, share: float) -> None:
