@@ -147,6 +147,21 @@ def test_ranks_that_wait_for_weights_take_as_long_as_gathering_them() -> None:
     assert replace(learner, gathers=False).update_seconds(workload()) < gathering
 
 
+def test_ranks_without_a_row_do_not_make_an_update_faster() -> None:
+    def computing(devices: int, updates: int, *, gathers: bool = True) -> float:
+        learner = LearnerCost(
+            shape=replace(DENSE, parameters=0, layers=0), cluster=Cluster.parse(f"{devices}xH100"),
+            itemsize=2, micro_batch_tokens=1000, checkpointing=False, gathers=gathers,
+        )  # fmt: skip
+        return learner.update_seconds(workload(updates=updates))
+
+    rows = workload().sequences
+    assert computing(rows, 1) == pytest.approx(computing(1, 1) / rows)
+    assert computing(8 * rows, 1) == computing(rows, 1)
+    assert computing(rows, 2) == pytest.approx(2 * computing(rows, 1))
+    assert computing(8 * rows, 1, gathers=False) == pytest.approx(computing(rows, 1) / 8)
+
+
 def test_the_first_mini_batch_needs_no_scoring_and_a_reference_scores_all() -> None:
     learner = LearnerCost(
         shape=replace(DENSE, layers=0), cluster=Cluster.parse("1xH100"), itemsize=2,

@@ -173,7 +173,7 @@ class LearnerCost:
     def update_seconds(self, work: Workload) -> float:
         """Time of all updates of a step."""
         passes = 1 + BACKWARD + RECOMPUTED * self.checkpointing
-        computing = passes * self._forward_operations(work) / self._reached
+        computing = passes * self._forward_operations(work) / self._reached(work)
         moved = float(self.shape.parameters * (2 * self.itemsize + FLOAT32))
         rounds = self._rounds(work, work.updates)
         return self._overlapped(computing, moved, rounds, passes) + self._optimizer(work.updates)
@@ -181,7 +181,7 @@ class LearnerCost:
     def scoring_seconds(self, work: Workload) -> float:
         """Time of the forward passes of later mini-batches and of the reference."""
         scored = (1 - 1 / work.updates) + work.reference
-        computing = scored * self._forward_operations(work) / self._reached
+        computing = scored * self._forward_operations(work) / self._reached(work)
         moved = float(self.shape.parameters * self.itemsize)
         rounds = scored * self._rounds(work, work.updates)
         return self._overlapped(computing, moved, rounds, 1)
@@ -216,13 +216,15 @@ class LearnerCost:
         size = OPTIMIZER_BYTES * self.shape.parameters / self.cluster.devices
         return updates * size / (accelerator.bandwidth * constant("bandwidth"))
 
-    @property
-    def _reached(self) -> float:
-        """Operations per second of all devices."""
+    def _reached(self, work: Workload) -> float:
+        """Operations per second of all devices that have a row of an update."""
         accelerator = self.cluster.accelerator
         name = "sparse_training" if self.shape.is_sparse else "dense_training"
         share = constant("cpu_training" if accelerator.is_cpu else name)
-        return peak_operations(accelerator, self.itemsize) * share * self.cluster.devices
+        busy = float(self.cluster.devices)
+        if self.gathers:  # no other parallelism divides a row
+            busy = min(busy, work.sequences * len(work.rows) / work.updates)
+        return peak_operations(accelerator, self.itemsize) * share * busy
 
 
 def sync_seconds(shape: ModelShape, cluster: Cluster, itemsize: int, *, shared: bool) -> float:
