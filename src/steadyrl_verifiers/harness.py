@@ -6,13 +6,22 @@ verifiers' own `null` harness does the same in a process of its own for each epi
 
 import asyncio
 import json
+import ssl
 from contextlib import AsyncExitStack
+from functools import cache
 from typing import Any
 
+import httpx
 import verifiers.v1 as vf
-from openai import APIError, AsyncOpenAI
+from openai import APIError, AsyncOpenAI, DefaultAsyncHttpxClient
 from verifiers.v1.dialects.chat import message_to_wire
 from verifiers.v1.harnesses.utils.mcp import call_mcp, connect_mcp
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Certificates of authorities, read once: that takes longer than all else in an episode."""
+    return httpx.create_ssl_context()
 
 
 class ChatHarness(vf.Harness[vf.HarnessConfig]):
@@ -42,7 +51,13 @@ class ChatHarness(vf.Harness[vf.HarnessConfig]):
         }
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
-                AsyncOpenAI(base_url=endpoint, api_key=secret, max_retries=0, timeout=None)
+                AsyncOpenAI(
+                    base_url=endpoint,
+                    api_key=secret,
+                    max_retries=0,
+                    timeout=None,
+                    http_client=DefaultAsyncHttpxClient(verify=_certificates()),
+                )
             )
             schemas, dispatch, servers = await connect_mcp({"mcpServers": specs}, stack)
             shown: dict[str, Any] = {"tools": schemas} if schemas else {}

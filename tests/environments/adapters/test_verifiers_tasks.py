@@ -87,6 +87,19 @@ def test_a_published_environment_rewards_its_own_solution_and_nothing_else() -> 
     assert sum(t.reward for group in groups for t in group.trajectories) == 2
 
 
+def test_episodes_share_the_client_that_asks_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from verifiers.v1.interception import server
+
+    made: list[Any] = []
+    make = server.resolve_client
+    monkeypatch.setattr(
+        server, "resolve_client", lambda config: made.append(config) or make(config)
+    )
+    groups = play(MARBLE, lambda *_: "none", count=2, group_size=8)
+    assert [t.truncation_reason for group in groups for t in group.trajectories] == [""] * 16
+    assert len(made) == 1
+
+
 def test_splits_of_an_endless_taskset_share_no_task() -> None:
     environment = MARBLE.make()
     assert environment.distinct_tasks(Split.TRAIN) is None

@@ -2,13 +2,11 @@
 
 task, base URL, key  -->  verifiers: harness, tools, rewards  -->  reward
                           |
-                          +--> its interception server --> our gateway --> model
+                          +--> its interception server --> relay --> our gateway --> model
 """
 
 import asyncio
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from math import fsum
 from threading import Lock
@@ -18,6 +16,7 @@ from pydantic import Field
 
 from steadyrl.base.errors import UserError, cause
 from steadyrl.base.extras import require_extra
+from steadyrl.environments.adapters.verifiers_relay import EpisodeRelay
 from steadyrl.environments.agent_access import AgentFailedError, ModelAccess
 from steadyrl.environments.dataset.background_loop import BackgroundLoop
 from steadyrl.environments.protocol import Episode, Outcome, Split, Task
@@ -93,6 +92,7 @@ class VerifiersTasks:
         self._tasks: Iterator[Any] | None = iter(self._environment.taskset)
         self._reading = Lock()
         self._loop = BackgroundLoop()
+        self._relay = EpisodeRelay()
         self._served: asyncio.Future[None] | None = None
 
     def task(self, split: Split, index: int) -> Task:
@@ -144,21 +144,15 @@ class VerifiersTasks:
 
     async def _play(self, task: Any, access: ModelAccess) -> Any:
         """One episode of verifiers. Runs in the loop of its own."""
-        from verifiers.v1 import EvalClientConfig, ModelContext
+        from verifiers.v1 import ModelContext
 
         if self._served is None:
             self._served = asyncio.get_running_loop().create_future()
             self._serving = asyncio.ensure_future(self._serve(self._served))
         await asyncio.shield(self._served)
-        variable = f"STEADYRL_EPISODE_{secrets.token_hex(8)}"
-        client = EvalClientConfig(base_url=access.base_url, api_key_var=variable)
-        os.environ[variable] = access.api_key  # verifiers takes keys from there only
-        try:
-            return await self._environment.run_episode(
-                task, ModelContext(model=access.model, client=client)
-            )
-        finally:
-            del os.environ[variable]
+        context = ModelContext(model=access.model, client=await self._relay.client())
+        with self._relay.episode(access) as add:
+            return await self._environment.run_episode(task, context, on_trace=add)
 
     async def _serve(self, ready: "asyncio.Future[None]") -> None:
         """Holds the servers of verifiers until the loop is closed."""
