@@ -49,7 +49,8 @@ test-verl: $(VERL)/verl.stamp    ## tests with verl itself, on the CPU
 
 # verifiers and OpenEnv want different versions of mcp.
 test-adapters: $(VERIFIERS)/verifiers.stamp $(OPENENV)/openenv.stamp   ## tests with verifiers and OpenEnv themselves
-	$(VERIFIERS)/bin/python -m pytest -q -m adapters tests/environments/adapters/test_verifiers_tasks.py
+	$(VERIFIERS)/bin/python -m pytest -q -m adapters tests/environments/adapters/test_verifiers_tasks.py \
+		tests/environments/adapters/test_verifiers_relay.py tests/benchmarks/test_verifiers_marble.py
 	$(OPENENV)/bin/python -m pytest -q -m adapters tests/environments/adapters/test_openenv.py
 
 # On its own, because to trace every line takes half as long again as the tests.
