@@ -104,6 +104,15 @@ def test_a_heartbeat_in_short_phases_says_how_far_the_stage_is() -> None:
     assert view.heartbeat() == "cold_start 31/100  demonstrations: after 0:00:20"
 
 
+def test_a_run_that_starts_again_says_so_without_naming_a_step() -> None:
+    view = LineView(console(terminal=False)[0], RunStatus(Clock()))
+    view.begin("update", stage="rl", step=9, steps=14)
+    view.log(RL, 9, {})
+    view.begin("starting the learner's ranks")
+
+    assert view.heartbeat() == "starting the learner's ranks"
+
+
 def printing(inner: Callable[..., None], done: threading.Event) -> Callable[..., None]:
     def outer(*args: object, **kwargs: object) -> None:
         inner(*args, **kwargs)

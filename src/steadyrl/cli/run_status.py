@@ -92,6 +92,8 @@ class RunStatus:
             self._usual[place] = now - self.phase.began
         if stage:
             self._turn_to(stage, steps, max(0, step - 1), now)
+        else:
+            self.stage = None  # the run starts, or starts again from its last checkpoint
         self.phase = PhaseStatus(phase, now, self._usual.get((stage, phase)))
         self.step = step
 

@@ -59,7 +59,7 @@ def start_run(
     learner ends, the run is resumed as often as the placement allows.
 
     Args:
-        trackers: Open trackers, in addition to those of the configuration.
+        trackers: Open trackers, in addition to those of the configuration. They stay open.
 
     Raises:
         UserError: the folder holds a run already or cannot be written; parts do not fit together.
@@ -109,7 +109,7 @@ def resume_run(
     """Resumes the run in `path` from its last checkpoint, or from the start without one.
 
     Args:
-        trackers: Open trackers, in addition to those of the configuration.
+        trackers: Open trackers, in addition to those of the configuration. They stay open.
         config: Configuration with changes that are allowed on resume; None: unchanged.
         accept_changed_data: Whether to continue if the data of the run have changed.
 

@@ -47,7 +47,8 @@ class Journal:
         start: Position at which the run starts or resumes. Later records are removed, because they
             will be recorded again with the same values.
         trackers: Receive metrics and notes; JSONL is always among them.
-        opened: Open trackers, such as the live view. Their exceptions end the run.
+        opened: Open trackers, such as the live view. Their exceptions end the run. They stay open:
+            a run that resumes by itself has another journal, and the same view.
         config: The resolved configuration, for trackers that show it.
 
     Raises:
@@ -131,13 +132,11 @@ class Journal:
         self._folder.write_completions(f"drift_{stage.name}", step, kept)
 
     def close(self) -> None:
-        """Closes the trackers. Waits for a limited time for those that are services."""
+        """Closes the trackers that it opened. Waits for a limited time for services."""
         services, self._services = self._services, []
         for service in services:
             service.close()
         self._note_failures(services)
-        for tracker in self._trackers:
-            tracker.close()
 
     def _open(self, trackers: Sequence[TrackerSettings], run: TrackedRun) -> None:
         for settings in trackers:
