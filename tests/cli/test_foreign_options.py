@@ -25,6 +25,7 @@ def test_what_is_named_instead_is_there() -> None:
     values["learner"]["lora"] = {}
     known = {f"--{name}" for name in option_names(RunConfig, values)}
     known |= {"--model", "--resume", "--engine.numerics", "--engine.url", "--engine.options"}
+    known |= {"--learner.ranks", "--placement.engines"}  # of fsdp and ray
     known |= {f"--{name}" for name in option_names(TrainOptions, {})}
     own = ("path", "columns.prompt", "columns.answer", "rewards")
     known |= {f"--environment.{name}" for name in own}
@@ -51,7 +52,11 @@ def test_what_is_named_instead_is_there() -> None:
         ("--epochs", "Use --steps: a run counts rollouts"),
         ("--bf16", "Use --learner.dtype bfloat16."),
         ("--output-dir", "Use --out."),
-        ("--tensor_parallel_size", "no training on several GPUs"),
+        ("--tensor_parallel_size", "no tensor parallelism of the learner; --learner fsdp shards"),
+        ("--nproc_per_node", "Use --learner fsdp --learner.ranks"),
+        ("--nnodes", "Use --placement ray --learner fsdp"),
+        ("--vllm_num_engines", "Use --placement ray --placement.engines."),
+        ("--run-name", "Use --out, which names"),
     ],
 )
 def test_an_option_of_another_trainer_has_a_hint(option: str, told: str) -> None:

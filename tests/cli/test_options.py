@@ -259,6 +259,8 @@ def test_a_model_is_named_or_a_checkpoint() -> None:
         ("--zz", "no option --zz. Options there are --seed, --threads, --model, --environment,"),
         ("--optimizer", "--optimizer is a block of settings, got '3'. Set one of them, such as"),
         ("--algorithm.learning-rate", "Did you mean --optimizer.learning-rate?"),
+        ("--learner.ranks", "option --learner.ranks here. Use it with --learner fsdp, or leave it"),
+        ("--placement.engines", "Use it with --placement ray, or leave it out."),
         ("--steps.more", "no option --steps.more. Did you mean --steps?"),
     ],
 )

@@ -5,6 +5,8 @@ from itertools import pairwise
 
 from steadyrl.base.errors import UserError
 
+_RANKS = "--learner fsdp --learner.ranks, one process for each GPU (docs/distributed.md)"
+
 INSTEAD = {
     "model-name-or-path": "--model",
     "model-name": "--model",
@@ -124,6 +126,16 @@ INSTEAD = {
     "vllm-server-host": "--engine vllm --engine.url URL",
     "vllm-gpu-memory-utilization": "--engine vllm --engine.options '{gpu_memory_utilization: 0.4}'",
     "vllm-tensor-parallel-size": "--engine vllm --engine.url URL, of a server on several GPUs",
+    "vllm-num-engines": "--placement ray --placement.engines",
+    "run-name": "--out, which names the run's folder and, in trackers, the run",
+    "deepspeed": _RANKS,
+    "zero-stage": _RANKS,
+    "fsdp": _RANKS,
+    "nproc-per-node": _RANKS,
+    "num-processes": _RANKS,
+    "n-gpus-per-node": _RANKS,
+    "actor-num-gpus-per-node": _RANKS,
+    "nnodes": "--placement ray --learner fsdp, on the cluster of this node (docs/distributed.md)",
     "async-train": "--engine.overlap true",
     "async-engine": "--engine.overlap true",
 }
@@ -133,17 +145,7 @@ NOT_YET = {
     "lora-dropout": "dropout in adapters, under which ratios of probabilities would be random",
     "load-in-4bit": "quantized training; --engine.numerics quantizes rollouts",
     "load-in-8bit": "quantized training; --engine.numerics quantizes rollouts",
-    "vllm-num-engines": "several rollout engines",
-    "run-name": "trackers other than JSON Lines and TensorBoard; --out names the run's folder",
-    "deepspeed": "training on several GPUs",
-    "zero-stage": "training on several GPUs",
-    "fsdp": "training on several GPUs",
-    "tensor-parallel-size": "training on several GPUs",
-    "nproc-per-node": "training on several GPUs",
-    "num-processes": "training on several GPUs",
-    "nnodes": "training on several GPUs",
-    "n-gpus-per-node": "training on several GPUs",
-    "actor-num-gpus-per-node": "training on several GPUs",
+    "tensor-parallel-size": "tensor parallelism of the learner; --learner fsdp shards weights",
     "critic-pretrain": "critics; advantages are computed within groups",
     "value-model": "critics; advantages are computed within groups",
     "gamma": "discounted rewards; the reward of an episode is the sum over its turns",
@@ -195,8 +197,9 @@ def refuse_launcher(environment: Mapping[str, str]) -> None:
     processes = environment.get("WORLD_SIZE", "1")
     if processes not in ("", "1"):
         raise UserError(
-            f"A launcher started {processes} processes (WORLD_SIZE), but a run trains in one. "
-            "Start it without torchrun, accelerate launch or deepspeed."
+            f"A launcher started {processes} processes (WORLD_SIZE), but a run starts its own. "
+            "Start it without torchrun, accelerate launch or deepspeed, and with --learner fsdp "
+            f"--learner.ranks {processes} if it is to train in several processes."
         )
 
 

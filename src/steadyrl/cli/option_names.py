@@ -54,7 +54,13 @@ def option_names(
     return names
 
 
-def unknown_option(written: str, path: Sequence[str], depth: int, known: Sequence[str]) -> str:
+def unknown_option(
+    written: str,
+    path: Sequence[str],
+    depth: int,
+    known: Sequence[str],
+    owners: Sequence[str] = (),
+) -> str:
     """The error message for an unknown option.
 
     Args:
@@ -62,9 +68,13 @@ def unknown_option(written: str, path: Sequence[str], depth: int, known: Sequenc
         path: The names in it.
         depth: Which of these names nothing.
         known: The names of all options.
+        owners: Other variants of the block, which have the option.
     """
     block, unknown = dashed(".".join(path[:depth])), dashed(path[depth])
     prefix = f"{block}." if block else ""
+    if owners:
+        choices = " or ".join(f"--{block} {owner}" for owner in owners)
+        return f"There is no option {written} here. Use it with {choices}, or leave it out."
     below = [name.removeprefix(prefix) for name in known if name.startswith(prefix)]
     beside = list(dict.fromkeys(name.partition(".")[0] for name in below))
     here = [(_likeness(unknown, name), f"{prefix}{name}") for name in beside]

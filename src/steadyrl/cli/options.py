@@ -100,32 +100,38 @@ def override(
             left += _set(kind, changed, option)
         except _UnknownOptionError as error:
             known = option_names(kind, changed)
-            text = unknown_option(option.written, option.path, error.depth, known)
+            text = unknown_option(option.written, option.path, error.depth, known, error.owners)
             raise UserError(text) from error
     return changed, left
 
 
 class _UnknownOptionError(Exception):
-    def __init__(self, depth: int) -> None:
+    """Nothing has the name at `depth`, but the variants `owners` of the block would have it."""
+
+    def __init__(self, depth: int, name: str, block: Variants | None) -> None:
         super().__init__()
         self.depth = depth
+        kinds = {} if block is None else block.built_in
+        self.owners = [own for own, kind in kinds.items() if _field(kind, name) is not None]
 
 
 def _set(kind: type[Settings], values: Values, option: Option) -> list[str]:
     """Sets the value of `option`; returns the words that are not part of it."""
     *parents, leaf = option.path
+    variants: Variants | None = None
     for depth, part in enumerate(parents):
         field = _field(kind, part)
         block = field is not None and not is_list(field)
         below = settings_in(field, values.get(part)) if field is not None and block else None
-        if below is None:
-            raise _UnknownOptionError(depth)
+        if field is None or below is None:
+            raise _UnknownOptionError(depth, part, variants)
+        variants = variants_of(field)
         if not isinstance(values.get(part), dict):
             values[part] = {}
         kind, values = below, values[part]
     field = _field(kind, leaf)
     if field is None:
-        raise _UnknownOptionError(len(parents))
+        raise _UnknownOptionError(len(parents), leaf, variants)
     if not is_list(field) and settings_in(field) is not None:
         return _choose(field, values, leaf, option)
     name = leaf if leaf in kind.model_fields else f"{leaf}_"
