@@ -22,6 +22,7 @@ from steadyrl.objectives import (
     MismatchLevel,
     NoCorrection,
     Reinforce,
+    ScoreCentering,
     Truncation,
 )
 
@@ -46,6 +47,7 @@ TABLE = {
     "dppo_kl": (DPPO, "group_mean", Aggregation.TOKEN_SUM),
     "reinforce": (Reinforce, "group_mean", Aggregation.TOKEN_SUM),
     "rloo": (Reinforce, "leave_one_out", Aggregation.TOKEN_SUM),
+    "score_centering": (Reinforce, "group_mean", Aggregation.TOKEN_SUM),
 }
 
 
@@ -73,6 +75,7 @@ def test_corrections_are_those_of_their_authors() -> None:
         "grpo_tis": Truncation(level=MismatchLevel.TOKEN, cap=2.0),
         "icepop": Masking(level=MismatchLevel.TOKEN, low=0.5, high=5.0),
         "grpo_sequence_mis": Masking(level=MismatchLevel.SEQUENCE_PRODUCT, low=0.0, high=2.0),
+        "score_centering": ScoreCentering(candidates=128),
     }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from steadyrl.engines.protocol import Sampling
-from steadyrl.objectives import CandidateTerms, TokenTerms
+from steadyrl.objectives import CandidateTerms, Reinforce, ScoreCentering, TokenTerms
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.token_batch import TokenBatch
 from tests.closeness import assert_close
@@ -16,6 +16,7 @@ from tests.learners.small import (
     MINIRL,
     move_weights,
     sampled_batch,
+    step,
     term_on,
     tiny_learner,
     tiny_policy,
@@ -97,3 +98,37 @@ def test_an_engine_that_recorded_none_is_told() -> None:
     batch = replace(batch_of(), candidates=None)
     with pytest.raises(RuntimeError, match=r"reads the engine's most probable tokens, but the eng"):
         read(tiny_learner(), batch)
+
+
+@pytest.mark.parametrize("share", ["always", "never"])
+@pytest.mark.parametrize("candidates", [4, 1000])
+def test_a_centered_update_is_the_sum_over_the_vocabulary(candidates: int, share: str) -> None:
+    sampling = Sampling(max_new_tokens=16)
+    batch = sampled_batch(
+        tiny_policy(), numerics=Numerics.FP8, sampling=sampling, candidates=candidates
+    )
+    objective = ScoreCentering(candidates=candidates).apply_to(Reinforce())
+    learner = tiny_learner(share_prefixes=share, micro_batch_tokens=60)
+    found = step(learner, learner.score(batch), objective=objective)
+
+    # The same from all logits. Tokens that are no candidates count as under the trainer.
+    policy = tiny_policy()
+    logprobs = policy.model(input_ids=batch.tokens).logits[:, :-1].log_softmax(-1)
+    own = logprobs[batch.loss_mask[:, 1:]]
+    likely, tokens = batch.token_candidates, batch.tokens[batch.loss_mask]
+    head = torch.zeros_like(own, dtype=torch.bool).scatter(1, likely.ids.long(), True)
+    mass = 1 - likely.logprobs.exp().sum(1, keepdim=True)
+    tail = own.detach().exp().masked_fill(head, 0.0)
+    engine = mass * tail / tail.sum(1, keepdim=True).clamp(min=1e-30)
+    engine = engine.scatter(1, likely.ids.long(), likely.logprobs.exp())
+    centered = own.gather(1, tokens[:, None])[:, 0] - (engine * own).sum(1)
+    loss = -(batch.advantages[batch.loss_mask] * centered).sum() / batch.responses
+    loss.backward()
+
+    expected = {name: w.grad for name, w in policy.model.named_parameters() if w.grad is not None}
+    norm = max(float(gradient.norm()) for gradient in expected.values())
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert float((found[name] - gradient).norm()) < 1e-5 * norm, name
+    plain = step(tiny_learner(), batch, objective=Reinforce())
+    assert max(float((found[n] - plain[n]).norm()) for n in plain) > 1e-3 * norm

@@ -26,8 +26,7 @@ from steadyrl.objectives import (
     group_mean_std,
     leave_one_out,
 )
-from steadyrl.objectives.built_in import AnyObjective
-from steadyrl.objectives.corrections import AnyCorrection
+from steadyrl.objectives.built_in import AnyCorrection, AnyObjective
 from steadyrl.objectives.objective_calls import try_objective
 from steadyrl.policies.tokenizers import padding_id
 from steadyrl.records.token_batch import TokenBatch
@@ -51,7 +50,8 @@ class CreditSettings(AlgorithmSettings):
     """Objective that is maximized for each token: a built-in one, or one of your own."""
 
     correction: AnyCorrection = NoCorrection()
-    """Correction of the training-inference discrepancy, for objectives that do not correct it."""
+    """Correction of the training-inference discrepancy: truncation and masking for objectives that
+    do not correct it, score_centering for these, too."""
 
     advantage: Literal["group_mean", "group_mean_std", "leave_one_out"] = "group_mean"
     """Advantage of a reward within its group."""

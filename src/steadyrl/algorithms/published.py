@@ -17,6 +17,7 @@ from steadyrl.objectives import (
     MiniRL,
     MismatchLevel,
     Reinforce,
+    ScoreCentering,
     Truncation,
 )
 
@@ -37,6 +38,7 @@ PublishedName = Literal[
     "dppo_kl",
     "reinforce",
     "rloo",
+    "score_centering",
 ]
 
 PUBLISHED: dict[PublishedName, PolicyGradientSettings] = {
@@ -105,5 +107,11 @@ PUBLISHED: dict[PublishedName, PolicyGradientSettings] = {
     ),
     "rloo": PolicyGradientSettings(
         objective=Reinforce(), advantage="leave_one_out", aggregation=Aggregation.TOKEN_SUM
+    ),
+    "score_centering": PolicyGradientSettings(
+        objective=Reinforce(),
+        correction=ScoreCentering(),
+        advantage="group_mean",
+        aggregation=Aggregation.TOKEN_SUM,
     ),
 }

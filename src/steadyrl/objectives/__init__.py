@@ -35,6 +35,7 @@ from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.reference import ReferenceEstimator, ReferenceKL, reference_divergence
 from steadyrl.objectives.reinforce import Reinforce
 from steadyrl.objectives.rspo import RSPO
+from steadyrl.objectives.score_centering import ScoreCentering
 from steadyrl.objectives.terms import CandidateTerms, TokenTerms
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "ReferenceKL",
     "Reinforce",
     "RoutingDisagreement",
+    "ScoreCentering",
     "TokenTerms",
     "Truncation",
     "aggregate",

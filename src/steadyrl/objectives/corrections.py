@@ -3,12 +3,12 @@
 An objective that reads only the ratio pi_theta / pi_theta_old assumes tokens sampled from
 pi_theta_old. They were sampled from mu_theta_old, so the mismatch is their importance weight. A
 correction bounds this weight by truncation or masking, per token or per sequence. `MiniRL` and
-`DPPO` already contain a correction.
+`DPPO` already contain a correction. `ScoreCentering` is one that needs no weights.
 """
 
 from abc import abstractmethod
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from torch import Tensor
 
 from steadyrl.base.errors import UserError
-from steadyrl.base.variants import Variant, Variants
+from steadyrl.base.variants import Variant
 from steadyrl.objectives.clipping import ClipMasks
 from steadyrl.objectives.objective import Objective
 from steadyrl.objectives.objective_calls import token_masks, token_values
@@ -150,11 +150,6 @@ class Masking(MismatchWeights):
         mismatch = mismatch_at(terms, self.level)
         outside = (mismatch < self.low) | (mismatch > self.high)
         return ClipMasks(masked=terms.loss_mask & outside)
-
-
-AnyCorrection = Annotated[
-    Correction, Variants(Correction, "steadyrl.corrections", NoCorrection, Truncation, Masking)
-]
 
 
 class Corrected(Objective):

@@ -20,7 +20,7 @@ from steadyrl.learners.fsdp.checkpoint import WEIGHTS
 from steadyrl.learners.fsdp.hosts import ThisMachine
 from steadyrl.learners.fsdp.ranks import RankGroup
 from steadyrl.learners.optimizer import OptimizerSettings
-from steadyrl.objectives import GSPO, NLL, Aggregation
+from steadyrl.objectives import GSPO, NLL, Aggregation, MiniRL, ScoreCentering
 from steadyrl.objectives.measurements import policy_metrics
 from steadyrl.policies.lora import LoraSettings
 from steadyrl.policies.numerics import Numerics, WeightScaling
@@ -93,6 +93,18 @@ def test_responses_of_several_rows_stay_on_one_rank(two: RankGroup, tmp_path: Pa
     objective = GSPO(clip_low=0.5, clip_high=0.5)
     pair = Pair.of(two, "dense", micro_batch_tokens=1)
     check_update(pair, batch, tmp_path / "saved", objective=objective)
+
+
+@pytest.mark.parametrize("budget", [8192, 40])
+def test_candidates_are_scored_and_centered_as_in_one_process(
+    two: RankGroup, tmp_path: Path, budget: int
+) -> None:
+    pair = Pair.of(two, "moe", micro_batch_tokens=budget)
+    batch = sampled_batch(tiny_policy(), candidates=5)
+    found, expected = (learner.score(batch) for learner in (pair.sharded, pair.local))
+    assert_close(found.token_candidates.old_logprobs, expected.token_candidates.old_logprobs)
+    objective = ScoreCentering(candidates=5).apply_to(MiniRL())
+    check_update(pair, expected, tmp_path / "saved", objective=objective)
 
 
 def test_common_prefixes_are_computed_once_on_each_rank(two: RankGroup, tmp_path: Path) -> None:
