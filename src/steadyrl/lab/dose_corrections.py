@@ -1,8 +1,9 @@
 """Corrections of the mismatch under weight noise, and no mismatch at all as the ground truth.
 
-Every line is MiniRL's clipping with another weight for pi_old / mu_old. The ground truth is a
-float32 engine whose log-probabilities are the trainer's, so that there is nothing to correct. Seeds
-and claims are stated before any run.
+Every line is MiniRL's clipping with another weight for pi_old / mu_old, or with none and the mean
+under mu_old subtracted. The ground truth is a float32 engine whose log-probabilities are the
+trainer's, so that there is nothing to correct. Seeds and claims are stated before any run; score
+centering, and what is claimed of it, was added when the runs of the others were known.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from steadyrl.lab.claims import Claim, greater, similar
 from steadyrl.lab.dose_world import dose_world
 from steadyrl.lab.study import changed
 from steadyrl.lab.sweep import SCORES, SweepStudy, conditions_of, place
-from steadyrl.objectives import Masking, MiniRL, Truncation
+from steadyrl.objectives import Masking, MiniRL, ScoreCentering, Truncation
 from steadyrl.objectives.corrections import MismatchLevel
 from steadyrl.policies.numerics import Numerics
 from steadyrl.run.config import RunConfig
@@ -25,6 +26,7 @@ SEEDS = (0, 1, 2)
 SOURCE = "our own, before any run"
 
 NO_CORRECTION, EXACT = "no correction", "no mismatch"
+CENTERING = "score centering"
 
 _UNCORRECTED = MiniRL(correct_mismatch=False)
 _BY_RESPONSE = MismatchLevel.SEQUENCE_PRODUCT
@@ -39,6 +41,11 @@ LINES: Mapping[str, Mapping[str, object]] = {
     },
     "MIS": {"objective": _UNCORRECTED, "correction": Masking()},
     "MIS by response": {"objective": _UNCORRECTED, "correction": Masking(level=_BY_RESPONSE)},
+    CENTERING: {"objective": _UNCORRECTED, "correction": ScoreCentering()},
+    f"{CENTERING}, TIS": {
+        "objective": _UNCORRECTED,
+        "correction": ScoreCentering(weights=Truncation()),
+    },
 }
 
 
@@ -67,6 +74,13 @@ def corrections(numerics: Numerics) -> SweepStudy:
         for line in LINES
         if line != NO_CORRECTION
     ]
+    claims.append(
+        Claim(
+            text=f"At weight noise {largest:g}, score centering scores higher than TIS",
+            source="arXiv:2609.20807, abstract",
+            comparisons=(greater("final_score", place(CENTERING, largest), place("TIS", largest)),),
+        )
+    )
     if EXACT in lines:
         claims.append(
             Claim(
