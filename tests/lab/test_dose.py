@@ -113,6 +113,22 @@ def test_the_design_finds_both_borders_with_a_seed_for_each_run(
         assert found["R3", event].effect == "works"
 
 
+def test_runs_of_other_studies_at_other_doses_change_no_border(
+    routing: tuple[DoseStudy, Runs],
+) -> None:
+    study, runs = routing
+    (dial,) = study.dials
+    more = {name: dict(of_condition) for name, of_condition in runs.items()}
+    for seed in range(3):
+        more[dial.at("no replay", 0.354)].setdefault(seed, scored(0.1, seed=seed))
+        more[dial.at("no replay", 2.83)].setdefault(seed, scored(0.8, seed=seed))
+    assert sum(map(len, more.values())) > sum(map(len, runs.values())) + 3
+    assert study.is_finished(more)
+    for event in Event:
+        before, after = (study.outcomes(dial, "no replay", event, each) for each in (runs, more))
+        assert before == after
+
+
 def test_results_tell_borders_effects_and_what_was_measured(
     routing: tuple[DoseStudy, Runs], tmp_path: Path
 ) -> None:

@@ -26,14 +26,8 @@ from typing import Any
 from steadyrl.lab.baselines import baselines
 from steadyrl.lab.cold_starts import figure5
 from steadyrl.lab.dense_twin import dense_twin
-from steadyrl.lab.dose import (
-    DoseStudy,
-    dose_study,
-    routing_noise,
-    staleness,
-    step_size,
-    weight_noise,
-)
+from steadyrl.lab.dials import routing_noise, staleness, step_size, weight_noise
+from steadyrl.lab.dose import DoseStudy, dose_study
 from steadyrl.lab.dose_corrections import corrections
 from steadyrl.lab.dose_diagram import (
     routing_noise_by_learning_rate,

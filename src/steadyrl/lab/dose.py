@@ -11,23 +11,18 @@ runs. So doses depend on the finished runs of that remedy and of the controls al
 at dose 0, with the first seeds, tell what is lost.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 
 from steadyrl.lab.borders import Outcomes, Posterior
-from steadyrl.lab.dose_world import GRADIENT_STEPS, dose_world
 from steadyrl.lab.measures import best_score, final_score
-from steadyrl.lab.off_policy import REPLAYS
-from steadyrl.lab.on_policy import ALGORITHMS, PLAIN, UNCORRECTED
 from steadyrl.lab.records import RunRecord
 from steadyrl.lab.study import Condition, Study, changed
-from steadyrl.lab.world import MINIRL, NO_CLIPPING
 from steadyrl.policies.numerics import Numerics
-from steadyrl.records.routing import RoutingReplay
 from steadyrl.run.config import RunConfig
 
 LOSS = 0.05
@@ -117,34 +112,38 @@ class DoseStudy(Study):
         return float(np.mean(scores)) if scores else np.nan
 
     def taken(self, dial: Dial, remedy: str, runs: Runs) -> list[tuple[float, RunRecord]]:
-        """The dose and the record of every run under `remedy`, by seed."""
-        found = [
-            (seed, dose, run)
-            for dose in dial.doses
-            for seed, run in runs[dial.at(remedy, dose)].items()
-        ]
-        return [(dose, run) for _, dose, run in sorted(found, key=lambda each: each[0])]
+        """The dose and the record of every run under `remedy`, by seed, each seed once.
+
+        A seed has runs at two doses where another study made one of them. That of the border is the
+        one that is chosen after the runs of the seeds before.
+        """
+        found: dict[int, dict[float, RunRecord]] = defaultdict(dict)
+        for dose in dial.doses:
+            for seed, run in runs[dial.at(remedy, dose)].items():
+                found[seed][dose] = run
+        score = self.control_score(dial, runs)
+        taken: list[tuple[float, RunRecord]] = []
+        for _, at in sorted(found.items()):
+            chosen = _next_dose(_posteriors(dial, taken, score)) if len(at) > 1 else None
+            dose = chosen if chosen in at else min(at)
+            taken.append((dose, at[dose]))
+        return taken
 
     def outcomes(self, dial: Dial, remedy: str, event: Event, runs: Runs) -> Outcomes:
         """The dose of every run under `remedy`, and whether it showed `event`."""
-        score = self.control_score(dial, runs)
-        return [(dose, event.shown_by(run, score)) for dose, run in self.taken(dial, remedy, runs)]
+        return _outcomes(self.taken(dial, remedy, runs), event, self.control_score(dial, runs))
 
     def posteriors(self, dial: Dial, remedy: str, runs: Runs) -> dict[Event, Posterior]:
         """What the runs under `remedy` say of the border of each event."""
-        return {
-            event: Posterior(dial.doses, self.outcomes(dial, remedy, event, runs))
-            for event in Event
-        }
+        taken = self.taken(dial, remedy, runs)
+        return _posteriors(dial, taken, self.control_score(dial, runs))
 
     def next_run(self, dial: Dial, remedy: str, runs: Runs) -> RunConfig | None:
         """The next run under `remedy`, once all controls are finished; None at the end."""
         seeds = self.seeds[len(self.taken(dial, remedy, runs)) :]
-        posteriors = self.posteriors(dial, remedy, runs).values()
-        unknown = [posterior for posterior in posteriors if not posterior.border.is_known]
-        if not seeds or not unknown:
+        dose = _next_dose(self.posteriors(dial, remedy, runs))
+        if not seeds or dose is None:
             return None
-        dose = max(unknown, key=lambda posterior: posterior.deviation).next_dose()
         (condition,) = (c for c in self.conditions if c.name == dial.at(remedy, dose))
         return condition.run(seeds[0])
 
@@ -173,6 +172,24 @@ class DoseStudy(Study):
         )
 
 
+def _outcomes(taken: Sequence[tuple[float, RunRecord]], event: Event, score: float) -> Outcomes:
+    return [(dose, event.shown_by(run, score)) for dose, run in taken]
+
+
+def _posteriors(
+    dial: Dial, taken: Sequence[tuple[float, RunRecord]], score: float
+) -> dict[Event, Posterior]:
+    return {event: Posterior(dial.doses, _outcomes(taken, event, score)) for event in Event}
+
+
+def _next_dose(posteriors: Mapping[Event, Posterior]) -> float | None:
+    """The dose that tells most of the border that is known worse; None if both are known."""
+    unknown = [posterior for posterior in posteriors.values() if not posterior.border.is_known]
+    if not unknown:
+        return None
+    return max(unknown, key=lambda posterior: posterior.deviation).next_dose()
+
+
 def dose_study(
     experiment: str, dials: Sequence[Callable[[Numerics], Dial]], numerics: Numerics
 ) -> DoseStudy:
@@ -190,89 +207,6 @@ def dose_study(
     )
 
 
-def routing_noise(numerics: Numerics) -> Dial:
-    """The engine's choice of experts perturbed, four gradient steps a rollout: none, R2 or R3."""
-    return Dial(
-        name="routing noise",
-        axis="standard deviation of the noise on the logarithms of the routers' scores",
-        doses=_doses(0.125, 4.0),
-        remedies={name: {"routing_replay": mode} for name, mode in REPLAYS.items()},
-        control=dose_world(numerics, mini_batches=4),
-        turn=lambda config, dose: _with(config, "engine", routing_noise=dose),
-    )
-
-
-def weight_noise(numerics: Numerics) -> Dial:
-    """The engine's weights perturbed, fresh at each sync: with importance weights and without."""
-    return Dial(
-        name="weight noise",
-        axis="relative standard deviation of the noise on the engine's weights",
-        doses=_doses(1 / 64, 0.5),
-        remedies={
-            "no importance weights": {"objective": ALGORITHMS[UNCORRECTED].objective},
-            "importance weights": {"objective": ALGORITHMS[PLAIN].objective},
-        },
-        control=dose_world(numerics, mini_batches=4),
-        turn=lambda config, dose: _with(config, "engine", weight_noise=dose),
-    )
-
-
-def staleness(numerics: Numerics) -> Dial:
-    """More gradient steps on each rollout, which is larger by as much: clipping and R2.
-
-    R3 would replay what R2 does: without noise the engine chooses the experts of the trainer.
-    """
-
-    def turn(config: RunConfig, dose: float) -> RunConfig:
-        steps = dose_world(numerics, mini_batches=int(dose))
-        return changed(
-            _with(config, "algorithm", mini_batches=int(dose)),
-            steps=steps.steps,
-            optimizer=steps.optimizer.model_dump(),
-            evaluate_every=steps.evaluate_every,
-            journal=steps.journal.model_dump(),
-        )
-
-    clipping = MINIRL.objective
-    return Dial(
-        name="staleness",
-        axis="gradient steps on each rollout",
-        doses=tuple(float(2**power) for power in range(1, GRADIENT_STEPS.bit_length())),
-        remedies={
-            "no clipping": {"objective": NO_CLIPPING.objective},
-            "clipping": {"objective": clipping},
-            "clipping, R2": {"objective": clipping, "routing_replay": RoutingReplay.R2},
-        },
-        control=dose_world(numerics, mini_batches=1),
-        turn=turn,
-    )
-
-
-def step_size(numerics: Numerics) -> Dial:
-    """A higher learning rate, four gradient steps a rollout: clipping and R3."""
-    clipping = MINIRL.objective
-    return Dial(
-        name="learning rate",
-        axis="learning rate, in multiples of the world's",
-        doses=_doses(2**0.5, 32.0),
-        remedies={
-            "no clipping": {"objective": NO_CLIPPING.objective},
-            "clipping": {"objective": clipping},
-            "clipping, R3": {"objective": clipping, "routing_replay": RoutingReplay.R3},
-        },
-        control=dose_world(numerics, mini_batches=4),
-        turn=lambda config, dose: _with(
-            config, "optimizer", learning_rate=config.optimizer.learning_rate * dose
-        ),
-    )
-
-
-def _doses(first: float, last: float) -> tuple[float, ...]:
-    """Doses from `first` to `last`, each the square root of two times the one before."""
-    count = round(2 * np.log2(last / first)) + 1
-    return tuple(float(f"{dose:.3g}") for dose in np.geomspace(first, last, count))
-
-
 def _treated(config: RunConfig, remedy: Mapping[str, object]) -> RunConfig:
     """`config` with the settings of a remedy, of the run or of its algorithm."""
     own = {name: value for name, value in remedy.items() if name in RunConfig.model_fields}
@@ -280,7 +214,3 @@ def _treated(config: RunConfig, remedy: Mapping[str, object]) -> RunConfig:
         update={name: value for name, value in remedy.items() if name not in own}
     )
     return changed(config, algorithm=algorithm.model_dump(), **own)
-
-
-def _with(config: RunConfig, block: str, **settings: Any) -> RunConfig:
-    return changed(config, **{block: getattr(config, block).model_dump() | settings})

@@ -8,15 +8,8 @@ that of the world has the runs of the study of the first dial.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from steadyrl.lab.dose import (
-    Dial,
-    DoseStudy,
-    dose_study,
-    routing_noise,
-    staleness,
-    step_size,
-    weight_noise,
-)
+from steadyrl.lab.dials import routing_noise, staleness, step_size, weight_noise
+from steadyrl.lab.dose import Dial, DoseStudy, dose_study
 from steadyrl.policies.numerics import Numerics
 
 MakeDial = Callable[[Numerics], Dial]

@@ -55,13 +55,18 @@ def _draw_event(axes: Axes, study: DiagramStudy, findings: Sequence[Finding]) ->
         places, low, middle, high = np.array(measured).T
         axes.plot(places, middle, "o-", color=COLORS[number], markersize=4, label=remedy)
         axes.vlines(places, low, high, color=COLORS[number], linewidth=2.2)
+        for edge, marker in ((first, "v"), (last, "^")):
+            beyond = places[middle == edge]
+            axes.plot(
+                beyond, np.full_like(beyond, edge), marker, color=COLORS[number], markersize=9
+            )
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(doses[0] / 2**0.5, doses[-1] * 2**0.5)
     axes.set_ylim(first, last)
     axes.set_xticks(doses, [f"{dose:g}" for dose in doses])
     ticks = dials[0].doses[::2]
-    axes.set_yticks(ticks, [f"{dose:.2g}" for dose in ticks])
+    axes.set_yticks(ticks, [f"{dose:.3g}" for dose in ticks])
     axes.minorticks_off()
     axes.set_xlabel(study.diagram.axis, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
@@ -69,7 +74,8 @@ def _draw_event(axes: Axes, study: DiagramStudy, findings: Sequence[Finding]) ->
 
 
 def _draw_published(axes: Axes, study: DiagramStudy, runs: Runs) -> None:
-    """Where a dose has the mismatch of published systems, in each column."""
+    """Where a dose has the mismatch of published systems, in each column, or who lies below all."""
+    below = []
     for name, k3 in PUBLISHED.items():
         found = [
             (dose, place)
@@ -77,15 +83,19 @@ def _draw_published(axes: Axes, study: DiagramStudy, runs: Runs) -> None:
             if (place := dose_of_k3(mismatches(dial, runs), k3)) is not None
         ]
         if not found:
+            measured = (at.k3 for dial in study.dials for at in mismatches(dial, runs))
+            below += [f"{name} (k3 {k3:g})"] if k3 < min(measured, default=0) else []
             continue
         doses, places = zip(*found, strict=True)
         axes.plot(doses, places, ":", marker="x", color="#999999", linewidth=0.8, markersize=4)
         axes.annotate(
-            f"{name}, k3 {k3:g}",
+            f"{name},\nk3 {k3:g}",
             (doses[-1], places[-1]),
-            xytext=(4, 4),
+            xytext=(12, -3),
             textcoords="offset points",
-            ha="right",
             fontsize=7,
             color="#666666",
         )
+    if below:
+        label = f"below: {', '.join(below)}"
+        axes.text(0.01, 0.01, label, transform=axes.transAxes, fontsize=7, color="#666666")

@@ -7,7 +7,7 @@ before any run.
 from collections.abc import Mapping
 
 from steadyrl.lab.claims import Claim, greater
-from steadyrl.lab.dose import staleness
+from steadyrl.lab.dials import staleness
 from steadyrl.lab.study import changed
 from steadyrl.lab.sweep import SweepStudy, conditions_of, place
 from steadyrl.objectives import GRPO, RSPO, Objective
