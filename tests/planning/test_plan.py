@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoConfig, Qwen3MoeConfig
 from steadyrl.base.errors import UserError
 from steadyrl.cli.plan import plan_command
 from steadyrl.planning.node_memory import main_memory
-from steadyrl.planning.plan import plan_run, shape_of
+from steadyrl.planning.plan import fitting_plans, plan_run, shape_of
 from steadyrl.planning.reading import known_configs, read_shape
 from steadyrl.planning.settings import PlanSettings
 from steadyrl.policies.loading import model_with
@@ -120,6 +121,16 @@ def test_the_fastest_layout_that_fits_is_chosen() -> None:
     assert auto.time.total <= given.time.total
 
 
+def test_engines_share_the_heads_of_attention_evenly() -> None:
+    shape = shape_of(demo().model)
+    smollm, qwen = replace(shape, heads=9, kv_heads=3), replace(shape, heads=28, kv_heads=4)
+    assert [devices for devices in range(1, 9) if smollm.divides_among(devices)] == [1, 3]
+    # 7 devices share the 28 heads, but not the 4 for keys and values.
+    assert [devices for devices in range(1, 9) if qwen.divides_among(devices)] == [1, 2, 4]
+    plans = fitting_plans(demo(), PlanSettings(gpus="8xH100"))
+    assert {plan.layout.tensor_parallel for plan in plans} <= {1, 2, 4}
+
+
 def test_engines_apart_overlap_only_with_rollouts_that_are_sampled_ahead() -> None:
     settings = PlanSettings(gpus="2xH100", engine_gpus=1)
     ahead = demo().engine.model_copy(update={"max_staleness": 1})
@@ -155,6 +166,10 @@ def test_checkpointing_is_named_where_it_suffices() -> None:
     [
         ({"engine_gpus": 4}, "multiple"),
         ({"tensor_parallel": 16}, "at most the 4 devices"),
+        (
+            {"tensor_parallel": 3},
+            "4 attention heads and 2 for keys.* cannot share evenly. Use 1, 2",
+        ),
         ({"response_tokens": 100}, "at most 16 tokens"),
     ],
 )

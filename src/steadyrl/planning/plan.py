@@ -228,7 +228,19 @@ def _shape(settings: ModelSettings, name: str) -> ModelShape:
 def _plans(config: RunConfig, settings: PlanSettings, cluster: Cluster) -> Iterator[RunPlan]:
     shape, work = shape_of(config.model), read_workload(config, settings)
     for layout in layouts(cluster, settings):
-        yield RunPlan(config=config, shape=shape, work=work, layout=layout)
+        if shape.divides_among(layout.tensor_parallel):
+            yield RunPlan(config=config, shape=shape, work=work, layout=layout)
+        elif settings.tensor_parallel != "auto":
+            raise UserError(_indivisible(shape, layout.tensor_parallel))
+
+
+def _indivisible(shape: ModelShape, devices: int) -> str:
+    able = [str(number) for number in range(1, 17) if shape.divides_among(number)]
+    return (
+        f"--tensor-parallel is {devices}, but {shape.name} has {shape.heads} attention heads and "
+        f"{shape.kv_heads} for keys and values, which {devices} devices cannot share evenly. Use "
+        f"{', '.join(able)}, or auto."
+    )
 
 
 CHANGES: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -97,6 +97,8 @@ def read_shape(config: PreTrainedConfig, name: str) -> ModelShape:
         head_weights=head,
         experts=count,
         experts_per_token=size.experts_per_token,
+        heads=text.num_attention_heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or text.num_attention_heads,
         attention_width=len(attending) * text.num_attention_heads * _head_width(text),
         cached=(len(attending) - windowed) * cached,
         windowed=windowed * cached,

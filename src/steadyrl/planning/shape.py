@@ -29,6 +29,12 @@ class ModelShape:
     experts_per_token: int
     """0 for dense models."""
 
+    heads: int
+    """Attention heads for queries in a layer."""
+
+    kv_heads: int
+    """Attention heads for keys and values in a layer."""
+
     attention_width: int
     """Channels of the queries of all layers that attend."""
 
@@ -50,6 +56,11 @@ class ModelShape:
     def is_sparse(self) -> bool:
         """Whether it is a Mixture of Experts."""
         return self.experts_per_token > 0
+
+    def divides_among(self, devices: int) -> bool:
+        """Whether as many devices of one engine can share the heads of attention."""
+        shared = devices % self.kv_heads == 0 or self.kv_heads % devices == 0
+        return self.heads % devices == 0 and shared
 
     @property
     def active(self) -> float:
