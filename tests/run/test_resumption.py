@@ -158,6 +158,16 @@ def test_a_schedule_that_depends_on_the_steps_is_told() -> None:
     )
 
 
+def test_another_variant_is_told_without_the_settings_that_it_does_not_have() -> None:
+    changes = {"placement.name": ["ray", "embedded"], "placement.engines": [2, None]}
+    told = changes_in_words(short_run(), short_run(), changes)
+    assert told == "Resumed with placement.name from ray to embedded."
+    back = {name: after_before[::-1] for name, after_before in changes.items()}
+    assert changes_in_words(short_run(), short_run(), back) == (
+        "Resumed with placement.name from embedded to ray, placement.engines from None to 2."
+    )
+
+
 def edited(three: Path, path: Path, old: str, new: str) -> Path:
     shutil.copytree(three, path)
     file = path / "config.yaml"

@@ -108,11 +108,14 @@ def resolve_from(config: RunConfig, began: RunConfig) -> RunConfig:
 def changes_in_words(old: RunConfig, new: RunConfig, changes: Mapping[str, Any]) -> str:
     """Sentences about the changed settings and their effect on the learning rate.
 
-    A learning rate that depends on the number of steps now follows the new number.
+    A learning rate that depends on the number of steps now follows the new number. Settings that
+    another variant of a block does not have are left out.
     """
+    chosen = [name.removesuffix("name") for name in changes if name.endswith(".name")]
     told = ", ".join(
         f"{name} from {_in_words(before)} to {_in_words(after)}"
         for name, (before, after) in changes.items()
+        if after is not None or not any(name.startswith(block) for block in chosen)
     )
     text = f"Resumed with {told}."
     if old.steps != new.steps and old.optimizer.schedule != "constant" and old.steps > 0:
