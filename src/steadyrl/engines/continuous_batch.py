@@ -253,9 +253,9 @@ class ContinuousBatch:
         sampled = sample_each(logits, uniform, samplings, self._model.candidates)
         slots.append(rows, sampled)
         stopped = torch.isin(sampled.tokens, self._ends)
-        if self._listeners:
-            self._report(rows, sampled, written, stopped)
         finished = stopped | (written + 1 == slots.budgets[rows])
+        if self._listeners:
+            finished |= self._report(rows, sampled, written, stopped)
         if bool(finished.any()):
             indices = finished.nonzero().flatten()
             ended = (indices + rows.start).tolist()
@@ -270,15 +270,22 @@ class ContinuousBatch:
         sampled: Sampled,
         written: Int[Tensor, " N"],
         stopped: Bool[Tensor, " N"],
-    ) -> None:
-        """Reports the tokens of `rows` to those who listen, without end tokens."""
+    ) -> Bool[Tensor, " N"]:
+        """Reports the tokens of `rows` to those who listen, without end tokens.
+
+        Returns:
+            Rows that need no further token.
+        """
+        over: list[bool] = []
         columns = (sampled.tokens, sampled.logprobs, written, stopped)
         values = zip(self._slots.ids[rows], *(column.tolist() for column in columns), strict=True)
         for name, token_id, logprob, position, ends in values:
             listener = self._listeners.get(name.request)
-            if listener is not None and not ends:
-                listener(
-                    SampledToken(
-                        sample=name.sample, position=position, token_id=token_id, logprob=logprob
-                    )
-                )
+            if listener is None or ends:
+                over.append(False)
+                continue
+            token = SampledToken(
+                sample=name.sample, position=position, token_id=token_id, logprob=logprob
+            )
+            over.append(bool(listener(token)))
+        return torch.tensor(over, device=stopped.device)

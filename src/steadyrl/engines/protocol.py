@@ -90,8 +90,9 @@ class SampledToken:
     logprob: float
 
 
-TokenListener = Callable[[SampledToken], None]
-"""Receives tokens between two steps of the engine, so it must return soon and must not raise."""
+TokenListener = Callable[[SampledToken], bool | None]
+"""Receives tokens between two steps of the engine, so it must return soon and must not raise. True
+allows the engine to end the completion with this token, as at the end of its budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

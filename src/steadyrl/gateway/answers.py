@@ -1,6 +1,5 @@
 """Answers to requests: completions as the client sees them."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.gateway.conversation import ChatMessage
+from steadyrl.gateway.stop_strings import StopSearch
 from steadyrl.policies.response_text import response_text
 from steadyrl.records.completion import Completion, FinishReason
 from steadyrl.records.routing import Routing, fed_tokens_checksum
@@ -52,9 +52,10 @@ def make_answer(
     """
     text = response_text(completion, tokenizer)
     reason = "stop" if completion.finish_reason is FinishReason.STOP else "length"
-    found = [place for stop in stops if (place := text.find(stop)) >= 0]
-    if found:
-        completion, text, reason = _cut(completion, tokenizer, stops), text[: min(found)], "stop"
+    if any(stop in text for stop in stops):
+        completion, reason = _cut(completion, tokenizer, stops), "stop"
+        text = response_text(completion, tokenizer)
+        text = text[: min(place for stop in stops if (place := text.find(stop)) >= 0)]
     content, calls = (text, ()) if tools is None else read_calls(text, tools)
     return Answer(
         completion=completion,
@@ -75,16 +76,11 @@ def _cut(
     completion: Completion, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str]
 ) -> Completion:
     """The completion up to the token that completes the first stop string."""
-    ids = completion.token_ids
-
-    def has_stop(count: int) -> bool:
-        text = tokenizer.decode(
-            ids[:count], skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
-        return any(stop in text for stop in stops)
-
-    count = bisect_left(range(len(ids)), True, lo=1, key=has_stop)
-    cut = replace(completion.first(count), finish_reason=FinishReason.LENGTH)
+    search = StopSearch(tokenizer, stops)
+    for position, token_id in enumerate(completion.token_ids.tolist()):
+        if search.add(position, token_id):
+            break
+    cut = replace(completion.first(search.completed), finish_reason=FinishReason.LENGTH)
     if completion.routing is None:
         return cut
     return replace(cut, routing=_cut_routing(cut, completion.routing))

@@ -11,7 +11,13 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from steadyrl.base.errors import UserError
-from steadyrl.engines.protocol import Engine, Request, Sampling, SupportsTokenStreams
+from steadyrl.engines.protocol import (
+    Engine,
+    Request,
+    SampledToken,
+    Sampling,
+    SupportsTokenStreams,
+)
 from steadyrl.gateway.answers import Answer, make_answer
 from steadyrl.gateway.conversation import ChatMessage, Conversation, plain_messages
 from steadyrl.gateway.errors import ApiError
@@ -19,6 +25,7 @@ from steadyrl.gateway.live_answers import LiveAnswers
 from steadyrl.gateway.recording import SessionRecorder
 from steadyrl.gateway.requests import CompletionRequest, SamplingRequest
 from steadyrl.gateway.sessions import Session, SessionRules, Turn
+from steadyrl.gateway.stop_strings import StopStrings
 from steadyrl.gateway.training_rules import check_training
 from steadyrl.policies.continuations import continue_tokens
 from steadyrl.policies.tokenizers import encode_prompts, plain_ids
@@ -224,7 +231,7 @@ class Gateway:
             seed = secrets.randbits(63) if request.seed is None else request.seed
         asked = Request(prompt_ids=prompt, num_completions=request.n, seed=seed, sampling=sampling)
         try:
-            completions = await self._sample(asked, live)
+            completions = await self._sample(asked, live, request.stop or ())
         except Exception as error:
             self.on_failure(error)
             raise
@@ -238,11 +245,22 @@ class Gateway:
             live.check(answers)
         return answers
 
-    async def _sample(self, request: Request, live: LiveAnswers | None) -> list[Completion]:
+    async def _sample(
+        self, request: Request, live: LiveAnswers | None, stops: Sequence[str]
+    ) -> list[Completion]:
         engine = self.engine
-        if live is not None and isinstance(engine, SupportsTokenStreams) and engine.streams_tokens:
-            return await engine.stream(request, live.listen)
-        return await self.engine.generate(request)
+        if live is None and not stops:
+            return await engine.generate(request)
+        if not isinstance(engine, SupportsTokenStreams) or not engine.streams_tokens:
+            return await engine.generate(request)
+        found = StopStrings(self.tokenizer, stops) if stops else None
+
+        def listen(token: SampledToken) -> bool:
+            if live is not None:
+                live.listen(token)
+            return found is not None and found.end_with(token)
+
+        return await engine.stream(request, listen)
 
     def _tools_of(self, conversation: Conversation) -> ToolSettings | None:
         """How calls in answers to a conversation are read; None: they are not."""

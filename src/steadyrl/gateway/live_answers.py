@@ -113,7 +113,6 @@ class _LiveAnswer:
         tools: ToolSettings | None,
     ) -> None:
         self._index = index
-        self._tokenizer = tokenizer
         self._stops, self._tools = stops, tools
         self._text = IncrementalText(tokenizer)
         self._logprobs: list[float] = []
@@ -123,10 +122,7 @@ class _LiveAnswer:
     def add(self, token: SampledToken) -> None:
         """Adds a token. If the engine has started again, later tokens are dropped."""
         if token.position < len(self._logprobs):
-            kept = self._text.token_ids[: token.position]
-            self._text = IncrementalText(self._tokenizer)
-            for token_id in kept:
-                self._text.append(token_id)
+            self._text = self._text.first(token.position)
             del self._logprobs[token.position :]
         self._text.append(token.token_id)
         self._logprobs.append(token.logprob)

@@ -47,6 +47,13 @@ class IncrementalText:
         self._context, self._read = self._read, len(self.token_ids)
         self._context_length = len(self._decode(self._context))
 
+    def first(self, count: int) -> "IncrementalText":
+        """The text of the first `count` tokens."""
+        text = IncrementalText(self._tokenizer)
+        for token_id in self.token_ids[:count]:
+            text.append(token_id)
+        return text
+
     def _decode(self, first: int) -> str:
         return self._tokenizer.decode(
             self.token_ids[first:], skip_special_tokens=False, clean_up_tokenization_spaces=False
