@@ -8,7 +8,8 @@ A marble falls off a ramp; the model is given a ring and a piece, and says where
 for the marble to bounce through the ring. A cold start teaches a small model to write layouts: the
 solutions of other levels, which solve a level by chance. Reinforcement begins there. Two answers
 without learning are measured on the same held-out levels: the solution of a random other level
-with the same piece, and for each piece the one answer that solves most of the training levels.
+with the same piece, and for each piece the one answer that solves most of the training levels. What
+a model has by reading the ring is its score less that of its answers to other levels.
 """
 
 import time
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from marble_start import OtherLevelsSettings, layout_of, piece_of, save_model
 from marble_v1.sim import Kind, Level, Placement, simulate
+from marble_v1.taskset import parse_layout
 
 from steadyrl.algorithms import PolicyGradientSettings
 from steadyrl.base.settings import Settings
@@ -129,7 +131,34 @@ def without_learning(shown: Sequence[Task], held_out: Sequence[Task]) -> dict[st
     return {"other_levels": _score(others), "best_fixed": _score(fixed)}
 
 
-def measure(model: Path, seed: int, options: Options, folder: Path) -> dict[str, object]:
+def by_reading(run: RunFolder, step: int, held_out: Sequence[Task]) -> list[float]:
+    """What the answers to a level score more than legal ones to others with the same piece.
+
+    Returns:
+        The mean over levels, and its interval; empty if fewer than two have a legal answer.
+    """
+    answers: dict[str, list[list[dict[str, Any]]]] = {}
+    for row in _episodes(run, step):
+        legal = row["reward_parts"].get("answered_legally")
+        placed = parse_layout(row["response"]) if legal else None
+        layout = [{"kind": p.kind, "x": p.x, "y": p.y, "rot": p.rot_steps} for p in placed or ()]
+        answers.setdefault(row["task_id"], []).extend([layout] if layout else [])
+    generator = np.random.default_rng(0)
+    more = []
+    for task in held_out:
+        same = [x.id for x in held_out if piece_of(x) == piece_of(task) and x.id != task.id]
+        others = [layout for name in same for layout in answers[name]]
+        chosen = generator.permutation(len(others))[:12]
+        own = answers[task.id]
+        if own and len(chosen):
+            swapped = fmean(solves(task, others[number]) for number in chosen)
+            more.append(fmean(solves(task, layout) for layout in own) - swapped)
+    return _mean(more) if len(more) > 1 else []
+
+
+def measure(
+    model: Path, seed: int, options: Options, folder: Path, held_out: Sequence[Task]
+) -> dict[str, object]:
     """Held-out scores of a run with their intervals, by step, and its seconds."""
     began, spent = time.monotonic(), time.process_time()
     run = start_run(configuration(model, seed, options), folder)
@@ -143,6 +172,7 @@ def measure(model: Path, seed: int, options: Options, folder: Path) -> dict[str,
         },
         "pass_at_4": {row["step"]: round(row["score_pass_at_k"], 4) for row in scored},
         "gain": _gain(run, options.steps),
+        "by_reading": {row["step"]: by_reading(run, row["step"], held_out) for row in scored},
         "reward": [round(row["reward"], 4) for row in rows if "reward" in row],
         "failed_fraction": max(row["environment_failed_fraction"] for row in rows if row["step"]),
         "held_out_failed_fraction": max(row["score_failed_fraction"] for row in scored),
@@ -154,15 +184,23 @@ def measure(model: Path, seed: int, options: Options, folder: Path) -> dict[str,
 def _gain(run: RunFolder, steps: int) -> list[float]:
     """Mean difference of the scores of a level after and before, and its interval."""
     before, after = (_task_scores(run, step) for step in (0, steps))
-    changes = [after[task] - before[task] for task in sorted(before.keys() & after.keys())]
-    interval = mean_interval(changes)
+    return _mean([after[task] - before[task] for task in sorted(before.keys() & after.keys())])
+
+
+def _mean(values: list[float]) -> list[float]:
+    interval = mean_interval(values)
     assert interval is not None
-    return [round(number, 4) for number in (fmean(changes), interval.low, interval.high)]
+    return [round(number, 4) for number in (fmean(values), interval.low, interval.high)]
+
+
+def _episodes(run: RunFolder, step: int) -> list[dict[str, Any]]:
+    """Held-out episodes after so many steps."""
+    return read_json_lines(run.completions_file("evaluation_rl", step))
 
 
 def _task_scores(run: RunFolder, step: int) -> dict[str, float]:
     rewards: dict[str, list[float]] = {}
-    for row in read_json_lines(run.completions_file("evaluation_rl", step)):
+    for row in _episodes(run, step):
         rewards.setdefault(row["task_id"], []).append(row["reward"])
     return {task: fmean(given) for task, given in rewards.items()}
 
@@ -188,7 +226,7 @@ def main(options: Options) -> None:
         for seed in options.seeds:
             model = Path(name) / f"model-{seed}"
             save_model(model, shown[:200], seed)
-            runs.append(measure(model, seed, options, Path(name) / f"run-{seed}"))
+            runs.append(measure(model, seed, options, Path(name) / f"run-{seed}", held_out))
             print(as_json(runs[-1]))
             if options.out is not None:
                 write_atomically(options.out, as_json({**found, "runs": runs}))
