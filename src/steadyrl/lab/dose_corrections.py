@@ -3,9 +3,12 @@
 Every line is MiniRL's clipping with another weight for pi_old / mu_old, or with none and the mean
 under mu_old subtracted. The ground truth is a float32 engine whose log-probabilities are the
 trainer's, so that there is nothing to correct. Seeds and claims are stated before any run; score
-centering, and what is claimed of it, was added when the runs of the others were known.
+centering, and what is claimed of it, was added when the runs of the others were known. Under
+clipping it lost score without any mismatch, and the paper does not clip: then the two lines without
+clipping were added.
 """
 
+import math
 from collections.abc import Mapping
 
 from steadyrl.lab.claims import Claim, greater, similar
@@ -27,8 +30,11 @@ SOURCE = "our own, before any run"
 
 NO_CORRECTION, EXACT = "no correction", "no mismatch"
 CENTERING = "score centering"
+UNCLIPPED = "no correction, no clipping"
+CENTERED_UNCLIPPED = "score centering, no clipping"
 
 _UNCORRECTED = MiniRL(correct_mismatch=False)
+_UNCLIPPED = MiniRL(correct_mismatch=False, clip_low=math.inf, clip_high=math.inf)
 _BY_RESPONSE = MismatchLevel.SEQUENCE_PRODUCT
 
 LINES: Mapping[str, Mapping[str, object]] = {
@@ -46,6 +52,8 @@ LINES: Mapping[str, Mapping[str, object]] = {
         "objective": _UNCORRECTED,
         "correction": ScoreCentering(weights=Truncation()),
     },
+    UNCLIPPED: {"objective": _UNCLIPPED},
+    CENTERED_UNCLIPPED: {"objective": _UNCLIPPED, "correction": ScoreCentering()},
 }
 
 
@@ -72,8 +80,20 @@ def corrections(numerics: Numerics) -> SweepStudy:
             ),
         )
         for line in LINES
-        if line != NO_CORRECTION
+        if line not in (NO_CORRECTION, UNCLIPPED, CENTERED_UNCLIPPED)
     ]
+    claims.append(
+        Claim(
+            text=f"At weight noise {largest:g}, without clipping, score centering scores higher "
+            "than no correction",
+            source="arXiv:2609.20807, abstract",
+            comparisons=(
+                greater(
+                    "final_score", place(CENTERED_UNCLIPPED, largest), place(UNCLIPPED, largest)
+                ),
+            ),
+        )
+    )
     claims.append(
         Claim(
             text=f"At weight noise {largest:g}, score centering scores higher than TIS",
