@@ -193,8 +193,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Held-out scores, and what became of the general texts, over steps."""
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    """Held-out scores, and what became of the general texts, over steps: a line for each seed."""
+    figure = Figure(figsize=(9, 3.7), layout="constrained")
     score, drift = figure.subplots(1, 2)
     tasks = sorted({row["dataset"] for row in rows})
     for row in rows:
@@ -202,13 +202,16 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         style = {"color": color, "linestyle": "--" if row["reference_kl"] else "-", "marker": "o"}
         held = f", reference KL {row['reference_kl']}" if row["reference_kl"] else ""
         erl = " (ERL)" if row["algorithm"] == "erl" else ""
-        label = f"{row['dataset']}{erl}, seed {row['seed']}{held}"
-        score.plot(*zip(*row["curve"], strict=True), label=label, markersize=3, **style)
+        label = f"{row['dataset']}{erl}{held}"
+        known = label in score.get_legend_handles_labels()[1]
+        score.plot(
+            *zip(*row["curve"], strict=True), label=None if known else label, markersize=3, **style
+        )
         if row["drift"]:
             drift.plot(*zip(*row["drift"], strict=True), markersize=3, **style)
     score.set(title="held-out score", xlabel="step", ylim=(0, None))
     drift.set(title="general texts, nats a token", xlabel="step")
-    score.legend(fontsize=6, frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     for axes in (score, drift):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
