@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from steadyrl.lab.claims import Claim, greater
 from steadyrl.lab.dials import staleness
 from steadyrl.lab.study import changed
-from steadyrl.lab.sweep import SweepStudy, conditions_of, place
+from steadyrl.lab.sweep import SCORES, SweepStudy, conditions_of, place
 from steadyrl.objectives import GRPO, RSPO, Objective
 from steadyrl.policies.numerics import Numerics
 from steadyrl.records.routing import RoutingReplay
@@ -53,7 +53,7 @@ def router_shift(numerics: Numerics) -> SweepStudy:
             for other in (PLAIN, REPLAYED)
         ),
         seeds=SEEDS,
-        measures=("final_score", "best_score", "mean_score", "final_reward", "log10_mismatch"),
+        measures=(*SCORES, "final_reward", "log10_mismatch"),
         axis="gradient steps on each rollout",
         points=STEPS,
         lines=tuple(lines),
