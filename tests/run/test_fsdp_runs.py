@@ -143,3 +143,15 @@ def test_the_ranks_end_with_the_run(tmp_path: Path, number: signal.Signals) -> N
         os.kill(run.pid, number)
         run.communicate(timeout=120)
         assert gone(ranks)
+
+
+def test_a_signal_to_all_processes_is_an_interruption(tmp_path: Path) -> None:
+    with started(tmp_path) as (run, ranks):
+        for rank in ranks:  # as batch systems do
+            os.kill(rank.pid, signal.SIGTERM)
+        time.sleep(0.5)
+        os.kill(run.pid, signal.SIGTERM)
+        _, errors = run.communicate(timeout=120)
+        assert run.returncode == 128 + signal.SIGTERM
+        assert "Resume with: steadyrl train --resume" in errors
+        assert gone(ranks)

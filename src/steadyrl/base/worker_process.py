@@ -10,6 +10,7 @@ report progress. Both sides run on one machine and trust each other: messages ar
 import io
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import traceback
@@ -162,9 +163,11 @@ def pickled(message: Any) -> memoryview:
 def serve(worker: str, noun: str, descriptor: int, parent: int) -> None:
     """Answers questions until the other side of the connection is closed.
 
-    Also ends with the process `parent`, even during a question.
+    Also ends with the process `parent`, even during a question, but not by a SIGTERM to all
+    processes of a run: that process would take it for a failure.
     """
     end_with_parent(parent)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # unlike SIG_IGN, children do not inherit it
     connection = Connection(descriptor)
 
     def send(message: Any) -> None:

@@ -114,12 +114,16 @@ class RayCluster:
         return ActorProcess(actor, ended=ended, progress=progress)
 
     def close(self) -> None:
-        """Gives back what is reserved, and ends the connection and a local cluster."""
-        if self._group is not None:
-            with suppress(RayError):
-                remove_placement_group(self._group)
+        """Gives back what is reserved, and ends the connection and a local cluster.
+
+        What is reserved ends with the connection. Giving it back waits for the head node: if that
+        has died, until Ray ends this process.
+        """
         if self._is_ours:
             ray.shutdown()
+        elif self._group is not None:
+            with suppress(RayError):
+                remove_placement_group(self._group)
 
     def _check_total(self, bundles: Sequence[Bundle]) -> None:
         total = ray.cluster_resources()
@@ -173,22 +177,37 @@ def connect(address: str, timeout: float = ANSWERS_WITHIN) -> None:
         if port_of(remote) is not None:
             require_head_node(remote, timeout)
     try:
-        with _own_sigterm_handler():
+        with _sigterm_kept_from_ray():
             ray.init(**options, **quiet)
-    except Exception as error:
+    except BaseException as error:
         ray.shutdown()  # ends what has been started
+        if not isinstance(error, Exception):
+            raise
         raise UserError(refusal(address, error)) from error
 
 
 @contextmanager
-def _own_sigterm_handler() -> Iterator[None]:
-    """Keeps the handler of SIGTERM, which Ray replaces by one that leaves the process."""
+def _sigterm_kept_from_ray() -> Iterator[None]:
+    """Context in which Ray may set a handler of SIGTERM and start processes.
+
+    The handler that is set stays, since Ray's leaves the process without a word. Processes that are
+    started block SIGTERM: they outlive a signal to all processes of a run, until this process has
+    closed the cluster, for which it needs them. Ray itself does the same with Ctrl-C.
+    """
     handler = signal.getsignal(signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    left: SystemExit | None = None
     try:
         yield
+    except SystemExit as by_handler_of_ray:
+        left = by_handler_of_ray
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if left is not None:
+        signal.raise_signal(signal.SIGTERM)
+        raise left
 
 
 _ASK_HEAD_NODE = """
