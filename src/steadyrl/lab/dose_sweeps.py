@@ -159,7 +159,8 @@ def _sweep(
 
 def _solves_some(point: float) -> Comparison:
     """Without it there is nothing to lose. Added when the runs were known: of chains of eight
-    operands none is solved."""
+    operands none is solved.
+    """
     return greater("final_score", place(CLEAN, point), LOSS)
 
 
