@@ -108,6 +108,7 @@ def _draw_panel(
             capsize=2,
             linewidth=1.2,
             color=COLORS[number % len(COLORS)],
+            linestyle=("-", "--")[number // len(COLORS) % 2],
             label=line,
         )
     axes.set_title(TITLES.get(measure, measure.replace("_", " ")), loc="left", fontsize=11)
