@@ -152,6 +152,7 @@ def test_the_quick_form_is_one_dial_and_two_remedies() -> None:
     quick = WHOLE.quick()
 
     assert quick.name == "dose-float32-quick"
+    assert quick.title == "Borders of routing noise, rollouts in float32, quick form"
     assert [list(dial.remedies) for dial in quick.dials] == [["no replay", "R3"]]
     assert len(quick.seeds) == 8
 

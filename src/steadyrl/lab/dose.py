@@ -165,7 +165,7 @@ class DoseStudy(Study):
         return replace(
             self,
             level=f"{self.level}-quick",
-            title=f"{self.title}, quick form",
+            title=f"Borders of {small.name}, rollouts in {self.level}, quick form",
             dials=(small,),
             conditions=tuple(small.conditions()),
             seeds=self.seeds[:8],
