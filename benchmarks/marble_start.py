@@ -18,7 +18,7 @@ from steadyrl.environments.settings import TeacherSettings
 from steadyrl.policies.loading import load_model
 from steadyrl.policies.model_settings import SmallMoE
 from steadyrl.policies.older_readers import save_for_all_readers
-from steadyrl.policies.tokenizers import CHAT_TEMPLATE, END, PAD, ROLES
+from steadyrl.policies.tokenizers import END, PAD, ROLES, with_chat_template
 
 VOCABULARY = 4000
 
@@ -104,12 +104,4 @@ def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        eos_token=END,
-        additional_special_tokens=list(ROLES),
-        clean_up_tokenization_spaces=False,
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    return with_chat_template(tokenizer)
