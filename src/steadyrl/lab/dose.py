@@ -140,8 +140,9 @@ class DoseStudy(Study):
 
     def next_run(self, dial: Dial, remedy: str, runs: Runs) -> RunConfig | None:
         """The next run under `remedy`, once all controls are finished; None at the end."""
-        seeds = self.seeds[len(self.taken(dial, remedy, runs)) :]
-        dose = _next_dose(self.posteriors(dial, remedy, runs))
+        taken = self.taken(dial, remedy, runs)
+        seeds = self.seeds[len(taken) :]
+        dose = _next_dose(_posteriors(dial, taken, self.control_score(dial, runs)))
         if not seeds or dose is None:
             return None
         (condition,) = (c for c in self.conditions if c.name == dial.at(remedy, dose))

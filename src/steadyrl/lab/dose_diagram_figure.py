@@ -75,16 +75,17 @@ def _draw_event(axes: Axes, study: DiagramStudy, findings: Sequence[Finding]) ->
 
 def _draw_published(axes: Axes, study: DiagramStudy, runs: Runs) -> None:
     """Where a dose has the mismatch of published systems, in each column, or who lies below all."""
+    columns = [mismatches(dial, runs) for dial in study.dials]
+    least = min((at.k3 for column in columns for at in column), default=0)
     below = []
     for name, k3 in PUBLISHED.items():
         found = [
             (dose, place)
-            for dose, dial in zip(study.diagram.doses, study.dials, strict=True)
-            if (place := dose_of_k3(mismatches(dial, runs), k3)) is not None
+            for dose, column in zip(study.diagram.doses, columns, strict=True)
+            if (place := dose_of_k3(column, k3)) is not None
         ]
         if not found:
-            measured = (at.k3 for dial in study.dials for at in mismatches(dial, runs))
-            below += [f"{name} (k3 {k3:g})"] if k3 < min(measured, default=0) else []
+            below += [f"{name} (k3 {k3:g})"] if k3 < least else []
             continue
         doses, places = zip(*found, strict=True)
         axes.plot(doses, places, ":", marker="x", color="#999999", linewidth=0.8, markersize=4)
