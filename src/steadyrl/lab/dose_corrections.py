@@ -27,6 +27,7 @@ From the first 12 runs of that border."""
 MINI_BATCHES = 4
 SEEDS = (0, 1, 2)
 SOURCE = "our own, before any run"
+PAPER = "arXiv:2609.20807, abstract"
 
 NO_CORRECTION, EXACT = "no correction", "no mismatch"
 CENTERING = "score centering"
@@ -70,37 +71,20 @@ def corrections(numerics: Numerics) -> SweepStudy:
             | {"rollout_logprobs": "trainer"},
         )
         lines[EXACT] = [(0.0, exact)]
-    largest = DOSES[-1]
     claims = [
-        Claim(
-            text=f"At weight noise {largest:g}, {line} scores higher than no correction",
-            source=SOURCE,
-            comparisons=(
-                greater("final_score", place(line, largest), place(NO_CORRECTION, largest)),
-            ),
-        )
-        for line in LINES
-        if line not in (NO_CORRECTION, UNCLIPPED, CENTERED_UNCLIPPED)
+        *(
+            _higher(f"{line} scores higher than no correction", SOURCE, line, NO_CORRECTION)
+            for line in LINES
+            if line not in (NO_CORRECTION, UNCLIPPED, CENTERED_UNCLIPPED)
+        ),
+        _higher(
+            "without clipping, score centering scores higher than no correction",
+            PAPER,
+            CENTERED_UNCLIPPED,
+            UNCLIPPED,
+        ),
+        _higher("score centering scores higher than TIS", PAPER, CENTERING, "TIS"),
     ]
-    claims.append(
-        Claim(
-            text=f"At weight noise {largest:g}, without clipping, score centering scores higher "
-            "than no correction",
-            source="arXiv:2609.20807, abstract",
-            comparisons=(
-                greater(
-                    "final_score", place(CENTERED_UNCLIPPED, largest), place(UNCLIPPED, largest)
-                ),
-            ),
-        )
-    )
-    claims.append(
-        Claim(
-            text=f"At weight noise {largest:g}, score centering scores higher than TIS",
-            source="arXiv:2609.20807, abstract",
-            comparisons=(greater("final_score", place(CENTERING, largest), place("TIS", largest)),),
-        )
-    )
     if EXACT in lines:
         claims.append(
             Claim(
@@ -121,6 +105,16 @@ def corrections(numerics: Numerics) -> SweepStudy:
         points=DOSES,
         lines=tuple(lines),
         drawn=("final_score", "mean_score", "final_reward", "log10_mismatch"),
+    )
+
+
+def _higher(text: str, source: str, line: str, other: str) -> Claim:
+    """The claim that one line scores higher than another at the largest dose."""
+    largest = DOSES[-1]
+    return Claim(
+        text=f"At weight noise {largest:g}, {text}",
+        source=source,
+        comparisons=(greater("final_score", place(line, largest), place(other, largest)),),
     )
 
 
